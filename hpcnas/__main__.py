@@ -1,0 +1,34 @@
+"""`python -m hpcnas`: joins the job, plays this rank's part, and makes sure that no rank is left waiting."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import traceback
+
+from hpcnas import job, transport
+
+
+def main() -> int:
+    """This rank's exit code: 0 complete, 1 broken, 2 wrong use."""
+    try:
+        world = transport.connect()
+    except transport.LaunchError as error:
+        if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0")) == "0":
+            print(f"hpcnas: {error}", file=sys.stderr)
+        return job.WRONG_USE
+    try:
+        exit_code = job.run(world, sys.argv[1:])
+        world.finish()
+        return exit_code
+    except BaseException:
+        print(f"hpcnas: rank {world.rank} on {socket.gethostname()} broke:", file=sys.stderr)
+        traceback.print_exc()
+        sys.stderr.flush()
+        world.abort(job.BROKEN)
+        raise
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""Sampling and augmentation as tensor operations on the device where the images live (§4.1).
+
+Images are uint8, (N, H, W, C); batches come out float, (B, C, h, w), channels-last, normalised per channel. All draws
+come from a generator that is passed in.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Normaliser:
+    """(pixel − mean) / std per channel; mean and std are float (C,) in pixel values 0 to 255."""
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        self._scale = (1.0 / std).float()
+        self._shift = (-mean / std).float()
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """uint8 (B, H, W, C) → float32 (B, C, H, W), channels-last in memory."""
+        return torch.addcmul(self._shift, pixels.float(), self._scale).permute(0, 3, 1, 2)
+
+
+class EpochSampler:
+    """Indices 0..n−1 in random order, drawn anew when all were used; a batch may span two orders."""
+
+    def __init__(self, images: int, generator: torch.Generator) -> None:
+        self._images = images
+        self._generator = generator
+        self._order = torch.empty(0, dtype=torch.int64, device=generator.device)
+        self._position = 0
+
+    def next(self, batch: int) -> Tensor:
+        """The next indices: int64 (batch,), on the generator's device."""
+        parts, wanted = [], batch
+        while wanted:
+            if self._position == len(self._order):
+                self._order = torch.randperm(self._images, generator=self._generator, device=self._generator.device)
+                self._position = 0
+            part = self._order[self._position : self._position + wanted]
+            self._position += len(part)
+            wanted -= len(part)
+            parts.append(part)
+        return torch.cat(parts)
+
+
+def random_crop(images: Tensor, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """A window of (height, width) from each image at a place of its own: (B, H, W, C) → (B, height, width, C).
+
+    Every place inside the image is equally likely; nothing is padded.
+    """
+    count, full_height, full_width, _ = images.shape
+    if (height, width) == (full_height, full_width):
+        return images
+    device = images.device
+
+    def starts(room: int) -> Tensor:
+        return torch.randint(room + 1, (count, 1), generator=generator, device=device)
+
+    rows = starts(full_height - height) + torch.arange(height, device=device)
+    columns = starts(full_width - width) + torch.arange(width, device=device)
+    each = torch.arange(count, device=device)[:, None, None]
+    return images[each, rows[:, :, None], columns[:, None, :]]
+
+
+def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Half of the images (B, H, W, C) mirrored from left to right, each with probability 1/2."""
+    flips = torch.randint(2, (len(images), 1, 1, 1), generator=generator, device=images.device, dtype=torch.bool)
+    return torch.where(flips, images.flip(2), images)

@@ -1,0 +1,100 @@
+"""From a genotype to the graph of primitives that it stands for: pruned and expanded, nothing trained here.
+
+An edge counts only if it lies on a path from source to sink; a motif without such a path is `none` to the level above
+(PAPER: choice). Every use of a motif is a copy of its own. Each level-2 motif used inside a higher level is followed by
+a 1×1 convolution (§4.1); higher motifs are followed by nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+from hpcnas import primitives
+from hpcnas.genotype import Genotype
+
+LiveEdges = tuple[tuple[int, int, int], ...]  # (predecessor, successor, operation) by successor, then predecessor
+
+
+class InvalidGenotype(ValueError):
+    """No path from the source to the sink of the cell: there is no network to train."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Primitive `operation` (its code) from node `source` to node `target`."""
+
+    source: int
+    target: int
+    operation: int
+
+
+@dataclass(frozen=True, slots=True)
+class CellGraph:
+    """A cell of primitives. Nodes 0 (source) to nodes−1 (sink) are in topological order, every one on a path.
+
+    `edges` stand by target; those of one target in the order of concatenation.
+    """
+
+    nodes: int
+    edges: tuple[Edge, ...]
+
+
+def live_edges(genotype: Genotype) -> dict[tuple[int, int], LiveEdges]:
+    """Edges on a path from source to sink, by (level, motif); an empty tuple means that the motif is `none`."""
+    live: dict[tuple[int, int], LiveEdges] = {}
+    for level in range(2, genotype.space.top + 1):
+        for motif in range(genotype.space.level(level).motifs):
+            edges = [
+                (j, i, operation)
+                for j, i, operation in genotype.edges(level, motif)
+                if level == 2 or live[level - 1, operation - 1]
+            ]
+            live[level, motif] = _on_paths(edges, genotype.space.level(level).nodes)
+    return live
+
+
+def _on_paths(edges: list[tuple[int, int, int]], nodes: int) -> LiveEdges:
+    """Those edges that can be reached from node 0 and from which the last node can be reached."""
+    from_source, to_sink = {0}, {nodes - 1}
+    for j, i, _ in edges:  # by successor: j's own edges came before
+        if j in from_source:
+            from_source.add(i)
+    for j, i, _ in reversed(edges):
+        if i in to_sink:
+            to_sink.add(j)
+    return tuple(edge for edge in edges if edge[0] in from_source and edge[1] in to_sink)
+
+
+def is_valid(genotype: Genotype) -> bool:
+    """Whether a path leads from the source to the sink of the cell."""
+    return bool(live_edges(genotype)[genotype.space.top, 0])
+
+
+def expand(genotype: Genotype) -> CellGraph:
+    """The cell as one graph of primitives; raises InvalidGenotype where no path leads from source to sink."""
+    live = live_edges(genotype)
+    if not live[genotype.space.top, 0]:
+        raise InvalidGenotype("expected a path from the source to the sink of the cell, but there is none")
+    edges: list[Edge] = []
+    count = 1  # nodes numbered so far; the source is 0
+
+    def assemble(level: int, motif: int, source: int) -> int:
+        """Adds one use of a motif that reads node `source`; returns the node that is its sink."""
+        nonlocal count
+        numbered = {0: source}
+        for successor, group in itertools.groupby(live[level, motif], key=lambda edge: edge[1]):
+            inputs = []
+            for predecessor, _, operation in group:
+                if level == 2:
+                    inputs.append((numbered[predecessor], operation))
+                else:
+                    sink = assemble(level - 1, operation - 1, numbered[predecessor])
+                    inputs.append((sink, primitives.CONVOLUTION if level == 3 else primitives.IDENTITY))
+            edges.extend(Edge(origin, count, operation) for origin, operation in inputs)
+            numbered[successor] = count
+            count += 1
+        return count - 1
+
+    assemble(genotype.space.top, 0, 0)
+    return CellGraph(nodes=count, edges=tuple(edges))

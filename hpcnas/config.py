@@ -1,0 +1,242 @@
+"""The configuration of a run: frozen dataclasses, presets, TOML, and validation, once, where values enter.
+
+A section is a dataclass; its fields carry help text and bounds, from which the checks, the command line (`options`)
+and the TOML form are all made. Everything that decides what the search computes is refused to change when a run is
+continued; what only decides where and how it runs may differ from start to start. Standard library alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hpcnas import dataspec
+from hpcnas.settings import ConfigError, Section, field_types, nearest, setting, toml_value
+from hpcnas.space import Space, SpaceError
+
+Settings = Mapping[str, Mapping[str, object]]
+"""Values as somebody gave them, section → key → value: a preset, a file, the command line."""
+
+
+@dataclass(frozen=True)
+class Search(Section):
+    """Search (§3): which genotypes are evaluated"""
+
+    space: str = setting("hierarchical", "hierarchical, flat, or MOTIFSxNODES a level, such as 6x4/1x5")
+    strategy: str = setting("tournament", "how the next genotype is chosen", choices=("tournament", "random"))
+    budget: int = setting(
+        7000, "evaluations in all, the initial population included", low=1, metavar="N", alterable=True
+    )
+    initial_population: int = setting(200, "genotypes drawn at random before the evolution starts", low=1, metavar="N")
+    tournament_fraction: float = setting(
+        0.05, "share of the evaluated individuals in a tournament", low=0.0, high=1.0, metavar="F"
+    )
+    initial_mutations: int = setting(1000, "mutations that diversify an initial genotype", low=0, metavar="N")
+    max_parameters: int | None = setting(None, "only genotypes whose network has fewer parameters", low=1, metavar="P")
+    seed: int = setting(0, "seed of everything that is drawn", low=0, high=2**63 - 1, metavar="S")
+
+
+@dataclass(frozen=True)
+class Network(Section):
+    """Network (§4.1): what a cell is put into"""
+
+    channels: int = setting(16, "channels of the first convolution, c0", low=1, metavar="C0")
+    cells_per_group: int = setting(1, "cells of one resolution, N", low=1, metavar="N")
+    groups: int = setting(3, "groups of cells; the resolution halves from one to the next", low=1, metavar="G")
+
+
+@dataclass(frozen=True)
+class Training(Section):
+    """Training (§4.1): what one fitness is the mean of"""
+
+    replicates: int = setting(4, "trainings from scratch of one fitness", low=1, high=255, metavar="R")
+    steps: int = setting(5000, "optimiser steps of one training", low=1, metavar="S")
+    batch_size: int = setting(256, "images a step", low=2, metavar="B")
+    learning_rate: float = setting(0.1, "learning rate of the first step", low=0.0, metavar="LR")
+    milestones: tuple[float, ...] = setting(
+        (0.8, 0.9), "where the learning rate is divided by 10, as shares of the steps", low=0.0, high=1.0, metavar="F"
+    )
+    momentum: float = setting(0.9, "momentum of SGD", low=0.0, high=1.0, metavar="M")
+    weight_decay: float = setting(3e-4, "weight decay, on all parameters", low=0.0, metavar="W")
+    crop: float = setting(
+        0.75, "side of the random crop as a share of the image's side (0.75: 24 of 32 pixels; 1: none)",
+        low=0.1, high=1.0, metavar="F",
+    )  # fmt: skip
+    flip: bool = setting(True, "flip half of the training images from left to right")
+
+
+@dataclass(frozen=True)
+class Data(Section):
+    """Data: what the networks learn"""
+
+    source: str = setting(
+        "digits",
+        "digits (embedded), cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR, synthetic:N",
+        metavar="DATA",
+        option="data",
+    )
+    validation_fraction: float = setting(
+        0.2, "share of the training images that fitness is measured on", low=0.001, high=0.999, metavar="F"
+    )
+    split_seed: int = setting(0, "seed of that split", low=0, high=2**63 - 1, metavar="S")
+
+
+@dataclass(frozen=True)
+class Evaluation(Section):
+    """Evaluator: what a worker does with a genotype"""
+
+    evaluator: str = setting(
+        "training",
+        "train networks, or compute a deterministic synthetic fitness (to try out job scripts)",
+        choices=("training", "synthetic"),
+    )
+    synthetic_noise: float = setting(
+        0.002, "standard deviation of one synthetic training", low=0.0, high=1.0, metavar="SIGMA"
+    )
+    synthetic_seconds: float = setting(
+        0.0, "duration of one synthetic evaluation", low=0.0, metavar="T", alterable=True
+    )
+
+
+@dataclass(frozen=True)
+class Run(Section):
+    """Run: where and how; may differ whenever a run is continued"""
+
+    run: str = setting("hpcnas-run", "folder of the run; an existing one is continued", metavar="DIR", alterable=True)
+    device: str = setting("auto", "what networks train on", choices=("auto", "cuda", "cpu"), alterable=True)
+    threads: int | None = setting(
+        None, "CPU threads of one worker (default: its share of the usable cores)", low=1, metavar="T", alterable=True
+    )
+    download: bool = setting(False, "fetch the data set if it is not there", alterable=True)
+    progress: str = setting(
+        "auto", "a live line, or plain log lines", choices=("auto", "live", "plain"), alterable=True
+    )
+    max_failures: int = setting(
+        20, "stop when so many individuals in a row have failed", low=1, metavar="K", alterable=True
+    )
+    compact_interval: float = setting(
+        30.0, "seconds between renewals of population.h5 at the least", low=0.0, metavar="T", alterable=True
+    )
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "search": Search,
+    "network": Network,
+    "training": Training,
+    "data": Data,
+    "evaluation": Evaluation,
+    "run": Run,
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """All sections. Raises ConfigError unless they fit together."""
+
+    search: Search = Search()
+    network: Network = Network()
+    training: Training = Training()
+    data: Data = Data()
+    evaluation: Evaluation = Evaluation()
+    run: Run = Run()
+
+    def __post_init__(self) -> None:
+        try:
+            Space.parse(self.search.space)
+        except SpaceError as error:
+            raise ConfigError(f"search.space: {error}") from None
+        try:
+            dataspec.parse(self.data.source)
+        except dataspec.DataError as error:
+            raise ConfigError(f"data.source: {error}") from None
+        if list(self.training.milestones) != sorted(self.training.milestones):
+            raise ConfigError(f"training.milestones: expected them in order, got {self.training.milestones}")
+
+    @property
+    def space(self) -> Space:
+        """The search space."""
+        return Space.parse(self.search.space)
+
+    def settings(self) -> dict[str, dict[str, object]]:
+        """Every setting, section → key → value."""
+        return {name: dataclasses.asdict(getattr(self, name)) for name in SECTIONS}
+
+    def toml(self) -> str:
+        """The whole configuration as TOML; `parse_toml` reads it back. Settings without a value are left out."""
+        lines = []
+        for name, values in self.settings().items():
+            lines.append(f"[{name}]")
+            lines += [f"{key} = {toml_value(value)}" for key, value in values.items() if value is not None]
+            lines.append("")
+        return "\n".join(lines)
+
+
+PRESETS: dict[str, Settings] = {
+    # A whole search in minutes on two cores; the paper's algorithm at a hundredth of its size.
+    "quick": {
+        "search": {"budget": 40, "initial_population": 12, "tournament_fraction": 0.2},
+        "network": {"channels": 8},
+        "training": {"replicates": 2, "steps": 60, "batch_size": 64, "flip": False},
+        "data": {"source": "digits"},
+    },
+    # §4.1 to the last number: the defaults above, and CIFAR-10.
+    "paper": {"data": {"source": "cifar10:data"}},
+    "paper-flat": {"search": {"space": "flat"}, "data": {"source": "cifar10:data"}},
+}
+DEFAULT_PRESET = "quick"
+
+
+def preset(name: str) -> Settings:
+    """The settings of a preset; raises ConfigError for an unknown one."""
+    if name not in PRESETS:
+        raise ConfigError(f"expected a preset ({', '.join(PRESETS)}), got {name!r}{nearest(name, PRESETS)}")
+    return PRESETS[name]
+
+
+def build(*layers: Settings) -> Config:
+    """The configuration that layers of settings give, later ones over earlier ones. Raises ConfigError.
+
+    Unknown sections and keys are errors that name the nearest known one.
+    """
+    merged: dict[str, dict[str, object]] = {name: {} for name in SECTIONS}
+    for layer in layers:
+        for section, values in layer.items():
+            if section not in SECTIONS:
+                raise ConfigError(f"unknown section [{section}]{nearest(section, SECTIONS)}")
+            if not isinstance(values, Mapping):
+                raise ConfigError(f"expected [{section}] to be a section, got {values!r}")
+            known = field_types(SECTIONS[section])
+            for key, value in values.items():
+                if key not in known:
+                    raise ConfigError(f"unknown setting {key!r} in [{section}]{nearest(key, known)}")
+                merged[section][key] = value
+    return Config(**{name: SECTIONS[name](**values) for name, values in merged.items()})  # type: ignore[arg-type]
+
+
+def parse_toml(text: str, source: str) -> tuple[Settings, str | None]:
+    """Settings of a TOML text, and the preset that it names at its top, if any. `source` names it in errors."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source}: expected TOML, but it cannot be read: {error}") from None
+    name = document.pop("preset", None)
+    if name is not None and not isinstance(name, str):
+        raise ConfigError(f'{source}: expected preset = "NAME", got {name!r}')
+    try:
+        build(document)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    return document, name
+
+
+def differences(stored: Config, given: Config) -> list[str]:
+    """Settings that a continued run may not change and that differ, as lines `section.key: stored → given`."""
+    found = []
+    for name, section in SECTIONS.items():
+        for item in dataclasses.fields(section):  # type: ignore[arg-type]
+            old, new = getattr(getattr(stored, name), item.name), getattr(getattr(given, name), item.name)
+            if old != new and not item.metadata["alterable"]:
+                found.append(f"{name}.{item.name}: {old} → {new}")
+    return found

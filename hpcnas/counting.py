@@ -1,0 +1,65 @@
+"""Parameters and FLOPs of a network in closed form, without building it and without torch.
+
+Equal to what `network` builds, to the last parameter (a test holds it). A convolution of k×k from a to b channels has
+k²ab weights and its batch normalisation 2b; a depthwise one 9a and 2a; a separable one 9a + ab and 2b; no biases.
+FLOPs are those of one forward pass of one image: two a multiply-add of the convolutions and the linear layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hpcnas import primitives
+from hpcnas.canonical import CellGraph
+from hpcnas.skeleton import Skeleton
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What a network costs: trainable parameters, and FLOPs of one forward pass of one image."""
+
+    parameters: int
+    flops: int
+
+
+def node_channels(graph: CellGraph, channels: int) -> list[int]:
+    """Channels of every node's feature map in a cell whose input has `channels`: sums over concatenated inputs."""
+    width = [0] * graph.nodes
+    width[0] = channels
+    for edge in graph.edges:
+        width[edge.target] += primitives.output_channels(edge.operation, width[edge.source], channels)
+    return width
+
+
+def _weights(operation: int, inputs: int, outputs: int) -> tuple[int, int]:
+    """(convolution weights, batch normalisation parameters) of one primitive."""
+    if operation == primitives.CONVOLUTION:
+        return inputs * outputs, 2 * outputs
+    if operation == primitives.DEPTHWISE:
+        return 9 * inputs, 2 * inputs
+    if operation == primitives.SEPARABLE:
+        return 9 * inputs + inputs * outputs, 2 * outputs
+    return 0, 0
+
+
+def size(graph: CellGraph, skeleton: Skeleton) -> Size:
+    """Parameters and FLOPs of the network that `skeleton` makes of the cell."""
+    stem = 9 * skeleton.image_channels * skeleton.channels
+    parameters = stem + 2 * skeleton.channels
+    flops = 2 * stem * skeleton.height * skeleton.width
+    final = skeleton.channels
+    for stage in skeleton.stages():
+        pixels = stage.height * stage.width
+        width = node_channels(graph, stage.channels)
+        for edge in graph.edges:
+            convolution, normalisation = _weights(edge.operation, width[edge.source], stage.channels)
+            parameters += convolution + normalisation
+            flops += 2 * convolution * pixels
+        inputs, outputs = width[-1], stage.next_channels
+        parameters += 9 * inputs + inputs * outputs + 2 * outputs
+        pixels_after = -(-stage.height // stage.stride) * -(-stage.width // stage.stride)
+        flops += 2 * (9 * inputs + inputs * outputs) * pixels_after
+        final = outputs
+    parameters += final * skeleton.classes + skeleton.classes
+    flops += 2 * final * skeleton.classes
+    return Size(parameters, flops)

@@ -1,0 +1,243 @@
+"""Genotypes: the motifs of every level as adjacency matrices (§2, eq. 3), immutable and validated.
+
+    level 3 (the cell)        level 2 (motif M1)         level 1 (primitives)
+    1 ──M5──► 2 ──M1──► 4     1 ──max──► 2 ──dw──► 3     1x1 dw sep max avg id
+
+Three forms: the object, a compact array (one byte an edge, for messages and HDF5) and a text that a person can read and
+edit. Nothing here knows networks, mutation or fitness.
+
+Order of the array: level 2 to L; within a level motif 1 to M_ℓ; within a motif successor i = 2..n, predecessor
+j = 1..i−1. Code 0 is `none`, code k the k-th operation of the level below.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+
+from hpcnas import primitives
+from hpcnas.space import Space, SpaceError
+
+TEXT_FORMAT = "hpcnas genotype 1"
+
+
+class GenotypeError(ValueError):
+    """Input that is no genotype of its space: the message says what was expected and what came."""
+
+
+@functools.cache
+def operation_names(space: Space, level: int) -> tuple[str, ...]:
+    """Names of the operations that edges of `level` choose from, code 1 first: primitives, or motifs M1, M2, …"""
+    space.level(level)
+    if level == 2:
+        return primitives.NAMES
+    return tuple(f"M{number}" for number in range(1, space.level(level - 1).motifs + 1))
+
+
+@functools.cache
+def _offsets(space: Space) -> tuple[int, ...]:
+    """Where each level's first motif begins in the array form."""
+    starts, position = [], 0
+    for level in space.levels:
+        starts.append(position)
+        position += level.motifs * level.edges
+    return tuple(starts)
+
+
+@functools.cache
+def _most_codes(space: Space) -> bytes:
+    """The highest code that each entry of the array form may have."""
+    return b"".join(
+        bytes([len(operation_names(space, number))]) * (level.motifs * level.edges)
+        for number, level in enumerate(space.levels, start=2)
+    )
+
+
+def edge_index(space: Space, level: int, motif: int, successor: int, predecessor: int) -> int:
+    """Position in the array form of [G_motif^(level)]_(successor, predecessor); nodes and motifs count from 0.
+
+    Raises GenotypeError for a level, motif or node that the space does not have, and for a backward edge.
+    """
+    try:
+        shape = space.level(level)
+    except SpaceError as error:
+        raise GenotypeError(str(error)) from None
+    if not 0 <= motif < shape.motifs:
+        raise GenotypeError(f"level {level}: expected motif M1 to M{shape.motifs}, got M{motif + 1}")
+    if not (0 <= predecessor < shape.nodes and 0 <= successor < shape.nodes):
+        raise GenotypeError(
+            f"level {level}: expected nodes 1 to {shape.nodes}, got the edge {predecessor + 1}-{successor + 1}"
+        )
+    if predecessor >= successor:
+        raise GenotypeError(
+            f"level {level}, M{motif + 1}: expected an edge from a lower to a higher node, got the backward edge "
+            f"{predecessor + 1}-{successor + 1}"
+        )
+    return _offsets(space)[level - 2] + motif * shape.edges + successor * (successor - 1) // 2 + predecessor
+
+
+@dataclass(frozen=True, slots=True)
+class Genotype:
+    """One architecture. `codes` is the array form as bytes; equality and hash are those of (space, codes).
+
+    Raises GenotypeError on a wrong length or an operation that the level below does not have.
+    """
+
+    space: Space
+    codes: bytes
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.codes, bytes):
+            raise GenotypeError(f"expected the codes as bytes, got {type(self.codes).__name__}")
+        if len(self.codes) != self.space.edges:
+            raise GenotypeError(
+                f"space {self.space}: expected {self.space.edges} edges in the array form, got {len(self.codes)}"
+            )
+        for position, (code, most) in enumerate(zip(self.codes, _most_codes(self.space), strict=True)):
+            if code > most:
+                raise GenotypeError(f"edge {position} of the array form: expected an operation 0 to {most}, got {code}")
+
+    # ── array form ──────────────────────────────────────────────────────────────────────────────────────────────────
+    @classmethod
+    def from_array(cls, space: Space, array: np.ndarray) -> Genotype:
+        """From an integer array of shape (space.edges,); raises GenotypeError on another shape, type or range."""
+        array = np.asarray(array)
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise GenotypeError(
+                f"expected a flat integer array of {space.edges} edges, got shape {array.shape} of {array.dtype}"
+            )
+        if array.size and not (0 <= array.min() and array.max() <= 255):
+            raise GenotypeError(f"expected operations 0 to 255, got {array.min()} to {array.max()}")
+        return cls(space, array.astype(np.uint8).tobytes())
+
+    def array(self) -> np.ndarray:
+        """The array form: uint8, shape (space.edges,)."""
+        return np.frombuffer(self.codes, dtype=np.uint8).copy()
+
+    # ── adjacency matrices ──────────────────────────────────────────────────────────────────────────────────────────
+    @classmethod
+    def from_adjacency(cls, space: Space, matrices: Sequence[Sequence[Sequence[Sequence[int]]]]) -> Genotype:
+        """From matrices[ℓ−2][m][i][j] = operation from node j to node i (0 = none), as in eq. 4.
+
+        Raises GenotypeError on wrong shapes, backward edges and unknown operations.
+        """
+        if len(matrices) != len(space.levels):
+            raise GenotypeError(
+                f"expected motifs of {len(space.levels)} levels (2 to {space.top}), got {len(matrices)}"
+            )
+        codes = bytearray(space.edges)
+        for level, motifs in enumerate(matrices, start=2):
+            shape = space.level(level)
+            if len(motifs) != shape.motifs:
+                raise GenotypeError(f"level {level}: expected {shape.motifs} motifs, got {len(motifs)}")
+            for motif, matrix in enumerate(motifs):
+                square = np.asarray(matrix)
+                if square.shape != (shape.nodes, shape.nodes) or square.dtype.kind not in "iu":
+                    raise GenotypeError(
+                        f"level {level}, M{motif + 1}: expected a {shape.nodes}×{shape.nodes} integer matrix, "
+                        f"got shape {square.shape} of {square.dtype}"
+                    )
+                for successor, predecessor in np.argwhere(square != primitives.NONE):
+                    index = edge_index(space, level, motif, int(successor), int(predecessor))
+                    operation, most = int(square[successor, predecessor]), len(operation_names(space, level))
+                    if not 0 <= operation <= most:
+                        raise GenotypeError(
+                            f"level {level}, M{motif + 1}, edge {predecessor + 1}-{successor + 1}: "
+                            f"expected an operation 0 to {most}, got {operation}"
+                        )
+                    codes[index] = operation
+        return cls(space, bytes(codes))
+
+    def adjacency(self, level: int, motif: int) -> np.ndarray:
+        """G_motif^(level): uint8, shape (nodes, nodes), entry [i, j] the operation from node j to node i."""
+        nodes = self.space.level(level).nodes
+        matrix = np.zeros((nodes, nodes), dtype=np.uint8)
+        for predecessor, successor, operation in self.edges(level, motif):
+            matrix[successor, predecessor] = operation
+        return matrix
+
+    def edges(self, level: int, motif: int) -> Iterator[tuple[int, int, int]]:
+        """The motif's edges that are not `none`, as (predecessor, successor, operation), by successor."""
+        position = edge_index(self.space, level, motif, 1, 0)
+        for successor in range(1, self.space.level(level).nodes):
+            for predecessor in range(successor):
+                if self.codes[position] != primitives.NONE:
+                    yield predecessor, successor, self.codes[position]
+                position += 1
+
+    # ── text form ───────────────────────────────────────────────────────────────────────────────────────────────────
+    def text(self) -> str:
+        """The text form, TOML; `Genotype.from_text` reads it back."""
+        sizes = "/".join(f"{level.motifs}x{level.nodes}" for level in self.space.levels)
+        lines = [f'format = "{TEXT_FORMAT}"', f'space = "{sizes}"']
+        for level in range(self.space.top, 1, -1):
+            names = operation_names(self.space, level)
+            lines += ["", f"[level-{level}]"]
+            for motif in range(self.space.level(level).motifs):
+                edges = (f'"{j + 1}-{i + 1} {names[code - 1]}"' for j, i, code in self.edges(level, motif))
+                lines.append(f"M{motif + 1} = [{', '.join(edges)}]")
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def from_text(cls, text: str) -> Genotype:
+        """From the text form; raises GenotypeError naming the level, motif and edge that is wrong."""
+        try:
+            document = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise GenotypeError(f"expected a genotype in TOML, but it cannot be read: {error}") from None
+        if document.get("format") != TEXT_FORMAT:
+            raise GenotypeError(f'expected format = "{TEXT_FORMAT}", got {document.get("format")!r}')
+        try:
+            space = Space.parse(str(document.get("space", "")))
+        except SpaceError as error:
+            raise GenotypeError(f"space: {error}") from None
+        expected = {f"level-{level}" for level in range(2, space.top + 1)}
+        found = set(document) - {"format", "space"}
+        if found != expected:
+            raise GenotypeError(f"expected the tables {sorted(expected)}, got {sorted(found)}")
+        codes = bytearray(space.edges)
+        for level in range(2, space.top + 1):
+            motifs = document[f"level-{level}"]
+            names = [f"M{number}" for number in range(1, space.level(level).motifs + 1)]
+            if not isinstance(motifs, dict) or sorted(motifs) != sorted(names):
+                raise GenotypeError(f"level {level}: expected the motifs {', '.join(names)}, got {motifs!r:.200}")
+            for motif, name in enumerate(names):
+                for index, code in _parse_edges(space, level, motif, motifs[name]):
+                    codes[index] = code
+        return cls(space, bytes(codes))
+
+
+def _parse_edges(space: Space, level: int, motif: int, entries: object) -> Iterator[tuple[int, int]]:
+    """(array position, code) of each "from-to operation" of one motif; raises GenotypeError."""
+    place, names = f"level {level}, M{motif + 1}", operation_names(space, level)
+    if not isinstance(entries, list):
+        raise GenotypeError(f'{place}: expected a list of edges such as "1-2 {names[0]}", got {entries!r:.200}')
+    seen: set[int] = set()
+    for entry in entries:
+        match = re.fullmatch(r"\s*(\d{1,6})-(\d{1,6})\s+(\S+)\s*", entry) if isinstance(entry, str) else None
+        if match is None:
+            raise GenotypeError(f'{place}: expected an edge such as "1-2 {names[0]}", got {entry!r}')
+        if match[3] not in names:
+            raise GenotypeError(
+                f"{place}, edge {match[1]}-{match[2]}: expected one of {', '.join(names)}; got {match[3]!r}"
+            )
+        index = edge_index(space, level, motif, successor=int(match[2]) - 1, predecessor=int(match[1]) - 1)
+        if index in seen:
+            raise GenotypeError(f"{place}: expected every edge once, got {match[1]}-{match[2]} twice")
+        seen.add(index)
+        yield index, names.index(match[3]) + 1
+
+
+def named(name: str) -> Genotype:
+    """A genotype that ships with the program: `paper`, the discovered cell of Appendix A. Raises GenotypeError."""
+    folder = resources.files("hpcnas") / "genotypes"
+    known = sorted(path.name.removesuffix(".toml") for path in folder.iterdir() if path.name.endswith(".toml"))
+    if name not in known:
+        raise GenotypeError(f"expected a named genotype ({', '.join(known)}), got {name!r}")
+    return Genotype.from_text((folder / f"{name}.toml").read_text(encoding="utf-8"))

@@ -1,0 +1,130 @@
+"""The write-ahead journal: records that are on the disk before anybody acts on them (D1).
+
+    3f1c09aa {"journal": 1, "run": "6e…", "base": 120}      ← header: 120 records went before, into population.h5
+    9b2e4410 {"birth": …}                                   ← record 121
+    0c77d1f3 {"settle": …}                                  ← record 122
+
+One line a record: eight hexadecimal digits of the CRC-32 of the rest, a blank, a JSON object, a newline. A line that is
+cut short can only be the last one, was never acknowledged, and is cut off when the journal is opened for writing. What
+records mean is `store`'s business.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcnas import durable
+
+Record = dict[str, Any]
+VERSION = 1
+
+
+class JournalError(Exception):
+    """A journal that cannot be read or written: one line with what was expected, what came and what to do."""
+
+
+def _line(record: Record) -> bytes:
+    body = json.dumps(record, separators=(",", ":"), allow_nan=True).encode()
+    return b"%08x %s\n" % (zlib.crc32(body), body)
+
+
+def _parse(line: bytes) -> Record | None:
+    """The record of a line without its newline; None where the frame is broken."""
+    if len(line) < 10 or line[8:9] != b" ":
+        return None
+    body = line[9:]
+    if line[:8] != b"%08x" % zlib.crc32(body):
+        return None
+    record = json.loads(body)
+    return record if isinstance(record, dict) else None
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A journal as read: the run it belongs to, records that went before it, its records, and the
+    bytes of its whole lines."""
+
+    run: str
+    base: int
+    records: list[Record]
+    whole: int
+
+
+def read(path: Path) -> Contents:
+    """Reads without changing anything; a torn last line is left out. Raises JournalError."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise JournalError(f"expected a readable journal {path}: {error.strerror}") from None
+    lines = data.split(b"\n")
+    tail = lines.pop()  # after the last newline: empty, or torn
+    parsed = [_parse(line) for line in lines]
+    if parsed and parsed[-1] is None and not tail:
+        parsed.pop()  # a newline can reach the disk before what stands before it
+        lines.pop()
+    for number, record in enumerate(parsed, start=1):
+        if record is None:
+            raise JournalError(f"{path}: line {number} of {len(parsed)} is damaged, and it is not the last one")
+    header = parsed[0] if parsed else None
+    if header is None or header.get("journal") != VERSION:
+        raise JournalError(f'{path}: expected a header with "journal": {VERSION}, got {header}')
+    whole = sum(len(line) + 1 for line in lines)
+    return Contents(header["run"], header["base"], [record for record in parsed[1:] if record is not None], whole)
+
+
+class Journal:
+    """A journal open for appending. Records are collected by `append` and durable once `commit` has returned."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        """`size`: bytes of whole lines; whatever follows is cut off. Raises JournalError."""
+        self.path = path
+        self._pending: list[bytes] = []
+        try:
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            if os.fstat(self._descriptor).st_size != size:
+                os.ftruncate(self._descriptor, size)
+                os.fsync(self._descriptor)
+            os.lseek(self._descriptor, size, os.SEEK_SET)
+        except OSError as error:
+            raise JournalError(f"expected to write {path}: {error.strerror}") from None
+
+    @classmethod
+    def create(cls, path: Path, run: str, base: int) -> Journal:
+        """A new journal in place of whatever stands at `path`; raises JournalError."""
+        header = _line({"journal": VERSION, "run": run, "base": base})
+        try:
+            durable.replace(path, lambda temporary: temporary.write_bytes(header))
+        except OSError as error:
+            raise JournalError(f"expected to create {path}: {error.strerror}") from None
+        return cls(path, len(header))
+
+    def append(self, record: Record) -> None:
+        """Collects a record."""
+        self._pending.append(_line(record))
+
+    def commit(self) -> None:
+        """Everything collected is on the disk when this returns: one write and one sync for all. Raises JournalError;
+        then nothing of it may be taken as recorded, and the journal takes no more."""
+        if not self._pending:
+            return
+        data, self._pending = b"".join(self._pending), []
+        try:
+            durable.write_all(self._descriptor, data)
+            os.fdatasync(self._descriptor)
+        except OSError as error:
+            self.close()
+            raise JournalError(
+                f"{self.path}: {error.strerror}; nothing acknowledged is lost, make room or mend the folder, "
+                "then start the same command again"
+            ) from None
+
+    def close(self) -> None:
+        """Closes the file; what was not committed is forgotten."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

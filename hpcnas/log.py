@@ -1,0 +1,77 @@
+"""Where words go: the terminal's live line, and logs for whoever reads them at three in the morning.
+
+A log line says time, rank and host, then what happened. Set up by the program's entry, never on
+import. The controller's lines also go to RUN/log.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import IO
+
+
+class LiveLine:
+    """One line of a terminal that is written over and over; does nothing where it is not wanted."""
+
+    def __init__(self, mode: str, stream: IO[str] = sys.stdout) -> None:
+        """`mode` is live, plain, or auto: live on a terminal that no MPI launcher pretends."""
+        pretended = "OMPI_COMM_WORLD_SIZE" in os.environ  # Open MPI gives its ranks a terminal of their own
+        terminal = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not pretended
+        self.live = mode == "live" or (mode == "auto" and terminal)
+        self._stream = stream
+
+    def show(self, text: str) -> None:
+        """Puts the text in place of the line."""
+        if self.live:
+            width = shutil.get_terminal_size().columns - 1
+            self._stream.write(f"\r\x1b[2K{text[:width]}")
+            self._stream.flush()
+
+    def clear(self) -> None:
+        """Empties the line, so that other output may follow."""
+        if self.live:
+            self._stream.write("\r\x1b[2K")
+            self._stream.flush()
+
+
+class _AroundLiveLine(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes lines above the live progress line."""
+
+    def __init__(self, line: LiveLine) -> None:
+        super().__init__(sys.stdout)
+        self._line = line
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._line.clear()
+        super().emit(record)
+
+
+def configure(rank: int, line: LiveLine) -> logging.Logger:
+    """The program's logger, writing to standard output: everything on rank 0, warnings on the others."""
+    handler = _AroundLiveLine(line)
+    handler.setFormatter(_formatter(rank))
+    logger = logging.getLogger("hpcnas")
+    logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
+    logger.handlers = [handler]
+    logger.propagate = False
+    return logger
+
+
+def also_to_file(rank: int, path: Path) -> None:
+    """Appends the program's log to a file as well."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(_formatter(rank))
+    logging.getLogger("hpcnas").addHandler(handler)
+
+
+def _formatter(rank: int) -> logging.Formatter:
+    where = f"rank {rank} {socket.gethostname()}"
+    formatter = logging.Formatter(f"%(asctime)sZ {where} %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    return formatter

@@ -1,0 +1,125 @@
+"""What crosses between controller and workers: frozen records, nothing else (D2, D4).
+
+    controller ── Task, Stop ──► worker            worker ── Ready | Refused, Result ──► controller
+
+An outcome is an Evaluation or a Failure; there is no fake fitness.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+from hpcnas.genotype import Genotype
+
+
+class FailureKind(IntEnum):
+    """Why an evaluation gave no fitness. The numbers are part of the file format."""
+
+    CRASH = 1  # the trainer ended by a signal or an exit nobody asked for
+    OOM = 2  # out of memory, on host or device
+    HANG = 3  # no sign of life for too long
+    OVERRUN = 4  # longer than an evaluation may take
+    NAN = 5  # the loss was not finite
+    ERROR = 6  # a Python exception
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Evaluate a genotype: train it from scratch once per seed."""
+
+    individual: int
+    attempt: int  # 1, 2, …; does not change the seeds
+    genotype: Genotype
+    seeds: tuple[int, ...]  # one a replicate, each 0 ≤ seed < 2⁶³
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A fitness: validation accuracies (0 to 1) of the replicates, and what they cost. Seconds are of wall time."""
+
+    accuracies: tuple[float, ...]
+    parameters: int
+    setup_seconds: float
+    training_seconds: float
+    validation_seconds: float
+
+    @property
+    def fitness(self) -> float:
+        """Mean validation accuracy over the replicates (§4.1)."""
+        return statistics.fmean(self.accuracies)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """No fitness, and why: the message ends with the traceback or the last lines of output."""
+
+    kind: FailureKind
+    message: str
+
+
+Outcome = Evaluation | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something ran."""
+
+    rank: int
+    host: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The outcome of one task. Times are seconds since 1970 in UTC, by the worker's clock."""
+
+    individual: int
+    attempt: int
+    place: Place
+    started: float
+    finished: float
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """What the networks' size depends on, and a fingerprint that is the same wherever the data are."""
+
+    image_channels: int
+    height: int
+    width: int
+    classes: int
+    training_images: int
+    validation_images: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A worker has its data and its device and waits for tasks."""
+
+    place: Place
+    facts: DataFacts
+    software: Mapping[str, str]  # names and versions of what a fitness depends on
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A worker cannot start for a reason that a person must mend, such as missing data: one line."""
+
+    place: Place
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """No more tasks: end with this exit code."""
+
+    exit_code: int
+
+
+FromWorker = Ready | Refused | Result
+ToWorker = Task | Stop

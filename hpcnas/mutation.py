@@ -1,0 +1,75 @@
+"""Making genotypes: mutation (§3.1, eq. 4) and diversified initialisation (§3.2). Randomness is passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from hpcnas import primitives
+from hpcnas.genotype import Genotype, edge_index, operation_names
+from hpcnas.space import Space
+
+INITIAL_MUTATIONS = 1000  # §3.2: "a large number of random mutations (e.g. 1000)"
+
+
+def draw_mutation(space: Space, generator: np.random.Generator) -> tuple[int, int]:
+    """One mutation as (position in the array form, new operation).
+
+    In the paper's order and each uniformly: a level ℓ ≥ 2 (omitted where there is only one), a motif of it, a successor
+    node, a predecessor of that node, an operation of level ℓ−1 or none. The new operation may equal the old one.
+    """
+    level = int(generator.integers(2, space.top + 1)) if space.top > 2 else 2
+    shape = space.level(level)
+    motif = int(generator.integers(shape.motifs))
+    successor = int(generator.integers(1, shape.nodes))
+    predecessor = int(generator.integers(successor))
+    operation = int(generator.integers(len(operation_names(space, level)) + 1))
+    return edge_index(space, level, motif, successor, predecessor), operation
+
+
+def mutate(parent: Genotype, generator: np.random.Generator) -> Genotype:
+    """The parent with one entry set anew, eq. 4: [G_m^(ℓ)]_ij = k′."""
+    codes = bytearray(parent.codes)
+    index, operation = draw_mutation(parent.space, generator)
+    codes[index] = operation
+    return Genotype(parent.space, bytes(codes))
+
+
+def trivial(space: Space) -> Genotype:
+    """Every motif a chain of identities; from level 3 on a chain of the first lower motif, itself such a chain."""
+    codes = bytearray(space.edges)
+    for level in range(2, space.top + 1):
+        operation = primitives.IDENTITY if level == 2 else 1
+        shape = space.level(level)
+        for motif in range(shape.motifs):
+            for successor in range(1, shape.nodes):
+                codes[edge_index(space, level, motif, successor, successor - 1)] = operation
+    return Genotype(space, bytes(codes))
+
+
+def diversified(space: Space, mutations: int, generator: np.random.Generator) -> Genotype:
+    """The trivial genotype after many mutations, whatever they give: it may be invalid."""
+    codes = bytearray(trivial(space).codes)
+    for _ in range(mutations):
+        index, operation = draw_mutation(space, generator)
+        codes[index] = operation
+    return Genotype(space, bytes(codes))
+
+
+class NothingAllowed(RuntimeError):
+    """No allowed genotype among very many draws: the constraint leaves (almost) nothing of the space."""
+
+
+def redraw_until(
+    draw: Callable[[], Genotype], allowed: Callable[[Genotype], bool], most: int = 10_000
+) -> tuple[Genotype, int]:
+    """The first allowed genotype of `draw`, and how many were refused before it. Raises NothingAllowed after `most`."""
+    for refused in range(most):
+        genotype = draw()
+        if allowed(genotype):
+            return genotype, refused
+    raise NothingAllowed(
+        f"expected a genotype that is valid and within the constraints, but none of {most} drawn was; "
+        "allow more parameters, or check the space"
+    )

@@ -1,0 +1,59 @@
+"""The plain network of a genotype: one module an edge, concatenation at every node (§2, eq. 2; §4.1).
+
+The reference for what a genotype means; faster forms must compute the same. How it is trained is not its business.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from hpcnas import operations
+from hpcnas.canonical import CellGraph
+from hpcnas.counting import node_channels
+from hpcnas.skeleton import Skeleton
+
+
+class Cell(nn.Module):
+    """A cell of primitives: (N, channels, H, W) → (N, output_channels, H, W), the concatenation at its sink."""
+
+    def __init__(self, graph: CellGraph, channels: int) -> None:
+        super().__init__()
+        width = node_channels(graph, channels)
+        self.graph = graph
+        self.output_channels = width[-1]
+        self.edges = nn.ModuleList(
+            operations.build(edge.operation, width[edge.source], channels) for edge in graph.edges
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x_j = concatenation of o_ij(x_i) over the edges into j."""
+        inputs: list[list[Tensor]] = [[] for _ in range(self.graph.nodes)]
+        inputs[0].append(x)
+        for edge, operation in zip(self.graph.edges, self.edges, strict=True):
+            source = inputs[edge.source]
+            if len(source) > 1:  # complete: every edge into it stands before the first edge out of it
+                inputs[edge.source] = source = [torch.cat(source, dim=1)]
+            inputs[edge.target].append(operation(source[0]))
+        return torch.cat(inputs[-1], dim=1)
+
+
+class Network(nn.Module):
+    """The cells of a skeleton with what surrounds them: (N, image channels, H, W) → class scores (N, classes)."""
+
+    def __init__(self, graph: CellGraph, skeleton: Skeleton) -> None:
+        super().__init__()
+        self.stem = operations.convolution(skeleton.image_channels, skeleton.channels, 3)
+        blocks: list[nn.Module] = []
+        channels = skeleton.channels
+        for stage in skeleton.stages():
+            cell = Cell(graph, stage.channels)
+            blocks += [cell, operations.separable(cell.output_channels, stage.next_channels, stage.stride)]
+            channels = stage.next_channels
+        self.blocks = nn.Sequential(*blocks)
+        self.classifier = nn.Linear(channels, skeleton.classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores before the softmax; images of any size."""
+        scores: Tensor = self.classifier(self.blocks(self.stem(images)).mean(dim=(2, 3)))
+        return scores

@@ -1,0 +1,119 @@
+"""The command line: every setting of `config` as an option, grouped as there, and what else a person may ask for.
+
+Which settings were given is kept apart from their defaults, so that a continued run can tell a wish from a habit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcnas import __version__, config
+from hpcnas.settings import ConfigError, base_type, field_types
+
+
+class UsageError(Exception):
+    """A command line that cannot be followed: the text for the person who typed it."""
+
+
+class HelpWanted(Exception):
+    """The text that --help or --version prints."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for: layers of settings, lowest first; those below them for a new run; and whether to
+    only say what would happen."""
+
+    layers: tuple[config.Settings, ...]
+    base: tuple[config.Settings, ...]
+    dry_run: bool
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that raises instead of printing and leaving."""
+
+    def error(self, message: str) -> typing.NoReturn:
+        raise UsageError(f"{message} (see --help)")
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        raise HelpWanted(message)
+
+
+def parser() -> argparse.ArgumentParser:
+    """All options, grouped by section."""
+    result = _Parser(
+        prog="mpirun -np RANKS python -m hpcnas",
+        description="Evolves neural network architectures. Rank 0 controls, every other rank trains networks; "
+        "with one rank, it does both.",
+        epilog="Settings come from a preset, then --config, then options; a run that is continued keeps its own.",
+        allow_abbrev=False,
+    )
+    result.add_argument("--version", action="version", version=f"hpcnas {__version__}")
+    first = result.add_argument_group("What to run")
+    first.add_argument(
+        "--preset", metavar="NAME", help=f"settings to start from: {', '.join(config.PRESETS)} "
+        f"(default: {config.DEFAULT_PRESET})",
+    )  # fmt: skip
+    first.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
+    first.add_argument(
+        "--dry-run", action="store_true", help="print the configuration, sizes and bindings; train nothing"
+    )
+    for section, kind in config.SECTIONS.items():
+        group = result.add_argument_group(kind.__doc__)
+        for item in dataclasses.fields(kind):  # type: ignore[arg-type]
+            _add(group, f"{section}.{item.name}", item, field_types(kind)[item.name])
+    return result
+
+
+def _add(
+    group: argparse._ArgumentGroup, destination: str, item: dataclasses.Field[typing.Any], kind: typing.Any
+) -> None:
+    """One setting as an option; its value is None unless given."""
+    limits, value_type = item.metadata, base_type(kind)
+    name = "--" + (limits["option"] or item.name).replace("_", "-")
+    default = "" if item.default is None else f" (paper: {_shown(item.default)})"
+    if destination.startswith(("data.", "evaluation.", "run.")):
+        default = "" if item.default is None else f" (default: {_shown(item.default)})"
+    text = (limits["help"] + default).replace("%", "%%")
+    common: dict[str, typing.Any] = {"dest": destination, "default": None, "help": text}
+    if value_type is bool:
+        group.add_argument(name, action=argparse.BooleanOptionalAction, **common)
+    elif typing.get_origin(value_type) is tuple:
+        group.add_argument(name, type=float, nargs="+", metavar=limits["metavar"], **common)
+    else:
+        choices = limits["choices"]
+        metavar = limits["metavar"] or ("{" + ",".join(choices) + "}" if choices else item.name.upper())
+        group.add_argument(name, type=value_type, metavar=metavar, **common)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(str(item) for item in value)
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def parse(arguments: list[str]) -> Request:
+    """What is asked for. Raises UsageError, ConfigError, or HelpWanted with the text to print."""
+    parsed = parser().parse_args(arguments)
+    given: dict[str, dict[str, object]] = {}
+    for name, value in vars(parsed).items():
+        section, dot, key = name.partition(".")
+        if dot and value is not None:
+            given.setdefault(section, {})[key] = tuple(value) if isinstance(value, list) else value
+    file: config.Settings = {}
+    chosen = parsed.preset
+    if parsed.config is not None:
+        try:
+            text = parsed.config.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--config: expected a readable file {parsed.config}: {error}") from None
+        file, named = config.parse_toml(text, str(parsed.config))
+        chosen = chosen or named
+    layers = (config.preset(chosen), file, given) if chosen else (file, given)
+    base = () if chosen or parsed.config else (config.preset(config.DEFAULT_PRESET),)
+    config.build(*base, *layers)  # complain before anything else happens
+    return Request(layers, base, parsed.dry_run)

@@ -1,0 +1,288 @@
+"""The population: every individual ever born, as columns (§3.2: nothing is removed).
+
+An individual is issued when it is born and later either evaluated or failed. The order in which evaluations were
+recorded is kept: a tournament's view is the first `view` of them, which is what makes a run replayable (D3).
+
+The columns here are those of the HDF5 file (`store`); rows are individuals, and the id is the row. Nothing here touches
+files, messages or random numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+
+from hpcnas.genotype import Genotype
+from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
+from hpcnas.space import Space
+
+
+class Birth(IntEnum):
+    """How a genotype came to be. The numbers are part of the file format."""
+
+    INITIAL = 1  # drawn as §3.2 initialises
+    MUTATION = 2  # a mutated parent
+    RANDOM = 3  # drawn as §3.2 initialises, by random search
+
+
+class State(IntEnum):
+    """Where an individual stands. The numbers are part of the file format."""
+
+    ISSUED = 1
+    EVALUATED = 2
+    FAILED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Individual:
+    """What is fixed at birth. `view` is how many evaluations the strategy knew, `redrawn` how many genotypes it refused
+    before this one; `born` is in seconds since 1970, UTC."""
+
+    id: int
+    genotype: Genotype
+    birth: Birth
+    parent: int | None
+    view: int
+    redrawn: int
+    born: float
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its type, what it means, its unit, and the value that stands for "there is none"."""
+
+    name: str
+    dtype: str
+    description: str
+    unit: str = ""
+    missing: Any = 0
+    width: str = ""  # "": one value a row; "edges" or "replicates": that many
+    values: type[IntEnum] | None = None
+
+
+COLUMNS = (
+    Column("birth", "u1", "how the genotype came to be", values=Birth),
+    Column("parent", "i8", "id of the individual that was mutated", missing=-1),
+    Column("view", "i8", "evaluations that the strategy knew when it chose", "individuals"),
+    Column("redrawn", "i4", "genotypes refused before this one (invalid, or over a constraint)", "genotypes"),
+    Column("genotype", "u1", "array form of the genotype", "operation codes", width="edges"),
+    Column("born", "f8", "when it was born, UTC", "s since 1970-01-01", np.nan),
+    Column("state", "u1", "where it stands", values=State),
+    Column("attempts", "u1", "evaluations begun whose end is known"),
+    Column("accuracies", "f8", "validation accuracy of each replicate", "1", np.nan, "replicates"),
+    Column("fitness", "f8", "mean of the accuracies", "1", np.nan),
+    Column("parameters", "i8", "trainable parameters of the network", "1", -1),
+    Column("setup_seconds", "f8", "building the networks", "s", np.nan),
+    Column("training_seconds", "f8", "training, all replicates", "s", np.nan),
+    Column("validation_seconds", "f8", "validation, all replicates", "s", np.nan),
+    Column("started", "f8", "start of the last attempt, UTC", "s since 1970-01-01", np.nan),
+    Column("finished", "f8", "end of the last attempt, UTC", "s since 1970-01-01", np.nan),
+    Column("rank", "i4", "MPI rank of the last attempt", missing=-1),
+    Column("host", "S64", "host of the last attempt", missing=b""),
+    Column("device", "S32", "device of the last attempt", missing=b""),
+    Column("failure", "u1", "kind of failure; 0 where there is none", values=FailureKind),
+)
+
+
+class Population:
+    """Individuals of one space. Methods raise ValueError when a record does not fit what is already there."""
+
+    def __init__(self, space: Space, replicates: int) -> None:
+        self.space = space
+        self.replicates = replicates
+        self.failures: dict[int, Failure] = {}
+        self.redrawn = 0  # genotypes refused at all births
+        self._length = 0
+        self._evaluated = np.empty(64, dtype=np.int64)
+        self._evaluations = 0
+        self._issued: set[int] = set()
+        self._best: int | None = None
+        self._columns = {column.name: self._blank(column, 64) for column in COLUMNS}
+
+    def _blank(self, column: Column, rows: int) -> np.ndarray:
+        width = {"": (), "edges": (self.space.edges,), "replicates": (self.replicates,)}[column.width]
+        return np.full((rows, *width), column.missing, dtype=column.dtype)
+
+    # ── what happens ────────────────────────────────────────────────────────────────────────────────────────────────
+    def add(self, individual: Individual) -> None:
+        """An individual is born; its id must be the next row."""
+        if individual.id != self._length:
+            raise ValueError(f"expected the birth of individual {self._length}, got {individual.id}")
+        if individual.genotype.space != self.space:
+            raise ValueError(f"expected a genotype of space {self.space}, got one of {individual.genotype.space}")
+        if individual.parent is not None and not 0 <= individual.parent < individual.id:
+            raise ValueError(f"expected a parent before individual {individual.id}, got {individual.parent}")
+        if self._length == len(self._columns["state"]):
+            for column in COLUMNS:
+                old = self._columns[column.name]
+                self._columns[column.name] = np.concatenate([old, self._blank(column, max(64, len(old) // 2))])
+        row, columns = individual.id, self._columns
+        columns["birth"][row] = individual.birth
+        columns["parent"][row] = -1 if individual.parent is None else individual.parent
+        columns["view"][row] = individual.view
+        columns["redrawn"][row] = individual.redrawn
+        columns["genotype"][row] = np.frombuffer(individual.genotype.codes, dtype=np.uint8)
+        columns["born"][row] = individual.born
+        columns["state"][row] = State.ISSUED
+        self.redrawn += individual.redrawn
+        self._issued.add(row)
+        self._length += 1
+
+    def settle(self, result: Result) -> None:
+        """The last word on an issued individual: it becomes evaluated or failed."""
+        row, columns, outcome = result.individual, self._columns, result.outcome
+        if row not in self._issued:
+            raise ValueError(f"expected the result of an individual in flight, got one of {row}")
+        if isinstance(outcome, Evaluation):
+            if len(outcome.accuracies) != self.replicates:
+                raise ValueError(
+                    f"individual {row}: expected {self.replicates} accuracies, got {len(outcome.accuracies)}"
+                )
+            columns["state"][row] = State.EVALUATED
+            columns["accuracies"][row] = outcome.accuracies
+            columns["fitness"][row] = outcome.fitness
+            columns["parameters"][row] = outcome.parameters
+            for name in ("setup_seconds", "training_seconds", "validation_seconds"):
+                columns[name][row] = getattr(outcome, name)
+            self._append_evaluated(row)
+        else:
+            columns["state"][row] = State.FAILED
+            columns["failure"][row] = outcome.kind
+            self.failures[row] = outcome
+        columns["attempts"][row] = result.attempt
+        columns["started"][row] = result.started
+        columns["finished"][row] = result.finished
+        columns["rank"][row] = result.place.rank
+        columns["host"][row] = result.place.host.encode()[:64]
+        columns["device"][row] = result.place.device.encode()[:32]
+        self._issued.discard(row)
+
+    def _append_evaluated(self, row: int) -> None:
+        if self._evaluations == len(self._evaluated):
+            self._evaluated = np.concatenate([self._evaluated, np.empty_like(self._evaluated)])
+        self._evaluated[self._evaluations] = row
+        self._evaluations += 1
+        if self._best is None or self._columns["fitness"][row] > self._columns["fitness"][self._best]:
+            self._best = row
+
+    # ── what is there ───────────────────────────────────────────────────────────────────────────────────────────────
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def evaluated(self) -> np.ndarray:
+        """Ids in the order in which their evaluations were recorded: int64, shape (evaluations,), read-only."""
+        view = self._evaluated[: self._evaluations]
+        view.flags.writeable = False
+        return view
+
+    @property
+    def issued(self) -> list[int]:
+        """Ids in flight, in the order of their birth."""
+        return sorted(self._issued)
+
+    @property
+    def in_flight(self) -> int:
+        """How many individuals are in flight."""
+        return len(self._issued)
+
+    @property
+    def best(self) -> int | None:
+        """Id of the individual of highest fitness, the first of equals; None while nobody is evaluated."""
+        return self._best
+
+    def column(self, name: str) -> np.ndarray:
+        """One column of all individuals, read-only; see COLUMNS for types and units."""
+        view = self._columns[name][: self._length]
+        view.flags.writeable = False
+        return view
+
+    def individual(self, id: int) -> Individual:
+        """What was fixed at the birth of an individual. Raises IndexError for an unknown id."""
+        self._check(id)
+        columns = self._columns
+        parent = int(columns["parent"][id])
+        return Individual(
+            id=id,
+            genotype=Genotype(self.space, columns["genotype"][id].tobytes()),
+            birth=Birth(int(columns["birth"][id])),
+            parent=None if parent < 0 else parent,
+            view=int(columns["view"][id]),
+            redrawn=int(columns["redrawn"][id]),
+            born=float(columns["born"][id]),
+        )
+
+    def result(self, id: int) -> Result:
+        """What became of a settled individual. Raises IndexError for an unknown id, ValueError for one in flight."""
+        self._check(id)
+        columns, outcome = self._columns, self.failures.get(id)
+        state = State(int(columns["state"][id]))
+        if state is State.ISSUED:
+            raise ValueError(f"individual {id} is in flight: there is no result yet")
+        return Result(
+            individual=id,
+            attempt=int(columns["attempts"][id]),
+            place=Place(
+                int(columns["rank"][id]), columns["host"][id].decode(errors="replace"), columns["device"][id].decode()
+            ),
+            started=float(columns["started"][id]),
+            finished=float(columns["finished"][id]),
+            outcome=outcome
+            or Evaluation(
+                accuracies=tuple(columns["accuracies"][id].tolist()),
+                parameters=int(columns["parameters"][id]),
+                setup_seconds=float(columns["setup_seconds"][id]),
+                training_seconds=float(columns["training_seconds"][id]),
+                validation_seconds=float(columns["validation_seconds"][id]),
+            ),
+        )
+
+    def lineage(self, id: int) -> Iterator[Individual]:
+        """The individual, its parent, the parent's parent, … to one without a parent."""
+        current: int | None = id
+        while current is not None:
+            individual = self.individual(current)
+            yield individual
+            current = individual.parent
+
+    def _check(self, id: int) -> None:
+        if not 0 <= id < self._length:
+            raise IndexError(f"expected an individual from 0 to {self._length - 1}, got {id}")
+
+    # ── as a table ──────────────────────────────────────────────────────────────────────────────────────────────────
+    @classmethod
+    def from_columns(
+        cls,
+        space: Space,
+        replicates: int,
+        columns: Mapping[str, np.ndarray],
+        evaluated: np.ndarray,
+        failures: Mapping[int, Failure],
+    ) -> Population:
+        """The population that a file holds. Raises ValueError on what cannot have been written by this program."""
+        population = cls(space, replicates)
+        rows = len(columns["state"])
+        for column in COLUMNS:
+            expected, found = population._columns[column.name], columns[column.name]
+            if found.shape != (rows, *expected.shape[1:]) or found.dtype != expected.dtype:
+                raise ValueError(
+                    f"column {column.name}: expected {expected.dtype} of shape {(rows, *expected.shape[1:])}, "
+                    f"got {found.dtype} of {found.shape}"
+                )
+            population._columns[column.name] = found.copy()
+        state = columns["state"]
+        if not np.array_equal(np.sort(evaluated), np.flatnonzero(state == State.EVALUATED)):
+            raise ValueError("expected each evaluated individual once in the order of evaluation")
+        if sorted(failures) != np.flatnonzero(state == State.FAILED).tolist():
+            raise ValueError("expected one record of failure for each failed individual")
+        population._length = rows
+        population._issued = set(np.flatnonzero(state == State.ISSUED).tolist())
+        population.redrawn = int(columns["redrawn"].sum(dtype=np.int64))
+        population.failures = dict(failures)
+        for row in evaluated:
+            population._append_evaluated(int(row))
+        return population

@@ -1,0 +1,133 @@
+"""What a person sees of a running search: a live line or plain log lines, and the final table.
+
+It is told what happens (`controller.Observer`) and decides nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+
+import numpy as np
+
+from hpcnas.controller import describe, where
+from hpcnas.log import LiveLine
+from hpcnas.messages import Evaluation, Failure, Refused, Result
+from hpcnas.population import Birth, Population
+from hpcnas.runfile import Session
+from hpcnas.store import MemoryStore
+
+_LIVE_INTERVAL, _PLAIN_INTERVAL = 0.2, 30.0  # seconds between two lines
+_logger = logging.getLogger("hpcnas")
+
+
+class Progress:
+    """The observer of a search: counts what this session did and tells about it."""
+
+    def __init__(self, budget: int, line: LiveLine) -> None:
+        self._budget = budget
+        self._line = line
+        self._began = time.monotonic()
+        self._before = 0  # evaluations of earlier sessions
+        self._best: int | None = None
+        self._next = 0.0
+
+    def began(self, session: Session) -> None:
+        """The first worker is ready."""
+        facts = session.facts
+        _logger.info(
+            "data: %d training and %d validation images, %d×%d, %d channels, %d classes; software: %s",
+            facts.training_images, facts.validation_images, facts.height, facts.width, facts.image_channels,
+            facts.classes, ", ".join(f"{name} {version}" for name, version in session.software.items()),
+        )  # fmt: skip
+        self._began = time.monotonic()
+
+    def resumed(self, population: Population) -> None:
+        """The run goes on from what earlier sessions left."""
+        self._before = len(population.evaluated)
+        self._best = population.best
+        _logger.info(
+            "continuing: %d evaluated, %d failed, %d in flight to be issued again",
+            self._before, len(population.failures), population.in_flight,
+        )  # fmt: skip
+
+    def refused(self, refused: Refused) -> None:
+        """A worker cannot work."""
+        _logger.warning("going on without %s: %s", where(refused.place), refused.reason)
+
+    def settled(self, result: Result, store: MemoryStore) -> None:
+        """An individual was evaluated or failed: failures and new bests are worth a line."""
+        if isinstance(result.outcome, Failure):
+            _logger.warning("%s", describe(result))
+            _logger.debug("%s", result.outcome.message)
+        elif store.population.best != self._best:
+            self._best = store.population.best
+            if self._best == result.individual:
+                _logger.info("new best: %s", describe(result))
+
+    def turned(self, store: MemoryStore, busy: int, workers: int) -> None:
+        """The loop came round: a new state of the line, if it is time."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + (_LIVE_INTERVAL if self._line.live else _PLAIN_INTERVAL)
+        if self._line.live:
+            self._line.show(self._state(store.population, busy, workers))
+        elif store.sessions:
+            _logger.info("%s", self._state(store.population, busy, workers))
+
+    def _state(self, population: Population, busy: int, workers: int) -> str:
+        done = len(population.evaluated)
+        parts = [f"{done}/{self._budget} evaluated"]
+        if population.best is not None:
+            parts.append(f"best {population.column('fitness')[population.best]:.4f}")
+        rate = (done - self._before) / max(1e-9, time.monotonic() - self._began)
+        if done > self._before:
+            parts.append(f"{rate * 60:.1f}/min")
+            parts.append(f"ETA {duration((self._budget - done) / rate)}")
+        parts.append(f"{busy}/{workers} workers busy")
+        if population.failures:
+            parts.append(f"{len(population.failures)} failed")
+        return " · ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """A time in words: 45 s, 3 min, 2 h 05 min, 3 d 4 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def final_table(population: Population) -> str:
+    """What the search found, as aligned lines."""
+    rows = [("evaluated", str(len(population.evaluated)))]
+    if population.failures:
+        rows.append(("failed", str(len(population.failures))))
+    rows.append(("refused genotypes", f"{population.redrawn} drawn again (invalid, or over a constraint)"))
+    spent = population.column("finished") - population.column("started")
+    rows.append(("worker time", duration(float(np.nansum(spent)))))
+    if population.best is not None:
+        best = population.best
+        outcome = population.result(best).outcome
+        assert isinstance(outcome, Evaluation)
+        spread = statistics.stdev(outcome.accuracies) if len(outcome.accuracies) > 1 else 0.0
+        count = len(outcome.accuracies)
+        lineage = list(population.lineage(best))
+        steps = sum(individual.birth is Birth.MUTATION for individual in lineage)
+        fitness = population.column("fitness")
+        first = float(fitness[population.evaluated[0]])
+        rows += [
+            ("best individual", str(best)),
+            ("  fitness", f"{outcome.fitness:.4f} ± {spread:.4f} (mean ± std over {count} trainings)"),
+            ("  parameters", f"{outcome.parameters:,}"),
+            ("  lineage", f"{len(lineage)} individuals, {steps} mutations from individual {lineage[-1].id}"),
+            ("first evaluated", f"{first:.4f}"),
+            ("median of all", f"{float(statistics.median(fitness[population.evaluated].tolist())):.4f}"),
+        ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows)

@@ -1,0 +1,195 @@
+"""population.h5: a run as one HDF5 file, a published format (D1).
+
+    / attributes      format, format_version, hpcnas_version, run, records, space
+    /configuration    the whole configuration, TOML
+    /individuals/…    one dataset a column of `population.COLUMNS`, a row an individual
+    /evaluated        ids in the order in which their evaluations were recorded
+    /failures/…       one row a failed individual
+    /sessions/…       one row a start of the controller
+
+Fixed-length types only; written as a whole to a temporary file and renamed, never in place. The only file that imports
+h5py. When and why it is written is `store`'s business.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from hpcnas import __version__, config, durable
+from hpcnas.config import Config
+from hpcnas.messages import DataFacts, Failure, FailureKind
+from hpcnas.population import COLUMNS, Column, Population
+from hpcnas.settings import ConfigError
+
+FORMAT, FORMAT_VERSION = "hpcnas run", 1
+MESSAGE_BYTES = 2048  # of a failure's message, its end
+
+
+class StoreError(Exception):
+    """A run that cannot be opened, read or written: one line for the person who runs it."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """One start of the controller. `started` is in seconds since 1970, UTC; `software` maps names to versions."""
+
+    started: float
+    host: str
+    pid: int
+    ranks: int
+    software: Mapping[str, str]
+    facts: DataFacts
+
+
+def fitting(message: str) -> str:
+    """The end of a message that fits the file."""
+    return message.encode()[-MESSAGE_BYTES:].decode(errors="ignore")
+
+
+@dataclass
+class StoredRun:
+    """What population.h5 holds: the state after the first `records` records of the run."""
+
+    run: str
+    records: int
+    config: Config
+    population: Population
+    sessions: list[Session] = field(default_factory=list)
+
+
+SESSION_COLUMNS = (
+    Column("started", "f8", "when the controller started, UTC", "s since 1970-01-01"),
+    Column("host", "S64", "host of the controller"),
+    Column("pid", "i8", "process id of the controller"),
+    Column("ranks", "i4", "MPI ranks", "ranks"),
+    Column("software", "S1024", "names and versions, JSON"),
+    Column("data", "S512", "what the data set was: sizes and fingerprint, JSON"),
+)
+FAILURE_COLUMNS = (
+    Column("individual", "i8", "id of the failed individual"),
+    Column("kind", "u1", "kind of failure", values=FailureKind),
+    Column("message", f"S{MESSAGE_BYTES}", "the end of the traceback or of the last output"),
+)
+
+
+def write(path: Path, stored: StoredRun) -> None:
+    """population.h5, whole; raises OSError."""
+
+    def fill(temporary: Path) -> None:
+        with h5py.File(temporary, "w") as file:
+            file.attrs["format"] = np.bytes_(FORMAT)
+            file.attrs["format_version"] = FORMAT_VERSION
+            file.attrs["hpcnas_version"] = np.bytes_(__version__)
+            file.attrs["run"] = np.bytes_(stored.run)
+            file.attrs["records"] = stored.records
+            file.attrs["space"] = np.bytes_(str(stored.config.space))
+            file.create_dataset("configuration", data=np.bytes_(stored.config.toml().encode()))
+            population = stored.population
+            _write_table(
+                file.create_group("individuals"),
+                COLUMNS,
+                {column.name: population.column(column.name) for column in COLUMNS},
+            )
+            order = file.create_dataset("evaluated", data=population.evaluated)
+            order.attrs["description"] = np.bytes_("ids in the order in which their evaluations were recorded")
+            failures = sorted(population.failures.items())
+            _write_table(
+                file.create_group("failures"),
+                FAILURE_COLUMNS,
+                {
+                    "individual": [id for id, _ in failures],
+                    "kind": [failure.kind for _, failure in failures],
+                    "message": [fitting(failure.message).encode() for _, failure in failures],
+                },
+            )
+            sessions = stored.sessions
+            _write_table(
+                file.create_group("sessions"),
+                SESSION_COLUMNS,
+                {
+                    "started": [session.started for session in sessions],
+                    "host": [session.host.encode() for session in sessions],
+                    "pid": [session.pid for session in sessions],
+                    "ranks": [session.ranks for session in sessions],
+                    "software": [json.dumps(dict(session.software)).encode() for session in sessions],
+                    "data": [json.dumps(asdict(session.facts)).encode() for session in sessions],
+                },
+            )
+
+    durable.replace(path, fill)
+
+
+def _write_table(group: h5py.Group, columns: tuple[Column, ...], values: Mapping[str, Any]) -> None:
+    for column in columns:
+        array = np.asarray(values[column.name], dtype=column.dtype)
+        kind: Any = array.dtype
+        if column.values is not None:
+            names = {"NONE": 0} | {item.name: int(item) for item in column.values}
+            kind = h5py.enum_dtype(names, basetype=column.dtype)
+        dataset = group.create_dataset(column.name, data=array, dtype=kind)
+        dataset.attrs["description"] = np.bytes_(column.description)
+        dataset.attrs["unit"] = np.bytes_(column.unit)
+
+
+def read(folder: Path) -> StoredRun:
+    """The run as its last population.h5 has it: for tools, also while the run goes on. Raises StoreError."""
+    path = folder / "population.h5"
+    if not path.is_file():
+        raise StoreError(f"expected a run in {folder}, but there is no population.h5")
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            name, version = file.attrs.get("format", b""), file.attrs.get("format_version", 0)
+            if bytes(name) != FORMAT.encode():
+                raise StoreError(f"{path}: expected the format {FORMAT!r}, got {bytes(name).decode()!r}")
+            if version != FORMAT_VERSION:
+                raise StoreError(
+                    f"{path}: expected format version {FORMAT_VERSION}, got {version}; "
+                    f"use hpcnas {bytes(file.attrs['hpcnas_version']).decode()}, which wrote it"
+                )
+            settings, _ = config.parse_toml(bytes(file["configuration"][()]).decode(), str(path))
+            stored = config.build(settings)
+            tables = {
+                group: {column.name: file[group][column.name][()] for column in columns}
+                for group, columns in (
+                    ("individuals", COLUMNS),
+                    ("failures", FAILURE_COLUMNS),
+                    ("sessions", SESSION_COLUMNS),
+                )
+            }
+            evaluated = file["evaluated"][()]
+            run, records = bytes(file.attrs["run"]).decode(), int(file.attrs["records"])
+    except (OSError, KeyError, ConfigError) as error:
+        raise StoreError(f"{path}: expected a whole file of a run, but it cannot be read: {error}") from None
+    failed = tables["failures"]
+    failures = {
+        int(id): Failure(FailureKind(int(kind)), message.decode())
+        for id, kind, message in zip(failed["individual"], failed["kind"], failed["message"], strict=True)
+    }
+    try:
+        population = Population.from_columns(
+            stored.space, stored.training.replicates, tables["individuals"], evaluated, failures
+        )
+    except ValueError as error:
+        raise StoreError(f"{path}: {error}") from None
+    return StoredRun(run, records, stored, population, _sessions(tables["sessions"]))
+
+
+def _sessions(table: Mapping[str, np.ndarray]) -> list[Session]:
+    return [
+        Session(
+            started=float(table["started"][row]),
+            host=table["host"][row].decode(),
+            pid=int(table["pid"][row]),
+            ranks=int(table["ranks"][row]),
+            software=json.loads(table["software"][row]),
+            facts=DataFacts(**json.loads(table["data"][row])),
+        )
+        for row in range(len(table["started"]))
+    ]

@@ -1,0 +1,95 @@
+"""The search space: how many motifs of how many nodes each level has (§2).
+
+Levels are numbered as in the paper: level 1 holds the primitives, levels 2 to L hold motifs, and level L has exactly
+one motif, the whole cell. This file knows sizes only, no operations and no genotypes; standard library alone.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+MOST_OPERATIONS = 255  # an operation's code is one byte in messages and in HDF5, and 0 means "none"
+
+
+class SpaceError(ValueError):
+    """A description that is no search space: the message says what was expected and what came."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level ℓ ≥ 2: M_ℓ motifs, each a graph of |G^(ℓ)| nodes."""
+
+    motifs: int
+    nodes: int
+
+    @property
+    def edges(self) -> int:
+        """Possible edges of one motif: every pair of a predecessor and a later successor."""
+        return self.nodes * (self.nodes - 1) // 2
+
+
+@dataclass(frozen=True)
+class Space:
+    """Levels 2 to L, lowest first. Raises SpaceError unless the top level is a single motif and all sizes make sense.
+
+    The text form lists motifs×nodes per level, lowest first: `6x4/1x5` is the paper's hierarchical space.
+    """
+
+    levels: tuple[Level, ...]
+
+    def __post_init__(self) -> None:
+        if not self.levels:
+            raise SpaceError("a space needs at least one level of motifs (L ≥ 2), but none was given")
+        for number, level in enumerate(self.levels, start=2):
+            if not 1 <= level.motifs <= MOST_OPERATIONS:
+                raise SpaceError(f"level {number}: expected 1 to {MOST_OPERATIONS} motifs, got {level.motifs}")
+            if not 2 <= level.nodes <= 255:
+                raise SpaceError(f"level {number}: expected 2 to 255 nodes a motif, got {level.nodes}")
+        if self.levels[-1].motifs != 1:
+            raise SpaceError(
+                f"the top level (level {self.top}) is the whole cell and has one motif, got {self.levels[-1].motifs}"
+            )
+
+    @property
+    def top(self) -> int:
+        """L, the number of the highest level."""
+        return len(self.levels) + 1
+
+    def level(self, number: int) -> Level:
+        """Level `number` in 2..L; raises SpaceError for any other."""
+        if not 2 <= number <= self.top:
+            raise SpaceError(f"expected a level from 2 to {self.top}, got {number}")
+        return self.levels[number - 2]
+
+    @property
+    def edges(self) -> int:
+        """Entries of a genotype's array form: possible edges of all motifs of all levels."""
+        return sum(level.motifs * level.edges for level in self.levels)
+
+    def __str__(self) -> str:
+        for name, space in NAMED.items():
+            if space == self:
+                return name
+        return "/".join(f"{level.motifs}x{level.nodes}" for level in self.levels)
+
+    @classmethod
+    def parse(cls, text: str) -> Space:
+        """A named space (`hierarchical`, `flat`) or the text form; raises SpaceError."""
+        if text in NAMED:
+            return NAMED[text]
+        levels = []
+        for part in text.split("/"):
+            match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", part.strip())
+            if match is None:
+                raise SpaceError(
+                    f"expected {' or '.join(NAMED)}, or MOTIFSxNODES per level from level 2 up, such as 6x4/1x5; "
+                    f"got {text!r}"
+                )
+            levels.append(Level(motifs=int(match[1]), nodes=int(match[2])))
+        return cls(tuple(levels))
+
+
+HIERARCHICAL = Space((Level(motifs=6, nodes=4), Level(motifs=1, nodes=5)))  # §4.1: L = 3, M = (6, 6, 1)
+FLAT = Space((Level(motifs=1, nodes=11),))  # §4.1: one graph of 11 nodes
+NAMED = {"hierarchical": HIERARCHICAL, "flat": FLAT}

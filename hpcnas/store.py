@@ -1,0 +1,271 @@
+"""Where a run is kept: `MemoryStore` says what a store does, `FileStore` does it on the disk (D1, D2).
+
+    RUN/population.h5   everything up to some record, renewed as a whole now and then: what tools read
+    RUN/journal         every record since, on the disk before anybody acts on it
+    RUN/lock            held by the one controller of the run
+
+At start the file is read (`runfile`) and the journal replayed over it. Which individuals are born and why is not its
+business.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import uuid
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hpcnas import journal, runfile
+from hpcnas.config import Config
+from hpcnas.genotype import Genotype
+from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Result
+from hpcnas.population import Birth, Individual, Population
+from hpcnas.runfile import Session, StoredRun, StoreError
+
+
+class MemoryStore:
+    """A store that forgets when the process ends; the specification of every other one.
+
+    `begin`, `birth` and `settle` are recorded once `commit` has returned, and must not be acted upon before.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.population = Population(config.space, config.training.replicates)
+        self.sessions: list[Session] = []
+
+    def begin(self, session: Session) -> None:
+        """A controller has started."""
+        self.sessions.append(session)
+
+    def birth(self, individual: Individual) -> None:
+        """An individual is born and in flight. Raises ValueError if it does not fit the population."""
+        self.population.add(individual)
+
+    def settle(self, result: Result) -> None:
+        """The last word on an individual in flight. Raises ValueError if it is not in flight."""
+        self.population.settle(result)
+
+    def commit(self) -> None:
+        """Makes all of the above durable; raises StoreError."""
+
+    def compact(self) -> None:
+        """Brings the files that tools read up to date; raises StoreError."""
+
+    def close(self) -> None:
+        """Lets go of everything; what was not committed is lost."""
+
+
+class FileStore(MemoryStore):
+    """A run in a folder. Use `create`, `open` or `exists`; every call may raise StoreError."""
+
+    def __init__(self, folder: Path, run: str, stored: StoredRun, log: journal.Journal, lock: int) -> None:
+        super().__init__(stored.config)
+        self.population, self.sessions = stored.population, stored.sessions
+        self.folder = folder
+        self.run = run
+        self._recorded = stored.records
+        self._journal = log
+        self._lock = lock
+
+    # ── opening ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    @classmethod
+    def exists(cls, folder: Path) -> bool:
+        """Whether the folder holds a run."""
+        return (folder / "population.h5").exists()
+
+    @classmethod
+    def create(cls, folder: Path, config: Config) -> FileStore:
+        """A new run in `folder`, which is made if need be. Raises StoreError where a run is already."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"expected to create the run folder {folder}: {error.strerror}") from None
+        lock = _take_lock(folder)
+        try:
+            if cls.exists(folder):
+                raise StoreError(f"expected a folder without a run, but {folder} holds one")
+            path = folder / "journal"
+            if path.exists() and _records_in(path):
+                raise StoreError(
+                    f"{folder} holds a journal with records but no population.h5: put the file back, "
+                    "or choose another --run"
+                )
+            run = uuid.uuid4().hex
+            stored = StoredRun(run, 0, config, Population(config.space, config.training.replicates), [])
+            try:
+                log = journal.Journal.create(path, run, base=0)
+                runfile.write(folder / "population.h5", stored)
+            except (OSError, journal.JournalError) as error:
+                raise StoreError(f"expected to write in {folder}: {error}") from None
+            return cls(folder, run, stored, log, lock)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    @classmethod
+    def open(cls, folder: Path) -> FileStore:
+        """The run in `folder`, with every record that was ever committed. Raises StoreError."""
+        lock = _take_lock(folder)
+        try:
+            stored, whole = _recover(folder)
+            try:
+                log = journal.Journal(folder / "journal", whole)
+            except journal.JournalError as error:
+                raise StoreError(str(error)) from None
+            return cls(folder, stored.run, stored, log, lock)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    # ── recording ───────────────────────────────────────────────────────────────────────────────────────────────────
+    def begin(self, session: Session) -> None:
+        super().begin(session)
+        self._append({"begin": asdict(session)})
+
+    def birth(self, individual: Individual) -> None:
+        super().birth(individual)
+        self._append({"birth": _birth_record(individual)})
+
+    def settle(self, result: Result) -> None:
+        super().settle(result)
+        self._append({"settle": _result_record(result)})
+
+    def _append(self, record: journal.Record) -> None:
+        self._journal.append(record)
+        self._recorded += 1
+
+    def commit(self) -> None:
+        try:
+            self._journal.commit()
+        except journal.JournalError as error:
+            raise StoreError(str(error)) from None
+
+    def compact(self) -> None:
+        self.commit()
+        stored = StoredRun(self.run, self._recorded, self.config, self.population, self.sessions)
+        try:
+            runfile.write(self.folder / "population.h5", stored)
+            log = journal.Journal.create(self.folder / "journal", self.run, base=self._recorded)
+        except (OSError, journal.JournalError) as error:
+            raise StoreError(
+                f"expected to renew {self.folder / 'population.h5'}: {error}; nothing acknowledged is lost, "
+                "make room or mend the folder, then start the same command again"
+            ) from None
+        self._journal.close()
+        self._journal = log
+
+    def close(self) -> None:
+        self._journal.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _take_lock(folder: Path) -> int:
+    """The descriptor of RUN/lock, held; raises StoreError naming the holder."""
+    path = folder / "lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StoreError(f"expected to write in the run folder {folder}: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
+        os.close(descriptor)
+        raise StoreError(f"the run {folder} already has a controller: {holder}") from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"host {socket.gethostname()}, pid {os.getpid()}\n".encode())
+    return descriptor
+
+
+def _records_in(path: Path) -> bool:
+    try:
+        return bool(journal.read(path).records)
+    except journal.JournalError as error:
+        raise StoreError(str(error)) from None
+
+
+# ── records of the journal ──────────────────────────────────────────────────────────────────────────────────────────
+def _birth_record(individual: Individual) -> dict[str, Any]:
+    return {
+        "id": individual.id,
+        "genotype": individual.genotype.codes.hex(),
+        "birth": individual.birth.name,
+        "parent": individual.parent,
+        "view": individual.view,
+        "redrawn": individual.redrawn,
+        "born": individual.born,
+    }
+
+
+def _result_record(result: Result) -> dict[str, Any]:
+    record = asdict(result)
+    outcome = record.pop("outcome")
+    if isinstance(result.outcome, Failure):
+        record["failure"] = {"kind": result.outcome.kind.name, "message": runfile.fitting(result.outcome.message)}
+    else:
+        record["evaluation"] = outcome
+    return record
+
+
+def _apply(record: journal.Record, store: MemoryStore) -> None:
+    """Replays one record of the journal; raises KeyError, TypeError or ValueError on what no store has written."""
+    ((kind, data),) = record.items()
+    if kind == "birth":
+        store.birth(
+            Individual(
+                id=data["id"],
+                genotype=Genotype(store.population.space, bytes.fromhex(data["genotype"])),
+                birth=Birth[data["birth"]],
+                parent=data["parent"],
+                view=data["view"],
+                redrawn=data["redrawn"],
+                born=data["born"],
+            )
+        )
+    elif kind == "settle":
+        outcome: Evaluation | Failure
+        if "failure" in data:
+            outcome = Failure(FailureKind[data["failure"]["kind"]], data["failure"]["message"])
+        else:
+            evaluation = data["evaluation"]
+            outcome = Evaluation(**{**evaluation, "accuracies": tuple(evaluation["accuracies"])})
+        place = Place(**data["place"])
+        store.settle(Result(data["individual"], data["attempt"], place, data["started"], data["finished"], outcome))
+    elif kind == "begin":
+        store.begin(Session(**{**data, "facts": DataFacts(**data["facts"])}))
+    else:
+        raise ValueError(f"expected a record of begin, birth or settle, got {kind!r}")
+
+
+def _recover(folder: Path) -> tuple[StoredRun, int]:
+    """The run with its journal replayed, and the bytes of the journal's whole lines. Raises StoreError."""
+    stored = runfile.read(folder)
+    path = folder / "journal"
+    try:
+        contents = journal.read(path)
+    except journal.JournalError as error:
+        raise StoreError(str(error)) from None
+    if contents.run != stored.run:
+        raise StoreError(f"{path}: expected the journal of run {stored.run}, got that of {contents.run}")
+    if contents.base > stored.records:
+        raise StoreError(
+            f"{path}: expected it to begin at record {stored.records} or before, but it begins at {contents.base}: "
+            "population.h5 is older than its journal"
+        )
+    replay = MemoryStore(stored.config)
+    replay.population, replay.sessions = stored.population, stored.sessions
+    for number, record in enumerate(contents.records, start=contents.base + 1):
+        if number <= stored.records:
+            continue
+        try:
+            _apply(record, replay)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"{path}: record {number} does not fit the run: {error}") from None
+    stored.records = max(stored.records, contents.base + len(contents.records))
+    return stored, contents.whole

@@ -1,0 +1,286 @@
+"""Typed messages between one controller and its workers: over MPI, and within one process.
+
+The controller and the workers see only `send` and `receive`; nothing here knows what the messages mean. The only room
+that imports mpi4py, and only when `connect` is called. Receiving sleeps between polls, in growing steps, so that a
+waiting rank leaves its core to those that compute.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from hpcnas.messages import FromWorker, ToWorker
+
+_SHORTEST, _LONGEST = 0.0002, 0.01  # seconds between polls: quick while messages flow, cheap while they do not
+_TAG = 1
+
+
+class LaunchError(Exception):
+    """The launcher and the MPI library do not belong together, or there are too few ranks: one line."""
+
+
+class ControllerEnd(Protocol):
+    """The controller's end. Workers are named by their ranks, 1 and up."""
+
+    def send(self, worker: int, message: ToWorker) -> None:
+        """Hands a message over without waiting for the worker to take it."""
+        ...
+
+    def receive(self, timeout: float) -> list[tuple[int, FromWorker]]:
+        """Everything that has arrived, with its sender; waits up to `timeout` seconds for a first message."""
+        ...
+
+
+class WorkerEnd(Protocol):
+    """A worker's end."""
+
+    def send(self, message: FromWorker) -> None:
+        """Hands a message to the controller."""
+        ...
+
+    def receive(self, timeout: float) -> ToWorker | None:
+        """The next message; None if none came within `timeout` seconds."""
+        ...
+
+
+def _poll(ready: Callable[[], bool], timeout: float) -> bool:
+    """Whether `ready` became true within `timeout` seconds; sleeps between looks."""
+    deadline, pause = time.monotonic() + timeout, _SHORTEST
+    while not ready():
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        time.sleep(min(pause, left))
+        pause = min(pause * 1.5, _LONGEST)
+    return True
+
+
+# ── within one process ──────────────────────────────────────────────────────────────────────────────────────────────
+class Hub:
+    """Both ends within one process, for a run without MPI and for tests."""
+
+    def __init__(self, workers: int) -> None:
+        self._to_controller: queue.SimpleQueue[tuple[int, FromWorker] | BaseException] = queue.SimpleQueue()
+        self._to_worker: dict[int, queue.SimpleQueue[ToWorker]] = {
+            worker: queue.SimpleQueue() for worker in range(1, workers + 1)
+        }
+
+    def controller(self) -> HubControllerEnd:
+        """The controller's end."""
+        return HubControllerEnd(self._to_controller, self._to_worker)
+
+    def worker(self, rank: int) -> HubWorkerEnd:
+        """The end of worker `rank`, 1 and up."""
+        return HubWorkerEnd(rank, self._to_controller, self._to_worker[rank])
+
+    def broke(self, error: BaseException) -> None:
+        """A worker has broken: the controller's next `receive` raises its exception."""
+        self._to_controller.put(error)
+
+
+@dataclass(frozen=True)
+class HubControllerEnd:
+    """ControllerEnd within one process."""
+
+    _inbox: queue.SimpleQueue[tuple[int, FromWorker] | BaseException]
+    _outboxes: dict[int, queue.SimpleQueue[ToWorker]]
+
+    def send(self, worker: int, message: ToWorker) -> None:
+        self._outboxes[worker].put(message)
+
+    def receive(self, timeout: float) -> list[tuple[int, FromWorker]]:
+        arrived: list[tuple[int, FromWorker]] = []
+        while True:
+            try:
+                item = self._inbox.get(block=not arrived and timeout > 0, timeout=timeout)
+            except queue.Empty:
+                return arrived
+            if isinstance(item, BaseException):
+                raise item
+            arrived.append(item)
+
+
+@dataclass(frozen=True)
+class HubWorkerEnd:
+    """WorkerEnd within one process."""
+
+    rank: int
+    _outbox: queue.SimpleQueue[tuple[int, FromWorker] | BaseException]
+    _inbox: queue.SimpleQueue[ToWorker]
+
+    def send(self, message: FromWorker) -> None:
+        self._outbox.put((self.rank, message))
+
+    def receive(self, timeout: float) -> ToWorker | None:
+        try:
+            return self._inbox.get(timeout=timeout)
+        except queue.Empty:
+            return None
+
+
+# ── over MPI ────────────────────────────────────────────────────────────────────────────────────────────────────────
+class MpiWorld:
+    """All ranks of the job. Rank 0 is the controller; each method is called from one thread only."""
+
+    def __init__(self, mpi: Any) -> None:
+        self._mpi = mpi
+        self._comm = mpi.COMM_WORLD.Dup()
+        self._unfinished: list[Any] = []
+        self.rank: int = self._comm.Get_rank()
+        self.size: int = self._comm.Get_size()
+        self.library: str = mpi.Get_library_version().split("\n")[0].strip("\0 ")
+
+    # Not MPI's own collectives: a rank that waits in those keeps its core busy.
+    def broadcast(self, value: Any) -> Any:
+        """Rank 0's value, on every rank."""
+        if self.rank > 0:
+            return self._wait()[1]
+        for rank in range(1, self.size):
+            self.send(rank, value)
+        return value
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, in rank order, on every rank."""
+        values = {0: value}
+        if self.rank > 0:
+            self.send(0, value)
+        else:
+            values |= dict(self._wait() for _ in range(1, self.size))
+        gathered: list[Any] = self.broadcast([values[rank] for rank in sorted(values)])
+        return gathered
+
+    def _wait(self) -> tuple[int, Any]:
+        _poll(self.arrived, math.inf)
+        return self.receive()
+
+    def abort(self, exit_code: int) -> None:
+        """Ends every rank of the job at once."""
+        self._comm.Abort(exit_code)
+
+    def controller(self) -> MpiControllerEnd:
+        """The controller's end, on rank 0."""
+        return MpiControllerEnd(self)
+
+    def worker(self) -> MpiWorkerEnd:
+        """This rank's end, on rank 1 and up."""
+        return MpiWorkerEnd(self)
+
+    def send(self, rank: int, message: object) -> None:
+        """Sends without waiting for the receiver."""
+        self._unfinished = [request for request in self._unfinished if not request.Test()]
+        self._unfinished.append(self._comm.isend(message, dest=rank, tag=_TAG))
+
+    def arrived(self) -> bool:
+        """Whether a message waits to be received."""
+        return bool(self._comm.Iprobe(source=self._mpi.ANY_SOURCE, tag=_TAG))
+
+    def receive(self) -> tuple[int, Any]:
+        """The next message and its sender; waits for one."""
+        status = self._mpi.Status()
+        self._comm.Probe(source=self._mpi.ANY_SOURCE, tag=_TAG, status=status)
+        source = status.Get_source()
+        return source, self._comm.recv(source=source, tag=_TAG)
+
+    def finish(self) -> None:
+        """Waits until everything sent has left."""
+        self._mpi.Request.Waitall(self._unfinished)
+        self._unfinished = []
+
+
+@dataclass(frozen=True)
+class MpiControllerEnd:
+    """ControllerEnd over MPI."""
+
+    world: MpiWorld
+
+    def send(self, worker: int, message: ToWorker) -> None:
+        self.world.send(worker, message)
+
+    def receive(self, timeout: float) -> list[tuple[int, FromWorker]]:
+        arrived: list[tuple[int, FromWorker]] = []
+        if _poll(self.world.arrived, timeout):
+            while self.world.arrived():
+                arrived.append(self.world.receive())
+        return arrived
+
+
+@dataclass(frozen=True)
+class MpiWorkerEnd:
+    """WorkerEnd over MPI."""
+
+    world: MpiWorld
+
+    def send(self, message: FromWorker) -> None:
+        self.world.send(0, message)
+
+    def receive(self, timeout: float) -> ToWorker | None:
+        if not _poll(self.world.arrived, timeout):
+            return None
+        message: ToWorker = self.world.receive()[1]
+        return message
+
+
+class AloneWorld:
+    """A job of one rank, without MPI: the same calls, nobody to talk to."""
+
+    rank, size, library = 0, 1, "none"
+
+    def broadcast(self, value: Any) -> Any:
+        """The value itself."""
+        return value
+
+    def gather(self, value: Any) -> list[Any]:
+        """The value alone."""
+        return [value]
+
+    def abort(self, exit_code: int) -> None:
+        """Ends the process at once."""
+        os._exit(exit_code)
+
+    def finish(self) -> None:
+        """Nothing is under way."""
+
+
+World = MpiWorld | AloneWorld
+
+_LAUNCHED = (  # set by Hydra and its kin, PMIx and Open MPI, MVAPICH, Cray
+    *("PMI_RANK", "PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_SIZE", "HYDRA_CONTROL_FD"),
+    *("MPI_LOCALRANKID", "MV2_COMM_WORLD_RANK", "PALS_RANKID"),
+)
+
+
+def connect() -> World:
+    """The job that this process was started in: MPI's under a launcher, else one of a single rank.
+
+    Raises LaunchError where the launcher started more ranks than the MPI library sees: the two are not of one kind.
+    """
+    if not _under_launcher():
+        return AloneWorld()
+    import mpi4py
+
+    mpi4py.rc.recv_mprobe = False  # matched probes fail on some networks, and one thread a rank needs none
+    mpi4py.rc.thread_level = "funneled"
+    from mpi4py import MPI
+
+    world = MpiWorld(MPI)
+    for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):
+        announced = os.environ.get(name, "")
+        if announced.isdigit() and int(announced) != world.size:
+            raise LaunchError(
+                f"the launcher started {announced} ranks ({name}), but the MPI library ({world.library}) sees "
+                f"{world.size}: mpirun and the library that mpi4py loads must be of one MPI"
+            )
+    return world
+
+
+def _under_launcher() -> bool:
+    """Whether an MPI launcher has started this process."""
+    if any(name in os.environ for name in _LAUNCHED):
+        return True
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1") or "1") > 1
