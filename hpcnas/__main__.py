@@ -7,11 +7,14 @@ import socket
 import sys
 import traceback
 
-from hpcnas import job, transport
+from hpcnas.signals import Signals
 
 
 def main() -> int:
-    """This rank's exit code: 0 complete, 1 broken, 2 wrong use."""
+    """This rank's exit code: 0 complete, 75 more to do, 1 broken, 2 wrong use."""
+    signals = Signals.install()  # before the imports below take their time
+    from hpcnas import job, transport
+
     try:
         world = transport.connect()
     except transport.LaunchError as error:
@@ -19,7 +22,7 @@ def main() -> int:
             print(f"hpcnas: {error}", file=sys.stderr)
         return job.WRONG_USE
     try:
-        exit_code = job.run(world, sys.argv[1:])
+        exit_code = job.run(world, sys.argv[1:], signals)
         world.finish()
         return exit_code
     except BaseException:

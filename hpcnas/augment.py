@@ -6,6 +6,8 @@ come from a generator that is passed in.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -30,6 +32,15 @@ class EpochSampler:
         self._generator = generator
         self._order = torch.empty(0, dtype=torch.int64, device=generator.device)
         self._position = 0
+
+    def state(self) -> dict[str, Tensor | int]:
+        """Where it stands, for `resume`; the generator's state is not part of it."""
+        return {"order": self._order, "position": self._position}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state`."""
+        self._order = state["order"].to(self._order.device)
+        self._position = state["position"]
 
     def next(self, batch: int) -> Tensor:
         """The next indices: int64 (batch,), on the generator's device."""

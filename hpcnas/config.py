@@ -113,6 +113,30 @@ class Run(Section):
     progress: str = setting(
         "auto", "a live line, or plain log lines", choices=("auto", "live", "plain"), alterable=True
     )
+    max_attempts: int = setting(
+        2, "attempts at an evaluation that crashes, hangs or runs out of memory", low=1, high=100, metavar="N",
+        alterable=True,
+    )  # fmt: skip
+    hang_timeout: float = setting(
+        600.0, "seconds without a sign of life after which a trainer is given up", low=0.1, metavar="T", alterable=True
+    )
+    evaluation_timeout: float | None = setting(
+        None, "seconds that one evaluation may take at most", low=0.1, metavar="T", alterable=True
+    )
+    checkpoint_interval: float = setting(
+        300.0, "seconds between checkpoints of a training", low=0.0, metavar="T", alterable=True
+    )
+    walltime: float | None = setting(
+        None, "seconds until the job ends (default: what the batch system says)", low=1.0, metavar="T", alterable=True
+    )
+    grace: float = setting(
+        60.0, "seconds before the end at which everything is saved and the job leaves", low=0.0, metavar="T",
+        alterable=True,
+    )  # fmt: skip
+    device_failures: int = setting(
+        3, "failures in a row, of what succeeds elsewhere, that take a device out of use", low=1, metavar="K",
+        alterable=True,
+    )  # fmt: skip
     max_failures: int = setting(
         20, "stop when so many individuals in a row have failed", low=1, metavar="K", alterable=True
     )
@@ -219,7 +243,7 @@ def parse_toml(text: str, source: str) -> tuple[Settings, str | None]:
     """Settings of a TOML text, and the preset that it names at its top, if any. `source` names it in errors."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError is one, a number of 5,000 digits another
         raise ConfigError(f"{source}: expected TOML, but it cannot be read: {error}") from None
     name = document.pop("preset", None)
     if name is not None and not isinstance(name, str):

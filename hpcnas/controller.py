@@ -3,8 +3,9 @@
     receive ─► settle results ─► ask the strategy for idle workers ─► commit ─► send tasks ─► report
                                      one disk sync for all of it ──────┘
 
-No barrier, no generations: whenever a worker is idle and the budget allows, it gets a genotype. Knows neither torch nor
-MPI nor HDF5, only their interfaces.
+No barrier, no generations: whenever a worker is idle and the budget allows, it gets a genotype. Work that was in flight
+at the last end, and attempts that have to be repeated, go before new births. Knows neither torch nor MPI nor HDF5, only
+their interfaces.
 """
 
 from __future__ import annotations
@@ -14,25 +15,39 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from hpcnas import seeds
 from hpcnas.config import Config
+from hpcnas.devices import Devices
 from hpcnas.evolution import Strategy
-from hpcnas.messages import DataFacts, Evaluation, Failure, FromWorker, Place, Ready, Refused, Result, Stop, Task
+from hpcnas.messages import (
+    DataFacts,
+    Failure,
+    FailureKind,
+    FromWorker,
+    Left,
+    Place,
+    Ready,
+    Refused,
+    Result,
+    Stop,
+    Task,
+)
 from hpcnas.mutation import NothingAllowed
 from hpcnas.population import Individual
 from hpcnas.runfile import Session
 from hpcnas.store import MemoryStore
 from hpcnas.transport import ControllerEnd
 
-COMPLETE, BROKEN, WRONG_USE = 0, 1, 2  # exit codes
-
-StrategyFactory = Callable[[DataFacts], Strategy]
+COMPLETE, BROKEN, WRONG_USE, MORE_TO_DO = 0, 1, 2, 75  # exit codes; the last is EX_TEMPFAIL of sysexits.h
+REPEATED = frozenset({FailureKind.CRASH, FailureKind.OOM, FailureKind.HANG})  # another worker may do better
+_ATTENTION = 0.2  # seconds between looks at signals and the clock
 
 
 class SearchStopped(Exception):
-    """The search cannot go on; one line for a person, and the exit code that says whose turn it is."""
+    """The search cannot go on here; one line for a person, and the exit code that says what to do about it."""
 
     def __init__(self, reason: str, exit_code: int) -> None:
         super().__init__(reason)
@@ -46,8 +61,8 @@ class Observer(Protocol):
         """The first worker is ready and its data are known."""
         ...
 
-    def refused(self, refused: Refused) -> None:
-        """A worker cannot work; the others go on without it."""
+    def warned(self, text: str) -> None:
+        """Something went wrong that the run can live with."""
         ...
 
     def settled(self, result: Result, store: MemoryStore) -> None:
@@ -55,64 +70,80 @@ class Observer(Protocol):
         ...
 
     def turned(self, store: MemoryStore, busy: int, workers: int) -> None:
-        """The loop came round, at least once a second."""
+        """The loop came round, several times a second."""
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """An individual to be evaluated, for the how manieth time, and workers that failed at it."""
+
+    individual: Individual
+    attempt: int
+    avoid: frozenset[int]
+
+
 class Controller:
-    """One run of the search from start or restart to its budget."""
+    """One session of a run: from start or restart to its budget, or to a reason to leave."""
 
     def __init__(
         self,
         config: Config,
         store: MemoryStore,
-        make_strategy: StrategyFactory,
+        make_strategy: Callable[[DataFacts], Strategy],
         end: ControllerEnd,
         workers: Sequence[int],
         software: Mapping[str, str],
         observer: Observer,
+        reason_to_leave: Callable[[], str | None] = lambda: None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
         self._store = store
         self._make_strategy = make_strategy
+        self._strategy: Strategy | None = None  # until the first worker knows the data
         self._end = end
+        self._workers = frozenset(workers)
         self._software = software
         self._observer = observer
+        self._reason_to_leave = reason_to_leave
         self._now = now
         self._absent = set(workers)  # have not reported yet
-        self._ranks = len(workers) + 1
-        self._idle: deque[int] = deque()
-        self._busy: dict[int, int] = {}  # worker → individual
-        self._again = deque(store.population.issued)  # in flight when the last controller ended
         self._refused: dict[int, Refused] = {}
-        self._strategy: Strategy | None = None
+        self._idle: deque[int] = deque()
+        self._busy: dict[int, Work] = {}
+        self._places: dict[int, Place] = {}
+        self._devices = Devices(config.run.device_failures)
+        attempts = store.population.column("attempts")
+        self._again = deque(  # in flight when the last session ended, by birth
+            Work(store.population.individual(id), int(attempts[id]) + 1, frozenset()) for id in store.population.issued
+        )
         self._failures_in_a_row = 0
         self._compacted = now()
         self._compaction_seconds = 0.0
 
     def run(self) -> None:
-        """Searches until the budget is spent, then sends every worker home. Raises SearchStopped, and StoreError;
-        the workers are told to stop in any case."""
-        exit_code = BROKEN
+        """Searches until the budget is spent. Raises SearchStopped or StoreError where it ends before; in any case the
+        workers have been sent home, and what they still had to say is recorded."""
+        exit_code, record = BROKEN, False  # after a StoreError, say, nothing more can be recorded
         try:
             while not self._finished():
                 self._turn()
-            self._store.compact()
-            exit_code = COMPLETE
+            exit_code, record = COMPLETE, True
         except SearchStopped as stop:
-            exit_code = stop.exit_code
+            exit_code, record = stop.exit_code, True
             raise
         finally:
-            for worker in [*self._absent, *self._idle, *self._busy, *self._refused]:
-                self._end.send(worker, Stop(exit_code))
+            self._send_home(exit_code, record)
+            if record:
+                self._store.compact()
 
     def _finished(self) -> bool:
         population = self._store.population
         return len(population.evaluated) >= self._config.search.budget and population.in_flight == 0
 
     def _turn(self) -> None:
-        arrived = self._end.receive(timeout=1.0)
+        arrived = self._end.receive(timeout=_ATTENTION)
         settled = [result for worker, message in arrived if (result := self._hear(worker, message)) is not None]
         tasks = self._hand_out()
         self._store.commit()
@@ -120,8 +151,15 @@ class Controller:
             self._end.send(worker, task)
         for result in settled:
             self._observer.settled(result, self._store)
-        self._observer.turned(self._store, len(self._busy), self._ranks - 1 - len(self._refused))
+        self._observer.turned(self._store, len(self._busy), len(self._workers) - len(self._refused))
         self._compact_now_and_then()
+        self._see_whether_to_stop()
+
+    def _see_whether_to_stop(self) -> None:
+        """Raises SearchStopped."""
+        reason = self._reason_to_leave()
+        if reason is not None and not self._finished():
+            raise SearchStopped(reason, MORE_TO_DO)
         if self._failures_in_a_row >= self._config.run.max_failures:
             raise SearchStopped(
                 f"{self._failures_in_a_row} individuals in a row have failed; the last reasons stand above and in "
@@ -131,7 +169,7 @@ class Controller:
 
     # ── results in ──────────────────────────────────────────────────────────────────────────────────────────────────
     def _hear(self, worker: int, message: FromWorker) -> Result | None:
-        """Takes a message in; returns it if it was a result, which has then been settled."""
+        """Takes a message in; returns it if it was a result that has settled its individual."""
         match message:
             case Ready():
                 self._absent.discard(worker)
@@ -140,17 +178,14 @@ class Controller:
                 self._absent.discard(worker)
                 self._refuse(worker, message)
             case Result():
-                if self._busy.pop(worker, None) != message.individual:
-                    raise SearchStopped(f"rank {worker} sent a result nobody asked it for: {message}", BROKEN)
-                self._idle.append(worker)
-                self._store.settle(message)
-                failed = isinstance(message.outcome, Failure)
-                self._failures_in_a_row = self._failures_in_a_row + 1 if failed else 0
-                return message
+                return self._take(worker, message)
+            case Left():
+                raise SearchStopped(f"rank {worker} has left without being told to", BROKEN)
         return None
 
     def _welcome(self, worker: int, ready: Ready) -> None:
         """The first worker's data decide what a new run is about; everybody else's must be the same."""
+        self._places[worker] = ready.place
         known = self._store.sessions[-1].facts if self._store.sessions else ready.facts
         if ready.facts != known:
             reason = f"expected the data that the run has used so far, {known}, but found {ready.facts}"
@@ -161,7 +196,7 @@ class Controller:
                 started=self._now(),
                 host=socket.gethostname(),
                 pid=os.getpid(),
-                ranks=self._ranks,
+                ranks=len(self._workers) + 1,
                 software={**self._software, **ready.software},
                 facts=ready.facts,
             )
@@ -169,39 +204,73 @@ class Controller:
             self._strategy = self._make_strategy(ready.facts)
             self._observer.began(session)
             for refused in self._refused.values():
-                self._observer.refused(refused)
+                self._observer.warned(_without(refused))
         self._idle.append(worker)
 
     def _refuse(self, worker: int, refused: Refused) -> None:
         """Goes on without a worker that cannot work, unless there is no other. Raises SearchStopped."""
         self._refused[worker] = refused
-        if not (self._absent or self._idle or self._busy):
-            others = len(self._refused) - 1
-            also = f" (and so for {others} other ranks)" if others else ""
-            raise SearchStopped(f"{where(refused.place)}{also}: {refused.reason}", WRONG_USE)
+        if len(self._refused) == len(self._workers):
+            also = f" (and {len(self._refused) - 1} other ranks)" if len(self._refused) > 1 else ""
+            raise SearchStopped(f"{refused.place}{also}: {refused.reason}", WRONG_USE)
         if self._strategy is not None:
-            self._observer.refused(refused)
+            self._observer.warned(_without(refused))
+
+    def _take(self, worker: int, result: Result) -> Result | None:
+        """Records a result: returns it if it was the last word on its individual, None if there will be another try."""
+        work = self._busy.pop(worker, None)
+        if work is None or (work.individual.id, work.attempt) != (result.individual, result.attempt):
+            raise SearchStopped(f"rank {worker} sent a result that nobody asked it for: {result}", BROKEN)
+        self._idle.append(worker)
+        if isinstance(result.outcome, Failure):
+            self._devices.failed(result.place, result.individual)
+            if result.outcome.kind in REPEATED and result.attempt < self._config.run.max_attempts:
+                self._store.retry(result)
+                self._again.append(Work(work.individual, result.attempt + 1, work.avoid | {worker}))
+                self._observer.warned(f"{result}; it will be tried again")
+                return None
+            self._failures_in_a_row += 1
+        else:
+            self._failures_in_a_row = 0
+            self._devices.succeeded(result.place, result.individual)
+            self._retire_bad_devices()
+        self._store.settle(result)
+        return result
+
+    def _retire_bad_devices(self) -> None:
+        """Gives no more work to devices that fail at what others can do."""
+        for worker, place in self._places.items():
+            last = len(self._refused) + 1 == len(self._workers)
+            if worker not in self._refused and not last and self._devices.is_bad(place):
+                reason = f"{self._config.run.device_failures} evaluations in a row have failed here, but not elsewhere"
+                self._refuse(worker, Refused(place, reason))
+        self._idle = deque(worker for worker in self._idle if worker not in self._refused)
 
     # ── genotypes out ───────────────────────────────────────────────────────────────────────────────────────────────
     def _hand_out(self) -> list[tuple[int, Task]]:
-        """A task for every idle worker as far as there is work, recorded but not yet committed."""
+        """Tasks for idle workers as far as there is work, recorded but not yet committed."""
         tasks = []
-        while self._idle:
-            individual = self._next_individual()
-            if individual is None:
-                break
-            worker = self._idle.popleft()
-            self._busy[worker] = individual.id
-            run_seed, replicates = self._config.search.seed, self._config.training.replicates
-            drawn = tuple(seeds.training_seed(run_seed, individual.id, number) for number in range(replicates))
-            tasks.append((worker, Task(individual.id, attempt=1, genotype=individual.genotype, seeds=drawn)))
+        for worker in list(self._idle):
+            work = self._next_work(worker)
+            if work is None:
+                continue
+            self._idle.remove(worker)
+            self._busy[worker] = work
+            id, run_seed = work.individual.id, self._config.search.seed
+            drawn = tuple(
+                seeds.training_seed(run_seed, id, number) for number in range(self._config.training.replicates)
+            )
+            tasks.append((worker, Task(id, work.attempt, work.individual.genotype, drawn)))
         return tasks
 
-    def _next_individual(self) -> Individual | None:
-        """One that was in flight at the last end, else a new one; None when the budget is spoken for."""
+    def _next_work(self, worker: int) -> Work | None:
+        """What this worker should do: repeat what others left, else something new; None if there is nothing for it."""
+        able = self._workers - self._refused.keys()
+        for work in self._again:
+            if worker not in work.avoid or able <= work.avoid:
+                self._again.remove(work)
+                return work
         population = self._store.population
-        if self._again:
-            return population.individual(self._again.popleft())
         view = len(population.evaluated)
         if view + population.in_flight >= self._config.search.budget:
             return None
@@ -215,10 +284,11 @@ class Controller:
             id, proposal.genotype, proposal.birth, proposal.parent, view, proposal.redrawn, born=self._now()
         )
         self._store.birth(individual)
-        return individual
+        return Work(individual, 1, frozenset())
 
+    # ── the file that tools read, and the end ───────────────────────────────────────────────────────────────────────
     def _compact_now_and_then(self) -> None:
-        """Renews the file that tools read: at the set interval, and never for more than a twentieth of the time."""
+        """Renews the file: at the set interval, and never for more than a twentieth of the time."""
         pause = max(self._config.run.compact_interval, 20.0 * self._compaction_seconds)
         started = self._now()
         if started - self._compacted >= pause:
@@ -226,17 +296,22 @@ class Controller:
             self._compacted = self._now()
             self._compaction_seconds = self._compacted - started
 
+    def _send_home(self, exit_code: int, record: bool) -> None:
+        """Tells every worker to save and leave, and records the results that were on their way."""
+        patience = max(1.0, 0.7 * self._config.run.grace)
+        for worker in self._workers:
+            self._end.send(worker, Stop(exit_code, patience))
+        present, deadline = set(self._workers), time.monotonic() + patience
+        while present and time.monotonic() < deadline:
+            for worker, message in self._end.receive(timeout=_ATTENTION):
+                if isinstance(message, Left):
+                    present.discard(worker)
+                elif isinstance(message, Result) and record:
+                    settled = self._take(worker, message)
+                    self._store.commit()
+                    if settled is not None:
+                        self._observer.settled(settled, self._store)
 
-def where(place: Place) -> str:
-    """A place in words."""
-    return f"rank {place.rank} on {place.host} ({place.device})"
 
-
-def describe(result: Result) -> str:
-    """One line on a result, for logs."""
-    outcome = result.outcome
-    if isinstance(outcome, Evaluation):
-        accuracies = " ".join(f"{accuracy:.4f}" for accuracy in outcome.accuracies)
-        return f"individual {result.individual}: fitness {outcome.fitness:.4f} ({accuracies}), {where(result.place)}"
-    last = outcome.message.strip().splitlines()[-1] if outcome.message.strip() else ""
-    return f"individual {result.individual} failed ({outcome.kind.name.lower()}) at {where(result.place)}: {last}"
+def _without(refused: Refused) -> str:
+    return f"going on without {refused.place}: {refused.reason}"

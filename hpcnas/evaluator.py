@@ -1,7 +1,7 @@
 """The worker's side of a training: starts the trainer child, feeds it, watches it and ends it (D4).
 
 The child holds torch, the device and the data, and is kept for many evaluations. Whatever happens to it costs its own
-evaluation: the rank goes on with a new child. Nothing here imports torch.
+evaluation: the rank goes on with a new child. Nothing here imports torch, and no call waits longer than it was told to.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,8 +24,12 @@ from hpcnas.config import Config
 from hpcnas.jobenv import Binding
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Task
 
+TRAINER = (sys.executable, "-m", "hpcnas.trainer")
+STACK_SIGNAL = signal.SIGUSR2  # makes a child print where its threads are
+COORDINATED = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)  # signals that the ranks act upon, never a child
+
 _LAUNCHER_PREFIXES = ("OMPI_", "PMI", "PMIX_", "PRTE_", "HYDRA_", "MPI_")  # the child is no rank
-_LAST_WORDS = 1500  # bytes of a dead child's output that go into its failure
+_LAST_WORDS = 1500  # bytes of a child's output that go into its failure
 
 
 class EvaluatorRefused(Exception):
@@ -35,8 +39,11 @@ class EvaluatorRefused(Exception):
 class Evaluator(Protocol):
     """What a worker evaluates tasks with, one at a time."""
 
-    facts: DataFacts
-    software: Mapping[str, str]
+    def ready(self, timeout: float) -> Loaded | None:
+        """What the evaluations depend on; None if that is not known within `timeout` seconds.
+
+        Raises EvaluatorRefused."""
+        ...
 
     def start(self, task: Task) -> None:
         """Begins an evaluation; the one before must have ended."""
@@ -44,6 +51,10 @@ class Evaluator(Protocol):
 
     def poll(self, timeout: float) -> Outcome | None:
         """The outcome of what was started; None if it is still running after `timeout` seconds."""
+        ...
+
+    def save(self, timeout: float) -> None:
+        """Lets what runs be saved, to be continued by another attempt, for `timeout` seconds at most."""
         ...
 
     def close(self) -> None:
@@ -64,7 +75,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The child has its data and its device."""
+    """The child has its data and its device. Software maps names to versions."""
 
     facts: DataFacts
     software: Mapping[str, str]
@@ -82,48 +93,132 @@ class Beat:
     """A sign of life."""
 
 
-class TrainerEvaluator:
-    """Evaluator that trains networks in a child process. Raises EvaluatorRefused where that cannot begin."""
+@dataclass(frozen=True)
+class Save:
+    """To the child: write a checkpoint of what runs, answer Saved, and end."""
 
-    def __init__(self, config: Config, binding: Binding) -> None:
+
+@dataclass(frozen=True)
+class Saved:
+    """The child has nothing unsaved."""
+
+
+FromChild = Outcome | Loaded | Unusable | Beat | Saved
+
+
+class TrainerEvaluator:
+    """Evaluator that trains networks in a child process, started at once."""
+
+    def __init__(
+        self,
+        config: Config,
+        binding: Binding,
+        command: tuple[str, ...] = TRAINER,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._config = config
         self._binding = binding
-        self._child = _Child(config, binding)
-        self.facts, self.software = self._child.facts, self._child.software
+        self._command = command
+        self._now = now
+        self._task: Task | None = None  # running, or waiting for its child
+        self._child = self._new_child()
+
+    def _new_child(self) -> _Child:
+        self._ready: Loaded | None = None
+        self._heard = self._now()
+        return _Child(self._command, self._config, self._binding)
+
+    def ready(self, timeout: float) -> Loaded | None:
+        failure = None if self._ready is not None else self._listen(timeout)
+        if failure is not None:
+            self.close()
+            assert isinstance(failure, Failure), "an evaluation before the first task"
+            raise EvaluatorRefused(failure.message)
+        return self._ready
 
     def start(self, task: Task) -> None:
         if not self._child.alive:
             self._child.close()
-            self._child = _Child(self._config, self._binding)
-        self._child.send(task)
+            self._child = self._new_child()
+        self._task = task
+        self._started = self._heard = self._now()
+        if self._ready is not None:
+            self._child.send(task)
 
     def poll(self, timeout: float) -> Outcome | None:
-        deadline = time.monotonic() + timeout
+        outcome = self._listen(timeout)
+        if outcome is not None:
+            self._task = None
+        return outcome
+
+    def _listen(self, timeout: float) -> Outcome | None:
+        """Takes the child's messages for `timeout` seconds or to the end of what it does."""
+        end = self._now() + timeout
         while True:
             try:
-                message = self._child.receive(max(0.0, deadline - time.monotonic()))
+                message = self._child.receive(max(0.0, end - self._now()))
             except EOFError:
-                failure = Failure(FailureKind.CRASH, self._child.last_words())
-                self._child.close()
-                return failure
+                return self._given_up(self._child.kind_of_death(), self._child.how_it_ended())
             if message is None:
-                return None
-            if isinstance(message, Evaluation | Failure):
-                return message
+                return self._overdue()
+            self._heard = self._now()
+            match message:
+                case Evaluation() | Failure():
+                    return message
+                case Unusable():
+                    return self._given_up(FailureKind.ERROR, message.reason)
+                case Loaded():
+                    self._ready = message
+                    if self._task is None:
+                        return None
+                    self._started = self._now()
+                    self._child.send(self._task)
+
+    def _overdue(self) -> Failure | None:
+        """The failure of a child that is silent, or busy, for too long."""
+        run, now = self._config.run, self._now()
+        waits = self._task is not None or self._ready is None
+        if waits and now - self._heard > run.hang_timeout:
+            silent = f"no sign of life for {run.hang_timeout:g} s (--hang-timeout); where it was:"
+            return self._given_up(FailureKind.HANG, f"{silent}\n{self._child.stacks()}")
+        if self._task is not None and self._ready is not None and run.evaluation_timeout is not None:
+            if now - self._started > run.evaluation_timeout:
+                message = f"not done after {run.evaluation_timeout:g} s (--evaluation-timeout)"
+                return self._given_up(FailureKind.OVERRUN, message)
+        return None
+
+    def _given_up(self, kind: FailureKind, message: str) -> Failure:
+        """The failure that ends a child."""
+        self._child.close()
+        return Failure(kind, message)
+
+    def save(self, timeout: float) -> None:
+        if self._task is None or self._ready is None or not self._child.alive:
+            return
+        end = self._now() + timeout
+        self._child.send(Save())
+        with contextlib.suppress(EOFError):
+            while (left := end - self._now()) > 0:
+                if isinstance(self._child.receive(left), Saved | Evaluation | Failure):
+                    return
 
     def close(self) -> None:
         self._child.close()
 
 
 class _Child:
-    """One trainer process, from its start to its end. Raises EvaluatorRefused if it does not get ready."""
+    """One trainer process, from its start to its end; it reads its assignment first."""
 
-    def __init__(self, config: Config, binding: Binding) -> None:
-        ours, theirs = _duplex_pipe()
+    def __init__(self, command: tuple[str, ...], config: Config, binding: Binding) -> None:
+        ours, theirs = socket.socketpair()
+        self._pipe = Connection(ours.detach())
         self._output: IO[bytes] = tempfile.TemporaryFile()
+        self._kills_before = _out_of_memory_kills()
+        # Blocked signals stay blocked in the child until it ignores them: one sent to the whole job must not end it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, COORDINATED)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "hpcnas.trainer", str(theirs.fileno())],
+                [*command, str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
@@ -132,25 +227,9 @@ class _Child:
                 env=_child_environment(binding),
             )
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             theirs.close()
-        self._pipe = ours
-        try:
-            self.send(Assignment(config, binding.threads, binding.gpu is not None, os.getpid()))
-            first = None
-            while first is None:
-                first = self.receive(timeout=10.0)
-        except EOFError:
-            reason = self.last_words()
-            self.close()
-            raise EvaluatorRefused(f"the trainer process did not start: {reason}") from None
-        except BaseException:
-            self.close()
-            raise
-        if isinstance(first, Unusable):
-            self.close()
-            raise EvaluatorRefused(first.reason)
-        assert isinstance(first, Loaded), first
-        self.facts, self.software = first.facts, first.software
+        self.send(Assignment(config, binding.threads, binding.gpu is not None, os.getpid()))
 
     @property
     def alive(self) -> bool:
@@ -160,35 +239,56 @@ class _Child:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its death shows at the next receive
             self._pipe.send(message)
 
-    def receive(self, timeout: float) -> Outcome | Loaded | Unusable | Beat | None:
+    def receive(self, timeout: float) -> FromChild | None:
         """The next message; None after `timeout` seconds. Raises EOFError when the child is gone."""
         try:
             if not self._pipe.poll(timeout):
                 return None
-            message: Outcome | Loaded | Unusable | Beat = self._pipe.recv()
+            message: FromChild = self._pipe.recv()
             return message
         except OSError:  # reset by a dying child
             raise EOFError from None
 
-    def last_words(self) -> str:
-        """How the child ended and what it printed last; waits for its end."""
-        try:
-            code = self._process.wait(timeout=5.0)
-        except subprocess.TimeoutExpired:
-            code = None
+    def kind_of_death(self) -> FailureKind:
+        """Out of memory where the kernel's killer took it, which sends SIGKILL; else a crash. Waits for the end."""
+        killed = self._wait() == -signal.SIGKILL
+        return FailureKind.OOM if killed and _out_of_memory_kills() > self._kills_before else FailureKind.CRASH
+
+    def how_it_ended(self) -> str:
+        """The exit code or signal, and the last lines that the child printed."""
+        code = self._wait()
         if code is None:
             how = "closed its pipe but did not end"
         elif code < 0:
-            how = f"ended by signal {signal.Signals(-code).name}"
+            how = f"was ended by {signal.Signals(-code).name}"
         else:
             how = f"ended with exit code {code}"
+        return f"the trainer {how}; its last words:\n{self._printed()}"
+
+    def stacks(self) -> str:
+        """Where the child's threads are, as far as it can still say."""
+        size = self._output.seek(0, os.SEEK_END)
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(STACK_SIGNAL)
+            _wait_until(lambda: self._output.seek(0, os.SEEK_END) > size or not self.alive, 0.5)
+            time.sleep(0.05)  # for the rest of what it writes
+        return self._printed()
+
+    def _wait(self) -> int | None:
+        try:
+            return self._process.wait(timeout=5.0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def _printed(self) -> str:
         size = self._output.seek(0, os.SEEK_END)
         self._output.seek(max(0, size - _LAST_WORDS))
-        printed = self._output.read().decode(errors="replace").strip()
-        return f"the trainer {how}" + (f"; its last words:\n{printed}" if printed else "; it printed nothing")
+        return self._output.read().decode(errors="replace").strip() or "(it printed nothing)"
 
     def close(self) -> None:
         """Ends the child and everything it started, and lets go of its pipe."""
+        if self._pipe.closed:
+            return
         self._pipe.close()
         if self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
@@ -197,9 +297,19 @@ class _Child:
         self._output.close()
 
 
-def _duplex_pipe() -> tuple[Connection, Connection]:
-    ours, theirs = socket.socketpair()
-    return Connection(ours.detach()), Connection(theirs.detach())
+def _wait_until(condition: Callable[[], bool], timeout: float) -> None:
+    end = time.monotonic() + timeout
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def _out_of_memory_kills() -> int:
+    """How many processes the kernel has killed for lack of memory; 0 where it does not say."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
 
 
 def _child_environment(binding: Binding) -> dict[str, str]:

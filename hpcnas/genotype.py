@@ -82,6 +82,14 @@ def edge_index(space: Space, level: int, motif: int, successor: int, predecessor
     return _offsets(space)[level - 2] + motif * shape.edges + successor * (successor - 1) // 2 + predecessor
 
 
+def _as_array(values: object) -> np.ndarray:
+    """The values as an array; rows of different lengths give one of objects, which no check below lets pass."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        return np.asarray(values, dtype=object)
+
+
 @dataclass(frozen=True, slots=True)
 class Genotype:
     """One architecture. `codes` is the array form as bytes; equality and hash are those of (space, codes).
@@ -107,7 +115,7 @@ class Genotype:
     @classmethod
     def from_array(cls, space: Space, array: np.ndarray) -> Genotype:
         """From an integer array of shape (space.edges,); raises GenotypeError on another shape, type or range."""
-        array = np.asarray(array)
+        array = _as_array(array)
         if array.ndim != 1 or array.dtype.kind not in "iu":
             raise GenotypeError(
                 f"expected a flat integer array of {space.edges} edges, got shape {array.shape} of {array.dtype}"
@@ -137,7 +145,7 @@ class Genotype:
             if len(motifs) != shape.motifs:
                 raise GenotypeError(f"level {level}: expected {shape.motifs} motifs, got {len(motifs)}")
             for motif, matrix in enumerate(motifs):
-                square = np.asarray(matrix)
+                square = _as_array(matrix)
                 if square.shape != (shape.nodes, shape.nodes) or square.dtype.kind not in "iu":
                     raise GenotypeError(
                         f"level {level}, M{motif + 1}: expected a {shape.nodes}×{shape.nodes} integer matrix, "
@@ -189,7 +197,7 @@ class Genotype:
         """From the text form; raises GenotypeError naming the level, motif and edge that is wrong."""
         try:
             document = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:  # TOMLDecodeError is one, a number of 5,000 digits another
             raise GenotypeError(f"expected a genotype in TOML, but it cannot be read: {error}") from None
         if document.get("format") != TEXT_FORMAT:
             raise GenotypeError(f'expected format = "{TEXT_FORMAT}", got {document.get("format")!r}')

@@ -11,6 +11,7 @@ records mean is `store`'s business.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import zlib
@@ -86,11 +87,15 @@ class Journal:
         self._pending: list[bytes] = []
         try:
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise JournalError(f"expected to write {path}: {error.strerror}") from None
+        try:
             if os.fstat(self._descriptor).st_size != size:
                 os.ftruncate(self._descriptor, size)
                 os.fsync(self._descriptor)
             os.lseek(self._descriptor, size, os.SEEK_SET)
         except OSError as error:
+            self.close()
             raise JournalError(f"expected to write {path}: {error.strerror}") from None
 
     @classmethod
@@ -110,10 +115,14 @@ class Journal:
     def commit(self) -> None:
         """Everything collected is on the disk when this returns: one write and one sync for all. Raises JournalError;
         then nothing of it may be taken as recorded, and the journal takes no more."""
+        if self._descriptor < 0:
+            raise JournalError(f"{self.path} is closed, or an earlier write failed: it takes no more records")
         if not self._pending:
             return
         data, self._pending = b"".join(self._pending), []
         try:
+            if os.fstat(self._descriptor).st_nlink == 0:
+                raise FileNotFoundError(errno.ENOENT, "the file has been removed")
             durable.write_all(self._descriptor, data)
             os.fdatasync(self._descriptor)
         except OSError as error:

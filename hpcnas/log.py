@@ -40,7 +40,7 @@ class LiveLine:
             self._stream.flush()
 
 
-class _AroundLiveLine(logging.StreamHandler):  # type: ignore[type-arg]
+class _AroundLiveLine(logging.StreamHandler):
     """Writes lines above the live progress line."""
 
     def __init__(self, line: LiveLine) -> None:
@@ -63,10 +63,10 @@ def configure(rank: int, line: LiveLine) -> logging.Logger:
     return logger
 
 
-def also_to_file(rank: int, path: Path) -> None:
-    """Appends the program's log to a file as well."""
+def also_to_file(path: Path) -> None:
+    """Appends the program's log on rank 0 to a file as well."""
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(_formatter(rank))
+    handler.setFormatter(_formatter(rank=0))
     logging.getLogger("hpcnas").addHandler(handler)
 
 

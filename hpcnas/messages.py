@@ -1,6 +1,6 @@
 """What crosses between controller and workers: frozen records, nothing else (D2, D4).
 
-    controller ── Task, Stop ──► worker            worker ── Ready | Refused, Result ──► controller
+    controller ── Task, Stop ──► worker            worker ── Ready | Refused, Result, Left ──► controller
 
 An outcome is an Evaluation or a Failure; there is no fake fitness.
 """
@@ -71,6 +71,9 @@ class Place:
     host: str
     device: str
 
+    def __str__(self) -> str:
+        return f"rank {self.rank} on {self.host} ({self.device})"
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -82,6 +85,14 @@ class Result:
     started: float
     finished: float
     outcome: Outcome
+
+    def __str__(self) -> str:
+        if isinstance(self.outcome, Failure):
+            last = self.outcome.message.strip().rsplit("\n", 1)[-1]
+            kind = self.outcome.kind.name.lower()
+            return f"individual {self.individual} failed ({kind}, attempt {self.attempt}) on {self.place}: {last}"
+        accuracies = " ".join(f"{accuracy:.4f}" for accuracy in self.outcome.accuracies)
+        return f"individual {self.individual}: fitness {self.outcome.fitness:.4f} ({accuracies}) on {self.place}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +127,16 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """No more tasks: end with this exit code."""
+    """No more tasks: save what runs, for so many seconds at most, and end with this exit code."""
 
     exit_code: int
+    save_seconds: float
 
 
-FromWorker = Ready | Refused | Result
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A worker's last message: it has saved what it could and ends."""
+
+
+FromWorker = Ready | Refused | Result | Left
 ToWorker = Task | Stop

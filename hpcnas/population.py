@@ -9,7 +9,7 @@ files, messages or random numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -83,7 +83,7 @@ COLUMNS = (
     Column("finished", "f8", "end of the last attempt, UTC", "s since 1970-01-01", np.nan),
     Column("rank", "i4", "MPI rank of the last attempt", missing=-1),
     Column("host", "S64", "host of the last attempt", missing=b""),
-    Column("device", "S32", "device of the last attempt", missing=b""),
+    Column("device", "S64", "device of the last attempt", missing=b""),
     Column("failure", "u1", "kind of failure; 0 where there is none", values=FailureKind),
 )
 
@@ -94,7 +94,8 @@ class Population:
     def __init__(self, space: Space, replicates: int) -> None:
         self.space = space
         self.replicates = replicates
-        self.failures: dict[int, Failure] = {}
+        self.failures: dict[int, Failure] = {}  # of failed individuals
+        self.failed_attempts: list[Result] = []  # all of them, also those that were repeated
         self.redrawn = 0  # genotypes refused at all births
         self._length = 0
         self._evaluated = np.empty(64, dtype=np.int64)
@@ -132,6 +133,13 @@ class Population:
         self._issued.add(row)
         self._length += 1
 
+    def retry(self, result: Result) -> None:
+        """An attempt at an issued individual has failed, and there will be another."""
+        if result.individual not in self._issued or not isinstance(result.outcome, Failure):
+            raise ValueError(f"expected the failed attempt of an individual in flight, got {result}")
+        self._columns["attempts"][result.individual] = result.attempt
+        self.failed_attempts.append(result)
+
     def settle(self, result: Result) -> None:
         """The last word on an issued individual: it becomes evaluated or failed."""
         row, columns, outcome = result.individual, self._columns, result.outcome
@@ -153,12 +161,13 @@ class Population:
             columns["state"][row] = State.FAILED
             columns["failure"][row] = outcome.kind
             self.failures[row] = outcome
+            self.failed_attempts.append(result)
         columns["attempts"][row] = result.attempt
         columns["started"][row] = result.started
         columns["finished"][row] = result.finished
         columns["rank"][row] = result.place.rank
         columns["host"][row] = result.place.host.encode()[:64]
-        columns["device"][row] = result.place.device.encode()[:32]
+        columns["device"][row] = result.place.device.encode()[:64]
         self._issued.discard(row)
 
     def _append_evaluated(self, row: int) -> None:
@@ -227,7 +236,9 @@ class Population:
             individual=id,
             attempt=int(columns["attempts"][id]),
             place=Place(
-                int(columns["rank"][id]), columns["host"][id].decode(errors="replace"), columns["device"][id].decode()
+                int(columns["rank"][id]),
+                columns["host"][id].decode(errors="replace"),
+                columns["device"][id].decode(errors="replace"),
             ),
             started=float(columns["started"][id]),
             finished=float(columns["finished"][id]),
@@ -261,7 +272,7 @@ class Population:
         replicates: int,
         columns: Mapping[str, np.ndarray],
         evaluated: np.ndarray,
-        failures: Mapping[int, Failure],
+        failed_attempts: Sequence[Result],
     ) -> Population:
         """The population that a file holds. Raises ValueError on what cannot have been written by this program."""
         population = cls(space, replicates)
@@ -275,14 +286,22 @@ class Population:
                 )
             population._columns[column.name] = found.copy()
         state = columns["state"]
+        if not np.isin(state, list(State)).all():
+            raise ValueError(f"column state: expected {State.ISSUED:d} to {State.FAILED:d} everywhere")
         if not np.array_equal(np.sort(evaluated), np.flatnonzero(state == State.EVALUATED)):
             raise ValueError("expected each evaluated individual once in the order of evaluation")
+        failures = {
+            attempt.individual: attempt.outcome
+            for attempt in failed_attempts
+            if isinstance(attempt.outcome, Failure) and state[attempt.individual] == State.FAILED
+        }
         if sorted(failures) != np.flatnonzero(state == State.FAILED).tolist():
-            raise ValueError("expected one record of failure for each failed individual")
+            raise ValueError("expected the failed attempts of every failed individual")
         population._length = rows
         population._issued = set(np.flatnonzero(state == State.ISSUED).tolist())
         population.redrawn = int(columns["redrawn"].sum(dtype=np.int64))
-        population.failures = dict(failures)
+        population.failures = failures
+        population.failed_attempts = list(failed_attempts)
         for row in evaluated:
             population._append_evaluated(int(row))
         return population

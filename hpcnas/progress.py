@@ -11,9 +11,8 @@ import time
 
 import numpy as np
 
-from hpcnas.controller import describe, where
 from hpcnas.log import LiveLine
-from hpcnas.messages import Evaluation, Failure, Refused, Result
+from hpcnas.messages import Evaluation, Failure, Result
 from hpcnas.population import Birth, Population
 from hpcnas.runfile import Session
 from hpcnas.store import MemoryStore
@@ -52,22 +51,21 @@ class Progress:
             self._before, len(population.failures), population.in_flight,
         )  # fmt: skip
 
-    def refused(self, refused: Refused) -> None:
-        """A worker cannot work."""
-        _logger.warning("going on without %s: %s", where(refused.place), refused.reason)
+    def warned(self, text: str) -> None:
+        """Something went wrong that the run can live with."""
+        _logger.warning("%s", text)
 
     def settled(self, result: Result, store: MemoryStore) -> None:
         """An individual was evaluated or failed: failures and new bests are worth a line."""
         if isinstance(result.outcome, Failure):
-            _logger.warning("%s", describe(result))
-            _logger.debug("%s", result.outcome.message)
+            _logger.warning("%s", result)
         elif store.population.best != self._best:
             self._best = store.population.best
             if self._best == result.individual:
-                _logger.info("new best: %s", describe(result))
+                _logger.info("new best: %s", result)
 
     def turned(self, store: MemoryStore, busy: int, workers: int) -> None:
-        """The loop came round: a new state of the line, if it is time."""
+        """The loop came round: show where the search stands, if it is time."""
         now = time.monotonic()
         if now < self._next:
             return

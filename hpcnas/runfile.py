@@ -4,7 +4,7 @@
     /configuration    the whole configuration, TOML
     /individuals/…    one dataset a column of `population.COLUMNS`, a row an individual
     /evaluated        ids in the order in which their evaluations were recorded
-    /failures/…       one row a failed individual
+    /failures/…       one row a failed attempt, repeated or not
     /sessions/…       one row a start of the controller
 
 Fixed-length types only; written as a whole to a temporary file and renamed, never in place. The only file that imports
@@ -24,9 +24,8 @@ import numpy as np
 
 from hpcnas import __version__, config, durable
 from hpcnas.config import Config
-from hpcnas.messages import DataFacts, Failure, FailureKind
+from hpcnas.messages import DataFacts, Failure, FailureKind, Place, Result
 from hpcnas.population import COLUMNS, Column, Population
-from hpcnas.settings import ConfigError
 
 FORMAT, FORMAT_VERSION = "hpcnas run", 1
 MESSAGE_BYTES = 2048  # of a failure's message, its end
@@ -49,8 +48,8 @@ class Session:
 
 
 def fitting(message: str) -> str:
-    """The end of a message that fits the file."""
-    return message.encode()[-MESSAGE_BYTES:].decode(errors="ignore")
+    """The end of a message that fits the file, as it will be read back."""
+    return message.encode(errors="replace")[-MESSAGE_BYTES:].decode(errors="ignore").rstrip("\0")
 
 
 @dataclass
@@ -64,66 +63,82 @@ class StoredRun:
     sessions: list[Session] = field(default_factory=list)
 
 
-SESSION_COLUMNS = (
+SESSION_COLUMNS = (  # "S" is as wide as the longest text: half a JSON object is none
     Column("started", "f8", "when the controller started, UTC", "s since 1970-01-01"),
-    Column("host", "S64", "host of the controller"),
+    Column("host", "S", "host of the controller"),
     Column("pid", "i8", "process id of the controller"),
     Column("ranks", "i4", "MPI ranks", "ranks"),
-    Column("software", "S1024", "names and versions, JSON"),
-    Column("data", "S512", "what the data set was: sizes and fingerprint, JSON"),
+    Column("software", "S", "names and versions, JSON"),
+    Column("data", "S", "what the data set was: sizes and fingerprint, JSON"),
 )
 FAILURE_COLUMNS = (
-    Column("individual", "i8", "id of the failed individual"),
+    Column("individual", "i8", "id of the individual"),
+    Column("attempt", "u1", "the how manieth attempt at it this was"),
     Column("kind", "u1", "kind of failure", values=FailureKind),
+    Column("started", "f8", "start of the attempt, UTC", "s since 1970-01-01"),
+    Column("finished", "f8", "end of the attempt, UTC", "s since 1970-01-01"),
+    Column("rank", "i4", "MPI rank"),
+    Column("host", "S", "host"),
+    Column("device", "S", "device"),
     Column("message", f"S{MESSAGE_BYTES}", "the end of the traceback or of the last output"),
 )
 
 
 def write(path: Path, stored: StoredRun) -> None:
     """population.h5, whole; raises OSError."""
+    image = _image(stored)
+    durable.replace(path, lambda temporary: temporary.write_bytes(image))
 
-    def fill(temporary: Path) -> None:
-        with h5py.File(temporary, "w") as file:
-            file.attrs["format"] = np.bytes_(FORMAT)
-            file.attrs["format_version"] = FORMAT_VERSION
-            file.attrs["hpcnas_version"] = np.bytes_(__version__)
-            file.attrs["run"] = np.bytes_(stored.run)
-            file.attrs["records"] = stored.records
-            file.attrs["space"] = np.bytes_(str(stored.config.space))
-            file.create_dataset("configuration", data=np.bytes_(stored.config.toml().encode()))
-            population = stored.population
-            _write_table(
-                file.create_group("individuals"),
-                COLUMNS,
-                {column.name: population.column(column.name) for column in COLUMNS},
-            )
-            order = file.create_dataset("evaluated", data=population.evaluated)
-            order.attrs["description"] = np.bytes_("ids in the order in which their evaluations were recorded")
-            failures = sorted(population.failures.items())
-            _write_table(
-                file.create_group("failures"),
-                FAILURE_COLUMNS,
-                {
-                    "individual": [id for id, _ in failures],
-                    "kind": [failure.kind for _, failure in failures],
-                    "message": [fitting(failure.message).encode() for _, failure in failures],
-                },
-            )
-            sessions = stored.sessions
-            _write_table(
-                file.create_group("sessions"),
-                SESSION_COLUMNS,
-                {
-                    "started": [session.started for session in sessions],
-                    "host": [session.host.encode() for session in sessions],
-                    "pid": [session.pid for session in sessions],
-                    "ranks": [session.ranks for session in sessions],
-                    "software": [json.dumps(dict(session.software)).encode() for session in sessions],
-                    "data": [json.dumps(asdict(session.facts)).encode() for session in sessions],
-                },
-            )
 
-    durable.replace(path, fill)
+def _image(stored: StoredRun) -> bytes:
+    """The file's bytes, made in memory: HDF5 that meets a full disk while it writes can crash the process."""
+    population, sessions = stored.population, stored.sessions
+    attempts = [(attempt, attempt.outcome) for attempt in population.failed_attempts]
+    failures = [(attempt, outcome) for attempt, outcome in attempts if isinstance(outcome, Failure)]
+    with h5py.File("population.h5", "w", driver="core", backing_store=False) as file:
+        file.attrs["format"] = np.bytes_(FORMAT)
+        file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["hpcnas_version"] = np.bytes_(__version__)
+        file.attrs["run"] = np.bytes_(stored.run)
+        file.attrs["records"] = stored.records
+        file.attrs["space"] = np.bytes_(str(stored.config.space))
+        _write_dataset(file, "configuration", np.bytes_(stored.config.toml().encode()), "all settings, TOML")
+        order = "ids in the order in which their evaluations were recorded"
+        _write_dataset(file, "evaluated", population.evaluated, order)
+        _write_table(
+            file.create_group("individuals"),
+            COLUMNS,
+            {column.name: population.column(column.name) for column in COLUMNS},
+        )
+        _write_table(
+            file.create_group("failures"),
+            FAILURE_COLUMNS,
+            {
+                "individual": [attempt.individual for attempt, _ in failures],
+                "attempt": [attempt.attempt for attempt, _ in failures],
+                "kind": [failure.kind for _, failure in failures],
+                "started": [attempt.started for attempt, _ in failures],
+                "finished": [attempt.finished for attempt, _ in failures],
+                "rank": [attempt.place.rank for attempt, _ in failures],
+                "host": [attempt.place.host.encode() for attempt, _ in failures],
+                "device": [attempt.place.device.encode() for attempt, _ in failures],
+                "message": [fitting(failure.message).encode() for _, failure in failures],
+            },
+        )
+        _write_table(
+            file.create_group("sessions"),
+            SESSION_COLUMNS,
+            {
+                "started": [session.started for session in sessions],
+                "host": [session.host.encode() for session in sessions],
+                "pid": [session.pid for session in sessions],
+                "ranks": [session.ranks for session in sessions],
+                "software": [json.dumps(dict(session.software)).encode() for session in sessions],
+                "data": [json.dumps(asdict(session.facts)).encode() for session in sessions],
+            },
+        )
+        file.flush()
+        return file.id.get_file_image()
 
 
 def _write_table(group: h5py.Group, columns: tuple[Column, ...], values: Mapping[str, Any]) -> None:
@@ -133,9 +148,13 @@ def _write_table(group: h5py.Group, columns: tuple[Column, ...], values: Mapping
         if column.values is not None:
             names = {"NONE": 0} | {item.name: int(item) for item in column.values}
             kind = h5py.enum_dtype(names, basetype=column.dtype)
-        dataset = group.create_dataset(column.name, data=array, dtype=kind)
-        dataset.attrs["description"] = np.bytes_(column.description)
-        dataset.attrs["unit"] = np.bytes_(column.unit)
+        _write_dataset(group, column.name, array, column.description, column.unit, kind)
+
+
+def _write_dataset(group: h5py.Group, name: str, data: Any, description: str, unit: str = "", kind: Any = None) -> None:
+    dataset = group.create_dataset(name, data=data, dtype=kind)
+    dataset.attrs["description"] = np.bytes_(description)
+    dataset.attrs["unit"] = np.bytes_(unit)
 
 
 def read(folder: Path) -> StoredRun:
@@ -145,40 +164,51 @@ def read(folder: Path) -> StoredRun:
         raise StoreError(f"expected a run in {folder}, but there is no population.h5")
     try:
         with h5py.File(path, "r", locking=False) as file:
-            name, version = file.attrs.get("format", b""), file.attrs.get("format_version", 0)
-            if bytes(name) != FORMAT.encode():
-                raise StoreError(f"{path}: expected the format {FORMAT!r}, got {bytes(name).decode()!r}")
-            if version != FORMAT_VERSION:
-                raise StoreError(
-                    f"{path}: expected format version {FORMAT_VERSION}, got {version}; "
-                    f"use hpcnas {bytes(file.attrs['hpcnas_version']).decode()}, which wrote it"
-                )
-            settings, _ = config.parse_toml(bytes(file["configuration"][()]).decode(), str(path))
-            stored = config.build(settings)
-            tables = {
-                group: {column.name: file[group][column.name][()] for column in columns}
-                for group, columns in (
-                    ("individuals", COLUMNS),
-                    ("failures", FAILURE_COLUMNS),
-                    ("sessions", SESSION_COLUMNS),
-                )
-            }
-            evaluated = file["evaluated"][()]
-            run, records = bytes(file.attrs["run"]).decode(), int(file.attrs["records"])
-    except (OSError, KeyError, ConfigError) as error:
+            return _read(path, file)
+    except (OSError, LookupError, TypeError, ValueError, RuntimeError, AttributeError, MemoryError) as error:
+        # what h5py, JSON and our own checks make of damaged bytes
         raise StoreError(f"{path}: expected a whole file of a run, but it cannot be read: {error}") from None
-    failed = tables["failures"]
-    failures = {
-        int(id): Failure(FailureKind(int(kind)), message.decode())
-        for id, kind, message in zip(failed["individual"], failed["kind"], failed["message"], strict=True)
-    }
-    try:
-        population = Population.from_columns(
-            stored.space, stored.training.replicates, tables["individuals"], evaluated, failures
+
+
+def _read(path: Path, file: h5py.File) -> StoredRun:
+    name, version = file.attrs.get("format", b""), file.attrs.get("format_version", 0)
+    if name != FORMAT.encode():
+        found = name.decode(errors="replace") if isinstance(name, bytes) else name
+        raise StoreError(f"{path}: expected the format {FORMAT!r}, got {found!r}")
+    if version != FORMAT_VERSION:
+        raise StoreError(
+            f"{path}: expected format version {FORMAT_VERSION}, got {version}; "
+            f"use hpcnas {bytes(file.attrs['hpcnas_version']).decode()}, which wrote it"
         )
-    except ValueError as error:
-        raise StoreError(f"{path}: {error}") from None
-    return StoredRun(run, records, stored, population, _sessions(tables["sessions"]))
+    settings, _ = config.parse_toml(bytes(file["configuration"][()]).decode(), str(path))
+    stored = config.build(settings)
+    individuals, failed, sessions = (
+        {column.name: file[group][column.name][()] for column in columns}
+        for group, columns in (
+            ("individuals", COLUMNS),
+            ("failures", FAILURE_COLUMNS),
+            ("sessions", SESSION_COLUMNS),
+        )
+    )
+    population = Population.from_columns(
+        stored.space, stored.training.replicates, individuals, file["evaluated"][()], _failed_attempts(failed)
+    )
+    run, records = bytes(file.attrs["run"]).decode(), int(file.attrs["records"])
+    return StoredRun(run, records, stored, population, _sessions(sessions))
+
+
+def _failed_attempts(table: Mapping[str, np.ndarray]) -> list[Result]:
+    return [
+        Result(
+            individual=int(table["individual"][row]),
+            attempt=int(table["attempt"][row]),
+            place=Place(int(table["rank"][row]), table["host"][row].decode(), table["device"][row].decode()),
+            started=float(table["started"][row]),
+            finished=float(table["finished"][row]),
+            outcome=Failure(FailureKind(int(table["kind"][row])), table["message"][row].decode()),
+        )
+        for row in range(len(table["individual"]))
+    ]
 
 
 def _sessions(table: Mapping[str, np.ndarray]) -> list[Session]:

@@ -77,16 +77,18 @@ def _checked(section: type, key: str, kind: typing.Any, value: object) -> object
     if not isinstance(value, kind):
         words = {bool: "true or false", str: "text"}
         raise ConfigError(f"{name}: expected {words[kind]}, got {value!r}")
+    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        raise ConfigError(f"{name}: expected text in UTF-8, got {value!r}")  # TOML has no other
     if limits["choices"] and value not in limits["choices"]:
         raise ConfigError(f"{name}: expected one of {', '.join(limits['choices'])}; got {value!r}")
     return value
 
 
-def _number(name: str, kind: type, value: object, limits: Mapping[str, typing.Any]) -> int | float:
+def _number(name: str, kind: type, value: typing.Any, limits: Mapping[str, typing.Any]) -> int | float:
     """A finite number of that kind within its bounds; raises ConfigError."""
     low, high = limits["low"], limits["high"]
     good = isinstance(value, int) or (kind is float and isinstance(value, float) and math.isfinite(value))
-    if good and not isinstance(value, bool):
+    if good and not isinstance(value, bool) and abs(value) < 2**63:  # what HDF5 and C take
         number = kind(value)
         if (low is None or number >= low) and (high is None or number <= high):
             return number
@@ -100,7 +102,7 @@ def toml_value(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped) + '"'
+        return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
     if isinstance(value, tuple):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
     return repr(value)

@@ -3,6 +3,7 @@
     RUN/population.h5   everything up to some record, renewed as a whole now and then: what tools read
     RUN/journal         every record since, on the disk before anybody acts on it
     RUN/lock            held by the one controller of the run
+    RUN/inflight/N.pt   checkpoint of the evaluation of individual N, removed when that is settled
 
 At start the file is read (`runfile`) and the journal replayed over it. Which individuals are born and why is not its
 business.
@@ -18,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hpcnas import journal, runfile
+from hpcnas import durable, journal, runfile
 from hpcnas.config import Config
 from hpcnas.genotype import Genotype
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Result
@@ -45,6 +46,10 @@ class MemoryStore:
         """An individual is born and in flight. Raises ValueError if it does not fit the population."""
         self.population.add(individual)
 
+    def retry(self, result: Result) -> None:
+        """An attempt has failed and will be repeated. Raises ValueError if its individual is not in flight."""
+        self.population.retry(result)
+
     def settle(self, result: Result) -> None:
         """The last word on an individual in flight. Raises ValueError if it is not in flight."""
         self.population.settle(result)
@@ -70,6 +75,7 @@ class FileStore(MemoryStore):
         self._recorded = stored.records
         self._journal = log
         self._lock = lock
+        self._settled: list[int] = []  # whose checkpoints nobody needs once this is committed
 
     # ── opening ─────────────────────────────────────────────────────────────────────────────────────────────────────
     @classmethod
@@ -82,6 +88,7 @@ class FileStore(MemoryStore):
         """A new run in `folder`, which is made if need be. Raises StoreError where a run is already."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            durable.sync_folder(folder.parent)
         except OSError as error:
             raise StoreError(f"expected to create the run folder {folder}: {error.strerror}") from None
         lock = _take_lock(folder)
@@ -112,10 +119,15 @@ class FileStore(MemoryStore):
         lock = _take_lock(folder)
         try:
             stored, whole = _recover(folder)
+            path = folder / "journal"
             try:
-                log = journal.Journal(folder / "journal", whole)
+                if whole is None:  # every record is in population.h5, and the journal ends before it
+                    log = journal.Journal.create(path, stored.run, base=stored.records)
+                else:
+                    log = journal.Journal(path, whole)
             except journal.JournalError as error:
                 raise StoreError(str(error)) from None
+            _remove_old_checkpoints(folder, stored.population)
             return cls(folder, stored.run, stored, log, lock)
         except BaseException:
             os.close(lock)
@@ -130,9 +142,14 @@ class FileStore(MemoryStore):
         super().birth(individual)
         self._append({"birth": _birth_record(individual)})
 
+    def retry(self, result: Result) -> None:
+        super().retry(result)
+        self._append({"retry": _result_record(result)})
+
     def settle(self, result: Result) -> None:
         super().settle(result)
         self._append({"settle": _result_record(result)})
+        self._settled.append(result.individual)
 
     def _append(self, record: journal.Record) -> None:
         self._journal.append(record)
@@ -143,6 +160,9 @@ class FileStore(MemoryStore):
             self._journal.commit()
         except journal.JournalError as error:
             raise StoreError(str(error)) from None
+        for individual in self._settled:
+            checkpoint_path(self.folder, individual).unlink(missing_ok=True)
+        self._settled.clear()
 
     def compact(self) -> None:
         self.commit()
@@ -151,6 +171,7 @@ class FileStore(MemoryStore):
             runfile.write(self.folder / "population.h5", stored)
             log = journal.Journal.create(self.folder / "journal", self.run, base=self._recorded)
         except (OSError, journal.JournalError) as error:
+            self._journal.close()  # a new one may already stand in its place
             raise StoreError(
                 f"expected to renew {self.folder / 'population.h5'}: {error}; nothing acknowledged is lost, "
                 "make room or mend the folder, then start the same command again"
@@ -165,6 +186,19 @@ class FileStore(MemoryStore):
             self._lock = -1
 
 
+def checkpoint_path(folder: Path, individual: int) -> Path:
+    """Where the checkpoint of an evaluation lies while its individual is in flight."""
+    return folder / "inflight" / f"{individual}.pt"
+
+
+def _remove_old_checkpoints(folder: Path, population: Population) -> None:
+    """Those of settled individuals that a kill has left, and halves of files."""
+    wanted = {checkpoint_path(folder, individual).name for individual in population.issued}
+    for path in (folder / "inflight").glob("*"):
+        if path.name not in wanted:
+            path.unlink(missing_ok=True)
+
+
 def _take_lock(folder: Path) -> int:
     """The descriptor of RUN/lock, held; raises StoreError naming the holder."""
     path = folder / "lock"
@@ -174,12 +208,15 @@ def _take_lock(folder: Path) -> int:
         raise StoreError(f"expected to write in the run folder {folder}: {error.strerror}") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"host {socket.gethostname()}, pid {os.getpid()}\n".encode())
+    except BlockingIOError:
         holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
         os.close(descriptor)
         raise StoreError(f"the run {folder} already has a controller: {holder}") from None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"host {socket.gethostname()}, pid {os.getpid()}\n".encode())
+    except OSError as error:  # a full disk, or a file system mounted without locks
+        os.close(descriptor)
+        raise StoreError(f"expected to lock {path}: {error.strerror}") from None
     return descriptor
 
 
@@ -228,7 +265,7 @@ def _apply(record: journal.Record, store: MemoryStore) -> None:
                 born=data["born"],
             )
         )
-    elif kind == "settle":
+    elif kind in ("settle", "retry"):
         outcome: Evaluation | Failure
         if "failure" in data:
             outcome = Failure(FailureKind[data["failure"]["kind"]], data["failure"]["message"])
@@ -236,15 +273,17 @@ def _apply(record: journal.Record, store: MemoryStore) -> None:
             evaluation = data["evaluation"]
             outcome = Evaluation(**{**evaluation, "accuracies": tuple(evaluation["accuracies"])})
         place = Place(**data["place"])
-        store.settle(Result(data["individual"], data["attempt"], place, data["started"], data["finished"], outcome))
+        result = Result(data["individual"], data["attempt"], place, data["started"], data["finished"], outcome)
+        (store.settle if kind == "settle" else store.retry)(result)
     elif kind == "begin":
         store.begin(Session(**{**data, "facts": DataFacts(**data["facts"])}))
     else:
-        raise ValueError(f"expected a record of begin, birth or settle, got {kind!r}")
+        raise ValueError(f"expected a record of begin, birth, retry or settle, got {kind!r}")
 
 
-def _recover(folder: Path) -> tuple[StoredRun, int]:
-    """The run with its journal replayed, and the bytes of the journal's whole lines. Raises StoreError."""
+def _recover(folder: Path) -> tuple[StoredRun, int | None]:
+    """The run with its journal replayed, and the bytes of the journal's whole lines; None where it ends before
+    population.h5 does, so that what followed would be taken for old. Raises StoreError."""
     stored = runfile.read(folder)
     path = folder / "journal"
     try:
@@ -267,5 +306,8 @@ def _recover(folder: Path) -> tuple[StoredRun, int]:
             _apply(record, replay)
         except (KeyError, TypeError, ValueError) as error:
             raise StoreError(f"{path}: record {number} does not fit the run: {error}") from None
-    stored.records = max(stored.records, contents.base + len(contents.records))
+    end = contents.base + len(contents.records)
+    if end < stored.records:
+        return stored, None
+    stored.records = end
     return stored, contents.whole

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 
 from hpcnas import counting, primitives, seeds
 from hpcnas.canonical import CellGraph, expand
 from hpcnas.config import Config
+from hpcnas.evaluator import Loaded
 from hpcnas.messages import DataFacts, Evaluation, Outcome, Task
 from hpcnas.skeleton import Skeleton
 
@@ -40,12 +40,13 @@ class SyntheticEvaluator:
     """Evaluator without training: the true fitness plus normal noise a replicate, drawn from its seed."""
 
     def __init__(self, config: Config) -> None:
-        self.facts: DataFacts = FACTS
-        self.software: Mapping[str, str] = {}
         self._evaluation = config.evaluation
         self._skeleton = Skeleton.of(config.network, FACTS)
         self._task: Task | None = None
         self._ready = 0.0
+
+    def ready(self, timeout: float) -> Loaded | None:
+        return Loaded(FACTS, {})
 
     def start(self, task: Task) -> None:
         self._task = task
@@ -66,6 +67,9 @@ class SyntheticEvaluator:
         )
         parameters = counting.size(graph, self._skeleton).parameters
         return Evaluation(accuracies, parameters, 0.0, self._evaluation.synthetic_seconds, 0.0)
+
+    def save(self, timeout: float) -> None:
+        """There is nothing to save: an evaluation is made in no time, or slept through."""
 
     def close(self) -> None:
         self._task = None

@@ -4,8 +4,7 @@ torchvision's wheel on the package index is built against CUDA. On a torch witho
 cannot be loaded, which torchvision tolerates, except that `import torchvision` then fails with "operator
 torchvision::nms does not exist": two registrations (`nms`, `qnms`) lack the guard that all others have (seen
 with torchvision 0.28 on torch 2.13+cpu). Declaring those two schemas lets the import pass; data sets,
-transforms and models work, `ops.nms` and `io.decode_jpeg` do not. Where the import works nothing is done. Not
-needed with the wheels of download.pytorch.org/whl/cpu.
+transforms and models work, `ops.nms` and `io.decode_jpeg` do not. Where the import works nothing is done.
 """
 
 from __future__ import annotations

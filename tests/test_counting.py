@@ -1,0 +1,130 @@
+"""Parameters and FLOPs in closed form: the paper's cell, one cell by hand, and the networks that are really built."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from test_canonical import build
+from torch import Tensor, nn
+
+from hpcnas.canonical import CellGraph, expand, is_valid
+from hpcnas.counting import Size, node_channels, size
+from hpcnas.genotype import Genotype, named
+from hpcnas.mutation import diversified, redraw_until
+from hpcnas.network import Network
+from hpcnas.skeleton import Skeleton
+from hpcnas.space import FLAT, HIERARCHICAL, Space
+
+torch.set_num_threads(1)
+
+SMALL = Skeleton(image_channels=3, height=32, width=32, classes=10, channels=16, cells_per_group=1, groups=3)
+TINY_SKELETONS = [
+    Skeleton(image_channels=1, height=8, width=8, classes=2, channels=4, cells_per_group=1, groups=1),
+    Skeleton(image_channels=3, height=9, width=13, classes=7, channels=3, cells_per_group=2, groups=2),
+    Skeleton(image_channels=1, height=13, width=9, classes=10, channels=2, cells_per_group=1, groups=4),
+]
+SKELETONS = [
+    SMALL,
+    Skeleton(image_channels=3, height=32, width=32, classes=10, channels=64, cells_per_group=2, groups=3),
+    *TINY_SKELETONS,
+]
+
+
+def random_graphs(space: Space, count: int) -> list[CellGraph]:
+    generator = np.random.default_rng(0)
+
+    def draw() -> Genotype:
+        return diversified(space, 300, generator)
+
+    return [expand(redraw_until(draw, is_valid)[0]) for _ in range(count)]
+
+
+def built(graph: CellGraph, skeleton: Skeleton) -> Network:
+    """The network on the "meta" device: its tensors have shapes and no memory."""
+    with torch.device("meta"):
+        return Network(graph, skeleton)
+
+
+def parameters_of(network: Network) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def flops_of(graph: CellGraph, skeleton: Skeleton) -> int:
+    """FLOPs of the convolutions and the linear layer, from the shapes that one image meets on its way."""
+    found = 0
+
+    def count(layer: nn.Conv2d | nn.Linear, _: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal found
+        found += 2 * output.numel() * layer.weight[0].numel()
+
+    network = Network(graph, skeleton).eval()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(count)
+    with torch.no_grad():
+        network(torch.zeros(1, skeleton.image_channels, skeleton.height, skeleton.width))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("channels", "cells_per_group", "parameters"),
+    [
+        (16, 1, 542_138),
+        (64, 2, 15_727_306),  # published: 15.7 M
+        (128, 2, 61_896_074),
+    ],
+)
+def test_the_papers_cell(channels: int, cells_per_group: int, parameters: int) -> None:
+    skeleton = Skeleton(3, 32, 32, 10, channels=channels, cells_per_group=cells_per_group, groups=3)
+    graph = expand(named("paper"))
+    assert size(graph, skeleton).parameters == parameters
+    assert parameters_of(built(graph, skeleton)) == parameters
+
+
+def test_a_network_by_hand() -> None:
+    """One cell, 1 ──1x1──► 2 ──dw──► 3 with 1 ──id──► 3, on an image of 5×4 pixels, 2 channels in the network."""
+    graph = expand(build("1x3", ["1-2 1x1, 2-3 dw, 1-3 id"]))
+    skeleton = Skeleton(image_channels=1, height=5, width=4, classes=3, channels=2, cells_per_group=1, groups=1)
+    stem = 9 * 1 * 2
+    convolution = 2 * 2
+    depthwise = 9 * 2
+    separable = 9 * 4 + 4 * 2  # it reads the concatenation of 2 + 2 channels and gives 2
+    linear = 2 * 3
+    normalisations = 4 * (2 * 2)
+    assert size(graph, skeleton) == Size(
+        parameters=stem + convolution + depthwise + separable + linear + 3 + normalisations,
+        flops=2 * ((stem + convolution + depthwise + separable) * 20 + linear),
+    )
+
+
+def test_channels_add_up_where_edges_meet() -> None:
+    graph = expand(build("1x4", ["1-2 id, 1-3 dw, 2-3 max, 1-4 sep, 2-4 avg, 3-4 id"]))
+    assert node_channels(graph, 5) == [5, 5, 10, 20]
+
+
+def test_a_convolution_gives_the_cells_channels_however_many_it_reads() -> None:
+    graph = expand(build("1x4", ["1-2 id, 1-3 id, 2-3 id, 3-4 1x1, 2-4 sep"]))
+    assert node_channels(graph, 5) == [5, 5, 10, 10]
+
+
+BOTH_SPACES = pytest.mark.parametrize("space", [HIERARCHICAL, FLAT], ids=["hierarchical", "flat"])
+
+
+@BOTH_SPACES
+def test_random_networks_have_the_parameters_that_were_counted(space: Space) -> None:
+    for number, graph in enumerate(random_graphs(space, 30)):
+        skeleton = SKELETONS[number % len(SKELETONS)]
+        assert size(graph, skeleton).parameters == parameters_of(built(graph, skeleton))
+
+
+@BOTH_SPACES
+def test_random_networks_have_the_flops_that_were_counted(space: Space) -> None:
+    for number, graph in enumerate(random_graphs(space, 15)):
+        skeleton = TINY_SKELETONS[number % len(TINY_SKELETONS)]
+        assert size(graph, skeleton).flops == flops_of(graph, skeleton)
+
+
+def test_the_flops_of_the_papers_cell() -> None:
+    graph = expand(named("paper"))
+    assert size(graph, SMALL).flops == flops_of(graph, SMALL)

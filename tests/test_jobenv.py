@@ -1,0 +1,234 @@
+"""The job's environment: which GPUs a rank sees, its CPU quota, and the device and threads that each worker gets."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from hpcnas import jobenv
+from hpcnas.jobenv import Binding, DeviceError, Seat, bind, cgroup_quota, visible_gpus
+
+# Visible GPUs
+
+
+@pytest.mark.parametrize(
+    ("listed", "gpus"),
+    [
+        ("0", ("0",)),
+        ("0,1,2", ("0", "1", "2")),
+        (" 3 , 1 ", ("3", "1")),
+        ("GPU-8f6b,MIG-77", ("GPU-8f6b", "MIG-77")),
+        ("", ()),
+        ("-1", ()),
+        ("NoDevFiles", ()),  # what SLURM says where there is none
+        ("0,-1,1", ("0",)),  # CUDA ignores what comes after the first invalid one
+        ("0,,1", ("0",)),
+    ],
+)
+def test_the_schedulers_list_of_gpus_is_taken_as_cuda_takes_it(listed: str, gpus: tuple[str, ...]) -> None:
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": listed}) == gpus
+
+
+def _nvidia_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """A command of that name, alone on the PATH."""
+    command = folder / "nvidia-smi"
+    command.write_text(f"#!/bin/sh\n{script}\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def test_without_a_list_nvidia_smi_is_asked_for_uuids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = r"printf 'GPU-11\n  GPU-22 \n\nwarning: old driver\n'; echo $* > " + str(tmp_path / "asked")
+    _nvidia_smi(tmp_path, monkeypatch, answer)
+    assert visible_gpus({}) == ("GPU-11", "GPU-22")
+    assert (tmp_path / "asked").read_text() == "--query-gpu=uuid --format=csv,noheader\n"
+
+
+def test_a_list_goes_before_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _nvidia_smi(tmp_path, monkeypatch, "echo GPU-11")
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": "5"}) == ("5",)
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": ""}) == ()
+
+
+@pytest.mark.parametrize("script", ["echo GPU-11; exit 9", "echo No devices were found", "kill -9 $$"])
+def test_an_nvidia_smi_that_finds_nothing_means_no_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    _nvidia_smi(tmp_path, monkeypatch, script)
+    assert visible_gpus({}) == ()
+
+
+def test_a_machine_without_nvidia_smi_has_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert visible_gpus({}) == ()
+
+
+# CPU quota
+
+CORES = os.cpu_count() or 1
+
+
+def test_without_a_control_group_all_cores_count(tmp_path: Path) -> None:
+    assert cgroup_quota(tmp_path) == CORES
+
+
+@pytest.mark.parametrize(
+    ("content", "cores"),
+    [
+        ("300000 100000\n", 3),
+        ("250000 100000\n", 2),  # whole ones only
+        ("50000 100000\n", 1),  # at least one
+        ("9000000 100000\n", 64),  # no more than there are
+        ("max 100000\n", 64),
+        ("nonsense", 64),
+        ("", 64),
+    ],
+)
+def test_version_2_control_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, cores: int) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    (tmp_path / "cpu.max").write_text(content)
+    assert cgroup_quota(tmp_path) == cores
+
+
+@pytest.mark.parametrize(
+    ("quota", "period", "cores"), [("400000\n", "100000\n", 4), ("-1\n", "100000\n", 64), ("50000\n", "100000\n", 1)]
+)
+def test_version_1_control_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, period: str, cores: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(quota)
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text(period)
+    assert cgroup_quota(tmp_path) == cores
+
+
+# A seat
+
+
+def test_a_seat_is_what_this_process_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 5})
+    monkeypatch.setattr(jobenv, "cgroup_quota", lambda: 7)
+    seat = Seat.here({"CUDA_VISIBLE_DEVICES": "1", "SLURMD_NODENAME": "node-3"})
+    assert seat == Seat("node-3", ("1",), frozenset({2, 5}), 7)
+
+
+def test_without_slurm_the_host_has_its_own_name() -> None:
+    assert Seat.here({"CUDA_VISIBLE_DEVICES": ""}).host == socket.gethostname()
+
+
+# Binding
+
+
+def seats(host: str, count: int, gpus: str = "", cores: int = 8, quota: int = 64) -> list[Seat]:
+    """`count` ranks of one host that all see the same."""
+    return [Seat(host, tuple(gpus.split()), frozenset(range(cores)), quota)] * count
+
+
+def gpus_of(bindings: list[Binding]) -> list[str | None]:
+    return [binding.gpu for binding in bindings]
+
+
+def threads_of(bindings: list[Binding]) -> list[int]:
+    return [binding.threads for binding in bindings]
+
+
+def test_two_hosts_of_four_gpus_with_the_controller_on_the_first() -> None:
+    found = bind(seats("a", 5, "0 1 2 3") + seats("b", 4, "0 1 2 3"), "auto", None)
+    assert gpus_of(found) == ["0", "1", "2", "3"] * 2
+    assert threads_of(found) == [2] * 8
+
+
+def test_the_controller_takes_no_gpu_from_the_workers_of_its_host() -> None:
+    found = bind(seats("a", 4, "0 1 2 3") + seats("b", 4, "0 1 2 3"), "auto", None)
+    assert gpus_of(found) == ["0", "1", "2"] + ["0", "1", "2", "3"]
+
+
+def test_ranks_dealt_out_in_turn_are_counted_by_host() -> None:
+    a, b = seats("a", 1, "0 1")[0], seats("b", 1, "0 1")[0]
+    assert gpus_of(bind([a, b, a, b, a], "auto", None)) == ["0", "0", "1", "1"]
+
+
+def test_more_workers_than_gpus_share_them_evenly() -> None:
+    found = gpus_of(bind(seats("a", 8, "0 1 2"), "auto", None))
+    assert found == ["0", "1", "2", "0", "1", "2", "0"]
+
+
+def test_a_list_of_one_gpu_is_honoured() -> None:
+    ranks = [Seat("a", (gpu,), frozenset({0}), 64) for gpu in ("0", "0", "1", "2", "3")]
+    assert gpus_of(bind(ranks, "cuda", None)) == ["0", "1", "2", "3"]
+
+
+def test_lists_that_differ_are_counted_apart() -> None:
+    first, second = ("0", "1"), ("2", "3")
+    ranks = [Seat("a", gpus, frozenset({0}), 64) for gpus in (first, first, second, first, second, second)]
+    assert gpus_of(bind(ranks, "auto", None)) == ["0", "2", "1", "3", "2"]
+
+
+def test_device_cpu_leaves_gpus_alone() -> None:
+    assert gpus_of(bind(seats("a", 3, "0 1"), "cpu", None)) == [None, None]
+
+
+def test_device_auto_takes_the_cpu_where_there_is_no_gpu() -> None:
+    assert gpus_of(bind(seats("a", 2, "0") + seats("b", 1), "auto", None)) == ["0", None]
+
+
+def test_device_cuda_without_a_gpu_is_an_error_that_names_the_host() -> None:
+    with pytest.raises(
+        DeviceError, match=r"^expected a GPU for every worker \(--device cuda\), but a worker on b sees none"
+    ):
+        bind(seats("a", 2, "0") + seats("b", 1), "cuda", None)
+
+
+def test_device_cuda_asks_nothing_of_the_controller() -> None:
+    assert gpus_of(bind(seats("login", 1) + seats("a", 1, "0"), "cuda", None)) == ["0"]
+
+
+def test_a_single_rank_works_as_well_as_it_controls() -> None:
+    assert bind(seats("a", 1, "0 1"), "auto", None) == [Binding("0", 8)]
+    assert bind(seats("a", 1), "auto", None) == [Binding(None, 8)]
+
+
+# Threads
+
+
+@pytest.mark.parametrize(
+    ("workers", "cores", "quota", "threads"),
+    [
+        (1, 8, 64, 8),
+        (2, 8, 64, 4),
+        (3, 8, 64, 2),  # whole threads
+        (4, 8, 4, 1),  # the quota is less than the cores
+        (2, 8, 6, 3),
+        (16, 8, 64, 1),  # at least one
+    ],
+)
+def test_workers_share_the_cores_of_their_host(workers: int, cores: int, quota: int, threads: int) -> None:
+    found = bind(seats("a", workers + 1, cores=cores, quota=quota), "cpu", None)
+    assert threads_of(found) == [threads] * workers
+
+
+def test_workers_bound_to_cores_of_their_own_keep_them() -> None:
+    ranks = [Seat("a", (), frozenset(cores), 64) for cores in ({0}, {0, 1}, {2, 3, 4}, {5})]
+    assert threads_of(bind(ranks, "cpu", None)) == [2, 3, 1]
+
+
+def test_workers_bound_to_the_same_cores_share_them() -> None:
+    ranks = [Seat("a", (), frozenset(cores), 64) for cores in ({0}, {0, 1}, {0, 1}, {2, 3})]
+    assert threads_of(bind(ranks, "cpu", None)) == [1, 1, 2]
+
+
+def test_the_same_cores_of_another_host_are_others() -> None:
+    assert threads_of(bind(seats("a", 2) + seats("b", 1), "cpu", None)) == [8, 8]
+
+
+def test_threads_that_are_asked_for_are_given() -> None:
+    assert threads_of(bind(seats("a", 3, cores=2), "cpu", 5)) == [5, 5]
+
+
+@pytest.mark.parametrize(("gpu", "device"), [(None, "cpu"), ("0", "cuda:0"), ("GPU-8f", "cuda:GPU-8f")])
+def test_a_device_is_recorded_by_its_name(gpu: str | None, device: str) -> None:
+    assert Binding(gpu, 1).device == device

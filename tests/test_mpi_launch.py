@@ -1,0 +1,59 @@
+"""Each launcher starts one world with its own library, and an abort ends it without a trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mpi import Mpi, run, start
+
+HELLO = """
+from mpi4py import MPI
+world = MPI.COMM_WORLD
+library = MPI.Get_library_version().split()[:2]
+print("\\n".join(world.gather(f"{world.rank} of {world.size}: {' '.join(library)}") or []), end="")
+"""
+
+ABORT_RANK_1 = """
+import time
+from mpi4py import MPI
+MPI.COMM_WORLD.Barrier()
+if MPI.COMM_WORLD.rank == 1:
+    MPI.COMM_WORLD.Abort(3)
+time.sleep(60)
+"""
+
+SLEEP = """
+import time
+from mpi4py import MPI
+MPI.COMM_WORLD.Barrier()
+if MPI.COMM_WORLD.rank == 0:
+    print("ready", flush=True)
+time.sleep(60)
+"""
+
+LIBRARY = {"mpich": "MPICH Version:", "openmpi": "Open MPI"}
+
+
+def test_every_rank_is_in_one_world_of_the_launchers_library(mpi: Mpi, ranks: int, tmp_path: Path) -> None:
+    done = run(mpi, ranks, ["-c", HELLO], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"{rank} of {ranks}: {LIBRARY[mpi.name]}" for rank in range(ranks)]
+
+
+def test_an_aborting_rank_ends_the_job_with_its_code(mpi: Mpi, ranks: int, tmp_path: Path) -> None:
+    done = run(mpi, ranks, ["-c", ABORT_RANK_1], cwd=tmp_path, timeout=50)  # also holds: none is left
+    assert done.returncode == 3, done.stderr  # what the rank printed last may be lost: MPICH, about 1 of 100
+
+
+def test_a_hang_fails_with_what_was_printed_and_where_the_ranks_are(mpi: Mpi, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=r"(?s)still running after 5 s.*ready.*most recent call first"):
+        run(mpi, 2, ["-c", SLEEP], cwd=tmp_path, timeout=5)
+
+
+def test_nothing_outlives_a_killed_launcher(mpi: Mpi, tmp_path: Path) -> None:
+    with start(mpi, 2, ["-c", SLEEP], cwd=tmp_path) as job:
+        assert job.stdout is not None and job.stdout.readline() == "ready\n"
+        assert len(job.processes()) >= 3
+        job.kill()
+    assert job.processes() == []

@@ -1,0 +1,172 @@
+"""Options: each setting on the command line, only what was given in the layers, and mistakes told in words."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from hpcnas import __version__, config, options
+from hpcnas.options import HelpWanted, UsageError, parse
+from hpcnas.settings import ConfigError
+
+SETTINGS = [(section, item) for section, kind in config.SECTIONS.items() for item in dataclasses.fields(kind)]
+
+
+def _help() -> str:
+    with pytest.raises(HelpWanted) as caught:
+        parse(["--help"])
+    return str(caught.value)
+
+
+def test_every_setting_has_one_option() -> None:
+    names = [action.dest for action in options.parser()._actions]
+    expected = [f"{section}.{item.name}" for section, item in SETTINGS]
+    assert [name for name in names if "." in name] == expected
+
+
+def test_an_option_for_each_kind_of_setting_reaches_its_section() -> None:
+    words = (
+        "--budget 5 --max-parameters 6 --momentum 0.5 --milestones 0.25 0.5 --no-flip --download "
+        "--device cpu --run here --data synthetic:10"
+    )
+    given = {
+        "search": {"budget": 5, "max_parameters": 6},
+        "training": {"milestones": (0.25, 0.5), "momentum": 0.5, "flip": False},
+        "data": {"source": "synthetic:10"},
+        "run": {"device": "cpu", "download": True, "run": "here"},
+    }
+    assert parse(words.split()).layers == ({}, given)
+
+
+def test_flags_can_be_said_both_ways() -> None:
+    assert parse(["--flip", "--no-download"]).layers[-1] == {"training": {"flip": True}, "run": {"download": False}}
+
+
+def test_nothing_given_leaves_the_layers_empty_upon_the_quick_preset() -> None:
+    request = parse([])
+    assert request.layers == ({}, {})
+    assert request.base == (config.preset("quick"),)
+    assert not request.dry_run
+
+
+def test_a_preset_takes_the_place_of_quick() -> None:
+    request = parse(["--preset", "paper", "--seed", "3"])
+    assert request.layers == (config.preset("paper"), {}, {"search": {"seed": 3}})
+    assert request.base == ()
+
+
+def test_dry_run_is_asked_for() -> None:
+    assert parse(["--dry-run"]).dry_run
+
+
+# --config
+
+
+def test_a_file_without_a_preset_stands_on_the_papers_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text("[search]\nseed = 4\n")
+    request = parse(["--config", str(path)])
+    assert request.layers == ({"search": {"seed": 4}}, {})
+    assert request.base == ()
+    assert config.build(*request.base, *request.layers).search.budget == 7000
+
+
+def test_options_lie_over_the_file_and_the_file_over_its_preset(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text('preset = "quick"\n[search]\nseed = 4\nbudget = 50\n')
+    built = config.build(*parse(["--config", str(path), "--budget", "60"]).layers)
+    assert (built.search.initial_population, built.search.seed, built.search.budget) == (12, 4, 60)
+
+
+def test_the_preset_on_the_command_line_goes_before_the_files(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text('preset = "quick"\n')
+    assert parse(["--config", str(path), "--preset", "paper-flat"]).layers[0] == config.preset("paper-flat")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "--config: expected a readable file "),
+        (b"\xff", "--config: expected a readable file "),
+        (b'preset = "papr"', "expected a preset (quick, paper, paper-flat), got 'papr'; did you mean 'paper'?"),
+        (b"[search]\nbudget = 0", "PATH: search.budget: expected an integer ≥ 1, got 0"),
+    ],
+)
+def test_a_wrong_file_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "run.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match="^" + re.escape(message.replace("PATH", str(path)))):
+        parse(["--config", str(path)])
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--budget many", "argument --budget: invalid int value: 'many' (see --help)"),
+        ("--momentum high", "argument --momentum: invalid float value: 'high' (see --help)"),
+        ("--budget", "argument --budget: expected one argument (see --help)"),
+        ("--milestones", "argument --milestones: expected at least one argument (see --help)"),
+        ("--budge 5", "unrecognized arguments: --budge 5 (see --help)"),  # no abbreviations
+        ("--flip=yes", "argument --flip/--no-flip: ignored explicit argument 'yes' (see --help)"),
+        ("5", "unrecognized arguments: 5 (see --help)"),
+    ],
+)
+def test_what_cannot_be_read_is_a_usage_error(words: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(words.split())
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--budget 0", "search.budget: expected an integer ≥ 1, got 0"),
+        ("--momentum nan", "training.momentum: expected a number from 0.0 to 1.0, got nan"),
+        ("--milestones 0.9 0.8", "training.milestones: expected them in order, got (0.9, 0.8)"),
+        ("--device gpu", "run.device: expected one of auto, cuda, cpu; got 'gpu'"),
+        ("--preset papr", "expected a preset (quick, paper, paper-flat), got 'papr'; did you mean 'paper'?"),
+    ],
+)
+def test_what_cannot_be_used_is_a_config_error(words: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(words.split())
+    assert str(caught.value) == message
+
+
+# Help
+
+
+def test_help_groups_the_options_by_section() -> None:
+    lines = _help().splitlines()
+    groups = [line for line in lines if line and line[0] != " " and line.endswith(":")]
+    assert groups == ["options:", "What to run:", *(f"{kind.__doc__}:" for kind in config.SECTIONS.values())]
+
+
+@pytest.mark.parametrize(
+    ("option", "default"),
+    [
+        ("--preset", "(default: quick)"),
+        ("--budget", "(paper: 7000)"),
+        ("--milestones", "(paper: 0.8 0.9)"),
+        ("--flip", "(paper: yes)"),
+        ("--data", "(default: digits)"),
+        ("--download", "(default: no)"),
+    ],
+)
+def test_help_says_each_default_and_whose_it_is(option: str, default: str) -> None:
+    text = " ".join(_help().split("What to run:")[1].split())  # without the usage, on one line
+    assert re.search(rf"{option}\b[^()]*(\([^()]*embedded\)[^()]*)?{re.escape(default)}", text), text
+
+
+def test_version_is_printed_not_exited() -> None:
+    with pytest.raises(HelpWanted) as caught:
+        parse(["--version"])
+    assert str(caught.value) == f"hpcnas {__version__}\n"
