@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 import traceback
 
 from hpcnas.signals import Signals
@@ -29,6 +30,7 @@ def main() -> int:
         print(f"hpcnas: rank {world.rank} on {socket.gethostname()} broke:", file=sys.stderr)
         traceback.print_exc()
         sys.stderr.flush()
+        time.sleep(0.1)  # a launcher told to abort may drop what it has not read yet
         world.abort(job.BROKEN)
         raise
 

@@ -76,6 +76,7 @@ class Data(Section):
         "digits (embedded), cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR, synthetic:N",
         metavar="DATA",
         option="data",
+        alterable=True,  # to another place: that it is the same data is checked by their fingerprint
     )
     validation_fraction: float = setting(
         0.2, "share of the training images that fitness is measured on", low=0.001, high=0.999, metavar="F"

@@ -46,7 +46,8 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """All options, grouped by section."""
     result = _Parser(
-        prog="mpirun -np RANKS python -m hpcnas",
+        prog="hpcnas",
+        usage="mpirun -np RANKS python -m hpcnas [options]",
         description="Evolves neural network architectures. Rank 0 controls, every other rank trains networks; "
         "with one rank, it does both.",
         epilog="Settings come from a preset, then --config, then options; a run that is continued keeps its own.",
@@ -90,6 +91,10 @@ def _add(
         group.add_argument(name, type=value_type, metavar=metavar, **common)
 
 
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else "it is not UTF-8 text"
+
+
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return " ".join(str(item) for item in value)
@@ -110,7 +115,7 @@ def parse(arguments: list[str]) -> Request:
         try:
             text = parsed.config.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"--config: expected a readable file {parsed.config}: {error}") from None
+            raise ConfigError(f"--config: expected a readable file {parsed.config}: {_reason(error)}") from None
         file, named = config.parse_toml(text, str(parsed.config))
         chosen = chosen or named
     layers = (config.preset(chosen), file, given) if chosen else (file, given)

@@ -29,7 +29,6 @@ class Progress:
         self._line = line
         self._began = time.monotonic()
         self._before = 0  # evaluations of earlier sessions
-        self._best: int | None = None
         self._next = 0.0
 
     def began(self, session: Session) -> None:
@@ -45,7 +44,6 @@ class Progress:
     def resumed(self, population: Population) -> None:
         """The run goes on from what earlier sessions left."""
         self._before = len(population.evaluated)
-        self._best = population.best
         _logger.info(
             "continuing: %d evaluated, %d failed, %d in flight to be issued again",
             self._before, len(population.failures), population.in_flight,
@@ -59,10 +57,8 @@ class Progress:
         """An individual was evaluated or failed: failures and new bests are worth a line."""
         if isinstance(result.outcome, Failure):
             _logger.warning("%s", result)
-        elif store.population.best != self._best:
-            self._best = store.population.best
-            if self._best == result.individual:
-                _logger.info("new best: %s", result)
+        elif result.individual == store.population.best:
+            _logger.info("new best: %s", result)
 
     def turned(self, store: MemoryStore, busy: int, workers: int) -> None:
         """The loop came round: show where the search stands, if it is time."""

