@@ -201,9 +201,9 @@ class Config:
 PRESETS: dict[str, Settings] = {
     # A whole search in minutes on two cores; the paper's algorithm at a hundredth of its size.
     "quick": {
-        "search": {"budget": 40, "initial_population": 12, "tournament_fraction": 0.2},
+        "search": {"budget": 30, "initial_population": 10, "tournament_fraction": 0.2},
         "network": {"channels": 8},
-        "training": {"replicates": 2, "steps": 60, "batch_size": 64, "flip": False},
+        "training": {"replicates": 2, "steps": 150, "batch_size": 64, "flip": False},
         "data": {"source": "digits"},
     },
     # §4.1 to the last number: the defaults above, and CIFAR-10.

@@ -56,8 +56,9 @@ class Contents:
     whole: int
 
 
-def read(path: Path) -> Contents:
-    """Reads without changing anything; a torn last line is left out. Raises JournalError."""
+def scan(path: Path) -> tuple[Contents, str | None]:
+    """Reads up to the first damage, without changing anything; says where that is. A torn last line is none and is
+    left out. Raises JournalError where there is not even a header."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -67,15 +68,25 @@ def read(path: Path) -> Contents:
     parsed = [_parse(line) for line in lines]
     if parsed and parsed[-1] is None and not tail:
         parsed.pop()  # a newline can reach the disk before what stands before it
-        lines.pop()
-    for number, record in enumerate(parsed, start=1):
-        if record is None:
-            raise JournalError(f"{path}: line {number} of {len(parsed)} is damaged, and it is not the last one")
+    damage = None
+    if None in parsed:
+        number = parsed.index(None)
+        damage = f"{path}: line {number + 1} of {len(parsed)} is damaged, and it is not the last one"
+        del parsed[number:]
     header = parsed[0] if parsed else None
     if header is None or header.get("journal") != VERSION:
-        raise JournalError(f'{path}: expected a header with "journal": {VERSION}, got {header}')
-    whole = sum(len(line) + 1 for line in lines)
-    return Contents(header["run"], header["base"], [record for record in parsed[1:] if record is not None], whole)
+        raise JournalError(damage or f'{path}: expected a header with "journal": {VERSION}, got {header}')
+    whole = sum(len(line) + 1 for line in lines[: len(parsed)])
+    records = [record for record in parsed[1:] if record is not None]
+    return Contents(header["run"], header["base"], records, whole), damage
+
+
+def read(path: Path) -> Contents:
+    """Reads without changing anything; a torn last line is left out. Raises JournalError on any other damage."""
+    contents, damage = scan(path)
+    if damage is not None:
+        raise JournalError(damage)
+    return contents
 
 
 class Journal:

@@ -7,6 +7,7 @@ count on record, bit for bit, whatever the number of ranks was.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from hpcnas.config import Config
 from hpcnas.evolution import make_strategy
@@ -14,19 +15,28 @@ from hpcnas.messages import DataFacts
 from hpcnas.population import Population
 
 
-def deviations(config: Config, facts: DataFacts, population: Population) -> Iterator[str]:
-    """One line for each individual whose birth is not what its strategy gives; nothing for a sound run."""
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with an individual on record."""
+
+    individual: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"individual {self.individual}: {self.what}"
+
+
+def deviations(config: Config, facts: DataFacts, population: Population) -> Iterator[Fault]:
+    """The individuals whose birth is not what their strategy gives, by id; nothing for a sound run."""
     strategy = make_strategy(config, facts)
+    known = len(population.evaluated)
     for id in range(len(population)):
         individual = population.individual(id)
-        if not 0 <= individual.view <= len(population.evaluated):
-            known = len(population.evaluated)
-            yield f"individual {id}: expected a view of 0 to {known} evaluations, got {individual.view}"
+        if not 0 <= individual.view <= known:
+            yield Fault(id, f"expected a view of 0 to {known} evaluations, got {individual.view}")
             continue
         proposal = strategy.ask(population, id, individual.view)
-        found = (individual.birth, individual.parent, individual.redrawn, individual.genotype)
-        expected = (proposal.birth, proposal.parent, proposal.redrawn, proposal.genotype)
-        names = ("birth", "parent", "redrawn", "genotype")
-        for name, ours, theirs in zip(names, expected, found, strict=True):
-            if ours != theirs:
-                yield f"individual {id}: expected {name} {ours!s:.120}, got {theirs!s:.120}"
+        for name in ("birth", "parent", "redrawn", "genotype"):
+            expected, found = getattr(proposal, name), getattr(individual, name)
+            if expected != found:
+                yield Fault(id, f"expected {name} {expected!s:.120}, got {found!s:.120}")

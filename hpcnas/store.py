@@ -293,11 +293,18 @@ def _recover(folder: Path) -> tuple[StoredRun, int | None]:
     """The run with its journal replayed, and the bytes of the journal's whole lines; None where it ends before
     population.h5 does, so that what followed would be taken for old. Raises StoreError."""
     stored = runfile.read(folder)
-    path = folder / "journal"
     try:
-        contents = journal.read(path)
+        contents = journal.read(folder / "journal")
     except journal.JournalError as error:
         raise StoreError(str(error)) from None
+    _replay(stored, contents, folder / "journal")
+    behind = contents.base + len(contents.records) < stored.records
+    return stored, None if behind else contents.whole
+
+
+def _replay(stored: StoredRun, contents: journal.Contents, path: Path) -> None:
+    """Brings a run up to date with its journal. Raises StoreError at the first record that does not fit; those before
+    it have been taken in."""
     if contents.run != stored.run:
         raise StoreError(f"{path}: expected the journal of run {stored.run}, got that of {contents.run}")
     if contents.base > stored.records:
@@ -314,8 +321,17 @@ def _recover(folder: Path) -> tuple[StoredRun, int | None]:
             _apply(record, replay)
         except (KeyError, TypeError, ValueError) as error:
             raise StoreError(f"{path}: record {number} does not fit the run: {error}") from None
-    end = contents.base + len(contents.records)
-    if end < stored.records:
-        return stored, None
-    stored.records = end
-    return stored, contents.whole
+        stored.records = number
+
+
+def salvage(folder: Path) -> tuple[StoredRun, list[str]]:
+    """All of a run that can be read, also of a damaged one, and what is wrong with it; changes nothing and takes no
+    lock. Raises StoreError where population.h5 cannot be read."""
+    stored = runfile.read(folder)
+    try:
+        contents, damage = journal.scan(folder / "journal")
+        problems = [] if damage is None else [damage]
+        _replay(stored, contents, folder / "journal")
+    except (journal.JournalError, StoreError) as error:
+        problems = [str(error)]
+    return stored, problems

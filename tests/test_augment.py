@@ -114,14 +114,13 @@ def test_the_order_is_the_generators() -> None:
 
 
 def test_a_sampler_goes_on_where_another_stood() -> None:
-    sampler = EpochSampler(10, seeded(1))
+    first, second = seeded(1), seeded(2)
+    sampler = EpochSampler(10, first)
     sampler.next(7)
-    state, standing = sampler.state(), sampler._generator.get_state()
+    state = sampler.state()
+    second.set_state(first.get_state())
     expected = [sampler.next(4).tolist() for _ in range(5)]
-
-    generator = seeded(2)
-    generator.set_state(standing)
-    resumed = EpochSampler(10, generator)
+    resumed = EpochSampler(10, second)
     resumed.resume(state)
     assert [resumed.next(4).tolist() for _ in range(5)] == expected
 

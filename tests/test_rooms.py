@@ -45,6 +45,7 @@ SEARCH = {
         *("population", "seeds", "selection", "skeleton", "space"),
     },
     "replay": {"config", "evolution", "messages", "population"},
+    "verification": {"canonical", "counting", "messages", "population", "replay", "runfile", "skeleton"},
 }
 CONTROLLER = {
     "runfile": {"config", "durable", "messages", "population", "h5py"},

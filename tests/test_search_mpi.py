@@ -1,4 +1,4 @@
-"""The whole search under a real `mpirun`: real trainings, replay, restart on other ranks, and every kind of wrong use."""
+"""The whole search under a real `mpirun`: trainings, replay, restart on other ranks, every kind of wrong use."""
 
 from __future__ import annotations
 

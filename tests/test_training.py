@@ -108,12 +108,14 @@ def test_another_seed_gives_other_weights(data: TrainingData) -> None:
     assert bits(trained(data, 7).network) != bits(trained(data, 8).network)
 
 
-def test_the_seed_decides_the_first_weights_and_the_order_of_images(
-    data: TrainingData, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two trainings from equal first weights differ by their images alone."""
-    first, second = Training(GENOTYPE, SKELETON, data, SETTINGS, 7), Training(GENOTYPE, SKELETON, data, SETTINGS, 8)
-    assert bits(first.network) != bits(second.network)
+def test_the_seed_decides_the_first_weights(data: TrainingData) -> None:
+    first, same, other = (bits(Training(GENOTYPE, SKELETON, data, SETTINGS, seed).network) for seed in (7, 7, 8))
+    assert first == same != other
+
+
+def test_the_seed_decides_what_the_network_is_shown(data: TrainingData) -> None:
+    """Two trainings from the same weights, not of the same seed."""
+    first, second = (Training(GENOTYPE, SKELETON, data, SETTINGS, seed) for seed in (7, 8))
     second.network.load_state_dict(first.network.state_dict())
     first.run(nothing)
     second.run(nothing)
@@ -138,6 +140,7 @@ def test_the_order_of_seeds_is_the_order_of_accuracies(data: TrainingData) -> No
 
 
 def test_a_training_leaves_the_global_generator_alone(data: TrainingData) -> None:
+    torch.manual_seed(12345)
     before = torch.get_rng_state()
     trained(data, 7)
     assert torch.equal(torch.get_rng_state(), before)
@@ -249,21 +252,24 @@ def test_the_optimiser_follows_the_settings(data: TrainingData, steps: list[dict
 
 
 def test_the_loss_falls(data: TrainingData) -> None:
-    """Coarsely: images that are patterns under noise can be learned by heart in 30 steps."""
+    """Coarsely: patterns under noise, 30 steps. Of ten classes the first loss is about ln 10."""
+    settings = dataclasses.replace(SETTINGS, steps=30, batch_size=40, crop=1.0, flip=False)
+    one = Training(GENOTYPE, dataclasses.replace(SKELETON, channels=8), data, settings, 7)
 
-    def loss(one: Training) -> float:
+    def loss() -> float:
         with torch.no_grad():
             return float(functional.cross_entropy(one.network.train()(data.normalise(data.pixels)), data.labels))
 
-    settings = dataclasses.replace(SETTINGS, steps=30)
-    assert loss(trained(data, 7, settings)) < loss(Training(GENOTYPE, SKELETON, data, settings, 7)) / 2
+    first = loss()
+    one.run(nothing)
+    assert loss() < 0.7 * first
 
 
 @pytest.mark.parametrize("interval", [1, 5, 50])
 def test_an_infinite_loss_is_no_fitness(data: TrainingData, monkeypatch: pytest.MonkeyPatch, interval: int) -> None:
     monkeypatch.setattr(training, "CHECK_INTERVAL", interval)
     with pytest.raises(LossNotFinite, match=r"the loss was not finite by step \d+ of 12"):
-        fitness(data, (7,), dataclasses.replace(SETTINGS, learning_rate=1e30))
+        fitness(data, (7,), dataclasses.replace(SETTINGS, learning_rate=1e18))
 
 
 def test_one_infinite_loss_is_enough(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,87 @@
+"""Whether a run is sound, and what of a damaged one is provably good.
+
+Checked are the files, the records, the budget, every number that can be computed again and, by replay, every decision.
+Nothing here changes a run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from hpcnas import canonical, counting, replay
+from hpcnas.messages import Evaluation
+from hpcnas.population import Birth, Population, State
+from hpcnas.replay import Fault
+from hpcnas.runfile import StoredRun
+from hpcnas.skeleton import Skeleton
+
+
+def faults(run: StoredRun) -> Iterator[Fault]:
+    """The individuals on record that cannot be right, each perhaps several times; nothing for a sound run."""
+    if not run.sessions:  # then nothing can have been born
+        if len(run.population):
+            yield Fault(0, "expected a session of the controller before the first birth, got none")
+        return
+    yield from _wrong_parents(run.population)
+    yield from _wrong_results(run)
+    yield from replay.deviations(run.config, run.sessions[0].facts, run.population)
+
+
+def overspent(run: StoredRun) -> str | None:
+    """What is wrong with the budget, if anything."""
+    done, under_way, budget = len(run.population.evaluated), run.population.in_flight, run.config.search.budget
+    if done + under_way <= budget:
+        return None
+    return f"expected {budget} evaluations at most (the budget), got {done} and {under_way} under way"
+
+
+def _wrong_parents(population: Population) -> Iterator[Fault]:
+    place = {int(id): number for number, id in enumerate(population.evaluated)}
+    for id in range(len(population)):
+        individual = population.individual(id)
+        parent, view = individual.parent, individual.view
+        if (individual.birth is Birth.MUTATION) != (parent is not None):
+            yield Fault(id, f"expected a parent for a mutation and for nothing else, got {parent}")
+        elif parent is not None and place.get(parent, math.inf) >= view:
+            yield Fault(id, f"expected a parent among the first {view} evaluated, got {parent}")
+
+
+def _wrong_results(run: StoredRun) -> Iterator[Fault]:
+    population, skeleton = run.population, Skeleton.of(run.config.network, run.sessions[0].facts)
+    for id in np.flatnonzero(population.column("state") == State.EVALUATED).tolist():
+        outcome = population.result(id).outcome
+        assert isinstance(outcome, Evaluation), "evaluated"
+        fitness = float(population.column("fitness")[id])
+        if not all(0.0 <= accuracy <= 1.0 for accuracy in outcome.accuracies) or fitness != outcome.fitness:
+            yield Fault(id, f"expected as fitness the mean of accuracies from 0 to 1, got {fitness} of {outcome}")
+        try:
+            graph = canonical.expand(population.individual(id).genotype)
+        except canonical.InvalidGenotype:
+            yield Fault(id, "expected a valid genotype, for it was evaluated")
+            continue
+        expected = counting.size(graph, skeleton).parameters
+        if outcome.parameters != expected:
+            yield Fault(id, f"expected {expected} parameters, got {outcome.parameters}")
+
+
+def sound_part(run: StoredRun) -> StoredRun:
+    """The run without its first faulty individual and those born after it, whose births may depend on it.
+
+    What stands before does not depend on them, so it can be continued as if they had never been."""
+    good = min((fault.individual for fault in faults(run)), default=len(run.population))
+    whole = run.population
+    population = Population(whole.space, whole.replicates)
+    for id in range(good):
+        population.add(whole.individual(id))
+    last = whole.column("attempts")
+    for attempt in whole.failed_attempts:
+        id = attempt.individual
+        if id < good and (whole.column("state")[id] == State.ISSUED or attempt.attempt < last[id]):
+            population.retry(attempt)
+    for id in [*whole.evaluated.tolist(), *sorted(whole.failures)]:
+        if id < good:
+            population.settle(whole.result(id))
+    return StoredRun(run.run, run.records, run.config, population, run.sessions)

@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Checks a run: its files, ids, parents, results, budget and, by replay, every genotype.
+
+Exit code 0: sound. 1: not sound, with a line a fault. 2: there is nothing to check. With --repair NEW, what is provably
+good of a damaged run is written to the new folder NEW, from which the search can go on; the original stays as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from hpcnas import verification
+from hpcnas.runfile import StoredRun, StoreError
+from hpcnas.store import FileStore, salvage
+
+
+def main() -> int:
+    """The exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run; it may be under way")
+    parser.add_argument("--repair", type=Path, metavar="NEW", help="folder for what is provably good")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    options = parser.parse_args()
+    try:
+        run, problems = salvage(options.run)
+    except StoreError as error:
+        print(f"verify: {error}", file=sys.stderr)
+        return 2
+    problems += [str(fault) for fault in verification.faults(run)]
+    if (excess := verification.overspent(run)) is not None:
+        problems.append(excess)
+    counts = {
+        "individuals": len(run.population),
+        "evaluated": len(run.population.evaluated),
+        "failed": len(run.population.failures),
+        "in flight": run.population.in_flight,
+    }
+    if options.json:
+        print(json.dumps({"run": str(options.run), "sound": not problems, "problems": problems, **counts}, indent=2))
+    else:
+        for problem in problems:
+            print(problem)
+        listing = ", ".join(f"{number} {name}" for name, number in counts.items())
+        print(f"{options.run}: {'NOT SOUND' if problems else 'sound'} ({listing})")
+    if options.repair is not None:
+        return _repair(run, options.repair)
+    return 1 if problems else 0
+
+
+def _repair(run: StoredRun, target: Path) -> int:
+    """Writes what is good of the run to a new folder."""
+    part = verification.sound_part(run)
+    try:
+        store = FileStore.create(target, part.config)
+        store.population, store.sessions = part.population, part.sessions
+        store.compact()
+        store.close()
+    except StoreError as error:
+        print(f"verify: {error}", file=sys.stderr)
+        return 2
+    lost = len(run.population) - len(part.population)
+    print(f"{target}: {len(part.population)} individuals written, {lost} left out")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
