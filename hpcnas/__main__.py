@@ -24,7 +24,10 @@ def main() -> int:
         return job.WRONG_USE
     try:
         exit_code = job.run(world, sys.argv[1:], signals)
-        world.finish()
+        if not world.finish():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(exit_code)  # MPI_Finalize may wait for the dead
         return exit_code
     except BaseException:
         print(f"hpcnas: rank {world.rank} on {socket.gethostname()} broke:", file=sys.stderr)

@@ -24,6 +24,7 @@ from hpcnas.devices import Devices
 from hpcnas.evolution import Strategy
 from hpcnas.messages import (
     DataFacts,
+    Died,
     Failure,
     FailureKind,
     FromWorker,
@@ -110,6 +111,7 @@ class Controller:
         self._now = now
         self._absent = set(workers)  # have not reported yet
         self._refused: dict[int, Refused] = {}
+        self._dead: set[int] = set()
         self._idle: deque[int] = deque()
         self._busy: dict[int, Work] = {}
         self._places: dict[int, Place] = {}
@@ -179,6 +181,8 @@ class Controller:
                 self._refuse(worker, message)
             case Result():
                 return self._take(worker, message)
+            case Died():
+                self._bury(worker)
             case Left():
                 raise SearchStopped(f"rank {worker} has left without being told to", BROKEN)
         return None
@@ -212,16 +216,30 @@ class Controller:
         self._refused[worker] = refused
         if len(self._refused) == len(self._workers):
             also = f" (and {len(self._refused) - 1} other ranks)" if len(self._refused) > 1 else ""
-            raise SearchStopped(f"{refused.place}{also}: {refused.reason}", WRONG_USE)
+            exit_code = BROKEN if self._strategy is not None else WRONG_USE
+            raise SearchStopped(f"{refused.place}{also}: {refused.reason}", exit_code)
         if self._strategy is not None:
             self._observer.warned(_without(refused))
+
+    def _bury(self, worker: int) -> None:
+        """Goes on without a worker whose process has died: its work goes to another, as if it had not begun."""
+        self._dead.add(worker)
+        self._absent.discard(worker)
+        if worker in self._idle:
+            self._idle.remove(worker)
+        work = self._busy.pop(worker, None)
+        if work is not None:
+            self._again.appendleft(work)
+        place = self._places.get(worker, Place(worker, "an unknown host", "unknown device"))
+        self._refuse(worker, Refused(place, "its process has died"))
 
     def _take(self, worker: int, result: Result) -> Result | None:
         """Records a result: returns it if it was the last word on its individual, None if there will be another try."""
         work = self._busy.pop(worker, None)
         if work is None or (work.individual.id, work.attempt) != (result.individual, result.attempt):
             raise SearchStopped(f"rank {worker} sent a result that nobody asked it for: {result}", BROKEN)
-        self._idle.append(worker)
+        if worker not in self._refused:
+            self._idle.append(worker)
         if isinstance(result.outcome, Failure):
             self._devices.failed(result.place, result.individual)
             if result.outcome.kind in REPEATED and result.attempt < self._config.run.max_attempts:
@@ -301,10 +319,10 @@ class Controller:
         patience = max(1.0, 0.7 * self._config.run.grace)
         for worker in self._workers:
             self._end.send(worker, Stop(exit_code, patience))
-        present, deadline = set(self._workers), time.monotonic() + patience
+        present, deadline = set(self._workers - self._dead), time.monotonic() + patience
         while present and time.monotonic() < deadline:
             for worker, message in self._end.receive(timeout=_ATTENTION):
-                if isinstance(message, Left):
+                if isinstance(message, Left | Died):
                     present.discard(worker)
                 elif isinstance(message, Result) and record:
                     settled = self._take(worker, message)

@@ -30,6 +30,8 @@ COORDINATED = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)  # signals that th
 
 _LAUNCHER_PREFIXES = ("OMPI_", "PMI", "PMIX_", "PRTE_", "HYDRA_", "MPI_")  # the child is no rank
 _LAST_WORDS = 1500  # bytes of a child's output that go into its failure
+_LOADING_PATIENCE = 600.0  # seconds without a word while a child imports torch and reads the data, at the least
+_DYING_PATIENCE = 5.0  # seconds; a process that hangs in a driver cannot even be killed
 
 
 class EvaluatorRefused(Exception):
@@ -163,8 +165,10 @@ class TrainerEvaluator:
                 return self._overdue()
             self._heard = self._now()
             match message:
-                case Evaluation() | Failure():
+                case Evaluation():
                     return message
+                case Failure():  # the next evaluation gets a child of its own: this one may be broken for good
+                    return self._given_up(message.kind, message.message)
                 case Unusable():
                     return self._given_up(FailureKind.ERROR, message.reason)
                 case Loaded():
@@ -178,8 +182,9 @@ class TrainerEvaluator:
         """The failure of a child that is silent, or busy, for too long."""
         run, now = self._config.run, self._now()
         waits = self._task is not None or self._ready is None
-        if waits and now - self._heard > run.hang_timeout:
-            silent = f"no sign of life for {run.hang_timeout:g} s (--hang-timeout); where it was:"
+        patience = run.hang_timeout if self._ready is not None else max(run.hang_timeout, _LOADING_PATIENCE)
+        if waits and now - self._heard > patience:
+            silent = f"no sign of life for {patience:g} s (--hang-timeout); where it was:"
             return self._given_up(FailureKind.HANG, f"{silent}\n{self._child.stacks()}")
         if self._task is not None and self._ready is not None and run.evaluation_timeout is not None:
             if now - self._started > run.evaluation_timeout:
@@ -272,29 +277,38 @@ class _Child:
             self._process.send_signal(STACK_SIGNAL)
             _wait_until(lambda: self._output.seek(0, os.SEEK_END) > size or not self.alive, 0.5)
             time.sleep(0.05)  # for the rest of what it writes
-        return self._printed()
+        self._output.seek(size)
+        return _text(self._output.read()[:_LAST_WORDS]) or self._printed()
 
     def _wait(self) -> int | None:
         try:
-            return self._process.wait(timeout=5.0)
+            return self._process.wait(timeout=_DYING_PATIENCE)
         except subprocess.TimeoutExpired:
             return None
 
     def _printed(self) -> str:
+        """The end of what the child printed; of the stacks of a fatal error, which begin with the innermost call, the
+        beginning."""
         size = self._output.seek(0, os.SEEK_END)
-        self._output.seek(max(0, size - _LAST_WORDS))
-        return self._output.read().decode(errors="replace").strip() or "(it printed nothing)"
+        self._output.seek(max(0, size - 20 * _LAST_WORDS))
+        printed = self._output.read()
+        fatal = printed.rfind(b"Fatal Python error")
+        words = printed[-_LAST_WORDS:] if fatal < 0 else printed[fatal : fatal + _LAST_WORDS]
+        return _text(words) or "(it printed nothing)"
 
     def close(self) -> None:
         """Ends the child and everything it started, and lets go of its pipe."""
         if self._pipe.closed:
             return
         self._pipe.close()
-        if self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # its group outlives it where it has left processes behind
+        self._wait()
         self._output.close()
+
+
+def _text(printed: bytes) -> str:
+    return printed.decode(errors="replace").strip()
 
 
 def _wait_until(condition: Callable[[], bool], timeout: float) -> None:

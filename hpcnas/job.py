@@ -117,12 +117,11 @@ def _alone(
         except BaseException as error:
             hub.broke(error)
 
-    thread = threading.Thread(target=work, name="worker")
+    thread = threading.Thread(target=work, name="worker", daemon=True)  # nobody waits for it after an exception
     thread.start()
-    try:
-        return session.control(hub.controller(), 1, "none", line, signals)
-    finally:
-        thread.join()
+    exit_code = session.control(hub.controller(), 1, "none", line, signals)
+    thread.join()
+    return exit_code
 
 
 def make_evaluator(settings: config.Config, binding: jobenv.Binding) -> Evaluator:

@@ -115,7 +115,8 @@ def bind(seats: Sequence[Seat], device: str, threads: int | None) -> list[Bindin
                 f"expected a GPU for every worker (--device cuda), but a worker on {seat.host} sees none; "
                 "check CUDA_VISIBLE_DEVICES and nvidia-smi there, or use --device cpu"
             )
-        neighbours = sum(other.host == seat.host and bool(other.cores & seat.cores) for other in workers)
-        share = min(len(seat.cores), seat.quota) // max(1, neighbours)
+        beside = [other for other in workers if other.host == seat.host]
+        sharing = sum(bool(other.cores & seat.cores) for other in beside)
+        share = min(len(seat.cores) // max(1, sharing), seat.quota // len(beside))
         bindings.append(Binding(gpu, threads or max(1, share)))
     return bindings

@@ -1,12 +1,12 @@
 """The write-ahead journal: records that are on the disk before anybody acts on them (D1).
 
     3f1c09aa {"journal": 1, "run": "6e…", "base": 120}      ← header: 120 records went before, into population.h5
-    9b2e4410 {"birth": …}                                   ← record 121
-    0c77d1f3 {"settle": …}                                  ← record 122
+    9b2e4410 [{"birth": …}]                                 ← record 121
+    0c77d1f3 [{"settle": …}, {"birth": …}]                  ← records 122 and 123, committed together
 
-One line a record: eight hexadecimal digits of the CRC-32 of the rest, a blank, a JSON object, a newline. A line that is
-cut short can only be the last one, was never acknowledged, and is cut off when the journal is opened for writing. What
-records mean is `store`'s business.
+One line a commit: eight hexadecimal digits of the CRC-32 of the rest, a blank, JSON, a newline. So a commit is there as
+a whole or not at all, in whatever order its blocks reach the disk. A broken line can only be the last one, was never
+acknowledged, and is cut off when the journal is opened for writing. What records mean is `store`'s business.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ class JournalError(Exception):
     """A journal that cannot be read or written: one line with what was expected, what came and what to do."""
 
 
-def _line(record: Record) -> bytes:
-    body = json.dumps(record, separators=(",", ":"), allow_nan=True).encode()
+def _line(content: Record | list[Record]) -> bytes:
+    body = json.dumps(content, separators=(",", ":"), allow_nan=True).encode()
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
 
-def _parse(line: bytes) -> Record | None:
-    """The record of a line without its newline; None where the frame is broken."""
+def _parse(line: bytes) -> Record | list[Record] | None:
+    """The content of a line without its newline; None where the frame is broken."""
     if len(line) < 10 or line[8:9] != b" ":
         return None
     body = line[9:]
     if line[:8] != b"%08x" % zlib.crc32(body):
         return None
-    record = json.loads(body)
-    return record if isinstance(record, dict) else None
+    content: Record | list[Record] = json.loads(body)
+    return content
 
 
 @dataclass(frozen=True)
 class Contents:
-    """A journal as read: the run it belongs to, records that went before it, its records, and the
-    bytes of its whole lines."""
+    """A journal as read: the run it belongs to, how many records went before it, its records, and the bytes of its
+    whole lines."""
 
     run: str
     base: int
@@ -74,10 +74,10 @@ def scan(path: Path) -> tuple[Contents, str | None]:
         damage = f"{path}: line {number + 1} of {len(parsed)} is damaged, and it is not the last one"
         del parsed[number:]
     header = parsed[0] if parsed else None
-    if header is None or header.get("journal") != VERSION:
+    if not isinstance(header, dict) or header.get("journal") != VERSION:
         raise JournalError(damage or f'{path}: expected a header with "journal": {VERSION}, got {header}')
     whole = sum(len(line) + 1 for line in lines[: len(parsed)])
-    records = [record for record in parsed[1:] if record is not None]
+    records = [record for commit in parsed[1:] if isinstance(commit, list) for record in commit]
     return Contents(header["run"], header["base"], records, whole), damage
 
 
@@ -95,7 +95,7 @@ class Journal:
     def __init__(self, path: Path, size: int) -> None:
         """`size`: bytes of whole lines; whatever follows is cut off. Raises JournalError."""
         self.path = path
-        self._pending: list[bytes] = []
+        self._pending: list[Record] = []
         try:
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -121,7 +121,7 @@ class Journal:
 
     def append(self, record: Record) -> None:
         """Collects a record."""
-        self._pending.append(_line(record))
+        self._pending.append(record)
 
     def commit(self) -> None:
         """Everything collected is on the disk when this returns: one write and one sync for all. Raises JournalError;
@@ -130,7 +130,7 @@ class Journal:
             raise JournalError(f"{self.path} is closed, or an earlier write failed: it takes no more records")
         if not self._pending:
             return
-        data, self._pending = b"".join(self._pending), []
+        data, self._pending = _line(self._pending), []
         try:
             if os.fstat(self._descriptor).st_nlink == 0:
                 raise FileNotFoundError(errno.ENOENT, "the file has been removed")

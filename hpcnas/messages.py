@@ -59,6 +59,14 @@ class Failure:
     kind: FailureKind
     message: str
 
+    @property
+    def summary(self) -> str:
+        """One line: what a traceback ends with; else what happened to the trainer, and its last word."""
+        first, *others = self.message.strip().split("\n")
+        if not others:
+            return first
+        return others[-1] if first.startswith("Traceback") else f"{first} {others[-1].strip()}"
+
 
 Outcome = Evaluation | Failure
 
@@ -88,9 +96,8 @@ class Result:
 
     def __str__(self) -> str:
         if isinstance(self.outcome, Failure):
-            last = self.outcome.message.strip().rsplit("\n", 1)[-1]
-            kind = self.outcome.kind.name.lower()
-            return f"individual {self.individual} failed ({kind}, attempt {self.attempt}) on {self.place}: {last}"
+            kind, summary = self.outcome.kind.name.lower(), self.outcome.summary
+            return f"individual {self.individual} failed ({kind}, attempt {self.attempt}) on {self.place}: {summary}"
         accuracies = " ".join(f"{accuracy:.4f}" for accuracy in self.outcome.accuracies)
         return f"individual {self.individual}: fitness {self.outcome.fitness:.4f} ({accuracies}) on {self.place}"
 
@@ -138,5 +145,10 @@ class Left:
     """A worker's last message: it has saved what it could and ends."""
 
 
-FromWorker = Ready | Refused | Result | Left
+@dataclass(frozen=True, slots=True)
+class Died:
+    """What the transport says in place of a worker whose process has ended without a word."""
+
+
+FromWorker = Ready | Refused | Result | Left | Died
 ToWorker = Task | Stop

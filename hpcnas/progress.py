@@ -103,8 +103,13 @@ def final_table(population: Population) -> str:
     if population.failures:
         rows.append(("failed", str(len(population.failures))))
     rows.append(("refused genotypes", f"{population.redrawn} drawn again (invalid, or over a constraint)"))
-    spent = population.column("finished") - population.column("started")
-    rows.append(("worker time", duration(float(np.nansum(spent)))))
+    spent = float(np.nansum(population.column("finished") - population.column("started")))
+    spent += sum(
+        attempt.finished - attempt.started
+        for attempt in population.failed_attempts
+        if attempt.attempt < population.column("attempts")[attempt.individual]  # the last one stands in the columns
+    )
+    rows.append(("worker time", duration(spent)))
     if population.best is not None:
         best = population.best
         outcome = population.result(best).outcome

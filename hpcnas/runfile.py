@@ -152,7 +152,8 @@ def _write_table(group: h5py.Group, columns: tuple[Column, ...], values: Mapping
 
 
 def _write_dataset(group: h5py.Group, name: str, data: Any, description: str, unit: str = "", kind: Any = None) -> None:
-    dataset = group.create_dataset(name, data=data, dtype=kind)
+    checked = {"fletcher32": True} if np.ndim(data) > 0 and np.size(data) > 0 else {}  # HDF5 checks nothing by itself
+    dataset = group.create_dataset(name, data=data, dtype=kind, **checked)
     dataset.attrs["description"] = np.bytes_(description)
     dataset.attrs["unit"] = np.bytes_(unit)
 

@@ -1,7 +1,7 @@
 """The controller's session of a run: opens or creates it, lets the search go on, and leaves its results behind.
 
 RUN/best.toml   the best genotype, once the search is complete
-RUN/status      state, counts and time: written last and by rename, for job scripts to decide on
+RUN/status      state, counts and time: written first and last, by rename, for job scripts to decide on
 RUN/log         what the controller said
 """
 
@@ -75,8 +75,14 @@ class SearchSession:
                 )
             store.config = settings
             if len(store.population.evaluated) >= settings.search.budget and not store.population.in_flight:
+                if not request.dry_run:  # whoever finished it may have been killed before all was said
+                    store.compact()
+                    cls(settings, store)._conclude(store, controller.COMPLETE)
                 table = final_table(store.population)
                 raise RunFinished(f"the run {folder} is finished (a larger --budget continues it)\n{table}")
+        except StoreError as error:
+            store.close()
+            raise RunRefused(str(error)) from None
         except BaseException:
             store.close()
             raise
@@ -96,6 +102,7 @@ class SearchSession:
         _logger.info("run %s: %d workers, budget %d", store.folder, workers, settings.search.budget)
         if store.sessions:
             progress.resumed(store.population)
+        self._write_status(store, controller.MORE_TO_DO)  # and so it stays if this session is killed
         software = {
             "hpcnas": __version__,
             "python": platform.python_version(),
@@ -131,22 +138,31 @@ class SearchSession:
     def _conclude(self, store: FileStore, exit_code: int) -> None:
         """Writes what is left behind; a folder that cannot be written to is reported."""
         population = store.population
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        if exit_code == controller.COMPLETE and population.best is not None:
+            best = store.folder / "best.toml"
+            _replace_text(best, population.individual(population.best).genotype.text())
+            _logger.info("the search is complete\n%s\n  genotype            %s", final_table(population), best)
+        self._write_status(store, exit_code)
+
+    def _write_status(self, store: FileStore, exit_code: int) -> None:
+        """Says where the run stands, as the exit code would."""
+        population = store.population
         status = {
             "state": STATES[exit_code],
             "evaluated": len(population.evaluated),
             "budget": self.config.search.budget,
             "failed": len(population.failures),
-            "time": now,
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
-        try:
-            if exit_code == controller.COMPLETE and population.best is not None:
-                best = store.folder / "best.toml"
-                durable.replace_text(best, population.individual(population.best).genotype.text())
-                _logger.info("the search is complete\n%s\n  genotype            %s", final_table(population), best)
-            durable.replace_text(store.folder / "status", "".join(f"{key}={value}\n" for key, value in status.items()))
-        except OSError as error:
-            _logger.error("%s: expected to write status and best.toml: %s", store.folder, error.strerror)
+        _replace_text(store.folder / "status", "".join(f"{key}={value}\n" for key, value in status.items()))
+
+
+def _replace_text(path: Path, text: str) -> None:
+    """Gives a file new content; a folder that cannot be written to is reported, and no more."""
+    try:
+        durable.replace_text(path, text)
+    except OSError as error:
+        _logger.error("%s: expected to write it: %s", path, error.strerror)
 
 
 def _reasons_to_leave(settings: config.Config, signals: Signals) -> Callable[[], str | None]:

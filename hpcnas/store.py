@@ -11,6 +11,7 @@ business.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -127,7 +128,7 @@ class FileStore(MemoryStore):
                     log = journal.Journal(path, whole)
             except journal.JournalError as error:
                 raise StoreError(str(error)) from None
-            _remove_old_checkpoints(folder, stored.population)
+            _tidy(folder, stored.population)
             return cls(folder, stored.run, stored, log, lock)
         except BaseException:
             os.close(lock)
@@ -169,7 +170,7 @@ class FileStore(MemoryStore):
         except journal.JournalError as error:
             raise StoreError(str(error)) from None
         for individual in self._settled:
-            checkpoint_path(self.folder, individual).unlink(missing_ok=True)
+            _remove(checkpoint_path(self.folder, individual))
         self._settled.clear()
 
     def compact(self) -> None:
@@ -199,12 +200,18 @@ def checkpoint_path(folder: Path, individual: int) -> Path:
     return folder / "inflight" / f"{individual}.pt"
 
 
-def _remove_old_checkpoints(folder: Path, population: Population) -> None:
-    """Those of settled individuals that a kill has left, and halves of files."""
-    wanted = {checkpoint_path(folder, individual).name for individual in population.issued}
-    for path in (folder / "inflight").glob("*"):
-        if path.name not in wanted:
-            path.unlink(missing_ok=True)
+def _tidy(folder: Path, population: Population) -> None:
+    """Removes what a kill can leave: halves of files, and checkpoints of settled individuals."""
+    wanted = {checkpoint_path(folder, individual) for individual in population.issued}
+    for path in [*folder.glob(".*.tmp"), *(folder / "inflight").glob("*")]:
+        if path not in wanted:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Removes a file that nobody needs; one that stays does no harm."""
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _take_lock(folder: Path) -> int:

@@ -224,8 +224,9 @@ class FitnessInProgress:
         self._clock.seconds |= state["seconds"]
 
     def _identity(self) -> str:
-        """What has to be the same for a state to be continued."""
-        things = (self._genotype.codes.hex(), self._seeds, self._skeleton, self._settings, self._data.facts)
+        """What has to be the same for a state to be continued; generators differ from one type of device to another."""
+        device = self._data.pixels.device.type
+        things = (self._genotype.codes.hex(), self._seeds, self._skeleton, self._settings, self._data.facts, device)
         return " ".join(str(thing) for thing in things)
 
 

@@ -11,11 +11,12 @@ import math
 import os
 import queue
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from hpcnas.messages import FromWorker, ToWorker
+from hpcnas.messages import Died, FromWorker, ToWorker
 
 _SHORTEST, _LONGEST = 0.0002, 0.01  # seconds between polls: quick while messages flow, cheap while they do not
 _TAG = 1
@@ -126,12 +127,18 @@ class HubWorkerEnd:
 
 # ── over MPI ────────────────────────────────────────────────────────────────────────────────────────────────────────
 class MpiWorld:
-    """All ranks of the job. Rank 0 is the controller; each method is called from one thread only."""
+    """All ranks of the job. Rank 0 is the controller; each method is called from one thread only.
+
+    An MPI that can go on without a dead rank (Open MPI 5 under `mpirun --with-ft ulfm`) says so by an error, which
+    rank 0 turns into a message; every other MPI ends the job.
+    """
 
     def __init__(self, mpi: Any) -> None:
         self._mpi = mpi
         self._comm = mpi.COMM_WORLD.Dup()
         self._unfinished: list[Any] = []
+        self._dead: set[int] = set()
+        self._deaths: deque[int] = deque()  # not yet reported
         self.rank: int = self._comm.Get_rank()
         self.size: int = self._comm.Get_size()
         self.library: str = mpi.Get_library_version().split("\n")[0].strip("\0 ")
@@ -156,8 +163,9 @@ class MpiWorld:
         return gathered
 
     def _wait(self) -> tuple[int, Any]:
-        _poll(self.arrived, math.inf)
-        return self.receive()
+        message = self.next(math.inf)
+        assert message is not None, "an endless wait ends with a message"
+        return message
 
     def abort(self, exit_code: int) -> None:
         """Ends every rank of the job at once."""
@@ -173,24 +181,59 @@ class MpiWorld:
 
     def send(self, rank: int, message: object) -> None:
         """Sends without waiting for the receiver."""
-        self._unfinished = [request for request in self._unfinished if not request.Test()]
-        self._unfinished.append(self._comm.isend(message, dest=rank, tag=_TAG))
+        self._unfinished = [request for request in self._unfinished if not self._done(request)]
+        if rank not in self._dead:
+            try:
+                self._unfinished.append(self._comm.isend(message, dest=rank, tag=_TAG))
+            except self._mpi.Exception as error:
+                self._note_deaths(error)
 
-    def arrived(self) -> bool:
-        """Whether a message waits to be received."""
-        return bool(self._comm.Iprobe(source=self._mpi.ANY_SOURCE, tag=_TAG))
+    def _done(self, request: Any) -> bool:
+        """Whether a message has left, or never will."""
+        try:
+            return bool(request.Test())
+        except self._mpi.Exception as error:
+            self._note_deaths(error)
+            return True
 
-    def receive(self) -> tuple[int, Any]:
-        """The next message and its sender; waits for one."""
+    def next(self, timeout: float) -> tuple[int, Any] | None:
+        """The next message, or the news of a death, with its sender; None if there is none within `timeout` seconds."""
+        source = self._mpi.ANY_SOURCE if self.rank == 0 else 0
         status = self._mpi.Status()
-        self._comm.Probe(source=self._mpi.ANY_SOURCE, tag=_TAG, status=status)
-        source = status.Get_source()
-        return source, self._comm.recv(source=source, tag=_TAG)
 
-    def finish(self) -> None:
-        """Waits until everything sent has left."""
-        self._mpi.Request.Waitall(self._unfinished)
-        self._unfinished = []
+        def arrived() -> bool:
+            try:
+                return bool(self._deaths) or bool(self._comm.Iprobe(source=source, tag=_TAG, status=status))
+            except self._mpi.Exception as error:
+                self._note_deaths(error)
+                return bool(self._deaths)
+
+        if not _poll(arrived, timeout):
+            return None
+        if self._deaths:
+            return self._deaths.popleft(), Died()
+        sender = status.Get_source()
+        try:
+            return sender, self._comm.recv(source=sender, tag=_TAG)
+        except self._mpi.Exception as error:  # it died while its message was under way
+            self._note_deaths(error)
+            return self.next(0.0)
+
+    def _note_deaths(self, error: Exception) -> None:
+        """Takes note of ranks that have died, on rank 0; raises the error if it is about anything else."""
+        failed = [getattr(self._mpi, name, None) for name in ("ERR_PROC_FAILED", "ERR_PROC_FAILED_PENDING")]
+        if self.rank > 0 or error.Get_error_class() not in failed:  # type: ignore[attr-defined]
+            raise error
+        self._comm.Ack_failed()
+        group = self._comm.Get_failed()
+        ranks = self._mpi.Group.Translate_ranks(group, list(range(group.Get_size())), self._comm.Get_group())
+        self._deaths.extend(rank for rank in ranks if rank not in self._dead)
+        self._dead.update(ranks)
+
+    def finish(self) -> bool:
+        """Waits until everything sent has left. Whether all ranks are there to finalise MPI together."""
+        _poll(lambda: all(self._done(request) for request in self._unfinished), math.inf)
+        return not self._dead
 
 
 @dataclass(frozen=True)
@@ -204,9 +247,8 @@ class MpiControllerEnd:
 
     def receive(self, timeout: float) -> list[tuple[int, FromWorker]]:
         arrived: list[tuple[int, FromWorker]] = []
-        if _poll(self.world.arrived, timeout):
-            while self.world.arrived():
-                arrived.append(self.world.receive())
+        while (message := self.world.next(0.0 if arrived else timeout)) is not None:
+            arrived.append(message)
         return arrived
 
 
@@ -220,10 +262,8 @@ class MpiWorkerEnd:
         self.world.send(0, message)
 
     def receive(self, timeout: float) -> ToWorker | None:
-        if not _poll(self.world.arrived, timeout):
-            return None
-        message: ToWorker = self.world.receive()[1]
-        return message
+        message = self.world.next(timeout)
+        return None if message is None else message[1]
 
 
 class AloneWorld:
@@ -243,8 +283,9 @@ class AloneWorld:
         """Ends the process at once."""
         os._exit(exit_code)
 
-    def finish(self) -> None:
-        """Nothing is under way."""
+    def finish(self) -> bool:
+        """Nothing is under way, and everybody is there."""
+        return True
 
 
 World = MpiWorld | AloneWorld

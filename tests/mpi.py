@@ -164,8 +164,7 @@ def run(
             complaint = f"mpirun returned {job.returncode} but left\n{_listing(left)}"
     if complaint:
         raise AssertionError(
-            f"{ranks} ranks of {mpi.name}, {list(arguments)}: {complaint}\n"
-            f"--- stdout\n{stdout}\n--- stderr\n{stderr}"
+            f"{ranks} ranks of {mpi.name}, {list(arguments)}: {complaint}\n--- stdout\n{stdout}\n--- stderr\n{stderr}"
         )
     return subprocess.CompletedProcess(job.args, job.returncode, stdout, stderr)
 

@@ -291,7 +291,7 @@ def _another(value: object) -> object:
 
 
 ALTERABLE = {
-    ("search", "budget"), ("evaluation", "synthetic_seconds"),
+    ("search", "budget"), ("data", "source"), ("evaluation", "synthetic_seconds"),
     *(("run", item.name) for item in dataclasses.fields(config.Run)),
 }  # fmt: skip
 

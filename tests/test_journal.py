@@ -24,7 +24,7 @@ def _written(path: Path, *records: journal.Record, base: int = 0) -> bytes:
     log = Journal.create(path, "run-1", base)
     for record in records:
         log.append(record)
-    log.commit()
+        log.commit()
     log.close()
     return path.read_bytes()
 
@@ -44,9 +44,15 @@ def test_not_a_number_comes_back(tmp_path: Path) -> None:
     assert str(read(tmp_path / "journal").records) == "[{'x': nan}]"
 
 
-def test_a_record_is_a_line_of_its_check_sum_and_its_json(tmp_path: Path) -> None:
-    data = _written(tmp_path / "journal", {"begin": {}}, base=2)
-    assert data == b'2b396d60 {"journal":1,"run":"run-1","base":2}\n' + b'0df3e2b1 {"begin":{}}\n'
+def test_a_commit_is_a_line_of_its_check_sum_and_its_records_as_json(tmp_path: Path) -> None:
+    log = Journal.create(tmp_path / "journal", "run-1", base=2)
+    log.append({"begin": {}})
+    log.append({"x": 1})
+    log.commit()
+    log.close()
+    lines = b'2b396d60 {"journal":1,"run":"run-1","base":2}\n' + b'3f9dddc7 [{"begin":{}},{"x":1}]\n'
+    assert (tmp_path / "journal").read_bytes() == lines
+    assert read(tmp_path / "journal").records == [{"begin": {}}, {"x": 1}]
 
 
 def test_a_new_journal_takes_the_place_of_an_old_one(tmp_path: Path) -> None:

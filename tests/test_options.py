@@ -76,9 +76,9 @@ def test_a_file_without_a_preset_stands_on_the_papers_defaults(tmp_path: Path) -
 
 def test_options_lie_over_the_file_and_the_file_over_its_preset(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
-    path.write_text('preset = "quick"\n[search]\nseed = 4\nbudget = 50\n')
+    path.write_text('preset = "paper-flat"\n[search]\nseed = 4\nbudget = 50\n')
     built = config.build(*parse(["--config", str(path), "--budget", "60"]).layers)
-    assert (built.search.initial_population, built.search.seed, built.search.budget) == (12, 4, 60)
+    assert (built.search.space, built.search.seed, built.search.budget) == ("flat", 4, 60)
 
 
 def test_the_preset_on_the_command_line_goes_before_the_files(tmp_path: Path) -> None:

@@ -78,7 +78,8 @@ TRAINER = {
         *("augment", "canonical", "config", "counting", "data", "genotype", "messages", "network", "skeleton"),
         "torch",
     },
-    "trainer": {"config", "data", "dataspec", "durable", "evaluator", "messages", "skeleton", "training", "torch"},
+    "trainer": {"evaluator", "serving"},
+    "serving": {"config", "data", "dataspec", "durable", "evaluator", "messages", "skeleton", "training", "torch"},
 }
 ENTRY = {
     "__init__": set(),
@@ -142,7 +143,7 @@ def loaded_by(code: str) -> set[str]:
     [
         ("import hpcnas.session, hpcnas.replay", {"h5py"}),  # the controller: no torch
         ("import hpcnas.job, hpcnas.synthetic", set()),  # a worker: neither torch nor HDF5
-        ("import hpcnas.trainer", {"torch"}),  # the child: neither MPI nor HDF5
+        ("import hpcnas.trainer, hpcnas.serving", {"torch"}),  # the child: neither MPI nor HDF5
     ],
 )
 def test_processes_load_only_their_own_libraries(code: str, allowed: set[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import re
 import resource
@@ -177,6 +178,13 @@ def test_writing_replaces_the_file_and_leaves_no_other(tmp_path: Path) -> None:
         assert old["individuals/state"].shape == (0,)
     assert read(tmp_path).records == 9
     assert [path.name for path in tmp_path.iterdir()] == ["population.h5"]
+
+
+def test_reading_asks_for_no_lock(tmp_path: Path) -> None:
+    write(tmp_path / "population.h5", some_run())
+    with open(tmp_path / "population.h5", "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert read(tmp_path).records == 9
 
 
 @pytest.mark.parametrize("limit", [0, 1, 4096, 16384])

@@ -21,6 +21,7 @@ import pytest
 from examples import CONFIG, FACTS, SESSION, SPACE, assert_same, evaluated, failed, individual, population
 
 from hpcnas import durable, journal, runfile, store
+from hpcnas.config import build
 from hpcnas.genotype import Genotype
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
 from hpcnas.population import COLUMNS, Birth, Individual
@@ -212,6 +213,25 @@ def test_a_continued_run_keeps_the_settings_it_is_given(folder: Path) -> None:
     assert runfile.read(folder).config.run.device == "cpu"
 
 
+def test_a_run_in_which_nothing_happened_may_begin_anew(tmp_path: Path) -> None:
+    other = build({"search": {"space": "1x4"}, "training": {"replicates": 1}})
+    run = FileStore.create(tmp_path, CONFIG)
+    run.begin_anew(other)
+    run.close()
+    found = FileStore.open(tmp_path)
+    assert found.config == other
+    assert (found.population.space, found.population.replicates, len(found.population)) == (other.space, 1, 0)
+    found.close()
+
+
+def test_a_run_that_has_begun_does_not_begin_anew(folder: Path) -> None:
+    run = FileStore.open(folder)
+    with pytest.raises(StoreError, match=r"^expected a run in which nothing has happened, but .*run has begun$"):
+        run.begin_anew(CONFIG)
+    run.close()
+    assert_whole(folder)
+
+
 # Creating
 
 
@@ -325,7 +345,7 @@ def test_a_damaged_journal_is_refused(folder: Path) -> None:
     data = bytearray((folder / "journal").read_bytes())
     data[3] ^= 1
     (folder / "journal").write_bytes(data)
-    with pytest.raises(StoreError, match=r"journal: line 1 of 3 is damaged, and it is not the last one$"):
+    with pytest.raises(StoreError, match=r"journal: line 1 of 2 is damaged, and it is not the last one$"):
         FileStore.open(folder)
 
 

@@ -95,7 +95,7 @@ def test_a_journal_damaged_in_the_middle_is_kept_up_to_there(tmp_path: Path) -> 
     header = json.loads(lines[0][9:])
     shutil.copytree(folder, tmp_path / "copy")
     records = [{"birth": {"id": 99}}, {"nonsense": {}}]
-    text = b"".join(b"%08x %s\n" % (zlib.crc32(body), body) for body in (json.dumps(r).encode() for r in records))
+    text = b"".join(b"%08x %s\n" % (zlib.crc32(body), body) for body in (json.dumps([r]).encode() for r in records))
     (folder / "journal").write_bytes(lines[0] + text)
     done = verify(folder)
     assert done.returncode == 1

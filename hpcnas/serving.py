@@ -1,0 +1,144 @@
+"""What the trainer child does once it may import torch: reads the data, then trains task after task (D4).
+
+Writes Loaded or Unusable to the pipe and then, for each Task, Beats and an Outcome. A task that was begun before, here
+or anywhere, goes on from its checkpoint in RUN/inflight. Knows neither MPI nor HDF5.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy
+import torch
+
+from hpcnas import durable, training
+from hpcnas.config import Config
+from hpcnas.data import load_training
+from hpcnas.dataspec import DataError
+from hpcnas.evaluator import Assignment, Beat, Loaded, Save, Saved, Unusable
+from hpcnas.messages import Failure, FailureKind, Outcome, Task
+from hpcnas.skeleton import Skeleton
+
+_BEAT_INTERVAL = 1.0  # seconds, at the most
+_OUT_OF_MEMORY = (  # what torch and CUDA's libraries say where they raise no OutOfMemoryError
+    *("can't allocate memory", "CUDA error: out of memory", "std::bad_alloc"),
+    *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
+)
+
+
+def serve(pipe: Connection, assignment: Assignment) -> int:
+    """Serves one worker until its pipe closes; returns the exit code of the process."""
+    config = assignment.config
+    torch.set_num_threads(assignment.threads)
+    try:
+        device = _device(assignment)
+        dataset = load_training(config.data.source, download=config.run.download)
+        data = training.TrainingData.prepare(dataset, config.data, device)
+    except DataError as error:
+        pipe.send(Unusable(str(error)))
+        return 2
+    pipe.send(Loaded(data.facts, _software()))
+    skeleton = Skeleton.of(config.network, data.facts)
+    while True:
+        try:
+            request: Task | Save = pipe.recv()
+        except EOFError:
+            return 0
+        if isinstance(request, Save):  # nothing is unsaved between two tasks
+            pipe.send(Saved())
+            return 0
+        fitness = training.FitnessInProgress(request.genotype, request.seeds, skeleton, data, config.training)
+        pipe.send(_outcome(fitness, Attendance(pipe, config, request.individual, fitness)))
+
+
+class Attendance:
+    """What happens beside a training: signs of life, checkpoints, and the worker's wish to save and end."""
+
+    def __init__(self, pipe: Connection, config: Config, individual: int, fitness: training.FitnessInProgress) -> None:
+        self._pipe = pipe
+        self._path = Path(config.run.run) / "inflight" / f"{individual}.pt"
+        self._checkpoint_interval = config.run.checkpoint_interval
+        self._beat_interval = min(_BEAT_INTERVAL, config.run.hang_timeout / 4)
+        self._fitness = fitness
+        self._beaten = self._saved = time.monotonic()
+
+    def resume(self) -> None:
+        """Takes up the checkpoint, if there is one of just this evaluation."""
+        try:
+            self._fitness.resume(torch.load(self._path, map_location="cpu", weights_only=True))
+        except FileNotFoundError:
+            pass
+        except Exception as error:  # a damaged file can raise anything
+            print(f"beginning anew without {self._path}: {error}", file=sys.stderr, flush=True)
+
+    def beat(self) -> None:
+        """Between two steps. Raises SystemExit when the worker wants to leave, or has left."""
+        now = time.monotonic()
+        if now - self._beaten >= self._beat_interval:
+            self._beaten = now
+            self._pipe.send(Beat())
+        if self._pipe.poll():
+            try:
+                if isinstance(self._pipe.recv(), Save):
+                    self.save()
+                    self._pipe.send(Saved())
+            except EOFError:
+                pass
+            raise SystemExit(0)
+        if now - self._saved >= self._checkpoint_interval:
+            self.save()
+
+    def save(self) -> None:
+        """Writes the checkpoint; a folder that cannot be written to costs no more than the checkpoint."""
+        try:
+            self._path.parent.mkdir(exist_ok=True)
+            state = self._fitness.state()
+            durable.replace(self._path, lambda temporary: torch.save(state, temporary))
+        except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
+            print(f"no checkpoint {self._path}: {error}", file=sys.stderr, flush=True)
+        self._saved = time.monotonic()
+
+
+def _outcome(fitness: training.FitnessInProgress, attendance: Attendance) -> Outcome:
+    """The evaluation, or the failure that took its place."""
+    try:
+        attendance.resume()
+        return fitness.run(beat=attendance.beat, replicate_done=attendance.save)
+    except training.LossNotFinite as error:
+        return Failure(FailureKind.NAN, str(error))
+    except BrokenPipeError:
+        raise SystemExit(0) from None
+    except Exception as error:
+        return Failure(_kind(error), traceback.format_exc())
+
+
+def _kind(error: Exception) -> FailureKind:
+    """What an exception of a training says about it: a device that has broken down is as good as a crash."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
+        return FailureKind.OOM
+    return FailureKind.CRASH if "CUDA error" in str(error) else FailureKind.ERROR
+
+
+def _device(assignment: Assignment) -> torch.device:
+    """The device of the assignment; raises DataError where torch cannot use it."""
+    if not assignment.cuda:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        name = os.environ["CUDA_VISIBLE_DEVICES"]
+        raise DataError(f"expected the GPU {name} to be usable, but torch {torch.__version__} sees none")
+    return torch.device("cuda", 0)
+
+
+def _software() -> dict[str, str]:
+    """Versions of what a fitness depends on."""
+    versions = {"python": platform.python_version(), "numpy": numpy.__version__, "torch": str(torch.__version__)}
+    if torch.cuda.is_available():
+        versions["gpu"] = torch.cuda.get_device_name()
+        versions["cuda"] = str(torch.version.cuda)
+    return versions

@@ -1,0 +1,15 @@
+"""`python scripted_job.py …` is `python -m hpcnas …` with the scripted trainer in place of the real one."""
+
+from __future__ import annotations
+
+import functools
+import sys
+
+from scripted_trainer import COMMAND
+
+from hpcnas import __main__, job
+from hpcnas.evaluator import TrainerEvaluator
+
+if __name__ == "__main__":
+    job.TrainerEvaluator = functools.partial(TrainerEvaluator, command=COMMAND)
+    sys.exit(__main__.main())

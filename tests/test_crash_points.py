@@ -1,0 +1,349 @@
+"""Whatever system call is the last one, all that was acknowledged is there and the run goes on (D1): by enumeration.
+
+    child                                    parent
+    life or recovery of a run ─► call k ✂    opens what is left on the disk, compares, goes on to the end
+      tells before and after each commit ──► how much may be there, how much must be there
+
+A script is run once for every durable call that it makes and for every way in which that call can be its last.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from examples import CONFIG, SESSION, assert_same, evaluated, failed, individual
+
+from hpcnas import durable
+from hpcnas.store import FileStore, MemoryStore
+
+# ── scripts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+Record = Callable[[MemoryStore], None]
+Tell = Callable[[str, int], None]
+
+RECORDS: list[Record] = [
+    lambda run: run.begin(SESSION),
+    lambda run: run.birth(individual(0)),
+    lambda run: run.birth(individual(1)),
+    lambda run: run.settle(evaluated(1)),
+    lambda run: run.birth(individual(2, parent=1)),
+    lambda run: run.retry(failed(0, "once more ☃")),
+    lambda run: run.settle(failed(2)),
+    lambda run: run.birth(individual(3)),
+    lambda run: run.settle(evaluated(0, 0.7, 0.8)),
+    lambda run: run.begin(replace(SESSION, pid=2)),
+    lambda run: run.birth(individual(4, parent=0)),
+    lambda run: run.settle(evaluated(3)),
+    lambda run: run.birth(individual(5)),
+    lambda run: run.settle(evaluated(5)),
+]
+
+
+def _records(run: MemoryStore) -> int:
+    """How many records of RECORDS a run holds."""
+    found = run.population
+    return len(run.sessions) + len(found) + len(found.evaluated) + len(found.failed_attempts)
+
+
+def _record_until(run: FileStore, count: int, tell: Tell) -> None:
+    """Brings the run to `count` records with one commit."""
+    for record in RECORDS[_records(run) : count]:
+        record(run)
+    tell("asked", count)
+    run.commit()
+    tell("acknowledged", count)
+
+
+def life(folder: Path, tell: Tell) -> None:
+    """A run from its creation, with single and joint commits and two compactions, one of them with nothing new."""
+    run = FileStore.create(folder, CONFIG)
+    tell("acknowledged", 0)
+    for count in (1, 3, 4):
+        _record_until(run, count, tell)
+    run.compact()
+    for count in (5, 8):
+        _record_until(run, count, tell)
+    run.compact()
+    run.compact()
+    _record_until(run, 9, tell)
+    run.close()
+
+
+def recovery(folder: Path, tell: Tell) -> None:
+    """A run that is opened again, goes on, is compacted and closed."""
+    run = FileStore.open(folder)
+    for count in (10, 12):
+        _record_until(run, count, tell)
+    run.compact()
+    _record_until(run, 13, tell)
+    run.close()
+
+
+def _acknowledge(kind: str, count: int) -> None:
+    """Tells nobody."""
+
+
+def torn(folder: Path) -> None:
+    """Nine records, and half of another at the end of the journal."""
+    life(folder, _acknowledge)
+    with (folder / "journal").open("ab") as file:
+        file.write(b'9b2e4410 {"birth":{"id":')
+
+
+def half_compacted(folder: Path) -> None:
+    """Nine records, a renewed population.h5 and the journal from before."""
+    life(folder, _acknowledge)
+    old = (folder / "journal").read_bytes()
+    run = FileStore.open(folder)
+    run.compact()
+    run.close()
+    (folder / "journal").write_bytes(old)
+
+
+def journal_behind(folder: Path) -> None:
+    """Nine records in population.h5, and a journal that has lost the last of them."""
+    half_compacted(folder)
+    lines = (folder / "journal").read_bytes().splitlines(keepends=True)
+    (folder / "journal").write_bytes(b"".join(lines[:-1]))
+
+
+# ── crashes ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Ending(Enum):
+    """What becomes of the last call, and of what the machine had not yet brought to the disk."""
+
+    KILLED = "the process is killed before the call"
+    KILLED_HALFWAY = "the process is killed when half of the bytes are written"
+    POWER_LOST = "the machine stops: only what was synced is left, under the names that were synced"
+    POWER_LOST_AFTER_NAMES = "the machine stops: all names are as they were last, of the bytes only what was synced"
+    POWER_LOST_HALFWAY = "the machine stops: all names are as they were last, with half of the bytes not synced"
+
+
+CALLS = ("open", "mkdir", "write", "ftruncate", "fsync", "fdatasync", "rename", "unlink")
+REAL = {name: getattr(os, name) for name in CALLS}
+STOPPED, BROKEN = 3, 4  # exit codes of the child
+
+
+class Disk:
+    """The run's folder as the disk has it, call by call; ends the process at a call."""
+
+    def __init__(self, folder: Path, last: int, ending: Ending, note: Callable[[str], None]) -> None:
+        self._folder, self._last, self._ending, self._note = folder, last, ending, note
+        self._calls = 0
+        self._synced: dict[int, bytes] = {}  # inode → its bytes
+        self._names: dict[str, int] = {}  # name → inode
+        self._held: list[int] = []  # descriptors of synced files: no other file gets their inode
+        if folder.exists():
+            self._names = self._names_now()
+            for name in self._names:
+                self._keep(os.open(folder / name, os.O_RDONLY))
+        for name in CALLS:
+            setattr(os, name, self._numbered(name))
+        Path.write_bytes = _write_bytes  # type: ignore[method-assign, assignment]
+
+    def end(self) -> NoReturn:
+        """The process and perhaps the machine stop here."""
+        for name, call in REAL.items():
+            setattr(os, name, call)
+        if self._ending is Ending.POWER_LOST:
+            self._leave({name: self._synced.get(inode, b"") for name, inode in self._names.items()})
+        if self._ending is Ending.POWER_LOST_AFTER_NAMES:
+            self._leave({name: self._synced.get(inode, b"") for name, inode in self._names_now().items()})
+        if self._ending is Ending.POWER_LOST_HALFWAY:
+            self._leave({name: self._half(name, inode) for name, inode in self._names_now().items()})
+        os._exit(STOPPED)
+
+    def _numbered(self, name: str) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            if name == "open" and not given[1] & os.O_CREAT:
+                return REAL["open"](*given, **named)
+            self._calls += 1
+            self._note(name)
+            if self._calls == self._last:
+                if name == "write" and self._ending is Ending.KILLED_HALFWAY:
+                    REAL["write"](given[0], given[1][: len(given[1]) // 2])
+                self.end()
+            result = REAL[name](*given, **named)
+            if name in ("fsync", "fdatasync"):
+                self._sync(given[0])
+            return result
+
+        return call
+
+    def _sync(self, descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        if not stat.S_ISDIR(status.st_mode):
+            self._keep(os.dup(descriptor))
+        elif os.path.samestat(status, os.stat(self._folder)):
+            self._names = self._names_now()
+
+    def _keep(self, descriptor: int) -> None:
+        self._held.append(descriptor)
+        self._synced[os.fstat(descriptor).st_ino] = Path(f"/proc/self/fd/{descriptor}").read_bytes()
+
+    def _names_now(self) -> dict[str, int]:
+        return {entry.name: entry.inode() for entry in os.scandir(self._folder)} if self._folder.exists() else {}
+
+    def _half(self, name: str, inode: int) -> bytes:
+        synced, now = self._synced.get(inode, b""), (self._folder / name).read_bytes()
+        return now[: (len(synced) + len(now)) // 2] if now.startswith(synced) else now
+
+    def _leave(self, contents: dict[str, bytes]) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir()
+        for name, data in contents.items():
+            with (self._folder / name).open("wb") as file:
+                file.write(data)
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    """Path.write_bytes, but by calls that are numbered."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    durable.write_all(descriptor, data)
+    os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is known of a child that was stopped: its calls, and how many records it asked for and had acknowledged."""
+
+    calls: list[str]
+    asked: int
+    acknowledged: int | None  # None: the run was not yet created
+
+
+def crash(script: Callable[[Path, Tell], None], folder: Path, last: int, ending: Ending, known: int | None) -> Told:
+    """Runs the script in a child that stops at its call number `last`, or at its end."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(reading)
+            disk = Disk(folder, last, ending, lambda name: _say(writing, "call", name))
+            script(folder, lambda kind, count: _say(writing, kind, count))
+            disk.end()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(BROKEN)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        said = [line.split() for line in pipe]
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status == STOPPED, f"the script broke at call {last} ({ending.value}): see its standard error"
+    numbers = {kind: int(number) for kind, number in said if kind != "call"}
+    asked, acknowledged = numbers.get("asked", known or 0), numbers.get("acknowledged", known)
+    return Told([name for kind, name in said if kind == "call"], asked, acknowledged)
+
+
+def _say(pipe: int, kind: str, what: object) -> None:
+    REAL["write"](pipe, f"{kind} {what}\n".encode())
+
+
+def check(folder: Path, told: Told) -> None:
+    """The run holds what was acknowledged and nothing that was not asked for, and goes on to the last record."""
+    if told.acknowledged is None and not FileStore.exists(folder):
+        run = FileStore.create(folder, CONFIG)
+    else:
+        run = FileStore.open(folder)
+    found = _records(run)
+    assert (told.acknowledged or 0) <= found <= told.asked
+    _assert_holds(run, found)
+    for record in RECORDS[found:]:
+        record(run)
+    run.commit()
+    run.close()
+    run = FileStore.open(folder)
+    _assert_holds(run, len(RECORDS))
+    run.close()
+
+
+def _assert_holds(run: FileStore, count: int) -> None:
+    """The run is what the first `count` records make: none is missing, torn, doubled or out of order."""
+    expected = MemoryStore(CONFIG)
+    for record in RECORDS[:count]:
+        record(expected)
+    assert_same(run.population, expected.population)
+    assert run.sessions == expected.sessions
+
+
+def crash_points(calls: list[str]) -> Iterator[tuple[int, Ending]]:
+    """Every call and the end of the script, with every ending that makes a difference there."""
+    for number, name in enumerate([*calls, "end"], start=1):
+        for ending in Ending:
+            if name == "write" or ending is not Ending.KILLED_HALFWAY:
+                yield number, ending
+
+
+def _check_all(
+    script: Callable[[Path, Tell], None], before: Path, folder: Path, known: int | None
+) -> list[tuple[int, Ending]]:
+    """Crashes a copy of `before` at every point of the script and checks it; the points."""
+    shutil.copytree(before, folder, dirs_exist_ok=True)
+    calls = crash(script, folder, 0, Ending.KILLED, known).calls
+    points = list(crash_points(calls))
+    for number, ending in points:
+        shutil.rmtree(folder)
+        shutil.copytree(before, folder)
+        told = crash(script, folder, number, ending, known)
+        assert told.calls == calls[:number], "a script makes the same calls whenever it is run"
+        try:
+            check(folder, told)
+        except Exception as error:
+            name = [*calls, "end"][number - 1]
+            raise AssertionError(f"call {number}, {name}: {ending.value}; told {told}") from error
+    return points
+
+
+# ── tests ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def ground() -> Iterator[Path]:
+    """A folder in memory where there is one: what a disk keeps is the business of `Disk`, and real syncs are slow."""
+    with tempfile.TemporaryDirectory(prefix="hpcnas-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as name:
+        yield Path(name)
+
+
+def test_a_life_survives_a_crash_at_every_call(ground: Path) -> None:
+    (ground / "before").mkdir()
+    points = _check_all(life, ground / "before", ground / "run", known=None)
+    assert len({number for number, _ in points}) > 50
+    assert len(points) > 200
+
+
+@pytest.mark.parametrize("prepare", [torn, half_compacted, journal_behind])
+def test_a_recovery_survives_a_crash_at_every_call(ground: Path, prepare: Callable[[Path], None]) -> None:
+    prepare(ground / "before")
+    points = _check_all(recovery, ground / "before", ground / "run", known=9)
+    assert len({number for number, _ in points}) > 15
+    assert len(points) > 70
+
+
+def test_the_enumeration_sees_every_kind_of_call(ground: Path) -> None:
+    torn(ground / "run")
+    seen = crash(recovery, ground / "run", 0, Ending.KILLED, known=9).calls
+    assert {"open", "write", "ftruncate", "fsync", "fdatasync", "rename"} <= set(seen)
+    assert seen[:5] == ["open", "ftruncate", "write", "ftruncate", "fsync"]  # the lock's, and the torn tail's
+
+
+@pytest.mark.parametrize("sync", ["fsync", "fdatasync"])
+def test_a_sync_that_is_left_out_is_found_out(ground: Path, sync: str) -> None:
+    def careless(folder: Path, tell: Tell) -> None:
+        setattr(os, sync, lambda descriptor: None)  # in the child only
+        life(folder, tell)
+
+    (ground / "before").mkdir()
+    with pytest.raises(AssertionError, match=r"^call \d+, \w+: the machine stops: "):
+        _check_all(careless, ground / "before", ground / "run", known=None)

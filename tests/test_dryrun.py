@@ -1,0 +1,85 @@
+"""--dry-run: everything that a person would want to know before the cluster is asked, in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from hpcnas import config, dryrun
+from hpcnas.config import Config
+from hpcnas.jobenv import Binding, Seat
+from hpcnas.messages import DataFacts
+
+CIFAR10 = DataFacts(3, 32, 32, 10, 40_000, 10_000, "5f2e")
+QUICK_TO_DRAW = {"search": {"initial_mutations": 20}}
+SMALL = config.build(config.preset("paper"), QUICK_TO_DRAW)
+CPU = Seat("node-1", (), frozenset({0, 1}), 2)
+
+
+def _lines(settings: Config, seats: list[Seat], bindings: list[Binding]) -> list[str]:
+    return dryrun.text(settings, CIFAR10, seats, bindings).splitlines()
+
+
+def _part(lines: list[str], title: str) -> list[str]:
+    """The lines under a title, up to the next blank one."""
+    after = lines[lines.index(title) + 1 :]
+    return after[: after.index("")] if "" in after else after
+
+
+@pytest.fixture(scope="module")
+def alone() -> list[str]:
+    return _lines(SMALL, [CPU], [Binding(None, 2)])
+
+
+def test_it_begins_with_the_configuration_that_can_be_given_back(alone: list[str]) -> None:
+    text = "\n".join(alone[: alone.index("# data")])
+    assert config.build(config.parse_toml(text, "")[0]) == SMALL
+
+
+def test_it_says_what_is_learnt_and_when_the_learning_rate_falls(alone: list[str]) -> None:
+    assert _part(alone, "# data") == [
+        "40000 training and 10000 validation images of 32×32, 3 channels, 10 classes (fingerprint 5f2e)",
+        "learning rate divided by 10 at the steps 4000, 4500",
+    ]
+
+
+def test_it_counts_the_papers_cell(alone: list[str]) -> None:
+    sizes = _part(alone, "# networks")
+    assert sizes[-1].startswith("the paper's cell: 542,138 parameters, ")
+
+
+def test_sizes_are_named(alone: list[str]) -> None:
+    assert [line.split(":")[0] for line in _part(alone, "# networks")] == [
+        "typical genotype (median of 101 random ones)",
+        "smallest of them",
+        "largest of them",
+        "the paper's cell",
+    ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_typical_size_lies_between_the_smallest_and_the_largest(seed: int) -> None:
+    lines = _part(
+        _lines(config.build(QUICK_TO_DRAW, {"search": {"seed": seed}}), [CPU], [Binding(None, 2)]), "# networks"
+    )
+    typical, smallest, largest = (int(line.split(": ")[1].split()[0].replace(",", "")) for line in lines[:3])
+    assert smallest < typical < largest
+
+
+def test_the_same_seed_draws_the_same_genotypes(alone: list[str]) -> None:
+    assert _lines(SMALL, [CPU], [Binding(None, 2)]) == alone
+    other = config.build(config.preset("paper"), QUICK_TO_DRAW, {"search": {"seed": 1}})
+    assert _part(_lines(other, [CPU], [Binding(None, 2)]), "# networks") != _part(alone, "# networks")
+
+
+def test_a_single_rank_does_both(alone: list[str]) -> None:
+    assert _part(alone, "# ranks") == ["rank 0  node-1  controller and worker, cpu, 2 threads"]
+
+
+def test_ranks_are_listed_with_what_they_are_bound_to() -> None:
+    seats = [CPU, Seat("node-1", ("0",), frozenset({0, 1}), 2), Seat("node-2", ("GPU-7",), frozenset({0}), 1)]
+    lines = _lines(SMALL, seats, [Binding("0", 2), Binding("GPU-7", 1)])
+    assert _part(lines, "# ranks") == [
+        "rank 0  node-1  controller",
+        "rank 1  node-1  worker, cuda:0, 2 threads",
+        "rank 2  node-2  worker, cuda:GPU-7, 1 threads",
+    ]

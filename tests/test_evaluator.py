@@ -1,0 +1,391 @@
+"""The worker's side of a training: whatever its child does, each evaluation has an outcome and the next one a child."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import scripted_trainer
+from examples import SPACE
+
+from hpcnas import config, evaluator
+from hpcnas.evaluator import EvaluatorRefused, Loaded, TrainerEvaluator
+from hpcnas.genotype import Genotype
+from hpcnas.jobenv import Binding
+from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
+
+GUARD = 60.0  # seconds that nothing here should take
+PATIENT = {"hang_timeout": GUARD, "evaluation_timeout": GUARD}
+Make = Callable[..., TrainerEvaluator]
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Makes evaluators with a plan for their children, and ends them all."""
+    made: list[TrainerEvaluator] = []
+
+    def make(
+        plan: dict[str, str] | None = None,
+        command: tuple[str, ...] = scripted_trainer.COMMAND,
+        now: Callable[[], float] = time.monotonic,
+        **run: float,
+    ) -> TrainerEvaluator:
+        monkeypatch.setenv(scripted_trainer.PLAN, json.dumps(plan or {}))
+        settings = config.build({"run": {**PATIENT, **run}})
+        made.append(TrainerEvaluator(settings, Binding(None, 1), command, now))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def task(individual: int, attempt: int = 1) -> Task:
+    return Task(individual, attempt, Genotype(SPACE, bytes(9)), seeds=(individual, 500))
+
+
+def done(individual: int) -> Evaluation:
+    """What the scripted trainer makes of the task."""
+    return Evaluation((individual / 1000, 0.5), 1000 + individual, 0.25, 0.5, 0.125)
+
+
+def loaded(one: TrainerEvaluator) -> Loaded:
+    deadline = time.monotonic() + GUARD
+    while (found := one.ready(0.1)) is None:
+        assert time.monotonic() < deadline
+    return found
+
+
+def outcome(one: TrainerEvaluator, wanted: Task) -> Outcome:
+    one.start(wanted)
+    deadline = time.monotonic() + GUARD
+    while (found := one.poll(0.05)) is None:
+        assert time.monotonic() < deadline
+    return found
+
+
+def failure(one: TrainerEvaluator, wanted: Task) -> Failure:
+    found = outcome(one, wanted)
+    assert isinstance(found, Failure)
+    return found
+
+
+def children() -> list[psutil.Process]:
+    """Living children of this process, and theirs."""
+    return [child for child in psutil.Process().children(recursive=True) if lives(child)]
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def await_end(processes: list[psutil.Process]) -> None:
+    deadline = time.monotonic() + GUARD
+    while any(lives(process) for process in processes):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+# ── evaluations ─────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_it_is_ready_when_the_child_has_its_data(make: Make) -> None:
+    one = make()
+    assert loaded(one) == Loaded(scripted_trainer.FACTS, {"script": "1"})
+    assert one.ready(0.0) is not None  # and stays so
+
+
+def test_one_child_makes_many_evaluations(make: Make) -> None:
+    one = make()
+    loaded(one)
+    (child,) = children()
+    assert [outcome(one, task(individual)) for individual in (3, 1, 2)] == [done(3), done(1), done(2)]
+    assert children() == [child]
+
+
+def test_a_task_may_come_before_the_child_is_ready(make: Make) -> None:
+    assert outcome(make(), task(5)) == done(5)
+
+
+def test_polling_waits_no_longer_than_it_was_told_to(make: Make) -> None:
+    one = make({"7": "beat"})
+    one.start(task(7))
+    assert one.poll(0.0) is None and one.poll(0.2) is None
+
+
+def test_what_a_child_prints_disturbs_nobody(make: Make) -> None:
+    assert outcome(make({"1": "babble"}), task(1)) == done(1)
+
+
+# ── failures ────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    ("word", "run", "kind", "begin", "end"),
+    [
+        ("exit", {}, "CRASH", "the trainer ended with exit code 3; its last words:\n", "I am leaving"),
+        ("segv", {}, "CRASH", "the trainer was ended by SIGSEGV; its last words:\nFatal Python error", "modules"),
+        ("kill", {}, "CRASH", "the trainer was ended by SIGKILL; its last words:\n", "(it printed nothing)"),
+        ("error", {}, "ERROR", "Traceback (most recent call last):\n", "division by zero"),
+        ("nan", {}, "NAN", "the loss was not finite", "by step 50 of 60"),
+        ("oom", {}, "OOM", "Traceback", "MemoryError"),
+        ("hang", {"hang_timeout": 1.0}, "HANG", "no sign of life for 1 s (--hang-timeout)", "<module>"),
+        ("stop", {"hang_timeout": 1.0}, "HANG", "no sign of life for 1 s (--hang-timeout)", "(it printed nothing)"),
+        ("beat", {"evaluation_timeout": 0.5}, "OVERRUN", "not done after 0.5 s (--evaluation-timeout)", ""),
+    ],
+)
+def test_each_misfortune_is_a_failure_of_its_kind_and_the_child_is_replaced(
+    make: Make, word: str, run: dict[str, float], kind: str, begin: str, end: str
+) -> None:
+    one = make({"1": word}, **run)
+    loaded(one)
+    before = children()
+    found = failure(one, task(1))
+    assert found.kind is FailureKind[kind]
+    assert found.message.startswith(begin) and end in found.message.splitlines()[-1]
+    assert children() == []
+    assert outcome(one, task(2)) == done(2)
+    assert children() != before and len(children()) == 1
+
+
+def test_a_hang_tells_where_the_child_was(make: Make) -> None:
+    message = failure(make({"1": "hang"}, hang_timeout=1.0), task(1)).message
+    assert 'scripted_trainer.py", line' in message and "in misbehave" in message
+
+
+def test_only_the_end_of_what_a_child_printed_is_kept(make: Make) -> None:
+    code = "print('first'); print('x' * 10_000); print('last')"
+    with pytest.raises(EvaluatorRefused) as caught:
+        loaded(make(command=(sys.executable, "-c", code)))
+    assert str(caught.value).endswith("xxx\nlast") and "first" not in str(caught.value)
+    assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize(("word", "kind"), [("kill", "OOM"), ("segv", "CRASH")])
+def test_a_kill_by_the_kernel_for_lack_of_memory_is_no_crash(
+    make: Make, monkeypatch: pytest.MonkeyPatch, word: str, kind: str
+) -> None:
+    kills = iter(range(100))  # the count of the kernel's kills grows
+    monkeypatch.setattr(evaluator, "_out_of_memory_kills", lambda: next(kills))
+    assert failure(make({"1": word}), task(1)).kind is FailureKind[kind]
+
+
+DEEP = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+import scripted_trainer
+def deeper(depth, word):
+    return scripted_trainer_misbehave(word) if depth == 0 else deeper(depth - 1, word)
+scripted_trainer_misbehave = scripted_trainer.misbehave
+scripted_trainer.misbehave = lambda word: deeper(100, word)
+scripted_trainer.main()
+"""
+
+
+@pytest.mark.parametrize(("word", "kind"), [("segv", "CRASH"), ("hang", "HANG")])
+def test_the_innermost_calls_are_kept_of_a_deep_stack(make: Make, word: str, kind: str) -> None:
+    command = (sys.executable, "-c", DEEP.format(tests=str(Path(__file__).parent)))
+    found = failure(make({"1": word}, command, hang_timeout=1.0), task(1))
+    assert found.kind is FailureKind[kind]
+    assert "in misbehave" in found.message and "in deeper" in found.message and "<module>" not in found.message
+
+
+def test_a_second_attempt_is_told_to_the_child(make: Make) -> None:
+    one = make({"1": "exit done"})
+    assert isinstance(outcome(one, task(1)), Failure)
+    assert outcome(one, task(1, attempt=2)) == done(1)
+
+
+def test_many_failures_in_a_row(make: Make) -> None:
+    one = make({str(individual): word for individual, word in enumerate(("exit", "kill", "error", "segv", "oom"))})
+    kinds = [failure(one, task(individual)).kind.name for individual in range(5)]
+    assert kinds == ["CRASH", "CRASH", "ERROR", "CRASH", "OOM"]
+    assert outcome(one, task(5)) == done(5)
+
+
+def test_a_child_that_dies_between_two_tasks_costs_nothing(make: Make) -> None:
+    one = make()
+    loaded(one)
+    (child,) = children()
+    child.kill()
+    await_end([child])
+    assert outcome(one, task(1)) == done(1)
+
+
+def test_a_child_that_nobody_wants_anything_from_may_be_silent(make: Make) -> None:
+    clock = [0.0]
+    one = make(now=lambda: clock[0], hang_timeout=5.0)
+    loaded(one)
+    clock[0] = 10_000.0
+    assert one.ready(0.0) is not None
+    assert outcome(one, task(1)) == done(1)
+
+
+def test_signs_of_life_are_counted_from_the_last_one(make: Make) -> None:
+    clock = [0.0]
+    one = make({"1": "slow"}, now=lambda: clock[0], hang_timeout=5.0)
+    loaded(one)
+    clock[0] = 100.0
+    one.start(task(1))
+    clock[0] = 104.9
+    assert one.poll(0.0) is None
+    assert outcome(one, task(1)) == done(1)
+
+
+def test_an_evaluation_that_beats_for_ever_overruns_by_the_clock(make: Make) -> None:
+    clock = [0.0]
+    one = make({"1": "beat"}, now=lambda: clock[0], evaluation_timeout=1000.0, hang_timeout=1e6)
+    loaded(one)
+    clock[0] = 500.0
+    one.start(task(1))
+    clock[0] = 1500.0
+    assert one.poll(0.0) is None
+    clock[0] = 1500.1
+    deadline = time.monotonic() + GUARD
+    while (found := one.poll(0.0)) is None:  # beats come in between
+        assert time.monotonic() < deadline
+    assert found == Failure(FailureKind.OVERRUN, "not done after 1000 s (--evaluation-timeout)")
+
+
+# ── loading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("unusable", "there are no images"),
+        ("exit", "the trainer ended with exit code 3; its last words:\nI am leaving"),
+        ("kill", "the trainer was ended by SIGKILL; its last words:\n(it printed nothing)"),
+    ],
+)
+def test_a_child_that_cannot_load_refuses_the_evaluator(make: Make, word: str, reason: str) -> None:
+    with pytest.raises(EvaluatorRefused) as caught:
+        loaded(make({"loading": word}))
+    assert str(caught.value) == reason
+    assert children() == []
+
+
+def test_loading_may_be_silent_for_longer_than_a_training(make: Make) -> None:
+    clock = [0.0]
+    one = make({"loading": "hang"}, now=lambda: clock[0], hang_timeout=1.0)
+    clock[0] = 599.0
+    assert one.ready(0.1) is None
+    clock[0] = 601.0
+    with pytest.raises(EvaluatorRefused, match="no sign of life for 600 s"):
+        one.ready(0.1)
+
+
+def test_a_replacement_that_cannot_load_fails_the_evaluation(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = make({"1": "exit"})
+    failure(one, task(1))
+    monkeypatch.setenv(scripted_trainer.PLAN, json.dumps({"loading": "unusable"}))
+    assert failure(one, task(2)) == Failure(FailureKind.ERROR, "there are no images")
+    monkeypatch.setenv(scripted_trainer.PLAN, "{}")
+    assert outcome(one, task(3)) == done(3)
+
+
+# ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_saving_lets_the_child_end_by_itself(make: Make) -> None:
+    one = make({"1": "beat"})
+    loaded(one)
+    one.start(task(1))
+    (child,) = children()
+    one.save(GUARD)
+    await_end([child])
+
+
+def test_saving_gives_up_on_a_child_that_does_not_answer(make: Make) -> None:
+    one = make({"1": "stop"})
+    loaded(one)
+    one.start(task(1))
+    one.poll(0.2)
+    one.save(0.2)
+    assert len(children()) == 1
+    one.close()
+    assert children() == []
+
+
+def test_saving_nothing_returns_at_once(make: Make) -> None:
+    one = make({"loading": "hang"})
+    one.save(1e9)  # still loading
+    one = make()
+    loaded(one)
+    one.save(1e9)  # idle
+    outcome(one, task(1))
+    one.save(1e9)
+    one.close()
+    one.save(1e9)
+
+
+@pytest.mark.parametrize("word", ["hang", "stop", "beat"])
+def test_closing_ends_the_child_whatever_it_does(make: Make, word: str) -> None:
+    one = make({"1": word})
+    loaded(one)
+    one.start(task(1))
+    one.poll(0.2)
+    one.close()
+    one.close()
+    assert children() == []
+
+
+def test_what_a_dead_child_had_started_ends_too(make: Make) -> None:
+    one = make({"1": "orphan"})
+    loaded(one)
+    session = children()[0].pid
+    assert "exit code 4" in failure(one, task(1)).message
+    await_end([process for process in psutil.process_iter() if session_of(process) == session])
+
+
+def session_of(process: psutil.Process) -> int | None:
+    try:
+        return os.getsid(process.pid)
+    except OSError:
+        return None
+
+
+# ── the child's surroundings ────────────────────────────────────────────────────────────────────────────────────────
+def test_a_child_is_no_rank_and_knows_its_device_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_SIZE", "PRTE_X", "HYDRA_CONTROL_FD", "MPI_LOCALRANKID"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    code = (
+        "import os; print(sorted(name for name in os.environ if name.startswith(('PMI', 'OMPI', 'PRTE', 'HYDRA', 'MPI'"
+        "))), *(os.environ[name] for name in ('CUDA_VISIBLE_DEVICES', 'OMP_NUM_THREADS', 'SLURM_JOB_ID')), sep='|')"
+    )
+    one = TrainerEvaluator(config.Config(), Binding("GPU-6f1c", 3), (sys.executable, "-c", code))
+    with pytest.raises(EvaluatorRefused) as caught:
+        loaded(one)
+    assert str(caught.value).splitlines()[-1] == "[]|GPU-6f1c|3|77"
+
+
+RANK = """
+import sys, time
+from hpcnas import config
+from hpcnas.evaluator import TrainerEvaluator
+from hpcnas.jobenv import Binding
+from test_evaluator import loaded, task
+from scripted_trainer import COMMAND
+one = TrainerEvaluator(config.Config(), Binding(None, 1), COMMAND)
+loaded(one)
+one.start(task(1))
+print("started", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("word", ["hang", "stop", "beat"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
+def test_no_child_outlives_its_rank(word: str, number: signal.Signals) -> None:
+    environment = {**os.environ, scripted_trainer.PLAN: json.dumps({"1": word})}
+    tests = Path(__file__).parent
+    with subprocess.Popen([sys.executable, "-c", RANK], stdout=subprocess.PIPE, cwd=tests, env=environment) as rank:
+        assert rank.stdout is not None and rank.stdout.readline() == b"started\n"
+        (child,) = psutil.Process(rank.pid).children()
+        rank.send_signal(number)
+        rank.wait(GUARD)
+        await_end([child])
