@@ -7,10 +7,10 @@ good of a damaged run is written to the new folder NEW, from which the search ca
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from pathlib import Path
+
+import toolkit
 
 from hpcnas import verification
 from hpcnas.runfile import StoredRun, StoreError
@@ -19,16 +19,13 @@ from hpcnas.store import FileStore, salvage
 
 def main() -> int:
     """The exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run; it may be under way")
+    parser = toolkit.parser(__doc__, runs="1")
     parser.add_argument("--repair", type=Path, metavar="NEW", help="folder for what is provably good")
-    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     options = parser.parse_args()
     try:
         run, problems = salvage(options.run)
     except StoreError as error:
-        print(f"verify: {error}", file=sys.stderr)
-        return 2
+        toolkit.fail(str(error))
     problems += [str(fault) for fault in verification.faults(run)]
     if (excess := verification.overspent(run)) is not None:
         problems.append(excess)
@@ -39,7 +36,7 @@ def main() -> int:
         "in flight": run.population.in_flight,
     }
     if options.json:
-        print(json.dumps({"run": str(options.run), "sound": not problems, "problems": problems, **counts}, indent=2))
+        toolkit.print_json({"run": str(options.run), "sound": not problems, "problems": problems, **counts})
     else:
         for problem in problems:
             print(problem)
@@ -59,8 +56,7 @@ def _repair(run: StoredRun, target: Path) -> int:
         store.compact()
         store.close()
     except StoreError as error:
-        print(f"verify: {error}", file=sys.stderr)
-        return 2
+        toolkit.fail(str(error))
     lost = len(run.population) - len(part.population)
     print(f"{target}: {len(part.population)} individuals written, {lost} left out")
     return 0
