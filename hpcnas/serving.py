@@ -6,6 +6,7 @@ or anywhere, goes on from its checkpoint in RUN/inflight. Knows neither MPI nor 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
@@ -23,6 +24,7 @@ from hpcnas.data import load_training
 from hpcnas.dataspec import DataError
 from hpcnas.evaluator import Assignment, Beat, Loaded, Save, Saved, Unusable
 from hpcnas.messages import Failure, FailureKind, Outcome, Task
+from hpcnas.planned import fastest_training
 from hpcnas.skeleton import Skeleton
 
 _BEAT_INTERVAL = 1.0  # seconds, at the most
@@ -43,7 +45,8 @@ def serve(pipe: Connection, assignment: Assignment) -> int:
     except DataError as error:
         pipe.send(Unusable(str(error)))
         return 2
-    pipe.send(Loaded(data.facts, _software()))
+    kind = fastest_training(device, assignment.threads)
+    pipe.send(Loaded(data.facts, {**_software(), "training": kind.__name__}))
     skeleton = Skeleton.of(config.network, data.facts)
     while True:
         try:
@@ -53,7 +56,7 @@ def serve(pipe: Connection, assignment: Assignment) -> int:
         if isinstance(request, Save):  # nothing is unsaved between two tasks
             pipe.send(Saved())
             return 0
-        fitness = training.FitnessInProgress(request.genotype, request.seeds, skeleton, data, config.training)
+        fitness = training.FitnessInProgress(request.genotype, request.seeds, skeleton, data, config.training, kind)
         pipe.send(_outcome(fitness, Attendance(pipe, config, request.individual, fitness)))
 
 
@@ -75,7 +78,7 @@ class Attendance:
         except FileNotFoundError:
             pass
         except Exception as error:  # a damaged file can raise anything
-            print(f"beginning anew without {self._path}: {error}", file=sys.stderr, flush=True)
+            _complain(f"beginning anew without {self._path}: {error}")
 
     def beat(self) -> None:
         """Between two steps. Raises SystemExit when the worker wants to leave, or has left."""
@@ -84,12 +87,10 @@ class Attendance:
             self._beaten = now
             self._pipe.send(Beat())
         if self._pipe.poll():
-            try:
+            with contextlib.suppress(EOFError):
                 if isinstance(self._pipe.recv(), Save):
                     self.save()
                     self._pipe.send(Saved())
-            except EOFError:
-                pass
             raise SystemExit(0)
         if now - self._saved >= self._checkpoint_interval:
             self.save()
@@ -101,8 +102,14 @@ class Attendance:
             state = self._fitness.state()
             durable.replace(self._path, lambda temporary: torch.save(state, temporary))
         except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
-            print(f"no checkpoint {self._path}: {error}", file=sys.stderr, flush=True)
+            _complain(f"no checkpoint {self._path}: {error}")
         self._saved = time.monotonic()
+
+
+def _complain(text: str) -> None:
+    """To the file that the worker reads the last words from; it may be full itself."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def _outcome(fitness: training.FitnessInProgress, attendance: Attendance) -> Outcome:

@@ -132,25 +132,34 @@ class Training:
         """One step; returns its loss, a scalar."""
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(self._settings, self.step)
-        chosen = self._sampler.next(self._settings.batch_size)
-        images = random_crop(self._data.pixels[chosen], self._crop_height, self._crop_width, self._generator)
-        if self._settings.flip:
-            images = random_flip(images, self._generator)
-        loss = functional.cross_entropy(self.network(self._data.normalise(images)), self._data.labels[chosen])
+        images, labels = self._batch()
+        loss = functional.cross_entropy(self.network(images), labels)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self._optimiser.step()
         self.step += 1
         return loss.detach()
 
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        """The next augmented images, float (B, C, h, w), and their labels, int64 (B,)."""
+        chosen = self._sampler.next(self._settings.batch_size)
+        images = random_crop(self._data.pixels[chosen], self._crop_height, self._crop_width, self._generator)
+        if self._settings.flip:
+            images = random_flip(images, self._generator)
+        return self._data.normalise(images), self._data.labels[chosen]
+
+    def _scores(self, images: Tensor) -> Tensor:
+        """Class scores (B, classes) in evaluation mode."""
+        scores: Tensor = self.network.eval()(images)
+        return scores
+
     @torch.inference_mode()
     def validate(self, beat: Callable[[], None]) -> float:
         """Share of validation images classified correctly, 0 to 1, in evaluation mode on whole images."""
-        self.network.eval()
         data, correct = self._data, torch.zeros((), dtype=torch.int64, device=self._data.pixels.device)
         for start in range(0, len(data.validation_labels), VALIDATION_BATCH):
             part = slice(start, start + VALIDATION_BATCH)
-            scores = self.network(data.normalise(data.validation_pixels[part]))
+            scores = self._scores(data.normalise(data.validation_pixels[part]))
             correct += (scores.argmax(dim=1) == data.validation_labels[part]).sum()
             beat()
         return correct.item() / len(data.validation_labels)
@@ -166,7 +175,9 @@ class FitnessInProgress:
         skeleton: Skeleton,
         data: TrainingData,
         settings: config.Training,
+        training: type[Training] = Training,
     ) -> None:
+        self._kind = training
         self._genotype = genotype
         self._seeds = seeds
         self._skeleton = skeleton
@@ -183,7 +194,7 @@ class FitnessInProgress:
         while len(self._accuracies) < len(self._seeds):
             self._clock.lap("elsewhere")
             seed = self._seeds[len(self._accuracies)]
-            self._training = Training(self._genotype, self._skeleton, self._data, self._settings, seed)
+            self._training = self._kind(self._genotype, self._skeleton, self._data, self._settings, seed)
             if self._saved is not None:
                 self._training.resume(self._saved)
                 self._saved = None
@@ -226,7 +237,15 @@ class FitnessInProgress:
     def _identity(self) -> str:
         """What has to be the same for a state to be continued; generators differ from one type of device to another."""
         device = self._data.pixels.device.type
-        things = (self._genotype.codes.hex(), self._seeds, self._skeleton, self._settings, self._data.facts, device)
+        things = (
+            self._kind.__name__,
+            self._genotype.codes.hex(),
+            self._seeds,
+            self._skeleton,
+            self._settings,
+            self._data.facts,
+            device,
+        )
         return " ".join(str(thing) for thing in things)
 
 

@@ -141,7 +141,7 @@ class MpiWorld:
         self._deaths: deque[int] = deque()  # not yet reported
         self.rank: int = self._comm.Get_rank()
         self.size: int = self._comm.Get_size()
-        self.library: str = mpi.Get_library_version().split("\n")[0].strip("\0 ")
+        self.library: str = " ".join(mpi.Get_library_version().split("\n")[0].strip("\0").split())
 
     # Not MPI's own collectives: a rank that waits in those keeps its core busy.
     def broadcast(self, value: Any) -> Any:

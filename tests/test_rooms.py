@@ -79,7 +79,13 @@ TRAINER = {
         "torch",
     },
     "trainer": {"evaluator", "serving"},
-    "serving": {"config", "data", "dataspec", "durable", "evaluator", "messages", "skeleton", "training", "torch"},
+    "kernels": set(),
+    "plan": {"canonical", "counting", "kernels", "primitives", "skeleton", "torch"},
+    "planned": {"canonical", "config", "genotype", "kernels", "plan", "skeleton", "training", "torch"},
+    "serving": {
+        *("config", "data", "dataspec", "durable", "evaluator", "messages", "planned", "skeleton", "training"),
+        "torch",
+    },
 }
 ENTRY = {
     "__init__": set(),
@@ -143,7 +149,8 @@ def loaded_by(code: str) -> set[str]:
     [
         ("import hpcnas.session, hpcnas.replay", {"h5py"}),  # the controller: no torch
         ("import hpcnas.job, hpcnas.synthetic", set()),  # a worker: neither torch nor HDF5
-        ("import hpcnas.trainer, hpcnas.serving", {"torch"}),  # the child: neither MPI nor HDF5
+        ("import hpcnas.trainer", set()),  # the child, until its life is tied to the worker's
+        ("import hpcnas.serving", {"torch"}),  # the child: neither MPI nor HDF5
     ],
 )
 def test_processes_load_only_their_own_libraries(code: str, allowed: set[str]) -> None:

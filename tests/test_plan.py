@@ -1,0 +1,246 @@
+"""The compiled plan computes what the plain network computes: outputs, gradients, statistics, updates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from hpcnas import config, kernels, mutation, planned, seeds
+from hpcnas.canonical import InvalidGenotype, expand
+from hpcnas.data import load_training
+from hpcnas.genotype import Genotype, named
+from hpcnas.network import Network
+from hpcnas.plan import Plan, Program
+from hpcnas.planned import PlannedTraining, fastest_training
+from hpcnas.skeleton import Skeleton
+from hpcnas.space import FLAT, HIERARCHICAL, Space
+from hpcnas.training import FitnessInProgress, Training, TrainingData
+
+CLOSE = 1e-9  # relative, in float64
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def exact() -> kernels.Kernels:
+    found = kernels.load("float64")
+    assert found is not None, "the tests need a C compiler"
+    return found
+
+
+def flat(text: str, nodes: int) -> Genotype:
+    """A flat genotype from edges as in the text form."""
+    edges = ", ".join(f'"{edge}"' for edge in text.split(", "))
+    return Genotype.from_text(f'format = "hpcnas genotype 1"\nspace = "1x{nodes}"\n[level-2]\nM1 = [{edges}]\n')
+
+
+def pair(genotype: Genotype, skeleton: Skeleton, functions: kernels.Kernels, seed: int = 0) -> tuple[Network, Plan]:
+    """The plain network, with weights that are nothing special, and a plan with the same ones."""
+    graph = expand(genotype)
+    generator = torch.Generator().manual_seed(seed)
+    network = Network(graph, skeleton).double()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(0.4 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+            parameter += parameter.ndim == 1
+    plan = Plan(graph, skeleton, functions)
+    plan.load_state_dict(network.state_dict())
+    return network, plan
+
+
+def batch(skeleton: Skeleton, count: int, height: int, width: int, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (count, skeleton.image_channels, height, width)
+    images = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return images, torch.randint(skeleton.classes, (count,), generator=generator)
+
+
+def assert_close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    assert ours.shape == theirs.shape
+    largest = float(theirs.abs().max())
+    assert float((ours - theirs).abs().max()) <= CLOSE * max(largest, 1e-6)
+
+
+def assert_same_function(genotype: Genotype, skeleton: Skeleton, functions: kernels.Kernels, seed: int = 0) -> None:
+    """Loss, every gradient, the running statistics, and the scores in evaluation mode."""
+    network, plan = pair(genotype, skeleton, functions, seed)
+    images, labels = batch(skeleton, 3, 7, 6, seed)
+    loss = functional.cross_entropy(network(images), labels)
+    loss.backward()
+    assert Program(plan, 3, 7, 6, training=True).learn(images, labels) == pytest.approx(loss.item(), rel=CLOSE)
+    ours = plan.gradient_dict()
+    theirs = {name: parameter.grad for name, parameter in network.named_parameters()}
+    assert set(ours) == set(theirs)
+    scale = max(float(gradient.abs().max()) for gradient in theirs.values())
+    for name, gradient in theirs.items():
+        assert ours[name].shape == gradient.shape
+        assert float((ours[name] - gradient).abs().max()) <= CLOSE * scale, name
+    for name, value in network.state_dict().items():
+        if "running" in name:
+            assert_close(plan.state_dict()[name], value)
+    evaluation = Program(plan, 4, 8, 9, training=False)
+    images, _ = batch(skeleton, 4, 8, 9, seed + 1)
+    with torch.no_grad():
+        assert_close(evaluation.classify(images), network.eval()(images))
+
+
+@pytest.mark.parametrize("space", [HIERARCHICAL, FLAT, Space.parse("3x3/2x3/1x4")], ids=str)
+def test_random_genotypes(space: Space, exact: kernels.Kernels) -> None:
+    """70 a space, of each 1 or 3 image channels and channel counts around the width of a vector."""
+    tried, number = 0, 0
+    while tried < 70:
+        genotype = mutation.diversified(space, 300, seeds.birth_generator(5, number))
+        number += 1
+        try:
+            expand(genotype)
+        except InvalidGenotype:
+            continue
+        channels = (1, 3, 4, 8, 9)[number % 5] if space != FLAT else (1, 2, 3)[number % 3]
+        skeleton = Skeleton((1, 3)[number % 2], 8, 8, 5, channels, 1, 2)
+        assert_same_function(genotype, skeleton, exact, seed=number)
+        tried += 1
+
+
+@pytest.mark.parametrize("cells", [1, 2])
+def test_the_papers_cell(cells: int, exact: kernels.Kernels) -> None:
+    assert_same_function(named("paper"), Skeleton(3, 32, 32, 10, 16, cells, 3), exact)
+
+
+@pytest.mark.parametrize(
+    "edges",
+    [
+        "1-2 id",
+        "1-2 id, 2-3 id, 3-4 id",  # maps that are one and the same
+        "1-2 max, 1-3 max, 2-4 id, 3-4 id",  # one pooling, used twice
+        "1-2 avg, 1-3 avg, 1-4 avg, 2-4 max, 3-4 max",  # and its copies pooled again
+        "1-2 id, 2-3 max, 1-3 max, 3-4 dw",  # equal poolings through an identity
+        "1-2 max, 1-4 max, 2-4 id",  # a copy of a slice into the sink
+        "1-4 1x1, 1-3 dw, 3-4 sep",
+    ],
+)
+def test_what_the_plan_folds(edges: str, exact: kernels.Kernels) -> None:
+    nodes = max(int(edge.split()[0].split("-")[1]) for edge in edges.split(", "))
+    assert_same_function(flat(edges, nodes), Skeleton(3, 8, 8, 4, 8, 1, 2), exact)
+
+
+def test_equal_poolings_are_computed_once(exact: kernels.Kernels) -> None:
+    plan = pair(flat("1-2 max, 1-3 max, 1-4 max, 2-4 id, 3-4 id", 4), Skeleton(3, 8, 8, 4, 4, 1, 1), exact)[1]
+    steps = Program(plan, 2, 8, 8, training=True)._steps["kind"]
+    assert [kernels.KINDS[kind] for kind in steps].count("maximum") == 1
+
+
+def test_several_updates_are_those_of_torchs_sgd(exact: kernels.Kernels) -> None:
+    skeleton = Skeleton(3, 8, 8, 5, 4, 1, 3)
+    network, plan = pair(named("paper"), skeleton, exact)
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=3e-4)
+    program = Program(plan, 5, 8, 8, training=True)
+    for step in range(4):
+        images, labels = batch(skeleton, 5, 8, 8, seed=step)
+        optimiser.zero_grad()
+        functional.cross_entropy(network(images), labels).backward()
+        optimiser.step()
+        program.learn(images, labels)
+        plan.update(0.05, 0.9, 3e-4)
+    ours = plan.state_dict()
+    for name, value in network.state_dict().items():
+        if "num_batches" not in name:
+            assert float((ours[name] - value).abs().max()) < 1e-6, name  # four steps let rounding grow
+
+
+def test_a_trained_plan_is_a_state_dict_of_the_plain_network(exact: kernels.Kernels) -> None:
+    skeleton = Skeleton(1, 8, 8, 5, 4, 1, 2)
+    _, plan = pair(named("paper"), skeleton, exact)
+    program = Program(plan, 5, 8, 8, training=True)
+    images, labels = batch(skeleton, 5, 8, 8)
+    program.learn(images, labels)
+    plan.update(0.1, 0.9, 3e-4)
+    network = Network(expand(named("paper")), skeleton).double()
+    missing = network.load_state_dict(plan.state_dict(), strict=False).missing_keys
+    assert all(name.endswith("num_batches_tracked") for name in missing)
+    with torch.no_grad():
+        ours = Program(plan, 5, 8, 8, training=False).classify(images)
+        assert_close(ours, network.eval()(images))
+
+
+def test_a_loss_that_is_not_a_number_shows(exact: kernels.Kernels) -> None:
+    skeleton = Skeleton(3, 8, 8, 4, 8, 1, 2)
+    _, plan = pair(named("paper"), skeleton, exact)
+    program = Program(plan, 2, 8, 8, training=True)
+    images, labels = batch(skeleton, 2, 8, 8)
+    images[0, 0, 0, 0] = float("nan")
+    assert np.isnan(program.learn(images, labels))
+
+
+# As a training
+
+SETTINGS = config.Training(replicates=1, steps=6, batch_size=16, learning_rate=0.05)
+SMALL = Skeleton(1, 8, 8, 10, 4, 1, 3)
+
+
+@pytest.fixture(scope="module")
+def digits() -> TrainingData:
+    return TrainingData.prepare(load_training("digits"), config.Data(), torch.device("cpu"))
+
+
+def test_it_starts_and_learns_as_the_plain_training_does(digits: TrainingData) -> None:
+    plain = Training(named("paper"), SMALL, digits, SETTINGS, seed=3)
+    ours = PlannedTraining(named("paper"), SMALL, digits, SETTINGS, seed=3)
+    first = (float(plain._advance()), float(ours._advance()))
+    assert first[0] == pytest.approx(first[1], rel=1e-4)
+    second = (float(plain._advance()), float(ours._advance()))
+    assert second[0] == pytest.approx(second[1], rel=1e-2)
+
+
+def test_a_resumed_planned_training_is_bit_identical(digits: TrainingData) -> None:
+    def done(cut: int | None) -> dict[str, torch.Tensor]:
+        training = PlannedTraining(named("paper"), SMALL, digits, SETTINGS, seed=3)
+        if cut is not None:
+            for _ in range(cut):
+                training._advance()
+            state = training.state()
+            training = PlannedTraining(named("paper"), SMALL, digits, SETTINGS, seed=3)
+            training.resume(state)
+        training.run(lambda: None)
+        assert 0.0 <= training.validate(lambda: None) <= 1.0
+        return training.export()
+
+    whole, cut = done(None), done(3)
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_validation_counts_what_the_exported_network_gets_right(digits: TrainingData) -> None:
+    training = PlannedTraining(named("paper"), SMALL, digits, SETTINGS, seed=3)
+    training.run(lambda: None)
+    network = Network(expand(named("paper")), SMALL)
+    network.load_state_dict(training.export(), strict=False)
+    with torch.no_grad():
+        scores = network.eval()(digits.normalise(digits.validation_pixels))
+    right = float((scores.argmax(1) == digits.validation_labels).float().mean())
+    assert training.validate(lambda: None) == pytest.approx(right, abs=1.5 / len(digits.validation_labels))
+
+
+def test_a_state_of_the_other_kind_is_refused(digits: TrainingData) -> None:
+    kinds = (Training, PlannedTraining)
+    plain, ours = (FitnessInProgress(named("paper"), (3,), SMALL, digits, SETTINGS, kind) for kind in kinds)
+    with pytest.raises(ValueError, match="expected the state of"):
+        ours.resume(plain.state())
+
+
+def test_which_training_is_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fastest_training(torch.device("cpu"), threads=1) is PlannedTraining
+    assert fastest_training(torch.device("cpu"), threads=2) is Training
+    assert fastest_training(torch.device("cuda"), threads=1) is Training
+    monkeypatch.setattr(planned.kernels, "load", lambda: None)
+    assert fastest_training(torch.device("cpu"), threads=1) is Training
+
+
+def test_without_a_compiler_there_are_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels.load.cache_clear()
+    monkeypatch.setenv("CC", "/no/compiler/here")
+    assert kernels.load("float32") is None
+    kernels.load.cache_clear()
