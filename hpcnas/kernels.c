@@ -9,16 +9,16 @@
        backward   gradients of the steps that went out, added up ─► sums for the normalisations that came in
 
    So convolutions and poolings of one map read it once. Which nodes and steps there are, and where their memory lies,
-   `plan` decides. Compiled with REAL = float or double for the machine at hand (`kernels`); no libraries. */
+   `plan` decides. Compiled with REAL = float or double and VECTOR_BYTES = 32 or 64 for the
+   machine at hand (`kernels`); no libraries. */
 
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef __AVX512F__
-#define VECTOR_BYTES 64
-#else
+#if !defined(__AVX512F__) && VECTOR_BYTES > 32
+#undef VECTOR_BYTES
 #define VECTOR_BYTES 32
 #endif
 #define LANES ((int)(VECTOR_BYTES / sizeof(REAL)))
@@ -195,44 +195,94 @@ static void project_back(int64_t points, int64_t inputs, int64_t outputs, const 
 
 #define NINE(term) (term(0) + term(1) + term(2) + term(3) + term(4) + term(5) + term(6) + term(7) + term(8))
 
+/* Slides a window over one image of [height][width] pixels, `row` numbers each, a vector of channels at a time. Runs the
+   body for each pixel with window[9], of which only three numbers are loaded anew, and `pixel`; zero beyond the border. */
+#define SLIDE(map, image_height, image_width, row, ...)                                                                 \
+    for (int64_t h = 0, pixel = 0; h < (image_height); h++) {                                                           \
+        const REAL *const lines[3] = {(map) + (h - 1) * (image_width) * (row), (map) + h * (image_width) * (row),       \
+                                      (map) + (h + 1) * (image_width) * (row)};                                         \
+        const int there[3] = {h > 0, 1, h + 1 < (image_height)};                                                        \
+        vector window[9];                                                                                               \
+        for (int y = 0; y < 3; y++) {                                                                                   \
+            window[3 * y + 1] = (vector){0};                                                                            \
+            window[3 * y + 2] = there[y] ? *(const vector *)lines[y] : (vector){0};                                     \
+        }                                                                                                               \
+        for (int64_t w = 0; w < (image_width); w++, pixel++) {                                                          \
+            for (int y = 0; y < 3; y++) {                                                                               \
+                window[3 * y] = window[3 * y + 1];                                                                      \
+                window[3 * y + 1] = window[3 * y + 2];                                                                  \
+                window[3 * y + 2] = there[y] && w + 1 < (image_width) ? *(const vector *)(lines[y] + (w + 1) * (row))   \
+                                                                      : (vector){0};                                    \
+            }                                                                                                           \
+            __VA_ARGS__                                                                                                 \
+        }                                                                                                               \
+    }
+
+#define NINE_OF(window, filter)                                                                                         \
+    ((window[0] * filter[0] + window[1] * filter[1] + window[2] * filter[2]) +                                          \
+     (window[3] * filter[3] + window[4] * filter[4] + window[5] * filter[5]) +                                          \
+     (window[6] * filter[6] + window[7] * filter[7] + window[8] * filter[8]))
+
 static void depthwise(const Step *s, int64_t n, REAL *result) {
     const REAL *const f = s->filters;
-    const int64_t C = s->channels;
-#define TERM(t) AT(tap[t]) * AT(f + t * C)
+    const int64_t C = s->channels, image = s->height * s->width * C, sliding = s->stride == 1 ? C / LANES * LANES : 0;
+    for (int64_t b = 0; b < sliding; b += LANES) {
+        vector filter[9];
+        for (int t = 0; t < 9; t++) filter[t] = *(const vector *)(f + t * C + b);
+        const REAL *const map = s->source + n * image + b;
+        REAL *const r = result + n * image + b;
+        SLIDE(map, s->height, s->width, C, *(vector *)(r + pixel * C) = NINE_OF(window, filter);)
+    }
+    if (sliding == C) return;
+#define TERM(t) AT(tap[t] + sliding) * AT(f + t * C + sliding)
     EACH_PIXEL(s, n, s->source, s->zeros, {
-        REAL *const r = result + point * C;
-        ALONG(C, AT(r) = NINE(TERM);)
+        REAL *const r = result + point * C + sliding;
+        ALONG(C - sliding, AT(r) = NINE(TERM);)
     })
 #undef TERM
 }
 
 /* d_result of image n alone: [its pixels][channels] */
 static void depthwise_back(const Step *s, int64_t n, const REAL *d_result) {
-    const int64_t C = s->channels, first = n * s->out_height * s->out_width;
+    const int64_t C = s->channels, first = n * s->out_height * s->out_width, image = s->height * s->width * C;
+    const int64_t whole = C / LANES * LANES, sliding = s->stride == 1 ? whole : 0;
     const REAL *const f = s->filters;
-    for (int64_t b = 0; b + LANES <= C; b += LANES) { /* filters: nine sums of one block of channels stay in registers */
+    for (int64_t b = 0; b < whole; b += LANES) { /* nine sums of one block of channels stay in registers */
         vector sum[9];
         memset(sum, 0, sizeof sum);
-        EACH_PIXEL(s, n, s->source + b, s->zeros, {
-            const vector d = *(const vector *)(d_result + (point - first) * C + b);
-            for (int t = 0; t < 9; t++) sum[t] += d * *(const vector *)tap[t];
-        })
+        if (sliding) {
+            SLIDE(s->source + n * image + b, s->height, s->width, C, {
+                const vector d = *(const vector *)(d_result + pixel * C + b);
+                for (int t = 0; t < 9; t++) sum[t] += d * window[t];
+            })
+        } else {
+            EACH_PIXEL(s, n, s->source + b, s->zeros, {
+                const vector d = *(const vector *)(d_result + (point - first) * C + b);
+                for (int t = 0; t < 9; t++) sum[t] += d * *(const vector *)tap[t];
+            })
+        }
         for (int t = 0; t < 9; t++) *(vector *)(s->d_filters + t * C + b) += sum[t];
     }
-    const int64_t done = C / LANES * LANES;
-    if (done < C) {
+    if (whole < C) {
         EACH_PIXEL(s, n, s->source, s->zeros, {
             for (int t = 0; t < 9; t++)
-                for (int64_t c = done; c < C; c++) s->d_filters[t * C + c] += d_result[(point - first) * C + c] * tap[t][c];
+                for (int64_t c = whole; c < C; c++) s->d_filters[t * C + c] += d_result[(point - first) * C + c] * tap[t][c];
         })
     }
     if (s->d_source == NULL) return;
-#define TERM(t) AT(d[t]) * AT(f + t * C)
+    for (int64_t b = 0; b < sliding; b += LANES) { /* the way back is the same with the filters turned around */
+        vector turned[9];
+        for (int t = 0; t < 9; t++) turned[t] = *(const vector *)(f + (8 - t) * C + b);
+        REAL *const r = s->d_source + n * image + b;
+        SLIDE(d_result + b, s->height, s->width, C, *(vector *)(r + pixel * C) += NINE_OF(window, turned);)
+    }
+    if (sliding == C) return;
+#define TERM(t) AT(d[t]) * AT(f + t * C + sliding)
     EACH_SOURCE_PIXEL(s, n, {
         const REAL *d[9];
-        for (int t = 0; t < 9; t++) d[t] = from[t] < 0 ? s->zeros : d_result + from[t] * C;
-        REAL *const r = s->d_source + point * C;
-        ALONG(C, AT(r) += NINE(TERM);)
+        for (int t = 0; t < 9; t++) d[t] = from[t] < 0 ? s->zeros : d_result + from[t] * C + sliding;
+        REAL *const r = s->d_source + point * C + sliding;
+        ALONG(C - sliding, AT(r) += NINE(TERM);)
     })
 #undef TERM
 }

@@ -86,21 +86,26 @@ class Kernels:
 
 
 @functools.cache
-def load(real: str = "float32") -> Kernels | None:
-    """The kernels for `real` numbers, compiled if need be; None where that is not possible."""
+def load(real: str = "float32", channels: int = 16) -> Kernels | None:
+    """The kernels for `real` numbers, compiled if need be; None where that is not possible.
+
+    Their vectors are as wide as the machine has them and a network of `channels` (c0) fills them.
+    """
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         return None
     try:
-        path = _compiled(compiler, {"float32": "float", "float64": "double"}[real])
+        wide = channels * np.dtype(real).itemsize % 64 == 0
+        path = _compiled(compiler, {"float32": "float", "float64": "double"}[real], 64 if wide else 32)
         return Kernels(ctypes.CDLL(str(path)), np.dtype(real))
     except (OSError, subprocess.SubprocessError):
         return None
 
 
-def _compiled(compiler: str, number: str) -> Path:
+def _compiled(compiler: str, number: str, vector_bytes: int) -> Path:
     """The shared library of this source, compiler and processor. Raises OSError or SubprocessError."""
-    of = [SOURCE.read_text(encoding="utf-8"), number, compiler, *_FLAGS, _processor()]
+    defined = (f"-DREAL={number}", f"-DVECTOR_BYTES={vector_bytes}")
+    of = [SOURCE.read_text(encoding="utf-8"), compiler, *_FLAGS, *defined, _processor()]
     name = f"kernels-{hashlib.sha256(chr(0).join(of).encode()).hexdigest()[:16]}.so"
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hpcnas"
     try:
@@ -110,7 +115,7 @@ def _compiled(compiler: str, number: str) -> Path:
     path = folder / name
     if not path.exists():
         temporary = path.with_name(f".{name}.{platform.node()}.{os.getpid()}.tmp")
-        command = [*compiler.split(), *_FLAGS, f"-DREAL={number}", str(SOURCE), "-o", str(temporary), "-lm"]
+        command = [*compiler.split(), *_FLAGS, *defined, str(SOURCE), "-o", str(temporary), "-lm"]
         subprocess.run(command, check=True, capture_output=True, timeout=120, stdin=subprocess.DEVNULL)
         os.rename(temporary, path)  # others may have compiled it meanwhile: one is as good as another
     return path

@@ -35,7 +35,7 @@ class PlannedTraining(Training):
         self, genotype: Genotype, skeleton: Skeleton, data: TrainingData, settings: config.Training, seed: int
     ) -> None:
         super().__init__(genotype, skeleton, data, settings, seed)
-        functions = kernels.load()
+        functions = kernels.load("float32", skeleton.channels)
         assert functions is not None, "fastest_training has looked"
         self._plan = Plan(expand(genotype), skeleton, functions)
         self._plan.load_state_dict(self.network.state_dict())
