@@ -1,4 +1,4 @@
-"""What the tools share: their common options, opening runs, tables for the terminal, and JSON.
+"""What the tools share: their common options, opening runs and genotypes, tables for the terminal, and JSON.
 
 Runs are read through `hpcnas.runfile` alone: the last renamed file, also while the run goes on.
 """
@@ -7,24 +7,28 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hpcnas import runfile
+from hpcnas import genotype, runfile
+from hpcnas.genotype import Genotype, GenotypeError
 from hpcnas.runfile import StoredRun, StoreError
+from hpcnas.space import Space
 
 PICTURES = (".png", ".svg", ".pdf")
 
 
 def parser(documentation: str | None, *, runs: str = "+") -> argparse.ArgumentParser:
-    """A parser with the tool's documentation as help, `--json`, and RUN arguments: "+" for several, "1" for one."""
+    """A parser with the tool's documentation as help, `--json`, and RUN arguments: "+" for several, "1" for one, "" for
+    none."""
     result = argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
     help = "folder of a run; it may be under way"
     if runs == "1":
         result.add_argument("run", type=Path, metavar="RUN", help=help)
-    else:
+    elif runs:
         result.add_argument("runs", type=Path, nargs=runs, metavar="RUN", help=help)
     result.add_argument("--json", action="store_true", help="print JSON instead of tables")
     return result
@@ -44,6 +48,43 @@ def load(folder: Path) -> StoredRun:
         fail(str(error))
 
 
+def individual(text: str) -> tuple[Path, StoredRun, int]:
+    """Folder, run and id that `RUN` (its best) or `RUN:ID` names; ends the tool with one line where there is none."""
+    folder, colon, number = text.rpartition(":")
+    if not colon or not re.fullmatch(r"\d{1,18}", number) or Path(text).is_dir():
+        folder, number = text, ""
+    run = load(Path(folder))
+    id = int(number) if number else run.population.best
+    if id is None:
+        fail(f"{folder}: no individual has been evaluated yet, so there is no best one")
+    if not len(run.population):
+        fail(f"{folder}: no individual has been born yet, so there is no {id}")
+    if id >= len(run.population):
+        fail(f"{folder}: expected an individual from 0 to {len(run.population) - 1}, got {id}")
+    return Path(folder), run, id
+
+
+def named_genotype(text: str) -> tuple[str, Genotype]:
+    """What `RUN`, `RUN:ID`, `FILE.toml` or `paper` names, with a name for it; ends the tool where there is none."""
+    path = Path(text)
+    try:
+        if text.endswith(".toml"):
+            return path.stem, Genotype.from_text(path.read_text(encoding="utf-8"))
+        if text == "paper" and not path.exists():
+            return text, genotype.named(text)
+    except (OSError, UnicodeDecodeError, GenotypeError) as error:
+        fail(f"{text}: {error.strerror if isinstance(error, OSError) else error}")
+    folder, run, id = individual(text)
+    return f"{folder.resolve().name}-{id}", run.population.individual(id).genotype
+
+
+def motif_name(space: Space, level: int, motif: int) -> str:
+    """What a motif (from 0) is called: `cell`, `M3`, and `level-3 M2` where there are several levels of motifs."""
+    if level == space.top:
+        return "cell"
+    return f"M{motif + 1}" if space.top == 3 else f"level-{level} M{motif + 1}"
+
+
 def picture_path(text: str) -> Path:
     """An argparse type: a file name that ends like a picture that matplotlib writes."""
     path = Path(text)
@@ -53,15 +94,19 @@ def picture_path(text: str) -> Path:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Aligned columns: numbers to the right, words to the left."""
+    """Aligned columns: numbers (also as text, such as 1,234 or +0.5) to the right, words to the left."""
     texts = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in texts) for column in range(len(header))]
-    numeric = [all(isinstance(row[column], int | float) for row in rows) for column in range(len(header))]
+    numeric = [all(_is_number(row[column]) for row in rows) for column in range(len(header))]
     lines = []
     for row in texts:
         cells = zip(row, widths, numeric, strict=True)
         lines.append("  ".join(cell.rjust(w) if right else cell.ljust(w) for cell, w, right in cells).rstrip())
     return "\n".join(lines)
+
+
+def _is_number(cell: object) -> bool:
+    return isinstance(cell, int | float) or re.fullmatch(r"[-+]?[\d,.]+|-|", str(cell)) is not None
 
 
 def print_json(value: Any) -> None:

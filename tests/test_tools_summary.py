@@ -1,0 +1,229 @@
+"""tools/summary.py, and the accounts of worker time in tools/ledger.py: literal numbers of runs made by hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import ledger
+import numpy as np
+import pytest
+import summary
+from examples import SESSION
+from toolruns import CHAIN, created, empty, eventful, steady
+
+from hpcnas import runfile
+from hpcnas.population import Birth, Individual, Population
+from hpcnas.space import Space
+
+TOOLS = Path(__file__).parent.parent / "tools"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return eventful(tmp_path / "run")
+
+
+def as_json(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> list[dict[str, object]]:
+    assert summary.main([*map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+# ── the accounts ────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_attempts_that_failed_count_too(run: Path) -> None:
+    attempts = ledger.Attempts.of(runfile.read(run).population)
+    assert sorted(zip(attempts.started, attempts.finished, attempts.rank, strict=True)) == [
+        (1000.0, 1050.0, 2.0),
+        (1000.0, 1100.0, 1.0),
+        (1050.0, 1150.0, 2.0),
+        (1100.0, 1200.0, 1.0),
+        (1150.0, 1160.0, 2.0),
+        (2020.0, 2100.0, 1.0),
+    ]
+    assert attempts.seconds() == 440.0
+
+
+def test_time_spent_up_to_any_moment(run: Path) -> None:
+    attempts = ledger.Attempts.of(runfile.read(run).population)
+    times = np.array([900.0, 1000.0, 1050.0, 1100.0, 1150.0, 1155.0, 1200.0, 2050.0, 9000.0])
+    assert attempts.spent(times).tolist() == [0.0, 0.0, 100.0, 200.0, 300.0, 310.0, 360.0, 390.0, 440.0]
+
+
+def test_nothing_spent_without_attempts() -> None:
+    attempts = ledger.Attempts.of(Population(Space.parse("2x3/1x3"), 2))
+    assert attempts.spent(np.array([1.0, 2.0])).tolist() == [0.0, 0.0]
+
+
+def test_sessions_with_what_was_under_way_at_their_end(run: Path) -> None:
+    first, second = ledger.accounts(runfile.read(run))
+    assert (first.started, first.ended, first.workers, first.evaluated) == (1000.0, 1200.0, 2, 3)
+    assert (first.unfinished.started.tolist(), first.unfinished.finished.tolist()) == ([1160.0], [1200.0])
+    assert (first.busy_seconds, first.worker_seconds) == (400.0, 400.0)
+    assert (second.started, second.ended, second.workers, second.evaluated) == (2000.0, 2100.0, 1, 1)
+    assert (second.busy_seconds, second.worker_seconds) == (80.0, 100.0)
+    assert ledger.busy_share([first, second]) == 0.96
+
+
+def test_busy_workers_over_time(run: Path) -> None:
+    hours, busy, there = ledger.occupancy(runfile.read(run), bins=11)  # of 100 s
+    assert hours.tolist() == pytest.approx([100 * number / 3600 for number in range(12)])
+    assert busy.tolist() == pytest.approx([2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0.8])
+    assert there.tolist() == pytest.approx([2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1])
+
+
+@pytest.mark.parametrize(("seconds", "name"), [(1e6, "hours"), (1800, "hours"), (1799, "minutes"), (29, "seconds")])
+def test_units(seconds: float, name: str) -> None:
+    assert ledger.unit(seconds)[0] == name
+    assert ledger.unit(0.0) == ("seconds", 1.0)
+
+
+# ── the tool ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_everything_there_is_to_say(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (found,) = as_json(capsys, run, "--best", "2")
+    assert found == {
+        "run": str(run),
+        "state": "running or killed",
+        "settings": {
+            "data": "digits",
+            "space": "2x3/1x3",
+            "strategy": "tournament",
+            "seed": 0,
+            "max_parameters": None,
+            "evaluator": "training",
+            "channels": 16,
+            "replicates": 2,
+            "steps": 5000,
+            "batch_size": 256,
+        },
+        "sessions": [
+            {
+                "started": "1970-01-01T00:16:40+00:00",
+                "seconds": 200.0,
+                "host": "node-1",
+                "workers": 2,
+                "evaluated": 3,
+                "busy_share": 1.0,
+                "hpcnas": "0",
+            },
+            {
+                "started": "1970-01-01T00:33:20+00:00",
+                "seconds": 100.0,
+                "host": "node-1",
+                "workers": 1,
+                "evaluated": 1,
+                "busy_share": 0.8,
+                "hpcnas": "0",
+            },
+        ],
+        "budget": 6,
+        "evaluated": 4,
+        "failed": 1,
+        "in_flight": 0,
+        "refused_genotypes": 3,
+        "best": [
+            {
+                "id": 4,
+                "step": 4,
+                "fitness": 0.8125,
+                "std": 0.08838834764831845,
+                "parameters": 2500,
+                "mutations": 1,
+                "seconds": 80.0,
+            },
+            {
+                "id": 1,
+                "step": 3,
+                "fitness": 0.75,
+                "std": 0.0,
+                "parameters": 3000,
+                "mutations": 0,
+                "seconds": 100.0,
+            },
+        ],
+        "failures": [
+            {"kind": "oom", "attempts": 1, "individuals": 0, "last": "torch.OutOfMemoryError: 1 GiB too much"},
+            {"kind": "nan", "attempts": 1, "individuals": 1, "last": "the loss was not finite"},
+        ],
+        "on_gpus": True,
+        "worker_hours": 440 / 3600,
+        "busy_share": 0.96,
+        "last_event": "1970-01-01T00:35:00+00:00",
+        "remaining_seconds": 200.0,
+        "estimated_end": "1970-01-01T00:38:20+00:00",
+    }
+
+
+def test_one_run_for_people(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert summary.main([str(run)]) == 0
+    text = capsys.readouterr().out
+    for line in (
+        "  evaluated      4 of 6; 1 failed, 0 in flight",
+        "  GPU hours      0.122 (2 min an evaluation)",
+        "  workers busy   96.0 %",
+        "  estimated end  1970-01-01T00:38:20+00:00 if it runs, 3 min after the last event",
+        "   4   0.8125  0.0884       2,500     4          1  80 s",
+        "oom              1            0  torch.OutOfMemoryError: 1 GiB too much",
+        "1970-01-01T00:33:20+00:00  2 min        1          1  80.0 %   node-1  0",
+    ):
+        assert line.split() in [found.split() for found in text.splitlines()]
+
+
+def test_several_runs_a_line_each(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = steady(tmp_path / "other", [0.5, 0.25], 1800.0, budget=2)
+    assert summary.main([str(run), str(other), str(empty(tmp_path / "empty"))]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split() == "run state evaluated budget failed best id GPU hours busy left".split()
+    assert [row.split()[1:] for row in rows] == [
+        "running or killed 4 6 1 0.8125 4 0.122 96.0 % 3 min".split(),
+        "complete 2 2 0 0.5000 0 1.000 100.0 % 0 s".split(),
+        "running or killed 0 6 0 - - 0.000 - ?".split(),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (None, "running or killed"),
+        ("state=more\ntime=1970-01-01T00:33:19+00:00\n", "running or killed"),  # as the last session began
+        ("state=more\ntime=1970-01-01T00:35:01+00:00\n", "more to do"),
+        ("state=broken\ntime=1970-01-01T00:35:01+00:00\n", "broken"),
+        ("not a status", "running or killed"),
+    ],
+)
+def test_state(run: Path, status: str | None, expected: str) -> None:
+    if status is not None:
+        (run / "status").write_text(status)
+    assert summary.state(run, runfile.read(run)) == expected
+
+
+def test_a_run_without_an_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert summary.main([str(empty(tmp_path / "run"))]) == 0
+    text = capsys.readouterr().out
+    assert "no individual has been evaluated yet" in text
+    assert "none: no worker has been ready yet" in text
+    assert "unknown: nothing has been evaluated yet" in text
+
+
+def test_a_run_in_progress(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = created(tmp_path / "run")
+    store.begin(SESSION)
+    store.birth(Individual(0, CHAIN, Birth.INITIAL, None, 0, 0, 1001.5))
+    store.compact()
+    (found,) = as_json(capsys, tmp_path / "run")  # while its controller holds it
+    store.close()
+    assert (found["evaluated"], found["in_flight"], found["estimated_end"]) == (0, 1, None)
+    assert found["busy_share"] == 0.5  # one of two workers has something to do
+    assert found["last_event"] == "1970-01-01T00:16:41+00:00"
+
+
+def test_mistakes_are_one_line(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, TOOLS / "summary.py", tmp_path], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"summary: expected a run in {tmp_path}, but there is no population.h5\n"
+
+
+def test_tables_need_no_matplotlib() -> None:
+    code = "import sys, summary, lineage, compare; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=TOOLS).returncode == 0

@@ -1,0 +1,84 @@
+"""Runs made by hand, in literal numbers, for the tests of the tools.
+
+`eventful`: two sessions, retries, failures and mutations, in 9-edge genotypes. Times in seconds since 1970:
+
+    session 1   1000 ─────────── 1100 ─────────── 1200        2 workers
+    rank 1      0: evaluated     1: again, evaluated
+    rank 2      1: oom  2: evaluated   3: nan  4: …            (until 1050, 1150, 1160)
+    session 2   2000   4: 2020 to 2100, evaluated              1 worker
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from examples import SESSION, SPACE
+
+from hpcnas import config
+from hpcnas.genotype import Genotype
+from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
+from hpcnas.population import Birth, Individual
+from hpcnas.store import FileStore
+
+# Level 2: M1 and M2, then the cell; of each the edges 1-2, 1-3, 2-3. Primitives: 3 sep, 4 max, 6 id.
+CHAIN = Genotype(SPACE, bytes([6, 0, 6, 3, 0, 3, 1, 0, 1]))
+SHORTCUT = Genotype(SPACE, bytes([6, 0, 6, 3, 0, 3, 1, 2, 1]))  # cell 1-3: none → M2
+POOLING = Genotype(SPACE, bytes([6, 0, 6, 3, 4, 3, 1, 2, 1]))  # M2 1-3: none → max
+UNUSED = Genotype(SPACE, bytes([6, 0, 6, 3, 0, 1, 1, 0, 1]))  # of CHAIN: M2 2-3: sep → 1x1, and M2 is not in use
+
+
+def created(folder: Path, **search: object) -> FileStore:
+    """An empty run of 2 replicates."""
+    settings = config.build({"search": {"space": "2x3/1x3", "budget": 6, **search}, "training": {"replicates": 2}})
+    return FileStore.create(folder, settings)
+
+
+def empty(folder: Path) -> Path:
+    """A run in which nothing has happened yet."""
+    created(folder).close()
+    return folder
+
+
+def _place(rank: int) -> Place:
+    return Place(rank, "node-1", f"cuda:{rank - 1}")
+
+
+def evaluation(accuracies: tuple[float, float], parameters: int) -> Evaluation:
+    return Evaluation(accuracies, parameters, 1.0, 2.0, 3.0)
+
+
+def eventful(folder: Path) -> Path:
+    """See above. Budget 6; evaluated are 0, 2, 1, 4 in this order, failed is 3, nobody is in flight."""
+    store = created(folder)
+    store.begin(replace(SESSION, started=1000.0))
+    store.birth(Individual(0, CHAIN, Birth.INITIAL, None, 0, 0, 1000.0))
+    store.birth(Individual(1, SHORTCUT, Birth.INITIAL, None, 0, 3, 1000.0))
+    failure = Failure(FailureKind.OOM, "Traceback\n  line\ntorch.OutOfMemoryError: 1 GiB too much")
+    store.retry(Result(1, 1, _place(2), 1000.0, 1050.0, failure))
+    store.birth(Individual(2, UNUSED, Birth.MUTATION, 0, 0, 0, 1050.0))
+    store.settle(Result(0, 1, _place(1), 1000.0, 1100.0, evaluation((0.5, 0.625), 1000)))
+    store.settle(Result(2, 1, _place(2), 1050.0, 1150.0, evaluation((0.625, 0.625), 2000)))
+    store.birth(Individual(3, CHAIN, Birth.MUTATION, 2, 2, 0, 1150.0))
+    store.settle(Result(3, 1, _place(2), 1150.0, 1160.0, Failure(FailureKind.NAN, "the loss was not finite")))
+    store.birth(Individual(4, POOLING, Birth.MUTATION, 1, 2, 0, 1160.0))
+    store.settle(Result(1, 2, _place(1), 1100.0, 1200.0, evaluation((0.75, 0.75), 3000)))
+    store.begin(replace(SESSION, started=2000.0, ranks=2))
+    store.settle(Result(4, 1, _place(1), 2020.0, 2100.0, evaluation((0.75, 0.875), 2500)))
+    store.compact()
+    store.close()
+    return folder
+
+
+def steady(folder: Path, fitness: Sequence[float], seconds: float, **search: object) -> Path:
+    """One worker, one individual after the other, each evaluated in the same time."""
+    store = created(folder, **search)
+    store.begin(replace(SESSION, started=0.0, ranks=2))
+    for id, value in enumerate(fitness):
+        start = id * seconds
+        store.birth(Individual(id, CHAIN, Birth.INITIAL, None, id, 0, start))
+        store.settle(Result(id, 1, _place(1), start, start + seconds, evaluation((value, value), 1000)))
+    store.compact()
+    store.close()
+    return folder

@@ -1,0 +1,73 @@
+"""How runs went, evaluation by evaluation: what `plot` and `compare` draw. Numbers only, nothing is drawn here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import ledger
+import numpy as np
+import toolkit
+
+from hpcnas.population import Birth
+from hpcnas.runfile import StoredRun
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One run with its evaluations, in their order: arrays of shape (evaluations,)."""
+
+    name: str
+    stored: StoredRun
+    ids: np.ndarray
+    fitness: np.ndarray
+    parameters: np.ndarray
+    mutated: np.ndarray  # whether it was born by mutation
+    spent: np.ndarray  # worker seconds of the whole run at the end of the evaluation
+
+    @classmethod
+    def of(cls, folder: Path) -> Curves:
+        """Those of the run in a folder; ends the tool where there is none."""
+        stored = toolkit.load(folder)
+        population = stored.population
+        ids = population.evaluated
+        return cls(
+            name=folder.resolve().name,
+            stored=stored,
+            ids=ids,
+            fitness=population.column("fitness")[ids],
+            parameters=population.column("parameters")[ids],
+            mutated=population.column("birth")[ids] == Birth.MUTATION,
+            spent=ledger.Attempts.of(population).spent(np.maximum.accumulate(population.column("finished")[ids])),
+        )
+
+    @property
+    def step(self) -> np.ndarray:
+        """Evolution steps: places in the order of evaluations, from 1."""
+        return np.arange(1, len(self.ids) + 1)
+
+    @property
+    def best(self) -> np.ndarray:
+        """Best fitness up to each step."""
+        return np.maximum.accumulate(self.fitness)
+
+    @property
+    def front(self) -> np.ndarray:
+        """Places in the arrays of those that are fitter than all with as many parameters or fewer, smallest first."""
+        order = np.lexsort((self.step, -self.fitness, self.parameters))
+        best_before = np.concatenate([[-np.inf], np.maximum.accumulate(self.fitness[order])[:-1]])
+        return order[self.fitness[order] > best_before]
+
+
+def of_runs(folders: Sequence[Path]) -> list[Curves]:
+    """Those of the runs in which anything was evaluated; says which are left out, and ends the tool if all are."""
+    found = [Curves.of(folder) for folder in folders]
+    if len({run.name for run in found}) < len(found):
+        found = [replace(run, name=str(folder)) for run, folder in zip(found, folders, strict=True)]
+    for folder in (folder for folder, run in zip(folders, found, strict=True) if not len(run.ids)):
+        print(f"{folder}: no individual has been evaluated yet: left out", file=sys.stderr)
+    if not any(len(run.ids) for run in found):
+        toolkit.fail("there is nothing to draw")
+    return [run for run in found if len(run.ids)]

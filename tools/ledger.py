@@ -1,0 +1,157 @@
+"""What a run has cost: its attempts, its sessions, and the time that its workers spent.
+
+Times are in seconds since 1970, UTC, as the workers' clocks had them. An attempt whose end was never recorded (cut off
+by the end of its session, or still under way) has no cost of its own; when a session's busy time is wanted, it is
+reckoned from the last result of its worker to the last thing that is known of the session.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hpcnas.population import Population
+from hpcnas.runfile import StoredRun
+
+UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """Attempts at evaluations, failed ones too, as arrays of one length, in no order."""
+
+    started: np.ndarray
+    finished: np.ndarray
+    rank: np.ndarray
+
+    @classmethod
+    def of(cls, population: Population) -> Attempts:
+        """All of which start and end are recorded."""
+        failed, good = population.failed_attempts, population.evaluated
+        return cls(
+            *(
+                np.concatenate([early, population.column(name)[good]]).astype(float)
+                for name, early in (
+                    ("started", [attempt.started for attempt in failed]),
+                    ("finished", [attempt.finished for attempt in failed]),
+                    ("rank", [attempt.place.rank for attempt in failed]),
+                )
+            )
+        )
+
+    def __len__(self) -> int:
+        return len(self.started)
+
+    def chosen(self, which: np.ndarray) -> Attempts:
+        """Those that a mask chooses."""
+        return Attempts(self.started[which], self.finished[which], self.rank[which])
+
+    def seconds(self) -> float:
+        """Worker time of all of them."""
+        return float((self.finished - self.started).sum())
+
+    def spent(self, times: np.ndarray) -> np.ndarray:
+        """Worker seconds that had been spent on them at each of these times."""
+        return _elapsed(self.started, times) - _elapsed(self.finished, times)
+
+
+def _elapsed(since: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """At each time, the sum of the seconds since those of `since` that have passed."""
+    if not len(since):
+        return np.zeros(len(times))
+    origin, ordered = since.min(), np.sort(since)
+    count = np.searchsorted(ordered, times)
+    sums = np.concatenate([[0.0], np.cumsum(ordered - origin)])
+    return count * (times - origin) - sums[count]
+
+
+@dataclass(frozen=True)
+class Account:
+    """One session: when it began, the last thing known of it, and what its workers did in between."""
+
+    started: float
+    ended: float
+    workers: int
+    evaluated: int
+    attempts: Attempts
+    unfinished: Attempts  # under way at `ended`: reckoned, not recorded
+
+    @property
+    def busy_seconds(self) -> float:
+        """Time that workers had something to do."""
+        return self.attempts.seconds() + self.unfinished.seconds()
+
+    @property
+    def worker_seconds(self) -> float:
+        """Time that workers were there."""
+        return self.workers * (self.ended - self.started)
+
+
+def accounts(run: StoredRun) -> list[Account]:
+    """One for every session."""
+    population, attempts = run.population, Attempts.of(run.population)
+    starts = np.array([session.started for session in run.sessions])
+    born, settled = population.column("born"), population.column("finished")
+
+    def session_of(times: np.ndarray) -> np.ndarray:
+        return np.maximum(0, np.searchsorted(starts, times, side="right") - 1)
+
+    of_attempts, of_births = session_of(attempts.started), session_of(born)
+    of_evaluations = session_of(population.column("started")[population.evaluated])
+    found = []
+    for number, session in enumerate(run.sessions):
+        mine = attempts.chosen(of_attempts == number)
+        ended = max([session.started, *mine.finished, *born[of_births == number]])
+        in_flight = int(np.count_nonzero((born <= ended) & ~(settled <= ended)))
+        free = dict(zip(mine.rank[order := np.argsort(mine.finished)], mine.finished[order], strict=True))
+        idle_since = sorted([*free.values(), *[session.started] * (session.ranks - 1 - len(free))])
+        since = np.array(idle_since[:in_flight])  # who was free first got what there was to do
+        found.append(
+            Account(
+                started=session.started,
+                ended=float(ended),
+                workers=session.ranks - 1,
+                evaluated=int(np.count_nonzero(of_evaluations == number)),
+                attempts=mine,
+                unfinished=Attempts(since, np.full(len(since), ended), np.zeros(len(since))),
+            )
+        )
+    return found
+
+
+def busy_share(sessions: list[Account]) -> float | None:
+    """Share of the workers' time in which they had something to do; None where no time has passed."""
+    there = sum(account.worker_seconds for account in sessions)
+    return sum(account.busy_seconds for account in sessions) / there if there > 0 else None
+
+
+def occupancy(run: StoredRun, bins: int = 160) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Edges of equal bins in hours since the first session began, shape (bins + 1,); and for every bin the mean numbers
+    of busy workers and of workers that were there, shape (bins,). There must be a session."""
+    sessions = accounts(run)
+    start, end = sessions[0].started, max(session.ended for session in sessions)
+    edges = np.linspace(start, max(end, start + 1e-3), bins + 1)
+    busy, there = np.zeros(bins), np.zeros(bins)
+    for session in sessions:
+        busy += np.diff(session.attempts.spent(edges) + session.unfinished.spent(edges))
+        there += session.workers * np.diff(np.clip(edges, session.started, session.ended))
+    width = edges[1] - edges[0]
+    return (edges - start) / 3600, busy / width, there / width
+
+
+def on_gpus(population: Population) -> bool:
+    """Whether anything ran on a GPU: then a worker's time is a GPU's time."""
+    recorded = population.column("device")[population.evaluated].tolist()
+    devices = {attempt.place.device for attempt in population.failed_attempts} | {name.decode() for name in recorded}
+    return any(device.startswith("cuda") for device in devices)
+
+
+def hours_name(on_gpus: bool) -> str:
+    """What worker time is called."""
+    return "GPU hours" if on_gpus else "worker hours"
+
+
+def unit(seconds: float) -> tuple[str, float]:
+    """The unit in which times up to this one read well, and its seconds: hours, unless that is very little."""
+    return next(((name, size) for name, size in UNITS if seconds >= 0.5 * size), UNITS[-1])

@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""Pictures of runs: how the search went, what its networks cost, and how the workers fared.
+
+search   the paper's Figure 3: the fitness of every individual, the best so far, and the parameters of the small
+         network, each against the evolution step (the place in the order of evaluations)
+pareto   fitness against parameters, with the front: networks that no smaller one equals
+health   busy workers, and failed attempts by kind, over time
+
+Each is written to the file that its option names; without any, all go to the current folder. Several runs share the
+axes. The paper's Figure 4 (small against large network) is left out, as nothing is retrained yet.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import curves
+import ledger
+import numpy as np
+import pictures
+import toolkit
+from curves import Curves
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from hpcnas.messages import Failure, FailureKind
+from hpcnas.runfile import StoredRun
+
+Colour = str
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code."""
+    parser = toolkit.parser(__doc__)
+    for picture, (_, help) in PICTURES.items():
+        parser.add_argument(f"--{picture}", type=toolkit.picture_path, metavar="FILE", help=help)
+    options = parser.parse_args(arguments)
+    runs = curves.of_runs(options.runs)
+    wanted = {picture: getattr(options, picture) for picture in PICTURES}
+    if not any(wanted.values()) and not options.json:
+        wanted = {picture: Path(f"{picture}.png") for picture in PICTURES}
+    for picture, path in wanted.items():
+        if path:
+            pictures.save(PICTURES[picture][0](runs), path)
+            if not options.json:
+                print(f"written: {path}")
+    if options.json:
+        toolkit.print_json([numbers(run) for run in runs])
+    return 0
+
+
+def numbers(run: Curves) -> dict[str, Any]:
+    """What the pictures show of a run. Fitness from 0 to 1, times in hours since the first session began."""
+    hours, busy, present = ledger.occupancy(run.stored)
+    return {
+        "run": run.name,
+        "individual": run.ids,
+        "fitness": run.fitness,
+        "best_fitness": run.best,
+        "parameters": run.parameters,
+        "pareto_front": run.ids[run.front],
+        "hours": hours,
+        "busy_workers": busy,
+        "workers": present,
+        "failures": [{"hours": hour, "kind": kind.name.lower()} for hour, kind in failures(run.stored)],
+    }
+
+
+def failures(stored: StoredRun) -> list[tuple[float, FailureKind]]:
+    """When attempts failed, in hours since the first session began, and how."""
+    start = stored.sessions[0].started
+    attempts = [(attempt.finished, attempt.outcome) for attempt in stored.population.failed_attempts]
+    return [((end - start) / 3600, failure.kind) for end, failure in attempts if isinstance(failure, Failure)]
+
+
+# ── pictures ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def search_picture(runs: Sequence[Curves]) -> Figure:
+    """Figure 3."""
+    figure = pictures.figure(13.0, 4.0)
+    every, best, size = figure.subplots(1, 3, sharex=True)
+    for run, colour in _coloured(runs):
+        for axes, values in ((every, run.fitness), (size, run.parameters)):
+            _dots(axes, run, run.step, values, colour, alone=len(runs) == 1)
+        best.plot(run.step, run.best, color=colour, drawstyle="steps-post", label=run.name)
+    every.set_title("Fitness of each individual")
+    best.set_title("Best fitness so far")
+    best.set_ylim(bottom=min(run.best[len(run.best) // 50] for run in runs) - 0.002)  # not the very first
+    size.set_title("Parameters of the small network")
+    for axes in (every, best):
+        axes.set_ylabel("fitness: validation accuracy (%)")
+        pictures.percent(axes.yaxis)
+    pictures.numbers(size.yaxis, "parameters", max(run.parameters.max() for run in runs))
+    size.set_ylim(bottom=0)
+    for axes in (every, best, size):
+        axes.set_xlabel("evolution step (evaluations)")
+        axes.set_xlim(left=0)
+    _legend(figure, every, best, runs)
+    return figure
+
+
+def pareto_picture(runs: Sequence[Curves]) -> Figure:
+    """Fitness against parameters."""
+    figure = pictures.figure(7.5, 5.2)
+    axes = figure.subplots()
+    for run, colour in _coloured(runs):
+        _dots(axes, run, run.parameters, run.fitness, colour, alone=len(runs) == 1)
+        front = run.front
+        line = pictures.COLOURS[1] if len(runs) == 1 else colour
+        label = "Pareto front" if len(runs) == 1 else run.name
+        axes.plot(
+            run.parameters[front],
+            run.fitness[front],
+            color=line,
+            drawstyle="steps-post",
+            marker="o",
+            ms=4.5,
+            label=label,
+        )
+    axes.set_title("What accuracy costs in parameters")
+    axes.set_ylabel("fitness: validation accuracy (%)")
+    pictures.percent(axes.yaxis)
+    pictures.numbers(axes.xaxis, "parameters of the small network", max(run.parameters.max() for run in runs))
+    _legend(figure, axes, axes, runs)
+    return figure
+
+
+def health_picture(runs: Sequence[Curves]) -> Figure:
+    """Busy workers and failures over time."""
+    figure = pictures.figure(10.0, 5.4)
+    occupied, failed = [ledger.occupancy(run.stored) for run in runs], [failures(run.stored) for run in runs]
+    name, seconds = ledger.unit(3600 * max(hours[-1] for hours, _, _ in occupied))
+    counts = Counter(kind for found in failed for _, kind in found)
+    kinds = sorted(counts)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(6, 1 + len(kinds)))
+    for number, (run, colour) in enumerate(_coloured(runs)):
+        hours, busy, present = occupied[number]
+        times = 3600 * hours / seconds
+        above.stairs(present, times, color=colour if len(runs) > 1 else pictures.PALE, lw=1.2, ls=":")
+        above.stairs(busy, times, color=colour, lw=1.4, fill=len(runs) == 1, alpha=0.75, label=run.name)
+        shift = (number - (len(runs) - 1) / 2) * 0.5 / len(runs)
+        at = [3600 * hour / seconds for hour, _ in failed[number]]
+        rows = [kinds.index(kind) + shift for _, kind in failed[number]]
+        below.plot(at, rows, "|", color=colour, ms=11 / len(runs) ** 0.5, mew=1.6)
+    above.set_title("Busy workers (dotted: workers there)")
+    above.set_ylabel("workers")
+    above.set_ylim(bottom=0)
+    above.set_xlim(left=0)
+    above.yaxis.set_major_locator(MaxNLocator(integer=True))
+    below.set_title("Failed attempts" if kinds else "Failed attempts: none")
+    below.set_xlabel(f"time since the first session began ({name})")
+    below.set_yticks(range(len(kinds)), [f"{kind.name.lower()} ({counts[kind]})" for kind in kinds])
+    below.set_ylim(len(kinds) - 0.5 if kinds else 1, -0.5)
+    if len(runs) > 1:
+        figure.legend(*above.get_legend_handles_labels(), loc="outside lower center", ncols=min(6, len(runs)))
+    return figure
+
+
+PICTURES = {
+    "search": (search_picture, "fitness, best fitness and parameters against the evolution step (Figure 3)"),
+    "pareto": (pareto_picture, "fitness against parameters, with the Pareto front"),
+    "health": (health_picture, "busy workers and failures over time"),
+}
+
+
+def _coloured(runs: Sequence[Curves]) -> list[tuple[Curves, Colour]]:
+    return [(run, pictures.COLOURS[number % len(pictures.COLOURS)]) for number, run in enumerate(runs)]
+
+
+def _dots(axes: Axes, run: Curves, x: np.ndarray, y: np.ndarray, colour: Colour, alone: bool) -> None:
+    """Every individual a dot; of a run alone, those drawn at random are grey."""
+    size = 3.4 if len(x) > 300 else 5.0
+    look: dict[str, Any] = {"ls": "", "marker": "o", "mew": 0, "ms": size, "alpha": 0.55, "rasterized": True}
+    if not alone:
+        axes.plot(x, y, color=colour, **look)
+        return
+    for which, tone, label in ((~run.mutated, pictures.PALE, "drawn at random"), (run.mutated, colour, "mutated")):
+        if which.any():
+            axes.plot(x[which], y[which], color=tone, label=label, **look)
+
+
+def _legend(figure: Figure, one: Axes, several: Axes, runs: Sequence[Curves]) -> None:
+    """Below the panels: what dots of a run alone are, or which colour is which run's."""
+    handles, labels = (one if len(runs) == 1 else several).get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), markerscale=1.8)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,244 @@
+#!/usr/bin/env python3
+"""What was run and how it stands: the best individuals, failures, worker time, and when it will end.
+
+One run is told at length, several as a table with a line each. All of it is as of the run's last renewed file.
+
+Worker time is that of attempts whose end is recorded; on GPUs it is GPU hours. The busy share is the time that workers
+had something to do, of the time that they were there, over all sessions. The estimated end goes by the pace of the last
+session that has evaluated anything.
+"""
+
+from __future__ import annotations
+
+import datetime
+import statistics
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ledger
+import toolkit
+
+from hpcnas.messages import Failure
+from hpcnas.population import Population
+from hpcnas.progress import duration
+from hpcnas.runfile import StoredRun
+
+RUNNING = "running or killed"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code."""
+    parser = toolkit.parser(__doc__)
+    parser.add_argument("--best", type=int, default=5, metavar="N", help="how many of the best to list (default 5)")
+    options = parser.parse_args(arguments)
+    if options.best < 1:
+        parser.error(f"--best: expected a number from 1, got {options.best}")
+    found = [facts(folder, toolkit.load(folder), options.best) for folder in options.runs]
+    if options.json:
+        toolkit.print_json(found)
+    elif len(found) == 1:
+        print(at_length(found[0]))
+    else:
+        print(side_by_side(found))
+    return 0
+
+
+def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
+    """Everything there is to say about a run. Fitness from 0 to 1, times in seconds."""
+    population, search = run.population, run.config.search
+    sessions = ledger.accounts(run)
+    done = len(population.evaluated)
+    ended = sessions[-1].ended if sessions else None
+    pace = next((account for account in reversed(sessions) if account.evaluated), None)
+    left = max(0, search.budget - done)
+    remaining = left * (pace.ended - pace.started) / pace.evaluated if pace else None if left else 0.0
+    return {
+        "run": str(folder),
+        "state": state(folder, run),
+        "settings": {
+            "data": run.config.data.source,
+            "space": str(run.config.space),
+            "strategy": search.strategy,
+            "seed": search.seed,
+            "max_parameters": search.max_parameters,
+            "evaluator": run.config.evaluation.evaluator,
+            "channels": run.config.network.channels,
+            "replicates": run.config.training.replicates,
+            "steps": run.config.training.steps,
+            "batch_size": run.config.training.batch_size,
+        },
+        "sessions": [
+            {
+                "started": _iso(account.started),
+                "seconds": account.ended - account.started,
+                "host": session.host,
+                "workers": account.workers,
+                "evaluated": account.evaluated,
+                "busy_share": ledger.busy_share([account]),
+                "hpcnas": session.software.get("hpcnas"),
+            }
+            for session, account in zip(run.sessions, sessions, strict=True)
+        ],
+        "budget": search.budget,
+        "evaluated": done,
+        "failed": len(population.failures),
+        "in_flight": population.in_flight,
+        "refused_genotypes": population.redrawn,
+        "best": _best(population, best),
+        "failures": _failures(population),
+        "on_gpus": ledger.on_gpus(population),
+        "worker_hours": ledger.Attempts.of(population).seconds() / 3600,
+        "busy_share": ledger.busy_share(sessions),
+        "last_event": None if ended is None else _iso(ended),
+        "remaining_seconds": remaining,
+        "estimated_end": None if ended is None or remaining is None else _iso(ended + remaining),
+    }
+
+
+def state(folder: Path, run: StoredRun) -> str:
+    """As RUN/status has it; `more` stands there also while a session runs, but then it is older than the session."""
+    try:
+        lines = (folder / "status").read_text(encoding="utf-8").splitlines()
+        status = dict(line.split("=", 1) for line in lines)
+        written = datetime.datetime.fromisoformat(status["time"]).timestamp()
+    except (OSError, ValueError, KeyError):
+        status, written = {"state": "more"}, 0.0
+    if status.get("state") != "more":
+        return status.get("state", RUNNING)
+    if len(run.population.evaluated) >= run.config.search.budget and not run.population.in_flight:
+        return "complete"
+    return "more to do" if run.sessions and written > run.sessions[-1].started else RUNNING
+
+
+def _best(population: Population, number: int) -> list[dict[str, Any]]:
+    """The fittest, first of equals first."""
+    fitness, order = population.column("fitness"), population.evaluated.tolist()
+    step = {id: place for place, id in enumerate(order, start=1)}
+    found = []
+    for id in sorted(order, key=lambda id: -fitness[id])[:number]:
+        accuracies = population.column("accuracies")[id].tolist()
+        found.append(
+            {
+                "id": id,
+                "step": step[id],
+                "fitness": float(fitness[id]),
+                "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+                "parameters": int(population.column("parameters")[id]),
+                "mutations": sum(1 for _ in population.lineage(id)) - 1,
+                "seconds": float(population.column("finished")[id] - population.column("started")[id]),
+            }
+        )
+    return found
+
+
+def _failures(population: Population) -> list[dict[str, Any]]:
+    """By kind: attempts, individuals given up for it, and the last attempt's message in one line."""
+    outcomes = [attempt.outcome for attempt in population.failed_attempts]
+    failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+    attempts = Counter(failure.kind for failure in failures)
+    given_up = Counter(failure.kind for failure in population.failures.values())
+    last = {failure.kind: failure.summary for failure in failures}
+    return [
+        {"kind": kind.name.lower(), "attempts": number, "individuals": given_up[kind], "last": last[kind]}
+        for kind, number in sorted(attempts.items())
+    ]
+
+
+def _iso(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
+
+
+# ── for the terminal ────────────────────────────────────────────────────────────────────────────────────────────────
+def at_length(run: dict[str, Any]) -> str:
+    """One run: what it is, then tables of the best, the failures and the sessions."""
+    settings, done = run["settings"], run["evaluated"]
+    cost = f"{settings['replicates']} × {settings['steps']} steps of {settings['batch_size']} images"
+    if settings["evaluator"] == "synthetic":
+        cost = "synthetic: nothing was trained"
+    limit = f", under {settings['max_parameters']:,} parameters" if settings["max_parameters"] else ""
+    each = f" ({duration(3600 * run['worker_hours'] / done)} an evaluation)" if done else ""
+    lines = [
+        ("state", run["state"]),
+        ("search", f"{settings['strategy']}, {settings['space']} space{limit}, seed {settings['seed']}"),
+        ("fitness", f"{settings['data']}, {settings['channels']} channels, {cost}"),
+        ("evaluated", f"{done} of {run['budget']}; {run['failed']} failed, {run['in_flight']} in flight"),
+        ("refused", f"{run['refused_genotypes']} genotypes drawn again (invalid, or over a constraint)"),
+        (ledger.hours_name(run["on_gpus"]), f"{_hours(run['worker_hours'])}{each}"),
+        ("workers busy", _share(run["busy_share"])),
+        ("last event", run["last_event"] or "none: no worker has been ready yet"),
+        ("estimated end", _end(run)),
+    ]
+    text = "\n".join([run["run"], *(f"  {name:<14} {value}" for name, value in lines)])
+    best = [
+        (one["id"], f"{one['fitness']:.4f}", "-" if one["std"] is None else f"{one['std']:.4f}",
+         f"{one['parameters']:,}", one["step"], one["mutations"], duration(one["seconds"]))
+        for one in run["best"]
+    ]  # fmt: skip
+    failures = [
+        (one["kind"], one["attempts"], one["individuals"], textwrap.shorten(one["last"], 80, placeholder=" …"))
+        for one in run["failures"]
+    ]
+    sessions = [
+        (one["started"], duration(one["seconds"]), one["workers"], one["evaluated"], _share(one["busy_share"]),
+         one["host"], one["hpcnas"] or "?")
+        for one in run["sessions"]
+    ]  # fmt: skip
+    for header, rows in (
+        (("best", "fitness", "std", "parameters", "step", "mutations", "time"), best),
+        (("failures", "attempts", "individuals", "last message"), failures),
+        (("session", "time", "workers", "evaluated", "busy", "host", "hpcnas"), sessions),
+    ):
+        if rows:
+            text += f"\n\n{toolkit.table(header, rows)}"
+    return text if done else f"{text}\n\nno individual has been evaluated yet"
+
+
+def side_by_side(runs: Sequence[dict[str, Any]]) -> str:
+    """Several runs, a line each."""
+    hours = ledger.hours_name(any(run["on_gpus"] for run in runs))
+    header = ("run", "state", "evaluated", "budget", "failed", "best", "id", hours, "busy", "left")
+    rows = []
+    for run in runs:
+        fitness, id = (f"{run['best'][0]['fitness']:.4f}", run["best"][0]["id"]) if run["best"] else ("-", "-")
+        left = "?" if run["remaining_seconds"] is None else duration(run["remaining_seconds"])
+        counts = (run["evaluated"], run["budget"], run["failed"])
+        rows.append(
+            (
+                run["run"],
+                run["state"],
+                *counts,
+                fitness,
+                id,
+                _hours(run["worker_hours"]),
+                _share(run["busy_share"]),
+                left,
+            )
+        )
+    return toolkit.table(header, rows)
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f}" if hours >= 10 else f"{hours:.3f}"
+
+
+def _share(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _end(run: dict[str, Any]) -> str:
+    if run["evaluated"] >= run["budget"]:
+        return "the budget is spent"
+    if run["remaining_seconds"] is None:
+        return "unknown: nothing has been evaluated yet"
+    left = duration(run["remaining_seconds"])
+    if run["state"] == RUNNING:
+        return f"{run['estimated_end']} if it runs, {left} after the last event"
+    return f"{left} after it is continued"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
