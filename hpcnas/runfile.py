@@ -105,11 +105,9 @@ def _image(stored: StoredRun) -> bytes:
         _write_dataset(file, "configuration", np.bytes_(stored.config.toml().encode()), "all settings, TOML")
         order = "ids in the order in which their evaluations were recorded"
         _write_dataset(file, "evaluated", population.evaluated, order)
-        _write_table(
-            file.create_group("individuals"),
-            COLUMNS,
-            {column.name: population.column(column.name) for column in COLUMNS},
-        )
+        individuals = file.create_group("individuals")
+        _write_dataset(individuals, "id", np.arange(len(population)), "the row itself, for those who join tables")
+        _write_table(individuals, COLUMNS, {column.name: population.column(column.name) for column in COLUMNS})
         _write_table(
             file.create_group("failures"),
             FAILURE_COLUMNS,
