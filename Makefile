@@ -27,7 +27,7 @@ export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
 export OMPI_MCA_rmaps_base_oversubscribe := 1
 export PRTE_MCA_rmaps_default_mapping_policy := :oversubscribe
 
-.PHONY: help run test test-4 lint environment clean
+.PHONY: help run test test-4 torture bench lint environment clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -55,6 +55,13 @@ test: environment  ## the test suite, under MPICH and Open MPI
 
 test-4: environment  ## the MPI tests under four ranks
 	HPCNAS_TEST_RANKS=4 $(VENV)/bin/python -m pytest -m mpi $(PYTEST)
+
+torture: environment  ## 1,000 misbehaving tasks, 500 kills and more under both MPIs: about an hour
+	HPCNAS_TORTURE=1 $(VENV)/bin/python -m pytest --timeout 0 -s tests/test_faults_mpi.py tests/test_kills_mpi.py $(PYTEST)
+
+bench: environment  ## speed of a training against an ordinary PyTorch program, and parity of their accuracies
+	$(VENV)/bin/python tools/bench_training.py
+	$(VENV)/bin/python tools/bench_training.py --parity 20
 
 lint: environment  ## ruff and mypy
 	$(VENV)/bin/python -m ruff check

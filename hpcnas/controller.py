@@ -74,6 +74,10 @@ class Observer(Protocol):
         """The loop came round, several times a second."""
         ...
 
+    def leaving(self, reason: str) -> None:
+        """The search leaves before it is complete; saving may take a while."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -109,7 +113,6 @@ class Controller:
         self._observer = observer
         self._reason_to_leave = reason_to_leave
         self._now = now
-        self._absent = set(workers)  # have not reported yet
         self._refused: dict[int, Refused] = {}
         self._dead: set[int] = set()
         self._idle: deque[int] = deque()
@@ -134,6 +137,8 @@ class Controller:
             exit_code, record = COMPLETE, True
         except SearchStopped as stop:
             exit_code, record = stop.exit_code, True
+            if exit_code == MORE_TO_DO:
+                self._observer.leaving(str(stop))
             raise
         finally:
             self._send_home(exit_code, record)
@@ -174,10 +179,8 @@ class Controller:
         """Takes a message in; returns it if it was a result that has settled its individual."""
         match message:
             case Ready():
-                self._absent.discard(worker)
                 self._welcome(worker, message)
             case Refused():
-                self._absent.discard(worker)
                 self._refuse(worker, message)
             case Result():
                 return self._take(worker, message)
@@ -224,7 +227,6 @@ class Controller:
     def _bury(self, worker: int) -> None:
         """Goes on without a worker whose process has died: its work goes to another, as if it had not begun."""
         self._dead.add(worker)
-        self._absent.discard(worker)
         if worker in self._idle:
             self._idle.remove(worker)
         work = self._busy.pop(worker, None)

@@ -60,6 +60,10 @@ class Progress:
         elif result.individual == store.population.best:
             _logger.info("new best: %s", result)
 
+    def leaving(self, reason: str) -> None:
+        """The search leaves before it is complete: said at once, since saving may take a while."""
+        _logger.info("%s", reason)
+
     def turned(self, store: MemoryStore, busy: int, workers: int) -> None:
         """The loop came round: show where the search stands, if it is time."""
         now = time.monotonic()

@@ -1,7 +1,7 @@
 """The controller's session of a run: opens or creates it, lets the search go on, and leaves its results behind.
 
 RUN/best.toml   the best genotype, once the search is complete
-RUN/status      state, counts and time: written first and last, by rename, for job scripts to decide on
+RUN/status      state, counts and time: written first, now and then, and last, by rename, for job scripts to decide on
 RUN/log         what the controller said
 """
 
@@ -18,11 +18,12 @@ from pathlib import Path
 
 from hpcnas import __version__, config, controller, durable, log, walltime
 from hpcnas.evolution import make_strategy
+from hpcnas.messages import Result
 from hpcnas.options import Request
 from hpcnas.progress import Progress, final_table
 from hpcnas.runfile import StoreError
 from hpcnas.signals import Signals
-from hpcnas.store import FileStore
+from hpcnas.store import FileStore, MemoryStore
 from hpcnas.transport import ControllerEnd
 
 STATES = {
@@ -31,6 +32,7 @@ STATES = {
     controller.WRONG_USE: "wrong-use",
     controller.BROKEN: "broken",
 }
+_STATUS_INTERVAL = 10.0  # seconds between renewals of RUN/status at the least
 _logger = logging.getLogger("hpcnas")
 
 
@@ -98,7 +100,7 @@ class SearchSession:
         store, settings = self._store, self.config
         assert store is not None, "a dry run searches nothing"
         log.also_to_file(store.folder / "log")
-        progress = Progress(settings.search.budget, line)
+        progress = _Observer(settings.search.budget, line, lambda: self._write_status(store, controller.MORE_TO_DO))
         _logger.info("run %s: %d workers, budget %d", store.folder, workers, settings.search.budget)
         if store.sessions:
             progress.resumed(store.population)
@@ -120,19 +122,23 @@ class SearchSession:
             progress,
             reason_to_leave=_reasons_to_leave(settings, signals),
         )
-        exit_code = controller.COMPLETE
+        exit_code = controller.BROKEN  # should an exception end it
         try:
             search.run()
+            exit_code = controller.COMPLETE
         except controller.SearchStopped as stop:
-            exit_code = stop.exit_code
-            _logger.log(logging.INFO if exit_code == controller.MORE_TO_DO else logging.ERROR, "%s", stop)
+            exit_code, population = stop.exit_code, store.population
+            if exit_code == controller.MORE_TO_DO:
+                known, budget, waiting = len(population.evaluated), settings.search.budget, population.in_flight
+                _logger.info("left with %d of %d evaluated and %d in flight", known, budget, waiting)
+            else:
+                _logger.error("%s", stop)
         except StoreError as error:
-            exit_code = controller.BROKEN
             _logger.error("%s", error)
         finally:
             line.clear()
+            self._conclude(store, exit_code)  # while nobody else can open the run
             store.close()
-        self._conclude(store, exit_code)
         return exit_code
 
     def _conclude(self, store: FileStore, exit_code: int) -> None:
@@ -155,6 +161,22 @@ class SearchSession:
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         _replace_text(store.folder / "status", "".join(f"{key}={value}\n" for key, value in status.items()))
+
+
+class _Observer(Progress):
+    """Progress, and RUN/status for job scripts: if this session is killed, it says how far that had come."""
+
+    def __init__(self, budget: int, line: log.LiveLine, write_status: Callable[[], None]) -> None:
+        super().__init__(budget, line)
+        self._write_status = write_status
+        self._written = -_STATUS_INTERVAL  # the first result is told at once
+
+    def settled(self, result: Result, store: MemoryStore) -> None:
+        super().settled(result, store)
+        now = time.monotonic()
+        if now - self._written >= _STATUS_INTERVAL:
+            self._written = now
+            self._write_status()
 
 
 def _replace_text(path: Path, text: str) -> None:

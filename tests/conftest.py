@@ -1,15 +1,19 @@
-"""Fixtures for tests that start a real `mpirun`: each runs once under MPICH and once under Open MPI.
+"""Fixtures for tests that start a real `mpirun`: each runs once under MPICH and once under Open MPI; and a real SLURM.
 
-HPCNAS_TEST_RANKS   ranks of an MPI test that names no number of its own (3)
-HPCNAS_DEMAND_MPI   1: a missing MPI fails its tests instead of skipping them
+HPCNAS_TEST_RANKS     ranks of an MPI test that names no number of its own (3)
+HPCNAS_DEMAND_MPI     1: a missing MPI fails its tests instead of skipping them
+HPCNAS_DEMAND_SLURM   1: likewise a missing SLURM
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from functools import cache
 
 import pytest
+import slurm as batch
+from demand import absent
 from mpi import Mpi, available
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # here and in every child: ranks share few cores
@@ -31,10 +35,10 @@ def mpi(request: pytest.FixtureRequest) -> Mpi:
     """One MPI launcher after the other, for `mpi.run` and `mpi.start`."""
     found = _installed().get(request.param)
     if found is None:
-        reason = f"no {request.param} here: `make test` installs it, HPCNAS_MPI_PREFIXES names other places"
-        if os.environ.get("HPCNAS_DEMAND_MPI") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        absent(
+            f"no {request.param} here: `make test` installs it, HPCNAS_MPI_PREFIXES names other places",
+            "HPCNAS_DEMAND_MPI",
+        )
     return found
 
 
@@ -42,3 +46,12 @@ def mpi(request: pytest.FixtureRequest) -> Mpi:
 def ranks() -> int:
     """The number of ranks to start, controller included."""
     return int(os.environ.get("HPCNAS_TEST_RANKS", "3"))
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[batch.Cluster]:
+    """A SLURM of four nodes on this machine, alive while tests run."""
+    if reason := batch.missing():
+        absent(reason, "HPCNAS_DEMAND_SLURM")
+    with batch.start(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster

@@ -18,7 +18,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,14 +71,12 @@ def _describe(mpirun: Path, env: Mapping[str, str]) -> Mpi:
 class Job(subprocess.Popen[str]):
     """A running `mpirun`: a Popen in its own session, with text pipes, that knows all of its processes."""
 
-    def __init__(
-        self, mpi: Mpi, ranks: int, arguments: Sequence[str], cwd: Path, env: Mapping[str, str] | None
-    ) -> None:
+    def __init__(self, command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> None:
         self.mark = uuid.uuid4().hex
         super().__init__(
-            [str(mpi.mpirun), *mpi.flags, "-np", str(ranks), sys.executable, *arguments],
+            command,
             cwd=cwd,
-            env={**os.environ, "PYTHONFAULTHANDLER": "1", **mpi.env, **(env or {}), MARK: self.mark},
+            env={**os.environ, "PYTHONFAULTHANDLER": "1", **env, MARK: self.mark},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -117,15 +115,21 @@ class Job(subprocess.Popen[str]):
             time.sleep(0.02)
 
 
-@contextmanager
 def start(
     mpi: Mpi, ranks: int, arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None
-) -> Iterator[Job]:
+) -> AbstractContextManager[Job]:
     """`mpirun -np RANKS python ARGUMENTS` for the length of a with block; nothing of it outlives the block.
 
     Signals sent to the job go to `mpirun` alone. Read both pipes (`communicate`), or a talkative job stalls.
     """
-    job = Job(mpi, ranks, arguments, cwd, env)
+    command = [str(mpi.mpirun), *mpi.flags, "-np", str(ranks), sys.executable, *arguments]
+    return start_command(command, cwd=cwd, env={**mpi.env, **(env or {})})
+
+
+@contextmanager
+def start_command(command: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> Iterator[Job]:
+    """Likewise any command that starts `mpirun` somewhere."""
+    job = Job(command, cwd, env)
     try:
         yield job
     finally:

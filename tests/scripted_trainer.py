@@ -47,8 +47,11 @@ def main() -> None:
             return
         word = behaviour(plan, request.individual, request.attempt)
         misbehave(word)
+        if word == "half":  # of a message that is announced with 256 bytes
+            os.write(pipe.fileno(), b"\0\0\1\0" + bytes(128))
+            os._exit(5)
         if word == "beat":
-            beat_until_asked_to_save(pipe)
+            beat_until_asked_to_save(pipe, Path(assignment.config.run.run, "inflight", f"{request.individual}.pt"))
         pipe.send(outcome(word, request))
 
 
@@ -98,12 +101,14 @@ def accuracies(seeds: tuple[int, ...]) -> tuple[float, ...]:
     return tuple(seed % 1000 / 1000 for seed in seeds)
 
 
-def beat_until_asked_to_save(pipe: Connection) -> None:
+def beat_until_asked_to_save(pipe: Connection, checkpoint: Path) -> None:
     """A training that never ends."""
     while not pipe.poll(0.05):
         pipe.send(Beat())
     try:
         if isinstance(pipe.recv(), Save):
+            checkpoint.parent.mkdir(exist_ok=True)
+            checkpoint.write_text("saved")
             pipe.send(Saved())
     except EOFError:
         pass

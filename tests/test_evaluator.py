@@ -66,6 +66,11 @@ def loaded(one: TrainerEvaluator) -> Loaded:
 
 def outcome(one: TrainerEvaluator, wanted: Task) -> Outcome:
     one.start(wanted)
+    return awaited(one)
+
+
+def awaited(one: TrainerEvaluator) -> Outcome:
+    """The outcome of what was started."""
     deadline = time.monotonic() + GUARD
     while (found := one.poll(0.05)) is None:
         assert time.monotonic() < deadline
@@ -133,6 +138,7 @@ def test_what_a_child_prints_disturbs_nobody(make: Make) -> None:
         ("exit", {}, "CRASH", "the trainer ended with exit code 3; its last words:\n", "I am leaving"),
         ("segv", {}, "CRASH", "the trainer was ended by SIGSEGV; its last words:\nFatal Python error", "modules"),
         ("kill", {}, "CRASH", "the trainer was ended by SIGKILL; its last words:\n", "(it printed nothing)"),
+        ("half", {}, "CRASH", "the trainer ended with exit code 5; its last words:\n", "(it printed nothing)"),
         ("error", {}, "ERROR", "Traceback (most recent call last):\n", "division by zero"),
         ("nan", {}, "NAN", "the loss was not finite", "by step 50 of 60"),
         ("oom", {}, "OOM", "Traceback", "MemoryError"),
@@ -378,8 +384,13 @@ time.sleep(600)
 """
 
 
-@pytest.mark.parametrize("word", ["hang", "stop", "beat"])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [
+        *(("beat", signal.SIGKILL), ("hang", signal.SIGKILL), ("stop", signal.SIGKILL)),
+        *(("beat", signal.SIGSEGV), ("stop", signal.SIGTERM)),
+    ],
+)
 def test_no_child_outlives_its_rank(word: str, number: signal.Signals) -> None:
     environment = {**os.environ, scripted_trainer.PLAN: json.dumps({"1": word})}
     tests = Path(__file__).parent

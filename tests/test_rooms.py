@@ -58,7 +58,7 @@ CONTROLLER = {
     },
     "progress": {"log", "messages", "population", "runfile", "store"},
     "session": {
-        *("config", "controller", "durable", "evolution", "log", "options", "progress"),
+        *("config", "controller", "durable", "evolution", "log", "messages", "options", "progress"),
         *("runfile", "signals", "store", "transport", "walltime"),
     },
 }

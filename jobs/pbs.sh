@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# One search under OpenPBS or PBS Pro, submitted again until it is complete. Edit what stands above the line, then:
+# qsub jobs/pbs.sh
+#PBS -N hpcnas
+#PBS -l select=4:ncpus=64:ngpus=8:mpiprocs=8
+#PBS -l walltime=12:00:00
+#PBS -j oe
+
+HPCNAS=$HOME/hpcnas              # this repository
+PYTHON=$HPCNAS/.venv/bin/python  # of the environment that hpcnas is installed in
+RUN=$HOME/runs/cifar             # where the run is kept, on a disk that all nodes share
+DATA=cifar10:$HOME/data          # what the networks learn, likewise
+SCRATCH=/tmp                     # a disk of each node's own, for a copy of DATA; empty: no copy
+SEARCH=(--preset paper)          # what is searched: python -m hpcnas --help
+RESTARTS=50                      # so many more jobs at the most
+
+LAUNCH=(mpirun --bind-to none --machinefile "$PBS_NODEFILE")                           # MPICH
+#LAUNCH=(mpirun --bind-to none --machinefile "$PBS_NODEFILE" --map-by :OVERSUBSCRIBE)  # Open MPI
+
+# module load ...
+
+# ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+on_every_node() { sort -u "$PBS_NODEFILE" | xargs -P 0 -I{} pbs_tmrsh {} "$@"; }
+# shellcheck source=common.sh source-path=SCRIPTDIR
+. "$HPCNAS/jobs/common.sh"
+cd "$PBS_O_WORKDIR" || exit  # where the logs and the next job go
+
+copy_data "$SCRATCH/hpcnas-$PBS_JOBID"
+workers=$(wc -l <"$PBS_NODEFILE")
+search "${LAUNCH[@]}" -n $((workers + 1)) "$PYTHON" -m hpcnas "${SEARCH[@]}" --data "$DATA" --run "$RUN"
+remove_data "$SCRATCH/hpcnas-$PBS_JOBID"
+
+leave_unless_more_to_do "${STARTED:-0}" "$RESTARTS"
+qsub -v STARTED=$((${STARTED:-0} + 1)) "$0"

@@ -1,0 +1,105 @@
+"""The scripts of `jobs/` as people use them: copied, with the variables on top and the scheduler's lines edited."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import mpi
+from demand import absent
+
+from hpcnas import runfile
+
+ROOT = Path(__file__).parent.parent
+JOBS = ROOT / "jobs"
+SYNTHETIC = [
+    *("--evaluator", "synthetic", "--initial-population", "10", "--initial-mutations", "30", "--progress", "plain"),
+    *("--compact-interval", "0.5"),
+]
+
+
+def launcher(name: str) -> mpi.Mpi:
+    """An installed MPI; skips the test, or fails it where MPI is demanded, if it is not there."""
+    found = {each.name: each for each in mpi.available()}
+    if name not in found:
+        absent(f"no {name} here: `make test` installs it, HPCNAS_MPI_PREFIXES names other places", "HPCNAS_DEMAND_MPI")
+    return found[name]
+
+
+def launch_line(script: str, *words: str) -> str:
+    """The script's LAUNCH, as it stands or in a comment, that has all these words and the fewest others."""
+    lines = re.findall(r"^#?LAUNCH=(\(.*?\))(?=  |$)", (JOBS / script).read_text(), re.MULTILINE)
+    return min((line for line in lines if all(word in line for word in words)), key=len)
+
+
+def edited(
+    script: str,
+    target: Path,
+    variables: Mapping[str, str | Sequence[str]],
+    directives: Mapping[str, str | None] = {},
+    module: mpi.Mpi | None = None,
+) -> Path:
+    """A copy of the script: variables with other values; `#SBATCH --…` or `#PBS -…` lines with other values, new ones
+    if there are none, or none if None; an MPI as a module would load it."""
+    text = (JOBS / script).read_text()
+    if module is not None:
+        loads = [f"export {name}={shlex.quote(value)}" for name, value in module.env.items()]
+        loads.append(f"export PATH={shlex.quote(str(module.mpirun.parent))}:$PATH")
+        text = text.replace("# module load ...", "\n".join(loads))
+    for name, value in variables.items():
+        shown = value if isinstance(value, str) else f"({shlex.join(value)})"
+        text, count = re.subn(rf"^{name}=.*$", lambda _, line=f"{name}={shown}": line, text, flags=re.MULTILINE)
+        assert count == 1, f"{script} has {count} lines {name}=…"
+    kind = "PBS" if script.startswith("pbs") else "SBATCH"
+    for option, setting in directives.items():
+        text = re.sub(rf"^#{kind} {option}\b.*\n", "", text, flags=re.MULTILINE)
+        if setting is not None:
+            first, rest = text.split("\n", 1)
+            text = f"{first}\n#{kind} {option}{setting}\n{rest}"
+    target.write_text(text)
+    target.chmod(0o755)
+    return target
+
+
+def places(run: Path, *options: str) -> dict[str, str | Sequence[str]]:
+    """The variables that say where things are, and the search."""
+    return {
+        "HPCNAS": str(ROOT),
+        "PYTHON": sys.executable,
+        "RUN": str(run),
+        "DATA": "digits",
+        "SEARCH": [*SYNTHETIC, *options],
+    }
+
+
+def status(run: Path) -> dict[str, str]:
+    """RUN/status; empty where there is none."""
+    try:
+        return dict(line.split("=", 1) for line in (run / "status").read_text().splitlines())
+    except FileNotFoundError:
+        return {}
+
+
+def evaluations(run: Path) -> int:
+    """How many evaluations population.h5 holds; 0 where there is none."""
+    return len(runfile.read(run).population.evaluated) if (run / "population.h5").exists() else 0
+
+
+def assert_complete(run: Path, budget: int) -> runfile.StoredRun:
+    """The budget is spent to the last evaluation, and nothing was lost or doubled."""
+    assert status(run)["state"] == "complete" and status(run)["evaluated"] == str(budget)
+    check = [sys.executable, ROOT / "tools/verify.py", run]
+    done = subprocess.run(check, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    stored = runfile.read(run)
+    assert len(stored.population.evaluated) == budget and stored.population.in_flight == 0
+    return stored
+
+
+def read(path: Path) -> str:
+    """A file's text; empty where there is none yet."""
+    return path.read_text(errors="replace") if path.exists() else ""

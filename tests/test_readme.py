@@ -1,0 +1,75 @@
+"""Every command of the README is run, at a size that a test can bear, or is run by what its entry here names."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import mpi as launcher
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "README.md").read_text(encoding="utf-8")
+
+SMALLER = shlex.split(
+    "--data digits --budget 4 --initial-population 2 --initial-mutations 20 --replicates 1 --steps 2 --batch-size 8 "
+    "--channels 2 --threads 1"
+)
+ELSEWHERE = {  # what a test cannot do inside a test, and where it is done
+    "make run": ".ci/run",
+    "make test": ".ci/run",
+    "python3 -m venv .venv && . .venv/bin/activate": "Makefile, the target .venv/.ready",
+    "pip install '.[tools]'": "Makefile, the target .venv/.ready-dev",
+    "pip install mpich": "Makefile, the target .venv/mpi/mpich/.ready",
+    "sbatch jobs/slurm.sh": "test_jobs_slurm.py",
+    "qsub jobs/pbs.sh": "test_jobs_pbs.py",
+}
+
+
+def commands() -> Iterator[str]:
+    """The lines of all shell blocks, without their remarks."""
+    for block in re.findall(r"^```sh\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL):
+        for line in block.splitlines():
+            yield re.sub(r"\s+#.*", "", line).strip()
+
+
+def test_the_page_opens_with_the_two_commands() -> None:
+    assert list(commands())[:2] == ["make run", "make test"]
+
+
+def test_what_is_run_elsewhere_is_on_the_page() -> None:
+    assert set(ELSEWHERE) <= set(commands())
+
+
+def test_all_other_commands_run(tmp_path: Path) -> None:
+    found = launcher.available()
+    if not found:
+        pytest.skip("no mpirun here: `make test` installs one")
+    mpi = found[0]
+    shutil.copytree(ROOT / "tools", tmp_path / "tools", ignore=shutil.ignore_patterns("__pycache__", "examples"))
+    count = 0
+    for command in commands():
+        if command in ELSEWHERE:
+            continue
+        words = shlex.split(command)
+        if words[0] == "mpirun":
+            assert words[1:4] == ["-np", "9", "python"]
+            done = launcher.run(mpi, 3, [*words[4:], *SMALLER], cwd=tmp_path)
+        else:
+            assert words[0] == "python", f"{command}: nobody runs it"
+            done = subprocess.run([sys.executable, *words[1:]], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        for name in re.findall(r"\S+\.(?:png|svg|html|py)(?= |$)", command.partition("runs/cifar")[2]):
+            assert (tmp_path / name).stat().st_size > 500, f"{command} has not written {name}"
+        count += 1
+    assert count >= 11
+
+
+def test_the_files_that_the_page_points_to_exist() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", PAGE):
+        assert (ROOT / target).is_file(), target

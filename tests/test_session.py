@@ -1,0 +1,23 @@
+"""RUN/status while a session goes on: after a kill, a job script must be able to see whether it got anywhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from hpcnas import session
+from hpcnas.config import Config
+from hpcnas.log import LiveLine
+from hpcnas.messages import Evaluation, Place, Result
+from hpcnas.store import MemoryStore
+
+
+def test_the_first_result_is_told_at_once_and_later_ones_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, written = [5000.0], []
+    monkeypatch.setattr(session.time, "monotonic", lambda: clock[0])
+    observer = session._Observer(10, LiveLine("plain"), lambda: written.append(clock[0]))
+    result = Result(0, 1, Place(1, "host", "cpu"), 0.0, 1.0, Evaluation((0.5,), 1, 0.0, 1.0, 0.0))
+    observer.turned(MemoryStore(Config()), busy=0, workers=1)
+    assert written == []
+    for clock[0] in (5001.0, 5002.0, 5010.9, 5011.0, 5012.0):
+        observer.settled(result, MemoryStore(Config()))
+    assert written == [5001.0, 5011.0]

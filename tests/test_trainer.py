@@ -1,0 +1,387 @@
+"""The real trainer child: it trains as its own process what would be trained here, saves, resumes, fails and ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Pipe
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from test_evaluator import GUARD, await_end, awaited, children, failure, loaded, outcome
+
+from hpcnas import config, durable, evaluator, serving, training
+from hpcnas.canonical import is_valid
+from hpcnas.config import Config
+from hpcnas.data import load_training
+from hpcnas.evaluator import Assignment, EvaluatorRefused, Saved, TrainerEvaluator
+from hpcnas.genotype import Genotype
+from hpcnas.jobenv import Binding
+from hpcnas.messages import Evaluation, Failure, FailureKind, Task
+from hpcnas.planned import fastest_training
+from hpcnas.skeleton import Skeleton
+from hpcnas.space import Space
+
+torch.set_num_threads(1)
+
+SPACE = Space.parse("2x3/1x3")
+GENOTYPE = Genotype(SPACE, bytes([3, 1, 5, 2, 4, 1, 1, 2, 1]))
+TASK = Task(individual=4, attempt=1, genotype=GENOTYPE, seeds=(11, 12))
+AGAIN = dataclasses.replace(TASK, attempt=2)
+SETTINGS = {
+    "search": {"space": str(SPACE)},
+    "network": {"channels": 4, "groups": 2},
+    "training": {"replicates": 2, "steps": 20, "batch_size": 16},
+    "data": {"source": "synthetic:400:3x8x8"},
+}
+
+
+def settings(folder: Path, **changes: dict[str, object]) -> Config:
+    return config.build(SETTINGS, {"run": {"run": str(folder), "hang_timeout": GUARD}}, changes)
+
+
+def directly(chosen: Config) -> training.FitnessInProgress:
+    """The evaluation as it is without a child."""
+    cpu = torch.device("cpu")
+    data = training.TrainingData.prepare(load_training(chosen.data.source), chosen.data, cpu)
+    skeleton, kind = Skeleton.of(chosen.network, data.facts), fastest_training(cpu, threads=1)
+    return training.FitnessInProgress(GENOTYPE, TASK.seeds, skeleton, data, chosen.training, kind)
+
+
+def nothing() -> None:
+    """Called back where a test does not care."""
+
+
+@pytest.fixture(scope="module")
+def expected() -> Evaluation:
+    """What every evaluation of the task must come to, however often it is cut."""
+    assert is_valid(GENOTYPE)
+    return directly(settings(Path("nowhere"))).run(nothing, nothing)
+
+
+def same(found: object, expected: Evaluation) -> bool:
+    """Equal but for the time it took."""
+    assert isinstance(found, Evaluation), found
+    return (found.accuracies, found.parameters) == (expected.accuracies, expected.parameters)
+
+
+Start = Callable[..., TrainerEvaluator]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts evaluators with a real child in one run folder, and ends them all."""
+    started: list[TrainerEvaluator] = []
+
+    def start(
+        command: tuple[str, ...] = evaluator.TRAINER, gpu: str | None = None, **changes: dict[str, object]
+    ) -> TrainerEvaluator:
+        started.append(TrainerEvaluator(settings(tmp_path, **changes), Binding(gpu, 1), command))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+def await_checkpoint(one: TrainerEvaluator, path: Path, finished: int) -> None:
+    """Lets the training go on until there is a checkpoint with so many finished replicates."""
+    deadline = time.monotonic() + GUARD
+    while not path.exists() or len(torch.load(path, weights_only=True)["accuracies"]) < finished:
+        assert one.poll(0.005) is None and time.monotonic() < deadline
+
+
+# ── a fitness, whole and in pieces ──────────────────────────────────────────────────────────────────────────────────
+def test_a_child_finds_what_training_here_finds_and_signals_to_the_job_are_not_its_own(
+    start: Start, expected: Evaluation
+) -> None:
+    one = start()
+    (child,) = children()
+    signals = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
+    for number in signals:  # while Python is still starting
+        child.send_signal(number)
+    found = loaded(one)
+    assert found.facts.training_images == 320 and found.software["torch"] == torch.__version__
+    one.start(TASK)
+    for number in signals:
+        child.send_signal(number)
+    assert same(awaited(one), expected)
+    assert same(outcome(one, TASK), expected)  # whatever ran before: this goes on from the last checkpoint
+    assert children() == [child]
+
+
+def test_a_child_killed_in_the_middle_costs_the_steps_since_its_checkpoint(
+    start: Start, tmp_path: Path, expected: Evaluation
+) -> None:
+    one = start(run={"checkpoint_interval": 0.0})
+    one.start(TASK)
+    await_checkpoint(one, tmp_path / "inflight" / "4.pt", finished=1)
+    children()[0].kill()
+    found = awaited(one)
+    assert isinstance(found, Failure) and found.kind is FailureKind.CRASH
+    assert same(outcome(one, AGAIN), expected)
+
+
+def test_what_was_saved_is_not_done_again(start: Start, tmp_path: Path, expected: Evaluation) -> None:
+    one = directly(settings(tmp_path))
+    states: list[dict] = []
+    one.run(nothing, lambda: states.append(one.state()))
+    (tmp_path / "inflight").mkdir()
+    torch.save({**states[0], "accuracies": [0.75]}, tmp_path / "inflight" / "4.pt")
+    found = outcome(start(), TASK)
+    assert isinstance(found, Evaluation)
+    assert found.accuracies == (0.75, expected.accuracies[1])
+    assert found.training_seconds > states[0]["seconds"]["training"]
+
+
+def test_a_child_saves_when_told_to_and_another_goes_on(start: Start, tmp_path: Path) -> None:
+    path, longer = tmp_path / "inflight" / "4.pt", {"training": {"replicates": 2, "steps": 100, "batch_size": 16}}
+    one = start(**longer)
+    one.start(TASK)
+    await_checkpoint(one, path, finished=1)
+    (child,) = children()
+    one.save(GUARD)
+    await_end([child])
+    state = torch.load(path, weights_only=True)
+    assert len(state["accuracies"]) == 1 and 0 < state["training"]["step"] < 100
+    assert same(outcome(start(**longer), AGAIN), directly(settings(tmp_path, **longer)).run(nothing, nothing))
+
+
+# ── checkpoints, in this process ────────────────────────────────────────────────────────────────────────────────────
+@dataclasses.dataclass
+class SilentPipe:
+    """A worker that says nothing."""
+
+    sent: list[object] = dataclasses.field(default_factory=list)
+
+    def send(self, message: object) -> None:
+        self.sent.append(message)
+
+    def poll(self) -> bool:
+        return False
+
+
+def attended(folder: Path, interval: float) -> tuple[training.FitnessInProgress, serving.Attendance]:
+    chosen = settings(folder, run={"checkpoint_interval": interval})
+    fitness = directly(chosen)
+    return fitness, serving.Attendance(SilentPipe(), chosen, 4, fitness)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("interval", "finished"),
+    [
+        (1e6, [1, 2]),
+        (0.0, [0] * 21 + [1] * 22 + [2]),  # after 20 steps, a look at the validation images, and each replicate
+    ],
+)
+def test_checkpoints_come_after_every_replicate_and_every_so_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interval: float, finished: list[int]
+) -> None:
+    saved: list[int] = []
+    monkeypatch.setattr(torch, "save", lambda state, path: (path.touch(), saved.append(len(state["accuracies"]))))
+    serving._outcome(*attended(tmp_path, interval))
+    assert saved == finished
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"",
+        lambda whole: whole[:-20],
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: b"no checkpoint",
+        lambda whole: bytes(len(whole)),
+        lambda whole: whole[:1000] + bytes(3000) + whole[4000:],
+    ],
+    ids=["empty", "cut", "halved", "text", "zeros", "hole"],
+)
+def test_a_damaged_checkpoint_is_none(tmp_path: Path, expected: Evaluation, damage: Callable[[bytes], bytes]) -> None:
+    fitness, attendance = attended(tmp_path, 1e6)
+    assert same(serving._outcome(fitness, attendance), expected)
+    path = tmp_path / "inflight" / "4.pt"
+    path.write_bytes(damage(path.read_bytes()))
+    assert same(serving._outcome(*attended(tmp_path, 1e6)), expected)
+
+
+@pytest.mark.parametrize("state", [[], {}, {"of": "another"}, 3], ids=["list", "empty", "other", "number"])
+def test_a_checkpoint_of_something_else_is_none(tmp_path: Path, expected: Evaluation, state: object) -> None:
+    (tmp_path / "inflight").mkdir()
+    torch.save(state, tmp_path / "inflight" / "4.pt")
+    assert same(serving._outcome(*attended(tmp_path, 1e6)), expected)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("file write failed")])
+def test_a_full_disk_costs_the_checkpoint_and_no_more(
+    tmp_path: Path, expected: Evaluation, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(path: Path, write: object) -> None:
+        raise error
+
+    monkeypatch.setattr(durable, "replace", fail)
+    assert same(serving._outcome(*attended(tmp_path, 0.0)), expected)
+
+
+def test_a_full_disk_under_a_real_child(start: Start, tmp_path: Path, expected: Evaluation) -> None:
+    one = start(run={"checkpoint_interval": 0.0})
+    loaded(one)
+    resource.prlimit(children()[0].pid, resource.RLIMIT_FSIZE, (4096, 4096))  # what torch writes is cut there
+    assert same(outcome(one, TASK), expected)
+    assert [path.name for path in (tmp_path / "inflight").iterdir()] == ["4.pt"]  # the last one is small; no halves
+
+
+def test_signs_of_life_come_often_enough_for_the_hang_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for timeout, beats in ((600.0, 3), (2.0, 6)):  # in three seconds
+        clock = iter(number * 0.0625 for number in range(100))
+        monkeypatch.setattr(serving.time, "monotonic", lambda clock=clock: next(clock))
+        chosen = settings(tmp_path, run={"hang_timeout": timeout, "checkpoint_interval": 1e6})
+        pipe = SilentPipe()
+        attendance = serving.Attendance(pipe, chosen, 4, directly(chosen))  # type: ignore[arg-type]
+        for _ in range(48):
+            attendance.beat()
+        assert pipe.sent == [evaluator.Beat()] * beats
+
+
+# ── failures ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_loss_that_is_not_finite_is_a_failure(tmp_path: Path) -> None:
+    chosen = settings(tmp_path, training={"replicates": 2, "steps": 20, "batch_size": 16, "learning_rate": 1e18})
+    fitness = directly(chosen)
+    found = serving._outcome(fitness, serving.Attendance(SilentPipe(), chosen, 4, fitness))  # type: ignore[arg-type]
+    assert isinstance(found, Failure) and found.kind is FailureKind.NAN
+    assert found.message == "the loss was not finite by step 20 of 20"
+
+
+def test_a_python_error_is_a_failure_with_its_traceback(start: Start) -> None:
+    code = (
+        "from hpcnas import trainer, training\n"
+        "def broken(self): raise ZeroDivisionError('of all things')\n"
+        "training.Training._batch = broken\n"
+        "trainer.main()"
+    )
+    found = failure(start((sys.executable, "-c", code)), TASK)
+    assert found.kind is FailureKind.ERROR
+    assert found.message.startswith("Traceback") and found.message.endswith("ZeroDivisionError: of all things\n")
+
+
+def test_a_network_that_does_not_fit_into_memory_is_out_of_memory(start: Start) -> None:
+    one = start(network={"channels": 16384, "groups": 1})  # one 1×1 convolution: 1 GiB
+    loaded(one)
+    (child,) = children()
+    limit = child.memory_info().vms + 2**29
+    resource.prlimit(child.pid, resource.RLIMIT_AS, (limit, limit))
+    found = failure(one, TASK)
+    assert found.kind is FailureKind.OOM and found.message.startswith("Traceback")
+
+
+class Raising:
+    """An evaluation that ends with an exception."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def run(self, beat: object, replicate_done: object) -> Evaluation:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), "OOM"),
+        (RuntimeError("CUDA error: out of memory"), "OOM"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "OOM"),
+        (MemoryError(), "OOM"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"), "OOM"),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), "CRASH"),
+        (RuntimeError("CUDA error: uncorrectable ECC error encountered"), "CRASH"),
+        (training.LossNotFinite("the loss was not finite by step 50 of 60"), "NAN"),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "ERROR"),
+        (AssertionError(), "ERROR"),
+    ],
+)
+def test_exceptions_are_failures_of_their_kind(tmp_path: Path, error: Exception, kind: str) -> None:
+    _, attendance = attended(tmp_path, 1e6)
+    found = serving._outcome(Raising(error), attendance)  # type: ignore[arg-type]
+    assert isinstance(found, Failure) and found.kind is FailureKind[kind]
+
+
+def test_a_child_whose_worker_is_gone_says_nothing(tmp_path: Path) -> None:
+    _, attendance = attended(tmp_path, 1e6)
+    with pytest.raises(SystemExit):
+        serving._outcome(Raising(BrokenPipeError()), attendance)  # type: ignore[arg-type]
+
+
+# ── beginning and end ───────────────────────────────────────────────────────────────────────────────────────────────
+def test_data_that_are_not_there_refuse_the_worker_in_one_line(start: Start) -> None:
+    with pytest.raises(EvaluatorRefused) as caught:
+        loaded(start(data={"source": "cifar10:/nowhere"}))
+    assert "cifar10:/nowhere" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_torch_cannot_use_refuses_the_worker_in_one_line(start: Start) -> None:
+    with pytest.raises(EvaluatorRefused, match=r"expected the GPU GPU-6f1c to be usable, but torch .* sees none"):
+        loaded(start(gpu="GPU-6f1c"))
+
+
+def popen(parent: int) -> tuple[subprocess.Popen[bytes], object]:
+    """A trainer that takes process `parent` for its worker, and the worker's end of its pipe."""
+    ours, theirs = Pipe()
+    with theirs:
+        command = [*evaluator.TRAINER, str(theirs.fileno())]
+        process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stderr=subprocess.DEVNULL)
+    ours.send(Assignment(settings(Path("nowhere")), 1, False, parent))
+    return process, ours
+
+
+def test_a_child_of_another_parent_ends_by_itself() -> None:
+    process, pipe = popen(parent=1)
+    assert process.wait(GUARD) == 1
+    del pipe
+
+
+def test_a_child_ends_with_its_pipe() -> None:
+    process, pipe = popen(os.getpid())
+    pipe.close()  # type: ignore[attr-defined]
+    assert process.wait(GUARD) != 0  # it had wanted to say that it is ready
+
+
+def test_an_idle_child_has_nothing_to_save() -> None:
+    process, pipe = popen(os.getpid())
+    pipe.recv()  # type: ignore[attr-defined]
+    pipe.send(evaluator.Save())  # type: ignore[attr-defined]
+    assert pipe.recv() == Saved()  # type: ignore[attr-defined]
+    assert process.wait(GUARD) == 0
+
+
+RANK = """
+import sys, time
+from pathlib import Path
+from hpcnas.evaluator import TrainerEvaluator
+from hpcnas.jobenv import Binding
+from test_trainer import TASK, loaded, settings
+one = TrainerEvaluator(settings(Path(sys.argv[2])), Binding(None, 1))
+if sys.argv[1] == "training":
+    loaded(one)
+    one.start(TASK)
+    one.poll(1.0)
+print("started", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("when", ["importing", "training"])
+def test_a_child_ends_with_its_rank(when: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", RANK, when, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parent) as rank:
+        assert rank.stdout is not None and rank.stdout.readline() == b"started\n"
+        (child,) = psutil.Process(rank.pid).children()
+        rank.kill()
+        rank.wait(GUARD)
+        await_end([child])

@@ -1,0 +1,123 @@
+"""The worker's loop: tasks in, results out, always an ear for Stop, and the evaluator closed whatever happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+from examples import FACTS, PLACE, SPACE
+
+from hpcnas import worker
+from hpcnas.evaluator import EvaluatorRefused, Loaded
+from hpcnas.genotype import Genotype
+from hpcnas.messages import Evaluation, Failure, FailureKind, Left, Outcome, Ready, Refused, Result, Stop, Task
+from hpcnas.transport import Hub
+
+EVALUATION = Evaluation((0.5,), 10, 0.0, 1.0, 0.0)
+CRASH = Failure(FailureKind.CRASH, "the trainer was ended by SIGSEGV")
+SOFTWARE = {"torch": "2"}
+
+
+def task(individual: int) -> Task:
+    return Task(individual, 1, Genotype(SPACE, bytes(9)), (1, 2))
+
+
+@dataclass
+class Scripted:
+    """An evaluator that needs some looks to be ready, and some more for each outcome; notes what is done to it."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    looks: int = 0
+    refusal: str | None = None
+    meanwhile: Callable[[], None] = lambda: None  # at each look in vain
+    notes: list[str] = field(default_factory=list)
+
+    def _wait(self) -> bool:
+        self.looks -= 1
+        if self.looks >= 0:
+            self.meanwhile()
+        return self.looks >= 0
+
+    def ready(self, timeout: float) -> Loaded | None:
+        if self._wait():
+            return None
+        if self.refusal is not None:
+            raise EvaluatorRefused(self.refusal)
+        return Loaded(FACTS, SOFTWARE)
+
+    def start(self, task: Task) -> None:
+        self.notes.append(f"start {task.individual}")
+
+    def poll(self, timeout: float) -> Outcome | None:
+        return None if self._wait() else self.outcomes.pop(0)
+
+    def save(self, timeout: float) -> None:
+        self.notes.append(f"save within {timeout:g}")
+
+    def close(self) -> None:
+        self.notes.append("close")
+
+
+def served(evaluator: Scripted, hub: Hub) -> tuple[int, list[object]]:
+    """The exit code of worker 1, which had been sent everything before, and what it said."""
+    exit_code = worker.run(hub.worker(1), PLACE, evaluator)
+    return exit_code, [message for _, message in hub.controller().receive(timeout=0.0)]
+
+
+def test_a_worker_evaluates_tasks_until_it_is_stopped() -> None:
+    hub, evaluator = Hub(1), Scripted([EVALUATION, CRASH])
+    for message in (task(7), task(8), Stop(0, 5.0)):
+        hub.controller().send(1, message)
+    before = time.time()
+    exit_code, said = served(evaluator, hub)
+    ready, first, second, left = said
+    assert exit_code == 0
+    assert ready == Ready(PLACE, FACTS, SOFTWARE)
+    assert isinstance(first, Result) and isinstance(second, Result)
+    assert (first.individual, first.attempt, first.place, first.outcome) == (7, 1, PLACE, EVALUATION)
+    assert (second.individual, second.outcome) == (8, CRASH)
+    assert before <= first.started <= first.finished <= second.started <= second.finished <= time.time()
+    assert left == Left()
+    assert evaluator.notes == ["start 7", "start 8", "save within 5", "close"]
+
+
+def test_an_evaluation_is_saved_when_stop_comes_in_its_middle() -> None:
+    hub = Hub(1)
+    evaluator = Scripted([EVALUATION], looks=3, meanwhile=lambda: hub.controller().send(1, Stop(75, 2.5)))
+    hub.controller().send(1, task(7))
+    evaluator.ready = lambda timeout: Loaded(FACTS, SOFTWARE)  # type: ignore[method-assign]
+    exit_code, said = served(evaluator, hub)
+    assert exit_code == 75
+    assert said == [Ready(PLACE, FACTS, SOFTWARE), Left()]
+    assert evaluator.notes == ["start 7", "save within 2.5", "close"]
+
+
+def test_a_result_that_stop_crosses_is_sent_first() -> None:
+    hub, evaluator = Hub(1), Scripted([EVALUATION])
+    hub.controller().send(1, task(7))
+    hub.controller().send(1, Stop(75, 2.5))
+    _, said = served(evaluator, hub)
+    assert [type(message) for message in said] == [Ready, Result, Left]
+
+
+def test_stop_is_heard_while_the_data_are_loaded() -> None:
+    hub, evaluator = Hub(1), Scripted(looks=10**9)
+    hub.controller().send(1, Stop(75, 2.5))
+    assert served(evaluator, hub) == (75, [Left()])
+    assert evaluator.notes == ["save within 2.5", "close"]
+
+
+def test_a_worker_that_cannot_work_says_why_and_waits_for_stop() -> None:
+    hub, evaluator = Hub(1), Scripted(refusal="there are no images")
+    hub.controller().send(1, Stop(2, 2.5))
+    assert served(evaluator, hub) == (2, [Refused(PLACE, "there are no images"), Left()])
+
+
+def test_the_evaluator_is_closed_whatever_breaks() -> None:
+    hub, evaluator = Hub(1), Scripted()  # has no outcome to give
+    hub.controller().send(1, task(7))
+    with pytest.raises(IndexError):
+        served(evaluator, hub)
+    assert evaluator.notes == ["start 7", "close"]
