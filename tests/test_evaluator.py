@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -84,8 +85,13 @@ def failure(one: TrainerEvaluator, wanted: Task) -> Failure:
 
 
 def children() -> list[psutil.Process]:
-    """Living children of this process, and theirs."""
-    return [child for child in psutil.Process().children(recursive=True) if lives(child)]
+    """Living trainers of this process, and their children: a SLURM of other tests may run beside them."""
+    found: list[psutil.Process] = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "trainer" in " ".join(child.cmdline()):
+                found += [child, *child.children(recursive=True)]
+    return [child for child in found if lives(child)]
 
 
 def lives(process: psutil.Process) -> bool:

@@ -143,7 +143,7 @@ def test_what_was_saved_is_not_done_again(start: Start, tmp_path: Path, expected
 
 
 def test_a_child_saves_when_told_to_and_another_goes_on(start: Start, tmp_path: Path) -> None:
-    path, longer = tmp_path / "inflight" / "4.pt", {"training": {"replicates": 2, "steps": 100, "batch_size": 16}}
+    path, longer = tmp_path / "inflight" / "4.pt", {"training": {"replicates": 2, "steps": 1000, "batch_size": 16}}
     one = start(**longer)
     one.start(TASK)
     await_checkpoint(one, path, finished=1)
@@ -151,7 +151,7 @@ def test_a_child_saves_when_told_to_and_another_goes_on(start: Start, tmp_path: 
     one.save(GUARD)
     await_end([child])
     state = torch.load(path, weights_only=True)
-    assert len(state["accuracies"]) == 1 and 0 < state["training"]["step"] < 100
+    assert len(state["accuracies"]) == 1 and 0 < state["training"]["step"] < 1000
     assert same(outcome(start(**longer), AGAIN), directly(settings(tmp_path, **longer)).run(nothing, nothing))
 
 
