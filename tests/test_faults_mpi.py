@@ -282,7 +282,7 @@ def test_real_trainings_that_are_cut_end_as_those_that_are_not(mpi: Mpi, tmp_pat
             assert job.returncode == 75, printed
     assert list(checkpoints.glob("*.pt"))
     for name in ("cut", "quiet"):
-        command = [sys.executable, *REAL, "--run", name]
+        command = [sys.executable, *REAL, "--run", name, "--checkpoint-interval", "300"]
         subprocess.run(command, cwd=tmp_path, check=True, timeout=GUARD, stdout=subprocess.DEVNULL)
     found, expected = (recorded(tmp_path / name).population for name in ("cut", "quiet"))
     assert len(found.evaluated) == 3 and found.column("attempts").tolist() == [1] * 3
