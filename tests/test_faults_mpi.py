@@ -1,6 +1,6 @@
 """Faults of trainers, ranks and launchers in live jobs: exactly the expected results, and nobody left behind.
 
-HPCNAS_TORTURE=1   1,000 tasks instead of 60, and every signal and kill ten times (`make torture`)
+HPCNAS_TORTURE=1   1,000 tasks instead of 48, and every signal and kill ten times (`make torture`)
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from hpcnas.store import FileStore
 from hpcnas.transport import Hub
 
 TORTURE = os.environ.get("HPCNAS_TORTURE") == "1"
-TASKS = 1000 if TORTURE else 60
+TASKS = 1000 if TORTURE else 48
 ROUNDS = range(10 if TORTURE else 1)
 JOB = str(Path(__file__).with_name("scripted_job.py"))
 OPTIONS = [
