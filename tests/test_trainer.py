@@ -23,10 +23,10 @@ from hpcnas.canonical import is_valid
 from hpcnas.config import Config
 from hpcnas.data import load_training
 from hpcnas.evaluator import Assignment, EvaluatorRefused, Saved, TrainerEvaluator
+from hpcnas.fastest import fastest_method
 from hpcnas.genotype import Genotype
 from hpcnas.jobenv import Binding
 from hpcnas.messages import Evaluation, Failure, FailureKind, Task
-from hpcnas.planned import fastest_training
 from hpcnas.skeleton import Skeleton
 from hpcnas.space import Space
 
@@ -52,8 +52,9 @@ def directly(chosen: Config) -> training.FitnessInProgress:
     """The evaluation as it is without a child."""
     cpu = torch.device("cpu")
     data = training.TrainingData.prepare(load_training(chosen.data.source), chosen.data, cpu)
-    skeleton, kind = Skeleton.of(chosen.network, data.facts), fastest_training(cpu, threads=1)
-    return training.FitnessInProgress(GENOTYPE, TASK.seeds, skeleton, data, chosen.training, kind)
+    skeleton = Skeleton.of(chosen.network, data.facts)
+    method = fastest_method(cpu, 1, chosen.training, skeleton)
+    return training.FitnessInProgress(GENOTYPE, TASK.seeds, skeleton, data, chosen.training, method)
 
 
 def nothing() -> None:
