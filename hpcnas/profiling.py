@@ -11,7 +11,7 @@ import torch
 
 from hpcnas import durable
 
-BEATS = 20  # signs of life that a trace covers: steps on a CPU, many times more on a GPU; a whole one would be huge
+BEATS = 8  # signs of life that a trace covers: steps on a CPU, each 25 of them on a GPU; a whole one would be huge
 
 
 def claim(path: Path) -> bool:

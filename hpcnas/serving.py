@@ -12,7 +12,6 @@ import platform
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -63,9 +62,9 @@ def serve(pipe: Connection, assignment: Assignment) -> int:
         trace = Path(config.run.run) / "profile.json"
         if config.run.profile and profiling.claim(trace):
             with profiling.Trace(trace) as traced:
-                outcome = _outcome(fitness, attendance, traced.around(attendance.beat))
+                outcome = _outcome(fitness, attendance, traced)
         else:
-            outcome = _outcome(fitness, attendance, attendance.beat)
+            outcome = _outcome(fitness, attendance)
         pipe.send(outcome)
 
 
@@ -121,10 +120,13 @@ def _complain(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def _outcome(fitness: training.FitnessInProgress, attendance: Attendance, beat: Callable[[], None]) -> Outcome:
+def _outcome(
+    fitness: training.FitnessInProgress, attendance: Attendance, trace: profiling.Trace | None = None
+) -> Outcome:
     """The evaluation, or the failure that took its place."""
     try:
         attendance.resume()
+        beat = attendance.beat if trace is None else trace.around(attendance.beat)
         return fitness.run(beat=beat, replicate_done=attendance.save)
     except training.LossNotFinite as error:
         return Failure(FailureKind.NAN, str(error))

@@ -10,6 +10,7 @@ of the paper's cell; --parity N compares what the plain network and the plan rea
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import os
@@ -92,6 +93,11 @@ def _settings(options: argparse.Namespace) -> config.Training:
     )
 
 
+@functools.cache
+def _data(images: int, device: torch.device) -> TrainingData:
+    return TrainingData.prepare(load_training(f"synthetic:{images}"), config.Data(), device)
+
+
 def _skeleton(options: argparse.Namespace) -> Skeleton:
     return Skeleton(3, 32, 32, 10, options.channels, 1, 3)
 
@@ -111,7 +117,7 @@ def _naive(genotype: Genotype, options: argparse.Namespace) -> dict[str, float]:
     from torchvision import transforms
 
     device, settings = torch.device(options.device), _settings(options)
-    data = TrainingData.prepare(load_training(f"synthetic:{options.images}"), config.Data(), torch.device("cpu"))
+    data = _data(options.images, torch.device("cpu"))
     started = time.perf_counter()
     normalise = transforms.Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     augmented = transforms.Compose(
@@ -168,7 +174,7 @@ class _Images(torch.utils.data.Dataset):
 def _ours(genotype: Genotype, options: argparse.Namespace) -> dict[str, float]:
     """The same of this program: all trainings of a fitness that it makes at the same time."""
     device, settings, skeleton = torch.device(options.device), _settings(options), _skeleton(options)
-    data = TrainingData.prepare(load_training(f"synthetic:{options.images}"), config.Data(), device)
+    data = _data(options.images, device)
     _wait(device)
     started = time.perf_counter()
     method = fastest_method(device, options.threads, settings, skeleton)
