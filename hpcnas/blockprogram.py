@@ -278,7 +278,8 @@ class Program:
             blockbackward.head, (_ceil(self._batch, _IMAGES_A_PROGRAM), plan.networks), self._maps, plan.sums,
             plan.parameters, plan.gradients, self._backward, draws.order, self._pixels.labels, draws.losses,
             draws.right, draws.step, draws.order.shape[1], self._batch, len(self._pixels.labels), graph.classifier,
-            graph.bias, graph.parameters, graph.statistics, AREA=height * width, ROOM=_power_of_two(height * width),
+            graph.bias, graph.parameters, graph.statistics, AREA=height * width,
+            ROOM=blocks.power_of_two(height * width),
             CHANNELS=shape.channels, CLASSES=classes, PADDED=blocks.padded(classes), EACH=_IMAGES_A_PROGRAM,
             TRAINING=self._training,
         )  # fmt: skip
@@ -389,7 +390,3 @@ def _grouped(members: Sequence[Any], key: Callable[[Any], Any]) -> list[tuple[An
 
 def _ceil(count: int, size: int) -> int:
     return -(-count // size)
-
-
-def _power_of_two(count: int) -> int:
-    return 1 << (count - 1).bit_length()

@@ -96,9 +96,14 @@ class BlockGraph:
     statistics_indices: dict[str, NDArray[np.int64]]  # name of a normalisation → positions of its channels
 
 
+def power_of_two(count: int) -> int:
+    """The smallest that is not less."""
+    return 1 << (count - 1).bit_length()
+
+
 def padded(channels: int) -> int:
     """The power of two that holds so many, 16 at the least."""
-    return max(NARROWEST, 1 << (channels - 1).bit_length())
+    return max(NARROWEST, power_of_two(channels))
 
 
 def build(graph: CellGraph, skeleton: Skeleton) -> BlockGraph:

@@ -24,12 +24,16 @@ from hpcnas.skeleton import Skeleton
 from hpcnas.training import LossNotFinite, TrainingData, Trainings, crop_size, learning_rate, number_type
 
 WIDEST = 128  # channels of a block that the kernels are made for
+LARGEST = 1 << 14  # numbers of the last map of an image, and of the classifier, which the head keeps in registers
 STEPS_BETWEEN_LOOKS = 25  # steps that the device is given to do at a time
 
 
 def fits(skeleton: Skeleton) -> bool:
-    """Whether the kernels are made for these sizes."""
-    return blocks.padded(skeleton.stages()[-1].next_channels) <= WIDEST
+    """Whether the kernels are made for these sizes: images about as small as CIFAR's, c0 up to 32 in three groups."""
+    last = skeleton.stages()[-1]
+    width = blocks.padded(last.next_channels)
+    area = -(-last.height // last.stride) * -(-last.width // last.stride)
+    return width <= WIDEST and width * max(blocks.power_of_two(area), blocks.padded(skeleton.classes)) <= LARGEST
 
 
 class StackedTraining(Trainings):

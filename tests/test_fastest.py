@@ -32,10 +32,16 @@ def test_the_c_plan_computes_in_float32_alone() -> None:
     assert fastest_method(CPU, 1, config.Training(precision="bf16"), SMALL) is Training
 
 
-def test_gpus_run_stacks_of_networks_as_wide_as_the_kernels_are_made_for() -> None:
-    assert fastest_method(GPU, 1, SETTINGS, SMALL) is StackedTraining
-    assert fastest_method(GPU, 1, SETTINGS, dataclasses.replace(SMALL, channels=32)) is StackedTraining
-    assert fastest_method(GPU, 1, SETTINGS, dataclasses.replace(SMALL, channels=33)) is Training
+def test_gpus_run_stacks_of_networks_of_the_sizes_that_the_kernels_are_made_for() -> None:
+    for changes, method in (
+        ({}, StackedTraining),
+        ({"channels": 32}, StackedTraining),
+        ({"channels": 33}, Training),
+        ({"height": 64, "width": 64, "classes": 200}, StackedTraining),
+        ({"height": 96, "width": 96}, Training),
+        ({"classes": 1000}, Training),
+    ):
+        assert fastest_method(GPU, 1, SETTINGS, dataclasses.replace(SMALL, **changes)) is method
 
 
 @pytest.mark.parametrize(

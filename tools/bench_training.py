@@ -37,7 +37,7 @@ from hpcnas.training import FitnessInProgress, Training, TrainingData
 
 _WARMING_UP = 5  # steps that are not timed
 _CPU = {"batch_size": 64, "steps": 12, "replicates": 1, "evaluation_steps": 100, "images": 2500}
-_CUDA = {"batch_size": 256, "steps": 50, "replicates": 4, "evaluation_steps": 5000, "images": 50_000}
+_CUDA = {"batch_size": 256, "steps": 95, "replicates": 4, "evaluation_steps": 5000, "images": 50_000}
 
 
 def main() -> int:
@@ -47,7 +47,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="seed of the genotypes (default: 1)")
     parser.add_argument("--channels", type=int, default=16, metavar="C0", help="c0 (default: 16)")
     parser.add_argument("--batch-size", type=int, metavar="B", help="images a step (default: 64; on CUDA 256)")
-    parser.add_argument("--steps", type=int, metavar="S", help="timed steps of each (default: 12; on CUDA 50)")
+    parser.add_argument("--steps", type=int, metavar="S", help="timed steps of each (default: 12; on CUDA 95)")
     parser.add_argument("--replicates", type=int, metavar="R", help="trainings of a fitness (default: 1; on CUDA 4)")
     parser.add_argument(
         "--evaluation-steps", type=int, metavar="S", help="steps of a training in `ratio of all` (default: 100; 5000)"
@@ -148,6 +148,7 @@ def _naive(genotype: Genotype, options: argparse.Namespace) -> dict[str, float]:
             clock.stepped(step)
             if step == settings.steps:
                 break
+    clock.stop()
     started = time.perf_counter()
     network.eval()
     with torch.no_grad():
@@ -183,6 +184,7 @@ def _ours(genotype: Genotype, options: argparse.Namespace) -> dict[str, float]:
     _wait(device)
     clock = _Clock(device, time.perf_counter() - started)
     trainings.run(lambda: clock.stepped(trainings.step))
+    clock.stop()
     started = time.perf_counter()
     trainings.accuracies(lambda: None)
     validated = time.perf_counter() - started
@@ -208,6 +210,11 @@ class _Clock:
         if step >= _WARMING_UP and (self._device.type == "cpu" or not self._at):
             self._mark()
 
+    def stop(self) -> None:
+        """Called after the last step."""
+        if self._at[-1][0] != self._last:
+            self._mark()
+
     def _mark(self) -> None:
         _wait(self._device)
         self._at.append((self._last, time.perf_counter()))
@@ -217,8 +224,6 @@ class _Clock:
         """Seconds a step."""
         if self._device.type == "cpu":
             return statistics.median(after[1] - before[1] for before, after in itertools.pairwise(self._at))
-        if self._at[-1][0] != self._last:
-            self._mark()
         (first, began), (last, ended) = self._at
         return (ended - began) / (last - first)
 
