@@ -13,10 +13,20 @@ import triton.language as tl
 from hpcnas.blockparts import (
     ALIGNMENT,
     BACKWARD,
+    BEGUN,
+    FIRST,
+    GRADIENT,
+    LAST,
     MOMENTUM,
+    NORMALISED,
     OPERAND,
+    OPERANDS,
     OPERATION,
+    RAW,
+    STATISTICS,
     UNIT,
+    WEIGHTS,
+    WINNERS,
     add_column_sums,
     coefficients,
     columns_of_pixels,
@@ -32,16 +42,18 @@ from hpcnas.blockparts import (
 def _own(row, maps, at, stored, network, PIXELS, CHANNELS: tl.constexpr):
     """The gradient so far, zero at first, and the raw values of a block, which only the last addition needs."""
     here = network * PIXELS * CHANNELS + at
-    gradient = tl.load(maps + tl.load(row + 1) * UNIT + here, mask=stored & (tl.load(row + 10) != 0), other=0.0)
-    needed = (tl.load(row + 11) != 0) & (tl.load(row + 2) != 0)
-    return gradient, tl.load(maps + tl.load(row) * UNIT + here, mask=stored & needed, other=0.0)
+    gradient = tl.load(
+        maps + tl.load(row + GRADIENT) * UNIT + here, mask=stored & (tl.load(row + BEGUN) != 0), other=0.0
+    )
+    needed = (tl.load(row + LAST) != 0) & (tl.load(row + NORMALISED) != 0)
+    return gradient, tl.load(maps + tl.load(row + RAW) * UNIT + here, mask=stored & needed, other=0.0)
 
 
 @triton.jit
 def _put(made, row, maps, at, stored, network, PIXELS, CHANNELS: tl.constexpr):
     """Stores a gradient; returns it as it was stored."""
     gradient = made.to(maps.dtype.element_ty)
-    place = tl.load(row + 1)
+    place = tl.load(row + GRADIENT)
     tl.store(maps + place * UNIT + network * PIXELS * CHANNELS + at, gradient, mask=stored & (place >= 0))
     return gradient.to(made.dtype)
 
@@ -55,8 +67,8 @@ def _passed(gradient, raw, a, b, lowest, stored):
 @triton.jit
 def _add_sums(row, sums, shifts, scales, inverse, columns, channels_in_all):
     """Adds up the gradients of shift and scale; scales: products with raw − mean."""
-    if (tl.load(row + 11) != 0) & (tl.load(row + 2) != 0):
-        place = sums + 2 * channels_in_all + tl.load(row + 3) * ALIGNMENT
+    if (tl.load(row + LAST) != 0) & (tl.load(row + NORMALISED) != 0):
+        place = sums + 2 * channels_in_all + tl.load(row + STATISTICS) * ALIGNMENT
         add_column_sums(place, shifts, columns)
         tl.atomic_add(place + channels_in_all + columns, tl.sum(scales, axis=0) * inverse, sem="relaxed")
 
@@ -91,7 +103,7 @@ def head(maps, sums, parameters, gradients, rows, order, labels, losses, right, 
         pixels = image * AREA + area
         inside = (area < AREA) & real_image
         tile = pixels[:, None] * CHANNELS + columns[None, :]
-        place = maps + tl.load(rows) * UNIT + network * PIXELS * CHANNELS
+        place = maps + tl.load(rows + RAW) * UNIT + network * PIXELS * CHANNELS
         raw = tl.load(place + tile, mask=inside[:, None], other=0.0).to(real)
         mean = tl.sum(tl.where(inside[:, None], seen_by_readers(raw, a, b, lowest), 0.0), axis=0) / AREA
         scores = tl.sum(mean[:, None] * weights, axis=0) + biases
@@ -140,12 +152,12 @@ def normalised_back(maps, sums, parameters, rows, first, PIXELS, parameters_in_a
     sums += network * 4 * channels_in_all
     parameters += network * parameters_in_all
     here = network * PIXELS * CHANNELS + pixels[:, None] * CHANNELS + columns[None, :]
-    place = maps + tl.load(row + 1) * UNIT + here
-    raw = tl.load(maps + tl.load(row) * UNIT + here, mask=inside, other=0.0).to(sums.dtype.element_ty)
+    place = maps + tl.load(row + GRADIENT) * UNIT + here
+    raw = tl.load(maps + tl.load(row + RAW) * UNIT + here, mask=inside, other=0.0).to(sums.dtype.element_ty)
     gradient = tl.load(place, mask=inside, other=0.0).to(sums.dtype.element_ty)
     mean, inverse = moments(row, sums, columns, PIXELS, channels_in_all)
     a, b, lowest = coefficients(row, sums, parameters, columns, PIXELS, channels_in_all)
-    sums += 2 * channels_in_all + tl.load(row + 3) * ALIGNMENT + columns
+    sums += 2 * channels_in_all + tl.load(row + STATISTICS) * ALIGNMENT + columns
     shift_mean, scale_mean = tl.load(sums) / PIXELS, tl.load(sums + channels_in_all) / PIXELS
     q = -a * inverse * scale_mean
     r = -a * shift_mean - q * mean
@@ -167,16 +179,16 @@ def pointwise_back(maps, sums, parameters, gradients, rows, operands, first, PIX
     gradients += network * parameters_in_all
     real = sums.dtype.element_ty
     at = pixels[:, None] * CHANNELS + columns[None, :]
-    own = tl.load(maps + tl.load(row) * UNIT + network * PIXELS * CHANNELS + at, mask=inside, other=0.0)
+    own = tl.load(maps + tl.load(row + RAW) * UNIT + network * PIXELS * CHANNELS + at, mask=inside, other=0.0)
     acc, _ = _own(row, maps, at, inside, network, PIXELS, CHANNELS)
     acc = acc.to(real)
     a, b, lowest = coefficients(row, sums, parameters, columns, PIXELS, channels_in_all)
     seen = tl.where(inside, seen_by_readers(own.to(real), a, b, lowest), 0.0).to(own.dtype)
-    reader = operands + tl.load(row + 8) * OPERAND
-    for _ in range(tl.load(row + 9)):
-        place = maps + tl.load(reader + 1) * UNIT + network * PIXELS * OUTPUTS
+    reader = operands + tl.load(row + FIRST) * OPERAND
+    for _ in range(tl.load(row + OPERANDS)):
+        place = maps + tl.load(reader + GRADIENT) * UNIT + network * PIXELS * OUTPUTS
         gradient = tl.load(place + pixels[:, None] * OUTPUTS + results[None, :], mask=inside, other=0.0)
-        weights = tl.load(reader + 6) * ALIGNMENT
+        weights = tl.load(reader + WEIGHTS) * ALIGNMENT
         weights += columns[:, None] * OUTPUTS + results[None, :]
         factors = tl.load(parameters + weights).to(own.dtype)
         acc = tl.dot(gradient, tl.trans(factors), acc, input_precision="ieee", out_dtype=real)
@@ -224,15 +236,15 @@ def depthwise_back(maps, sums, parameters, gradients, rows, operands, first, PIX
     sums += network * 4 * channels_in_all
     parameters += network * parameters_in_all
     real = sums.dtype.element_ty
-    reader = operands + tl.load(row + 8) * OPERAND
+    reader = operands + tl.load(row + FIRST) * OPERAND
     a, b, lowest = coefficients(row, sums, parameters, columns, PIXELS, channels_in_all)
     mean, inverse = moments(row, sums, columns, PIXELS, channels_in_all)
-    source = maps + tl.load(reader + 1) * UNIT + network * OUT_PIXELS * CHANNELS
-    own = maps + tl.load(row) * UNIT + network * PIXELS * CHANNELS
-    filters = parameters + tl.load(reader + 6) * ALIGNMENT
-    f00, f01, f02 = filter_row(filters, columns, real, CHANNELS, 0)
-    f10, f11, f12 = filter_row(filters, columns, real, CHANNELS, 1)
-    f20, f21, f22 = filter_row(filters, columns, real, CHANNELS, 2)
+    source = maps + tl.load(reader + GRADIENT) * UNIT + network * OUT_PIXELS * CHANNELS
+    own = maps + tl.load(row + RAW) * UNIT + network * PIXELS * CHANNELS
+    filters = parameters + tl.load(reader + WEIGHTS) * ALIGNMENT
+    f00, f01, f02 = filter_row(filters, columns, CHANNELS, 0)
+    f10, f11, f12 = filter_row(filters, columns, CHANNELS, 1)
+    f20, f21, f22 = filter_row(filters, columns, CHANNELS, 2)
     nothing = tl.zeros((TILE, CHANNELS), real)
     upper, middle, shifts, scales = nothing, nothing, nothing, nothing
     d00, d01, d02, d10, d11, d12, d20, d21, d22 = (
@@ -274,7 +286,7 @@ def depthwise_back(maps, sums, parameters, gradients, rows, operands, first, PIX
         above, seen, below = seen, seen_below, next_below
         left, here, right = next_left, next_here, next_right
     _add_sums(row, sums, shifts, scales, inverse, columns, channels_in_all)
-    place = gradients + network * parameters_in_all + tl.load(reader + 6) * ALIGNMENT
+    place = gradients + network * parameters_in_all + tl.load(reader + WEIGHTS) * ALIGNMENT
     add_column_sums(place, d00, columns)
     add_column_sums(place + CHANNELS, d01, columns)
     add_column_sums(place + 2 * CHANNELS, d02, columns)
@@ -303,11 +315,11 @@ def pooling_back(maps, winners, sums, parameters, rows, operands, first, PIXELS,
     sums += network * 4 * channels_in_all
     parameters += network * parameters_in_all
     real = sums.dtype.element_ty
-    reader = operands + tl.load(row + 8) * OPERAND
+    reader = operands + tl.load(row + FIRST) * OPERAND
     a, b, lowest = coefficients(row, sums, parameters, columns, PIXELS, channels_in_all)
     mean, inverse = moments(row, sums, columns, PIXELS, channels_in_all)
-    source = maps + tl.load(reader + 1) * UNIT + network * PIXELS * CHANNELS
-    chosen = winners + tl.load(reader + 7) * UNIT + network * PIXELS * CHANNELS
+    source = maps + tl.load(reader + GRADIENT) * UNIT + network * PIXELS * CHANNELS
+    chosen = winners + tl.load(reader + WINNERS) * UNIT + network * PIXELS * CHANNELS
     by_left = (1.0 / extent(x - 1, WIDTH).to(real))[:, None]
     by_here, by_right = (1.0 / extent(x, WIDTH).to(real))[:, None], (1.0 / extent(x + 1, WIDTH).to(real))[:, None]
     nothing = tl.zeros((TILE, CHANNELS), real)

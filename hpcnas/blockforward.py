@@ -7,9 +7,16 @@ import triton.language as tl
 
 from hpcnas.blockparts import (
     ALIGNMENT,
+    FIRST,
+    NORMALISED,
     OPERAND,
+    OPERANDS,
     OPERATION,
+    RAW,
+    STATISTICS,
     UNIT,
+    WEIGHTS,
+    WINNERS,
     add_column_sums,
     coefficients,
     columns_of_pixels,
@@ -49,7 +56,9 @@ def take_images(maps, rows, dataset, order, offsets, normaliser, step, STEPS, BA
     value = tl.load(dataset + place * COLOURS + colour[None, :], mask=there, other=0)
     scale, shift = tl.load(normaliser + colour), tl.load(normaliser + COLOURS + colour)
     value = tl.where(there, value.to(scale.dtype) * scale[None, :] + shift[None, :], 0.0)
-    target = maps + tl.load(row) * UNIT + network * PIXELS * CHANNELS + pixels[:, None] * CHANNELS + columns[None, :]
+    target = (
+        maps + tl.load(row + RAW) * UNIT + network * PIXELS * CHANNELS + pixels[:, None] * CHANNELS + columns[None, :]
+    )
     tl.store(target, value.to(maps.dtype.element_ty), mask=inside[:, None])
 
 
@@ -58,12 +67,12 @@ def _finish(acc, output, maps, sums, pixels, columns, inside, network, PIXELS, C
             channels_in_all, TRAINING: tl.constexpr):  # fmt: skip
     """Stores a block and adds up its values and their squares, where it is normalised."""
     raw = acc.to(maps.dtype.element_ty)
-    place = maps + tl.load(output) * UNIT + network * PIXELS * CHANNELS
+    place = maps + tl.load(output + RAW) * UNIT + network * PIXELS * CHANNELS
     tl.store(place + pixels[:, None] * CHANNELS + columns[None, :], raw, mask=inside[:, None])
     if TRAINING:
-        if tl.load(output + 2) != 0:
+        if tl.load(output + NORMALISED) != 0:
             kept = tl.where(inside[:, None], raw.to(acc.dtype), 0.0)
-            place_of_sums = sums + tl.load(output + 3) * ALIGNMENT
+            place_of_sums = sums + tl.load(output + STATISTICS) * ALIGNMENT
             add_column_sums(place_of_sums, kept, columns)
             add_column_sums(place_of_sums + channels_in_all, kept * kept, columns)
 
@@ -80,13 +89,15 @@ def pointwise(maps, sums, parameters, rows, operands, first, PIXELS, parameters_
     sums += network * 4 * channels_in_all
     parameters += network * parameters_in_all
     acc = tl.zeros((TILE, OUTPUTS), sums.dtype.element_ty)
-    operand = operands + tl.load(row + 8) * OPERAND
-    for _ in range(tl.load(row + 9)):
+    operand = operands + tl.load(row + FIRST) * OPERAND
+    for _ in range(tl.load(row + OPERANDS)):
         a, b, lowest = coefficients(operand, sums, parameters, columns, PIXELS, channels_in_all)
-        place = maps + tl.load(operand) * UNIT + network * PIXELS * INPUTS
+        place = maps + tl.load(operand + RAW) * UNIT + network * PIXELS * INPUTS
         raw = tl.load(place + pixels[:, None] * INPUTS + columns[None, :], mask=inside[:, None], other=0.0)
         seen = seen_by_readers(raw.to(acc.dtype), a, b, lowest).to(raw.dtype)
-        weights = tl.load(parameters + tl.load(operand + 6) * ALIGNMENT + columns[:, None] * OUTPUTS + results[None, :])
+        weights = tl.load(
+            parameters + tl.load(operand + WEIGHTS) * ALIGNMENT + columns[:, None] * OUTPUTS + results[None, :]
+        )
         acc = tl.dot(seen, weights.to(raw.dtype), acc, input_precision="ieee", out_dtype=acc.dtype)
         operand += OPERAND
     _finish(acc, row, maps, sums, pixels, results, inside, network, PIXELS, OUTPUTS, channels_in_all, TRAINING)
@@ -100,8 +111,8 @@ def _place(pixels, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
 
 @triton.jit(do_not_specialize=["first"])
 def strided(maps, sums, parameters, rows, operands, first, PIXELS, SOURCE_PIXELS, parameters_in_all, channels_in_all,
-              HEIGHT: tl.constexpr, WIDTH: tl.constexpr, OUT_HEIGHT: tl.constexpr, OUT_WIDTH: tl.constexpr,
-              STRIDE: tl.constexpr, CHANNELS: tl.constexpr, TILE: tl.constexpr, TRAINING: tl.constexpr):  # fmt: skip
+            HEIGHT: tl.constexpr, WIDTH: tl.constexpr, OUT_HEIGHT: tl.constexpr, OUT_WIDTH: tl.constexpr,
+            STRIDE: tl.constexpr, CHANNELS: tl.constexpr, TILE: tl.constexpr, TRAINING: tl.constexpr):  # fmt: skip
     """3×3 depthwise convolutions of stride STRIDE, from HEIGHT × WIDTH pixels to OUT_HEIGHT × OUT_WIDTH."""
     row = rows + (first + tl.program_id(0)).to(tl.int64) * OPERATION
     network = tl.program_id(2).to(tl.int64)
@@ -111,10 +122,10 @@ def strided(maps, sums, parameters, rows, operands, first, PIXELS, SOURCE_PIXELS
     sums += network * 4 * channels_in_all
     parameters += network * parameters_in_all
     acc = tl.zeros((TILE, CHANNELS), sums.dtype.element_ty)
-    operand = operands + tl.load(row + 8) * OPERAND
+    operand = operands + tl.load(row + FIRST) * OPERAND
     a, b, lowest = coefficients(operand, sums, parameters, columns, SOURCE_PIXELS, channels_in_all)
-    place = maps + tl.load(operand) * UNIT + network * SOURCE_PIXELS * CHANNELS
-    filters = parameters + tl.load(operand + 6) * ALIGNMENT + columns
+    place = maps + tl.load(operand + RAW) * UNIT + network * SOURCE_PIXELS * CHANNELS
+    filters = parameters + tl.load(operand + WEIGHTS) * ALIGNMENT + columns
     image, y, x = _place(pixels, OUT_HEIGHT, OUT_WIDTH)
     for down in range(3):
         for right in tl.static_range(3):
@@ -129,7 +140,7 @@ def strided(maps, sums, parameters, rows, operands, first, PIXELS, SOURCE_PIXELS
 
 @triton.jit
 def _in_image(x, inside, row, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
-    """Which of the pixels of `_row` are in the image."""
+    """Which of the pixels of `row_of_three` are in the image."""
     there = inside & (row >= 0) & (row < HEIGHT)
     return (there & (x > 0))[:, None], there[:, None], (there & (x < WIDTH - 1))[:, None]
 
@@ -146,14 +157,14 @@ def depthwise(maps, sums, parameters, rows, operands, first, PIXELS, COLUMNS, pa
     sums += network * 4 * channels_in_all
     parameters += network * parameters_in_all
     real = sums.dtype.element_ty
-    operand = operands + tl.load(output + 8) * OPERAND
+    operand = operands + tl.load(output + FIRST) * OPERAND
     a, b, lowest = coefficients(operand, sums, parameters, columns, PIXELS, channels_in_all)
-    source = maps + tl.load(operand) * UNIT + network * PIXELS * CHANNELS
-    target = maps + tl.load(output) * UNIT + network * PIXELS * CHANNELS
-    filters = parameters + tl.load(operand + 6) * ALIGNMENT
-    f00, f01, f02 = filter_row(filters, columns, real, CHANNELS, 0)
-    f10, f11, f12 = filter_row(filters, columns, real, CHANNELS, 1)
-    f20, f21, f22 = filter_row(filters, columns, real, CHANNELS, 2)
+    source = maps + tl.load(operand + RAW) * UNIT + network * PIXELS * CHANNELS
+    target = maps + tl.load(output + RAW) * UNIT + network * PIXELS * CHANNELS
+    filters = parameters + tl.load(operand + WEIGHTS) * ALIGNMENT
+    f00, f01, f02 = filter_row(filters, columns, CHANNELS, 0)
+    f10, f11, f12 = filter_row(filters, columns, CHANNELS, 1)
+    f20, f21, f22 = filter_row(filters, columns, CHANNELS, 2)
     upper, middle = tl.zeros((TILE, CHANNELS), real), tl.zeros((TILE, CHANNELS), real)
     total, squares = tl.zeros((TILE, CHANNELS), real), tl.zeros((TILE, CHANNELS), real)
     left, here, right = row_of_three(source, top, x, inside, start - 1, columns, HEIGHT, WIDTH, CHANNELS)
@@ -177,8 +188,8 @@ def depthwise(maps, sums, parameters, rows, operands, first, PIXELS, COLUMNS, pa
             squares += kept * kept
         left, here, right = next_left, next_here, next_right
     if TRAINING:
-        if tl.load(output + 2) != 0:
-            place = sums + tl.load(output + 3) * ALIGNMENT
+        if tl.load(output + NORMALISED) != 0:
+            place = sums + tl.load(output + STATISTICS) * ALIGNMENT
             add_column_sums(place, total, columns)
             add_column_sums(place + channels_in_all, squares, columns)
 
@@ -205,12 +216,12 @@ def maximum(maps, winners, sums, parameters, rows, operands, first, PIXELS, COLU
     sums += network * 4 * channels_in_all
     parameters += network * parameters_in_all
     real = sums.dtype.element_ty
-    operand = operands + tl.load(output + 8) * OPERAND
+    operand = operands + tl.load(output + FIRST) * OPERAND
     a, b, lowest = coefficients(operand, sums, parameters, columns, PIXELS, channels_in_all)
     sign = tl.where(a < 0, -1.0, 1.0).to(real)[None, :]
-    source = maps + tl.load(operand) * UNIT + network * PIXELS * CHANNELS
-    target = maps + tl.load(output) * UNIT + network * PIXELS * CHANNELS
-    chosen = winners + tl.load(output + 7) * UNIT + network * PIXELS * CHANNELS
+    source = maps + tl.load(operand + RAW) * UNIT + network * PIXELS * CHANNELS
+    target = maps + tl.load(output + RAW) * UNIT + network * PIXELS * CHANNELS
+    chosen = winners + tl.load(output + WINNERS) * UNIT + network * PIXELS * CHANNELS
     # The best of each of the two rows before, and where in its row it stands: 0, 1 or 2.
     before, upper = tl.full((TILE, CHANNELS), float("-inf"), real), tl.full((TILE, CHANNELS), float("-inf"), real)
     before_number, upper_number = tl.zeros((TILE, CHANNELS), tl.int32), tl.zeros((TILE, CHANNELS), tl.int32)
@@ -248,10 +259,10 @@ def average(maps, sums, parameters, rows, operands, first, PIXELS, COLUMNS, para
     sums += network * 4 * channels_in_all
     parameters += network * parameters_in_all
     real = sums.dtype.element_ty
-    operand = operands + tl.load(output + 8) * OPERAND
+    operand = operands + tl.load(output + FIRST) * OPERAND
     a, b, lowest = coefficients(operand, sums, parameters, columns, PIXELS, channels_in_all)
-    source = maps + tl.load(operand) * UNIT + network * PIXELS * CHANNELS
-    target = maps + tl.load(output) * UNIT + network * PIXELS * CHANNELS
+    source = maps + tl.load(operand + RAW) * UNIT + network * PIXELS * CHANNELS
+    target = maps + tl.load(output + RAW) * UNIT + network * PIXELS * CHANNELS
     share = (1.0 / extent(x, WIDTH).to(real))[:, None]
     upper, middle = tl.zeros((TILE, CHANNELS), real), tl.zeros((TILE, CHANNELS), real)
     left, here, right = row_of_three(source, top, x, inside, start - 1, columns, HEIGHT, WIDTH, CHANNELS)

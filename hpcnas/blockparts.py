@@ -22,11 +22,24 @@ UNIT = tl.constexpr(128)
 """Blocks begin at multiples of so many numbers, and tables count in units of it: thus the compiler knows that a load
 may be wide."""
 ALIGNMENT = tl.constexpr(16)  # likewise of statistics and parameters
+
+# A block as its users see it: OPERAND numbers, in this order.
+RAW = tl.constexpr(0)  # where it begins, in units
+GRADIENT = tl.constexpr(1)  # likewise its gradient; −1: it has none
+NORMALISED = tl.constexpr(2)  # whether it is
+STATISTICS = tl.constexpr(3)  # where its channels' statistics are, and its
+SCALE = tl.constexpr(4)
+SHIFT = tl.constexpr(5)
+WEIGHTS = tl.constexpr(6)  # where the weights are that its user applies to it
+WINNERS = tl.constexpr(7)  # where those of a max-pooling are, in units
 OPERAND = tl.constexpr(8)
-"""Numbers that describe a block to its users: where it, and its gradient, begins; whether it is normalised; where its
-statistics, scale and shift are; where the weights are that are applied to it; where its winners are."""
-OPERATION = tl.constexpr(10)  # numbers of a row: the block that is made, its first operand, and how many there are
-BACKWARD = tl.constexpr(12)  # likewise, of a block whose gradient is added to: see `blockbackward`
+# A row of a table: the block that an operation makes (OPERATION numbers), or whose gradient is added to (BACKWARD).
+FIRST = tl.constexpr(8)  # its first operand, in the table of operands
+OPERANDS = tl.constexpr(9)  # and how many it has
+OPERATION = tl.constexpr(10)
+BEGUN = tl.constexpr(10)  # whether there is a gradient already
+LAST = tl.constexpr(11)  # whether this is the last addition
+BACKWARD = tl.constexpr(12)
 EPSILON = tl.constexpr(1e-5)  # PyTorch's default of batch normalisation
 MOMENTUM = tl.constexpr(0.1)  # likewise, of running statistics
 
@@ -34,8 +47,8 @@ MOMENTUM = tl.constexpr(0.1)  # likewise, of running statistics
 @triton.jit
 def moments(operand, sums, columns, count, channels_in_all):
     """Mean and 1/deviation of a block's channels; 0 and about 1/√ε where it is not normalised."""
-    present = (columns >= 0) & (tl.load(operand + 2) != 0)
-    place = sums + tl.load(operand + 3) * ALIGNMENT + columns
+    present = (columns >= 0) & (tl.load(operand + NORMALISED) != 0)
+    place = sums + tl.load(operand + STATISTICS) * ALIGNMENT + columns
     mean = tl.load(place, mask=present, other=0.0) / count
     variance = tl.load(place + channels_in_all, mask=present, other=0.0) / count - mean * mean
     return mean, 1.0 / tl.sqrt(tl.maximum(variance, 0.0, propagate_nan=tl.PropagateNan.ALL) + EPSILON)
@@ -44,11 +57,11 @@ def moments(operand, sums, columns, count, channels_in_all):
 @triton.jit
 def coefficients(operand, sums, parameters, columns, count, channels_in_all):
     """What readers see is max(a · raw + b, lowest)."""
-    normalised = tl.load(operand + 2) != 0
+    normalised = tl.load(operand + NORMALISED) != 0
     present = (columns >= 0) & normalised
     mean, inverse = moments(operand, sums, columns, count, channels_in_all)
-    scale = tl.load(parameters + tl.load(operand + 4) * ALIGNMENT + columns, mask=present, other=1.0)
-    shift = tl.load(parameters + tl.load(operand + 5) * ALIGNMENT + columns, mask=present, other=0.0)
+    scale = tl.load(parameters + tl.load(operand + SCALE) * ALIGNMENT + columns, mask=present, other=1.0)
+    shift = tl.load(parameters + tl.load(operand + SHIFT) * ALIGNMENT + columns, mask=present, other=0.0)
     a = tl.where(normalised, scale * inverse, 1.0)
     return a, shift - mean * a, tl.where(normalised, 0.0, float("-inf"))
 
@@ -91,7 +104,7 @@ def row_of_three(place, top, x, inside, row, columns, HEIGHT: tl.constexpr, WIDT
 
 
 @triton.jit
-def filter_row(place, columns, real, CHANNELS: tl.constexpr, ROW: tl.constexpr):
+def filter_row(place, columns, CHANNELS: tl.constexpr, ROW: tl.constexpr):
     """A row of three filters, (1, channels) each."""
     place += ROW * 3 * CHANNELS + columns
     first, second, third = tl.load(place), tl.load(place + CHANNELS), tl.load(place + 2 * CHANNELS)

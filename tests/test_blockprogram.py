@@ -6,6 +6,9 @@ Where there is a GPU they run on it instead, in float32: interpreting is a setti
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -172,3 +175,18 @@ def test_a_loss_that_is_not_a_number_shows() -> None:
     plan, drawn = BlockPlan(graph, [plain[0].state_dict()], DEVICE, REAL, REAL), draws(1, 1, 2, 10, (0, 0))
     Program(plan, Room(DEVICE), pixels(skeleton), drawn, (5, 5), training=True).learn()
     assert not torch.isfinite(drawn.losses).any()
+
+
+def test_all_kernels_compile_for_a_gpu(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("compiled_kernels.py"), "80"],
+        env=environment | {"TRITON_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [
+        *("average", "conclude", "depthwise", "depthwise_back", "head", "maximum", "normalised_back", "pointwise"),
+        *("pointwise_back", "pooling_back", "strided", "take_images", "update"),
+    ]
