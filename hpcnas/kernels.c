@@ -30,7 +30,6 @@ typedef REAL vector __attribute__((vector_size(VECTOR_BYTES), may_alias));
 #define SAME_WIDTH(real) _Generic((real)0, float: (int32_t)0, double: (int64_t)0)
 typedef __typeof__(SAME_WIDTH(REAL)) integer;
 typedef integer mask __attribute__((vector_size(VECTOR_BYTES), may_alias));
-typedef uint8_t bytes __attribute__((vector_size(VECTOR_BYTES / sizeof(REAL)), may_alias));
 
 static inline vector rectified(vector x) { return (vector)((mask)x & ~(x < 0)); } /* NaN stays NaN */
 static inline vector where(mask chosen, vector x) { return (vector)(chosen & (mask)x); }
@@ -73,7 +72,7 @@ typedef struct {
     int64_t filter_row;                          /* in vectors */
     vector *weights, *d_weights;                 /* [inputs][results * LANES] */
     vector *turned;                              /* its weights transposed: [results * LANES][inputs] */
-    uint8_t *winners;                            /* maximum: [images][pixels][LANES], see there */
+    mask *winners;                               /* maximum: [images][height][width / 8], see there */
     REAL *pixels;                                /* stem: the images, [images][height * width][channels] */
     int64_t channels;
     vector *bias, *d_bias;                       /* head: [results] */
@@ -238,17 +237,18 @@ static void spread(const vector *thinned, int64_t height, int64_t width, const S
 }
 
 /* The largest of a row's three, then of three rows; of equals the first, as PyTorch has it; NaN is more than all. What
-   won is kept in a byte: in bits 0 and 1 which of its row's three, by the row's pixel; in bits 2 and 3 which row won. */
+   won is kept in four bits, eight pixels of a row to a vector: 0, 1, 2 for which of the pixel's row's three won there,
+   and 0, 4, 8 for which of the three rows won. */
 #define LARGER(best, which, here, number)                                                                               \
     {                                                                                                                   \
         const mask more = ~((here) <= best);                                                                            \
         best = (vector)(((mask)best & ~more) | ((mask)(here) & more));                                                  \
         which = (which & ~more) | (((mask){0} + (number)) & more);                                                      \
     }
+static int64_t eighths(int64_t width) { return (width + 7) / 8; }
 
-static void maximum(const vector *image, int64_t height, int64_t width, vector *lines, vector *result,
-                    uint8_t *winners) {
-    vector *const best_of = lines;                  /* [3][width], rows in turn */
+static void maximum(const vector *image, int64_t height, int64_t width, vector *lines, vector *result, mask *winners) {
+    vector *const best_of = lines; /* [3][width], rows in turn */
     mask *const which_of = (mask *)(lines + 3 * width);
     for (int64_t h = -1; h < height; h++) {
         if (h + 1 < height) {
@@ -266,37 +266,49 @@ static void maximum(const vector *image, int64_t height, int64_t width, vector *
         if (h < 0) continue;
         const vector *const above = best_of + (h > 0 ? h - 1 : h) % 3 * width, *const level = best_of + h % 3 * width;
         const vector *const below = best_of + (h + 1 < height ? h + 1 : h) % 3 * width;
+        mask eight = {0};
         for (int64_t w = 0; w < width; w++) {
             vector best = above[w];
             mask which = (mask){0} + (integer)(h > 0 ? 0 : 4);
             LARGER(best, which, level[w], 4)
             LARGER(best, which, below[w], 8)
             keep(result + h * width + w, best);
-            *(bytes *)(winners + (h * width + w) * LANES) =
-                __builtin_convertvector(which | which_of[h % 3 * width + w], bytes);
+            eight |= (which | which_of[h % 3 * width + w]) << (int)(4 * (w % 8));
+            if (w % 8 == 7 || w + 1 == width) {
+                winners[h * eighths(width) + w / 8] = eight;
+                eight = (mask){0};
+            }
         }
     }
 }
 
-static void maximum_back(const uint8_t *winners, int64_t height, int64_t width, const vector *zeros,
+static void maximum_back(const mask *winners, int64_t height, int64_t width, const vector *zeros,
                          const vector *d_result, vector *d_image) {
-#define WHICH(row, w) __builtin_convertvector(*(const bytes *)(winners + ((row) * width + (w)) * LANES), mask)
+    const int64_t row = eighths(width);
     for (int64_t h = 0; h < height; h++) {
         const int64_t up = h > 0 ? h - 1 : h, down = h + 1 < height ? h + 1 : h;
-        const vector *const above = h > 0 ? d_result + up * width : zeros;
+        const vector *const above = h > 0 ? d_result + up * width : zeros, *const level = d_result + h * width;
         const vector *const below = h + 1 < height ? d_result + down * width : zeros;
+        vector *const d = d_image + h * width;
         vector before = {0}, until = {0}; /* of the pixel before: its share to the right, and all but the next's */
+        mask by_above = {0}, by_level = {0}, by_below = {0};
         for (int64_t w = 0; w < width; w++) {
-            const mask which = WHICH(h, w);
-            const vector d = where((WHICH(up, w) & 12) == 8, above[w]) + where((which & 12) == 4, d_result[h * width + w]) +
-                             where((WHICH(down, w) & 12) == 0, below[w]);
-            if (w > 0) d_image[h * width + w - 1] += until + where((which & 3) == 0, d);
-            until = before + where((which & 3) == 1, d);
-            before = where((which & 3) == 2, d);
+            if (w % 8 == 0) {
+                by_above = winners[up * row + w / 8];
+                by_level = winners[h * row + w / 8];
+                by_below = winners[down * row + w / 8];
+            }
+            const vector here = where((by_above & 12) == 8, above[w]) + where((by_level & 12) == 4, level[w]) +
+                                where((by_below & 12) == 0, below[w]);
+            if (w > 0) d[w - 1] += until + where((by_level & 3) == 0, here);
+            until = before + where((by_level & 3) == 1, here);
+            before = where((by_level & 3) == 2, here);
+            by_above >>= 4;
+            by_level >>= 4;
+            by_below >>= 4;
         }
-        d_image[h * width + width - 1] += until;
+        d[width - 1] += until;
     }
-#undef WHICH
 }
 
 /* 1 / how many of three neighbours in a line there are */
@@ -526,7 +538,7 @@ static void run(const Program *program, const Node *node, const Step *s, int64_t
     const int64_t height = node->height, width = node->width, pixels = s->height * s->width;
     const Block *const made = program->blocks + s->result;
     if (s->kind == MAXIMUM) {
-        maximum(active[s->use], height, width, program->lines, made->map + n * pixels, s->winners + n * pixels * LANES);
+        maximum(active[s->use], height, width, program->lines, made->map + n * pixels, s->winners + n * height * eighths(width));
     } else if (s->kind == AVERAGE) {
         average(active[s->use], height, width, program->zeros, made->map + n * pixels);
     } else if (s->kind == HEAD) {
@@ -585,7 +597,7 @@ static void run_back(const Program *program, const Node *node, const Step *s, in
     vector *const d = program->d_active, *d_middle = program->d_middle;
     switch (s->kind) {
         case MAXIMUM:
-            maximum_back(s->winners + n * pixels * LANES, height, width, program->zeros, made->d_map + n * pixels, d);
+            maximum_back(s->winners + n * height * eighths(width), height, width, program->zeros, made->d_map + n * pixels, d);
             break;
         case AVERAGE: average_back(height, width, program->zeros, made->d_map + n * pixels, d); break;
         case HEAD:

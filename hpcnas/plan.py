@@ -342,8 +342,7 @@ class Program:
         step = self._raw_step(kind, source, 1, source.height, source.width, stride=1)
         step["use"] = use
         if kind == "maximum":
-            points = self._images * source.height * source.width
-            step["winners"] = self._room(points, self._lanes, kind=np.uint8).ctypes.data
+            step["winners"] = self._vectors(self._images * source.height * -(-source.width // 8))
         return self._made(source.height, source.width)
 
     def _step(self, kind: str, layer: Layer, source: Node, target: Node, stride: int = 1) -> dict[str, int]:
