@@ -101,6 +101,8 @@ typedef struct {
 static const REAL EPSILON = (REAL)1e-5, MOMENTUM = (REAL)0.1; /* PyTorch's defaults of batch normalisation */
 
 /* ---- products ---------------------------------------------------------------------------------------------------- */
+#define UNROLLED _Pragma("GCC unroll 16") /* sums in registers */
+
 /* results[v][first + i] (+)= sum over blocks and their channels of left[b][first + i] * weights[b * LANES + channel][v] */
 #define TIMES(NAME, ROWS, VECTORS)                                                                                      \
     static inline __attribute__((always_inline)) void NAME(int64_t first, int64_t blocks, const vector *const *left,    \
@@ -114,8 +116,8 @@ static const REAL EPSILON = (REAL)1e-5, MOMENTUM = (REAL)0.1; /* PyTorch's defau
             for (int64_t k = 0; k < LANES; k++, weights += row) {                                                       \
                 vector weight[VECTORS];                                                                                 \
                 for (int v = 0; v < VECTORS; v++) weight[v] = weights[v];                                               \
-                for (int i = 0; i < ROWS; i++)                                                                          \
-                    for (int v = 0; v < VECTORS; v++) sum[i][v] += l[i * LANES + k] * weight[v];                        \
+                UNROLLED for (int i = 0; i < ROWS; i++)                                                                 \
+                    UNROLLED for (int v = 0; v < VECTORS; v++) sum[i][v] += l[i * LANES + k] * weight[v];                        \
             }                                                                                                           \
         }                                                                                                               \
         for (int i = 0; i < ROWS; i++)                                                                                  \
@@ -152,12 +154,13 @@ static void times(int64_t points, int64_t blocks, const vector *const *left, con
     static inline __attribute__((always_inline)) void NAME(int64_t first, int64_t points, const vector *left,           \
                                                            const vector *const *right, vector *result, int64_t row) {   \
         vector sum[ROWS][VECTORS];                                                                                      \
-        memset(sum, 0, sizeof sum);                                                                                     \
+        for (int i = 0; i < ROWS; i++)                                                                                  \
+            for (int v = 0; v < VECTORS; v++) sum[i][v] = (vector){0};                                                  \
         for (int64_t p = 0; p < points; p++) {                                                                          \
             const REAL *const l = (const REAL *)(left + p) + first;                                                     \
-            for (int v = 0; v < VECTORS; v++) {                                                                         \
+            UNROLLED for (int v = 0; v < VECTORS; v++) {                                                                \
                 const vector r = right[v][p];                                                                           \
-                for (int i = 0; i < ROWS; i++) sum[i][v] += l[i] * r;                                                   \
+                UNROLLED for (int i = 0; i < ROWS; i++) sum[i][v] += l[i] * r;                                          \
             }                                                                                                           \
         }                                                                                                               \
         for (int i = 0; i < ROWS; i++)                                                                                  \
@@ -360,20 +363,21 @@ static const vector *activate(const Block *b, int64_t n, vector *room) {
 /* Keeps what a step made of the image, and takes it into the mean and the sum of squared distances from it. */
 static void take_in(const Block *b, int64_t n, const vector *x) {
     const int64_t count = b->pixels, before = n * count;
-    vector *const kept = b->map + before, sums[4] = {{0}}, distances[4] = {{0}};
-    for (int64_t p = 0; p < count; p++) sums[p % 4] += x[p];
-    const vector sum = (sums[0] + sums[1]) + (sums[2] + sums[3]), mean = sum / (REAL)count;
+    vector *const kept = b->map + before, guess = x[0], sum = {0}, squares = {0};
+    if (n > 0) /* near the mean, so that the difference of squares below is no small one of large ones */
+        for (int l = 0; l < LANES; l++) guess[l] = (REAL)b->totals[l];
     for (int64_t p = 0; p < count; p++) {
-        const vector away = x[p] - mean;
-        distances[p % 4] += away * away;
+        const vector away = x[p] - guess;
+        sum += away;
+        squares += away * away;
         keep(kept + p, x[p]);
     }
-    const vector distance = (distances[0] + distances[1]) + (distances[2] + distances[3]);
     const double all = (double)(before + count), new_share = (double)count / all;
     for (int l = 0; l < LANES; l++) { /* Chan, Golub, LeVeque 1979: two parts' moments make the whole's */
-        const double away = (double)sum[l] / (double)count - b->totals[l];
+        const double from_guess = (double)sum[l] / (double)count, away = (double)guess[l] + from_guess - b->totals[l];
+        const double distances = (double)squares[l] - (double)sum[l] * from_guess;
         b->totals[l] += away * new_share;
-        b->totals[LANES + l] += (double)distance[l] + away * away * new_share * (double)before;
+        b->totals[LANES + l] += distances + away * away * new_share * (double)before;
     }
 }
 
