@@ -611,10 +611,7 @@ static void run_back(const Program *program, const Node *node, const Step *s, in
         case DEPTHWISE:
             depthwise_back(active, height, width, program->zeros, s->filters, s->d_filters, s->filter_row, d_results[0], d);
             break;
-        case CONVOLUTION:
-            outer(pixels, active, d_results, row, s->d_weights + use * LANES * row);
-            times(pixels, row, d_results, s->turned + use, node->uses, 1, &d, 1);
-            break;
+        case CONVOLUTION: outer(pixels, active, d_results, row, s->d_weights + use * LANES * row); break;
         case SEPARABLE:
             filtered(program, node, s, use, active, program->middle);
             outer(pixels, program->middle, d_results, row, s->d_weights + use * LANES * row);
@@ -650,8 +647,9 @@ void backward(const Program *program) {
     for (const Node *node = program->nodes + program->count - 1; node >= program->nodes; node--) {
         const Step *const steps = program->steps + node->first_step, *const end = steps + node->steps;
         const int64_t image = node->height * node->width;
-        int64_t made = 0;
+        int64_t made = 0, convolved = 0; /* results of all steps, of convolutions: they stand first */
         for (const Step *s = steps; s < end; s++) {
+            if (s->kind == CONVOLUTION) convolved += s->results;
             if (s->turned != NULL) turn(node, s);
             if (s->kind == HEAD) head_back(node, s);
             else made += s->results;
@@ -678,8 +676,9 @@ void backward(const Program *program) {
                 const Use *const use = program->uses + node->first_use + u;
                 const Block *const b = program->blocks + use->block;
                 vector *const d = program->d_active, *const d_map = b->d_map + n * image;
-                if (use->first) memset(d, 0, (size_t)image * sizeof(vector));
-                else memcpy(d, d_map, (size_t)image * sizeof(vector));
+                if (!use->first) memcpy(d, d_map, (size_t)image * sizeof(vector));
+                else if (convolved == 0) memset(d, 0, (size_t)image * sizeof(vector));
+                if (convolved > 0) times(image, convolved, d_results, steps->turned + u, node->uses, 1, (vector *const *)&d, !use->first);
                 number = 0;
                 for (const Step *s = steps; s < end; s++) {
                     if (s->use == u || s->weights != NULL) run_back(program, node, s, n, u, active[u], d_results + number);

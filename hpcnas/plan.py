@@ -9,6 +9,7 @@ computes the same function as `network.Network` and trades parameters with it th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -380,8 +381,6 @@ class Program:
         assert layer.weights is not None, "called for layers with weights"
         step["weights"] = _address(self._plan.parameters, layer.weights)
         step["d_weights"] = _address(self._plan.gradients, layer.weights)
-        if self._training:
-            step["turned"] = self._vectors(layer.outputs.room * layer.inputs.blocks)
 
     def _head(self, source: Node) -> None:
         plan, images = self._plan, self._images
@@ -444,6 +443,13 @@ class Program:
         nodes: list[dict[str, int]] = []
         uses: list[dict[str, int]] = []
         for node in self._nodes:
+            node.steps.sort(key=lambda step: step["kind"] != kernels.KINDS.index("convolution"))
+            if self._training:  # transposed weights of the convolutions in one piece
+                weighted = [step for step in node.steps if "weights" in step]
+                sizes = [step["results"] * self._lanes * len(node.blocks) for step in weighted]
+                turned = self._room(sum(sizes), self._lanes)
+                for step, start in zip(weighted, itertools.accumulate(sizes, initial=0), strict=False):
+                    step["turned"] = turned[start:].ctypes.data
             nodes.append({"images": self._images, "height": node.height, "width": node.width})
             nodes[-1] |= {"uses": len(node.blocks), "first_use": len(uses), "steps": len(node.steps)}
             nodes[-1]["first_step"] = sum(len(before.steps) for before in self._nodes[: len(nodes) - 1])
