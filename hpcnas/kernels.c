@@ -11,9 +11,9 @@
                                                for each block: add up the gradients from the steps that read it,
                                                keep them, take them into the sums that its normalisation needs
 
-   Memory is what takes the time. So an image of a block stays in the nearest caches while all that reads it runs, what
-   is cheap to compute again is not kept (activations, the middle of separable convolutions, the stem's windows), and
-   what is kept goes past the caches. Which blocks, steps and nodes there are, and where their memory lies, `plan`
+   Memory is what takes the time. So an image of a block stays in the nearest caches while all that reads it runs; what
+   is cheap to compute again is not kept (activations, the middle of separable convolutions, the stem's windows); what
+   is kept goes past the caches; and the next image is fetched while this one is computed with. Which blocks, steps and nodes there are, and where their memory lies, `plan`
    decides. Compiled with REAL = float or double and VECTOR_BYTES = 32 or 64 for the machine at hand (`kernels`). */
 
 #include <math.h>
@@ -87,6 +87,10 @@ typedef struct {
 } Node;
 
 typedef struct {
+    const vector *next, *end;
+} Range;
+
+typedef struct {
     const Node *nodes;
     int64_t count; /* of nodes */
     const Use *uses;
@@ -96,22 +100,40 @@ typedef struct {
     vector *active, *middle, *result, *d_results;
     vector *d_active, *d_middle, *spread; /* of one block */
     vector *zeros, *lines;                /* rows of an image: one, and six */
+    Range *ahead, *ahead_end;             /* what the next image will need and is not fetched yet */
+    Range *ranges;                        /* room for them */
 } Program;
 
 static const REAL EPSILON = (REAL)1e-5, MOMENTUM = (REAL)0.1; /* PyTorch's defaults of batch normalisation */
+
+/* ---- fetching ahead ---------------------------------------------------------------------------------------------- */
+/* Fetches a little of what the next image needs; called about every hundred cycles of computing. */
+static inline void fetch(Program *program) {
+    if (program->ahead == program->ahead_end) return;
+    Range *const r = program->ahead;
+    for (int i = 0; i < 8 && r->next < r->end; i++) __builtin_prefetch(r->next++, 0, 2);
+    if (r->next == r->end) program->ahead++;
+}
+
+static void fetch_later(Program *program, const vector *map, const Block *b, int64_t n) {
+    if (n + 1 == b->images) return;
+    program->ahead_end->next = map + (n + 1) * b->pixels;
+    program->ahead_end++->end = map + (n + 2) * b->pixels;
+}
 
 /* ---- products ---------------------------------------------------------------------------------------------------- */
 #define UNROLLED _Pragma("GCC unroll 16") /* sums in registers */
 
 /* results[v][first + i] (+)= sum over blocks and their channels of left[b][first + i] * weights[b * LANES + channel][v] */
 #define TIMES(NAME, ROWS, VECTORS)                                                                                      \
-    static inline __attribute__((always_inline)) void NAME(int64_t first, int64_t blocks, const vector *const *left,    \
-                                                           const vector *weights, int64_t row, vector *const *results,  \
-                                                           int add) {                                                   \
+    static inline __attribute__((always_inline)) void NAME(Program *program, int64_t first, int64_t blocks,             \
+                                                           const vector *const *left, const vector *weights,            \
+                                                           int64_t row, vector *const *results, int add) {              \
         vector sum[ROWS][VECTORS];                                                                                      \
         for (int i = 0; i < ROWS; i++)                                                                                  \
             for (int v = 0; v < VECTORS; v++) sum[i][v] = add ? results[v][first + i] : (vector){0};                    \
         for (int64_t b = 0; b < blocks; b++) {                                                                          \
+            fetch(program);                                                                                             \
             const REAL *const l = (const REAL *)(left[b] + first);                                                      \
             for (int64_t k = 0; k < LANES; k++, weights += row) {                                                       \
                 vector weight[VECTORS];                                                                                 \
@@ -131,36 +153,40 @@ TIMES(times_4_1, 4, 1)
 TIMES(times_1_1, 1, 1)
 
 /* Blocks of `points` rows times weights [blocks * LANES][row vectors], of which the first `columns` vectors count. */
-static void times(int64_t points, int64_t blocks, const vector *const *left, const vector *weights, int64_t row,
+static void times(Program *program, int64_t points, int64_t blocks, const vector *const *left, const vector *weights, int64_t row,
                   int64_t columns, vector *const *results, int add) {
     int64_t v = 0;
     for (; v + 2 <= columns; v += 2) {
         int64_t p = 0;
-        for (; p + TALL <= points; p += TALL) times_tall_2(p, blocks, left, weights + v, row, results + v, add);
-        for (; p + 4 <= points; p += 4) times_4_2(p, blocks, left, weights + v, row, results + v, add);
+        for (; p + TALL <= points; p += TALL) times_tall_2(program, p, blocks, left, weights + v, row, results + v, add);
+        for (; p + 4 <= points; p += 4) times_4_2(program, p, blocks, left, weights + v, row, results + v, add);
         for (; p < points; p++)
-            for (int64_t one = v; one < v + 2; one++) times_1_1(p, blocks, left, weights + one, row, results + one, add);
+            for (int64_t one = v; one < v + 2; one++) times_1_1(program, p, blocks, left, weights + one, row, results + one, add);
     }
     for (; v < columns; v++) {
         int64_t p = 0;
-        for (; p + TALL <= points; p += TALL) times_tall_1(p, blocks, left, weights + v, row, results + v, add);
-        for (; p + 4 <= points; p += 4) times_4_1(p, blocks, left, weights + v, row, results + v, add);
-        for (; p < points; p++) times_1_1(p, blocks, left, weights + v, row, results + v, add);
+        for (; p + TALL <= points; p += TALL) times_tall_1(program, p, blocks, left, weights + v, row, results + v, add);
+        for (; p + 4 <= points; p += 4) times_4_1(program, p, blocks, left, weights + v, row, results + v, add);
+        for (; p < points; p++) times_1_1(program, p, blocks, left, weights + v, row, results + v, add);
     }
 }
 
 /* result[first + i][v] += sum over points of left's channel first + i times right[v] */
 #define OUTER(NAME, ROWS, VECTORS)                                                                                      \
-    static inline __attribute__((always_inline)) void NAME(int64_t first, int64_t points, const vector *left,           \
-                                                           const vector *const *right, vector *result, int64_t row) {   \
+    static inline __attribute__((always_inline)) void NAME(Program *program, int64_t first, int64_t points,             \
+                                                           const vector *left, const vector *const *right,              \
+                                                           vector *result, int64_t row) {                               \
         vector sum[ROWS][VECTORS];                                                                                      \
         for (int i = 0; i < ROWS; i++)                                                                                  \
             for (int v = 0; v < VECTORS; v++) sum[i][v] = (vector){0};                                                  \
-        for (int64_t p = 0; p < points; p++) {                                                                          \
-            const REAL *const l = (const REAL *)(left + p) + first;                                                     \
-            UNROLLED for (int v = 0; v < VECTORS; v++) {                                                                \
-                const vector r = right[v][p];                                                                           \
-                UNROLLED for (int i = 0; i < ROWS; i++) sum[i][v] += l[i] * r;                                          \
+        for (int64_t start = 0; start < points; start += 16) {                                                          \
+            fetch(program);                                                                                             \
+            for (int64_t p = start; p < points && p < start + 16; p++) {                                                \
+                const REAL *const l = (const REAL *)(left + p) + first;                                                 \
+                UNROLLED for (int v = 0; v < VECTORS; v++) {                                                            \
+                    const vector r = right[v][p];                                                                       \
+                    UNROLLED for (int i = 0; i < ROWS; i++) sum[i][v] += l[i] * r;                                      \
+                }                                                                                                       \
             }                                                                                                           \
         }                                                                                                               \
         for (int i = 0; i < ROWS; i++)                                                                                  \
@@ -171,20 +197,22 @@ OUTER(outer_short_2, SHORT, 2)
 OUTER(outer_all_1, LANES, 1)
 
 /* result [LANES][row vectors] += a block transposed times blocks */
-static void outer(int64_t points, const vector *left, const vector *const *right, int64_t row, vector *result) {
+static void outer(Program *program, int64_t points, const vector *left, const vector *const *right, int64_t row,
+                  vector *result) {
     int64_t v = 0;
     for (; v + 2 <= row; v += 2)
-        for (int64_t i = 0; i < LANES; i += SHORT) outer_short_2(i, points, left, right + v, result + v, row);
-    for (; v < row; v++) outer_all_1(0, points, left, right + v, result + v, row);
+        for (int64_t i = 0; i < LANES; i += SHORT) outer_short_2(program, i, points, left, right + v, result + v, row);
+    for (; v < row; v++) outer_all_1(program, 0, points, left, right + v, result + v, row);
 }
 
 /* ---- neighbourhoods: one image of one block ------------------------------------------------------------------------ */
 /* Slides a window over an image and runs the body for each pixel with window[9], of which only three are loaded anew,
    and `pixel`; zero beyond the border. */
-#define SLIDE(image, height, width, zeros, ...)                                                                         \
+#define SLIDE(program, image, height, width, ...)                                                                       \
     for (int64_t h = 0, pixel = 0; h < (height); h++) {                                                                 \
-        const vector *const lines[3] = {h > 0 ? (image) + (h - 1) * (width) : (zeros), (image) + h * (width),           \
-                                        h + 1 < (height) ? (image) + (h + 1) * (width) : (zeros)};                      \
+        const vector *const lines[3] = {h > 0 ? (image) + (h - 1) * (width) : program->zeros, (image) + h * (width),   \
+                                        h + 1 < (height) ? (image) + (h + 1) * (width) : program->zeros};              \
+        fetch(program);                                                                                                 \
         vector window[9];                                                                                               \
         for (int y = 0; y < 3; y++) {                                                                                   \
             window[3 * y + 1] = (vector){0};                                                                            \
@@ -205,21 +233,21 @@ static void outer(int64_t points, const vector *left, const vector *const *right
      (window[3] * filter[3] + window[4] * filter[4] + window[5] * filter[5]) +                                          \
      (window[6] * filter[6] + window[7] * filter[7] + window[8] * filter[8]))
 
-static void depthwise(const vector *image, int64_t height, int64_t width, const vector *zeros, const vector *filters,
+static void depthwise(Program *program, const vector *image, int64_t height, int64_t width, const vector *filters,
                       int64_t filter_row, vector *result) {
     vector filter[9];
     for (int t = 0; t < 9; t++) filter[t] = filters[t * filter_row];
-    SLIDE(image, height, width, zeros, result[pixel] = NINE_OF(window, filter);)
+    SLIDE(program, image, height, width, result[pixel] = NINE_OF(window, filter);)
 }
 
 /* A pixel contributes to the nine results around it, by tap t to the one at 8 - t: filters turned around. */
-static void depthwise_back(const vector *image, int64_t height, int64_t width, const vector *zeros,
-                           const vector *filters, vector *d_filters, int64_t filter_row, const vector *d_result,
+static void depthwise_back(Program *program, const vector *image, int64_t height, int64_t width, const vector *filters,
+                           vector *d_filters, int64_t filter_row, const vector *d_result,
                            vector *d_image) {
     vector turned[9], sum[9];
     for (int t = 0; t < 9; t++) turned[t] = filters[(8 - t) * filter_row];
     memset(sum, 0, sizeof sum);
-    SLIDE(d_result, height, width, zeros, {
+    SLIDE(program, d_result, height, width, {
         const vector x = image[pixel];
         d_image[pixel] += NINE_OF(window, turned);
         for (int t = 0; t < 9; t++) sum[t] += x * window[t];
@@ -250,10 +278,12 @@ static void spread(const vector *thinned, int64_t height, int64_t width, const S
     }
 static int64_t eighths(int64_t width) { return (width + 7) / 8; }
 
-static void maximum(const vector *image, int64_t height, int64_t width, vector *lines, vector *result, mask *winners) {
-    vector *const best_of = lines; /* [3][width], rows in turn */
-    mask *const which_of = (mask *)(lines + 3 * width);
+static void maximum(Program *program, const vector *image, int64_t height, int64_t width, vector *result,
+                    mask *winners) {
+    vector *const best_of = program->lines; /* [3][width], rows in turn */
+    mask *const which_of = (mask *)(best_of + 3 * width);
     for (int64_t h = -1; h < height; h++) {
+        fetch(program);
         if (h + 1 < height) {
             const vector *const x = image + (h + 1) * width;
             const int64_t slot = (h + 1) % 3 * width;
@@ -285,13 +315,14 @@ static void maximum(const vector *image, int64_t height, int64_t width, vector *
     }
 }
 
-static void maximum_back(const mask *winners, int64_t height, int64_t width, const vector *zeros,
-                         const vector *d_result, vector *d_image) {
+static void maximum_back(Program *program, const mask *winners, int64_t height, int64_t width, const vector *d_result,
+                         vector *d_image) {
     const int64_t row = eighths(width);
     for (int64_t h = 0; h < height; h++) {
+        fetch(program);
         const int64_t up = h > 0 ? h - 1 : h, down = h + 1 < height ? h + 1 : h;
-        const vector *const above = h > 0 ? d_result + up * width : zeros, *const level = d_result + h * width;
-        const vector *const below = h + 1 < height ? d_result + down * width : zeros;
+        const vector *const above = h > 0 ? d_result + up * width : program->zeros, *const level = d_result + h * width;
+        const vector *const below = h + 1 < height ? d_result + down * width : program->zeros;
         vector *const d = d_image + h * width;
         vector before = {0}, until = {0}; /* of the pixel before: its share to the right, and all but the next's */
         mask by_above = {0}, by_level = {0}, by_below = {0};
@@ -317,10 +348,11 @@ static void maximum_back(const mask *winners, int64_t height, int64_t width, con
 /* 1 / how many of three neighbours in a line there are */
 static inline REAL share(int64_t place, int64_t length) { return (REAL)1 / (REAL)(1 + (place > 0) + (place + 1 < length)); }
 
-static void average(const vector *image, int64_t height, int64_t width, const vector *zeros, vector *result) {
+static void average(Program *program, const vector *image, int64_t height, int64_t width, vector *result) {
     for (int64_t h = 0; h < height; h++) {
-        const vector *const above = h > 0 ? image + (h - 1) * width : zeros, *const level = image + h * width;
-        const vector *const below = h + 1 < height ? image + (h + 1) * width : zeros;
+        fetch(program);
+        const vector *const above = h > 0 ? image + (h - 1) * width : program->zeros, *const level = image + h * width;
+        const vector *const below = h + 1 < height ? image + (h + 1) * width : program->zeros;
         vector before = {0}, here = above[0] + level[0] + below[0];
         for (int64_t w = 0; w < width; w++) {
             vector after = {0};
@@ -332,11 +364,12 @@ static void average(const vector *image, int64_t height, int64_t width, const ve
     }
 }
 
-static void average_back(int64_t height, int64_t width, const vector *zeros, const vector *d_result, vector *d_image) {
+static void average_back(Program *program, int64_t height, int64_t width, const vector *d_result, vector *d_image) {
 #define COLUMN(w) (up * above[w] + middle * level[w] + down * below[w]) * share(w, width)
     for (int64_t h = 0; h < height; h++) {
-        const vector *const above = h > 0 ? d_result + (h - 1) * width : zeros, *const level = d_result + h * width;
-        const vector *const below = h + 1 < height ? d_result + (h + 1) * width : zeros;
+        fetch(program);
+        const vector *const above = h > 0 ? d_result + (h - 1) * width : program->zeros, *const level = d_result + h * width;
+        const vector *const below = h + 1 < height ? d_result + (h + 1) * width : program->zeros;
         const REAL up = share(h - 1, height), middle = share(h, height), down = share(h + 1, height);
         vector before = {0}, here = COLUMN(0);
         for (int64_t w = 0; w < width; w++) {
@@ -473,7 +506,7 @@ static void pointers(vector *const base, int64_t count, int64_t pixels, vector *
 }
 
 /* Scores of the means, their cross-entropy and its gradient. */
-static void head(const Node *node, const Step *s, int training) {
+static void head(Program *program, const Node *node, const Step *s, int training) {
     const int64_t images = node->images;
     vector *means[node->uses], *scores[s->results], *d_scores[s->results];
     pointers(s->means, node->uses, images, means);
@@ -481,7 +514,7 @@ static void head(const Node *node, const Step *s, int training) {
     pointers(s->d_scores, s->results, images, d_scores);
     for (int64_t b = 0; b < s->results; b++)
         for (int64_t n = 0; n < images; n++) scores[b][n] = s->bias[b];
-    times(images, node->uses, (const vector *const *)means, s->weights, s->results, s->results, scores, 1);
+    times(program, images, node->uses, (const vector *const *)means, s->weights, s->results, s->results, scores, 1);
     if (!training) return;
     double loss = 0;
 #define OF(maps, o) ((REAL *)(maps[(o) / LANES] + n))[(o) % LANES]
@@ -499,7 +532,7 @@ static void head(const Node *node, const Step *s, int training) {
     *s->loss = (REAL)(loss / (double)images);
 }
 
-static void head_back(const Node *node, const Step *s) {
+static void head_back(Program *program, const Node *node, const Step *s) {
     const int64_t images = node->images;
     vector *d_means[node->uses], *d_scores[s->results];
     pointers(s->d_means, node->uses, images, d_means);
@@ -507,44 +540,48 @@ static void head_back(const Node *node, const Step *s) {
     for (int64_t b = 0; b < s->results; b++)
         for (int64_t n = 0; n < images; n++) s->d_bias[b] += d_scores[b][n];
     for (int64_t u = 0; u < node->uses; u++)
-        outer(images, s->means + u * images, (const vector *const *)d_scores, s->results,
+        outer(program, images, s->means + u * images, (const vector *const *)d_scores, s->results,
               s->d_weights + u * LANES * s->results);
-    times(images, s->results, (const vector *const *)d_scores, s->turned, node->uses, node->uses, d_means, 0);
+    times(program, images, s->results, (const vector *const *)d_scores, s->turned, node->uses, node->uses, d_means, 0);
 }
 
 /* ---- all nodes --------------------------------------------------------------------------------------------------- */
 int64_t lanes(void) { return LANES; }
 int64_t size_of(int64_t record) {
-    const size_t sizes[] = {sizeof(Block), sizeof(Use), sizeof(Step), sizeof(Node), sizeof(Program)};
+    const size_t sizes[] = {sizeof(Block), sizeof(Use), sizeof(Step), sizeof(Node), sizeof(Program), sizeof(Range)};
     return (int64_t)sizes[record];
 }
 
-static const Block *used(const Program *program, const Node *node, int64_t use) {
+static const Block *used(Program *program, const Node *node, int64_t use) {
     return program->blocks + program->uses[node->first_use + use].block;
 }
 
 /* The image n of all blocks that a node reads. */
-static void activate_all(const Program *program, const Node *node, int64_t n, const vector **active) {
-    for (int64_t u = 0; u < node->uses; u++)
-        active[u] = activate(used(program, node, u), n, program->active + u * node->height * node->width);
+static void activate_all(Program *program, const Node *node, int64_t n, const vector **active) {
+    program->ahead = program->ahead_end = program->ranges;
+    for (int64_t u = 0; u < node->uses; u++) {
+        const Block *const b = used(program, node, u);
+        active[u] = activate(b, n, program->active + u * b->pixels);
+        fetch_later(program, b->map, b, n);
+    }
 }
 
 /* The depthwise part of a step for the image of a block; `number` of that block among the step's. */
-static void filtered(const Program *program, const Node *node, const Step *s, int64_t number, const vector *active,
+static void filtered(Program *program, const Node *node, const Step *s, int64_t number, const vector *active,
                      vector *result) {
     vector *const whole = s->stride == 1 ? result : program->spread;
-    depthwise(active, node->height, node->width, program->zeros, s->filters + number, s->filter_row, whole);
+    depthwise(program, active, node->height, node->width, s->filters + number, s->filter_row, whole);
     if (s->stride != 1) thin(whole, node->width, s, result);
 }
 
-static void run(const Program *program, const Node *node, const Step *s, int64_t n, const vector *const *active,
+static void run(Program *program, const Node *node, const Step *s, int64_t n, const vector *const *active,
                 int training) {
     const int64_t height = node->height, width = node->width, pixels = s->height * s->width;
     const Block *const made = program->blocks + s->result;
     if (s->kind == MAXIMUM) {
-        maximum(active[s->use], height, width, program->lines, made->map + n * pixels, s->winners + n * height * eighths(width));
+        maximum(program, active[s->use], height, width, made->map + n * pixels, s->winners + n * height * eighths(width));
     } else if (s->kind == AVERAGE) {
-        average(active[s->use], height, width, program->zeros, made->map + n * pixels);
+        average(program, active[s->use], height, width, made->map + n * pixels);
     } else if (s->kind == HEAD) {
         for (int64_t u = 0; u < node->uses; u++) {
             vector sum = {0};
@@ -563,7 +600,7 @@ static void run(const Program *program, const Node *node, const Step *s, int64_t
             if (s->kind == STEM) stem_windows(s, n, program->middle);
             if (s->kind == SEPARABLE)
                 for (int64_t u = 0; u < node->uses; u++) filtered(program, node, s, u, active[u], middle[u]);
-            times(pixels, inputs, s->kind == CONVOLUTION ? active : (const vector *const *)middle, s->weights,
+            times(program, pixels, inputs, s->kind == CONVOLUTION ? active : (const vector *const *)middle, s->weights,
                   s->results, s->results, results, 0);
         }
         if (training)
@@ -571,7 +608,7 @@ static void run(const Program *program, const Node *node, const Step *s, int64_t
     }
 }
 
-void forward(const Program *program, int training) {
+void forward(Program *program, int training) {
     for (const Node *node = program->nodes; node < program->nodes + program->count; node++) {
         const Step *const steps = program->steps + node->first_step, *const end = steps + node->steps;
         const vector *active[node->uses + 1];
@@ -584,7 +621,7 @@ void forward(const Program *program, int training) {
         }
         for (const Step *s = steps; s < end; s++) {
             if (s->kind == HEAD) {
-                head(node, s, training);
+                head(program, node, s, training);
                 continue;
             }
             for (const Block *b = program->blocks + s->result; b < program->blocks + s->result + s->results; b++)
@@ -594,44 +631,44 @@ void forward(const Program *program, int training) {
 }
 
 /* Adds what a step passes back to the image of one block that its node reads. */
-static void run_back(const Program *program, const Node *node, const Step *s, int64_t n, int64_t use,
+static void run_back(Program *program, const Node *node, const Step *s, int64_t n, int64_t use,
                      const vector *active, const vector *const *d_results) {
     const int64_t height = node->height, width = node->width, pixels = s->height * s->width, row = s->results;
     const Block *const made = program->blocks + s->result;
     vector *const d = program->d_active, *d_middle = program->d_middle;
     switch (s->kind) {
         case MAXIMUM:
-            maximum_back(s->winners + n * height * eighths(width), height, width, program->zeros, made->d_map + n * pixels, d);
+            maximum_back(program, s->winners + n * height * eighths(width), height, width, made->d_map + n * pixels, d);
             break;
-        case AVERAGE: average_back(height, width, program->zeros, made->d_map + n * pixels, d); break;
+        case AVERAGE: average_back(program, height, width, made->d_map + n * pixels, d); break;
         case HEAD:
             for (int64_t p = 0; p < height * width; p++)
                 d[p] += s->d_means[use * node->images + n] / (REAL)(height * width);
             break;
         case DEPTHWISE:
-            depthwise_back(active, height, width, program->zeros, s->filters, s->d_filters, s->filter_row, d_results[0], d);
+            depthwise_back(program, active, height, width, s->filters, s->d_filters, s->filter_row, d_results[0], d);
             break;
-        case CONVOLUTION: outer(pixels, active, d_results, row, s->d_weights + use * LANES * row); break;
+        case CONVOLUTION: outer(program, pixels, active, d_results, row, s->d_weights + use * LANES * row); break;
         case SEPARABLE:
             filtered(program, node, s, use, active, program->middle);
-            outer(pixels, program->middle, d_results, row, s->d_weights + use * LANES * row);
-            times(pixels, row, d_results, s->turned + use, node->uses, 1, &d_middle, 0);
+            outer(program, pixels, program->middle, d_results, row, s->d_weights + use * LANES * row);
+            times(program, pixels, row, d_results, s->turned + use, node->uses, 1, &d_middle, 0);
             if (s->stride != 1) {
                 spread(d_middle, height, width, s, program->spread);
                 d_middle = program->spread;
             }
-            depthwise_back(active, height, width, program->zeros, s->filters + use, s->d_filters + use, s->filter_row,
+            depthwise_back(program, active, height, width, s->filters + use, s->d_filters + use, s->filter_row,
                            d_middle, d);
             break;
     }
 }
 
 /* Adds the gradients of the stem's weights, before which nothing is trained. */
-static void stem_back(const Program *program, const Step *s, int64_t n, const vector *const *d_results) {
+static void stem_back(Program *program, const Step *s, int64_t n, const vector *const *d_results) {
     const int64_t pixels = s->height * s->width, windows = (9 * s->channels + LANES - 1) / LANES;
     stem_windows(s, n, program->middle);
     for (int64_t b = 0; b < windows; b++)
-        outer(pixels, program->middle + b * pixels, d_results, s->results, s->d_weights + b * LANES * s->results);
+        outer(program, pixels, program->middle + b * pixels, d_results, s->results, s->d_weights + b * LANES * s->results);
 }
 
 static void turn(const Node *node, const Step *s) {
@@ -643,7 +680,7 @@ static void turn(const Node *node, const Step *s) {
 }
 
 /* Adds the gradients of the loss of the last training forward to those of all parameters. */
-void backward(const Program *program) {
+void backward(Program *program) {
     for (const Node *node = program->nodes + program->count - 1; node >= program->nodes; node--) {
         const Step *const steps = program->steps + node->first_step, *const end = steps + node->steps;
         const int64_t image = node->height * node->width;
@@ -651,7 +688,7 @@ void backward(const Program *program) {
         for (const Step *s = steps; s < end; s++) {
             if (s->kind == CONVOLUTION) convolved += s->results;
             if (s->turned != NULL) turn(node, s);
-            if (s->kind == HEAD) head_back(node, s);
+            if (s->kind == HEAD) head_back(program, node, s);
             else made += s->results;
         }
         for (int64_t u = 0; u < node->uses; u++) {
@@ -666,7 +703,11 @@ void backward(const Program *program) {
             for (const Step *s = steps; s < end; s++) {
                 if (s->kind == HEAD) continue;
                 for (const Block *b = program->blocks + s->result; b < program->blocks + s->result + s->results; b++) {
-                    if (b->scale != NULL) normalise_back(b, n, room);
+                    if (b->scale != NULL) {
+                        normalise_back(b, n, room);
+                        fetch_later(program, b->map, b, n);
+                    }
+                    fetch_later(program, b->d_map, b, n);
                     d_results[number++] = room;
                     room += s->height * s->width;
                 }
@@ -678,7 +719,7 @@ void backward(const Program *program) {
                 vector *const d = program->d_active, *const d_map = b->d_map + n * image;
                 if (!use->first) memcpy(d, d_map, (size_t)image * sizeof(vector));
                 else if (convolved == 0) memset(d, 0, (size_t)image * sizeof(vector));
-                if (convolved > 0) times(image, convolved, d_results, steps->turned + u, node->uses, 1, (vector *const *)&d, !use->first);
+                if (convolved > 0) times(program, image, convolved, d_results, steps->turned + u, node->uses, 1, (vector *const *)&d, !use->first);
                 number = 0;
                 for (const Step *s = steps; s < end; s++) {
                     if (s->use == u || s->weights != NULL) run_back(program, node, s, n, u, active[u], d_results + number);

@@ -38,8 +38,10 @@ STEP = _record(
 )
 NODE = _record("images height width uses first_use steps first_step")
 PROGRAM = _record(
-    "nodes count uses steps blocks active middle result d_results d_active d_middle spread zeros lines",
+    "nodes count uses steps blocks active middle result d_results d_active d_middle spread zeros lines"
+    " ahead ahead_end ranges",
 )
+RANGE = _record("next end")
 CONSTANTS = 7
 """Vectors that a block's `constants` take."""
 ALIGNMENT = 64
@@ -67,8 +69,8 @@ class Kernels:
         library.update.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int64] + [number] * 3
         self.lanes: int = library.lanes()
         """Channels of a block."""
-        sizes = [library.size_of(record) for record in range(5)]
-        ours = [record.itemsize for record in (BLOCK, USE, STEP, NODE, PROGRAM)]
+        sizes = [library.size_of(record) for record in range(6)]
+        ours = [record.itemsize for record in (BLOCK, USE, STEP, NODE, PROGRAM, RANGE)]
         assert sizes == ours, "kernels.c and this file disagree about its records"
 
     def forward(self, program: np.ndarray, training: bool) -> None:

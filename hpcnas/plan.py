@@ -479,6 +479,7 @@ class Program:
         program["d_results"] = self._vectors(made * image)
         for name in ("d_active", "d_middle", "spread"):
             program[name] = self._vectors(image)
+        program["ranges"] = self._room(read + 2 * made, kind=kernels.RANGE).ctypes.data
         program["lines"] = self._vectors(6 * width)
         self._zeros = kernels.aligned(width * self._lanes, self._real)
         program["zeros"] = self._zeros.ctypes.data
