@@ -436,10 +436,10 @@ static void conclude(const Block *b, int training) {
     b->constants[OFFSET] = *b->shift - mean * b->constants[SLOPE];
 }
 
-/* Keeps the image's gradient, where something passed the ReLU, and takes it into the sums. */
-static void take_in_back(const Block *b, int64_t n, const vector *active, const vector *d) {
+/* Keeps the image's gradient; if it is complete, only where something passed the ReLU, and takes it into the sums. */
+static void take_in_back(const Block *b, int64_t n, const vector *active, const vector *d, int complete) {
     vector *const kept = b->d_map + n * b->pixels;
-    if (b->scale == NULL) {
+    if (b->scale == NULL || !complete) {
         for (int64_t p = 0; p < b->pixels; p++) keep(kept + p, d[p]);
         return;
     }
@@ -716,17 +716,21 @@ void backward(Program *program) {
             for (int64_t u = 0; u < node->uses; u++) {
                 const Use *const use = program->uses + node->first_use + u;
                 const Block *const b = program->blocks + use->block;
-                vector *const d = program->d_active, *const d_map = b->d_map + n * image;
-                if (!use->first) memcpy(d, d_map, (size_t)image * sizeof(vector));
-                else if (convolved == 0) memset(d, 0, (size_t)image * sizeof(vector));
-                if (convolved > 0) times(program, image, convolved, d_results, steps->turned + u, node->uses, 1, (vector *const *)&d, !use->first);
+                vector *const d = program->d_active;
+                if (!use->first) {
+                    memcpy(d, b->d_map + n * image, (size_t)image * sizeof(vector));
+                    fetch_later(program, b->d_map, b, n);
+                } else if (convolved == 0) {
+                    memset(d, 0, (size_t)image * sizeof(vector));
+                }
+                if (convolved > 0)
+                    times(program, image, convolved, d_results, steps->turned + u, node->uses, 1, &d, !use->first);
                 number = 0;
                 for (const Step *s = steps; s < end; s++) {
                     if (s->use == u || s->weights != NULL) run_back(program, node, s, n, u, active[u], d_results + number);
                     number += s->kind == HEAD ? 0 : s->results;
                 }
-                if (use->last) take_in_back(b, n, active[u], d);
-                else memcpy(d_map, d, (size_t)image * sizeof(vector));
+                take_in_back(b, n, active[u], d, (int)use->last);
             }
         }
         for (int64_t u = 0; u < node->uses; u++) {

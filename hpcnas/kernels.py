@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,9 +27,7 @@ def _record(fields: str) -> np.dtype:
     return np.dtype([(name, np.int64) for name in fields.split()])
 
 
-BLOCK = _record(
-    "images pixels map d_map scale d_scale shift d_shift running_mean running_variance constants totals",
-)
+BLOCK = _record("images pixels map d_map scale d_scale shift d_shift running_mean running_variance constants totals")
 USE = _record("block first last")
 STEP = _record(
     "kind use result results stride height width filters d_filters filter_row weights d_weights turned winners"
@@ -39,13 +36,13 @@ STEP = _record(
 NODE = _record("images height width uses first_use steps first_step")
 PROGRAM = _record(
     "nodes count uses steps blocks active middle result d_results d_active d_middle spread zeros lines"
-    " ahead ahead_end ranges",
+    " ahead ahead_end ranges"
 )
 RANGE = _record("next end")
 CONSTANTS = 7
 """Vectors that a block's `constants` take."""
 ALIGNMENT = 64
-"""Bytes at which memory that kernels use as vectors begins."""
+"""Bytes: where memory that kernels read as vectors may begin."""
 
 _FLAGS = (
     *("-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC"),

@@ -408,34 +408,32 @@ class Program:
         ]
 
     def _place_maps(self) -> None:
-        """Memory for the blocks. In training a map is kept until its gradient is known; gradients, and maps otherwise,
-        only until the last node has read them, whereupon others take their place: what was used last is in caches."""
-        free: dict[int, list[int]] = {}  # by pixels
+        """Memory for the blocks. In training all maps are kept for the way back. Gradients, and maps otherwise, are
+        needed only from the node that makes them to the last that reads them; then others take their place."""
+        free: dict[int, list[int]] = {}  # addresses, by pixels
 
-        def take(block: dict[str, int], name: str) -> None:
+        def take(block: dict[str, int]) -> int:
             rooms = free.setdefault(block["pixels"], [])
-            block[name] = rooms.pop() if rooms else self._vectors(self._images * block["pixels"])
+            return rooms.pop() if rooms else self._vectors(self._images * block["pixels"])
 
-        def give_back(block: dict[str, int], name: str) -> None:
-            free[block["pixels"]].append(block[name])
-
-        name = "d_map" if self._training else "map"
-        made = {id(block): node for node in self._nodes for block in self._results(node)}
-        read = {id(block): node for node in self._nodes for block in node.blocks}  # for the last time
+        last_reader = {id(block): node for node in self._nodes for block in node.blocks}
+        read_last: dict[int, list[dict[str, int]]] = {id(node): [] for node in self._nodes}
+        for block in self._blocks:
+            read_last[id(last_reader[id(block)])].append(block)
         if self._training:
             for block in self._blocks:
                 block["map"] = self._vectors(self._images * block["pixels"])
-        for node in reversed(self._nodes) if self._training else self._nodes:
-            reading = list({id(block): block for block in node.blocks}.values())
-            if self._training:
-                begun = [block for block in reading if read[id(block)] is node]
-                ended = [block for block in self._results(node) if made[id(block)] is node]
-            else:
-                begun, ended = self._results(node), [block for block in reading if read[id(block)] is node]
-            for block in begun:
-                take(block, name)
-            for block in ended:
-                give_back(block, name)
+            for node in reversed(self._nodes):
+                for block in read_last[id(node)]:
+                    block["d_map"] = take(block)
+                for block in self._results(node):
+                    free[block["pixels"]].append(block["d_map"])
+        else:
+            for node in self._nodes:
+                for block in self._results(node):
+                    block["map"] = take(block)
+                for block in read_last[id(node)]:
+                    free[block["pixels"]].append(block["map"])
 
     def _tabulate(self) -> None:
         """The records that the kernels read."""
@@ -479,7 +477,7 @@ class Program:
         program["d_results"] = self._vectors(made * image)
         for name in ("d_active", "d_middle", "spread"):
             program[name] = self._vectors(image)
-        program["ranges"] = self._room(read + 2 * made, kind=kernels.RANGE).ctypes.data
+        program["ranges"] = self._room(2 * read + 2 * made, kind=kernels.RANGE).ctypes.data
         program["lines"] = self._vectors(6 * width)
         self._zeros = kernels.aligned(width * self._lanes, self._real)
         program["zeros"] = self._zeros.ctypes.data
