@@ -123,6 +123,7 @@ def test_the_papers_cell(cells: int, exact: kernels.Kernels) -> None:
         "1-2 id, 2-3 max, 1-3 max, 3-4 dw",  # equal poolings through an identity
         "1-2 max, 1-4 max, 2-4 id",  # a copy of a slice into the sink
         "1-4 1x1, 1-3 dw, 3-4 sep",
+        "1-2 dw, 1-3 1x1, 2-3 id, 2-4 1x1, 3-4 dw",  # a normalised map in two nodes
     ],
 )
 def test_what_the_plan_folds(edges: str, exact: kernels.Kernels) -> None:
