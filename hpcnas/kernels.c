@@ -13,8 +13,10 @@
 
    Memory is what takes the time. So an image of a block stays in the nearest caches while all that reads it runs; what
    is cheap to compute again is not kept (activations, the middle of separable convolutions, the stem's windows); what
-   is kept goes past the caches; and the next image is fetched while this one is computed with. Which blocks, steps and nodes there are, and where their memory lies, `plan`
-   decides. Compiled with REAL = float or double and VECTOR_BYTES = 32 or 64 for the machine at hand (`kernels`). */
+   is kept goes past the caches; and the next image is fetched while this one is computed with.
+
+   Which blocks, steps and nodes there are, and where their memory lies, `plan` decides. Compiled with REAL = float or
+   double and VECTOR_BYTES = 32 or 64 for the machine at hand (`kernels`); no libraries. */
 
 #include <math.h>
 #include <stdint.h>
@@ -71,7 +73,7 @@ typedef struct {
     vector *filters, *d_filters;                 /* of the first block: [9][filter_row], depthwise and separable */
     int64_t filter_row;                          /* in vectors */
     vector *weights, *d_weights;                 /* [inputs][results * LANES] */
-    vector *turned;                              /* its weights transposed: [results * LANES][inputs] */
+    vector *turned;                              /* transposed: [results * LANES][inputs]; convolutions' in one piece */
     mask *winners;                               /* maximum: [images][height][width / 8], see there */
     REAL *pixels;                                /* stem: the images, [images][height * width][channels] */
     int64_t channels;
@@ -83,10 +85,11 @@ typedef struct {
 
 typedef struct {
     int64_t images, height, width;
-    int64_t uses, first_use, steps, first_step; /* uses[first_use], ..., steps[first_step], ... */
+    int64_t uses, first_use;     /* uses[first_use], ... */
+    int64_t steps, first_step;   /* steps[first_step], ...: those that read it, convolutions first */
 } Node;
 
-typedef struct {
+typedef struct { /* of memory */
     const vector *next, *end;
 } Range;
 
@@ -107,7 +110,8 @@ typedef struct {
 static const REAL EPSILON = (REAL)1e-5, MOMENTUM = (REAL)0.1; /* PyTorch's defaults of batch normalisation */
 
 /* ---- fetching ahead ---------------------------------------------------------------------------------------------- */
-/* Fetches a little of what the next image needs; called about every hundred cycles of computing. */
+/* Fetches a little of what the next image needs. Called about every hundred cycles of computing: more at a time would
+   only make the processor wait. */
 static inline void fetch(Program *program) {
     if (program->ahead == program->ahead_end) return;
     Range *const r = program->ahead;
@@ -124,26 +128,26 @@ static void fetch_later(Program *program, const vector *map, const Block *b, int
 /* ---- products ---------------------------------------------------------------------------------------------------- */
 #define UNROLLED _Pragma("GCC unroll 16") /* sums in registers */
 
-/* results[v][first + i] (+)= sum over blocks and their channels of left[b][first + i] * weights[b * LANES + channel][v] */
-#define TIMES(NAME, ROWS, VECTORS)                                                                                      \
-    static inline __attribute__((always_inline)) void NAME(Program *program, int64_t first, int64_t blocks,             \
-                                                           const vector *const *left, const vector *weights,            \
-                                                           int64_t row, vector *const *results, int add) {              \
-        vector sum[ROWS][VECTORS];                                                                                      \
-        for (int i = 0; i < ROWS; i++)                                                                                  \
-            for (int v = 0; v < VECTORS; v++) sum[i][v] = add ? results[v][first + i] : (vector){0};                    \
-        for (int64_t b = 0; b < blocks; b++) {                                                                          \
-            fetch(program);                                                                                             \
-            const REAL *const l = (const REAL *)(left[b] + first);                                                      \
-            for (int64_t k = 0; k < LANES; k++, weights += row) {                                                       \
-                vector weight[VECTORS];                                                                                 \
-                for (int v = 0; v < VECTORS; v++) weight[v] = weights[v];                                               \
-                UNROLLED for (int i = 0; i < ROWS; i++)                                                                 \
-                    UNROLLED for (int v = 0; v < VECTORS; v++) sum[i][v] += l[i * LANES + k] * weight[v];                        \
-            }                                                                                                           \
-        }                                                                                                               \
-        for (int i = 0; i < ROWS; i++)                                                                                  \
-            for (int v = 0; v < VECTORS; v++) results[v][first + i] = sum[i][v];                                        \
+/* results[v][first + i] (+)= sum of left[b][first + i][k] * weights[b * LANES + k][v] over blocks b, their channels k */
+#define TIMES(NAME, ROWS, VECTORS)                                                                                     \
+    static inline __attribute__((always_inline)) void NAME(Program *program, int64_t first, int64_t blocks,            \
+                                                           const vector *const *left, const vector *weights,           \
+                                                           int64_t row, vector *const *results, int add) {             \
+        vector sum[ROWS][VECTORS];                                                                                     \
+        for (int i = 0; i < ROWS; i++)                                                                                 \
+            for (int v = 0; v < VECTORS; v++) sum[i][v] = add ? results[v][first + i] : (vector){0};                   \
+        for (int64_t b = 0; b < blocks; b++) {                                                                         \
+            fetch(program);                                                                                            \
+            const REAL *const l = (const REAL *)(left[b] + first);                                                     \
+            for (int64_t k = 0; k < LANES; k++, weights += row) {                                                      \
+                vector weight[VECTORS];                                                                                \
+                for (int v = 0; v < VECTORS; v++) weight[v] = weights[v];                                              \
+                UNROLLED for (int i = 0; i < ROWS; i++)                                                                \
+                    UNROLLED for (int v = 0; v < VECTORS; v++) sum[i][v] += l[i * LANES + k] * weight[v];              \
+            }                                                                                                          \
+        }                                                                                                              \
+        for (int i = 0; i < ROWS; i++)                                                                                 \
+            for (int v = 0; v < VECTORS; v++) results[v][first + i] = sum[i][v];                                       \
     }
 #define TALL (VECTOR_BYTES > 32 ? 12 : 6) /* rows whose sums fill the registers */
 TIMES(times_tall_2, TALL, 2)
@@ -153,44 +157,46 @@ TIMES(times_4_1, 4, 1)
 TIMES(times_1_1, 1, 1)
 
 /* Blocks of `points` rows times weights [blocks * LANES][row vectors], of which the first `columns` vectors count. */
-static void times(Program *program, int64_t points, int64_t blocks, const vector *const *left, const vector *weights, int64_t row,
-                  int64_t columns, vector *const *results, int add) {
+static void times(Program *program, int64_t points, int64_t blocks, const vector *const *left, const vector *weights,
+                  int64_t row, int64_t columns, vector *const *results, int add) {
     int64_t v = 0;
     for (; v + 2 <= columns; v += 2) {
         int64_t p = 0;
-        for (; p + TALL <= points; p += TALL) times_tall_2(program, p, blocks, left, weights + v, row, results + v, add);
+        for (; p + TALL <= points; p += TALL)
+            times_tall_2(program, p, blocks, left, weights + v, row, results + v, add);
         for (; p + 4 <= points; p += 4) times_4_2(program, p, blocks, left, weights + v, row, results + v, add);
         for (; p < points; p++)
-            for (int64_t one = v; one < v + 2; one++) times_1_1(program, p, blocks, left, weights + one, row, results + one, add);
+            for (int64_t o = v; o < v + 2; o++) times_1_1(program, p, blocks, left, weights + o, row, results + o, add);
     }
     for (; v < columns; v++) {
         int64_t p = 0;
-        for (; p + TALL <= points; p += TALL) times_tall_1(program, p, blocks, left, weights + v, row, results + v, add);
+        for (; p + TALL <= points; p += TALL)
+            times_tall_1(program, p, blocks, left, weights + v, row, results + v, add);
         for (; p + 4 <= points; p += 4) times_4_1(program, p, blocks, left, weights + v, row, results + v, add);
         for (; p < points; p++) times_1_1(program, p, blocks, left, weights + v, row, results + v, add);
     }
 }
 
 /* result[first + i][v] += sum over points of left's channel first + i times right[v] */
-#define OUTER(NAME, ROWS, VECTORS)                                                                                      \
-    static inline __attribute__((always_inline)) void NAME(Program *program, int64_t first, int64_t points,             \
-                                                           const vector *left, const vector *const *right,              \
-                                                           vector *result, int64_t row) {                               \
-        vector sum[ROWS][VECTORS];                                                                                      \
-        for (int i = 0; i < ROWS; i++)                                                                                  \
-            for (int v = 0; v < VECTORS; v++) sum[i][v] = (vector){0};                                                  \
-        for (int64_t start = 0; start < points; start += 16) {                                                          \
-            fetch(program);                                                                                             \
-            for (int64_t p = start; p < points && p < start + 16; p++) {                                                \
-                const REAL *const l = (const REAL *)(left + p) + first;                                                 \
-                UNROLLED for (int v = 0; v < VECTORS; v++) {                                                            \
-                    const vector r = right[v][p];                                                                       \
-                    UNROLLED for (int i = 0; i < ROWS; i++) sum[i][v] += l[i] * r;                                      \
-                }                                                                                                       \
-            }                                                                                                           \
-        }                                                                                                               \
-        for (int i = 0; i < ROWS; i++)                                                                                  \
-            for (int v = 0; v < VECTORS; v++) result[(first + i) * row + v] += sum[i][v];                               \
+#define OUTER(NAME, ROWS, VECTORS)                                                                                     \
+    static inline __attribute__((always_inline)) void NAME(Program *program, int64_t first, int64_t points,            \
+                                                           const vector *left, const vector *const *right,             \
+                                                           vector *result, int64_t row) {                              \
+        vector sum[ROWS][VECTORS];                                                                                     \
+        for (int i = 0; i < ROWS; i++)                                                                                 \
+            for (int v = 0; v < VECTORS; v++) sum[i][v] = (vector){0};                                                 \
+        for (int64_t start = 0; start < points; start += 16) {                                                         \
+            fetch(program);                                                                                            \
+            for (int64_t p = start; p < points && p < start + 16; p++) {                                               \
+                const REAL *const l = (const REAL *)(left + p) + first;                                                \
+                UNROLLED for (int v = 0; v < VECTORS; v++) {                                                           \
+                    const vector r = right[v][p];                                                                      \
+                    UNROLLED for (int i = 0; i < ROWS; i++) sum[i][v] += l[i] * r;                                     \
+                }                                                                                                      \
+            }                                                                                                          \
+        }                                                                                                              \
+        for (int i = 0; i < ROWS; i++)                                                                                 \
+            for (int v = 0; v < VECTORS; v++) result[(first + i) * row + v] += sum[i][v];                              \
     }
 #define SHORT (VECTOR_BYTES > 32 ? 8 : 4)
 OUTER(outer_short_2, SHORT, 2)
@@ -205,32 +211,32 @@ static void outer(Program *program, int64_t points, const vector *left, const ve
     for (; v < row; v++) outer_all_1(program, 0, points, left, right + v, result + v, row);
 }
 
-/* ---- neighbourhoods: one image of one block ------------------------------------------------------------------------ */
+/* ---- neighbourhoods: one image of one block ---------------------------------------------------------------------- */
 /* Slides a window over an image and runs the body for each pixel with window[9], of which only three are loaded anew,
    and `pixel`; zero beyond the border. */
-#define SLIDE(program, image, height, width, ...)                                                                       \
-    for (int64_t h = 0, pixel = 0; h < (height); h++) {                                                                 \
+#define SLIDE(program, image, height, width, ...)                                                                      \
+    for (int64_t h = 0, pixel = 0; h < (height); h++) {                                                                \
         const vector *const lines[3] = {h > 0 ? (image) + (h - 1) * (width) : program->zeros, (image) + h * (width),   \
                                         h + 1 < (height) ? (image) + (h + 1) * (width) : program->zeros};              \
-        fetch(program);                                                                                                 \
-        vector window[9];                                                                                               \
-        for (int y = 0; y < 3; y++) {                                                                                   \
-            window[3 * y + 1] = (vector){0};                                                                            \
-            window[3 * y + 2] = *lines[y];                                                                              \
-        }                                                                                                               \
-        for (int64_t w = 0; w < (width); w++, pixel++) {                                                                \
-            for (int y = 0; y < 3; y++) {                                                                               \
-                window[3 * y] = window[3 * y + 1];                                                                      \
-                window[3 * y + 1] = window[3 * y + 2];                                                                  \
-                window[3 * y + 2] = w + 1 < (width) ? lines[y][w + 1] : (vector){0};                                    \
-            }                                                                                                           \
-            __VA_ARGS__                                                                                                 \
-        }                                                                                                               \
+        fetch(program);                                                                                                \
+        vector window[9];                                                                                              \
+        for (int y = 0; y < 3; y++) {                                                                                  \
+            window[3 * y + 1] = (vector){0};                                                                           \
+            window[3 * y + 2] = *lines[y];                                                                             \
+        }                                                                                                              \
+        for (int64_t w = 0; w < (width); w++, pixel++) {                                                               \
+            for (int y = 0; y < 3; y++) {                                                                              \
+                window[3 * y] = window[3 * y + 1];                                                                     \
+                window[3 * y + 1] = window[3 * y + 2];                                                                 \
+                window[3 * y + 2] = w + 1 < (width) ? lines[y][w + 1] : (vector){0};                                   \
+            }                                                                                                          \
+            __VA_ARGS__                                                                                                \
+        }                                                                                                              \
     }
 
-#define NINE_OF(window, filter)                                                                                         \
-    ((window[0] * filter[0] + window[1] * filter[1] + window[2] * filter[2]) +                                          \
-     (window[3] * filter[3] + window[4] * filter[4] + window[5] * filter[5]) +                                          \
+#define NINE_OF(window, filter)                                                                                        \
+    ((window[0] * filter[0] + window[1] * filter[1] + window[2] * filter[2]) +                                         \
+     (window[3] * filter[3] + window[4] * filter[4] + window[5] * filter[5]) +                                         \
      (window[6] * filter[6] + window[7] * filter[7] + window[8] * filter[8]))
 
 static void depthwise(Program *program, const vector *image, int64_t height, int64_t width, const vector *filters,
@@ -242,8 +248,7 @@ static void depthwise(Program *program, const vector *image, int64_t height, int
 
 /* A pixel contributes to the nine results around it, by tap t to the one at 8 - t: filters turned around. */
 static void depthwise_back(Program *program, const vector *image, int64_t height, int64_t width, const vector *filters,
-                           vector *d_filters, int64_t filter_row, const vector *d_result,
-                           vector *d_image) {
+                           vector *d_filters, int64_t filter_row, const vector *d_result, vector *d_image) {
     vector turned[9], sum[9];
     for (int t = 0; t < 9; t++) turned[t] = filters[(8 - t) * filter_row];
     memset(sum, 0, sizeof sum);
@@ -270,11 +275,11 @@ static void spread(const vector *thinned, int64_t height, int64_t width, const S
 /* The largest of a row's three, then of three rows; of equals the first, as PyTorch has it; NaN is more than all. What
    won is kept in four bits, eight pixels of a row to a vector: 0, 1, 2 for which of the pixel's row's three won there,
    and 0, 4, 8 for which of the three rows won. */
-#define LARGER(best, which, here, number)                                                                               \
-    {                                                                                                                   \
-        const mask more = ~((here) <= best);                                                                            \
-        best = (vector)(((mask)best & ~more) | ((mask)(here) & more));                                                  \
-        which = (which & ~more) | (((mask){0} + (number)) & more);                                                      \
+#define LARGER(best, which, here, number)                                                                              \
+    {                                                                                                                  \
+        const mask more = ~((here) <= best);                                                                           \
+        best = (vector)(((mask)best & ~more) | ((mask)(here) & more));                                                 \
+        which = (which & ~more) | (((mask){0} + (number)) & more);                                                     \
     }
 static int64_t eighths(int64_t width) { return (width + 7) / 8; }
 
@@ -346,7 +351,9 @@ static void maximum_back(Program *program, const mask *winners, int64_t height, 
 }
 
 /* 1 / how many of three neighbours in a line there are */
-static inline REAL share(int64_t place, int64_t length) { return (REAL)1 / (REAL)(1 + (place > 0) + (place + 1 < length)); }
+static inline REAL share(int64_t place, int64_t length) {
+    return (REAL)1 / (REAL)(1 + (place > 0) + (place + 1 < length));
+}
 
 static void average(Program *program, const vector *image, int64_t height, int64_t width, vector *result) {
     for (int64_t h = 0; h < height; h++) {
@@ -368,7 +375,8 @@ static void average_back(Program *program, int64_t height, int64_t width, const 
 #define COLUMN(w) (up * above[w] + middle * level[w] + down * below[w]) * share(w, width)
     for (int64_t h = 0; h < height; h++) {
         fetch(program);
-        const vector *const above = h > 0 ? d_result + (h - 1) * width : program->zeros, *const level = d_result + h * width;
+        const vector *const above = h > 0 ? d_result + (h - 1) * width : program->zeros;
+        const vector *const level = d_result + h * width;
         const vector *const below = h + 1 < height ? d_result + (h + 1) * width : program->zeros;
         const REAL up = share(h - 1, height), middle = share(h, height), down = share(h + 1, height);
         vector before = {0}, here = COLUMN(0);
@@ -383,7 +391,7 @@ static void average_back(Program *program, int64_t height, int64_t width, const 
 #undef COLUMN
 }
 
-/* ---- normalisation and ReLU: one image of one block ---------------------------------------------------------------- */
+/* ---- normalisation and ReLU: one image of one block -------------------------------------------------------------- */
 /* The image as it is read, in `room` unless it lies in the map like that. */
 static const vector *activate(const Block *b, int64_t n, vector *room) {
     const vector *const x = b->map + n * b->pixels;
@@ -478,7 +486,8 @@ static void conclude_back(const Block *b) {
 /* The gradient of what the step made, before normalisation. */
 static void normalise_back(const Block *b, int64_t n, vector *result) {
     const vector *const x = b->map + n * b->pixels, *const d = b->d_map + n * b->pixels;
-    const vector by_gradient = b->constants[BY_GRADIENT], by_value = b->constants[BY_VALUE], by_one = b->constants[BY_ONE];
+    const vector by_gradient = b->constants[BY_GRADIENT], by_value = b->constants[BY_VALUE];
+    const vector by_one = b->constants[BY_ONE];
     for (int64_t p = 0; p < b->pixels; p++) result[p] = by_gradient * d[p] + (by_value * x[p] + by_one);
 }
 
@@ -579,7 +588,8 @@ static void run(Program *program, const Node *node, const Step *s, int64_t n, co
     const int64_t height = node->height, width = node->width, pixels = s->height * s->width;
     const Block *const made = program->blocks + s->result;
     if (s->kind == MAXIMUM) {
-        maximum(program, active[s->use], height, width, made->map + n * pixels, s->winners + n * height * eighths(width));
+        maximum(program, active[s->use], height, width, made->map + n * pixels,
+                s->winners + n * height * eighths(width));
     } else if (s->kind == AVERAGE) {
         average(program, active[s->use], height, width, made->map + n * pixels);
     } else if (s->kind == HEAD) {
@@ -668,7 +678,8 @@ static void stem_back(Program *program, const Step *s, int64_t n, const vector *
     const int64_t pixels = s->height * s->width, windows = (9 * s->channels + LANES - 1) / LANES;
     stem_windows(s, n, program->middle);
     for (int64_t b = 0; b < windows; b++)
-        outer(program, pixels, program->middle + b * pixels, d_results, s->results, s->d_weights + b * LANES * s->results);
+        outer(program, pixels, program->middle + b * pixels, d_results, s->results,
+              s->d_weights + b * LANES * s->results);
 }
 
 static void turn(const Node *node, const Step *s) {
@@ -727,7 +738,8 @@ void backward(Program *program) {
                     times(program, image, convolved, d_results, steps->turned + u, node->uses, 1, &d, !use->first);
                 number = 0;
                 for (const Step *s = steps; s < end; s++) {
-                    if (s->use == u || s->weights != NULL) run_back(program, node, s, n, u, active[u], d_results + number);
+                    if (s->use == u || s->weights != NULL)
+                        run_back(program, node, s, n, u, active[u], d_results + number);
                     number += s->kind == HEAD ? 0 : s->results;
                 }
                 take_in_back(b, n, active[u], d, (int)use->last);

@@ -12,8 +12,9 @@ from hpcnas.canonical import InvalidGenotype, expand
 from hpcnas.data import load_training
 from hpcnas.genotype import Genotype, named
 from hpcnas.network import Network
-from hpcnas.plan import Plan, Program
+from hpcnas.plan import Plan
 from hpcnas.planned import PlannedTraining, fastest_training
+from hpcnas.program import Program
 from hpcnas.skeleton import Skeleton
 from hpcnas.space import FLAT, HIERARCHICAL, Space
 from hpcnas.training import FitnessInProgress, Training, TrainingData

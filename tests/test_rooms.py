@@ -81,7 +81,8 @@ TRAINER = {
     "trainer": {"evaluator", "serving"},
     "kernels": set(),
     "plan": {"canonical", "counting", "kernels", "primitives", "skeleton", "torch"},
-    "planned": {"canonical", "config", "genotype", "kernels", "plan", "skeleton", "training", "torch"},
+    "planned": {"canonical", "config", "genotype", "kernels", "plan", "program", "skeleton", "training", "torch"},
+    "program": {"kernels", "plan", "primitives", "torch"},
     "serving": {
         *("config", "data", "dataspec", "durable", "evaluator", "messages", "planned", "skeleton", "training"),
         "torch",
