@@ -128,7 +128,7 @@ static void fetch_later(Program *program, const vector *map, const Block *b, int
 /* ---- products ---------------------------------------------------------------------------------------------------- */
 #define UNROLLED _Pragma("GCC unroll 16") /* sums in registers */
 
-/* results[v][first + i] (+)= sum of left[b][first + i][k] * weights[b * LANES + k][v] over blocks b, their channels k */
+/* results[v][first + i] (+)= sum of left[b][first + i][k] * weights[b * LANES + k][v] over blocks b and channels k */
 #define TIMES(NAME, ROWS, VECTORS)                                                                                     \
     static inline __attribute__((always_inline)) void NAME(Program *program, int64_t first, int64_t blocks,            \
                                                            const vector *const *left, const vector *weights,           \
