@@ -1,20 +1,25 @@
 /* A compiled plan on the CPU: forward, backward and update of a network of primitives, one thread.
 
-   Feature maps are [P][C] (P = images x height x width, channels last), one a node. A step reads the map of its source
-   and writes its slice of the map of its target, so concatenation costs nothing. What a step computes before its batch
-   normalisation is kept (`raw`); the normalisation belongs to the target. Memory is what takes the time, so everything
-   that happens at a node happens image by image, while the image's part of its map is in the cache:
+   A feature map is a list of blocks. A block is LANES channels of all images, channels last, so a pixel of it is one
+   vector, [images][height * width][LANES]; the last block of a map may have channels that are zero throughout. Nodes
+   share blocks, so identities and concatenation cost nothing. What a block holds is what a step made of it *before* its
+   batch normalisation; whoever reads it normalises and rectifies an image at a time:
 
-       forward    normalise what comes in ─► run the steps that go out, take in their means and variances
-       backward   gradients of the steps that went out, added up ─► sums for the normalisations that came in
+       forward    for each node, each image:   activate the blocks that the node reads      (slope * x + offset, ReLU)
+                                               run the steps that read them, keep what they make, take in its moments
+       backward   for each node, each image:   activate its blocks again
+                                               for each block: add up the gradients from the steps that read it,
+                                               keep them, take them into the sums that its normalisation needs
 
-   So convolutions and poolings of one map read it once. Which nodes and steps there are, and where their memory lies,
-   `plan` decides. Compiled with REAL = float or double and VECTOR_BYTES = 32 or 64 for the
-   machine at hand (`kernels`); no libraries. */
+   Memory is what takes the time. So an image of a block stays in the nearest caches while all that reads it runs; what
+   is cheap to compute again is not kept (activations, the middle of separable convolutions, the stem's windows); what
+   is kept goes past the caches; and the next image is fetched while this one is computed with.
+
+   Which blocks, steps and nodes there are, and where their memory lies, `plan` decides. Compiled with REAL = float or
+   double and VECTOR_BYTES = 32 or 64 for the machine at hand (`kernels`); no libraries. */
 
 #include <math.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #if !defined(__AVX512F__) && VECTOR_BYTES > 32
@@ -22,657 +27,728 @@
 #define VECTOR_BYTES 32
 #endif
 #define LANES ((int)(VECTOR_BYTES / sizeof(REAL)))
-typedef REAL vector __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
+typedef REAL vector __attribute__((vector_size(VECTOR_BYTES), may_alias));
 
 #define SAME_WIDTH(real) _Generic((real)0, float: (int32_t)0, double: (int64_t)0)
 typedef __typeof__(SAME_WIDTH(REAL)) integer;
-typedef integer mask __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
-typedef uint8_t bytes __attribute__((vector_size(VECTOR_BYTES / sizeof(REAL)), aligned(1), may_alias));
+typedef integer mask __attribute__((vector_size(VECTOR_BYTES), may_alias));
 
-/* Runs the body along `count` channels, c at a time: whole vectors, then single numbers; `real` is what is at hand. */
-#define ALONG(count, ...)                                                                                               \
-    {                                                                                                                   \
-        int64_t c = 0;                                                                                                  \
-        for (; c + LANES <= (count); c += LANES) {                                                                      \
-            typedef vector real;                                                                                        \
-            __VA_ARGS__                                                                                                 \
-        }                                                                                                               \
-        for (; c < (count); c++) {                                                                                      \
-            typedef REAL real;                                                                                          \
-            __VA_ARGS__                                                                                                 \
-        }                                                                                                               \
-    }
-#define AT(row) (*(real *)((row) + c))
+static inline vector rectified(vector x) { return (vector)((mask)x & ~(x < 0)); } /* NaN stays NaN */
+static inline vector where(mask chosen, vector x) { return (vector)(chosen & (mask)x); }
 
-static inline vector rectified_vector(vector x) { return (vector)((mask)x & ~(x < 0)); } /* NaN stays NaN */
-static inline REAL rectified_number(REAL x) { return x < 0 ? 0 : x; }
-#define RECTIFIED(x) _Generic((x), vector: rectified_vector, REAL: rectified_number)(x)
-static inline vector passed_vector(vector d, vector x) { return (vector)((mask)d & (x > 0)); }
-static inline REAL passed_number(REAL d, REAL x) { return x > 0 ? d : 0; }
-#define PASSED(d, x) _Generic((d), vector: passed_vector, REAL: passed_number)(d, x) /* d where x > 0 */
+/* Writes past the caches where the processor can: what is kept is not read again soon. */
+#if defined(__AVX512F__) && VECTOR_BYTES == 64
+#include <immintrin.h>
+static inline void keep(vector *to, vector x) { _mm512_stream_ps((float *)to, (__m512)x); }
+#elif defined(__AVX__)
+#include <immintrin.h>
+static inline void keep(vector *to, vector x) { _mm256_stream_ps((float *)to, (__m256)x); }
+#else
+static inline void keep(vector *to, vector x) { *to = x; }
+#endif
 
-enum { COPY, MAXIMUM, AVERAGE, CONVOLUTION, DEPTHWISE, SEPARABLE, STEM, HEAD };
+enum { MAXIMUM, AVERAGE, CONVOLUTION, DEPTHWISE, SEPARABLE, STEM, HEAD };
+enum { MEAN, INVERSE, SLOPE, OFFSET, BY_GRADIENT, BY_VALUE, BY_ONE }; /* constants of a normalisation */
 
 typedef struct {
-    int64_t kind, images, height, width, channels;  /* of the source */
-    int64_t outputs, stride, out_height, out_width; /* of the result */
-    int64_t row;                                    /* channels of the target's map, of which the slice is a part */
-    int64_t source_row;                             /* channels of the source's map (COPY: of which it is a part) */
-    REAL *source, *d_source, *target, *d_target;    /* d_source NULL: nothing before the source is trained */
-    REAL *filters, *d_filters;                      /* depthwise: [9][channels] */
-    REAL *weights, *d_weights;                      /* [inputs][outputs] */
-    REAL *scale, *d_scale, *shift, *d_shift;        /* of the normalisation: [outputs] */
-    REAL *running_mean, *running_variance;          /* [outputs] */
-    REAL *statistics;                               /* mean and 1/deviation: [2][outputs] */
-    REAL *raw, *d_raw;                              /* before normalisation: [P'][outputs]; d_raw: of one image */
-    REAL *middle;                                   /* separable: after the depthwise part; stem: windows */
-    REAL *d_middle;                                 /* its gradient, of one image: [P' / images][channels] */
-    double *totals;                                 /* what a pass over the images adds up: [2][outputs] */
-    REAL *sums;                                     /* backward: mean d shift and mean d scale, [2][outputs] */
-    uint8_t *winners;                               /* maximum: which of the nine, [P][channels] */
-    REAL *zeros, *lowest;                           /* beyond the border: [most channels] */
-    REAL *room;                                     /* for transposed weights */
-    int64_t *labels;                                /* head: [images] */
-    REAL *loss;                                     /* head: mean cross-entropy */
+    int64_t images, pixels;                      /* pixels of one image */
+    vector *map;                                 /* [images][pixels], before normalisation */
+    vector *d_map;                               /* gradient of what is read; of what passed the ReLU alone */
+    vector *scale, *d_scale, *shift, *d_shift;   /* of the normalisation; NULL: there is none (poolings) */
+    vector *running_mean, *running_variance;
+    vector *constants;                           /* [7], as numbered above: of this pass */
+    double *totals;                              /* what a pass over the images adds up: [2][LANES] */
+} Block;
+
+typedef struct { /* a block that a node reads */
+    int64_t block;
+    int64_t first, last; /* whether it is the first and the last on the way back to read that block */
+} Use;
+
+typedef struct {
+    int64_t kind;
+    int64_t use;                                 /* which of its node's it reads; steps with weights read all */
+    int64_t result, results;                     /* blocks[result], ...: what it makes */
+    int64_t stride, height, width;               /* of the result */
+    vector *filters, *d_filters;                 /* of the first block: [9][filter_row], depthwise and separable */
+    int64_t filter_row;                          /* in vectors */
+    vector *weights, *d_weights;                 /* [inputs][results * LANES] */
+    vector *turned;                              /* transposed: [results * LANES][inputs]; convolutions' in one piece */
+    mask *winners;                               /* maximum: [images][height][width / 8], see there */
+    REAL *pixels;                                /* stem: the images, [images][height * width][channels] */
+    int64_t channels;
+    vector *bias, *d_bias;                       /* head: [results] */
+    vector *means, *d_means, *scores, *d_scores; /* head: [uses][images] and [results][images] */
+    int64_t *labels, classes;                    /* head: [images] */
+    REAL *loss;                                  /* head: mean cross-entropy */
 } Step;
 
 typedef struct {
-    int64_t images, pixels, channels;
-    int64_t outs, first_out; /* steps that read the map: steps[first_out ...] */
-    int64_t ins, first_in;   /* steps with a normalisation into the map: steps[in[first_in ...]] */
-    REAL *map, *d_map;
+    int64_t images, height, width;
+    int64_t uses, first_use;     /* uses[first_use], ... */
+    int64_t steps, first_step;   /* steps[first_step], ...: those that read it, convolutions first */
 } Node;
+
+typedef struct { /* of memory */
+    const vector *next, *end;
+} Range;
+
+typedef struct {
+    const Node *nodes;
+    int64_t count; /* of nodes */
+    const Use *uses;
+    const Step *steps;
+    const Block *blocks;
+    /* room for one image of as many blocks as any node, or any step, has */
+    vector *active, *middle, *result, *d_results;
+    vector *d_active, *d_middle, *spread; /* of one block */
+    vector *zeros, *lines;                /* rows of an image: one, and six */
+    Range *ahead, *ahead_end;             /* what the next image will need and is not fetched yet */
+    Range *ranges;                        /* room for them */
+} Program;
 
 static const REAL EPSILON = (REAL)1e-5, MOMENTUM = (REAL)0.1; /* PyTorch's defaults of batch normalisation */
 
+/* ---- fetching ahead ---------------------------------------------------------------------------------------------- */
+/* Fetches a little of what the next image needs. Called about every hundred cycles of computing: more at a time would
+   only make the processor wait. */
+static inline void fetch(Program *program) {
+    if (program->ahead == program->ahead_end) return;
+    Range *const r = program->ahead;
+    for (int i = 0; i < 8 && r->next < r->end; i++) __builtin_prefetch(r->next++, 0, 2);
+    if (r->next == r->end) program->ahead++;
+}
+
+static void fetch_later(Program *program, const vector *map, const Block *b, int64_t n) {
+    if (n + 1 == b->images) return;
+    program->ahead_end->next = map + (n + 1) * b->pixels;
+    program->ahead_end++->end = map + (n + 2) * b->pixels;
+}
+
 /* ---- products ---------------------------------------------------------------------------------------------------- */
-/* result[i][0..VECTORS*LANES) += sum_k left(i, k) * right[k][...], left(i, k) = left[i * by_row + k * by_column] */
-#define MICRO(ROWS, VECTORS)                                                                                            \
-    static inline __attribute__((always_inline)) void micro_##ROWS##_##VECTORS(                                        \
-        int64_t depth, const REAL *left, int64_t by_row, int64_t by_column, const REAL *right, int64_t right_row,       \
-        REAL *result, int64_t result_row) {                                                                             \
-        vector sum[ROWS][VECTORS];                                                                                      \
-        for (int i = 0; i < ROWS; i++)                                                                                  \
-            for (int v = 0; v < VECTORS; v++) sum[i][v] = *(vector *)(result + i * result_row + v * LANES);             \
-        for (int64_t k = 0; k < depth; k++) {                                                                           \
-            vector factor[VECTORS];                                                                                     \
-            for (int v = 0; v < VECTORS; v++) factor[v] = *(const vector *)(right + k * right_row + v * LANES);         \
-            for (int i = 0; i < ROWS; i++) {                                                                            \
-                REAL scalar = left[i * by_row + k * by_column];                                                         \
-                for (int v = 0; v < VECTORS; v++) sum[i][v] += scalar * factor[v];                                      \
-            }                                                                                                           \
-        }                                                                                                               \
-        for (int i = 0; i < ROWS; i++)                                                                                  \
-            for (int v = 0; v < VECTORS; v++) *(vector *)(result + i * result_row + v * LANES) = sum[i][v];             \
-    }
-MICRO(8, 2)
-MICRO(8, 1)
-MICRO(1, 2)
-MICRO(1, 1)
+#define UNROLLED _Pragma("GCC unroll 16") /* sums in registers */
 
-static void add_product(int64_t rows, int64_t columns, int64_t depth, const REAL *left, int64_t by_row,
-                        int64_t by_column, const REAL *right, int64_t right_row, REAL *result, int64_t result_row) {
-    for (int64_t i = 0; i < rows;) {
-        int64_t tall = rows - i >= 8, j = 0;
-        const REAL *l = left + i * by_row;
-        REAL *r = result + i * result_row;
-        for (; j + 2 * LANES <= columns; j += 2 * LANES)
-            if (tall) micro_8_2(depth, l, by_row, by_column, right + j, right_row, r + j, result_row);
-            else micro_1_2(depth, l, by_row, by_column, right + j, right_row, r + j, result_row);
-        for (; j + LANES <= columns; j += LANES)
-            if (tall) micro_8_1(depth, l, by_row, by_column, right + j, right_row, r + j, result_row);
-            else micro_1_1(depth, l, by_row, by_column, right + j, right_row, r + j, result_row);
-        for (int64_t a = 0; a < (tall ? 8 : 1); a++)
-            for (int64_t c = j; c < columns; c++) {
-                REAL sum = r[a * result_row + c];
-                for (int64_t k = 0; k < depth; k++) sum += l[a * by_row + k * by_column] * right[k * right_row + c];
-                r[a * result_row + c] = sum;
-            }
-        i += tall ? 8 : 1;
+/* results[v][first + i] (+)= sum of left[b][first + i][k] * weights[b * LANES + k][v] over blocks b and channels k */
+#define TIMES(NAME, ROWS, VECTORS)                                                                                     \
+    static inline __attribute__((always_inline)) void NAME(Program *program, int64_t first, int64_t blocks,            \
+                                                           const vector *const *left, const vector *weights,           \
+                                                           int64_t row, vector *const *results, int add) {             \
+        vector sum[ROWS][VECTORS];                                                                                     \
+        for (int i = 0; i < ROWS; i++)                                                                                 \
+            for (int v = 0; v < VECTORS; v++) sum[i][v] = add ? results[v][first + i] : (vector){0};                   \
+        for (int64_t b = 0; b < blocks; b++) {                                                                         \
+            fetch(program);                                                                                            \
+            const REAL *const l = (const REAL *)(left[b] + first);                                                     \
+            for (int64_t k = 0; k < LANES; k++, weights += row) {                                                      \
+                vector weight[VECTORS];                                                                                \
+                for (int v = 0; v < VECTORS; v++) weight[v] = weights[v];                                              \
+                UNROLLED for (int i = 0; i < ROWS; i++)                                                                \
+                    UNROLLED for (int v = 0; v < VECTORS; v++) sum[i][v] += l[i * LANES + k] * weight[v];              \
+            }                                                                                                          \
+        }                                                                                                              \
+        for (int i = 0; i < ROWS; i++)                                                                                 \
+            for (int v = 0; v < VECTORS; v++) results[v][first + i] = sum[i][v];                                       \
+    }
+#define TALL (VECTOR_BYTES > 32 ? 12 : 6) /* rows whose sums fill the registers */
+TIMES(times_tall_2, TALL, 2)
+TIMES(times_tall_1, TALL, 1)
+TIMES(times_4_2, 4, 2)
+TIMES(times_4_1, 4, 1)
+TIMES(times_1_1, 1, 1)
+
+/* Blocks of `points` rows times weights [blocks * LANES][row vectors], of which the first `columns` vectors count. */
+static void times(Program *program, int64_t points, int64_t blocks, const vector *const *left, const vector *weights,
+                  int64_t row, int64_t columns, vector *const *results, int add) {
+    int64_t v = 0;
+    for (; v + 2 <= columns; v += 2) {
+        int64_t p = 0;
+        for (; p + TALL <= points; p += TALL)
+            times_tall_2(program, p, blocks, left, weights + v, row, results + v, add);
+        for (; p + 4 <= points; p += 4) times_4_2(program, p, blocks, left, weights + v, row, results + v, add);
+        for (; p < points; p++)
+            for (int64_t o = v; o < v + 2; o++) times_1_1(program, p, blocks, left, weights + o, row, results + o, add);
+    }
+    for (; v < columns; v++) {
+        int64_t p = 0;
+        for (; p + TALL <= points; p += TALL)
+            times_tall_1(program, p, blocks, left, weights + v, row, results + v, add);
+        for (; p + 4 <= points; p += 4) times_4_1(program, p, blocks, left, weights + v, row, results + v, add);
+        for (; p < points; p++) times_1_1(program, p, blocks, left, weights + v, row, results + v, add);
     }
 }
 
-/* result = source x weights */
-static void project(int64_t points, int64_t inputs, int64_t outputs, const REAL *source, const REAL *weights,
-                    REAL *result) {
-    memset(result, 0, (size_t)(points * outputs) * sizeof(REAL));
-    add_product(points, outputs, inputs, source, inputs, 1, weights, outputs, result, outputs);
+/* result[first + i][v] += sum over points of left's channel first + i times right[v] */
+#define OUTER(NAME, ROWS, VECTORS)                                                                                     \
+    static inline __attribute__((always_inline)) void NAME(Program *program, int64_t first, int64_t points,            \
+                                                           const vector *left, const vector *const *right,             \
+                                                           vector *result, int64_t row) {                              \
+        vector sum[ROWS][VECTORS];                                                                                     \
+        for (int i = 0; i < ROWS; i++)                                                                                 \
+            for (int v = 0; v < VECTORS; v++) sum[i][v] = (vector){0};                                                 \
+        for (int64_t start = 0; start < points; start += 16) {                                                         \
+            fetch(program);                                                                                            \
+            for (int64_t p = start; p < points && p < start + 16; p++) {                                               \
+                const REAL *const l = (const REAL *)(left + p) + first;                                                \
+                UNROLLED for (int v = 0; v < VECTORS; v++) {                                                           \
+                    const vector r = right[v][p];                                                                      \
+                    UNROLLED for (int i = 0; i < ROWS; i++) sum[i][v] += l[i] * r;                                     \
+                }                                                                                                      \
+            }                                                                                                          \
+        }                                                                                                              \
+        for (int i = 0; i < ROWS; i++)                                                                                 \
+            for (int v = 0; v < VECTORS; v++) result[(first + i) * row + v] += sum[i][v];                              \
+    }
+#define SHORT (VECTOR_BYTES > 32 ? 8 : 4)
+OUTER(outer_short_2, SHORT, 2)
+OUTER(outer_all_1, LANES, 1)
+
+/* result [LANES][row vectors] += a block transposed times blocks */
+static void outer(Program *program, int64_t points, const vector *left, const vector *const *right, int64_t row,
+                  vector *result) {
+    int64_t v = 0;
+    for (; v + 2 <= row; v += 2)
+        for (int64_t i = 0; i < LANES; i += SHORT) outer_short_2(program, i, points, left, right + v, result + v, row);
+    for (; v < row; v++) outer_all_1(program, 0, points, left, right + v, result + v, row);
 }
 
-/* d_source += d_result x weights', d_weights += source' x d_result */
-static void project_back(int64_t points, int64_t inputs, int64_t outputs, const REAL *source, REAL *d_source,
-                         const REAL *weights, REAL *d_weights, const REAL *d_result, REAL *transposed) {
-    const int64_t chunk = 256; /* points whose rows stay in the nearest cache */
-    for (int64_t p = 0; p < points; p += chunk)
-        add_product(inputs, outputs, points - p < chunk ? points - p : chunk, source + p * inputs, 1, inputs,
-                    d_result + p * outputs, outputs, d_weights, outputs);
-    if (d_source == NULL) return;
-    for (int64_t i = 0; i < inputs; i++)
-        for (int64_t o = 0; o < outputs; o++) transposed[o * inputs + i] = weights[i * outputs + o];
-    add_product(points, inputs, outputs, d_result, outputs, 1, transposed, inputs, d_source, inputs);
-}
-
-/* ---- neighbourhoods ---------------------------------------------------------------------------------------------- */
-/* Runs the body for each result pixel (h, w) of image n with tap[9], pointers to the channels of its nine source pixels,
-   `outside` where there is none, and `point`, its number among all images'. */
-#define EACH_PIXEL(s, n, map, outside, ...)                                                                             \
-    for (int64_t h = 0, point = (n) * (s)->out_height * (s)->out_width; h < (s)->out_height; h++)                       \
-        for (int64_t w = 0; w < (s)->out_width; w++, point++) {                                                         \
-            const int64_t y0 = h * (s)->stride, x0 = w * (s)->stride, line = (s)->width * (s)->channels;                \
-            const REAL *const centre = (map) + (((n) * (s)->height + y0) * (s)->width + x0) * (s)->channels;            \
-            const REAL *tap[9];                                                                                         \
-            if (y0 > 0 && y0 + 1 < (s)->height && x0 > 0 && x0 + 1 < (s)->width) {                                      \
-                for (int t = 0; t < 9; t++) tap[t] = centre + (t / 3 - 1) * line + (t % 3 - 1) * (s)->channels;         \
-            } else {                                                                                                    \
-                for (int t = 0; t < 9; t++) {                                                                           \
-                    const int64_t y = y0 + t / 3 - 1, x = x0 + t % 3 - 1;                                               \
-                    const int inside = y >= 0 && y < (s)->height && x >= 0 && x < (s)->width;                           \
-                    tap[t] = inside ? centre + (t / 3 - 1) * line + (t % 3 - 1) * (s)->channels : (outside);            \
-                }                                                                                                       \
-            }                                                                                                           \
-            __VA_ARGS__                                                                                                 \
-        }
-
-/* Runs the body for each source pixel (h, w) of image n, number `point`, with from[9]: the numbers, within the image, of
-   the result pixels that read it as their tap t, or -1. */
-#define EACH_SOURCE_PIXEL(s, n, ...)                                                                                    \
-    for (int64_t h = 0, point = (n) * (s)->height * (s)->width; h < (s)->height; h++)                                   \
-        for (int64_t w = 0; w < (s)->width; w++, point++) {                                                             \
-            int64_t from[9];                                                                                            \
-            const int64_t pace = (s)->stride, line = (s)->out_width;                                                    \
-            if (pace == 1 && h > 0 && h + 1 < (s)->height && w > 0 && w + 1 < (s)->width) {                             \
-                for (int t = 0; t < 9; t++) from[t] = (h + 1 - t / 3) * line + w + 1 - t % 3;                           \
-            } else {                                                                                                    \
-                for (int t = 0; t < 9; t++) {                                                                           \
-                    const int64_t y = h + 1 - t / 3, x = w + 1 - t % 3;                                                 \
-                    const int reads = y >= 0 && x >= 0 && y % pace == 0 && x % pace == 0 &&                             \
-                                      y / pace < (s)->out_height && x / pace < (s)->out_width;                          \
-                    from[t] = reads ? y / pace * line + x / pace : -1;                                                  \
-                }                                                                                                       \
-            }                                                                                                           \
-            __VA_ARGS__                                                                                                 \
-        }
-
-#define NINE(term) (term(0) + term(1) + term(2) + term(3) + term(4) + term(5) + term(6) + term(7) + term(8))
-
-/* Slides a window over one image of [height][width] pixels, `row` numbers each, a vector of channels at a time. Runs the
-   body for each pixel with window[9], of which only three numbers are loaded anew, and `pixel`; zero beyond the border. */
-#define SLIDE(map, image_height, image_width, row, ...)                                                                 \
-    for (int64_t h = 0, pixel = 0; h < (image_height); h++) {                                                           \
-        const REAL *const lines[3] = {(map) + (h - 1) * (image_width) * (row), (map) + h * (image_width) * (row),       \
-                                      (map) + (h + 1) * (image_width) * (row)};                                         \
-        const int there[3] = {h > 0, 1, h + 1 < (image_height)};                                                        \
-        vector window[9];                                                                                               \
-        for (int y = 0; y < 3; y++) {                                                                                   \
-            window[3 * y + 1] = (vector){0};                                                                            \
-            window[3 * y + 2] = there[y] ? *(const vector *)lines[y] : (vector){0};                                     \
-        }                                                                                                               \
-        for (int64_t w = 0; w < (image_width); w++, pixel++) {                                                          \
-            for (int y = 0; y < 3; y++) {                                                                               \
-                window[3 * y] = window[3 * y + 1];                                                                      \
-                window[3 * y + 1] = window[3 * y + 2];                                                                  \
-                window[3 * y + 2] = there[y] && w + 1 < (image_width) ? *(const vector *)(lines[y] + (w + 1) * (row))   \
-                                                                      : (vector){0};                                    \
-            }                                                                                                           \
-            __VA_ARGS__                                                                                                 \
-        }                                                                                                               \
+/* ---- neighbourhoods: one image of one block ---------------------------------------------------------------------- */
+/* Slides a window over an image and runs the body for each pixel with window[9], of which only three are loaded anew,
+   and `pixel`; zero beyond the border. */
+#define SLIDE(program, image, height, width, ...)                                                                      \
+    for (int64_t h = 0, pixel = 0; h < (height); h++) {                                                                \
+        const vector *const lines[3] = {h > 0 ? (image) + (h - 1) * (width) : program->zeros, (image) + h * (width),   \
+                                        h + 1 < (height) ? (image) + (h + 1) * (width) : program->zeros};              \
+        fetch(program);                                                                                                \
+        vector window[9];                                                                                              \
+        for (int y = 0; y < 3; y++) {                                                                                  \
+            window[3 * y + 1] = (vector){0};                                                                           \
+            window[3 * y + 2] = *lines[y];                                                                             \
+        }                                                                                                              \
+        for (int64_t w = 0; w < (width); w++, pixel++) {                                                               \
+            for (int y = 0; y < 3; y++) {                                                                              \
+                window[3 * y] = window[3 * y + 1];                                                                     \
+                window[3 * y + 1] = window[3 * y + 2];                                                                 \
+                window[3 * y + 2] = w + 1 < (width) ? lines[y][w + 1] : (vector){0};                                   \
+            }                                                                                                          \
+            __VA_ARGS__                                                                                                \
+        }                                                                                                              \
     }
 
-#define NINE_OF(window, filter)                                                                                         \
-    ((window[0] * filter[0] + window[1] * filter[1] + window[2] * filter[2]) +                                          \
-     (window[3] * filter[3] + window[4] * filter[4] + window[5] * filter[5]) +                                          \
+#define NINE_OF(window, filter)                                                                                        \
+    ((window[0] * filter[0] + window[1] * filter[1] + window[2] * filter[2]) +                                         \
+     (window[3] * filter[3] + window[4] * filter[4] + window[5] * filter[5]) +                                         \
      (window[6] * filter[6] + window[7] * filter[7] + window[8] * filter[8]))
 
-static void depthwise(const Step *s, int64_t n, REAL *result) {
-    const REAL *const f = s->filters;
-    const int64_t C = s->channels, image = s->height * s->width * C, sliding = s->stride == 1 ? C / LANES * LANES : 0;
-    for (int64_t b = 0; b < sliding; b += LANES) {
-        vector filter[9];
-        for (int t = 0; t < 9; t++) filter[t] = *(const vector *)(f + t * C + b);
-        const REAL *const map = s->source + n * image + b;
-        REAL *const r = result + n * image + b;
-        SLIDE(map, s->height, s->width, C, *(vector *)(r + pixel * C) = NINE_OF(window, filter);)
-    }
-    if (sliding == C) return;
-#define TERM(t) AT(tap[t] + sliding) * AT(f + t * C + sliding)
-    EACH_PIXEL(s, n, s->source, s->zeros, {
-        REAL *const r = result + point * C + sliding;
-        ALONG(C - sliding, AT(r) = NINE(TERM);)
-    })
-#undef TERM
+static void depthwise(Program *program, const vector *image, int64_t height, int64_t width, const vector *filters,
+                      int64_t filter_row, vector *result) {
+    vector filter[9];
+    for (int t = 0; t < 9; t++) filter[t] = filters[t * filter_row];
+    SLIDE(program, image, height, width, result[pixel] = NINE_OF(window, filter);)
 }
 
-/* d_result of image n alone: [its pixels][channels] */
-static void depthwise_back(const Step *s, int64_t n, const REAL *d_result) {
-    const int64_t C = s->channels, first = n * s->out_height * s->out_width, image = s->height * s->width * C;
-    const int64_t whole = C / LANES * LANES, sliding = s->stride == 1 ? whole : 0;
-    const REAL *const f = s->filters;
-    for (int64_t b = 0; b < whole; b += LANES) { /* nine sums of one block of channels stay in registers */
-        vector sum[9];
-        memset(sum, 0, sizeof sum);
-        if (sliding) {
-            SLIDE(s->source + n * image + b, s->height, s->width, C, {
-                const vector d = *(const vector *)(d_result + pixel * C + b);
-                for (int t = 0; t < 9; t++) sum[t] += d * window[t];
-            })
-        } else {
-            EACH_PIXEL(s, n, s->source + b, s->zeros, {
-                const vector d = *(const vector *)(d_result + (point - first) * C + b);
-                for (int t = 0; t < 9; t++) sum[t] += d * *(const vector *)tap[t];
-            })
-        }
-        for (int t = 0; t < 9; t++) *(vector *)(s->d_filters + t * C + b) += sum[t];
-    }
-    if (whole < C) {
-        EACH_PIXEL(s, n, s->source, s->zeros, {
-            for (int t = 0; t < 9; t++)
-                for (int64_t c = whole; c < C; c++) s->d_filters[t * C + c] += d_result[(point - first) * C + c] * tap[t][c];
-        })
-    }
-    if (s->d_source == NULL) return;
-    for (int64_t b = 0; b < sliding; b += LANES) { /* the way back is the same with the filters turned around */
-        vector turned[9];
-        for (int t = 0; t < 9; t++) turned[t] = *(const vector *)(f + (8 - t) * C + b);
-        REAL *const r = s->d_source + n * image + b;
-        SLIDE(d_result + b, s->height, s->width, C, *(vector *)(r + pixel * C) += NINE_OF(window, turned);)
-    }
-    if (sliding == C) return;
-#define TERM(t) AT(d[t]) * AT(f + t * C + sliding)
-    EACH_SOURCE_PIXEL(s, n, {
-        const REAL *d[9];
-        for (int t = 0; t < 9; t++) d[t] = from[t] < 0 ? s->zeros : d_result + from[t] * C + sliding;
-        REAL *const r = s->d_source + point * C + sliding;
-        ALONG(C - sliding, AT(r) += NINE(TERM);)
+/* A pixel contributes to the nine results around it, by tap t to the one at 8 - t: filters turned around. */
+static void depthwise_back(Program *program, const vector *image, int64_t height, int64_t width, const vector *filters,
+                           vector *d_filters, int64_t filter_row, const vector *d_result, vector *d_image) {
+    vector turned[9], sum[9];
+    for (int t = 0; t < 9; t++) turned[t] = filters[(8 - t) * filter_row];
+    memset(sum, 0, sizeof sum);
+    SLIDE(program, d_result, height, width, {
+        const vector x = image[pixel];
+        d_image[pixel] += NINE_OF(window, turned);
+        for (int t = 0; t < 9; t++) sum[t] += x * window[t];
     })
-#undef TERM
+    for (int t = 0; t < 9; t++) d_filters[(8 - t) * filter_row] += sum[t];
 }
 
-static void maximum(const Step *s, int64_t n) {
-    const int64_t C = s->channels;
-    EACH_PIXEL(s, n, s->source, s->lowest, {
-        REAL *const r = s->target + point * s->row;
-        uint8_t *const winner = s->winners + point * C;
-        int64_t c = 0;
-        for (; c + LANES <= C; c += LANES) {
-            vector best = *(const vector *)(tap[0] + c);
-            mask which = {0};
-            for (int t = 1; t < 9; t++) {
-                const vector here = *(const vector *)(tap[t] + c);
-                const mask more = ~(here <= best); /* of equals the first, as PyTorch has it; NaN is more */
-                which = (which & ~more) | (((mask){0} + t) & more);
-                best = (vector)(((mask)best & ~more) | ((mask)here & more));
+/* Every stride-th pixel of every stride-th row, and back with zeros between them. */
+static void thin(const vector *image, int64_t width, const Step *s, vector *result) {
+    for (int64_t h = 0; h < s->height; h++)
+        for (int64_t w = 0; w < s->width; w++) result[h * s->width + w] = image[(h * width + w) * s->stride];
+}
+
+static void spread(const vector *thinned, int64_t height, int64_t width, const Step *s, vector *result) {
+    memset(result, 0, (size_t)(height * width) * sizeof(vector));
+    for (int64_t h = 0; h < s->height; h++)
+        for (int64_t w = 0; w < s->width; w++) result[(h * width + w) * s->stride] = thinned[h * s->width + w];
+}
+
+/* The largest of a row's three, then of three rows; of equals the first, as PyTorch has it; NaN is more than all. What
+   won is kept in four bits, eight pixels of a row to a vector: 0, 1, 2 for which of the pixel's row's three won there,
+   and 0, 4, 8 for which of the three rows won. */
+#define LARGER(best, which, here, number)                                                                              \
+    {                                                                                                                  \
+        const mask more = ~((here) <= best);                                                                           \
+        best = (vector)(((mask)best & ~more) | ((mask)(here) & more));                                                 \
+        which = (which & ~more) | (((mask){0} + (number)) & more);                                                     \
+    }
+static int64_t eighths(int64_t width) { return (width + 7) / 8; }
+
+static void maximum(Program *program, const vector *image, int64_t height, int64_t width, vector *result,
+                    mask *winners) {
+    vector *const best_of = program->lines; /* [3][width], rows in turn */
+    mask *const which_of = (mask *)(best_of + 3 * width);
+    for (int64_t h = -1; h < height; h++) {
+        fetch(program);
+        if (h + 1 < height) {
+            const vector *const x = image + (h + 1) * width;
+            const int64_t slot = (h + 1) % 3 * width;
+            for (int64_t w = 0; w < width; w++) {
+                vector best = x[w > 0 ? w - 1 : 0];
+                mask which = (mask){0} + (integer)(w == 0);
+                LARGER(best, which, x[w], 1)
+                if (w + 1 < width) LARGER(best, which, x[w + 1], 2)
+                best_of[slot + w] = best;
+                which_of[slot + w] = which;
             }
-            *(vector *)(r + c) = best;
-            *(bytes *)(winner + c) = __builtin_convertvector(which, bytes);
         }
-        for (; c < C; c++) {
-            REAL best = tap[0][c];
-            uint8_t which = 0;
-            for (uint8_t t = 1; t < 9; t++)
-                if (!(tap[t][c] <= best)) {
-                    best = tap[t][c];
-                    which = t;
-                }
-            r[c] = best;
-            winner[c] = which;
-        }
-    })
-}
-
-static void maximum_back(const Step *s, int64_t n) {
-    const int64_t C = s->channels, first = n * s->out_height * s->out_width;
-    EACH_SOURCE_PIXEL(s, n, {
-        REAL *const r = s->d_source + point * C;
-        int64_t c = 0;
-        for (; c + LANES <= C; c += LANES) {
-            vector sum = *(vector *)(r + c);
-            for (int t = 0; t < 9; t++) {
-                if (from[t] < 0) continue;
-                const bytes winner = *(const bytes *)(s->winners + (first + from[t]) * C + c);
-                const mask won = __builtin_convertvector(winner, mask) == t;
-                sum += (vector)(*(const mask *)(s->d_target + (first + from[t]) * s->row + c) & won);
+        if (h < 0) continue;
+        const vector *const above = best_of + (h > 0 ? h - 1 : h) % 3 * width, *const level = best_of + h % 3 * width;
+        const vector *const below = best_of + (h + 1 < height ? h + 1 : h) % 3 * width;
+        mask eight = {0};
+        for (int64_t w = 0; w < width; w++) {
+            vector best = above[w];
+            mask which = (mask){0} + (integer)(h > 0 ? 0 : 4);
+            LARGER(best, which, level[w], 4)
+            LARGER(best, which, below[w], 8)
+            keep(result + h * width + w, best);
+            eight |= (which | which_of[h % 3 * width + w]) << (int)(4 * (w % 8));
+            if (w % 8 == 7 || w + 1 == width) {
+                winners[h * eighths(width) + w / 8] = eight;
+                eight = (mask){0};
             }
-            *(vector *)(r + c) = sum;
         }
-        for (; c < C; c++)
-            for (int t = 0; t < 9; t++)
-                if (from[t] >= 0 && s->winners[(first + from[t]) * C + c] == t)
-                    r[c] += s->d_target[(first + from[t]) * s->row + c];
-    })
+    }
 }
 
-/* 1 / pixels of the image in the window around (h, w) */
-static REAL share(const Step *s, int64_t h, int64_t w) {
-    int64_t rows = 1 + (h > 0) + (h + 1 < s->height), columns = 1 + (w > 0) + (w + 1 < s->width);
-    return (REAL)1 / (REAL)(rows * columns);
-}
-
-static void average(const Step *s, int64_t n) {
-#define TERM(t) AT(tap[t])
-    EACH_PIXEL(s, n, s->source, s->zeros, {
-        REAL *const r = s->target + point * s->row;
-        const REAL part = share(s, h, w);
-        ALONG(s->channels, AT(r) = part * NINE(TERM);)
-    })
-#undef TERM
-}
-
-static void average_back(const Step *s, int64_t n) {
-    const int64_t C = s->channels, first = n * s->out_height * s->out_width;
-#define TERM(t) part[t] * AT(d[t])
-    EACH_SOURCE_PIXEL(s, n, {
-        const REAL *d[9];
-        REAL part[9];
-        for (int t = 0; t < 9; t++) {
-            d[t] = from[t] < 0 ? s->zeros : s->d_target + (first + from[t]) * s->row;
-            part[t] = share(s, h + 1 - t / 3, w + 1 - t % 3);
+static void maximum_back(Program *program, const mask *winners, int64_t height, int64_t width, const vector *d_result,
+                         vector *d_image) {
+    const int64_t row = eighths(width);
+    for (int64_t h = 0; h < height; h++) {
+        fetch(program);
+        const int64_t up = h > 0 ? h - 1 : h, down = h + 1 < height ? h + 1 : h;
+        const vector *const above = h > 0 ? d_result + up * width : program->zeros, *const level = d_result + h * width;
+        const vector *const below = h + 1 < height ? d_result + down * width : program->zeros;
+        vector *const d = d_image + h * width;
+        vector before = {0}, until = {0}; /* of the pixel before: its share to the right, and all but the next's */
+        mask by_above = {0}, by_level = {0}, by_below = {0};
+        for (int64_t w = 0; w < width; w++) {
+            if (w % 8 == 0) {
+                by_above = winners[up * row + w / 8];
+                by_level = winners[h * row + w / 8];
+                by_below = winners[down * row + w / 8];
+            }
+            const vector here = where((by_above & 12) == 8, above[w]) + where((by_level & 12) == 4, level[w]) +
+                                where((by_below & 12) == 0, below[w]);
+            if (w > 0) d[w - 1] += until + where((by_level & 3) == 0, here);
+            until = before + where((by_level & 3) == 1, here);
+            before = where((by_level & 3) == 2, here);
+            by_above >>= 4;
+            by_level >>= 4;
+            by_below >>= 4;
         }
-        REAL *const r = s->d_source + point * C;
-        ALONG(C, AT(r) += NINE(TERM);)
-    })
-#undef TERM
+        d[width - 1] += until;
+    }
 }
 
-/* ---- normalisation and ReLU -------------------------------------------------------------------------------------- */
-/* Takes the rows of image n into the mean and the sum of squared distances from it (`totals`). */
-static void take_in(const Step *s, int64_t n) {
-    const int64_t N = s->outputs, count = s->out_height * s->out_width, before = n * count;
-    const REAL *const rows = s->raw + before * N;
-    double *const mean = s->totals, *const squares = s->totals + N;
+/* 1 / how many of three neighbours in a line there are */
+static inline REAL share(int64_t place, int64_t length) {
+    return (REAL)1 / (REAL)(1 + (place > 0) + (place + 1 < length));
+}
+
+static void average(Program *program, const vector *image, int64_t height, int64_t width, vector *result) {
+    for (int64_t h = 0; h < height; h++) {
+        fetch(program);
+        const vector *const above = h > 0 ? image + (h - 1) * width : program->zeros, *const level = image + h * width;
+        const vector *const below = h + 1 < height ? image + (h + 1) * width : program->zeros;
+        vector before = {0}, here = above[0] + level[0] + below[0];
+        for (int64_t w = 0; w < width; w++) {
+            vector after = {0};
+            if (w + 1 < width) after = above[w + 1] + level[w + 1] + below[w + 1];
+            keep(result + h * width + w, share(h, height) * share(w, width) * (before + here + after));
+            before = here;
+            here = after;
+        }
+    }
+}
+
+static void average_back(Program *program, int64_t height, int64_t width, const vector *d_result, vector *d_image) {
+#define COLUMN(w) (up * above[w] + middle * level[w] + down * below[w]) * share(w, width)
+    for (int64_t h = 0; h < height; h++) {
+        fetch(program);
+        const vector *const above = h > 0 ? d_result + (h - 1) * width : program->zeros;
+        const vector *const level = d_result + h * width;
+        const vector *const below = h + 1 < height ? d_result + (h + 1) * width : program->zeros;
+        const REAL up = share(h - 1, height), middle = share(h, height), down = share(h + 1, height);
+        vector before = {0}, here = COLUMN(0);
+        for (int64_t w = 0; w < width; w++) {
+            vector after = {0};
+            if (w + 1 < width) after = COLUMN(w + 1);
+            d_image[h * width + w] += before + here + after;
+            before = here;
+            here = after;
+        }
+    }
+#undef COLUMN
+}
+
+/* ---- normalisation and ReLU: one image of one block -------------------------------------------------------------- */
+/* The image as it is read, in `room` unless it lies in the map like that. */
+static const vector *activate(const Block *b, int64_t n, vector *room) {
+    const vector *const x = b->map + n * b->pixels;
+    if (b->scale == NULL) return x;
+    const vector slope = b->constants[SLOPE], offset = b->constants[OFFSET];
+    for (int64_t p = 0; p < b->pixels; p++) room[p] = rectified(slope * x[p] + offset);
+    return room;
+}
+
+/* Keeps what a step made of the image, and takes it into the mean and the sum of squared distances from it. */
+static void take_in(const Block *b, int64_t n, const vector *x) {
+    const int64_t count = b->pixels, before = n * count;
+    vector *const kept = b->map + before, guess = x[0], sum = {0}, squares = {0};
+    if (n > 0) /* near the mean, so that the difference of squares below is no small one of large ones */
+        for (int l = 0; l < LANES; l++) guess[l] = (REAL)b->totals[l];
+    for (int64_t p = 0; p < count; p++) {
+        const vector away = x[p] - guess;
+        sum += away;
+        squares += away * away;
+        keep(kept + p, x[p]);
+    }
     const double all = (double)(before + count), new_share = (double)count / all;
-    REAL sums[LANES], distances[LANES];
-    for (int64_t c = 0; c < N; c += LANES) {
-        const int64_t block = N - c < LANES ? N - c : LANES;
-        if (block == LANES) {
-            vector a = {0}, b = {0};
-            int64_t q = 0;
-            for (; q + 1 < count; q += 2) {
-                a += *(const vector *)(rows + q * N + c);
-                b += *(const vector *)(rows + (q + 1) * N + c);
-            }
-            if (q < count) a += *(const vector *)(rows + q * N + c);
-            *(vector *)sums = a + b;
-            const vector middle = (a + b) / (REAL)count;
-            a = b = (vector){0};
-            for (q = 0; q + 1 < count; q += 2) {
-                const vector x = *(const vector *)(rows + q * N + c) - middle;
-                const vector y = *(const vector *)(rows + (q + 1) * N + c) - middle;
-                a += x * x;
-                b += y * y;
-            }
-            if (q < count) {
-                const vector x = *(const vector *)(rows + q * N + c) - middle;
-                a += x * x;
-            }
-            *(vector *)distances = a + b;
-        } else {
-            for (int64_t l = 0; l < block; l++) {
-                REAL sum = 0, distance = 0;
-                for (int64_t q = 0; q < count; q++) sum += rows[q * N + c + l];
-                const REAL middle = sum / (REAL)count;
-                for (int64_t q = 0; q < count; q++)
-                    distance += (rows[q * N + c + l] - middle) * (rows[q * N + c + l] - middle);
-                sums[l] = sum;
-                distances[l] = distance;
-            }
-        }
-        for (int64_t l = 0; l < block; l++) { /* Chan, Golub, LeVeque 1979: two parts' moments make the whole's */
-            const double away = (double)sums[l] / (double)count - mean[c + l];
-            mean[c + l] += away * new_share;
-            squares[c + l] += (double)distances[l] + away * away * new_share * (double)before;
-        }
+    for (int l = 0; l < LANES; l++) { /* Chan, Golub, LeVeque 1979: two parts' moments make the whole's */
+        const double from_guess = (double)sum[l] / (double)count, away = (double)guess[l] + from_guess - b->totals[l];
+        const double distances = (double)squares[l] - (double)sum[l] * from_guess;
+        b->totals[l] += away * new_share;
+        b->totals[LANES + l] += distances + away * away * new_share * (double)before;
     }
 }
 
-/* From what was taken in (training), or from the running statistics, to `statistics`. */
-static void conclude(const Step *s, int training) {
-    const int64_t N = s->outputs;
-    const double *const totals = s->totals;
-    const double points = (double)(s->images * s->out_height * s->out_width);
-    for (int64_t c = 0; c < N; c++) {
-        if (!training) {
-            s->statistics[c] = s->running_mean[c];
-            s->statistics[N + c] = (REAL)(1.0 / sqrt((double)s->running_variance[c] + (double)EPSILON));
-            continue;
+/* From what was taken in (training), or from the running statistics, to the constants of the way there. */
+static void conclude(const Block *b, int training) {
+    const double points = (double)(b->images * b->pixels);
+    vector mean = *b->running_mean, inverse;
+    for (int l = 0; l < LANES; l++) {
+        double variance = (double)(*b->running_variance)[l];
+        if (training) {
+            const double squares = b->totals[LANES + l];
+            variance = squares / points;
+            mean[l] = (REAL)b->totals[l];
+            (*b->running_mean)[l] += MOMENTUM * (mean[l] - (*b->running_mean)[l]);
+            (*b->running_variance)[l] +=
+                MOMENTUM * ((REAL)(points > 1 ? squares / (points - 1) : variance) - (*b->running_variance)[l]);
         }
-        const double mean = totals[c], variance = totals[N + c] / points;
-        const double unbiased = points > 1 ? totals[N + c] / (points - 1) : variance;
-        s->statistics[c] = (REAL)mean;
-        s->statistics[N + c] = (REAL)(1.0 / sqrt(variance + (double)EPSILON));
-        s->running_mean[c] += MOMENTUM * ((REAL)mean - s->running_mean[c]);
-        s->running_variance[c] += MOMENTUM * ((REAL)unbiased - s->running_variance[c]);
+        inverse[l] = (REAL)(1.0 / sqrt(variance + (double)EPSILON));
+    }
+    b->constants[MEAN] = mean;
+    b->constants[INVERSE] = inverse;
+    b->constants[SLOPE] = *b->scale * inverse;
+    b->constants[OFFSET] = *b->shift - mean * b->constants[SLOPE];
+}
+
+/* Keeps the image's gradient; if it is complete, only where something passed the ReLU, and takes it into the sums. */
+static void take_in_back(const Block *b, int64_t n, const vector *active, const vector *d, int complete) {
+    vector *const kept = b->d_map + n * b->pixels;
+    if (b->scale == NULL || !complete) {
+        for (int64_t p = 0; p < b->pixels; p++) keep(kept + p, d[p]);
+        return;
+    }
+    const vector *const x = b->map + n * b->pixels, mean = b->constants[MEAN];
+    vector sum[2] = {{0}}, by_value[2] = {{0}};
+    for (int64_t p = 0; p < b->pixels; p++) {
+        const vector passed = where(active[p] > 0, d[p]);
+        sum[p % 2] += passed;
+        by_value[p % 2] += passed * (x[p] - mean);
+        keep(kept + p, passed);
+    }
+    const vector all = sum[0] + sum[1], all_by_value = by_value[0] + by_value[1];
+    for (int l = 0; l < LANES; l++) {
+        b->totals[l] += (double)all[l];
+        b->totals[LANES + l] += (double)all_by_value[l];
     }
 }
 
-/* target = ReLU(scale * (raw - mean) / deviation + shift), for image n */
-static void normalise(const Step *s, int64_t n) {
-    const int64_t N = s->outputs, pixels = s->out_height * s->out_width, first = n * pixels;
-    ALONG(N, {
-        const real mean = AT(s->statistics), inverse = AT(s->statistics + N), scale = AT(s->scale), shift = AT(s->shift);
-        const REAL *y = s->raw + first * N;
-        REAL *r = s->target + first * s->row;
-        for (int64_t p = 0; p < pixels; p++, y += N, r += s->row) AT(r) = RECTIFIED(scale * ((AT(y) - mean) * inverse) + shift);
-    })
-}
-
-/* Adds image n to what the gradients of shift and scale are made of (`totals`). */
-static void normalise_back_sums(const Step *s, int64_t n) {
-    const int64_t N = s->outputs, pixels = s->out_height * s->out_width, first = n * pixels;
-    for (int64_t b = 0; b < N; b += LANES) {
-        const int64_t block = N - b < LANES ? N - b : LANES;
-        REAL shifts[LANES], scales[LANES];
-        const REAL *const mean = s->statistics + b, *const inverse = mean + N;
-        const REAL *const scale = s->scale + b, *const shift = s->shift + b;
-        if (block == LANES) {
-            typedef vector real;
-            const int64_t c = 0;
-            vector sum = {0}, normal_sum = {0};
-            for (int64_t p = first; p < first + pixels; p++) {
-                const vector normal = (AT(s->raw + p * N + b) - AT(mean)) * AT(inverse);
-                const vector d = PASSED(AT(s->d_target + p * s->row + b), AT(scale) * normal + AT(shift));
-                sum += d;
-                normal_sum += d * normal;
-            }
-            *(vector *)shifts = sum;
-            *(vector *)scales = normal_sum;
-        } else {
-            for (int64_t l = 0; l < block; l++) {
-                shifts[l] = scales[l] = 0;
-                for (int64_t p = first; p < first + pixels; p++) {
-                    const REAL normal = (s->raw[p * N + b + l] - mean[l]) * inverse[l];
-                    const REAL d = passed_number(s->d_target[p * s->row + b + l], scale[l] * normal + shift[l]);
-                    shifts[l] += d;
-                    scales[l] += d * normal;
-                }
-            }
-        }
-        for (int64_t l = 0; l < block; l++) {
-            s->totals[b + l] += (double)shifts[l];
-            s->totals[N + b + l] += (double)scales[l];
-        }
+/* Gradients of shift and scale, and the constants of the way back:
+   d x = slope * (d - mean of d - normal * mean of (d * normal)), normal = (x - mean) * inverse */
+static void conclude_back(const Block *b) {
+    const double points = (double)(b->images * b->pixels);
+    const vector mean = b->constants[MEAN], inverse = b->constants[INVERSE], slope = b->constants[SLOPE];
+    vector sum, by_normal;
+    for (int l = 0; l < LANES; l++) {
+        sum[l] = (REAL)b->totals[l];
+        by_normal[l] = (REAL)(b->totals[LANES + l] * (double)inverse[l]);
     }
+    *b->d_shift += sum;
+    *b->d_scale += by_normal;
+    b->constants[BY_GRADIENT] = slope;
+    b->constants[BY_VALUE] = -slope * inverse * (by_normal / (REAL)points);
+    b->constants[BY_ONE] = -slope * (sum / (REAL)points) - b->constants[BY_VALUE] * mean;
 }
 
-/* Gradients of shift and scale, and their means over all points. */
-static void conclude_back(const Step *s) {
-    const int64_t N = s->outputs;
-    const double points = (double)(s->images * s->out_height * s->out_width);
-    for (int64_t c = 0; c < N; c++) {
-        s->d_shift[c] += (REAL)s->totals[c];
-        s->d_scale[c] += (REAL)s->totals[N + c];
-        s->sums[c] = (REAL)(s->totals[c] / points);
-        s->sums[N + c] = (REAL)(s->totals[N + c] / points);
-    }
-}
-
-/* d raw of image n */
-static void normalise_back(const Step *s, int64_t n) {
-    const int64_t N = s->outputs, pixels = s->out_height * s->out_width, first = n * pixels;
-    ALONG(N, {
-        const real mean = AT(s->statistics), inverse = AT(s->statistics + N), scale = AT(s->scale), shift = AT(s->shift);
-        const real by_shift = AT(s->sums), by_scale = AT(s->sums + N), factor = scale * inverse;
-        const REAL *y = s->raw + first * N, *d = s->d_target + first * s->row;
-        REAL *r = s->d_raw;
-        for (int64_t p = 0; p < pixels; p++, y += N, d += s->row, r += N) {
-            const real normal = (AT(y) - mean) * inverse;
-            AT(r) = factor * (PASSED(AT(d), scale * normal + shift) - by_shift - normal * by_scale);
-        }
-    })
+/* The gradient of what the step made, before normalisation. */
+static void normalise_back(const Block *b, int64_t n, vector *result) {
+    const vector *const x = b->map + n * b->pixels, *const d = b->d_map + n * b->pixels;
+    const vector by_gradient = b->constants[BY_GRADIENT], by_value = b->constants[BY_VALUE];
+    const vector by_one = b->constants[BY_ONE];
+    for (int64_t p = 0; p < b->pixels; p++) result[p] = by_gradient * d[p] + (by_value * x[p] + by_one);
 }
 
 /* ---- the ends of the network ------------------------------------------------------------------------------------- */
-static void stem_windows(const Step *s, int64_t n) { /* middle: [P][9 * channels], the nine pixels around each */
-    const int64_t C = s->channels;
-    EACH_PIXEL(s, n, s->source, s->zeros, {
-        for (int64_t t = 0; t < 9; t++)
-            for (int64_t c = 0; c < C; c++) s->middle[(point * 9 + t) * C + c] = tap[t][c];
-    })
+/* The nine pixels around each, 9 * channels numbers, as blocks: window[block][pixel][LANES], zero at the end. */
+static void stem_windows(const Step *s, int64_t n, vector *windows) {
+    const int64_t C = s->channels, pixels = s->height * s->width, blocks = (9 * C + LANES - 1) / LANES;
+    const REAL *const image = s->pixels + n * pixels * C;
+    memset(windows, 0, (size_t)(blocks * pixels) * sizeof(vector));
+    for (int64_t t = 0; t < 9; t++)
+        for (int64_t c = 0; c < C; c++) {
+            const int64_t input = t * C + c;
+            REAL *const to = (REAL *)(windows + input / LANES * pixels) + input % LANES;
+            for (int64_t h = 0; h < s->height; h++) {
+                const int64_t y = h + t / 3 - 1, left = t % 3 == 0, right = s->width - (t % 3 == 2);
+                if (y < 0 || y >= s->height) continue;
+                for (int64_t w = left; w < right; w++)
+                    to[(h * s->width + w) * LANES] = image[(y * s->width + w + t % 3 - 1) * C + c];
+            }
+        }
 }
 
-/* Mean over the pixels (middle), scores (raw), and the mean cross-entropy with its gradient in place of the scores. */
-static void head(const Step *s, int training) {
-    const int64_t C = s->channels, N = s->outputs, pixels = s->height * s->width;
-    for (int64_t n = 0; n < s->images; n++) {
-        REAL *restrict m = s->middle + n * C;
-        memset(m, 0, (size_t)C * sizeof(REAL));
-        for (int64_t p = 0; p < pixels; p++)
-            for (int64_t c = 0; c < C; c++) m[c] += s->source[(n * pixels + p) * C + c];
-        for (int64_t c = 0; c < C; c++) m[c] /= (REAL)pixels;
-        for (int64_t o = 0; o < N; o++) s->raw[n * N + o] = s->shift[o];
-    }
-    add_product(s->images, N, C, s->middle, C, 1, s->weights, N, s->raw, N);
+static void pointers(vector *const base, int64_t count, int64_t pixels, vector **to) {
+    for (int64_t b = 0; b < count; b++) to[b] = base + b * pixels;
+}
+
+/* Scores of the means, their cross-entropy and its gradient. */
+static void head(Program *program, const Node *node, const Step *s, int training) {
+    const int64_t images = node->images;
+    vector *means[node->uses], *scores[s->results], *d_scores[s->results];
+    pointers(s->means, node->uses, images, means);
+    pointers(s->scores, s->results, images, scores);
+    pointers(s->d_scores, s->results, images, d_scores);
+    for (int64_t b = 0; b < s->results; b++)
+        for (int64_t n = 0; n < images; n++) scores[b][n] = s->bias[b];
+    times(program, images, node->uses, (const vector *const *)means, s->weights, s->results, s->results, scores, 1);
     if (!training) return;
     double loss = 0;
-    for (int64_t n = 0; n < s->images; n++) {
-        REAL *restrict score = s->raw + n * N;
-        REAL most = score[0], sum = 0;
-        for (int64_t o = 1; o < N; o++) most = score[o] > most ? score[o] : most;
-        for (int64_t o = 0; o < N; o++) sum += (REAL)exp((double)(score[o] - most));
-        loss += log((double)sum) + (double)(most - score[s->labels[n]]);
-        for (int64_t o = 0; o < N; o++)
-            score[o] = ((REAL)exp((double)(score[o] - most)) / sum - (o == s->labels[n])) / (REAL)s->images;
+#define OF(maps, o) ((REAL *)(maps[(o) / LANES] + n))[(o) % LANES]
+    for (int64_t n = 0; n < images; n++) {
+        double most = (double)OF(scores, 0), sum = 0;
+        for (int64_t o = 1; o < s->classes; o++)
+            if ((double)OF(scores, o) > most) most = (double)OF(scores, o);
+        for (int64_t o = 0; o < s->classes; o++) sum += exp((double)OF(scores, o) - most);
+        loss += log(sum) + most - (double)OF(scores, s->labels[n]);
+        for (int64_t b = 0; b < s->results; b++) d_scores[b][n] = (vector){0};
+        for (int64_t o = 0; o < s->classes; o++)
+            OF(d_scores, o) = (REAL)((exp((double)OF(scores, o) - most) / sum - (o == s->labels[n])) / (double)images);
     }
-    *s->loss = (REAL)(loss / (double)s->images);
+#undef OF
+    *s->loss = (REAL)(loss / (double)images);
 }
 
-static void head_back(const Step *s) {
-    const int64_t C = s->channels, N = s->outputs, pixels = s->height * s->width;
-    for (int64_t n = 0; n < s->images; n++)
-        for (int64_t o = 0; o < N; o++) s->d_shift[o] += s->raw[n * N + o];
-    memset(s->d_middle, 0, (size_t)(s->images * C) * sizeof(REAL));
-    project_back(s->images, C, N, s->middle, s->d_middle, s->weights, s->d_weights, s->raw, s->room);
-    for (int64_t n = 0; n < s->images; n++)
-        for (int64_t p = 0; p < pixels; p++)
-            for (int64_t c = 0; c < C; c++)
-                s->d_source[(n * pixels + p) * C + c] += s->d_middle[n * C + c] / (REAL)pixels;
+static void head_back(Program *program, const Node *node, const Step *s) {
+    const int64_t images = node->images;
+    vector *d_means[node->uses], *d_scores[s->results];
+    pointers(s->d_means, node->uses, images, d_means);
+    pointers(s->d_scores, s->results, images, d_scores);
+    for (int64_t b = 0; b < s->results; b++)
+        for (int64_t n = 0; n < images; n++) s->d_bias[b] += d_scores[b][n];
+    for (int64_t u = 0; u < node->uses; u++)
+        outer(program, images, s->means + u * images, (const vector *const *)d_scores, s->results,
+              s->d_weights + u * LANES * s->results);
+    times(program, images, s->results, (const vector *const *)d_scores, s->turned, node->uses, node->uses, d_means, 0);
 }
 
 /* ---- all nodes --------------------------------------------------------------------------------------------------- */
-int64_t step_size(void) { return (int64_t)sizeof(Step); }
-int64_t node_size(void) { return (int64_t)sizeof(Node); }
+int64_t lanes(void) { return LANES; }
+int64_t size_of(int64_t record) {
+    const size_t sizes[] = {sizeof(Block), sizeof(Use), sizeof(Step), sizeof(Node), sizeof(Program), sizeof(Range)};
+    return (int64_t)sizes[record];
+}
 
-/* Channels of the points of image n from one map to another, or their gradients back. */
-static void copy(const Step *s, int64_t n) {
-    for (int64_t p = n * s->height * s->width; p < (n + 1) * s->height * s->width; p++) {
-        const REAL *const from = s->source + p * s->source_row;
-        REAL *const to = s->target + p * s->row;
-        ALONG(s->channels, AT(to) = AT(from);)
+static const Block *used(Program *program, const Node *node, int64_t use) {
+    return program->blocks + program->uses[node->first_use + use].block;
+}
+
+/* The image n of all blocks that a node reads. */
+static void activate_all(Program *program, const Node *node, int64_t n, const vector **active) {
+    program->ahead = program->ahead_end = program->ranges;
+    for (int64_t u = 0; u < node->uses; u++) {
+        const Block *const b = used(program, node, u);
+        active[u] = activate(b, n, program->active + u * b->pixels);
+        fetch_later(program, b->map, b, n);
     }
 }
 
-static void copy_back(const Step *s, int64_t n) {
-    for (int64_t p = n * s->height * s->width; p < (n + 1) * s->height * s->width; p++) {
-        REAL *const to = s->d_source + p * s->source_row;
-        const REAL *const from = s->d_target + p * s->row;
-        ALONG(s->channels, AT(to) += AT(from);)
-    }
+/* The depthwise part of a step for the image of a block; `number` of that block among the step's. */
+static void filtered(Program *program, const Node *node, const Step *s, int64_t number, const vector *active,
+                     vector *result) {
+    vector *const whole = s->stride == 1 ? result : program->spread;
+    depthwise(program, active, node->height, node->width, s->filters + number, s->filter_row, whole);
+    if (s->stride != 1) thin(whole, node->width, s, result);
 }
 
-/* One step for image n: what goes straight to the target, or what is to be normalised there. */
-static void run(const Step *s, int64_t n) {
-    const int64_t pixels = s->out_height * s->out_width, first = n * pixels;
-    REAL *const raw = s->raw + first * s->outputs;
-    switch (s->kind) {
-        case COPY: copy(s, n); break;
-        case MAXIMUM: maximum(s, n); break;
-        case AVERAGE: average(s, n); break;
-        case CONVOLUTION: project(pixels, s->channels, s->outputs, s->source + first * s->channels, s->weights, raw); break;
-        case DEPTHWISE: depthwise(s, n, s->raw); break;
-        case SEPARABLE:
-            depthwise(s, n, s->middle);
-            project(pixels, s->channels, s->outputs, s->middle + first * s->channels, s->weights, raw);
-            break;
-        case STEM:
-            stem_windows(s, n);
-            project(pixels, 9 * s->channels, s->outputs, s->middle + first * 9 * s->channels, s->weights, raw);
-            break;
-    }
-}
-
-/* Adds the gradients of one step for image n. */
-static void run_back(const Step *s, int64_t n) {
-    const int64_t pixels = s->out_height * s->out_width, first = n * pixels, C = s->channels, N = s->outputs;
-    REAL *const d_source = s->d_source == NULL ? NULL : s->d_source + first * C;
-    if (s->scale != NULL) normalise_back(s, n);
-    switch (s->kind) {
-        case COPY: copy_back(s, n); break;
-        case MAXIMUM: maximum_back(s, n); break;
-        case AVERAGE: average_back(s, n); break;
-        case CONVOLUTION:
-            project_back(pixels, C, N, s->source + first * C, d_source, s->weights, s->d_weights, s->d_raw, s->room);
-            break;
-        case DEPTHWISE: depthwise_back(s, n, s->d_raw); break;
-        case SEPARABLE:
-            memset(s->d_middle, 0, (size_t)(pixels * C) * sizeof(REAL));
-            project_back(pixels, C, N, s->middle + first * C, s->d_middle, s->weights, s->d_weights, s->d_raw, s->room);
-            depthwise_back(s, n, s->d_middle);
-            break;
-        case STEM:
-            project_back(pixels, 9 * C, N, s->middle + first * 9 * C, NULL, s->weights, s->d_weights, s->d_raw, s->room);
-            break;
-    }
-}
-
-void forward(const Node *nodes, int64_t count, const Step *steps, const int64_t *in, int training) {
-    for (const Node *node = nodes; node < nodes + count; node++) {
-        const Step *const outs = steps + node->first_out, *const end = outs + node->outs;
-        const int64_t *const ins = in + node->first_in, *const last = ins + node->ins;
-        for (const Step *s = outs; s < end; s++)
-            if (s->totals != NULL) memset(s->totals, 0, 2 * (size_t)s->outputs * sizeof(double));
-        for (int64_t n = 0; n < node->images; n++) {
-            for (const int64_t *e = ins; e < last; e++) normalise(steps + *e, n);
-            for (const Step *s = outs; s < end; s++) {
-                run(s, n);
-                if (training && s->totals != NULL) take_in(s, n);
-            }
+static void run(Program *program, const Node *node, const Step *s, int64_t n, const vector *const *active,
+                int training) {
+    const int64_t height = node->height, width = node->width, pixels = s->height * s->width;
+    const Block *const made = program->blocks + s->result;
+    if (s->kind == MAXIMUM) {
+        maximum(program, active[s->use], height, width, made->map + n * pixels,
+                s->winners + n * height * eighths(width));
+    } else if (s->kind == AVERAGE) {
+        average(program, active[s->use], height, width, made->map + n * pixels);
+    } else if (s->kind == HEAD) {
+        for (int64_t u = 0; u < node->uses; u++) {
+            vector sum = {0};
+            for (int64_t p = 0; p < height * width; p++) sum += active[u][p];
+            s->means[u * node->images + n] = sum / (REAL)(height * width);
         }
-        for (const Step *s = outs; s < end; s++)
-            if (s->kind == HEAD) head(s, training);
-            else if (s->totals != NULL) conclude(s, training);
+    } else {
+        const int64_t inputs = s->kind == STEM ? (9 * s->channels + LANES - 1) / LANES : node->uses;
+        vector *results[s->results], *middle[inputs];
+        pointers(program->middle, inputs, pixels, middle);
+        for (int64_t b = 0; b < s->results; b++)
+            results[b] = training ? program->result + b * pixels : made[b].map + n * pixels;
+        if (s->kind == DEPTHWISE) {
+            filtered(program, node, s, 0, active[s->use], results[0]);
+        } else {
+            if (s->kind == STEM) stem_windows(s, n, program->middle);
+            if (s->kind == SEPARABLE)
+                for (int64_t u = 0; u < node->uses; u++) filtered(program, node, s, u, active[u], middle[u]);
+            times(program, pixels, inputs, s->kind == CONVOLUTION ? active : (const vector *const *)middle, s->weights,
+                  s->results, s->results, results, 0);
+        }
+        if (training)
+            for (int64_t b = 0; b < s->results; b++) take_in(made + b, n, results[b]);
     }
+}
+
+void forward(Program *program, int training) {
+    for (const Node *node = program->nodes; node < program->nodes + program->count; node++) {
+        const Step *const steps = program->steps + node->first_step, *const end = steps + node->steps;
+        const vector *active[node->uses + 1];
+        for (const Step *s = steps; s < end; s++)
+            for (const Block *b = program->blocks + s->result; b < program->blocks + s->result + s->results; b++)
+                if (s->kind != HEAD && b->scale != NULL) memset(b->totals, 0, 2 * LANES * sizeof(double));
+        for (int64_t n = 0; n < node->images; n++) {
+            activate_all(program, node, n, active);
+            for (const Step *s = steps; s < end; s++) run(program, node, s, n, active, training);
+        }
+        for (const Step *s = steps; s < end; s++) {
+            if (s->kind == HEAD) {
+                head(program, node, s, training);
+                continue;
+            }
+            for (const Block *b = program->blocks + s->result; b < program->blocks + s->result + s->results; b++)
+                if (b->scale != NULL) conclude(b, training);
+        }
+    }
+}
+
+/* Adds what a step passes back to the image of one block that its node reads. */
+static void run_back(Program *program, const Node *node, const Step *s, int64_t n, int64_t use,
+                     const vector *active, const vector *const *d_results) {
+    const int64_t height = node->height, width = node->width, pixels = s->height * s->width, row = s->results;
+    const Block *const made = program->blocks + s->result;
+    vector *const d = program->d_active, *d_middle = program->d_middle;
+    switch (s->kind) {
+        case MAXIMUM:
+            maximum_back(program, s->winners + n * height * eighths(width), height, width, made->d_map + n * pixels, d);
+            break;
+        case AVERAGE: average_back(program, height, width, made->d_map + n * pixels, d); break;
+        case HEAD:
+            for (int64_t p = 0; p < height * width; p++)
+                d[p] += s->d_means[use * node->images + n] / (REAL)(height * width);
+            break;
+        case DEPTHWISE:
+            depthwise_back(program, active, height, width, s->filters, s->d_filters, s->filter_row, d_results[0], d);
+            break;
+        case CONVOLUTION: outer(program, pixels, active, d_results, row, s->d_weights + use * LANES * row); break;
+        case SEPARABLE:
+            filtered(program, node, s, use, active, program->middle);
+            outer(program, pixels, program->middle, d_results, row, s->d_weights + use * LANES * row);
+            times(program, pixels, row, d_results, s->turned + use, node->uses, 1, &d_middle, 0);
+            if (s->stride != 1) {
+                spread(d_middle, height, width, s, program->spread);
+                d_middle = program->spread;
+            }
+            depthwise_back(program, active, height, width, s->filters + use, s->d_filters + use, s->filter_row,
+                           d_middle, d);
+            break;
+    }
+}
+
+/* Adds the gradients of the stem's weights, before which nothing is trained. */
+static void stem_back(Program *program, const Step *s, int64_t n, const vector *const *d_results) {
+    const int64_t pixels = s->height * s->width, windows = (9 * s->channels + LANES - 1) / LANES;
+    stem_windows(s, n, program->middle);
+    for (int64_t b = 0; b < windows; b++)
+        outer(program, pixels, program->middle + b * pixels, d_results, s->results,
+              s->d_weights + b * LANES * s->results);
+}
+
+static void turn(const Node *node, const Step *s) {
+    const int64_t inputs = node->uses * LANES, outputs = s->results * LANES;
+    const REAL *const from = (const REAL *)s->weights;
+    REAL *const to = (REAL *)s->turned;
+    for (int64_t i = 0; i < inputs; i++)
+        for (int64_t o = 0; o < outputs; o++) to[o * inputs + i] = from[i * outputs + o];
 }
 
 /* Adds the gradients of the loss of the last training forward to those of all parameters. */
-void backward(const Node *nodes, int64_t count, const Step *steps, const int64_t *in) {
-    for (const Node *node = nodes + count - 1; node >= nodes; node--) {
-        const Step *const outs = steps + node->first_out, *const end = outs + node->outs;
-        const int64_t *const ins = in + node->first_in, *const last = ins + node->ins;
-        const size_t image = (size_t)(node->pixels * node->channels);
-        for (const int64_t *e = ins; e < last; e++)
-            memset(steps[*e].totals, 0, 2 * (size_t)steps[*e].outputs * sizeof(double));
-        const int ends = outs < end && outs->kind == HEAD;
-        if (ends) {
-            memset(node->d_map, 0, (size_t)node->images * image * sizeof(REAL));
-            head_back(outs);
+void backward(Program *program) {
+    for (const Node *node = program->nodes + program->count - 1; node >= program->nodes; node--) {
+        const Step *const steps = program->steps + node->first_step, *const end = steps + node->steps;
+        const int64_t image = node->height * node->width;
+        int64_t made = 0, convolved = 0; /* results of all steps, of convolutions: they stand first */
+        for (const Step *s = steps; s < end; s++) {
+            if (s->kind == CONVOLUTION) convolved += s->results;
+            if (s->turned != NULL) turn(node, s);
+            if (s->kind == HEAD) head_back(program, node, s);
+            else made += s->results;
         }
+        for (int64_t u = 0; u < node->uses; u++) {
+            const Block *const b = used(program, node, u);
+            if (b->scale != NULL) memset(b->totals, 0, 2 * LANES * sizeof(double));
+        }
+        const vector *active[node->uses + 1], *d_results[made + 1];
         for (int64_t n = 0; n < node->images; n++) {
-            if (!ends) {
-                if (node->d_map != NULL) memset(node->d_map + (size_t)n * image, 0, image * sizeof(REAL));
-                for (const Step *s = end - 1; s >= outs; s--) run_back(s, n);
+            activate_all(program, node, n, active);
+            vector *room = program->d_results;
+            int64_t number = 0;
+            for (const Step *s = steps; s < end; s++) {
+                if (s->kind == HEAD) continue;
+                for (const Block *b = program->blocks + s->result; b < program->blocks + s->result + s->results; b++) {
+                    if (b->scale != NULL) {
+                        normalise_back(b, n, room);
+                        fetch_later(program, b->map, b, n);
+                    }
+                    fetch_later(program, b->d_map, b, n);
+                    d_results[number++] = room;
+                    room += s->height * s->width;
+                }
+                if (s->kind == STEM) stem_back(program, s, n, d_results + number - s->results);
             }
-            for (const int64_t *e = ins; e < last; e++) normalise_back_sums(steps + *e, n);
+            for (int64_t u = 0; u < node->uses; u++) {
+                const Use *const use = program->uses + node->first_use + u;
+                const Block *const b = program->blocks + use->block;
+                vector *const d = program->d_active;
+                if (!use->first) {
+                    memcpy(d, b->d_map + n * image, (size_t)image * sizeof(vector));
+                    fetch_later(program, b->d_map, b, n);
+                } else if (convolved == 0) {
+                    memset(d, 0, (size_t)image * sizeof(vector));
+                }
+                if (convolved > 0)
+                    times(program, image, convolved, d_results, steps->turned + u, node->uses, 1, &d, !use->first);
+                number = 0;
+                for (const Step *s = steps; s < end; s++) {
+                    if (s->use == u || s->weights != NULL)
+                        run_back(program, node, s, n, u, active[u], d_results + number);
+                    number += s->kind == HEAD ? 0 : s->results;
+                }
+                take_in_back(b, n, active[u], d, (int)use->last);
+            }
         }
-        for (const int64_t *e = ins; e < last; e++) conclude_back(steps + *e);
+        for (int64_t u = 0; u < node->uses; u++) {
+            const Use *const use = program->uses + node->first_use + u;
+            if (use->last && program->blocks[use->block].scale != NULL) conclude_back(program->blocks + use->block);
+        }
     }
 }
 

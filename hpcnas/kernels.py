@@ -15,30 +15,34 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 SOURCE = Path(__file__).with_name("kernels.c")
-KINDS = ("copy", "maximum", "average", "convolution", "depthwise", "separable", "stem", "head")
-_NUMBERS = (
-    *("kind", "images", "height", "width", "channels", "outputs", "stride", "out_height", "out_width"),
-    *("row", "source_row"),
+KINDS = ("maximum", "average", "convolution", "depthwise", "separable", "stem", "head")
+
+
+def _record(fields: str) -> np.dtype:
+    """A record of kernels.c: numbers and pointers, eight bytes each."""
+    return np.dtype([(name, np.int64) for name in fields.split()])
+
+
+BLOCK = _record("images pixels map d_map scale d_scale shift d_shift running_mean running_variance constants totals")
+USE = _record("block first last")
+STEP = _record(
+    "kind use result results stride height width filters d_filters filter_row weights d_weights turned winners"
+    " pixels channels bias d_bias means d_means scores d_scores labels classes loss"
 )
-_POINTERS = (
-    *("source", "d_source", "target", "d_target", "filters", "d_filters", "weights", "d_weights"),
-    *("scale", "d_scale", "shift", "d_shift", "running_mean", "running_variance", "statistics"),
-    *("raw", "d_raw", "middle", "d_middle", "totals", "sums", "winners", "zeros", "lowest", "room", "labels", "loss"),
+NODE = _record("images height width uses first_use steps first_step")
+PROGRAM = _record(
+    "nodes count uses steps blocks active middle result d_results d_active d_middle spread zeros lines"
+    " ahead ahead_end ranges"
 )
-STEP = np.dtype([(name, np.int64) for name in (*_NUMBERS, *_POINTERS)])
-"""One step, as kernels.c has it: numbers and pointers, eight bytes each."""
-NODE = np.dtype(
-    [
-        (name, np.int64)
-        for name in ("images", "pixels", "channels", "outs", "first_out", "ins", "first_in", "map", "d_map")
-    ]
-)
-"""One node, as kernels.c has it."""
+RANGE = _record("next end")
+CONSTANTS = 7
+"""Vectors that a block's `constants` take."""
+ALIGNMENT = 64
+"""Bytes: where memory that kernels read as vectors may begin."""
 
 _FLAGS = (
     *("-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC"),
@@ -54,22 +58,25 @@ class Kernels:
         self.real = real
         number = ctypes.c_float if real == np.float32 else ctypes.c_double
         self._library = library
-        library.step_size.restype = library.node_size.restype = ctypes.c_int64
-        table: list[Any] = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]
-        library.forward.argtypes, library.forward.restype = [*table, ctypes.c_int], None
-        library.backward.argtypes, library.backward.restype = table, None
+        library.size_of.argtypes, library.size_of.restype = [ctypes.c_int64], ctypes.c_int64
+        library.lanes.restype = ctypes.c_int64
+        library.forward.argtypes, library.forward.restype = [ctypes.c_void_p, ctypes.c_int], None
+        library.backward.argtypes, library.backward.restype = [ctypes.c_void_p], None
         library.update.restype = None
         library.update.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int64] + [number] * 3
-        sizes = (library.step_size(), library.node_size())
-        assert sizes == (STEP.itemsize, NODE.itemsize), "kernels.c and this file disagree about its records"
+        self.lanes: int = library.lanes()
+        """Channels of a block."""
+        sizes = [library.size_of(record) for record in range(6)]
+        ours = [record.itemsize for record in (BLOCK, USE, STEP, NODE, PROGRAM, RANGE)]
+        assert sizes == ours, "kernels.c and this file disagree about its records"
 
-    def forward(self, nodes: np.ndarray, steps: np.ndarray, ins: np.ndarray, training: bool) -> None:
-        """Runs a table of NODE and STEP records; `ins` (int64) numbers the steps into each node."""
-        self._library.forward(nodes.ctypes.data, len(nodes), steps.ctypes.data, ins.ctypes.data, training)
+    def forward(self, program: np.ndarray, training: bool) -> None:
+        """Runs a PROGRAM record, whose tables and memory the caller keeps."""
+        self._library.forward(program.ctypes.data, training)
 
-    def backward(self, nodes: np.ndarray, steps: np.ndarray, ins: np.ndarray) -> None:
+    def backward(self, program: np.ndarray) -> None:
         """Runs it back, adding to the gradients of the parameters."""
-        self._library.backward(nodes.ctypes.data, len(nodes), steps.ctypes.data, ins.ctypes.data)
+        self._library.backward(program.ctypes.data)
 
     def update(
         self,
@@ -83,6 +90,13 @@ class Kernels:
         """One step of SGD in place; all three arrays (n,)."""
         pointers = (array.ctypes.data for array in (values, gradients, velocity))
         self._library.update(*pointers, len(values), rate, momentum, decay)
+
+
+def aligned(count: int, real: np.dtype) -> np.ndarray:
+    """Zeros, (count,), at a place that kernels can use as vectors."""
+    room = np.zeros(count * real.itemsize + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
+    return room[start : start + count * real.itemsize].view(real)
 
 
 @functools.cache

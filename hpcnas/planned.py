@@ -14,7 +14,8 @@ from torch import Tensor
 from hpcnas import config, kernels
 from hpcnas.canonical import expand
 from hpcnas.genotype import Genotype
-from hpcnas.plan import Plan, Program
+from hpcnas.plan import Plan
+from hpcnas.program import Program
 from hpcnas.skeleton import Skeleton
 from hpcnas.training import Training, TrainingData, learning_rate
 

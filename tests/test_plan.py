@@ -12,8 +12,9 @@ from hpcnas.canonical import InvalidGenotype, expand
 from hpcnas.data import load_training
 from hpcnas.genotype import Genotype, named
 from hpcnas.network import Network
-from hpcnas.plan import Plan, Program
+from hpcnas.plan import Plan
 from hpcnas.planned import PlannedTraining
+from hpcnas.program import Program
 from hpcnas.skeleton import Skeleton
 from hpcnas.space import FLAT, HIERARCHICAL, Space
 from hpcnas.training import FitnessInProgress, Training, TrainingData
@@ -66,13 +67,15 @@ def assert_close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
     assert float((ours - theirs).abs().max()) <= CLOSE * max(largest, 1e-6)
 
 
-def assert_same_function(genotype: Genotype, skeleton: Skeleton, functions: kernels.Kernels, seed: int = 0) -> None:
+def assert_same_function(
+    genotype: Genotype, skeleton: Skeleton, functions: kernels.Kernels, seed: int = 0, size: tuple[int, int] = (7, 6)
+) -> None:
     """Loss, every gradient, the running statistics, and the scores in evaluation mode."""
     network, plan = pair(genotype, skeleton, functions, seed)
-    images, labels = batch(skeleton, 3, 7, 6, seed)
+    images, labels = batch(skeleton, 3, *size, seed)
     loss = functional.cross_entropy(network(images), labels)
     loss.backward()
-    assert Program(plan, 3, 7, 6, training=True).learn(images, labels) == pytest.approx(loss.item(), rel=CLOSE)
+    assert Program(plan, 3, *size, training=True).learn(images, labels) == pytest.approx(loss.item(), rel=CLOSE)
     ours = plan.gradient_dict()
     theirs = {name: parameter.grad for name, parameter in network.named_parameters()}
     assert set(ours) == set(theirs)
@@ -121,11 +124,59 @@ def test_the_papers_cell(cells: int, exact: kernels.Kernels) -> None:
         "1-2 id, 2-3 max, 1-3 max, 3-4 dw",  # equal poolings through an identity
         "1-2 max, 1-4 max, 2-4 id",  # a copy of a slice into the sink
         "1-4 1x1, 1-3 dw, 3-4 sep",
+        "1-2 dw, 1-3 1x1, 2-3 id, 2-4 1x1, 3-4 dw",  # a normalised map in two nodes
     ],
 )
 def test_what_the_plan_folds(edges: str, exact: kernels.Kernels) -> None:
     nodes = max(int(edge.split()[0].split("-")[1]) for edge in edges.split(", "))
     assert_same_function(flat(edges, nodes), Skeleton(3, 8, 8, 4, 8, 1, 2), exact)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 17), (9, 8), (25, 3)], ids=lambda size: "{}x{}".format(*size))
+def test_images_of_other_sizes(size: tuple[int, int], exact: kernels.Kernels) -> None:
+    """Rows longer than the eight pixels that share a vector of winners; more classes than lanes."""
+    genotype = flat("1-2 max, 1-3 avg, 2-3 dw, 1-4 1x1, 2-4 sep, 3-4 max", 4)
+    assert_same_function(genotype, Skeleton(3, 8, 8, 21, 8, 1, 2), exact, size=size)
+
+
+@pytest.mark.parametrize(
+    ("number", "channels", "close"), [("float32", 16, 1e-4), ("float32", 8, 1e-4), ("float64", 4, CLOSE)]
+)
+def test_vectors_of_every_width(number: str, channels: int, close: float) -> None:
+    functions = kernels.load(number, channels)
+    assert functions is not None
+    skeleton = Skeleton(3, 8, 8, 5, channels, 1, 2)
+    network, plan = pair(named("paper"), skeleton, functions)
+    images, labels = batch(skeleton, 6, 9, 7)
+    functional.cross_entropy(network(images), labels).backward()
+    real = torch.float32 if number == "float32" else torch.float64
+    Program(plan, 6, 9, 7, training=True).learn(images.to(real), labels)
+    ours = plan.gradient_dict()
+    theirs = {name: parameter.grad for name, parameter in network.named_parameters()}
+    scale = max(float(gradient.abs().max()) for gradient in theirs.values())
+    for name, gradient in theirs.items():
+        assert float((ours[name] - gradient).abs().max()) <= close * scale, name
+
+
+def test_what_fills_up_blocks_stays_zero(exact: kernels.Kernels) -> None:
+    """Three channels in blocks of eight, over several updates."""
+    skeleton = Skeleton(3, 8, 8, 5, 3, 1, 2)
+    _, plan = pair(named("paper"), skeleton, exact)
+    program = Program(plan, 4, 8, 8, training=True)
+    for step in range(3):
+        program.learn(*batch(skeleton, 4, 8, 8, seed=step))
+        plan.update(0.1, 0.9, 3e-4)
+    shares = [np.count_nonzero(array) / array.size for array in (plan.parameters, plan.velocity)]
+    numbers = sum(value.numel() for value in plan.gradient_dict().values())
+    assert shares == [numbers / plan.parameters.size] * 2
+    assert numbers < plan.parameters.size / 2
+
+
+def test_gradients_take_each_others_place(exact: kernels.Kernels) -> None:
+    plan = pair(flat("1-2 max, 2-3 max, 3-4 max, 4-5 max", 5), Skeleton(3, 8, 8, 4, 8, 1, 1), exact)[1]
+    blocks = Program(plan, 2, 8, 8, training=True)._tables["blocks"]
+    assert len(blocks) == len(set(blocks["map"])) == 6  # of stem, four poolings, reduction
+    assert len(set(blocks["d_map"])) == 2
 
 
 def test_equal_poolings_are_computed_once(exact: kernels.Kernels) -> None:

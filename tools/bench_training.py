@@ -25,8 +25,8 @@ import toolkit
 import torch
 
 from hpcnas import blocks, canonical, config, counting, mutation, seeds
-from hpcnas.blocks import BlockGraph
-from hpcnas.canonical import CellGraph, expand
+from hpcnas.blocks import BlockGraph, Kind
+from hpcnas.canonical import expand
 from hpcnas.data import load_training
 from hpcnas.fastest import fastest_method
 from hpcnas.genotype import Genotype, named
@@ -256,10 +256,8 @@ def _compare(options: argparse.Namespace) -> None:
         naive, ours = _part("naive", number, options), _part("ours", number, options)
         graph = expand(_genotype(options.seed, number))
         flops = 3 * counting.size(graph, _skeleton(options)).flops * share * options.batch_size
-        if device.type == "cuda":
-            moved = _block_bytes(blocks.build(graph, _skeleton(options)), options.batch_size, side)
-        else:
-            moved = _bytes(graph, options, side)
+        of_blocks = blocks.build(graph, _skeleton(options))
+        moved = (_block_bytes if device.type == "cuda" else _bytes)(of_blocks, options.batch_size, side)
         name = "paper" if number == 0 else str(number)
         ratio, total = naive["step"] / ours["step"], naive["total"] / ours["total"]
         milliseconds = [1e3 * value for value in (naive["step"], ours["step"], moved / bandwidth)]
@@ -344,19 +342,14 @@ def _copy_bandwidth(device: torch.device) -> float:
     return 2 * size / statistics.median(times)
 
 
-def _bytes(graph: CellGraph, options: argparse.Namespace, side: int) -> float:
-    """Bytes that a step of the C plan moves at the least: a map is written, read on the way there and on the way back,
-    its gradient written and read; what is normalised is written once and read three times."""
+def _bytes(graph: BlockGraph, batch: int, side: int) -> float:
+    """Bytes that a step of the C plan moves at the least: a normalised block six times, a pooled one five times; what
+    separable convolutions have in their middle is not kept."""
+    pooled = {operation.output for operation in graph.operations if operation.kind in (Kind.MAXIMUM, Kind.AVERAGE)}
     total = 0.0
-    for stage in _skeleton(options).stages():
-        width = counting.node_channels(graph, stage.channels)
-        normalised = sum(
-            counting.primitives.output_channels(edge.operation, width[edge.source], stage.channels)
-            for edge in graph.edges
-            if edge.operation in (1, 2, 3)
-        )
-        total += 4 * options.batch_size * side * side * (5 * sum(width) + 4 * normalised)
-        side = -(-side // stage.stride)
+    for number, block in enumerate(graph.blocks):
+        times = 6 if block.normalisation is not None else 5 if number in pooled else 0
+        total += 4.0 * times * batch * (side / 2**block.shape.halvings) ** 2 * block.shape.channels
     return total
 
 
