@@ -36,6 +36,10 @@ class Search(Section):
     initial_mutations: int = setting(1000, "mutations that diversify an initial genotype", low=0, metavar="N")
     max_parameters: int | None = setting(None, "only genotypes whose network has fewer parameters", low=1, metavar="P")
     seed: int = setting(0, "seed of everything that is drawn", low=0, high=2**63 - 1, metavar="S")
+    tournament_draw: str = setting(
+        "winner", "what is drawn of a tournament: its winner, or its sample as older runs did (slower, else the same)",
+        choices=("winner", "sample"),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,7 @@ class Controller:
         self._strategy: Strategy | None = None  # until the first worker knows the data
         self._end = end
         self._workers = frozenset(workers)
+        self._able = set(workers)  # those that were not refused
         self._software = software
         self._observer = observer
         self._reason_to_leave = reason_to_leave
@@ -217,6 +218,7 @@ class Controller:
     def _refuse(self, worker: int, refused: Refused) -> None:
         """Goes on without a worker that cannot work, unless there is no other. Raises SearchStopped."""
         self._refused[worker] = refused
+        self._able.discard(worker)
         if len(self._refused) == len(self._workers):
             also = f" (and {len(self._refused) - 1} other ranks)" if len(self._refused) > 1 else ""
             exit_code = BROKEN if self._strategy is not None else WRONG_USE
@@ -259,6 +261,8 @@ class Controller:
 
     def _retire_bad_devices(self) -> None:
         """Gives no more work to devices that fail at what others can do."""
+        if not self._devices.any_is_bad:
+            return
         for worker, place in self._places.items():
             last = len(self._refused) + 1 == len(self._workers)
             if worker not in self._refused and not last and self._devices.is_bad(place):
@@ -270,11 +274,12 @@ class Controller:
     def _hand_out(self) -> list[tuple[int, Task]]:
         """Tasks for idle workers as far as there is work, recorded but not yet committed."""
         tasks = []
-        for worker in list(self._idle):
+        for _ in range(len(self._idle)):
+            worker = self._idle.popleft()
             work = self._next_work(worker)
             if work is None:
+                self._idle.append(worker)
                 continue
-            self._idle.remove(worker)
             self._busy[worker] = work
             id, run_seed = work.individual.id, self._config.search.seed
             drawn = tuple(
@@ -285,9 +290,8 @@ class Controller:
 
     def _next_work(self, worker: int) -> Work | None:
         """What this worker should do: repeat what others left, else something new; None if there is nothing for it."""
-        able = self._workers - self._refused.keys()
         for work in self._again:
-            if worker not in work.avoid or able <= work.avoid:
+            if worker not in work.avoid or self._able <= work.avoid:
                 self._again.remove(work)
                 return work
         population = self._store.population

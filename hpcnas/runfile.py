@@ -180,7 +180,7 @@ def _read(path: Path, file: h5py.File) -> StoredRun:
             f"use hpcnas {bytes(file.attrs['hpcnas_version']).decode()}, which wrote it"
         )
     settings, _ = config.parse_toml(bytes(file["configuration"][()]).decode(), str(path))
-    stored = config.build(settings)
+    stored = config.build({"search": {"tournament_draw": "sample"}}, settings)  # where a run does not say: an older one
     individuals, failed, sessions = (
         {column.name: file[group][column.name][()] for column in columns}
         for group, columns in (

@@ -72,6 +72,7 @@ class FileStore(MemoryStore):
         super().__init__(stored.config)
         self.population, self.sessions = stored.population, stored.sessions
         self.folder = folder
+        self._inflight = str(folder / "inflight")
         self.run = run
         self._recorded = stored.records
         self._journal = log
@@ -170,7 +171,7 @@ class FileStore(MemoryStore):
         except journal.JournalError as error:
             raise StoreError(str(error)) from None
         for individual in self._settled:
-            _remove(checkpoint_path(self.folder, individual))
+            _remove(f"{self._inflight}/{individual}.pt")  # as `checkpoint_path`, but quick
         self._settled.clear()
 
     def compact(self) -> None:
@@ -208,10 +209,10 @@ def _tidy(folder: Path, population: Population) -> None:
             _remove(path)
 
 
-def _remove(path: Path) -> None:
+def _remove(path: Path | str) -> None:
     """Removes a file that nobody needs; one that stays does no harm."""
     with contextlib.suppress(OSError):
-        path.unlink()
+        os.unlink(path)
 
 
 def _take_lock(folder: Path) -> int:
@@ -256,12 +257,24 @@ def _birth_record(individual: Individual) -> dict[str, Any]:
 
 
 def _result_record(result: Result) -> dict[str, Any]:
-    record = asdict(result)
-    outcome = record.pop("outcome")
-    if isinstance(result.outcome, Failure):
-        record["failure"] = {"kind": result.outcome.kind.name, "message": runfile.fitting(result.outcome.message)}
+    place, outcome = result.place, result.outcome
+    record: dict[str, Any] = {
+        "individual": result.individual,
+        "attempt": result.attempt,
+        "place": {"rank": place.rank, "host": place.host, "device": place.device},
+        "started": result.started,
+        "finished": result.finished,
+    }
+    if isinstance(outcome, Failure):
+        record["failure"] = {"kind": outcome.kind.name, "message": runfile.fitting(outcome.message)}
     else:
-        record["evaluation"] = outcome
+        record["evaluation"] = {
+            "accuracies": outcome.accuracies,
+            "parameters": outcome.parameters,
+            "setup_seconds": outcome.setup_seconds,
+            "training_seconds": outcome.training_seconds,
+            "validation_seconds": outcome.validation_seconds,
+        }
     return record
 
 

@@ -137,6 +137,7 @@ class MpiWorld:
         self._mpi = mpi
         self._comm = mpi.COMM_WORLD.Dup()
         self._unfinished: list[Any] = []
+        self._many = 64  # unfinished requests at which those that are done are let go
         self._dead: set[int] = set()
         self._deaths: deque[int] = deque()  # not yet reported
         self.rank: int = self._comm.Get_rank()
@@ -181,7 +182,9 @@ class MpiWorld:
 
     def send(self, rank: int, message: object) -> None:
         """Sends without waiting for the receiver."""
-        self._unfinished = [request for request in self._unfinished if not self._done(request)]
+        if len(self._unfinished) >= self._many:
+            self._unfinished = [request for request in self._unfinished if not self._done(request)]
+            self._many = 2 * len(self._unfinished) + 64
         if rank not in self._dead:
             try:
                 self._unfinished.append(self._comm.isend(message, dest=rank, tag=_TAG))

@@ -277,6 +277,7 @@ def _another(value: object) -> object:
     """A value of the same kind that differs and is within bounds."""
     texts = {
         "hierarchical": "flat", "tournament": "random", "digits": "synthetic:10", "training": "synthetic",
+        "winner": "sample",
         "hpcnas-run": "elsewhere", "auto": "cpu",
     }  # fmt: skip
     if isinstance(value, bool):

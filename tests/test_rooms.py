@@ -31,15 +31,17 @@ STDLIB_ONLY = {
 SPACE = {
     "genotype": {"primitives", "space"},
     "canonical": {"genotype", "primitives"},
-    "mutation": {"genotype", "primitives", "space"},
+    "draws": set(),
+    "mutation": {"draws", "genotype", "primitives", "space"},
     "seeds": set(),
     "messages": {"genotype"},
     "skeleton": {"config", "messages"},
     "counting": {"canonical", "primitives", "skeleton"},
 }
 SEARCH = {
-    "population": {"genotype", "messages", "space"},
-    "selection": set(),
+    "ranking": set(),
+    "population": {"genotype", "messages", "ranking", "space"},
+    "selection": {"ranking"},
     "evolution": {
         *("canonical", "config", "counting", "genotype", "messages", "mutation"),
         *("population", "seeds", "selection", "skeleton", "space"),
