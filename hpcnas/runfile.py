@@ -13,6 +13,7 @@ h5py. When and why it is written is `store`'s business.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -90,12 +91,13 @@ def write(path: Path, stored: StoredRun) -> None:
     durable.replace(path, lambda temporary: temporary.write_bytes(image))
 
 
-def _image(stored: StoredRun) -> bytes:
+def _image(stored: StoredRun) -> memoryview:
     """The file's bytes, made in memory: HDF5 that meets a full disk while it writes can crash the process."""
+    image = io.BytesIO()  # HDF5's own driver for memory would hold them twice
     population, sessions = stored.population, stored.sessions
     attempts = [(attempt, attempt.outcome) for attempt in population.failed_attempts]
     failures = [(attempt, outcome) for attempt, outcome in attempts if isinstance(outcome, Failure)]
-    with h5py.File("population.h5", "w", driver="core", backing_store=False) as file:
+    with h5py.File(image, "w") as file:
         file.attrs["format"] = np.bytes_(FORMAT)
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["hpcnas_version"] = np.bytes_(__version__)
@@ -135,8 +137,7 @@ def _image(stored: StoredRun) -> bytes:
                 "data": [json.dumps(asdict(session.facts)).encode() for session in sessions],
             },
         )
-        file.flush()
-        return file.id.get_file_image()
+    return image.getbuffer()
 
 
 def _write_table(group: h5py.Group, columns: tuple[Column, ...], values: Mapping[str, Any]) -> None:
