@@ -101,8 +101,17 @@ class Evaluation(Section):
         0.002, "standard deviation of one synthetic training", low=0.0, high=1.0, metavar="SIGMA"
     )
     synthetic_seconds: float = setting(
-        0.0, "duration of one synthetic evaluation", low=0.0, metavar="T", alterable=True
+        0.0, "mean duration of one synthetic evaluation", low=0.0, metavar="T", alterable=True
     )
+    synthetic_spread: float = setting(
+        0.0, "standard deviation of these durations, as a share of their mean", low=0.0, high=100.0, metavar="F",
+        alterable=True,
+    )  # fmt: skip
+    synthetic_crashes: float = setting(0.0, "share of synthetic attempts that crash", low=0.0, high=1.0, metavar="F")
+    synthetic_hangs: float = setting(
+        0.0, "share that hang, until --hang-timeout is over", low=0.0, high=1.0, metavar="F"
+    )
+    synthetic_nans: float = setting(0.0, "share of synthetic trainings that diverge", low=0.0, high=1.0, metavar="F")
 
 
 @dataclass(frozen=True)

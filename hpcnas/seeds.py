@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-_BIRTH, _TRAINING, _NOISE = 0, 1, 2  # first spawn key: what the stream is for
+_BIRTH, _TRAINING, _NOISE, _FATE = 0, 1, 2, 3  # first spawn key: what the stream is for
 
 
 def birth_generator(run_seed: int, birth: int) -> np.random.Generator:
@@ -25,3 +25,9 @@ def training_seed(run_seed: int, individual: int, replicate: int) -> int:
 def noise_generator(seed: int) -> np.random.Generator:
     """The stream of one synthetic training, from its training seed."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_NOISE,)))
+
+
+def fate_generator(seed: int, attempt: int) -> np.random.Generator:
+    """The stream that decides whether a synthetic attempt fails, from its first training seed; attempt 0: how long any
+    attempt takes."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_FATE, attempt)))

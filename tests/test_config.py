@@ -292,7 +292,7 @@ def _another(value: object) -> object:
 
 
 ALTERABLE = {
-    ("search", "budget"), ("data", "source"), ("evaluation", "synthetic_seconds"),
+    ("search", "budget"), ("data", "source"), ("evaluation", "synthetic_seconds"), ("evaluation", "synthetic_spread"),
     *(("run", item.name) for item in dataclasses.fields(config.Run)),
 }  # fmt: skip
 

@@ -66,7 +66,8 @@ CONTROLLER = {
 }
 WORKER = {
     "evaluator": {"config", "jobenv", "messages"},
-    "synthetic": {"canonical", "config", "counting", "evaluator", "messages", "primitives", "seeds", "skeleton"},
+    "landscape": {"canonical", "primitives"},
+    "synthetic": {"canonical", "config", "counting", "evaluator", "landscape", "messages", "seeds", "skeleton"},
     "worker": {"evaluator", "messages", "transport"},
 }
 TRAINER = {
