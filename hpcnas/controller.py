@@ -275,6 +275,8 @@ class Controller:
         """Tasks for idle workers as far as there is work, recorded but not yet committed."""
         tasks = []
         for _ in range(len(self._idle)):
+            if not self._again and not self._may_have_births():
+                break
             worker = self._idle.popleft()
             work = self._next_work(worker)
             if work is None:
@@ -288,18 +290,22 @@ class Controller:
             tasks.append((worker, Task(id, work.attempt, work.individual.genotype, drawn)))
         return tasks
 
+    def _may_have_births(self) -> bool:
+        """Whether the budget has room for another individual."""
+        population = self._store.population
+        return len(population.evaluated) + population.in_flight < self._config.search.budget
+
     def _next_work(self, worker: int) -> Work | None:
         """What this worker should do: repeat what others left, else something new; None if there is nothing for it."""
         for work in self._again:
             if worker not in work.avoid or self._able <= work.avoid:
                 self._again.remove(work)
                 return work
-        population = self._store.population
-        view = len(population.evaluated)
-        if view + population.in_flight >= self._config.search.budget:
+        if not self._may_have_births():
             return None
         assert self._strategy is not None, "no worker is idle before the first was welcome"
-        id = len(population)
+        population = self._store.population
+        id, view = len(population), len(population.evaluated)
         try:
             proposal = self._strategy.ask(population, id, view)
         except NothingAllowed as error:

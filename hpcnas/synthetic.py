@@ -9,6 +9,7 @@ For tests, for sizing jobs, for teaching and for trying out job scripts. Imports
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from hpcnas import counting, seeds
 from hpcnas.canonical import expand
 from hpcnas.config import Config
 from hpcnas.evaluator import Loaded
+from hpcnas.genotype import Genotype
 from hpcnas.landscape import true_fitness
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Task
 from hpcnas.skeleton import Skeleton
@@ -39,6 +41,7 @@ class Foresight:
         self._settings = config.evaluation
         self._hang_timeout = config.run.hang_timeout
         self._skeleton = Skeleton.of(config.network, FACTS)
+        self._known = functools.lru_cache(maxsize=16_384)(self._fitness_and_parameters)  # many children are like others
 
     def of(self, task: Task) -> Foreseen:
         """The outcome of a task: accuracies by the noise of its trainings' seeds, or a failure.
@@ -61,14 +64,16 @@ class Foresight:
             if drawn < settings.synthetic_crashes + settings.synthetic_hangs:
                 failure = Failure(FailureKind.HANG, "the trainer has given no sign of life (synthetic)")
                 return Foreseen(failure, seconds * share + self._hang_timeout)
-        graph = expand(task.genotype)
-        fitness = true_fitness(graph)
+        fitness, parameters = self._known(task.genotype)
         accuracies = tuple(
             min(1.0, max(0.0, fitness + settings.synthetic_noise * seeds.noise_generator(seed).normal()))
             for seed in task.seeds
         )
-        parameters = counting.size(graph, self._skeleton).parameters
         return Foreseen(Evaluation(accuracies, parameters, 0.0, seconds, 0.0), seconds)
+
+    def _fitness_and_parameters(self, genotype: Genotype) -> tuple[float, int]:
+        graph = expand(genotype)
+        return true_fitness(graph), counting.size(graph, self._skeleton).parameters
 
 
 class SyntheticEvaluator:

@@ -67,7 +67,9 @@ CONTROLLER = {
 WORKER = {
     "evaluator": {"config", "jobenv", "messages"},
     "landscape": {"canonical", "primitives"},
-    "synthetic": {"canonical", "config", "counting", "evaluator", "landscape", "messages", "seeds", "skeleton"},
+    "synthetic": {
+        *("canonical", "config", "counting", "evaluator", "genotype", "landscape", "messages", "seeds", "skeleton"),
+    },
     "worker": {"evaluator", "messages", "transport"},
 }
 TRAINER = {
@@ -92,7 +94,11 @@ TRAINER = {
 }
 ENTRY = {
     "__init__": set(),
-    "__main__": {"job", "signals", "transport"},
+    "__main__": {"job", "signals", "simulate", "transport"},
+    "simulate": {
+        *("canonical", "config", "controller", "evolution", "landscape", "messages", "options", "progress", "runfile"),
+        *("settings", "store", "synthetic"),
+    },
     "job": {
         *("config", "dryrun", "evaluator", "jobenv", "log", "messages", "options", "session", "settings"),
         *("signals", "synthetic", "transport", "worker"),
