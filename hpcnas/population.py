@@ -28,6 +28,7 @@ class Birth(IntEnum):
     INITIAL = 1  # drawn as §3.2 initialises
     MUTATION = 2  # a mutated parent
     RANDOM = 3  # drawn as §3.2 initialises, by random search
+    FOUNDER = 4  # taken from another run, with its fitness
 
 
 class State(IntEnum):
