@@ -67,7 +67,7 @@ def test_polling_steps_back_and_gives_up_in_time(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(transport.time, "sleep", sleep)
     assert not transport._poll(lambda: False, timeout=1.0)
     assert clock[0] == pytest.approx(1.0)
-    assert naps[:2] == [0.0002, pytest.approx(0.0003)]
+    assert naps[:2] == [0.00005, pytest.approx(0.000075)]
     assert max(naps) == 0.01
     assert len(naps) < 150
 
