@@ -283,10 +283,8 @@ class Controller:
                 self._idle.append(worker)
                 continue
             self._busy[worker] = work
-            id, run_seed = work.individual.id, self._config.search.seed
-            drawn = tuple(
-                seeds.training_seed(run_seed, id, number) for number in range(self._config.training.replicates)
-            )
+            id, replicates = work.individual.id, self._config.training.replicates
+            drawn = seeds.training_seeds(self._config.search.seed, id, replicates)
             tasks.append((worker, Task(id, work.attempt, work.individual.genotype, drawn)))
         return tasks
 

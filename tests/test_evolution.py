@@ -330,6 +330,13 @@ def test_every_training_has_a_seed_of_its_own() -> None:
     assert min(found) >= 0 and 2**62 < max(found) < 2**63
 
 
+@pytest.mark.parametrize("run", [0, 1, 2**32 - 1, 2**32, 2**63 - 1])
+@pytest.mark.parametrize("individual", [0, 7, 2**32 - 1, 2**32])
+def test_the_seeds_of_an_individual_are_those_of_its_trainings(run: int, individual: int) -> None:
+    expected = tuple(seeds.training_seed(run, individual, replicate) for replicate in range(5))
+    assert seeds.training_seeds(run, individual, 5) == expected
+
+
 def test_streams_for_different_purposes_are_different() -> None:
     births = [seeds.birth_generator(0, birth).random() for birth in range(20)]
     noises = [seeds.noise_generator(seed).random() for seed in range(20)]

@@ -287,7 +287,7 @@ def measure_growth(size: int, workers: int, folder: str) -> Row:
 
 
 def measure_opening(size: int, folder: str, resume: bool) -> Row:
-    """Seconds from the folder to a population with its ranking. For resuming, with a tail of a fiftieth in the journal,
+    """Seconds from the folder to a population with its ranking. For resuming, with a tail of a tenth in the journal,
     as a controller leaves it that is killed just before it renews the file."""
     path = Path(folder)
     if resume:
@@ -295,7 +295,7 @@ def measure_opening(size: int, folder: str, resume: bool) -> Row:
         chosen = settings(2 * size)
         store.config = dataclasses.replace(chosen, run=dataclasses.replace(chosen.run, compact_interval=1e9))
         with contextlib.suppress(Killed):
-            search(store, 200, Watch(every=size, last=size + size // 50))
+            search(store, 200, Watch(every=size, last=size + size // 10))
         store.close()
     started = time.perf_counter()
     if resume:
