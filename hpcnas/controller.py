@@ -316,11 +316,11 @@ class Controller:
 
     # ── the file that tools read, and the end ───────────────────────────────────────────────────────────────────────
     def _compact_now_and_then(self) -> None:
-        """Renews the file: at the set interval, and never for more than a twentieth of the time."""
+        """Has the file renewed: at the set interval, and never for more than a twentieth of the time."""
         pause = max(self._config.run.compact_interval, 20.0 * self._compaction_seconds)
         started = self._now()
         if started - self._compacted >= pause:
-            self._store.compact()
+            self._store.compact_aside()
             self._compacted = self._now()
             self._compaction_seconds = self._compacted - started
 

@@ -87,17 +87,21 @@ FAILURE_COLUMNS = (
 
 def write(path: Path, stored: StoredRun) -> None:
     """population.h5, whole; raises OSError."""
-    image = _image(stored)
+    write_image(path, image(stored))
+
+
+def write_image(path: Path, image: memoryview) -> None:
+    """population.h5 from its bytes; raises OSError."""
     durable.replace(path, lambda temporary: temporary.write_bytes(image))
 
 
-def _image(stored: StoredRun) -> memoryview:
+def image(stored: StoredRun) -> memoryview:
     """The file's bytes, made in memory: HDF5 that meets a full disk while it writes can crash the process."""
-    image = io.BytesIO()  # HDF5's own driver for memory would hold them twice
+    memory = io.BytesIO()  # HDF5's own driver for memory would hold them twice
     population, sessions = stored.population, stored.sessions
     attempts = [(attempt, attempt.outcome) for attempt in population.failed_attempts]
     failures = [(attempt, outcome) for attempt, outcome in attempts if isinstance(outcome, Failure)]
-    with h5py.File(image, "w") as file:
+    with h5py.File(memory, "w") as file:
         file.attrs["format"] = np.bytes_(FORMAT)
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["hpcnas_version"] = np.bytes_(__version__)
@@ -137,7 +141,7 @@ def _image(stored: StoredRun) -> memoryview:
                 "data": [json.dumps(asdict(session.facts)).encode() for session in sessions],
             },
         )
-    return image.getbuffer()
+    return memory.getbuffer()
 
 
 def _write_table(group: h5py.Group, columns: tuple[Column, ...], values: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import os
 import socket
+import threading
 import uuid
 from dataclasses import asdict
 from pathlib import Path
@@ -61,6 +62,9 @@ class MemoryStore:
     def compact(self) -> None:
         """Brings the files that tools read up to date; raises StoreError."""
 
+    def compact_aside(self) -> None:
+        """Likewise, but comes back before that is done; how it went is said by a later `commit` or `compact`."""
+
     def close(self) -> None:
         """Lets go of everything; what was not committed is lost."""
 
@@ -77,6 +81,7 @@ class FileStore(MemoryStore):
         self._recorded = stored.records
         self._journal = log
         self._lock = lock
+        self._renewal: _Renewal | None = None  # under way
         self._settled: list[int] = []  # whose checkpoints nobody needs once this is committed
 
     # ── opening ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -173,13 +178,36 @@ class FileStore(MemoryStore):
         for individual in self._settled:
             _remove(f"{self._inflight}/{individual}.pt")  # as `checkpoint_path`, but quick
         self._settled.clear()
+        if self._renewal is not None and not self._renewal.is_alive():
+            self._begin_journal_after(self._renewal)
 
     def compact(self) -> None:
+        self._end_renewal()  # one that is under way does not hold the latest
+        self.compact_aside()
+        self._end_renewal()
+
+    def _end_renewal(self) -> None:
+        if self._renewal is not None:
+            self._renewal.join()
+            self._begin_journal_after(self._renewal)
+
+    def compact_aside(self) -> None:
         self.commit()
+        if self._renewal is not None:
+            return
         stored = StoredRun(self.run, self._recorded, self.config, self.population, self.sessions)
+        self._renewal = _Renewal(self.folder / "population.h5", runfile.image(stored), self._recorded)
+        self._journal.keep()
+        self._renewal.start()
+
+    def _begin_journal_after(self, renewal: _Renewal) -> None:
+        """population.h5 is renewed: the journal keeps only what came after. Raises StoreError."""
+        self._renewal = None
         try:
-            runfile.write(self.folder / "population.h5", stored)
-            log = journal.Journal.create(self.folder / "journal", self.run, base=self._recorded)
+            if renewal.error is not None:
+                raise renewal.error
+            path, lines = self.folder / "journal", self._journal.kept
+            log = journal.Journal.create(path, self.run, base=renewal.records, lines=lines)
         except (OSError, journal.JournalError) as error:
             self._journal.close()  # a new one may already stand in its place
             raise StoreError(
@@ -190,10 +218,31 @@ class FileStore(MemoryStore):
         self._journal = log
 
     def close(self) -> None:
+        if self._renewal is not None:
+            self._renewal.join()  # the old journal goes with the old file and with the new one
+            self._renewal = None
         self._journal.close()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+class _Renewal(threading.Thread):
+    """Writes population.h5 beside what else goes on: the state after `records` records, as bytes made before."""
+
+    def __init__(self, path: Path, image: memoryview, records: int) -> None:
+        super().__init__(name="renewal of population.h5", daemon=True)  # who breaks does not wait for it
+        self._path, self._image = path, image
+        self.records = records
+        self.error: OSError | None = None
+
+    def run(self) -> None:
+        try:
+            runfile.write_image(self._path, self._image)
+        except OSError as error:
+            self.error = error
+        finally:
+            del self._image
 
 
 def checkpoint_path(folder: Path, individual: int) -> Path:
