@@ -200,10 +200,15 @@ class Watch:
         now, done = time.perf_counter(), len(store.population.evaluated)
         self.longest, self._last = max(self.longest, now - self._last), now
         if done >= self._next:
-            self.notes.append((done, now, psutil.Process().memory_info().rss))
+            self.notes.append((done, now, _resident()))
             self._next = done + self._every
         if done >= self._last_of_all:
             raise Killed
+
+
+def _resident() -> int:
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def settings(budget: int) -> Config:
@@ -257,7 +262,7 @@ def measure_throughput(size: int, workers: int, durable: bool, evaluations: int,
         store = MemoryStore(chosen)
         store.population, store.sessions = start.population, start.sessions
     del start
-    watch = Watch(every=1)
+    watch = Watch(every=max(1, evaluations // 100))
     search(store, workers, watch)
     store.close()
     begin = next(note for note in watch.notes if note[0] >= size + 200 + evaluations // 5)
@@ -270,7 +275,7 @@ def measure_growth(size: int, workers: int, folder: str) -> Row:
     """From an empty population to that size, on the disk: rates of its tenths, memory, and the longest pause."""
     store = FileStore.create(Path(folder), settings(size))
     watch = Watch(every=max(1, size // 10))
-    before = psutil.Process().memory_info().rss
+    before = _resident()
     began = time.perf_counter()
     search(store, workers, watch)
     took = time.perf_counter() - began
