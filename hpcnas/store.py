@@ -5,8 +5,9 @@
     RUN/lock            held by the one controller of the run
     RUN/inflight/N.pt   checkpoint of the evaluation of individual N, removed when that is settled
 
-At start the file is read (`runfile`) and the journal replayed over it. Which individuals are born and why is not its
-business.
+At start the file is read (`runfile`) and the journal replayed over it. While the file of a big run is written, by a
+thread, the run goes on: what is recorded meanwhile goes to the old journal, which fits the old file and the new one, and
+then begins the new journal. Which individuals are born and why is not its business.
 """
 
 from __future__ import annotations
@@ -203,19 +204,22 @@ class FileStore(MemoryStore):
     def _begin_journal_after(self, renewal: _Renewal) -> None:
         """population.h5 is renewed: the journal keeps only what came after. Raises StoreError."""
         self._renewal = None
-        try:
-            if renewal.error is not None:
-                raise renewal.error
-            path, lines = self.folder / "journal", self._journal.kept
-            log = journal.Journal.create(path, self.run, base=renewal.records, lines=lines)
-        except (OSError, journal.JournalError) as error:
-            self._journal.close()  # a new one may already stand in its place
-            raise StoreError(
-                f"expected to renew {self.folder / 'population.h5'}: {error}; nothing acknowledged is lost, "
-                "make room or mend the folder, then start the same command again"
-            ) from None
-        self._journal.close()
-        self._journal = log
+        error: object = renewal.error
+        if renewal.written:
+            try:
+                path, lines = self.folder / "journal", self._journal.kept
+                log = journal.Journal.create(path, self.run, base=renewal.records, lines=lines)
+            except journal.JournalError as refused:
+                error = refused
+            else:
+                self._journal.close()
+                self._journal = log
+                return
+        self._journal.close()  # a new one may already stand in its place
+        raise StoreError(
+            f"expected to renew {self.folder / 'population.h5'}: {error}; nothing acknowledged is lost, "
+            "make room or mend the folder, then start the same command again"
+        )
 
     def close(self) -> None:
         if self._renewal is not None:
@@ -234,12 +238,14 @@ class _Renewal(threading.Thread):
         super().__init__(name="renewal of population.h5", daemon=True)  # who breaks does not wait for it
         self._path, self._image = path, image
         self.records = records
-        self.error: OSError | None = None
+        self.written = False
+        self.error: BaseException | None = None
 
     def run(self) -> None:
         try:
             runfile.write_image(self._path, self._image)
-        except OSError as error:
+            self.written = True
+        except BaseException as error:
             self.error = error
         finally:
             del self._image

@@ -407,16 +407,24 @@ def test_closing_waits_for_a_renewal(folder: Path) -> None:
     assert_whole(folder)
 
 
+def _broken(*given: object) -> None:
+    raise MemoryError("too little memory")
+
+
 @pytest.mark.usefixtures("later")
-def test_a_renewal_that_fails_is_said_by_the_next_commit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("broken", "reason"), [(_no_space, "No space left on device"), (_broken, "too little memory")])
+def test_a_renewal_that_fails_is_said_by_the_next_commit(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, broken: Callable[..., None], reason: str
+) -> None:
     run = FileStore.open(folder)
     run.compact_aside()
     with monkeypatch.context() as full:
-        full.setattr(os, "rename", _no_space)
+        full.setattr(os, "rename", broken)
         assert run._renewal is not None
         run._renewal.join()
-    with pytest.raises(StoreError, match=r"^expected to renew .*No space left on device.*nothing acknowledged is lost"):
+    with pytest.raises(StoreError, match=rf"^expected to renew .*{reason}.*nothing acknowledged is lost"):
         run.commit()
+    assert runfile.read(folder).records == journal.read(folder / "journal").base == 5
     run.close()
     assert_whole(folder)
 
