@@ -5,9 +5,9 @@
     RUN/lock            held by the one controller of the run
     RUN/inflight/N.pt   checkpoint of the evaluation of individual N, removed when that is settled
 
-At start the file is read (`runfile`) and the journal replayed over it. While the file of a big run is written, by a
-thread, the run goes on: what is recorded meanwhile goes to the old journal, which fits the old file and the new one, and
-then begins the new journal. Which individuals are born and why is not its business.
+At start the file is read (`runfile`) and the journal replayed over it. While a thread writes the file, the run goes on:
+what is recorded meanwhile goes to the old journal, which fits the old file and the new one, and then begins the new
+journal. Which individuals are born and why is not its business.
 """
 
 from __future__ import annotations
