@@ -17,7 +17,6 @@ import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 
 import numpy as np
 
@@ -244,6 +243,8 @@ def _parse_edges(space: Space, level: int, motif: int, entries: object) -> Itera
 
 def named(name: str) -> Genotype:
     """A genotype that ships with the program: `paper`, the discovered cell of Appendix A. Raises GenotypeError."""
+    from importlib import resources  # seldom needed, and every rank is here
+
     folder = resources.files("hpcnas") / "genotypes"
     known = sorted(path.name.removesuffix(".toml") for path in folder.iterdir() if path.name.endswith(".toml"))
     if name not in known:

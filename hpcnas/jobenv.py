@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +64,8 @@ def visible_gpus(environment: Mapping[str, str]) -> tuple[str, ...]:
     command = shutil.which("nvidia-smi")
     if command is None:
         return ()
+    import subprocess  # seldom needed, and every rank is here
+
     try:
         query = [command, "--query-gpu=uuid", "--format=csv,noheader"]
         found = subprocess.run(query, capture_output=True, text=True, timeout=60, check=True, stdin=subprocess.DEVNULL)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from hpcnas import counting, seeds
 from hpcnas.canonical import expand
 from hpcnas.config import Config
-from hpcnas.evaluator import Loaded
+from hpcnas.evaluation import Loaded
 from hpcnas.genotype import Genotype
 from hpcnas.landscape import true_fitness
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Task

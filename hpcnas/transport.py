@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from hpcnas.messages import Died, FromWorker, ToWorker
 
-_SHORTEST, _LONGEST = 0.00005, 0.01  # seconds between polls: quick while messages flow, cheap while they do not
+_SHORTEST, _LONGEST = 0.00005, 0.02  # seconds between polls: quick while messages flow, cheap while they do not
 _TAG = 1
 
 
@@ -50,9 +50,10 @@ class WorkerEnd(Protocol):
         ...
 
 
-def _poll(ready: Callable[[], bool], timeout: float) -> bool:
-    """Whether `ready` became true within `timeout` seconds; sleeps between looks."""
-    deadline, pause = time.monotonic() + timeout, _SHORTEST
+def _poll(ready: Callable[[], bool], timeout: float, expected: float = 0.0) -> bool:
+    """Whether `ready` became true within `timeout` seconds; sleeps between looks, at first for a small part of the time
+    that the waiting is expected to take."""
+    deadline, pause = time.monotonic() + timeout, min(max(_SHORTEST, expected / 16), _LONGEST)
     while not ready() and not ready():  # a first look makes MPI fetch what a second one sees
         left = deadline - time.monotonic()
         if left <= 0:
@@ -137,6 +138,7 @@ class MpiWorld:
         self._mpi = mpi
         self._comm = mpi.COMM_WORLD.Dup()
         self._unfinished: list[Any] = []
+        self._waited = 0.0  # seconds until the last message came: the next may take as long
         self._many = 64  # unfinished requests at which those that are done are let go
         self._dead: set[int] = set()
         self._deaths: deque[int] = deque()  # not yet reported
@@ -211,8 +213,11 @@ class MpiWorld:
                 self._note_deaths(error)
                 return bool(self._deaths)
 
-        if not _poll(arrived, timeout):
+        began = time.monotonic()
+        if not _poll(arrived, timeout, self._waited):
             return None
+        if timeout > 0:
+            self._waited = time.monotonic() - began
         if self._deaths:
             return self._deaths.popleft(), Died()
         sender = status.Get_source()

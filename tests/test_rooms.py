@@ -65,12 +65,13 @@ CONTROLLER = {
     },
 }
 WORKER = {
-    "evaluator": {"config", "jobenv", "messages"},
+    "evaluation": {"messages"},
+    "evaluator": {"config", "evaluation", "jobenv", "messages"},
     "landscape": {"canonical", "primitives"},
     "synthetic": {
-        *("canonical", "config", "counting", "evaluator", "genotype", "landscape", "messages", "seeds", "skeleton"),
+        *("canonical", "config", "counting", "evaluation", "genotype", "landscape", "messages", "seeds", "skeleton"),
     },
-    "worker": {"evaluator", "messages", "transport"},
+    "worker": {"evaluation", "messages", "transport"},
 }
 TRAINER = {
     "torchvision_shim": {"torch", "torchvision"},
@@ -100,7 +101,7 @@ ENTRY = {
         *("settings", "store", "synthetic"),
     },
     "job": {
-        *("config", "dryrun", "evaluator", "jobenv", "log", "messages", "options", "session", "settings"),
+        *("config", "dryrun", "evaluation", "evaluator", "jobenv", "log", "messages", "options", "session", "settings"),
         *("signals", "synthetic", "transport", "worker"),
     },
     "dryrun": {"canonical", "config", "counting", "genotype", "jobenv", "messages", "mutation", "seeds", "skeleton"},
