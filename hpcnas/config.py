@@ -8,7 +8,6 @@ continued; what only decides where and how it runs may differ from start to star
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -255,6 +254,8 @@ def build(*layers: Settings) -> Config:
 
 def parse_toml(text: str, source: str) -> tuple[Settings, str | None]:
     """Settings of a TOML text, and the preset that it names at its top, if any. `source` names it in errors."""
+    import tomllib  # only where there is a text, and every rank is here
+
     try:
         document = tomllib.loads(text)
     except ValueError as error:  # TOMLDecodeError is one, a number of 5,000 digits another

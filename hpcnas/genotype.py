@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import re
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -194,6 +193,8 @@ class Genotype:
     @classmethod
     def from_text(cls, text: str) -> Genotype:
         """From the text form; raises GenotypeError naming the level, motif and edge that is wrong."""
+        import tomllib  # only where there is a text, and every rank is here
+
         try:
             document = tomllib.loads(text)
         except ValueError as error:  # TOMLDecodeError is one, a number of 5,000 digits another

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import socket
 import sys
 import time
@@ -29,6 +28,8 @@ class LiveLine:
     def show(self, text: str) -> None:
         """Puts the text in place of the line."""
         if self.live:
+            import shutil  # seldom needed, and every rank is here
+
             width = shutil.get_terminal_size().columns - 1
             self._stream.write(f"\r\x1b[2K{text[:width]}")
             self._stream.flush()
