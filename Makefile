@@ -4,11 +4,13 @@
 # MPIRUN=/path/mpirun    the site's launcher; by default the one on the PATH. Empty: MPICH from a Python wheel
 # RANKS=3                ranks of `make run`, controller included
 # PYTEST='-k store -x'   further arguments of the tests
+# DEVICE=cuda            what `make bench` trains on
 
 PYTHON      ?= python3
 MPIRUN      ?= $(shell command -v mpirun 2>/dev/null)
 RANKS       ?= 3
 PYTEST      ?=
+DEVICE      ?= cpu
 VENV        := .venv
 CONSTRAINTS := .ci/constraints.txt
 PIP         := $(VENV)/bin/python -m pip --disable-pip-version-check
@@ -59,9 +61,9 @@ test-4: environment  ## the MPI tests under four ranks
 torture: environment  ## 1,000 misbehaving tasks, 500 kills and more under both MPIs: about an hour
 	HPCNAS_TORTURE=1 $(VENV)/bin/python -m pytest --timeout 0 -s tests/test_faults_mpi.py tests/test_kills_mpi.py $(PYTEST)
 
-bench: environment  ## speed of a training and of the controller
-	$(VENV)/bin/python tools/bench_training.py
-	$(VENV)/bin/python tools/bench_training.py --parity 20
+bench: environment  ## speed of trainings against an ordinary PyTorch program, and of the controller
+	$(VENV)/bin/python tools/bench_training.py --device $(DEVICE)
+	$(VENV)/bin/python tools/bench_training.py --device $(DEVICE) --parity 20
 	$(VENV)/bin/python tools/bench_controller.py
 
 bench-scale: environment  ## the controller to 1,000,000 individuals, 201 ranks and 20,000 workers: half an hour

@@ -19,6 +19,11 @@ class Normaliser:
         self._scale = (1.0 / std).float()
         self._shift = (-mean / std).float()
 
+    @property
+    def table(self) -> Tensor:
+        """float32 (2, C): factors and summands of the pixels' values."""
+        return torch.stack([self._scale, self._shift])
+
     def __call__(self, pixels: Tensor) -> Tensor:
         """uint8 (B, H, W, C) → float32 (B, C, H, W), channels-last in memory."""
         return torch.addcmul(self._shift, pixels.float(), self._scale).permute(0, 3, 1, 2)

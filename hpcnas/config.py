@@ -67,7 +67,14 @@ class Training(Section):
         0.75, "side of the random crop as a share of the image's side (0.75: 24 of 32 pixels; 1: none)",
         low=0.1, high=1.0, metavar="F",
     )  # fmt: skip
+    padding: int = setting(
+        0, "black pixels around a training image before the crop (4 with --crop 1: padded 32×32 crops)",
+        low=0, high=255, metavar="N",
+    )  # fmt: skip
     flip: bool = setting(True, "flip half of the training images from left to right")
+    precision: str = setting(
+        "auto", "numbers of feature maps; auto: bf16 on GPUs that have it, else fp32", choices=("auto", "fp32", "bf16")
+    )
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,9 @@ class Run(Section):
     device: str = setting("auto", "what networks train on", choices=("auto", "cuda", "cpu"), alterable=True)
     threads: int | None = setting(
         None, "CPU threads of one worker (default: its share of the usable cores)", low=1, metavar="T", alterable=True
+    )
+    profile: bool = setting(
+        False, "write a trace of the first evaluation that begins to RUN/profile.json", alterable=True
     )
     download: bool = setting(False, "fetch the data set if it is not there", alterable=True)
     progress: str = setting(

@@ -21,13 +21,6 @@ from hpcnas.training import Training, TrainingData, learning_rate
 _VALIDATION_IMAGES = 50  # in memory at a time
 
 
-def fastest_training(device: torch.device, threads: int) -> type[Training]:
-    """The kind of training to use on a device with so many threads."""
-    if device.type == "cpu" and threads == 1 and kernels.load() is not None:
-        return PlannedTraining
-    return Training
-
-
 class PlannedTraining(Training):
     """One training from scratch on a plan. The initial weights are the plain network's, so seeds mean the same."""
 
@@ -36,7 +29,7 @@ class PlannedTraining(Training):
     ) -> None:
         super().__init__(genotype, skeleton, data, settings, seed)
         functions = kernels.load("float32", skeleton.channels)
-        assert functions is not None, "fastest_training has looked"
+        assert functions is not None, "whoever chooses this method has looked"
         self._plan = Plan(expand(genotype), skeleton, functions)
         self._plan.load_state_dict(self.network.state_dict())
         self._program = Program(self._plan, settings.batch_size, self._crop_height, self._crop_width, training=True)

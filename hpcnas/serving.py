@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy
 import torch
 
-from hpcnas import durable, training
+from hpcnas import durable, profiling, training
 from hpcnas.config import Config
 from hpcnas.data import load_training
 from hpcnas.dataspec import DataError
 from hpcnas.evaluator import Assignment, Beat, Loaded, Save, Saved, Unusable
+from hpcnas.fastest import fastest_method
 from hpcnas.messages import Failure, FailureKind, Outcome, Task
-from hpcnas.planned import fastest_training
 from hpcnas.skeleton import Skeleton
 
 _BEAT_INTERVAL = 1.0  # seconds, at the most
@@ -41,13 +41,14 @@ def serve(pipe: Connection, assignment: Assignment) -> int:
     try:
         device = _device(assignment)
         dataset = load_training(config.data.source, download=config.run.download)
-        data = training.TrainingData.prepare(dataset, config.data, device)
+        data = training.TrainingData.prepare(dataset, config.data, device, config.training.padding)
     except DataError as error:
         pipe.send(Unusable(str(error)))
         return 2
-    kind = fastest_training(device, assignment.threads)
-    pipe.send(Loaded(data.facts, {**_software(), "training": kind.__name__}))
     skeleton = Skeleton.of(config.network, data.facts)
+    method = fastest_method(device, assignment.threads, config.training, skeleton)
+    numbers = str(training.number_type(config.training, device)).removeprefix("torch.")
+    pipe.send(Loaded(data.facts, {**_software(), "training": method.__name__, "numbers": numbers}))
     while True:
         try:
             request: Task | Save = pipe.recv()
@@ -56,8 +57,15 @@ def serve(pipe: Connection, assignment: Assignment) -> int:
         if isinstance(request, Save):  # nothing is unsaved between two tasks
             pipe.send(Saved())
             return 0
-        fitness = training.FitnessInProgress(request.genotype, request.seeds, skeleton, data, config.training, kind)
-        pipe.send(_outcome(fitness, Attendance(pipe, config, request.individual, fitness)))
+        fitness = training.FitnessInProgress(request.genotype, request.seeds, skeleton, data, config.training, method)
+        attendance = Attendance(pipe, config, request.individual, fitness)
+        trace = Path(config.run.run) / "profile.json"
+        if config.run.profile and profiling.claim(trace):
+            with profiling.Trace(trace) as traced:
+                outcome = _outcome(fitness, attendance, traced)
+        else:
+            outcome = _outcome(fitness, attendance)
+        pipe.send(outcome)
 
 
 class Attendance:
@@ -112,11 +120,14 @@ def _complain(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def _outcome(fitness: training.FitnessInProgress, attendance: Attendance) -> Outcome:
+def _outcome(
+    fitness: training.FitnessInProgress, attendance: Attendance, trace: profiling.Trace | None = None
+) -> Outcome:
     """The evaluation, or the failure that took its place."""
     try:
         attendance.resume()
-        return fitness.run(beat=attendance.beat, replicate_done=attendance.save)
+        beat = attendance.beat if trace is None else trace.around(attendance.beat)
+        return fitness.run(beat=beat, replicate_done=attendance.save)
     except training.LossNotFinite as error:
         return Failure(FailureKind.NAN, str(error))
     except BrokenPipeError:

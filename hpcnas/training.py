@@ -8,9 +8,10 @@ messages; the result of a seed does not depend on what ran before it.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -45,13 +46,15 @@ class TrainingData:
     facts: DataFacts
 
     @classmethod
-    def prepare(cls, dataset: DataSet, data: config.Data, device: torch.device) -> TrainingData:
-        """Splits the training images by the configured seed and moves them to the device."""
+    def prepare(cls, dataset: DataSet, data: config.Data, device: torch.device, padding: int = 0) -> TrainingData:
+        """Splits the training images by the configured seed, pads them by so many black pixels on each side, and moves
+        all to the device."""
         training, validation = split(dataset.images, data.validation_fraction, data.split_seed)
         mean, std = channel_statistics(training)
         count, height, width, channels = training.pixels.shape
+        pixels = torch.as_tensor(training.pixels, device=device)
         return cls(
-            pixels=torch.as_tensor(training.pixels, device=device),
+            pixels=functional.pad(pixels, (0, 0, padding, padding, padding, padding)) if padding else pixels,
             labels=torch.as_tensor(training.labels, device=device),
             validation_pixels=torch.as_tensor(validation.pixels, device=device),
             validation_labels=torch.as_tensor(validation.labels, device=device),
@@ -68,14 +71,74 @@ class TrainingData:
         )
 
 
+def crop_size(settings: config.Training, facts: DataFacts) -> tuple[int, int]:
+    """Height and width of the random crop: the configured share of the unpadded image's sides."""
+    return max(1, round(settings.crop * facts.height)), max(1, round(settings.crop * facts.width))
+
+
+def number_type(settings: config.Training, device: torch.device) -> torch.dtype:
+    """What feature maps are computed in; parameters are float32 always. `auto` is bfloat16 on GPUs that have it."""
+    has_it = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    half = settings.precision == "bf16" or (settings.precision == "auto" and has_it)
+    return torch.bfloat16 if half else torch.float32
+
+
 def learning_rate(settings: config.Training, step: int) -> float:
     """The rate of step 0, 1, …: divided by 10 from each milestone on."""
     passed = sum(step >= round(share * settings.steps) for share in settings.milestones)
     return settings.learning_rate * 0.1**passed
 
 
-class Training:
+class Trainings(ABC):
+    """A way to train: trainings from scratch at the same time, one a seed."""
+
+    side_by_side: ClassVar[int]  # how many at the most
+
+    @classmethod
+    @abstractmethod
+    def of(
+        cls,
+        genotype: Genotype,
+        skeleton: Skeleton,
+        data: TrainingData,
+        settings: config.Training,
+        seeds: tuple[int, ...],
+    ) -> Trainings:
+        """The trainings of these seeds, `side_by_side` of them at the most."""
+
+    @abstractmethod
+    def run(self, beat: Callable[[], None]) -> None:
+        """The steps that are left; `beat` is called between them, when `state` may be taken. Raises LossNotFinite."""
+
+    @abstractmethod
+    def accuracies(self, beat: Callable[[], None]) -> tuple[float, ...]:
+        """Shares of validation images classified correctly, 0 to 1, in evaluation mode on whole images; one a seed."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Everything that the steps to come depend on, for `resume`; valid until the next step."""
+
+    @abstractmethod
+    def resume(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state` of the same trainings."""
+
+
+class Training(Trainings):
     """One training from scratch: its weights, order, crops and flips come from `seed` alone."""
+
+    side_by_side = 1
+
+    @classmethod
+    def of(
+        cls,
+        genotype: Genotype,
+        skeleton: Skeleton,
+        data: TrainingData,
+        settings: config.Training,
+        seeds: tuple[int, ...],
+    ) -> Training:
+        (seed,) = seeds
+        return cls(genotype, skeleton, data, settings, seed)
 
     def __init__(
         self, genotype: Genotype, skeleton: Skeleton, data: TrainingData, settings: config.Training, seed: int
@@ -91,7 +154,8 @@ class Training:
         self._settings = settings
         self._generator = torch.Generator(device).manual_seed(seed)
         self._sampler = EpochSampler(len(data.labels), self._generator)
-        self._crop_height, self._crop_width = (max(1, round(settings.crop * side)) for side in data.pixels.shape[1:3])
+        self._crop_height, self._crop_width = crop_size(settings, data.facts)
+        self._half = number_type(settings, device) is torch.bfloat16
         self._optimiser = torch.optim.SGD(
             self.network.parameters(),
             lr=settings.learning_rate,
@@ -100,7 +164,6 @@ class Training:
         )
 
     def run(self, beat: Callable[[], None]) -> None:
-        """The steps that are left; `beat` is called after each, when `state` may be taken. Raises LossNotFinite."""
         self.network.train()
         while self.step < self._settings.steps:
             self._broken |= ~torch.isfinite(self._advance())
@@ -109,7 +172,6 @@ class Training:
             beat()
 
     def state(self) -> dict[str, Any]:
-        """Everything that the steps to come depend on, for `resume`; valid until the next step."""
         return {
             "step": self.step,
             "network": self.network.state_dict(),
@@ -133,7 +195,8 @@ class Training:
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(self._settings, self.step)
         images, labels = self._batch()
-        loss = functional.cross_entropy(self.network(images), labels)
+        with self._autocast():
+            loss = functional.cross_entropy(self.network(images), labels)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self._optimiser.step()
@@ -148,10 +211,17 @@ class Training:
             images = random_flip(images, self._generator)
         return self._data.normalise(images), self._data.labels[chosen]
 
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self._data.pixels.device.type, torch.bfloat16, enabled=self._half)
+
     def _scores(self, images: Tensor) -> Tensor:
         """Class scores (B, classes) in evaluation mode."""
-        scores: Tensor = self.network.eval()(images)
+        with self._autocast():
+            scores: Tensor = self.network.eval()(images)
         return scores
+
+    def accuracies(self, beat: Callable[[], None]) -> tuple[float, ...]:
+        return (self.validate(beat),)
 
     @torch.inference_mode()
     def validate(self, beat: Callable[[], None]) -> float:
@@ -166,7 +236,8 @@ class Training:
 
 
 class FitnessInProgress:
-    """One evaluation: a training a seed, one after the other; can be saved and resumed between any two steps."""
+    """One evaluation: a training a seed, as many at a time as the method can; may be saved and resumed between any two
+    steps. Where the device's memory does not hold them, half as many are tried."""
 
     def __init__(
         self,
@@ -175,36 +246,34 @@ class FitnessInProgress:
         skeleton: Skeleton,
         data: TrainingData,
         settings: config.Training,
-        training: type[Training] = Training,
+        method: type[Trainings] = Training,
     ) -> None:
-        self._kind = training
+        self._method = method
         self._genotype = genotype
         self._seeds = seeds
         self._skeleton = skeleton
         self._data = data
         self._settings = settings
+        self._side_by_side = method.side_by_side
         self._accuracies: list[float] = []  # of finished replicates
-        self._training: Training | None = None  # of the one under way
-        self._saved: dict[str, Any] | None = None  # state that the next training begins with
+        self._trainings: Trainings | None = None  # those under way
+        self._running = 0  # how many those are, or are to be
+        self._saved: dict[str, Any] | None = None  # state that they begin with
         self._clock = Stopwatch()
 
     def run(self, beat: Callable[[], None], replicate_done: Callable[[], None]) -> Evaluation:
-        """The fitness. `beat` is called after every step, `replicate_done` after every replicate; `state` may be taken
-        in both. Raises LossNotFinite, and whatever they raise."""
+        """The fitness. `beat` is called between steps, `replicate_done` after replicates; `state` may be taken in both.
+        Raises LossNotFinite, and whatever they raise."""
         while len(self._accuracies) < len(self._seeds):
-            self._clock.lap("elsewhere")
-            seed = self._seeds[len(self._accuracies)]
-            self._training = self._kind(self._genotype, self._skeleton, self._data, self._settings, seed)
-            if self._saved is not None:
-                self._training.resume(self._saved)
-                self._saved = None
-            self._clock.lap("setup")
-            self._training.run(beat)
-            self._clock.lap("training")
-            accuracy = self._training.validate(beat)
-            self._clock.lap("validation")
-            self._accuracies.append(accuracy)
-            self._training = None
+            try:
+                self._accuracies += self._some(beat)
+            except torch.OutOfMemoryError:
+                if self._running == 1:
+                    raise
+                self._side_by_side = self._running // 2
+            self._trainings = None
+            if self._data.pixels.is_cuda:
+                torch.cuda.empty_cache()
             replicate_done()
         graph = expand(self._genotype)
         spent = self._clock.seconds
@@ -216,13 +285,33 @@ class FitnessInProgress:
             validation_seconds=spent["validation"],
         )
 
+    def _some(self, beat: Callable[[], None]) -> tuple[float, ...]:
+        """Accuracies of the next replicates."""
+        self._clock.lap("elsewhere")
+        done = len(self._accuracies)
+        if self._saved is None:
+            self._running = min(self._side_by_side, len(self._seeds) - done)
+        seeds = self._seeds[done : done + self._running]
+        trainings = self._method.of(self._genotype, self._skeleton, self._data, self._settings, seeds)
+        if self._saved is not None:
+            trainings.resume(self._saved)
+            self._saved = None
+        self._trainings = trainings
+        self._clock.lap("setup")
+        trainings.run(beat)
+        self._clock.lap("training")
+        accuracies = trainings.accuracies(beat)
+        self._clock.lap("validation")
+        return accuracies
+
     def state(self) -> dict[str, Any]:
         """Everything done so far, for `resume`: plain values and tensors."""
-        self._clock.lap("training" if self._training is not None else "elsewhere")
+        self._clock.lap("training" if self._trainings is not None else "elsewhere")
         return {
             "of": self._identity(),
             "accuracies": list(self._accuracies),
-            "training": None if self._training is None else self._training.state(),
+            "running": self._running,
+            "trainings": None if self._trainings is None else self._trainings.state(),
             "seconds": dict(self._clock.seconds),
         }
 
@@ -231,14 +320,15 @@ class FitnessInProgress:
         if state["of"] != self._identity():
             raise ValueError(f"expected the state of {self._identity()}, got that of {state['of']}")
         self._accuracies = list(state["accuracies"])
-        self._saved = state["training"]
+        self._running = state["running"]
+        self._saved = state["trainings"]
         self._clock.seconds |= state["seconds"]
 
     def _identity(self) -> str:
         """What has to be the same for a state to be continued; generators differ from one type of device to another."""
         device = self._data.pixels.device.type
         things = (
-            self._kind.__name__,
+            self._method.__name__,
             self._genotype.codes.hex(),
             self._seeds,
             self._skeleton,

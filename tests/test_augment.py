@@ -143,3 +143,25 @@ def test_what_is_normalised_is_float32_and_channels_last(dtype: torch.dtype) -> 
     assert normalised.dtype == torch.float32
     assert normalised.shape == (4, 3, 5, 6)
     assert normalised.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(("padding", "side"), [(0, 24), (4, 32)])
+def test_crops_and_flips_are_torchvisions_on_the_same_draws(padding: int, side: int) -> None:
+    from hpcnas.torchvision_shim import import_torchvision
+
+    import_torchvision()
+    from torchvision.transforms.v2 import functional
+
+    pixels = torch.randint(256, (20, 32, 32, 3), generator=seeded(1), dtype=torch.uint8)
+    padded = torch.nn.functional.pad(pixels, (0, 0, padding, padding, padding, padding))
+    mean, std = torch.tensor([125.3, 123.0, 113.9]), torch.tensor([63.0, 62.1, 66.7])
+    generator, twin = seeded(5), seeded(5)
+    ours = Normaliser(mean, std)(random_flip(random_crop(padded, side, side, generator), generator))
+    room = 33 + 2 * padding - side
+    tops, lefts = (torch.randint(room, (20,), generator=twin) for _ in range(2))
+    flips = torch.randint(2, (20,), generator=twin, dtype=torch.bool)
+    for number, (top, left, flipped) in enumerate(zip(tops.tolist(), lefts.tolist(), flips.tolist(), strict=True)):
+        image = functional.crop(functional.pad(pixels[number].permute(2, 0, 1), [padding]), top, left, side, side)
+        image = functional.horizontal_flip(image) if flipped else image
+        theirs = functional.normalize(image.float() / 255, (mean / 255).tolist(), (std / 255).tolist())
+        torch.testing.assert_close(ours[number], theirs, rtol=1e-5, atol=1e-5)

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch.nn import functional
 
-from hpcnas import config, kernels, mutation, planned, seeds
+from hpcnas import config, kernels, mutation, seeds
 from hpcnas.canonical import InvalidGenotype, expand
 from hpcnas.data import load_training
 from hpcnas.genotype import Genotype, named
 from hpcnas.network import Network
 from hpcnas.plan import Plan, Program
-from hpcnas.planned import PlannedTraining, fastest_training
+from hpcnas.planned import PlannedTraining
 from hpcnas.skeleton import Skeleton
 from hpcnas.space import FLAT, HIERARCHICAL, Space
 from hpcnas.training import FitnessInProgress, Training, TrainingData
@@ -229,14 +229,6 @@ def test_a_state_of_the_other_kind_is_refused(digits: TrainingData) -> None:
     plain, ours = (FitnessInProgress(named("paper"), (3,), SMALL, digits, SETTINGS, kind) for kind in kinds)
     with pytest.raises(ValueError, match="expected the state of"):
         ours.resume(plain.state())
-
-
-def test_which_training_is_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert fastest_training(torch.device("cpu"), threads=1) is PlannedTraining
-    assert fastest_training(torch.device("cpu"), threads=2) is Training
-    assert fastest_training(torch.device("cuda"), threads=1) is Training
-    monkeypatch.setattr(planned.kernels, "load", lambda: None)
-    assert fastest_training(torch.device("cpu"), threads=1) is Training
 
 
 def test_without_a_compiler_there_are_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:

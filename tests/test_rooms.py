@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "hpcnas"
-HEAVY = {"torch", "torchvision", "h5py", "mpi4py", "PIL", "psutil"}
+HEAVY = {"torch", "torchvision", "triton", "h5py", "mpi4py", "PIL", "psutil"}
 
 # file: what it may import of the package, and of the heavy libraries. The standard library and numpy are free to all
 # but those of the first block, which the command line needs before anything else.
@@ -37,6 +37,7 @@ SPACE = {
     "messages": {"genotype"},
     "skeleton": {"config", "messages"},
     "counting": {"canonical", "primitives", "skeleton"},
+    "blocks": {"canonical", "primitives", "skeleton"},
 }
 SEARCH = {
     "ranking": set(),
@@ -88,9 +89,20 @@ TRAINER = {
     "kernels": set(),
     "plan": {"canonical", "counting", "kernels", "primitives", "skeleton", "torch"},
     "planned": {"canonical", "config", "genotype", "kernels", "plan", "skeleton", "training", "torch"},
+    "blockparts": {"triton"},
+    "blockforward": {"blockparts", "triton"},
+    "blockbackward": {"blockparts", "triton"},
+    "blockplan": {"blocks", "torch"},
+    "blockprogram": {"blockbackward", "blockforward", "blockparts", "blockplan", "blocks", "torch"},
+    "stacked": {
+        *("augment", "blockplan", "blockprogram", "blocks", "canonical", "config", "genotype", "network", "skeleton"),
+        *("training", "torch"),
+    },
+    "fastest": {"config", "kernels", "planned", "skeleton", "stacked", "training", "torch"},
+    "profiling": {"durable", "torch"},
     "serving": {
-        *("config", "data", "dataspec", "durable", "evaluator", "messages", "planned", "skeleton", "training"),
-        "torch",
+        *("config", "data", "dataspec", "durable", "evaluator", "fastest", "messages", "profiling", "skeleton"),
+        *("training", "torch"),
     },
 }
 ENTRY = {

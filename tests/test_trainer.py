@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import resource
 import signal
@@ -23,10 +24,10 @@ from hpcnas.canonical import is_valid
 from hpcnas.config import Config
 from hpcnas.data import load_training
 from hpcnas.evaluator import Assignment, EvaluatorRefused, Saved, TrainerEvaluator
+from hpcnas.fastest import fastest_method
 from hpcnas.genotype import Genotype
 from hpcnas.jobenv import Binding
 from hpcnas.messages import Evaluation, Failure, FailureKind, Task
-from hpcnas.planned import fastest_training
 from hpcnas.skeleton import Skeleton
 from hpcnas.space import Space
 
@@ -52,8 +53,9 @@ def directly(chosen: Config) -> training.FitnessInProgress:
     """The evaluation as it is without a child."""
     cpu = torch.device("cpu")
     data = training.TrainingData.prepare(load_training(chosen.data.source), chosen.data, cpu)
-    skeleton, kind = Skeleton.of(chosen.network, data.facts), fastest_training(cpu, threads=1)
-    return training.FitnessInProgress(GENOTYPE, TASK.seeds, skeleton, data, chosen.training, kind)
+    skeleton = Skeleton.of(chosen.network, data.facts)
+    method = fastest_method(cpu, 1, chosen.training, skeleton)
+    return training.FitnessInProgress(GENOTYPE, TASK.seeds, skeleton, data, chosen.training, method)
 
 
 def nothing() -> None:
@@ -151,8 +153,19 @@ def test_a_child_saves_when_told_to_and_another_goes_on(start: Start, tmp_path: 
     one.save(GUARD)
     await_end([child])
     state = torch.load(path, weights_only=True)
-    assert len(state["accuracies"]) == 1 and 0 < state["training"]["step"] < 1000
+    assert len(state["accuracies"]) == 1 and 0 < state["trainings"]["step"] < 1000
     assert same(outcome(start(**longer), AGAIN), directly(settings(tmp_path, **longer)).run(nothing, nothing))
+
+
+def test_the_first_evaluation_of_a_run_is_traced_when_wanted(
+    start: Start, tmp_path: Path, expected: Evaluation
+) -> None:
+    path = tmp_path / "profile.json"
+    assert same(outcome(start(run={"profile": True}), TASK), expected)
+    trace = path.read_bytes()
+    assert any(event.get("name") == "aten::randperm" for event in json.loads(trace)["traceEvents"])
+    assert same(outcome(start(run={"profile": True}), AGAIN), expected)
+    assert path.read_bytes() == trace
 
 
 # ── checkpoints, in this process ────────────────────────────────────────────────────────────────────────────────────

@@ -93,6 +93,7 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
         "on_gpus": ledger.on_gpus(population),
         "worker_hours": ledger.Attempts.of(population).seconds() / 3600,
         "busy_share": ledger.busy_share(sessions),
+        "steps_a_second": _steps_a_second(run),
         "last_event": None if ended is None else _iso(ended),
         "remaining_seconds": remaining,
         "estimated_end": None if ended is None or remaining is None else _iso(ended + remaining),
@@ -112,6 +113,16 @@ def state(folder: Path, run: StoredRun) -> str:
     if len(run.population.evaluated) >= run.config.search.budget and not run.population.in_flight:
         return "complete"
     return "more to do" if run.sessions and written > run.sessions[-1].started else RUNNING
+
+
+def _steps_a_second(run: StoredRun) -> float | None:
+    """Optimiser steps that a worker makes a second while it trains, all replicates together: the median of all
+    evaluations."""
+    population, training = run.population, run.config.training
+    seconds = [float(population.column("training_seconds")[id]) for id in population.evaluated.tolist()]
+    if run.config.evaluation.evaluator != "training" or not seconds or min(seconds) <= 0:
+        return None
+    return training.replicates * training.steps / statistics.median(seconds)
 
 
 def _best(population: Population, number: int) -> list[dict[str, Any]]:
@@ -169,6 +180,7 @@ def at_length(run: dict[str, Any]) -> str:
         ("refused", f"{run['refused_genotypes']} genotypes drawn again (invalid, or over a constraint)"),
         (ledger.hours_name(run["on_gpus"]), f"{_hours(run['worker_hours'])}{each}"),
         ("workers busy", _share(run["busy_share"])),
+        ("speed", "-" if run["steps_a_second"] is None else f"{run['steps_a_second']:,.1f} steps/s a worker"),
         ("last event", run["last_event"] or "none: no worker has been ready yet"),
         ("estimated end", _end(run)),
     ]

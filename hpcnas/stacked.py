@@ -1,0 +1,177 @@
+"""The trainings of one fitness side by side on a GPU: one block plan for all of them, every step one graph replay (D7).
+
+Nothing is drawn within a step: which images, crops and flips each step takes is drawn beforehand from the training's
+seed, on the device, and the captured graph only counts. So a training resumes from its parameters and the number of its
+step. The host looks every few steps whether the losses are still finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hpcnas import blocks, config
+from hpcnas.augment import EpochSampler
+from hpcnas.blockplan import BlockPlan, Draws, Pixels, Room
+from hpcnas.blockprogram import Program, available
+from hpcnas.canonical import expand
+from hpcnas.genotype import Genotype
+from hpcnas.network import Network
+from hpcnas.skeleton import Skeleton
+from hpcnas.training import LossNotFinite, TrainingData, Trainings, crop_size, learning_rate, number_type
+
+WIDEST = 128  # channels of a block that the kernels are made for
+LARGEST = 1 << 14  # numbers of the last map of an image, and of the classifier, which the head keeps in registers
+STEPS_BETWEEN_LOOKS = 25  # steps that the device is given to do at a time
+
+
+def fits(skeleton: Skeleton) -> bool:
+    """Whether the kernels are made for these sizes: images about as small as CIFAR's, c0 up to 32 in three groups."""
+    last = skeleton.stages()[-1]
+    width = blocks.padded(last.next_channels)
+    area = -(-last.height // last.stride) * -(-last.width // last.stride)
+    return width <= WIDEST and width * max(blocks.power_of_two(area), blocks.padded(skeleton.classes)) <= LARGEST
+
+
+class StackedTraining(Trainings):
+    """Trainings from scratch, one a seed, at the same time."""
+
+    side_by_side = 255  # as many as a fitness has
+
+    @classmethod
+    def of(
+        cls,
+        genotype: Genotype,
+        skeleton: Skeleton,
+        data: TrainingData,
+        settings: config.Training,
+        seeds: tuple[int, ...],
+    ) -> StackedTraining:
+        return cls(genotype, skeleton, data, settings, seeds)
+
+    def __init__(
+        self,
+        genotype: Genotype,
+        skeleton: Skeleton,
+        data: TrainingData,
+        settings: config.Training,
+        seeds: tuple[int, ...],
+    ) -> None:
+        device = data.pixels.device
+        assert available(device), "whoever chooses this method has looked"
+        graph = expand(genotype)
+        states = []
+        for seed in seeds:
+            with torch.random.fork_rng(devices=[]):  # PyTorch's initialisation draws from the global generator
+                torch.manual_seed(seed)
+                states.append(Network(graph, skeleton).state_dict())
+        self._data = data
+        self._settings = settings
+        self._plan = BlockPlan(blocks.build(graph, skeleton), states, device, number_type(settings, device))
+        self._room = Room(device)
+        crop = crop_size(settings, data.facts)
+        pixels = Pixels(data.pixels, data.labels, data.normalise.table)
+        self._draws = _draws(data, settings, seeds, crop)
+        self._program = Program(self._plan, self._room, pixels, self._draws, crop, training=True)
+        rates = [learning_rate(settings, step) for step in range(settings.steps)]
+        self._rates = torch.tensor(rates, dtype=torch.float32, device=device)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.step = 0
+
+    def run(self, beat: Callable[[], None]) -> None:
+        while self.step < self._settings.steps:
+            begun = self.step
+            until = min(self.step + STEPS_BETWEEN_LOOKS, self._settings.steps)
+            while self.step < until:
+                self._advance()
+            if not torch.isfinite(self._draws.losses[:, begun:until]).all():  # waits for the device
+                raise LossNotFinite(f"the loss was not finite by step {until} of {self._settings.steps}")
+            beat()
+
+    def _advance(self) -> None:
+        """Gives the device one step to do. The first is not replayed but compiled, where it is of a new shape."""
+        if self._stream is None:
+            self._step()
+        else:
+            with torch.cuda.stream(self._stream):
+                if self._graph is not None:
+                    self._graph.replay()
+                else:
+                    self._stream.wait_stream(torch.cuda.default_stream(self._plan.device))
+                    self._step()
+                    self._graph = torch.cuda.CUDAGraph()
+                    with torch.cuda.graph(self._graph, stream=self._stream):
+                        self._step()
+            torch.cuda.current_stream(self._plan.device).wait_stream(self._stream)
+        self.step += 1
+
+    def _step(self) -> None:
+        settings = self._settings
+        self._program.learn()
+        self._program.update(self._rates, settings.momentum, settings.weight_decay)
+
+    def accuracies(self, beat: Callable[[], None]) -> tuple[float, ...]:
+        data, plan = self._data, self._plan
+        count, (height, width) = data.facts.validation_images, data.validation_pixels.shape[1:3]
+        crop_height, crop_width = crop_size(self._settings, data.facts)
+        batch = max(1, min(count, self._settings.batch_size * crop_height * crop_width // (height * width)))
+        pixels = Pixels(data.validation_pixels, data.validation_labels, data.normalise.table)
+        draws = _in_order(count, batch, plan.networks, plan.device)
+        program = Program(plan, self._room, pixels, draws, (height, width), training=False)
+        for _ in range(draws.order.shape[1]):
+            program.count_right()
+            beat()
+        return tuple(right / count for right in draws.right.tolist())
+
+    def export(self, number: int) -> dict[str, Tensor]:
+        """Weights and statistics of one of the networks as the plain network's state_dict."""
+        return self._plan.state_dict(number)
+
+    def state(self) -> dict[str, Any]:
+        plan = self._plan
+        tensors = {"parameters": plan.parameters, "velocity": plan.velocity, "running": plan.running}
+        return {"step": self.step, **{name: tensor.cpu() for name, tensor in tensors.items()}}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        self.step = state["step"]
+        self._draws.step.fill_(self.step)
+        for name in ("parameters", "velocity", "running"):
+            getattr(self._plan, name).copy_(state[name])
+
+
+def _draws(data: TrainingData, settings: config.Training, seeds: tuple[int, ...], crop: tuple[int, int]) -> Draws:
+    """Images, crops and flips of all steps; those of a seed depend on nothing else."""
+    device, steps, batch = data.pixels.device, settings.steps, settings.batch_size
+    order = torch.empty(len(seeds), steps, batch, dtype=torch.int32, device=device)
+    offsets = torch.empty(len(seeds), steps, batch, 3, dtype=torch.int16, device=device)
+    rooms = [full - part for full, part in zip(data.pixels.shape[1:3], crop, strict=True)]
+    for number, seed in enumerate(seeds):
+        generator = torch.Generator(device).manual_seed(seed)
+        order[number] = EpochSampler(len(data.labels), generator).next(steps * batch).reshape(steps, batch)
+        for part, choices in enumerate((rooms[0] + 1, rooms[1] + 1, 2 if settings.flip else 1)):
+            drawn = torch.randint(choices, (steps, batch), generator=generator, device=device)
+            offsets[number, ..., part] = drawn
+    return Draws(
+        order=order,
+        offsets=offsets,
+        step=torch.zeros(1, dtype=torch.int64, device=device),
+        losses=torch.zeros(len(seeds), steps, device=device),
+        right=torch.zeros(len(seeds), dtype=torch.int32, device=device),
+    )
+
+
+def _in_order(count: int, batch: int, networks: int, device: torch.device) -> Draws:
+    """Whole images one after the other, for every network; the last batch is filled up with the last image."""
+    batches = -(-count // batch)
+    order = torch.arange(batches * batch, dtype=torch.int32, device=device).clamp_(max=count - 1)
+    return Draws(
+        order=order.reshape(1, batches, batch).repeat(networks, 1, 1),
+        offsets=torch.zeros(networks, batches, batch, 3, dtype=torch.int16, device=device),
+        step=torch.zeros(1, dtype=torch.int64, device=device),
+        losses=torch.zeros(networks, batches, device=device),
+        right=torch.zeros(networks, dtype=torch.int32, device=device),
+    )

@@ -1,0 +1,66 @@
+"""Which way of training is chosen where."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from test_blockprogram import DEVICE  # noqa: F401  the interpreter, where there is no GPU
+
+from hpcnas import config, fastest
+from hpcnas.fastest import fastest_method
+from hpcnas.planned import PlannedTraining
+from hpcnas.skeleton import Skeleton
+from hpcnas.stacked import StackedTraining
+from hpcnas.training import Training, number_type
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+SETTINGS = config.Training()
+SMALL = Skeleton(3, 32, 32, 10, 16, 1, 3)
+
+
+def test_one_thread_runs_the_c_plan_and_several_the_plain_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fastest_method(CPU, 1, SETTINGS, SMALL) is PlannedTraining
+    assert fastest_method(CPU, 2, SETTINGS, SMALL) is Training
+    monkeypatch.setattr(fastest.kernels, "load", lambda: None)
+    assert fastest_method(CPU, 1, SETTINGS, SMALL) is Training
+
+
+def test_the_c_plan_computes_in_float32_alone() -> None:
+    assert fastest_method(CPU, 1, config.Training(precision="fp32"), SMALL) is PlannedTraining
+    assert fastest_method(CPU, 1, config.Training(precision="bf16"), SMALL) is Training
+
+
+def test_gpus_run_stacks_of_networks_of_the_sizes_that_the_kernels_are_made_for() -> None:
+    for changes, method in (
+        ({}, StackedTraining),
+        ({"channels": 32}, StackedTraining),
+        ({"channels": 33}, Training),
+        ({"height": 64, "width": 64, "classes": 200}, StackedTraining),
+        ({"height": 96, "width": 96}, Training),
+        ({"classes": 1000}, Training),
+    ):
+        assert fastest_method(GPU, 1, SETTINGS, dataclasses.replace(SMALL, **changes)) is method
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "capability", "numbers"),
+    [
+        ("auto", "cpu", (0, 0), torch.float32),
+        ("auto", "cuda", (7, 5), torch.float32),
+        ("auto", "cuda", (8, 0), torch.bfloat16),
+        ("fp32", "cuda", (9, 0), torch.float32),
+        ("bf16", "cpu", (0, 0), torch.bfloat16),
+        ("bf16", "cuda", (9, 0), torch.bfloat16),
+    ],
+)
+def test_numbers(
+    precision: str,
+    device: str,
+    capability: tuple[int, int],
+    numbers: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert number_type(config.Training(precision=precision), torch.device(device)) is numbers
