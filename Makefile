@@ -29,7 +29,7 @@ export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
 export OMPI_MCA_rmaps_base_oversubscribe := 1
 export PRTE_MCA_rmaps_default_mapping_policy := :oversubscribe
 
-.PHONY: help run test test-4 torture bench lint environment clean
+.PHONY: help run test test-4 torture bench bench-scale lint environment clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -61,9 +61,15 @@ test-4: environment  ## the MPI tests under four ranks
 torture: environment  ## 1,000 misbehaving tasks, 500 kills and more under both MPIs: about an hour
 	HPCNAS_TORTURE=1 $(VENV)/bin/python -m pytest --timeout 0 -s tests/test_faults_mpi.py tests/test_kills_mpi.py $(PYTEST)
 
-bench: environment  ## speed of trainings against an ordinary PyTorch program, and parity of their accuracies
+bench: environment  ## speed of trainings against an ordinary PyTorch program, and of the controller
 	$(VENV)/bin/python tools/bench_training.py --device $(DEVICE)
 	$(VENV)/bin/python tools/bench_training.py --device $(DEVICE) --parity 20
+	$(VENV)/bin/python tools/bench_controller.py
+
+bench-scale: environment  ## the controller to 1,000,000 individuals, 201 ranks and 20,000 workers: half an hour
+	$(VENV)/bin/python tools/bench_controller.py --parts throughput growth opening ranks simulation \
+	    --sizes 0 10000 100000 1000000 --ranks 3 51 101 201 --steps 200 7000 --steps 20000 1000000 \
+	    --output bench-scale.json
 
 lint: environment  ## ruff and mypy
 	$(VENV)/bin/python -m ruff check

@@ -1,4 +1,7 @@
-"""`python -m hpcnas`: joins the job, plays this rank's part, and makes sure that no rank is left waiting."""
+"""`python -m hpcnas`: joins the job, plays this rank's part, and makes sure that no rank is left waiting.
+
+`python -m hpcnas simulate` joins no job: see `simulate`.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,10 @@ from hpcnas.signals import Signals
 
 def main() -> int:
     """This rank's exit code: 0 complete, 75 more to do, 1 broken, 2 wrong use."""
+    if sys.argv[1:2] == ["simulate"]:
+        from hpcnas import simulate
+
+        return simulate.main(sys.argv[2:])
     signals = Signals.install()  # before the imports below take their time
     from hpcnas import job, transport
 

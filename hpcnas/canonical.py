@@ -7,6 +7,7 @@ a 1×1 convolution (§4.1); higher motifs are followed by nothing.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import dataclass
 
@@ -43,15 +44,22 @@ class CellGraph:
 def live_edges(genotype: Genotype) -> dict[tuple[int, int], LiveEdges]:
     """Edges on a path from source to sink, by (level, motif); an empty tuple means that the motif is `none`."""
     live: dict[tuple[int, int], LiveEdges] = {}
-    for level in range(2, genotype.space.top + 1):
-        for motif in range(genotype.space.level(level).motifs):
-            edges = [
-                (j, i, operation)
-                for j, i, operation in genotype.edges(level, motif)
-                if level == 2 or live[level - 1, operation - 1]
-            ]
-            live[level, motif] = _on_paths(edges, genotype.space.level(level).nodes)
+    below, position = (True,) * len(primitives.NAMES), 0  # which operations of the level below are not `none`
+    for level, shape in enumerate(genotype.space.levels, start=2):
+        for motif in range(shape.motifs):
+            codes = genotype.codes[position : position + shape.edges]
+            live[level, motif] = _live_motif(codes, shape.nodes, below)
+            position += shape.edges
+        below = tuple(bool(live[level, motif]) for motif in range(shape.motifs))
     return live
+
+
+@functools.lru_cache(maxsize=4096)  # a child shares all motifs but one with its parent
+def _live_motif(codes: bytes, nodes: int, below: tuple[bool, ...]) -> LiveEdges:
+    """Those of one motif; `codes` is its part of the array form."""
+    places = ((j, i) for i in range(1, nodes) for j in range(i))
+    edges = [(j, i, code) for (j, i), code in zip(places, codes, strict=True) if code and below[code - 1]]
+    return _on_paths(edges, nodes)
 
 
 def _on_paths(edges: list[tuple[int, int, int]], nodes: int) -> LiveEdges:

@@ -8,7 +8,6 @@ continued; what only decides where and how it runs may differ from start to star
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -36,6 +35,10 @@ class Search(Section):
     initial_mutations: int = setting(1000, "mutations that diversify an initial genotype", low=0, metavar="N")
     max_parameters: int | None = setting(None, "only genotypes whose network has fewer parameters", low=1, metavar="P")
     seed: int = setting(0, "seed of everything that is drawn", low=0, high=2**63 - 1, metavar="S")
+    tournament_draw: str = setting(
+        "winner", "what is drawn of a tournament: its winner, or its sample as older runs did (slower, else the same)",
+        choices=("winner", "sample"),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,17 @@ class Evaluation(Section):
         0.002, "standard deviation of one synthetic training", low=0.0, high=1.0, metavar="SIGMA"
     )
     synthetic_seconds: float = setting(
-        0.0, "duration of one synthetic evaluation", low=0.0, metavar="T", alterable=True
+        0.0, "mean duration of one synthetic evaluation", low=0.0, metavar="T", alterable=True
     )
+    synthetic_spread: float = setting(
+        0.0, "standard deviation of these durations, as a share of their mean", low=0.0, high=100.0, metavar="F",
+        alterable=True,
+    )  # fmt: skip
+    synthetic_crashes: float = setting(0.0, "share of synthetic attempts that crash", low=0.0, high=1.0, metavar="F")
+    synthetic_hangs: float = setting(
+        0.0, "share that hang, until --hang-timeout is over", low=0.0, high=1.0, metavar="F"
+    )
+    synthetic_nans: float = setting(0.0, "share of synthetic trainings that diverge", low=0.0, high=1.0, metavar="F")
 
 
 @dataclass(frozen=True)
@@ -252,6 +264,8 @@ def build(*layers: Settings) -> Config:
 
 def parse_toml(text: str, source: str) -> tuple[Settings, str | None]:
     """Settings of a TOML text, and the preset that it names at its top, if any. `source` names it in errors."""
+    import tomllib  # only where there is a text, and every rank is here
+
     try:
         document = tomllib.loads(text)
     except ValueError as error:  # TOMLDecodeError is one, a number of 5,000 digits another

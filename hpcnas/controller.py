@@ -109,6 +109,7 @@ class Controller:
         self._strategy: Strategy | None = None  # until the first worker knows the data
         self._end = end
         self._workers = frozenset(workers)
+        self._able = set(workers)  # those that were not refused
         self._software = software
         self._observer = observer
         self._reason_to_leave = reason_to_leave
@@ -217,6 +218,7 @@ class Controller:
     def _refuse(self, worker: int, refused: Refused) -> None:
         """Goes on without a worker that cannot work, unless there is no other. Raises SearchStopped."""
         self._refused[worker] = refused
+        self._able.discard(worker)
         if len(self._refused) == len(self._workers):
             also = f" (and {len(self._refused) - 1} other ranks)" if len(self._refused) > 1 else ""
             exit_code = BROKEN if self._strategy is not None else WRONG_USE
@@ -259,6 +261,8 @@ class Controller:
 
     def _retire_bad_devices(self) -> None:
         """Gives no more work to devices that fail at what others can do."""
+        if not self._devices.any_is_bad:
+            return
         for worker, place in self._places.items():
             last = len(self._refused) + 1 == len(self._workers)
             if worker not in self._refused and not last and self._devices.is_bad(place):
@@ -270,32 +274,36 @@ class Controller:
     def _hand_out(self) -> list[tuple[int, Task]]:
         """Tasks for idle workers as far as there is work, recorded but not yet committed."""
         tasks = []
-        for worker in list(self._idle):
+        for _ in range(len(self._idle)):
+            if not self._again and not self._may_have_births():
+                break
+            worker = self._idle.popleft()
             work = self._next_work(worker)
             if work is None:
+                self._idle.append(worker)
                 continue
-            self._idle.remove(worker)
             self._busy[worker] = work
-            id, run_seed = work.individual.id, self._config.search.seed
-            drawn = tuple(
-                seeds.training_seed(run_seed, id, number) for number in range(self._config.training.replicates)
-            )
+            id, replicates = work.individual.id, self._config.training.replicates
+            drawn = seeds.training_seeds(self._config.search.seed, id, replicates)
             tasks.append((worker, Task(id, work.attempt, work.individual.genotype, drawn)))
         return tasks
 
+    def _may_have_births(self) -> bool:
+        """Whether the budget has room for another individual."""
+        population = self._store.population
+        return len(population.evaluated) + population.in_flight < self._config.search.budget
+
     def _next_work(self, worker: int) -> Work | None:
         """What this worker should do: repeat what others left, else something new; None if there is nothing for it."""
-        able = self._workers - self._refused.keys()
         for work in self._again:
-            if worker not in work.avoid or able <= work.avoid:
+            if worker not in work.avoid or self._able <= work.avoid:
                 self._again.remove(work)
                 return work
-        population = self._store.population
-        view = len(population.evaluated)
-        if view + population.in_flight >= self._config.search.budget:
+        if not self._may_have_births():
             return None
         assert self._strategy is not None, "no worker is idle before the first was welcome"
-        id = len(population)
+        population = self._store.population
+        id, view = len(population), len(population.evaluated)
         try:
             proposal = self._strategy.ask(population, id, view)
         except NothingAllowed as error:
@@ -308,11 +316,11 @@ class Controller:
 
     # ── the file that tools read, and the end ───────────────────────────────────────────────────────────────────────
     def _compact_now_and_then(self) -> None:
-        """Renews the file: at the set interval, and never for more than a twentieth of the time."""
+        """Has the file renewed: at the set interval, and never for more than a twentieth of the time."""
         pause = max(self._config.run.compact_interval, 20.0 * self._compaction_seconds)
         started = self._now()
         if started - self._compacted >= pause:
-            self._store.compact()
+            self._store.compact_aside()
             self._compacted = self._now()
             self._compaction_seconds = self._compacted - started
 

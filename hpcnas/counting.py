@@ -31,35 +31,31 @@ def node_channels(graph: CellGraph, channels: int) -> list[int]:
     return width
 
 
-def _weights(operation: int, inputs: int, outputs: int) -> tuple[int, int]:
-    """(convolution weights, batch normalisation parameters) of one primitive."""
-    if operation == primitives.CONVOLUTION:
-        return inputs * outputs, 2 * outputs
-    if operation == primitives.DEPTHWISE:
-        return 9 * inputs, 2 * inputs
-    if operation == primitives.SEPARABLE:
-        return 9 * inputs + inputs * outputs, 2 * outputs
-    return 0, 0
-
-
 def size(graph: CellGraph, skeleton: Skeleton) -> Size:
     """Parameters and FLOPs of the network that `skeleton` makes of the cell."""
     stem = 9 * skeleton.image_channels * skeleton.channels
     parameters = stem + 2 * skeleton.channels
     flops = 2 * stem * skeleton.height * skeleton.width
     final = skeleton.channels
+    width = node_channels(graph, 1)  # in multiples of a stage's channels
+    dense, depthwise, outputs = 0, 0, 0  # inputs of 1×1 and of 3×3 depthwise weights; channels that are normalised
+    for edge in graph.edges:
+        inputs = width[edge.source]
+        if edge.operation == primitives.CONVOLUTION:
+            dense, outputs = dense + inputs, outputs + 1
+        elif edge.operation == primitives.DEPTHWISE:
+            depthwise, outputs = depthwise + inputs, outputs + inputs
+        elif edge.operation == primitives.SEPARABLE:
+            dense, depthwise, outputs = dense + inputs, depthwise + inputs, outputs + 1
     for stage in skeleton.stages():
-        pixels = stage.height * stage.width
-        width = node_channels(graph, stage.channels)
-        for edge in graph.edges:
-            convolution, normalisation = _weights(edge.operation, width[edge.source], stage.channels)
-            parameters += convolution + normalisation
-            flops += 2 * convolution * pixels
-        inputs, outputs = width[-1], stage.next_channels
-        parameters += 9 * inputs + inputs * outputs + 2 * outputs
+        weights = dense * stage.channels**2 + 9 * depthwise * stage.channels
+        parameters += weights + 2 * outputs * stage.channels
+        flops += 2 * weights * stage.height * stage.width
+        inputs, after = width[-1] * stage.channels, stage.next_channels
+        parameters += 9 * inputs + inputs * after + 2 * after
         pixels_after = -(-stage.height // stage.stride) * -(-stage.width // stage.stride)
-        flops += 2 * (9 * inputs + inputs * outputs) * pixels_after
-        final = outputs
+        flops += 2 * (9 * inputs + inputs * after) * pixels_after
+        final = after
     parameters += final * skeleton.classes + skeleton.classes
     flops += 2 * final * skeleton.classes
     return Size(parameters, flops)

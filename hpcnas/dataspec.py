@@ -6,7 +6,6 @@ specification without numpy and torch. Reading is `hpcnas.data`'s work.
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +52,8 @@ def parse(spec: str) -> DataSpec:
     """The record of a specification, from its text alone; raises DataError. A folder may begin with `~`."""
     kind, colon, rest = spec.partition(":")
     if kind not in KINDS:
+        import difflib  # seldom needed, and every rank is here
+
         close = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.4)
         hint = f"; did you mean {KINDS[close[0]]}?" if close else ""
         raise DataError(f"expected data as one of {', '.join(KINDS.values())}; got {spec!r}{hint}")

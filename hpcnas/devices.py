@@ -31,6 +31,11 @@ class Devices:
                 individuals.discard(individual)
                 self._done_elsewhere[device] = self._done_elsewhere.get(device, 0) + 1
 
+    @property
+    def any_is_bad(self) -> bool:
+        """Whether there is a device of which `is_bad` holds."""
+        return any(count >= self._most for count in self._done_elsewhere.values())
+
     def is_bad(self, place: Place) -> bool:
         """Whether the device has failed so often in a row at what others can do."""
         return self._done_elsewhere.get((place.host, place.device), 0) >= self._most

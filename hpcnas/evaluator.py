@@ -14,15 +14,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from hpcnas.config import Config
+from hpcnas.evaluation import EvaluatorRefused as EvaluatorRefused
+from hpcnas.evaluation import Loaded as Loaded
 from hpcnas.jobenv import Binding
-from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Task
+from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
 
 TRAINER = (sys.executable, "-m", "hpcnas.trainer")
 STACK_SIGNAL = signal.SIGUSR2  # makes a child print where its threads are
@@ -34,36 +36,6 @@ _LOADING_PATIENCE = 600.0  # seconds without a word while a child imports torch 
 _DYING_PATIENCE = 5.0  # seconds; a process that hangs in a driver cannot even be killed
 
 
-class EvaluatorRefused(Exception):
-    """Evaluations cannot begin for a reason that a person must mend: one line."""
-
-
-class Evaluator(Protocol):
-    """What a worker evaluates tasks with, one at a time."""
-
-    def ready(self, timeout: float) -> Loaded | None:
-        """What the evaluations depend on; None if that is not known within `timeout` seconds.
-
-        Raises EvaluatorRefused."""
-        ...
-
-    def start(self, task: Task) -> None:
-        """Begins an evaluation; the one before must have ended."""
-        ...
-
-    def poll(self, timeout: float) -> Outcome | None:
-        """The outcome of what was started; None if it is still running after `timeout` seconds."""
-        ...
-
-    def save(self, timeout: float) -> None:
-        """Lets what runs be saved, to be continued by another attempt, for `timeout` seconds at most."""
-        ...
-
-    def close(self) -> None:
-        """Ends whatever runs, at once."""
-        ...
-
-
 # ── what crosses the pipe to the child and back, beside Task and Outcome ────────────────────────────────────────────
 @dataclass(frozen=True)
 class Assignment:
@@ -73,14 +45,6 @@ class Assignment:
     threads: int
     cuda: bool
     parent: int  # process id of the worker: the child ends when it is gone
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """The child has its data and its device. Software maps names to versions."""
-
-    facts: DataFacts
-    software: Mapping[str, str]
 
 
 @dataclass(frozen=True)

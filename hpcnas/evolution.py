@@ -11,13 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from hpcnas import canonical, counting, seeds
 from hpcnas.config import Config
 from hpcnas.genotype import Genotype
 from hpcnas.messages import DataFacts
 from hpcnas.mutation import diversified, mutate, redraw_until
 from hpcnas.population import Birth, Population
-from hpcnas.selection import tournament
+from hpcnas.selection import sampled_tournament, tournament
 from hpcnas.skeleton import Skeleton
 from hpcnas.space import Space
 
@@ -66,18 +68,24 @@ class TournamentEvolution:
     allowed: Allowed
     initial_population: int
     tournament_fraction: float
+    tournament_draw: str = "winner"  # or "sample", as older runs did
 
     def ask(self, population: Population, id: int, view: int) -> Proposal:
         """A mutated winner; an initial genotype for the first births, and while there is nobody to compete."""
         if id < self.initial_population or view < 2:
             return draw_initial(self, id, Birth.INITIAL)
         generator = seeds.birth_generator(self.seed, id)
-        parent = tournament(
-            population.evaluated[:view], population.column("fitness"), self.tournament_fraction, generator
-        )
+        parent = self._winner(population, view, generator)
         origin = population.individual(parent).genotype
         genotype, redrawn = redraw_until(lambda: mutate(origin, generator), self.allowed)
         return Proposal(genotype, Birth.MUTATION, parent, redrawn)
+
+    def _winner(self, population: Population, view: int, generator: np.random.Generator) -> int:
+        """The id of the winner of a tournament among the first `view` evaluated."""
+        if self.tournament_draw == "sample":
+            known, fitness = population.evaluated[:view], population.column("fitness")
+            return sampled_tournament(known, fitness, self.tournament_fraction, generator)
+        return tournament(population.ranking(view), self.tournament_fraction, generator)
 
 
 def draw_initial(strategy: RandomSearch | TournamentEvolution, id: int, birth: Birth) -> Proposal:
@@ -117,4 +125,5 @@ def make_strategy(config: Config, facts: DataFacts) -> Strategy:
         allowed,
         search.initial_population,
         search.tournament_fraction,
+        search.tournament_draw,
     )

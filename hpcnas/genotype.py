@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import functools
 import re
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 
 import numpy as np
 
@@ -195,6 +193,8 @@ class Genotype:
     @classmethod
     def from_text(cls, text: str) -> Genotype:
         """From the text form; raises GenotypeError naming the level, motif and edge that is wrong."""
+        import tomllib  # only where there is a text, and every rank is here
+
         try:
             document = tomllib.loads(text)
         except ValueError as error:  # TOMLDecodeError is one, a number of 5,000 digits another
@@ -244,6 +244,8 @@ def _parse_edges(space: Space, level: int, motif: int, entries: object) -> Itera
 
 def named(name: str) -> Genotype:
     """A genotype that ships with the program: `paper`, the discovered cell of Appendix A. Raises GenotypeError."""
+    from importlib import resources  # seldom needed, and every rank is here
+
     folder = resources.files("hpcnas") / "genotypes"
     known = sorted(path.name.removesuffix(".toml") for path in folder.iterdir() if path.name.endswith(".toml"))
     if name not in known:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hpcnas import config, jobenv, log, transport, worker
-from hpcnas.evaluator import Evaluator, EvaluatorRefused, TrainerEvaluator
+from hpcnas.evaluation import Evaluator, EvaluatorRefused
 from hpcnas.messages import DataFacts, Place
 from hpcnas.settings import ConfigError
 from hpcnas.signals import Signals
@@ -76,6 +76,7 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
     assert isinstance(world, transport.MpiWorld), "only rank 0 has a session"
     binding = bindings[world.rank - 1]
     place = Place(world.rank, seats[world.rank].host, binding.device)
+    del seats, bindings  # those of hundreds of ranks
     return worker.run(world.worker(), place, make_evaluator(settings, binding))
 
 
@@ -130,6 +131,8 @@ def make_evaluator(settings: config.Config, binding: jobenv.Binding) -> Evaluato
         from hpcnas.synthetic import SyntheticEvaluator
 
         return SyntheticEvaluator(settings)
+    from hpcnas.evaluator import TrainerEvaluator
+
     return TrainerEvaluator(settings, binding)
 
 

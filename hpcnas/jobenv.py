@@ -7,9 +7,7 @@ names rather than from launchers' local ranks, which lie (the controller is not 
 from __future__ import annotations
 
 import os
-import shutil
 import socket
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,9 +60,12 @@ def visible_gpus(environment: Mapping[str, str]) -> tuple[str, ...]:
                 break
             names.append(name)
         return tuple(names)
-    command = shutil.which("nvidia-smi")
+    places = (os.path.join(folder, "nvidia-smi") for folder in os.get_exec_path())
+    command = next((place for place in places if os.access(place, os.X_OK)), None)
     if command is None:
         return ()
+    import subprocess  # seldom needed, and every rank is here
+
     try:
         query = [command, "--query-gpu=uuid", "--format=csv,noheader"]
         found = subprocess.run(query, capture_output=True, text=True, timeout=60, check=True, stdin=subprocess.DEVNULL)

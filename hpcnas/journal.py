@@ -96,6 +96,7 @@ class Journal:
         """`size`: bytes of whole lines; whatever follows is cut off. Raises JournalError."""
         self.path = path
         self._pending: list[Record] = []
+        self._kept: list[bytes] | None = None  # lines since `keep`
         try:
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -110,14 +111,23 @@ class Journal:
             raise JournalError(f"expected to write {path}: {error.strerror}") from None
 
     @classmethod
-    def create(cls, path: Path, run: str, base: int) -> Journal:
-        """A new journal in place of whatever stands at `path`; raises JournalError."""
-        header = _line({"journal": VERSION, "run": run, "base": base})
+    def create(cls, path: Path, run: str, base: int, lines: bytes = b"") -> Journal:
+        """A new journal in place of whatever stands at `path`, with lines of another; raises JournalError."""
+        content = _line({"journal": VERSION, "run": run, "base": base}) + lines
         try:
-            durable.replace(path, lambda temporary: temporary.write_bytes(header))
+            durable.replace(path, lambda temporary: temporary.write_bytes(content))
         except OSError as error:
             raise JournalError(f"expected to create {path}: {error.strerror}") from None
-        return cls(path, len(header))
+        return cls(path, len(content))
+
+    def keep(self) -> None:
+        """From now on, remembers what is committed, for a journal that is to begin here."""
+        self._kept = []
+
+    @property
+    def kept(self) -> bytes:
+        """The lines that were committed since `keep`."""
+        return b"".join(self._kept or [])
 
     def append(self, record: Record) -> None:
         """Collects a record."""
@@ -136,6 +146,8 @@ class Journal:
                 raise FileNotFoundError(errno.ENOENT, "the file has been removed")
             durable.write_all(self._descriptor, data)
             os.fdatasync(self._descriptor)
+            if self._kept is not None:
+                self._kept.append(data)
         except OSError as error:
             self.close()
             raise JournalError(

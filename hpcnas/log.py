@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import socket
 import sys
 import time
@@ -29,6 +28,8 @@ class LiveLine:
     def show(self, text: str) -> None:
         """Puts the text in place of the line."""
         if self.live:
+            import shutil  # seldom needed, and every rank is here
+
             width = shutil.get_terminal_size().columns - 1
             self._stream.write(f"\r\x1b[2K{text[:width]}")
             self._stream.flush()
@@ -52,6 +53,14 @@ class _AroundLiveLine(logging.StreamHandler):
         super().emit(record)
 
 
+class _ToFile(logging.FileHandler):
+    """Leaves out what a full disk does not take: standard output has it, and the journal stops the search."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 def configure(rank: int, line: LiveLine) -> logging.Logger:
     """The program's logger, writing to standard output: everything on rank 0, warnings on the others."""
     handler = _AroundLiveLine(line)
@@ -65,7 +74,7 @@ def configure(rank: int, line: LiveLine) -> logging.Logger:
 
 def also_to_file(path: Path) -> None:
     """Appends the program's log on rank 0 to a file as well."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _ToFile(path, encoding="utf-8")
     handler.setFormatter(_formatter(rank=0))
     logging.getLogger("hpcnas").addHandler(handler)
 

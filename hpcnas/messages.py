@@ -7,7 +7,7 @@ An outcome is an Evaluation or a Failure; there is no fake fitness.
 
 from __future__ import annotations
 
-import statistics
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -49,7 +49,7 @@ class Evaluation:
     @property
     def fitness(self) -> float:
         """Mean validation accuracy over the replicates (§4.1)."""
-        return statistics.fmean(self.accuracies)
+        return math.fsum(self.accuracies) / len(self.accuracies)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from hpcnas import primitives
+from hpcnas.draws import Below, integers_below
 from hpcnas.genotype import Genotype, edge_index, operation_names
 from hpcnas.space import Space
 
@@ -19,13 +22,36 @@ def draw_mutation(space: Space, generator: np.random.Generator) -> tuple[int, in
     In the paper's order and each uniformly: a level ℓ ≥ 2 (omitted where there is only one), a motif of it, a successor
     node, a predecessor of that node, an operation of level ℓ−1 or none. The new operation may equal the old one.
     """
-    level = int(generator.integers(2, space.top + 1)) if space.top > 2 else 2
-    shape = space.level(level)
-    motif = int(generator.integers(shape.motifs))
-    successor = int(generator.integers(1, shape.nodes))
-    predecessor = int(generator.integers(successor))
-    operation = int(generator.integers(len(operation_names(space, level)) + 1))
-    return edge_index(space, level, motif, successor, predecessor), operation
+    return _draw(_bounds(space), lambda bound: int(generator.integers(bound)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """What the draws of one level depend on."""
+
+    motifs: int
+    nodes: int
+    edges: int  # of one motif
+    choices: int  # operations of the level below, and none
+    first: int  # position of the level in the array form
+
+
+@functools.cache
+def _bounds(space: Space) -> tuple[_Bounds, ...]:
+    return tuple(
+        _Bounds(shape.motifs, shape.nodes, shape.edges, len(operation_names(space, level)) + 1,
+                edge_index(space, level, 0, 1, 0))
+        for level, shape in enumerate(space.levels, start=2)
+    )  # fmt: skip
+
+
+def _draw(levels: tuple[_Bounds, ...], below: Below) -> tuple[int, int]:
+    level = levels[below(len(levels))] if len(levels) > 1 else levels[0]
+    motif = below(level.motifs)
+    successor = 1 + below(level.nodes - 1)
+    predecessor = below(successor)
+    position = level.first + motif * level.edges + successor * (successor - 1) // 2 + predecessor
+    return position, below(level.choices)
 
 
 def mutate(parent: Genotype, generator: np.random.Generator) -> Genotype:
@@ -50,10 +76,11 @@ def trivial(space: Space) -> Genotype:
 
 def diversified(space: Space, mutations: int, generator: np.random.Generator) -> Genotype:
     """The trivial genotype after many mutations, whatever they give: it may be invalid."""
-    codes = bytearray(trivial(space).codes)
-    for _ in range(mutations):
-        index, operation = draw_mutation(space, generator)
-        codes[index] = operation
+    codes, levels = bytearray(trivial(space).codes), _bounds(space)
+    with integers_below(generator) as below:
+        for _ in range(mutations):
+            index, operation = _draw(levels, below)
+            codes[index] = operation
     return Genotype(space, bytes(codes))
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from hpcnas.genotype import Genotype
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
+from hpcnas.ranking import Ranking
 from hpcnas.space import Space
 
 
@@ -27,6 +28,7 @@ class Birth(IntEnum):
     INITIAL = 1  # drawn as §3.2 initialises
     MUTATION = 2  # a mutated parent
     RANDOM = 3  # drawn as §3.2 initialises, by random search
+    FOUNDER = 4  # taken from another run, with its fitness
 
 
 class State(IntEnum):
@@ -102,6 +104,7 @@ class Population:
         self._evaluations = 0
         self._issued: set[int] = set()
         self._best: int | None = None
+        self._ranking: Ranking | None = None  # of the view that was asked for last
         self._columns = {column.name: self._blank(column, 64) for column in COLUMNS}
 
     def _blank(self, column: Column, rows: int) -> np.ndarray:
@@ -120,7 +123,7 @@ class Population:
         if self._length == len(self._columns["state"]):
             for column in COLUMNS:
                 old = self._columns[column.name]
-                self._columns[column.name] = np.concatenate([old, self._blank(column, max(64, len(old) // 2))])
+                self._columns[column.name] = np.concatenate([old, self._blank(column, _room(len(old)))])
         row, columns = individual.id, self._columns
         columns["birth"][row] = individual.birth
         columns["parent"][row] = -1 if individual.parent is None else individual.parent
@@ -172,7 +175,8 @@ class Population:
 
     def _append_evaluated(self, row: int) -> None:
         if self._evaluations == len(self._evaluated):
-            self._evaluated = np.concatenate([self._evaluated, np.empty_like(self._evaluated)])
+            more = np.empty(_room(self._evaluations), dtype=np.int64)
+            self._evaluated = np.concatenate([self._evaluated, more])
         self._evaluated[self._evaluations] = row
         self._evaluations += 1
         if self._best is None or self._columns["fitness"][row] > self._columns["fitness"][self._best]:
@@ -203,6 +207,18 @@ class Population:
     def best(self) -> int | None:
         """Id of the individual of highest fitness, the first of equals; None while nobody is evaluated."""
         return self._best
+
+    def ranking(self, view: int) -> Ranking:
+        """The first `view` evaluated from the fittest down. Quick where views grow, as they do in a search and in its
+        replay; what it returns is valid until the next call."""
+        known = 0 if self._ranking is None else len(self._ranking)
+        ids, fitness = self.evaluated, self._columns["fitness"]
+        if self._ranking is None or not known <= view <= 2 * known + 64:
+            self._ranking = Ranking(ids[:view], fitness[ids[:view]])
+        else:
+            for id in ids[known:view].tolist():
+                self._ranking.add(id, float(fitness[id]))
+        return self._ranking
 
     def column(self, name: str) -> np.ndarray:
         """One column of all individuals, read-only; see COLUMNS for types and units."""
@@ -274,7 +290,8 @@ class Population:
         evaluated: np.ndarray,
         failed_attempts: Sequence[Result],
     ) -> Population:
-        """The population that a file holds. Raises ValueError on what cannot have been written by this program."""
+        """The population that a file holds, of these very arrays. Raises ValueError on what cannot have been written by
+        this program."""
         population = cls(space, replicates)
         rows = len(columns["state"])
         for column in COLUMNS:
@@ -284,7 +301,7 @@ class Population:
                     f"column {column.name}: expected {expected.dtype} of shape {(rows, *expected.shape[1:])}, "
                     f"got {found.dtype} of {found.shape}"
                 )
-            population._columns[column.name] = found.copy()
+            population._columns[column.name] = found
         state = columns["state"]
         if not np.isin(state, list(State)).all():
             raise ValueError(f"column state: expected {State.ISSUED:d} to {State.FAILED:d} everywhere")
@@ -302,6 +319,13 @@ class Population:
         population.redrawn = int(columns["redrawn"].sum(dtype=np.int64))
         population.failures = failures
         population.failed_attempts = list(failed_attempts)
-        for row in evaluated:
-            population._append_evaluated(int(row))
+        population._evaluated, population._evaluations = evaluated, len(evaluated)
+        if len(evaluated):
+            known = np.nan_to_num(columns["fitness"][evaluated], nan=-np.inf)
+            population._best = int(evaluated[np.argmax(known)])
         return population
+
+
+def _room(length: int) -> int:
+    """How many more rows a full table of that length gets: little enough to waste none, enough to seldom move it."""
+    return max(64, length // 8)

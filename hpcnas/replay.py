@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hpcnas.config import Config
 from hpcnas.evolution import make_strategy
 from hpcnas.messages import DataFacts
-from hpcnas.population import Population
+from hpcnas.population import Birth, Population
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,10 @@ class Fault:
 def deviations(config: Config, facts: DataFacts, population: Population) -> Iterator[Fault]:
     """The individuals whose birth is not what their strategy gives, by id; nothing for a sound run."""
     strategy = make_strategy(config, facts)
-    known = len(population.evaluated)
+    known, births = len(population.evaluated), population.column("birth")
     for id in range(len(population)):
+        if births[id] == Birth.FOUNDER:  # nobody has decided on it here
+            continue
         individual = population.individual(id)
         if not 0 <= individual.view <= known:
             yield Fault(id, f"expected a view of 0 to {known} evaluations, got {individual.view}")

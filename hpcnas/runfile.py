@@ -13,6 +13,7 @@ h5py. When and why it is written is `store`'s business.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -86,16 +87,21 @@ FAILURE_COLUMNS = (
 
 def write(path: Path, stored: StoredRun) -> None:
     """population.h5, whole; raises OSError."""
-    image = _image(stored)
+    write_image(path, image(stored))
+
+
+def write_image(path: Path, image: memoryview) -> None:
+    """population.h5 from its bytes; raises OSError."""
     durable.replace(path, lambda temporary: temporary.write_bytes(image))
 
 
-def _image(stored: StoredRun) -> bytes:
+def image(stored: StoredRun) -> memoryview:
     """The file's bytes, made in memory: HDF5 that meets a full disk while it writes can crash the process."""
+    memory = io.BytesIO()  # HDF5's own driver for memory would hold them twice
     population, sessions = stored.population, stored.sessions
     attempts = [(attempt, attempt.outcome) for attempt in population.failed_attempts]
     failures = [(attempt, outcome) for attempt, outcome in attempts if isinstance(outcome, Failure)]
-    with h5py.File("population.h5", "w", driver="core", backing_store=False) as file:
+    with h5py.File(memory, "w") as file:
         file.attrs["format"] = np.bytes_(FORMAT)
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["hpcnas_version"] = np.bytes_(__version__)
@@ -135,8 +141,7 @@ def _image(stored: StoredRun) -> bytes:
                 "data": [json.dumps(asdict(session.facts)).encode() for session in sessions],
             },
         )
-        file.flush()
-        return file.id.get_file_image()
+    return memory.getbuffer()
 
 
 def _write_table(group: h5py.Group, columns: tuple[Column, ...], values: Mapping[str, Any]) -> None:
@@ -180,7 +185,7 @@ def _read(path: Path, file: h5py.File) -> StoredRun:
             f"use hpcnas {bytes(file.attrs['hpcnas_version']).decode()}, which wrote it"
         )
     settings, _ = config.parse_toml(bytes(file["configuration"][()]).decode(), str(path))
-    stored = config.build(settings)
+    stored = config.build({"search": {"tournament_draw": "sample"}}, settings)  # where a run does not say: an older one
     individuals, failed, sessions = (
         {column.name: file[group][column.name][()] for column in columns}
         for group, columns in (

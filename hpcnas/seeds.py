@@ -6,9 +6,11 @@ replayed bit for bit on any number of ranks, and a repeated attempt repeats the 
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
-_BIRTH, _TRAINING, _NOISE = 0, 1, 2  # first spawn key: what the stream is for
+_BIRTH, _TRAINING, _NOISE, _FATE = 0, 1, 2, 3  # first spawn key: what the stream is for
 
 
 def birth_generator(run_seed: int, birth: int) -> np.random.Generator:
@@ -22,6 +24,75 @@ def training_seed(run_seed: int, individual: int, replicate: int) -> int:
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
+def training_seeds(run_seed: int, individual: int, replicates: int) -> tuple[int, ...]:
+    """`training_seed` of replicates 0, 1, … in a third of the time: what they have in common is mixed once."""
+    if max(run_seed, individual, replicates) > _WORD:
+        return tuple(training_seed(run_seed, individual, replicate) for replicate in range(replicates))
+    constant, pool = _mixed(*_run_pool(run_seed), individual)
+    return tuple(_state(_mixed(constant, pool, replicate)[1]) >> 1 for replicate in range(replicates))
+
+
+# numpy.random.SeedSequence, which is O'Neill's seed_seq_fe128: words are mixed into a pool of four, one after another.
+# Its results are promised never to change. All arithmetic is modulo 2³².
+_WORD = 0xFFFFFFFF
+Pool = tuple[int, int, int, int]
+
+
+@functools.lru_cache(maxsize=16)
+def _run_pool(run_seed: int) -> tuple[int, Pool]:
+    """Hash constant and pool after the run's seed, padded to four words, and the purpose of the stream."""
+    constant, pool = 0x43B0D7E5, []
+    for word in (run_seed, 0, 0, 0):
+        constant, word = _hashed(constant, word)
+        pool.append(word)
+    for source in range(4):
+        for target in range(4):
+            if source != target:
+                constant, word = _hashed(constant, pool[source])
+                pool[target] = _mix(pool[target], word)
+    first, second, third, fourth = pool
+    return _mixed(constant, (first, second, third, fourth), _TRAINING)
+
+
+def _mixed(constant: int, pool: Pool, word: int) -> tuple[int, Pool]:
+    """Hash constant and pool after one more word."""
+    first, second, third, fourth = pool
+    constant, hashed = _hashed(constant, word)
+    first = _mix(first, hashed)
+    constant, hashed = _hashed(constant, word)
+    second = _mix(second, hashed)
+    constant, hashed = _hashed(constant, word)
+    third = _mix(third, hashed)
+    constant, hashed = _hashed(constant, word)
+    return constant, (first, second, third, _mix(fourth, hashed))
+
+
+def _hashed(constant: int, word: int) -> tuple[int, int]:
+    word ^= constant
+    constant = constant * 0x931E8875 & _WORD
+    word = word * constant & _WORD
+    return constant, word ^ word >> 16
+
+
+def _mix(one: int, other: int) -> int:
+    mixed = 0xCA01F9DD * one - 0x4973F715 * other & _WORD
+    return mixed ^ mixed >> 16
+
+
+def _state(pool: Pool) -> int:
+    """64 bits of the sequence's state, the lower word first."""
+    low = (pool[0] ^ 0x8B51F9DD) * (0x8B51F9DD * 0x58F38DED & _WORD) & _WORD
+    constant = 0x8B51F9DD * 0x58F38DED & _WORD
+    high = (pool[1] ^ constant) * (constant * 0x58F38DED & _WORD) & _WORD
+    return (low ^ low >> 16) | (high ^ high >> 16) << 32
+
+
 def noise_generator(seed: int) -> np.random.Generator:
     """The stream of one synthetic training, from its training seed."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_NOISE,)))
+
+
+def fate_generator(seed: int, attempt: int) -> np.random.Generator:
+    """The stream that decides whether a synthetic attempt fails, from its first training seed; attempt 0: how long any
+    attempt takes."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_FATE, attempt)))

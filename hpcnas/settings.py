@@ -5,7 +5,6 @@ The machinery behind `config`: it knows no particular setting. Standard library 
 
 from __future__ import annotations
 
-import difflib
 import math
 import types
 import typing
@@ -111,5 +110,7 @@ def toml_value(value: object) -> str:
 def nearest(word: str, known: Iterable[str]) -> str:
     """The end of an error message: the known word that was probably meant, or all of them."""
     candidates = list(known)
+    import difflib  # seldom needed, and every rank is here
+
     close = difflib.get_close_matches(word, candidates, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(candidates)}"

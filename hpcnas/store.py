@@ -5,8 +5,9 @@
     RUN/lock            held by the one controller of the run
     RUN/inflight/N.pt   checkpoint of the evaluation of individual N, removed when that is settled
 
-At start the file is read (`runfile`) and the journal replayed over it. Which individuals are born and why is not its
-business.
+At start the file is read (`runfile`) and the journal replayed over it. While a thread writes the file, the run goes on:
+what is recorded meanwhile goes to the old journal, which fits the old file and the new one, and then begins the new
+journal. Which individuals are born and why is not its business.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import contextlib
 import fcntl
 import os
 import socket
+import threading
 import uuid
 from dataclasses import asdict
 from pathlib import Path
@@ -61,6 +63,9 @@ class MemoryStore:
     def compact(self) -> None:
         """Brings the files that tools read up to date; raises StoreError."""
 
+    def compact_aside(self) -> None:
+        """Likewise, but comes back before that is done; how it went is said by a later `commit` or `compact`."""
+
     def close(self) -> None:
         """Lets go of everything; what was not committed is lost."""
 
@@ -72,10 +77,12 @@ class FileStore(MemoryStore):
         super().__init__(stored.config)
         self.population, self.sessions = stored.population, stored.sessions
         self.folder = folder
+        self._inflight = str(folder / "inflight")
         self.run = run
         self._recorded = stored.records
         self._journal = log
         self._lock = lock
+        self._renewal: _Renewal | None = None  # under way
         self._settled: list[int] = []  # whose checkpoints nobody needs once this is committed
 
     # ── opening ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -170,29 +177,78 @@ class FileStore(MemoryStore):
         except journal.JournalError as error:
             raise StoreError(str(error)) from None
         for individual in self._settled:
-            _remove(checkpoint_path(self.folder, individual))
+            _remove(f"{self._inflight}/{individual}.pt")  # as `checkpoint_path`, but quick
         self._settled.clear()
+        if self._renewal is not None and not self._renewal.is_alive():
+            self._begin_journal_after(self._renewal)
 
     def compact(self) -> None:
+        self._end_renewal()  # one that is under way does not hold the latest
+        self.compact_aside()
+        self._end_renewal()
+
+    def _end_renewal(self) -> None:
+        if self._renewal is not None:
+            self._renewal.join()
+            self._begin_journal_after(self._renewal)
+
+    def compact_aside(self) -> None:
         self.commit()
+        if self._renewal is not None:
+            return
         stored = StoredRun(self.run, self._recorded, self.config, self.population, self.sessions)
-        try:
-            runfile.write(self.folder / "population.h5", stored)
-            log = journal.Journal.create(self.folder / "journal", self.run, base=self._recorded)
-        except (OSError, journal.JournalError) as error:
-            self._journal.close()  # a new one may already stand in its place
-            raise StoreError(
-                f"expected to renew {self.folder / 'population.h5'}: {error}; nothing acknowledged is lost, "
-                "make room or mend the folder, then start the same command again"
-            ) from None
-        self._journal.close()
-        self._journal = log
+        self._renewal = _Renewal(self.folder / "population.h5", runfile.image(stored), self._recorded)
+        self._journal.keep()
+        self._renewal.start()
+
+    def _begin_journal_after(self, renewal: _Renewal) -> None:
+        """population.h5 is renewed: the journal keeps only what came after. Raises StoreError."""
+        self._renewal = None
+        error: object = renewal.error
+        if renewal.written:
+            try:
+                path, lines = self.folder / "journal", self._journal.kept
+                log = journal.Journal.create(path, self.run, base=renewal.records, lines=lines)
+            except journal.JournalError as refused:
+                error = refused
+            else:
+                self._journal.close()
+                self._journal = log
+                return
+        self._journal.close()  # a new one may already stand in its place
+        raise StoreError(
+            f"expected to renew {self.folder / 'population.h5'}: {error}; nothing acknowledged is lost, "
+            "make room or mend the folder, then start the same command again"
+        )
 
     def close(self) -> None:
+        if self._renewal is not None:
+            self._renewal.join()  # the old journal goes with the old file and with the new one
+            self._renewal = None
         self._journal.close()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+class _Renewal(threading.Thread):
+    """Writes population.h5 beside what else goes on: the state after `records` records, as bytes made before."""
+
+    def __init__(self, path: Path, image: memoryview, records: int) -> None:
+        super().__init__(name="renewal of population.h5", daemon=True)  # who breaks does not wait for it
+        self._path, self._image = path, image
+        self.records = records
+        self.written = False
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            runfile.write_image(self._path, self._image)
+            self.written = True
+        except BaseException as error:
+            self.error = error
+        finally:
+            del self._image
 
 
 def checkpoint_path(folder: Path, individual: int) -> Path:
@@ -208,10 +264,10 @@ def _tidy(folder: Path, population: Population) -> None:
             _remove(path)
 
 
-def _remove(path: Path) -> None:
+def _remove(path: Path | str) -> None:
     """Removes a file that nobody needs; one that stays does no harm."""
     with contextlib.suppress(OSError):
-        path.unlink()
+        os.unlink(path)
 
 
 def _take_lock(folder: Path) -> int:
@@ -256,12 +312,24 @@ def _birth_record(individual: Individual) -> dict[str, Any]:
 
 
 def _result_record(result: Result) -> dict[str, Any]:
-    record = asdict(result)
-    outcome = record.pop("outcome")
-    if isinstance(result.outcome, Failure):
-        record["failure"] = {"kind": result.outcome.kind.name, "message": runfile.fitting(result.outcome.message)}
+    place, outcome = result.place, result.outcome
+    record: dict[str, Any] = {
+        "individual": result.individual,
+        "attempt": result.attempt,
+        "place": {"rank": place.rank, "host": place.host, "device": place.device},
+        "started": result.started,
+        "finished": result.finished,
+    }
+    if isinstance(outcome, Failure):
+        record["failure"] = {"kind": outcome.kind.name, "message": runfile.fitting(outcome.message)}
     else:
-        record["evaluation"] = outcome
+        record["evaluation"] = {
+            "accuracies": outcome.accuracies,
+            "parameters": outcome.parameters,
+            "setup_seconds": outcome.setup_seconds,
+            "training_seconds": outcome.training_seconds,
+            "validation_seconds": outcome.validation_seconds,
+        }
     return record
 
 

@@ -1,56 +1,95 @@
-"""A fitness without training: deterministic in the genotype, with the noise of trainings and a duration if wanted.
+"""An evaluation without training: the fitness of `landscape`, with the noise, durations and failures that were set.
 
-For tests, for sizing jobs and for trying out job scripts. Imports neither torch nor h5py.
+    task ─► foresee ─► outcome and seconds        a pure function of the task and the settings
+                         └─► SyntheticEvaluator   sleeps so long, then returns it
+                         └─► simulate             does the same by a clock of its own
+
+For tests, for sizing jobs, for teaching and for trying out job scripts. Imports neither torch nor h5py.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import time
+from dataclasses import dataclass
 
-from hpcnas import counting, primitives, seeds
-from hpcnas.canonical import CellGraph, expand
+from hpcnas import counting, seeds
+from hpcnas.canonical import expand
 from hpcnas.config import Config
-from hpcnas.evaluator import Loaded
-from hpcnas.messages import DataFacts, Evaluation, Outcome, Task
+from hpcnas.evaluation import Loaded
+from hpcnas.genotype import Genotype
+from hpcnas.landscape import true_fitness
+from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Task
 from hpcnas.skeleton import Skeleton
 
 FACTS = DataFacts(3, 32, 32, 10, 40_000, 10_000, "synthetic")  # as if it were CIFAR-10
 
 
-def true_fitness(graph: CellGraph) -> float:
-    """A fitness between 0.80 and 0.90 that rewards depth in convolutions, a mix of operations, and short cuts.
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What will become of a task, and after how many seconds."""
 
-    Deeper is better with diminishing returns; so is a share of separable convolutions near a half and of identities
-    near a fifth. It has nothing to do with any data set.
-    """
-    depth = [0] * graph.nodes
-    counts = [0] * (len(primitives.NAMES) + 1)
-    for edge in graph.edges:
-        weighted = edge.operation in (primitives.CONVOLUTION, primitives.SEPARABLE, primitives.DEPTHWISE)
-        depth[edge.target] = max(depth[edge.target], depth[edge.source] + weighted)
-        counts[edge.operation] += 1
-    separable = counts[primitives.SEPARABLE] / len(graph.edges)
-    identity = counts[primitives.IDENTITY] / len(graph.edges)
-    balance = math.exp(-8.0 * (separable - 0.5) ** 2 - 8.0 * (identity - 0.2) ** 2)
-    return 0.80 + 0.06 * (1.0 - math.exp(-depth[-1] / 5.0)) + 0.04 * balance
+    outcome: Outcome
+    seconds: float
+
+
+class Foresight:
+    """What becomes of tasks under some settings; the same task has the same fate wherever it is asked for."""
+
+    def __init__(self, config: Config) -> None:
+        self._settings = config.evaluation
+        self._hang_timeout = config.run.hang_timeout
+        self._skeleton = Skeleton.of(config.network, FACTS)
+        self._known = functools.lru_cache(maxsize=16_384)(self._fitness_and_parameters)  # many children are like others
+
+    def of(self, task: Task) -> Foreseen:
+        """The outcome of a task: accuracies by the noise of its trainings' seeds, or a failure.
+
+        A training that diverges does so at every attempt; crashes and hangs are drawn anew for each.
+        """
+        settings, seconds = self._settings, self._settings.synthetic_seconds
+        if settings.synthetic_spread or settings.synthetic_nans:
+            always = seeds.fate_generator(task.seeds[0], 0)
+            deviation = math.sqrt(math.log1p(settings.synthetic_spread**2))  # a log-normal distribution of that mean
+            seconds *= math.exp(deviation * always.normal() - deviation**2 / 2)
+            if always.random() < settings.synthetic_nans:
+                failure = Failure(FailureKind.NAN, "the loss was not finite (synthetic)")
+                return Foreseen(failure, seconds * always.random())
+        if settings.synthetic_crashes or settings.synthetic_hangs:
+            drawn, share = seeds.fate_generator(task.seeds[0], task.attempt).random(2)
+            if drawn < settings.synthetic_crashes:
+                failure = Failure(FailureKind.CRASH, "the trainer has crashed (synthetic)")
+                return Foreseen(failure, seconds * share)
+            if drawn < settings.synthetic_crashes + settings.synthetic_hangs:
+                failure = Failure(FailureKind.HANG, "the trainer has given no sign of life (synthetic)")
+                return Foreseen(failure, seconds * share + self._hang_timeout)
+        fitness, parameters = self._known(task.genotype)
+        accuracies = tuple(
+            min(1.0, max(0.0, fitness + settings.synthetic_noise * seeds.noise_generator(seed).normal()))
+            for seed in task.seeds
+        )
+        return Foreseen(Evaluation(accuracies, parameters, 0.0, seconds, 0.0), seconds)
+
+    def _fitness_and_parameters(self, genotype: Genotype) -> tuple[float, int]:
+        graph = expand(genotype)
+        return true_fitness(graph), counting.size(graph, self._skeleton).parameters
 
 
 class SyntheticEvaluator:
-    """Evaluator without training: the true fitness plus normal noise a replicate, drawn from its seed."""
+    """Evaluator without training: sleeps as long as was foreseen, if at all."""
 
     def __init__(self, config: Config) -> None:
-        self._evaluation = config.evaluation
-        self._skeleton = Skeleton.of(config.network, FACTS)
-        self._task: Task | None = None
+        self._foresight = Foresight(config)
+        self._foreseen: Foreseen | None = None
         self._ready = 0.0
 
     def ready(self, timeout: float) -> Loaded | None:
         return Loaded(FACTS, {})
 
     def start(self, task: Task) -> None:
-        self._task = task
-        self._ready = time.monotonic() + self._evaluation.synthetic_seconds
+        self._foreseen = self._foresight.of(task)
+        self._ready = time.monotonic() + self._foreseen.seconds
 
     def poll(self, timeout: float) -> Outcome | None:
         wait = self._ready - time.monotonic()
@@ -58,18 +97,11 @@ class SyntheticEvaluator:
             time.sleep(min(wait, timeout))
             if wait > timeout:
                 return None
-        assert self._task is not None, "poll before start"
-        graph = expand(self._task.genotype)
-        fitness = true_fitness(graph)
-        accuracies = tuple(
-            min(1.0, max(0.0, fitness + self._evaluation.synthetic_noise * seeds.noise_generator(seed).normal()))
-            for seed in self._task.seeds
-        )
-        parameters = counting.size(graph, self._skeleton).parameters
-        return Evaluation(accuracies, parameters, 0.0, self._evaluation.synthetic_seconds, 0.0)
+        assert self._foreseen is not None, "poll before start"
+        return self._foreseen.outcome
 
     def save(self, timeout: float) -> None:
         """There is nothing to save: an evaluation is made in no time, or slept through."""
 
     def close(self) -> None:
-        self._task = None
+        self._foreseen = None

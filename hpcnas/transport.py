@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from hpcnas.messages import Died, FromWorker, ToWorker
 
-_SHORTEST, _LONGEST = 0.0002, 0.01  # seconds between polls: quick while messages flow, cheap while they do not
+_SHORTEST, _LONGEST = 0.00005, 0.02  # seconds between polls: quick while messages flow, cheap while they do not
 _TAG = 1
 
 
@@ -50,10 +50,11 @@ class WorkerEnd(Protocol):
         ...
 
 
-def _poll(ready: Callable[[], bool], timeout: float) -> bool:
-    """Whether `ready` became true within `timeout` seconds; sleeps between looks."""
-    deadline, pause = time.monotonic() + timeout, _SHORTEST
-    while not ready():
+def _poll(ready: Callable[[], bool], timeout: float, expected: float = 0.0) -> bool:
+    """Whether `ready` became true within `timeout` seconds; sleeps between looks, at first for a small part of the time
+    that the waiting is expected to take."""
+    deadline, pause = time.monotonic() + timeout, min(max(_SHORTEST, expected / 16), _LONGEST)
+    while not ready() and not ready():  # a first look makes MPI fetch what a second one sees
         left = deadline - time.monotonic()
         if left <= 0:
             return False
@@ -137,6 +138,8 @@ class MpiWorld:
         self._mpi = mpi
         self._comm = mpi.COMM_WORLD.Dup()
         self._unfinished: list[Any] = []
+        self._waited = 0.0  # seconds until the last message came: the next may take as long
+        self._many = 64  # unfinished requests at which those that are done are let go
         self._dead: set[int] = set()
         self._deaths: deque[int] = deque()  # not yet reported
         self.rank: int = self._comm.Get_rank()
@@ -181,7 +184,9 @@ class MpiWorld:
 
     def send(self, rank: int, message: object) -> None:
         """Sends without waiting for the receiver."""
-        self._unfinished = [request for request in self._unfinished if not self._done(request)]
+        if len(self._unfinished) >= self._many:
+            self._unfinished = [request for request in self._unfinished if not self._done(request)]
+            self._many = 2 * len(self._unfinished) + 64
         if rank not in self._dead:
             try:
                 self._unfinished.append(self._comm.isend(message, dest=rank, tag=_TAG))
@@ -208,8 +213,11 @@ class MpiWorld:
                 self._note_deaths(error)
                 return bool(self._deaths)
 
-        if not _poll(arrived, timeout):
+        began = time.monotonic()
+        if not _poll(arrived, timeout, self._waited):
             return None
+        if timeout > 0:
+            self._waited = time.monotonic() - began
         if self._deaths:
             return self._deaths.popleft(), Died()
         sender = status.Get_source()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 
-from hpcnas.evaluator import Evaluator, EvaluatorRefused
+from hpcnas.evaluation import Evaluator, EvaluatorRefused
 from hpcnas.messages import Left, Place, Ready, Refused, Result, Stop, Task
 from hpcnas.transport import WorkerEnd
 

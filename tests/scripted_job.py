@@ -7,9 +7,9 @@ import sys
 
 from scripted_trainer import COMMAND
 
-from hpcnas import __main__, job
+from hpcnas import __main__, evaluator
 from hpcnas.evaluator import TrainerEvaluator
 
 if __name__ == "__main__":
-    job.TrainerEvaluator = functools.partial(TrainerEvaluator, command=COMMAND)
+    evaluator.TrainerEvaluator = functools.partial(TrainerEvaluator, command=COMMAND)
     sys.exit(__main__.main())

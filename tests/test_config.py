@@ -277,6 +277,7 @@ def _another(value: object) -> object:
     """A value of the same kind that differs and is within bounds."""
     texts = {
         "hierarchical": "flat", "tournament": "random", "digits": "synthetic:10", "training": "synthetic",
+        "winner": "sample",
         "hpcnas-run": "elsewhere", "auto": "cpu",
     }  # fmt: skip
     if isinstance(value, bool):
@@ -291,7 +292,7 @@ def _another(value: object) -> object:
 
 
 ALTERABLE = {
-    ("search", "budget"), ("data", "source"), ("evaluation", "synthetic_seconds"),
+    ("search", "budget"), ("data", "source"), ("evaluation", "synthetic_seconds"), ("evaluation", "synthetic_spread"),
     *(("run", item.name) for item in dataclasses.fields(config.Run)),
 }  # fmt: skip
 

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 import pytest
 from examples import CONFIG, SESSION, assert_same, evaluated, failed, individual
 
-from hpcnas import durable
+from hpcnas import durable, store
 from hpcnas.store import FileStore, MemoryStore
 
 # ── scripts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -87,6 +87,35 @@ def recovery(folder: Path, tell: Tell) -> None:
     run.compact()
     _record_until(run, 13, tell)
     run.close()
+
+
+def aside(folder: Path, tell: Tell) -> None:
+    """A run that goes on while population.h5 is renewed: before, during and after each of the renewal's steps."""
+    run = FileStore.open(folder)
+    run.compact_aside()
+    _record_until(run, 10, tell)
+    run.compact_aside()  # one is under way
+    _record_until(run, 12, tell)
+    _record_until(run, 13, tell)
+    run.close()
+
+
+class Timed(store._Renewal):
+    """A renewal that is written when the store looks after it for the second time."""
+
+    def start(self) -> None:
+        self.left, self.over = 1, False
+
+    def is_alive(self) -> bool:
+        if self.left == 0:
+            self.join()
+        self.left -= 1
+        return not self.over
+
+    def join(self, timeout: float | None = None) -> None:
+        if not self.over:
+            self.over = True
+            self.run()
 
 
 def _acknowledge(kind: str, count: int) -> None:
@@ -329,6 +358,15 @@ def test_a_recovery_survives_a_crash_at_every_call(ground: Path, prepare: Callab
     points = _check_all(recovery, ground / "before", ground / "run", known=9)
     assert len({number for number, _ in points}) > 15
     assert len(points) > 70
+
+
+def test_a_renewal_beside_what_goes_on_survives_a_crash_at_every_call(
+    ground: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torn(ground / "before")
+    monkeypatch.setattr(store, "_Renewal", Timed)
+    points = _check_all(aside, ground / "before", ground / "run", known=9)
+    assert len(points) > 50
 
 
 def test_the_enumeration_sees_every_kind_of_call(ground: Path) -> None:

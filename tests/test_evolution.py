@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from hpcnas import config, seeds
+from hpcnas import config, primitives, seeds
 from hpcnas.canonical import expand, is_valid
 from hpcnas.counting import size
 from hpcnas.evolution import Proposal, RandomSearch, Strategy, TournamentEvolution, allowance, make_strategy
@@ -17,12 +19,26 @@ from hpcnas.mutation import NothingAllowed, diversified, mutate, trivial
 from hpcnas.population import Birth, Individual, Population
 from hpcnas.skeleton import Skeleton
 from hpcnas.space import HIERARCHICAL, Space
-from hpcnas.synthetic import true_fitness
 
 CIFAR10 = DataFacts(3, 32, 32, 10, training_images=40_000, validation_images=10_000, fingerprint="")
 INITIAL = 8
 
 Fate = Callable[[Individual], Outcome | None]
+
+
+def fitness_of(genotype: Genotype) -> float:
+    """A fitness for these tests: deep in convolutions, half of them separable, a fifth of all edges identities."""
+    graph = expand(genotype)
+    depth = [0] * graph.nodes
+    counts = [0] * 7
+    for edge in graph.edges:
+        weighted = edge.operation in (primitives.CONVOLUTION, primitives.SEPARABLE, primitives.DEPTHWISE)
+        depth[edge.target] = max(depth[edge.target], depth[edge.source] + weighted)
+        counts[edge.operation] += 1
+    separable = counts[primitives.SEPARABLE] / len(graph.edges)
+    identity = counts[primitives.IDENTITY] / len(graph.edges)
+    balance = math.exp(-8.0 * (separable - 0.5) ** 2 - 8.0 * (identity - 0.2) ** 2)
+    return 0.80 + 0.06 * (1.0 - math.exp(-depth[-1] / 5.0)) + 0.04 * balance
 
 
 def evolution(seed: int = 1, space: Space = HIERARCHICAL) -> TournamentEvolution:
@@ -42,7 +58,7 @@ def random_search(seed: int = 1) -> RandomSearch:
 
 def evaluated(individual: Individual) -> Outcome | None:
     """The fate of most individuals."""
-    return Evaluation((true_fitness(expand(individual.genotype)),), 1000, 0.0, 0.0, 0.0)
+    return Evaluation((fitness_of(individual.genotype),), 1000, 0.0, 0.0, 0.0)
 
 
 def failed(individual: Individual) -> Outcome | None:
@@ -276,7 +292,7 @@ def test_refused_genotypes_are_counted_and_drawn_again_as_a_whole(id: int) -> No
     if id < INITIAL:
         assert refused == [diversified(HIERARCHICAL, 50, generator) for _ in range(4)]
     else:
-        generator.choice(INITIAL, size=2, replace=False)  # the tournament
+        generator.choice(INITIAL, size=2, replace=False, shuffle=False)  # the tournament
         parent = population.individual(proposal.parent).genotype
         assert refused == [mutate(parent, generator) for _ in range(4)]
 
@@ -314,6 +330,13 @@ def test_every_training_has_a_seed_of_its_own() -> None:
     assert min(found) >= 0 and 2**62 < max(found) < 2**63
 
 
+@pytest.mark.parametrize("run", [0, 1, 2**32 - 1, 2**32, 2**63 - 1])
+@pytest.mark.parametrize("individual", [0, 7, 2**32 - 1, 2**32])
+def test_the_seeds_of_an_individual_are_those_of_its_trainings(run: int, individual: int) -> None:
+    expected = tuple(seeds.training_seed(run, individual, replicate) for replicate in range(5))
+    assert seeds.training_seeds(run, individual, 5) == expected
+
+
 def test_streams_for_different_purposes_are_different() -> None:
     births = [seeds.birth_generator(0, birth).random() for birth in range(20)]
     noises = [seeds.noise_generator(seed).random() for seed in range(20)]
@@ -321,20 +344,35 @@ def test_streams_for_different_purposes_are_different() -> None:
 
 
 # Golden values. They may be updated only together with a change that is meant to change what a seed computes (the draws
-# of selection, mutation or initialisation, `true_fitness`, the seeds themselves), or for a numpy whose generators have
+# of selection, mutation or initialisation, `fitness_of`, the seeds themselves), or for a numpy whose generators have
 # changed. Such a change ends the replay of every older run, and its commit says so.
 
 
-def test_the_golden_trajectory() -> None:
+@pytest.mark.parametrize(
+    ("tournament_draw", "parents", "best", "fitness", "digest"),
+    [
+        (
+            "winner",
+            [2, 2, 7, 8, 5, 7, 9, 14, 9, 15, 14, 15, 3, 7, 13, 3, 15, 7, 17, 20, 17, 3],
+            20, 0.8752593761, "336748e9fac25ae5",
+        ),
+        (
+            "sample",  # as runs did before there was a choice: they must go on to replay
+            [7, 8, 7, 10, 3, 12, 7, 3, 15, 13, 15, 16, 13, 19, 19, 16, 23, 22, 15, 19, 15, 18],
+            15, 0.8781161881, "013fe2f2f5690afa",
+        ),
+    ],
+)  # fmt: skip
+def test_the_golden_trajectory(
+    tournament_draw: str, parents: list[int], best: int, fitness: float, digest: str
+) -> None:
     """Thirty births."""
-    population = grow(evolution(seed=1), 30)
+    population = grow(replace(evolution(seed=1), tournament_draw=tournament_draw), 30)
     codes = b"".join(individual.genotype.codes for individual in individuals(population))
-    assert population.column("parent").tolist() == (
-        [-1] * 8 + [7, 8, 7, 10, 3, 12, 7, 3, 15, 13, 15, 16, 13, 19, 19, 16, 23, 22, 15, 19, 15, 18]
-    )
-    assert population.best == 15
-    assert population.column("fitness")[15] == pytest.approx(0.8781161881, abs=1e-9)
-    assert hashlib.sha256(codes).hexdigest()[:16] == "013fe2f2f5690afa"
+    assert population.column("parent").tolist() == [-1] * 8 + parents
+    assert population.best == best
+    assert population.column("fitness")[best] == pytest.approx(fitness, abs=1e-9)
+    assert hashlib.sha256(codes).hexdigest()[:16] == digest
 
 
 def test_the_golden_training_seeds() -> None:

@@ -249,12 +249,22 @@ def test_columns_come_back_as_a_population(births: int) -> None:
     assert_same(new, old)
 
 
-def test_a_population_from_columns_shares_nothing_with_them() -> None:
+def test_a_population_from_columns_grows_like_any_other() -> None:
     old = population(*SOME)
     columns = {name: column.copy() for name, column in _columns(old).items()}
-    new = Population.from_columns(SPACE, 2, columns, old.evaluated, old.failed_attempts)
-    columns["fitness"][:] = 0.0
+    new = Population.from_columns(SPACE, 2, columns, old.evaluated.copy(), old.failed_attempts)
+    for grown in (old, new):
+        for id in range(len(old), 200) if grown is old else range(len(new), 200):
+            grown.add(individual(id))
+            grown.settle(evaluated(id, 0.001 * id, 0.5))
     assert_same(new, old)
+
+
+def test_a_ranking_is_that_of_the_first_evaluations() -> None:
+    found = population(*(evaluated(id, fitness, fitness) for id, fitness in ((2, 0.5), (0, 0.7), (3, 0.6), (1, 0.9))))
+    for view, expected in ((4, [1, 0, 3, 2]), (2, [0, 2]), (3, [0, 3, 2]), (0, []), (4, [1, 0, 3, 2])):
+        ranking = found.ranking(view)
+        assert [ranking[rank] for rank in range(len(ranking))] == expected
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,8 @@ STDLIB_ONLY = {
 SPACE = {
     "genotype": {"primitives", "space"},
     "canonical": {"genotype", "primitives"},
-    "mutation": {"genotype", "primitives", "space"},
+    "draws": set(),
+    "mutation": {"draws", "genotype", "primitives", "space"},
     "seeds": set(),
     "messages": {"genotype"},
     "skeleton": {"config", "messages"},
@@ -39,8 +40,9 @@ SPACE = {
     "blocks": {"canonical", "primitives", "skeleton"},
 }
 SEARCH = {
-    "population": {"genotype", "messages", "space"},
-    "selection": set(),
+    "ranking": set(),
+    "population": {"genotype", "messages", "ranking", "space"},
+    "selection": {"ranking"},
     "evolution": {
         *("canonical", "config", "counting", "genotype", "messages", "mutation"),
         *("population", "seeds", "selection", "skeleton", "space"),
@@ -64,9 +66,13 @@ CONTROLLER = {
     },
 }
 WORKER = {
-    "evaluator": {"config", "jobenv", "messages"},
-    "synthetic": {"canonical", "config", "counting", "evaluator", "messages", "primitives", "seeds", "skeleton"},
-    "worker": {"evaluator", "messages", "transport"},
+    "evaluation": {"messages"},
+    "evaluator": {"config", "evaluation", "jobenv", "messages"},
+    "landscape": {"canonical", "primitives"},
+    "synthetic": {
+        *("canonical", "config", "counting", "evaluation", "genotype", "landscape", "messages", "seeds", "skeleton"),
+    },
+    "worker": {"evaluation", "messages", "transport"},
 }
 TRAINER = {
     "torchvision_shim": {"torch", "torchvision"},
@@ -102,9 +108,13 @@ TRAINER = {
 }
 ENTRY = {
     "__init__": set(),
-    "__main__": {"job", "signals", "transport"},
+    "__main__": {"job", "signals", "simulate", "transport"},
+    "simulate": {
+        *("canonical", "config", "controller", "evolution", "landscape", "messages", "options", "progress", "runfile"),
+        *("settings", "store", "synthetic"),
+    },
     "job": {
-        *("config", "dryrun", "evaluator", "jobenv", "log", "messages", "options", "session", "settings"),
+        *("config", "dryrun", "evaluation", "evaluator", "jobenv", "log", "messages", "options", "session", "settings"),
         *("signals", "synthetic", "transport", "worker"),
     },
     "dryrun": {"canonical", "config", "counting", "genotype", "jobenv", "messages", "mutation", "seeds", "skeleton"},

@@ -43,6 +43,17 @@ def test_a_run_comes_back_as_it_was(tmp_path: Path) -> None:
     assert found.sessions == expected.sessions
 
 
+def test_a_run_from_before_winners_were_drawn_goes_on_to_draw_samples(tmp_path: Path) -> None:
+    run = some_run()
+    write(tmp_path / "population.h5", run)
+    text = run.config.toml().replace('tournament_draw = "winner"\n', "")
+    assert text != run.config.toml()
+    with h5py.File(tmp_path / "population.h5", "r+") as file:
+        del file["configuration"]
+        file["configuration"] = np.bytes_(text.encode())
+    assert read(tmp_path).config == replace(CONFIG, search=replace(CONFIG.search, tournament_draw="sample"))
+
+
 def test_a_run_in_which_nothing_happened_comes_back(tmp_path: Path) -> None:
     write(tmp_path / "population.h5", StoredRun("run-1", 0, CONFIG, population()))
     found = read(tmp_path)

@@ -123,6 +123,23 @@ def test_compacting_changes_nothing(contract: tuple[MemoryStore, Reopen]) -> Non
     assert again.sessions == [SESSION]
 
 
+def test_compacting_aside_changes_nothing(contract: tuple[MemoryStore, Reopen]) -> None:
+    new, reopen = contract
+    new.begin(SESSION)
+    _births(new, 3)
+    new.compact_aside()
+    new.settle(evaluated(2))
+    new.compact_aside()
+    new.commit()
+    new.settle(failed(0))
+    new.commit()
+    expected = population(evaluated(2), failed(0), births=3)
+    assert_same(new.population, expected)
+    again = reopen(new)
+    assert_same(again.population, expected)
+    assert again.sessions == [SESSION]
+
+
 def test_a_continued_store_takes_what_comes(contract: tuple[MemoryStore, Reopen]) -> None:
     current, reopen = contract
     for id in range(5):
@@ -316,6 +333,100 @@ def test_a_population_older_than_its_journal_is_refused(tmp_path: Path, folder: 
     shutil.copy(tmp_path / "backup.h5", folder / "population.h5")
     with pytest.raises(StoreError, match=r"begin at record 5 or before, but it begins at 7: population\.h5 is older"):
         FileStore.open(folder)
+
+
+# Renewal of population.h5 while records come
+
+
+class Later(store._Renewal):
+    """A renewal that is written when the test wants it, or when the store waits for it."""
+
+    def start(self) -> None:
+        self.over = False
+
+    def is_alive(self) -> bool:
+        return not self.over
+
+    def join(self, timeout: float | None = None) -> None:
+        if not self.over:
+            self.over = True
+            self.run()
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_Renewal", Later)
+
+
+@pytest.mark.usefixtures("later")
+def test_what_comes_meanwhile_is_in_the_old_journal_and_then_in_the_new(folder: Path) -> None:
+    run = FileStore.open(folder)
+    run.compact_aside()  # with records 6 and 7
+    run.settle(evaluated(1))  # record 8
+    run.commit()
+    run.birth(individual(4))
+    run.commit()
+    assert runfile.read(folder).records == 5
+    assert [journal.read(folder / "journal").base, len(journal.read(folder / "journal").records)] == [5, 4]
+    renewal = run._renewal
+    assert renewal is not None
+    renewal.join()  # renamed, and the journal is still the old one
+    assert runfile.read(folder).records == 7
+    assert journal.read(folder / "journal").base == 5
+    run.birth(individual(5))
+    run.commit()  # now it is noticed
+    contents = journal.read(folder / "journal")
+    assert (contents.base, len(contents.records)) == (7, 3)
+    assert run._renewal is None
+    run.close()
+    found = FileStore.open(folder)
+    assert_same(found.population, run.population)
+    found.close()
+
+
+@pytest.mark.usefixtures("later")
+def test_one_renewal_at_a_time_and_the_last_one_has_it_all(folder: Path) -> None:
+    run = FileStore.open(folder)
+    run.compact_aside()
+    first = run._renewal
+    run.settle(evaluated(1))
+    run.compact_aside()
+    assert run._renewal is first
+    run.compact()
+    assert runfile.read(folder).records == 8 and journal.read(folder / "journal").records == []
+    run.close()
+
+
+@pytest.mark.usefixtures("later")
+def test_closing_waits_for_a_renewal(folder: Path) -> None:
+    run = FileStore.open(folder)
+    run.compact_aside()
+    run.close()
+    assert runfile.read(folder).records == 7
+    assert list(folder.glob(".*.tmp")) == []
+    assert_whole(folder)
+
+
+def _broken(*given: object) -> None:
+    raise MemoryError("too little memory")
+
+
+@pytest.mark.usefixtures("later")
+@pytest.mark.parametrize(("broken", "reason"), [(_no_space, "No space left on device"), (_broken, "too little memory")])
+def test_a_renewal_that_fails_is_said_by_the_next_commit(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, broken: Callable[..., None], reason: str
+) -> None:
+    run = FileStore.open(folder)
+    run.compact_aside()
+    with monkeypatch.context() as full:
+        full.setattr(os, "rename", broken)
+        assert run._renewal is not None
+        run._renewal.join()
+    with pytest.raises(StoreError, match=rf"^expected to renew .*{reason}.*nothing acknowledged is lost"):
+        run.commit()
+    assert runfile.read(folder).records == journal.read(folder / "journal").base == 5
+    run.close()
+    assert_whole(folder)
 
 
 # What cannot be continued

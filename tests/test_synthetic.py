@@ -1,4 +1,4 @@
-"""The synthetic fitness: a plain function of the graph, noise from the seeds, durations by the clock."""
+"""Synthetic evaluations: noise from the seeds, durations by the clock, failures as often as was set."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ import statistics
 import subprocess
 import sys
 
-import numpy as np
 import pytest
-from test_canonical import build
 
 from hpcnas import config, counting, synthetic
-from hpcnas.canonical import expand, is_valid
+from hpcnas.canonical import expand
 from hpcnas.genotype import Genotype, named
-from hpcnas.messages import Evaluation, Outcome, Task
-from hpcnas.mutation import diversified
+from hpcnas.landscape import true_fitness
+from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
 from hpcnas.skeleton import Skeleton
-from hpcnas.space import HIERARCHICAL
-from hpcnas.synthetic import FACTS, SyntheticEvaluator, true_fitness
+from hpcnas.synthetic import FACTS, Foreseen, Foresight, SyntheticEvaluator
 
 
 def evaluator(**settings: object) -> SyntheticEvaluator:
@@ -36,35 +33,7 @@ def accuracies(genotype: Genotype, seeds: tuple[int, ...], **settings: object) -
     return found.accuracies
 
 
-# The fitness
-
-
-@pytest.mark.parametrize(
-    ("edges", "depth", "separable", "identity"),
-    [
-        ("1-3 id", 0, 0, 1),
-        ("1-3 sep", 1, 1, 0),
-        ("1-3 avg", 0, 0, 0),
-        ("1-2 1x1, 2-3 dw", 2, 0, 0),
-        ("1-2 sep, 2-3 sep, 1-3 id", 2, 2 / 3, 1 / 3),
-        ("1-2 sep, 2-3 max, 1-3 1x1", 1, 1 / 3, 0),
-    ],
-)
-def test_the_fitness_by_hand(edges: str, depth: int, separable: float, identity: float) -> None:
-    balance = math.exp(-8 * (separable - 0.5) ** 2 - 8 * (identity - 0.2) ** 2)
-    expected = 0.80 + 0.06 * (1 - math.exp(-depth / 5)) + 0.04 * balance
-    assert true_fitness(expand(build("1x3", [edges]))) == pytest.approx(expected, rel=1e-12)
-
-
-def test_the_fitness_lies_between_080_and_090_and_tells_genotypes_apart() -> None:
-    generator = np.random.default_rng(0)
-    genotypes = (diversified(HIERARCHICAL, 100, generator) for _ in range(100))
-    found = [true_fitness(expand(genotype)) for genotype in genotypes if is_valid(genotype)]
-    assert 0.80 < min(found) and max(found) < 0.90
-    assert len(set(found)) > 90
-
-
-# Its evaluation
+# An evaluation
 
 
 def test_without_noise_every_accuracy_is_the_fitness() -> None:
@@ -112,6 +81,58 @@ def test_an_evaluation_lasts_as_long_as_was_set(monkeypatch: pytest.MonkeyPatch)
     last = one.poll(2.0)
     assert isinstance(last, Evaluation) and last.training_seconds == 5.0
     assert now == 105.0
+
+
+# Failures and durations, foreseen
+
+
+def foreseen(count: int, attempt: int = 1, **settings: object) -> list[Foreseen]:
+    """The fates of so many individuals at that attempt."""
+    of = Foresight(config.build({"evaluation": {"evaluator": "synthetic", **settings}, "run": {"hang_timeout": 900.0}}))
+    return [of.of(Task(id, attempt, named("paper"), (2 * id, 2 * id + 1))) for id in range(count)]
+
+
+def kinds(fates: list[Foreseen]) -> list[FailureKind | None]:
+    return [fate.outcome.kind if isinstance(fate.outcome, Failure) else None for fate in fates]
+
+
+RATES = {"synthetic_crashes": 0.1, "synthetic_hangs": 0.05, "synthetic_nans": 0.2}
+
+
+def test_nothing_fails_unless_it_is_asked_to() -> None:
+    assert set(kinds(foreseen(50))) == {None}
+
+
+def test_failures_are_as_frequent_as_was_set() -> None:
+    found = kinds(foreseen(2000, **RATES))
+    for kind, share in ((FailureKind.NAN, 0.2), (FailureKind.CRASH, 0.08), (FailureKind.HANG, 0.04), (None, 0.68)):
+        assert found.count(kind) / 2000 == pytest.approx(share, abs=5 * math.sqrt(share * (1 - share) / 2000))
+
+
+def test_what_diverges_does_so_again_and_what_crashes_may_not() -> None:
+    first, again = (kinds(foreseen(400, attempt, **RATES)) for attempt in (1, 2))
+    diverged = [[kind is FailureKind.NAN for kind in found] for found in (first, again)]
+    assert diverged[0] == diverged[1]
+    crashed = [id for id, kind in enumerate(first) if kind is FailureKind.CRASH]
+    assert {again[id] for id in crashed} > {None}
+
+
+def test_a_fate_is_the_same_whenever_it_is_asked_for() -> None:
+    assert foreseen(100, synthetic_spread=0.5, **RATES) == foreseen(100, synthetic_spread=0.5, **RATES)
+
+
+def test_a_crash_takes_a_part_of_the_time_and_a_hang_its_timeout_more() -> None:
+    fates = foreseen(300, synthetic_seconds=100.0, **RATES)
+    bounds = {None: (100, 100), FailureKind.NAN: (0, 100), FailureKind.CRASH: (0, 100), FailureKind.HANG: (900, 1000)}
+    for fate, kind in zip(fates, kinds(fates), strict=True):
+        assert bounds[kind][0] <= fate.seconds <= bounds[kind][1]
+
+
+def test_durations_spread_around_their_mean() -> None:
+    found = [fate.seconds for fate in foreseen(2000, synthetic_seconds=60.0, synthetic_spread=0.5)]
+    assert statistics.fmean(found) == pytest.approx(60.0, abs=5 * 30 / math.sqrt(2000))
+    assert statistics.stdev(found) == pytest.approx(30.0, rel=0.15)
+    assert min(found) > 0.0
 
 
 def test_it_needs_neither_torch_nor_hdf5() -> None:

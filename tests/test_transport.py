@@ -67,9 +67,24 @@ def test_polling_steps_back_and_gives_up_in_time(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(transport.time, "sleep", sleep)
     assert not transport._poll(lambda: False, timeout=1.0)
     assert clock[0] == pytest.approx(1.0)
-    assert naps[:2] == [0.0002, pytest.approx(0.0003)]
-    assert max(naps) == 0.01
+    assert naps[:2] == [0.00005, pytest.approx(0.000075)]
+    assert max(naps) == 0.02
     assert len(naps) < 150
+
+
+def test_polling_begins_with_a_part_of_what_the_waiting_took_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, naps = [0.0], []
+
+    def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        clock[0] += seconds
+
+    monkeypatch.setattr(transport.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(transport.time, "sleep", sleep)
+    for expected, first in ((0.0, 0.00005), (0.16, 0.01), (100.0, 0.02)):
+        naps.clear()
+        assert transport._poll(lambda: len(naps) > 3, timeout=1.0, expected=expected)
+        assert naps[0] == pytest.approx(first)
 
 
 def test_without_a_launcher_there_is_one_rank_and_no_mpi(monkeypatch: pytest.MonkeyPatch) -> None:

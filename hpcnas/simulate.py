@@ -1,0 +1,341 @@
+"""`python -m hpcnas simulate`: a whole search, job after job, in minutes and without a cluster.
+
+    Controller ── Task, Stop ──► Cluster: a heap of what happens next ── Ready, Result, Left ──► Controller
+                                 └─ receive: the clock jumps to the next event
+
+The strategy, the controller and the store are the real ones; only the clock and the workers are not: evaluations last
+as long, fail as often and find what `synthetic` foresees. What handling a result costs the controller is a setting, to
+be measured by tools/bench_controller.py: meanwhile other results wait, and their workers. The same seed gives the same
+search to the last bit, on any machine. Nothing sleeps here, and nothing looks at the time of day.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hpcnas import config, controller, landscape, options
+from hpcnas.canonical import expand
+from hpcnas.config import Config
+from hpcnas.controller import Controller, SearchStopped
+from hpcnas.evolution import make_strategy
+from hpcnas.messages import Evaluation, FromWorker, Left, Place, Ready, Result, Stop, Task, ToWorker
+from hpcnas.progress import duration
+from hpcnas.runfile import Session, StoreError
+from hpcnas.settings import ConfigError
+from hpcnas.store import FileStore, MemoryStore
+from hpcnas.synthetic import FACTS, Foreseen, Foresight
+
+_DEFAULTS: config.Settings = {"evaluation": {"synthetic_seconds": 3600.0, "synthetic_spread": 0.2}}  # §4.1: an hour
+_ALWAYS: config.Settings = {"evaluation": {"evaluator": "synthetic"}}
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the search would run. Times are in seconds."""
+
+    workers: int
+    startup: float  # from the start of a job until its workers are ready
+    queue: float  # that a job waits before it starts
+    handling: float  # that the controller is busy with one result and the next task
+
+
+@dataclass
+class Account:
+    """What the workers did so far, in worker seconds, and what the jobs took, in seconds."""
+
+    jobs: int = 0
+    in_queue: float = 0.0
+    in_jobs: float = 0.0
+    busy: float = 0.0
+    starting: float = 0.0
+    waiting: float = 0.0  # for the next task
+    longest_wait: float = 0.0
+    tasks: int = 0
+
+
+@dataclass(slots=True)
+class _Running:
+    """What a worker does: since when, until when, and how much of it earlier jobs have done."""
+
+    task: Task
+    foreseen: Foreseen
+    since: float
+    until: float
+
+
+@dataclass
+class Cluster:
+    """ControllerEnd in front of workers that exist as events alone; `now` is the time, in seconds since the start."""
+
+    site: Site
+    foresight: Foresight
+    account: Account = field(default_factory=Account)
+    now: float = 0.0
+    leave: float = float("inf")  # when the present job should leave
+    _events: list[tuple[float, int, int, FromWorker | None]] = field(default_factory=list)  # None: a result is due
+    _count: int = 0
+    _running: dict[int, _Running] = field(default_factory=dict)
+    _free: dict[int, float] = field(default_factory=dict)  # since when a worker has nothing to do
+    _done: dict[tuple[int, int], float] = field(default_factory=dict)  # seconds saved of (individual, attempt)
+
+    def begin_job(self, walltime: float | None, grace: float) -> None:
+        """A job is handed in, waits, starts, and its workers become ready."""
+        self.now += self.site.queue
+        self.account.jobs += 1
+        self.account.in_queue += self.site.queue
+        self._began = self.now
+        self.leave = float("inf") if walltime is None else self.now + walltime - grace
+        self._events.clear()
+        self._free.clear()
+        for worker in range(1, self.site.workers + 1):
+            self._at(self.now + self.site.startup, worker, Ready(_place(worker), FACTS, {}))
+        self.account.starting += self.site.workers * self.site.startup
+
+    def end_job(self) -> None:
+        """Its ranks have left."""
+        self.account.in_jobs += self.now - self._began
+
+    def send(self, worker: int, message: ToWorker) -> None:
+        if isinstance(message, Stop):
+            running = self._running.pop(worker, None)
+            if running is not None:  # its trainer saves
+                self.account.busy += self.now - running.since
+                key = running.task.individual, running.task.attempt
+                self._done[key] = self._done.get(key, 0.0) + self.now - running.since
+            self._at(self.now, worker, Left())
+            return
+        self.now += self.site.handling
+        foreseen = self.foresight.of(message)
+        seconds = foreseen.seconds - self._done.get((message.individual, message.attempt), 0.0)
+        until = self.now + max(0.0, seconds)
+        self._running[worker] = _Running(message, foreseen, self.now, until)
+        self._at(until, worker, None)
+        waited = self.now - self._free.pop(worker)
+        self.account.tasks += 1
+        self.account.waiting += waited
+        self.account.longest_wait = max(self.account.longest_wait, waited)
+
+    def receive(self, timeout: float) -> list[tuple[int, FromWorker]]:
+        """All that has happened up to now; else the clock goes on to the next event, or to the time to leave."""
+        if not self._events or self._events[0][0] > max(self.now, self.leave):
+            self.now = max(self.now, self.leave)
+            return []
+        self.now = max(self.now, self._events[0][0])
+        arrived = []
+        while self._events and self._events[0][0] <= self.now:
+            at, _, worker, message = heapq.heappop(self._events)
+            if message is not None:
+                self._free[worker] = at
+                arrived.append((worker, message))
+            elif worker in self._running and self._running[worker].until == at:
+                arrived.append((worker, self._result(worker)))
+        return arrived
+
+    def _result(self, worker: int) -> Result:
+        running = self._running.pop(worker)
+        self._free[worker] = running.until
+        self.account.busy += running.until - running.since
+        task = running.task
+        self._done.pop((task.individual, task.attempt), None)
+        outcome = running.foreseen.outcome
+        return Result(task.individual, task.attempt, _place(worker), running.since, running.until, outcome)
+
+    def _at(self, time: float, worker: int, message: FromWorker | None) -> None:
+        self._count += 1  # of events at one time, the first caused comes first
+        heapq.heappush(self._events, (time, self._count, worker, message))
+
+
+def _place(worker: int) -> Place:
+    return Place(worker, "simulated", f"worker {worker}")
+
+
+class Silent:
+    """An observer that nobody listens to, but for the reasons of failures in a row."""
+
+    def began(self, session: Session) -> None: ...
+
+    def warned(self, text: str) -> None: ...
+
+    def settled(self, result: Result, store: MemoryStore) -> None: ...
+
+    def turned(self, store: MemoryStore, busy: int, workers: int) -> None: ...
+
+    def leaving(self, reason: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the search would be like. Shares are of the workers' time in jobs; times are in seconds."""
+
+    workers: int
+    evaluated: int
+    failed: int
+    failed_attempts: int
+    jobs: int
+    wall_clock: float
+    in_queue: float
+    worker_seconds: float
+    idle_share: float
+    starting_share: float
+    waiting_share: float
+    ending_share: float
+    mean_wait: float
+    longest_wait: float
+    controller_share: float
+    best_individual: int
+    best_fitness: float
+    best_true_fitness: float
+
+    def text(self) -> str:
+        """For a person."""
+        rows = [
+            ("workers", f"{self.workers}"),
+            ("evaluated", f"{self.evaluated} ({self.failed} failed, {self.failed_attempts} failed attempts)"),
+            ("wall clock", f"{duration(self.wall_clock)}, {duration(self.in_queue)} of it in the queue"),
+            ("jobs", f"{self.jobs}"),
+            ("workers' time", f"{self.worker_seconds / 3600:,.1f} hours in jobs"),
+            ("idle", f"{self.idle_share:.2%} of it"),
+            ("  starting", f"{self.starting_share:.2%}"),
+            ("  waiting for work", f"{self.waiting_share:.2%} (mean {self.mean_wait:.3g} s a task, "
+             f"longest {self.longest_wait:.3g} s)"),
+            ("  at the end of jobs", f"{self.ending_share:.2%}"),
+            ("controller busy", f"{self.controller_share:.2%} of the time in jobs"),
+            ("best individual", f"{self.best_individual}"),
+            ("  fitness", f"{self.best_fitness:.4f} measured, {self.best_true_fitness:.4f} without noise"),
+        ]  # fmt: skip
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def simulate(settings: Config, site: Site, folder: Path | None = None) -> Report:
+    """Searches by the virtual clock until the budget is spent; keeps the run in `folder` if there is one.
+
+    Raises ConfigError where no job would get anywhere, SearchStopped where the search would break, and StoreError.
+    """
+    run = settings.run
+    if run.walltime is not None and run.walltime <= run.grace + site.startup:
+        raise ConfigError(
+            f"expected a walltime of more than {run.grace + site.startup:g} s (--startup and --grace), "
+            f"got {run.walltime:g}"
+        )
+    # the file is renewed at the end of each job: what the real clock would have it done is no matter of this one
+    quiet = replace(settings, run=replace(run, compact_interval=float(2**62)))
+    cluster = Cluster(site, Foresight(settings))
+    store = MemoryStore(settings) if folder is None else FileStore.create(folder, settings)
+    try:
+        while True:
+            cluster.begin_job(run.walltime, run.grace)
+            search = Controller(
+                quiet, store, lambda facts: make_strategy(settings, facts), cluster, range(1, site.workers + 1),
+                {}, Silent(), lambda: "time is up" if cluster.now >= cluster.leave else None, lambda: cluster.now,
+            )  # fmt: skip
+            try:
+                search.run()
+                break
+            except SearchStopped as stop:
+                if stop.exit_code != controller.MORE_TO_DO:
+                    raise
+            finally:
+                cluster.end_job()
+            if folder is not None:
+                store.close()
+                store = FileStore.open(folder)
+        return _report(store, cluster)
+    finally:
+        store.close()
+
+
+def _report(store: MemoryStore, cluster: Cluster) -> Report:
+    population, account, workers = store.population, cluster.account, cluster.site.workers
+    best = population.best
+    assert best is not None, "the budget is spent"
+    outcome = population.result(best).outcome
+    assert isinstance(outcome, Evaluation), "the best is evaluated"
+    there = workers * account.in_jobs or 1.0  # no time passes where evaluations take none
+    idle = 1.0 - account.busy / there
+    return Report(
+        workers=workers,
+        evaluated=len(population.evaluated),
+        failed=len(population.failures),
+        failed_attempts=len(population.failed_attempts),
+        jobs=account.jobs,
+        wall_clock=cluster.now,
+        in_queue=account.in_queue,
+        worker_seconds=workers * account.in_jobs,
+        idle_share=idle,
+        starting_share=account.starting / there,
+        waiting_share=account.waiting / there,
+        ending_share=idle - (account.starting + account.waiting) / there,
+        mean_wait=account.waiting / account.tasks,
+        longest_wait=account.longest_wait,
+        controller_share=account.tasks * cluster.site.handling / (account.in_jobs or 1.0),
+        best_individual=best,
+        best_fitness=outcome.fitness,
+        best_true_fitness=landscape.true_fitness(expand(population.individual(best).genotype)),
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that raises instead of leaving."""
+
+    def error(self, message: str) -> Any:
+        raise options.UsageError(f"{message} (see simulate --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    result = _Parser(
+        prog="hpcnas simulate",
+        usage="python -m hpcnas simulate [options]",
+        description="Simulates a whole search with workers that do not exist. Says how long it would take, how much of "
+        "their time they would wait, and what it would find in the synthetic landscape.",
+        epilog="All options of a search besides: --preset, --budget, --seed, --walltime and --grace (of every job), "
+        "--synthetic-seconds and --synthetic-spread (of an evaluation; default: 3600, 0.2), --synthetic-crashes, …",
+        allow_abbrev=False,
+    )
+    for name, default, metavar, help in (
+        ("workers", 200, "W", "workers"),
+        ("startup", 60.0, "T", "seconds until the workers of a job are ready"),
+        ("queue", 0.0, "T", "seconds that each job waits in the batch queue"),
+        ("handling", 0.0005, "T", "seconds of the controller a task, as tools/bench_controller.py measures"),
+    ):
+        kind = type(default)
+        result.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=f"{help} ({default:g})")
+    result.add_argument("--keep", type=Path, metavar="DIR", help="keep the run in this new folder, for the tools")
+    result.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return result
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Prints the report of what the command line asks for; returns the exit code."""
+    try:
+        given, others = _parser().parse_known_args(arguments)
+        request = options.parse(others)
+        settings = config.build(*request.base, _DEFAULTS, *request.layers, _ALWAYS)
+        site = Site(_positive("--workers", given.workers, 1), *(
+            _positive(f"--{name}", getattr(given, name), 0) for name in ("startup", "queue", "handling")
+        ))  # fmt: skip
+        report = simulate(settings, site, given.keep)
+    except options.HelpWanted as help:
+        print(str(help).rstrip())
+        return controller.COMPLETE
+    except (options.UsageError, ConfigError, StoreError) as error:
+        print(f"hpcnas simulate: {error}", file=sys.stderr)
+        return controller.WRONG_USE
+    except SearchStopped as stop:
+        print(f"hpcnas simulate: the search would stop: {stop}", file=sys.stderr)
+        return stop.exit_code
+    print(json.dumps(asdict(report), indent=2) if given.json else report.text())
+    return controller.COMPLETE
+
+
+def _positive(name: str, value: Any, least: int) -> Any:
+    if not least <= value < float("inf"):
+        raise options.UsageError(f"{name}: expected at least {least}, got {value}")
+    return value

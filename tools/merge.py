@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""Joins the populations of several runs into a new run that a search can start from.
+
+Only what was evaluated is taken, run after run in the order of evaluation; in the new run it has no parents (birth
+FOUNDER). The runs must agree in all that a fitness depends on. Search settings are those of the first run, with another
+seed. Go on with a larger budget: python -m hpcnas --run NEW --budget N.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import toolkit
+
+from hpcnas import __version__, config
+from hpcnas.config import Config
+from hpcnas.population import COLUMNS, Birth, Population
+from hpcnas.runfile import Session, StoredRun, StoreError
+from hpcnas.store import FileStore
+
+FREE = ("strategy", "initial_population", "tournament_", "initial_mutations", "max_parameters", "seed")  # of [search]
+
+
+def main() -> int:
+    """Writes the new run; returns the exit code."""
+    parser = toolkit.parser(__doc__)
+    parser.add_argument("--into", type=Path, required=True, metavar="NEW", help="folder of the new run")
+    parser.add_argument("--seed", type=int, metavar="S", help="seed of the new run (default: the highest plus 1)")
+    options = parser.parse_args()
+    runs = [toolkit.load(folder) for folder in options.runs]
+    check(options.runs, runs)
+    population = merged(runs)
+    settings = chosen(runs, len(population), options)
+    try:
+        store = FileStore.create(options.into, settings)
+        store.population, store.sessions = population, [session(runs)]
+        store.compact()
+        store.close()
+    except StoreError as error:
+        toolkit.fail(str(error))
+    counts = [len(run.population.evaluated) for run in runs]
+    best = population.best
+    assert best is not None, "checked: every run has evaluated something"
+    if options.json:
+        toolkit.print_json({"run": str(options.into), "individuals": len(population), "taken": counts, "best": best,
+                            "fitness": population.column("fitness")[best]})  # fmt: skip
+    else:
+        for folder, count in zip(options.runs, counts, strict=True):
+            print(f"{folder}: {count} individuals")
+        print(f"{options.into}: {len(population)} individuals, the best is {best} of fitness "
+              f"{population.column('fitness')[best]:.4f}")  # fmt: skip
+        print(f"go on with: python -m hpcnas --run {options.into} --budget N, N more than {len(population)}")
+    return 0
+
+
+def check(folders: Sequence[Path], runs: Sequence[StoredRun]) -> None:
+    """Ends the tool unless the fitnesses of all runs mean the same."""
+    if len({run.run for run in runs}) < len(runs):
+        toolkit.fail("expected different runs, but one of them is given twice")
+    for folder, run in zip(folders, runs, strict=True):
+        if not len(run.population.evaluated):
+            toolkit.fail(f"{folder}: expected a run that has evaluated something, but there is nothing to take")
+        first, expected = folders[0], runs[0].sessions[0].facts
+        changed = [line for line in config.differences(runs[0].config, run.config) if not _is_free(line)]
+        if changed:
+            listing = "\n  ".join(changed)
+            toolkit.fail(f"expected runs whose fitness means the same, but {folder} differs from {first}:\n  {listing}")
+        if run.sessions[0].facts != expected:
+            toolkit.fail(f"{folder}: expected the data of {first}, {expected}, got {run.sessions[0].facts}")
+
+
+def _is_free(line: str) -> bool:
+    """Whether a difference of settings says nothing about what a fitness means."""
+    section, _, key = line.partition(":")[0].partition(".")
+    return section == "search" and key.startswith(FREE)
+
+
+def merged(runs: Sequence[StoredRun]) -> Population:
+    """All evaluated individuals of the runs, as founders."""
+    columns = {}
+    for column in COLUMNS:
+        parts = [run.population.column(column.name)[run.population.evaluated] for run in runs]
+        columns[column.name] = np.concatenate(parts)
+    count = len(columns["birth"])
+    columns["birth"][:] = Birth.FOUNDER
+    columns["parent"][:] = -1
+    columns["view"][:] = 0
+    columns["redrawn"][:] = 0
+    first = runs[0].population
+    return Population.from_columns(first.space, first.replicates, columns, np.arange(count), [])
+
+
+def chosen(runs: Sequence[StoredRun], budget: int, options: argparse.Namespace) -> Config:
+    """The first run's settings with another seed; the budget is spent already. Ends the tool for a wrong seed."""
+    first = runs[0].config
+    seed = max(run.config.search.seed for run in runs) + 1 if options.seed is None else options.seed
+    try:
+        search = replace(first.search, seed=seed, budget=budget)
+        return replace(first, search=search, run=replace(first.run, run=str(options.into)))
+    except config.ConfigError as error:
+        toolkit.fail(f"--seed: {error}")
+
+
+def session(runs: Sequence[StoredRun]) -> Session:
+    """The merging, as the new run's first session."""
+    software = {"hpcnas": __version__, "merged": " ".join(run.run for run in runs)}
+    return Session(time.time(), socket.gethostname(), os.getpid(), 1, software, runs[0].sessions[0].facts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
