@@ -93,6 +93,7 @@ class Trainings(ABC):
     """A way to train: trainings from scratch at the same time, one a seed."""
 
     side_by_side: ClassVar[int]  # how many at the most
+    step: int  # how many steps each of them has made
 
     @classmethod
     @abstractmethod
