@@ -53,7 +53,7 @@ run: $(VENV)/.ready $(WHEEL)  ## a short search on the digits data, 3 ranks, int
 	    $(LAUNCH) -np $(RANKS) $(VENV)/bin/python -m hpcnas --preset quick --run runs/quick --progress $$progress
 
 test: environment  ## the test suite, under MPICH and Open MPI
-	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup $(PYTEST)
+	$(VENV)/bin/python -m pytest $(PYTEST)
 
 test-4: environment  ## the MPI tests under four ranks
 	HPCNAS_TEST_RANKS=4 $(VENV)/bin/python -m pytest -m mpi $(PYTEST)

@@ -1,8 +1,5 @@
 """Fixtures for tests that start a real `mpirun`: each runs once under MPICH and once under Open MPI; and a real SLURM.
 
-Under pytest-xdist (`-n 2`) the tests that only compute share the machine with all others, which follow one another:
-they start jobs, and a SLURM, of their own.
-
 HPCNAS_TEST_RANKS     ranks of an MPI test that names no number of its own (3)
 HPCNAS_DEMAND_MPI     1: a missing MPI fails its tests instead of skipping them
 HPCNAS_DEMAND_SLURM   1: likewise a missing SLURM
@@ -22,19 +19,10 @@ from mpi import Mpi, available
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # here and in every child: ranks share few cores
 
 
-COMPUTING = {
-    *("test_blockprogram", "test_blocks", "test_crash_points", "test_fastest", "test_imagefolder", "test_mutation"),
-    *("test_network", "test_plan", "test_selection", "test_simulate", "test_stacked", "test_training"),
-}
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "mpi" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.mpi)
-        name = item.path.stem
-        item.add_marker(pytest.mark.xdist_group(name if name in COMPUTING else "one after the other"))
 
 
 @cache
