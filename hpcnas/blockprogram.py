@@ -203,9 +203,7 @@ class Program:
         numbers, warps = TILES.get((what, channels)) or TILES[what]
         return {"TILE": numbers // channels, "num_warps": warps}
 
-    def _pixel_grid(
-        self, what: str, members: int, shape: Shape, channels: int
-    ) -> tuple[tuple[int, ...], dict[str, int]]:
+    def _pixel_grid(self, what: str, members: int, shape: Shape, channels: int) -> tuple[Grid, dict[str, int]]:
         """Grid and tile of a kernel that goes along the pixels of `shape`; `channels`: the widest of its blocks."""
         tile = self._tile(what, channels)
         return (members, _ceil(self._count(shape), tile["TILE"]), self._plan.networks), tile

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
@@ -54,7 +55,12 @@ class Trace:
         return counted
 
     def _write(self) -> None:
+        """Where there is no room for a trace, there is none: the evaluation is worth more."""
         profiler, self._profiler = self._profiler, None
-        if profiler is not None:
-            profiler.stop()
+        if profiler is None:
+            return
+        profiler.stop()
+        try:
             durable.replace(self._path, lambda temporary: profiler.export_chrome_trace(str(temporary)))
+        except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
+            print(f"no trace {self._path}: {error}", file=sys.stderr, flush=True)

@@ -272,6 +272,7 @@ class FitnessInProgress:
                 if self._running == 1:
                     raise
                 self._side_by_side = self._running // 2
+                self._saved = None  # a state of so many does not fit here either: these begin anew
             self._trainings = None
             if self._data.pixels.is_cuda:
                 torch.cuda.empty_cache()

@@ -160,6 +160,12 @@ def test_out_of_memory_is_met_with_half_as_many_side_by_side(data: TrainingData)
     assert len(found.accuracies) == 4 and TooMany.groups == [4, 2, 1, 1, 1, 1]
 
 
+def test_a_saved_state_of_more_than_fit_is_begun_anew_with_fewer(data: TrainingData) -> None:
+    fitness = evaluation(data, nothing)
+    fitness.resume({**fitness.state(), "running": 4, "trainings": {"step": 2}})
+    assert len(fitness.run(nothing, nothing).accuracies) == 4 and TooMany.groups == [4, 2, 1, 1, 1, 1]
+
+
 def test_out_of_memory_for_a_single_training_is_a_failure(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")

@@ -19,7 +19,7 @@ import pytest
 import torch
 from test_evaluator import GUARD, await_end, awaited, children, failure, loaded, outcome
 
-from hpcnas import config, durable, evaluator, serving, training
+from hpcnas import config, durable, evaluator, profiling, serving, training
 from hpcnas.canonical import is_valid
 from hpcnas.config import Config
 from hpcnas.data import load_training
@@ -166,6 +166,16 @@ def test_the_first_evaluation_of_a_run_is_traced_when_wanted(
     assert any(event.get("name") == "aten::randperm" for event in json.loads(trace)["traceEvents"])
     assert same(outcome(start(run={"profile": True}), AGAIN), expected)
     assert path.read_bytes() == trace
+
+
+def test_a_trace_that_cannot_be_written_costs_no_evaluation(
+    tmp_path: Path, expected: Evaluation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = tmp_path / "gone" / "profile.json"
+    with profiling.Trace(nowhere) as trace:
+        found = serving._outcome(*attended(tmp_path, 1e6), trace)
+    assert same(found, expected)
+    assert f"no trace {nowhere}" in capsys.readouterr().err
 
 
 # ── checkpoints, in this process ────────────────────────────────────────────────────────────────────────────────────
