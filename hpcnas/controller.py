@@ -3,9 +3,9 @@
     receive ─► settle results ─► ask the strategy for idle workers ─► commit ─► send tasks ─► report
                                      one disk sync for all of it ──────┘
 
-No barrier, no generations: whenever a worker is idle and the budget allows, it gets a genotype. Work that was in flight
-at the last end, and attempts that have to be repeated, go before new births. Knows neither torch nor MPI nor HDF5, only
-their interfaces.
+No barrier, no generations: whenever a worker is idle and the budget allows, it gets a genotype, or several if it is
+through with one before the loop comes round. Work that was in flight at the last end, and attempts that have to be
+repeated, go before new births. Knows neither torch nor MPI nor HDF5, only their interfaces.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ from hpcnas.transport import ControllerEnd
 COMPLETE, BROKEN, WRONG_USE, MORE_TO_DO = 0, 1, 2, 75  # exit codes; the last is EX_TEMPFAIL of sysexits.h
 REPEATED = frozenset({FailureKind.CRASH, FailureKind.OOM, FailureKind.HANG})  # another worker may do better
 _ATTENTION = 0.2  # seconds between looks at signals and the clock
+_BRIEF = 0.02  # seconds; of evaluations that are briefer, a worker may hold several
+_MOST_AT_ONCE = 8
 
 
 class SearchStopped(Exception):
@@ -116,8 +118,10 @@ class Controller:
         self._now = now
         self._refused: dict[int, Refused] = {}
         self._dead: set[int] = set()
-        self._idle: deque[int] = deque()
-        self._busy: dict[int, Work] = {}
+        self._idle: dict[int, None] = {}  # workers that have room for a task, in the order of their asking
+        self._busy: dict[int, deque[Work]] = {}  # what a worker holds, in the order of sending
+        self._room = dict.fromkeys(workers, 1)  # how much of it a worker may hold
+        self._round = 0.0  # seconds that the last turn took, without waiting
         self._places: dict[int, Place] = {}
         self._devices = Devices(config.run.device_failures)
         attempts = store.population.column("attempts")
@@ -152,6 +156,7 @@ class Controller:
 
     def _turn(self) -> None:
         arrived = self._end.receive(timeout=_ATTENTION)
+        began = self._now()
         settled = [result for worker, message in arrived if (result := self._hear(worker, message)) is not None]
         tasks = self._hand_out()
         self._store.commit()
@@ -159,6 +164,7 @@ class Controller:
             self._end.send(worker, task)
         for result in settled:
             self._observer.settled(result, self._store)
+        self._round = self._now() - began
         self._observer.turned(self._store, len(self._busy), len(self._workers) - len(self._refused))
         self._compact_now_and_then()
         self._see_whether_to_stop()
@@ -213,7 +219,7 @@ class Controller:
             self._observer.began(session)
             for refused in self._refused.values():
                 self._observer.warned(_without(refused))
-        self._idle.append(worker)
+        self._idle[worker] = None
 
     def _refuse(self, worker: int, refused: Refused) -> None:
         """Goes on without a worker that cannot work, unless there is no other. Raises SearchStopped."""
@@ -229,21 +235,22 @@ class Controller:
     def _bury(self, worker: int) -> None:
         """Goes on without a worker whose process has died: its work goes to another, as if it had not begun."""
         self._dead.add(worker)
-        if worker in self._idle:
-            self._idle.remove(worker)
-        work = self._busy.pop(worker, None)
-        if work is not None:
-            self._again.appendleft(work)
+        self._idle.pop(worker, None)
+        self._again.extendleft(reversed(self._busy.pop(worker, [])))
         place = self._places.get(worker, Place(worker, "an unknown host", "unknown device"))
         self._refuse(worker, Refused(place, "its process has died"))
 
     def _take(self, worker: int, result: Result) -> Result | None:
         """Records a result: returns it if it was the last word on its individual, None if there will be another try."""
-        work = self._busy.pop(worker, None)
-        if work is None or (work.individual.id, work.attempt) != (result.individual, result.attempt):
+        held = self._busy.get(worker)
+        if held is None or (held[0].individual.id, held[0].attempt) != (result.individual, result.attempt):
             raise SearchStopped(f"rank {worker} sent a result that nobody asked it for: {result}", BROKEN)
-        if worker not in self._refused:
-            self._idle.append(worker)
+        work = held.popleft()
+        if not held:
+            del self._busy[worker]
+        self._room[worker] = _tasks_at_once(result.finished - result.started, self._round)
+        if worker not in self._refused and len(held) < self._room[worker]:
+            self._idle[worker] = None
         if isinstance(result.outcome, Failure):
             self._devices.failed(result.place, result.individual)
             if result.outcome.kind in REPEATED and result.attempt < self._config.run.max_attempts:
@@ -268,25 +275,30 @@ class Controller:
             if worker not in self._refused and not last and self._devices.is_bad(place):
                 reason = f"{self._config.run.device_failures} evaluations in a row have failed here, but not elsewhere"
                 self._refuse(worker, Refused(place, reason))
-        self._idle = deque(worker for worker in self._idle if worker not in self._refused)
+        self._idle = {worker: None for worker in self._idle if worker not in self._refused}
 
     # ── genotypes out ───────────────────────────────────────────────────────────────────────────────────────────────
     def _hand_out(self) -> list[tuple[int, Task]]:
         """Tasks for idle workers as far as there is work, recorded but not yet committed."""
         tasks = []
-        for _ in range(len(self._idle)):
+        for worker in list(self._idle):
             if not self._again and not self._may_have_births():
                 break
-            worker = self._idle.popleft()
-            work = self._next_work(worker)
-            if work is None:
-                self._idle.append(worker)
-                continue
-            self._busy[worker] = work
-            id, replicates = work.individual.id, self._config.training.replicates
-            drawn = seeds.training_seeds(self._config.search.seed, id, replicates)
-            tasks.append((worker, Task(id, work.attempt, work.individual.genotype, drawn)))
+            held = self._busy.setdefault(worker, deque())
+            while len(held) < self._room[worker] and (work := self._next_work(worker)) is not None:
+                held.append(work)
+                tasks.append((worker, self._task(work)))
+            if not held:
+                del self._busy[worker]
+            del self._idle[worker]
+            if len(held) < self._room[worker]:
+                self._idle[worker] = None
         return tasks
+
+    def _task(self, work: Work) -> Task:
+        id = work.individual.id
+        drawn = seeds.training_seeds(self._config.search.seed, id, self._config.training.replicates)
+        return Task(id, work.attempt, work.individual.genotype, drawn)
 
     def _may_have_births(self) -> bool:
         """Whether the budget has room for another individual."""
@@ -339,6 +351,15 @@ class Controller:
                     self._store.commit()
                     if settled is not None:
                         self._observer.settled(settled, self._store)
+
+
+def _tasks_at_once(seconds: float, round: float) -> int:
+    """How many evaluations of so many seconds a worker should hold so as not to wait for the next round of the loop:
+    one, but for evaluations that a round of so many seconds outlasts and that are brief enough for nobody to mind where
+    they wait."""
+    if seconds >= min(round, _BRIEF):
+        return 1
+    return min(_MOST_AT_ONCE, 1 + int(round / max(seconds, 1e-6)))
 
 
 def _without(refused: Refused) -> str:

@@ -15,6 +15,7 @@ import argparse
 import heapq
 import json
 import sys
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -82,6 +83,7 @@ class Cluster:
     _events: list[tuple[float, int, int, FromWorker | None]] = field(default_factory=list)  # None: a result is due
     _count: int = 0
     _running: dict[int, _Running] = field(default_factory=dict)
+    _queued: dict[int, deque[Task]] = field(default_factory=dict)  # what a worker got ahead
     _free: dict[int, float] = field(default_factory=dict)  # since when a worker has nothing to do
     _done: dict[tuple[int, int], float] = field(default_factory=dict)  # seconds saved of (individual, attempt)
 
@@ -105,6 +107,7 @@ class Cluster:
     def send(self, worker: int, message: ToWorker) -> None:
         if isinstance(message, Stop):
             running = self._running.pop(worker, None)
+            self._queued.pop(worker, None)
             if running is not None:  # its trainer saves
                 self.account.busy += self.now - running.since
                 key = running.task.individual, running.task.attempt
@@ -112,12 +115,18 @@ class Cluster:
             self._at(self.now, worker, Left())
             return
         self.now += self.site.handling
-        foreseen = self.foresight.of(message)
-        seconds = foreseen.seconds - self._done.get((message.individual, message.attempt), 0.0)
-        until = self.now + max(0.0, seconds)
-        self._running[worker] = _Running(message, foreseen, self.now, until)
+        if worker in self._running:
+            self._queued.setdefault(worker, deque()).append(message)
+        else:
+            self._start(worker, message, self.now)
+
+    def _start(self, worker: int, task: Task, time: float) -> None:
+        foreseen = self.foresight.of(task)
+        seconds = foreseen.seconds - self._done.get((task.individual, task.attempt), 0.0)
+        until = time + max(0.0, seconds)
+        self._running[worker] = _Running(task, foreseen, time, until)
         self._at(until, worker, None)
-        waited = self.now - self._free.pop(worker)
+        waited = time - self._free.pop(worker)
         self.account.tasks += 1
         self.account.waiting += waited
         self.account.longest_wait = max(self.account.longest_wait, waited)
@@ -145,6 +154,8 @@ class Cluster:
         task = running.task
         self._done.pop((task.individual, task.attempt), None)
         outcome = running.foreseen.outcome
+        if queue := self._queued.get(worker):
+            self._start(worker, queue.popleft(), running.until)
         return Result(task.individual, task.attempt, _place(worker), running.since, running.until, outcome)
 
     def _at(self, time: float, worker: int, message: FromWorker | None) -> None:

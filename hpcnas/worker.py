@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import deque
 
 from hpcnas.evaluation import Evaluator, EvaluatorRefused
 from hpcnas.messages import Left, Place, Ready, Refused, Result, Stop, Task
@@ -23,14 +24,36 @@ class _Stopped(Exception):
         self.stop = stop
 
 
+class _Inbox:
+    """Tasks that have come and are not begun: the controller sends several where one takes no time."""
+
+    def __init__(self, end: WorkerEnd) -> None:
+        self._end = end
+        self._tasks: deque[Task] = deque()
+
+    def look(self, timeout: float = 0.0) -> None:
+        """Takes in the next message; raises _Stopped, for which nothing waits."""
+        message = self._end.receive(timeout)
+        if isinstance(message, Stop):
+            raise _Stopped(message)
+        if message is not None:
+            self._tasks.append(message)
+
+    def next(self) -> Task:
+        """The task to begin with, as soon as there is one; raises _Stopped."""
+        while not self._tasks:
+            self.look(timeout=60.0)
+        return self._tasks.popleft()
+
+
 def run(end: WorkerEnd, place: Place, evaluator: Evaluator) -> int:
     """Serves the controller until it says Stop; returns the exit code that it named. Closes the evaluator."""
+    inbox = _Inbox(end)
     with contextlib.closing(evaluator):
         try:
-            end.send(_greeting(end, place, evaluator))
+            end.send(_greeting(inbox, place, evaluator))
             while True:
-                task = _next_task(end)
-                end.send(_evaluated(end, place, evaluator, task))
+                end.send(_evaluated(inbox, place, evaluator, inbox.next()))
         except _Stopped as stopped:
             stop = stopped.stop
             evaluator.save(stop.save_seconds)
@@ -38,35 +61,20 @@ def run(end: WorkerEnd, place: Place, evaluator: Evaluator) -> int:
     return stop.exit_code
 
 
-def _greeting(end: WorkerEnd, place: Place, evaluator: Evaluator) -> Ready | Refused:
+def _greeting(inbox: _Inbox, place: Place, evaluator: Evaluator) -> Ready | Refused:
     """What the controller is told when the evaluator is ready, or cannot be."""
     try:
         while (loaded := evaluator.ready(_ATTENTION)) is None:
-            _look_for_stop(end)
+            inbox.look()
     except EvaluatorRefused as refusal:
         return Refused(place, str(refusal))
     return Ready(place, loaded.facts, loaded.software)
 
 
-def _next_task(end: WorkerEnd) -> Task:
-    while True:
-        message = end.receive(timeout=60.0)
-        if isinstance(message, Stop):
-            raise _Stopped(message)
-        if message is not None:
-            return message
-
-
-def _evaluated(end: WorkerEnd, place: Place, evaluator: Evaluator, task: Task) -> Result:
+def _evaluated(inbox: _Inbox, place: Place, evaluator: Evaluator, task: Task) -> Result:
     """The result of a task."""
     started = time.time()
     evaluator.start(task)
     while (outcome := evaluator.poll(_ATTENTION)) is None:
-        _look_for_stop(end)
+        inbox.look()
     return Result(task.individual, task.attempt, place, started, time.time(), outcome)
-
-
-def _look_for_stop(end: WorkerEnd) -> None:
-    message = end.receive(timeout=0.0)
-    if isinstance(message, Stop):
-        raise _Stopped(message)

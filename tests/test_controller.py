@@ -237,6 +237,42 @@ def test_a_session_is_recorded_with_the_first_workers_data() -> None:
     assert (session.started, session.ranks, session.facts) == (2000.0, 4, FACTS)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "round", "held"),
+    [(3600.0, 0.001, 1), (0.02, 5.0, 1), (0.001, 0.001, 1), (0.001, 0.002, 3), (0.0, 0.001, 8), (0.0, 0.0, 1)],
+)
+def test_a_worker_holds_several_evaluations_only_if_they_are_brief_and_the_loop_slow(
+    seconds: float, round: float, held: int
+) -> None:
+    assert controller._tasks_at_once(seconds, round) == held
+
+
+class Brief(Crew):
+    """Workers whose evaluations take no time; the clock goes on by a second at every look."""
+
+    time = 0.0
+
+    def now(self) -> float:
+        self.time += 1.0
+        return self.time
+
+    def send(self, rank: int, message: ToWorker) -> None:
+        super().send(rank, message)
+        self.inbox = deque(
+            (rank, dataclasses.replace(said, started=said.finished) if isinstance(said, Result) else said)
+            for rank, said in self.inbox
+        )
+
+
+def test_brief_evaluations_are_sent_several_at_once() -> None:
+    crew = Brief(1)
+    search = Search(crew, settings(search={"budget": 20}), now=crew.now)
+    search.run()
+    assert search.states() == states("E" * 20)
+    views = search.population.column("view").tolist()
+    assert views == [0, *[1] * 8, *range(2, 13)]  # after the first result there is room for eight, then for one more
+
+
 # ── retries ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("kind", [CRASH, OOM, HANG])
 def test_what_another_worker_may_do_better_is_given_to_another_worker(kind: Failure) -> None:
@@ -436,6 +472,24 @@ def test_the_work_of_a_dead_worker_goes_to_another_as_if_it_had_not_begun() -> N
     assert search.crew.given == [(1, 0, 1), (2, 1, 1), (2, 0, 1), (2, 2, 1)]
     assert search.population.column("attempts").tolist() == [1, 1, 1]
     assert search.listener.warnings == ["going on without rank 1 on node-1 (cuda:0): its process has died"]
+
+
+def test_all_that_a_dead_worker_held_goes_to_another_in_the_same_order() -> None:
+    def answer(rank: int, task: Task) -> Outcome | None:
+        if rank == 2 or task.individual == 0:
+            return GOOD
+        if (1, Died()) not in crew.inbox:
+            crew.inbox.append((1, Died()))
+        return None
+
+    crew = Brief(2, answer)
+    search = Search(crew, settings(search={"budget": 30}), now=crew.now)
+    search.run()
+    held = [id for rank, id, _ in crew.given if rank == 1][1:]
+    assert len(held) == 8
+    assert [id for rank, id, _ in crew.given if rank == 2 and id in held] == held
+    assert search.states() == states("E" * 30)
+    assert set(search.population.column("attempts").tolist()) == {1}
 
 
 # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -81,6 +81,21 @@ def test_what_happens_while_the_controller_is_busy_arrives_together() -> None:
     assert one.now == 105.0
 
 
+def test_a_task_that_comes_ahead_begins_when_the_one_before_it_ends() -> None:
+    one = cluster()
+    one.begin_job(None, 0.0)
+    one.receive(0.2)
+    one.send(1, task(0))  # 16 to 26
+    one.send(1, task(1))
+    ends = [result.finished for _ in range(2) for _, result in one.receive(0.2) if isinstance(result, Result)]
+    assert ends == [26.0, 36.0]
+    one.send(1, task(2))  # 37 to 47
+    one.send(1, task(3))
+    one.send(1, Stop(75, 1.0))
+    assert one.receive(0.2) == [(1, Left())] and one.receive(0.2) == []
+    assert one.account.waiting == 2.0
+
+
 def test_a_stopped_training_is_saved_and_the_next_job_does_the_rest() -> None:
     one = cluster()
     one.begin_job(20.0, 0.0)

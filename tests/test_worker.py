@@ -94,6 +94,18 @@ def test_an_evaluation_is_saved_when_stop_comes_in_its_middle() -> None:
     assert evaluator.notes == ["start 7", "save within 2.5", "close"]
 
 
+@pytest.mark.parametrize(("looks", "told"), [(2, [7, 8, 9]), (3, [])])
+def test_tasks_that_come_while_one_is_evaluated_wait_their_turn(looks: int, told: list[int]) -> None:
+    """Every look takes in a message; the third would be Stop, after which nothing more is begun."""
+    hub, evaluator = Hub(1), Scripted([EVALUATION, CRASH, EVALUATION], looks)
+    evaluator.ready = lambda timeout: Loaded(FACTS, SOFTWARE)  # type: ignore[method-assign]
+    for message in (task(7), task(8), task(9), Stop(0, 5.0)):
+        hub.controller().send(1, message)
+    _, said = served(evaluator, hub)
+    assert [message.individual for message in said if isinstance(message, Result)] == told
+    assert evaluator.notes == [*(f"start {individual}" for individual in told or [7]), "save within 5", "close"]
+
+
 def test_a_result_that_stop_crosses_is_sent_first() -> None:
     hub, evaluator = Hub(1), Scripted([EVALUATION])
     hub.controller().send(1, task(7))

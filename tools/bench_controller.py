@@ -201,7 +201,7 @@ class Watch:
         self.longest, self._last = max(self.longest, now - self._last), now
         if done >= self._next:
             self.notes.append((done, now, _resident()))
-            self._next = done + self._every
+            self._next = (done // self._every + 1) * self._every
         if done >= self._last_of_all:
             raise Killed
 
