@@ -52,8 +52,8 @@ run: $(VENV)/.ready $(WHEEL)  ## a short search on the digits data, 3 ranks, int
 	    size=$$(stty size </dev/tty) && export LINES=$${size% *} COLUMNS=$${size#* }; fi; set -x; \
 	    $(LAUNCH) -np $(RANKS) $(VENV)/bin/python -m hpcnas --preset quick --run runs/quick --progress $$progress
 
-test: environment  ## the test suite, under MPICH and Open MPI
-	$(VENV)/bin/python -m pytest $(PYTEST)
+test: environment  ## the test suite, under MPICH and Open MPI; jobs and computations beside each other
+	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadgroup $(PYTEST)
 
 test-4: environment  ## the MPI tests under four ranks
 	HPCNAS_TEST_RANKS=4 $(VENV)/bin/python -m pytest -m mpi $(PYTEST)

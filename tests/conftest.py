@@ -20,9 +20,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # here and in every child: ranks 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that wait for jobs are one group, those that compute another: `make test` lets each have a process."""
     for item in items:
-        if "mpi" in getattr(item, "fixturenames", ()):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if "mpi" in fixtures:
             item.add_marker(pytest.mark.mpi)
+        waits = fixtures & {"mpi", "slurm"} or item.path.name.startswith("test_jobs_")
+        item.add_marker(pytest.mark.xdist_group("jobs" if waits else "computing"))
 
 
 @cache
