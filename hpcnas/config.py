@@ -19,12 +19,15 @@ Settings = Mapping[str, Mapping[str, object]]
 """Values as somebody gave them, section → key → value: a preset, a file, the command line."""
 
 
+STRATEGIES = ("tournament", "random")
+
+
 @dataclass(frozen=True)
 class Search(Section):
     """Search (§3): which genotypes are evaluated"""
 
     space: str = setting("hierarchical", "hierarchical, flat, or MOTIFSxNODES a level, such as 6x4/1x5")
-    strategy: str = setting("tournament", "how the next genotype is chosen", choices=("tournament", "random"))
+    strategy: str = setting("tournament", "how the next genotype is chosen", choices=STRATEGIES)
     budget: int = setting(
         7000, "evaluations in all, the initial population included", low=1, metavar="N", alterable=True
     )
@@ -34,6 +37,9 @@ class Search(Section):
     )
     initial_mutations: int = setting(1000, "mutations that diversify an initial genotype", low=0, metavar="N")
     max_parameters: int | None = setting(None, "only genotypes whose network has fewer parameters", low=1, metavar="P")
+    max_flops: int | None = setting(
+        None, "only genotypes whose network does an image in fewer FLOPs, two a multiply-add", low=1, metavar="F"
+    )
     seed: int = setting(0, "seed of everything that is drawn", low=0, high=2**63 - 1, metavar="S")
     tournament_draw: str = setting(
         "winner", "what is drawn of a tournament: its winner, or its sample as older runs did (slower, else the same)",

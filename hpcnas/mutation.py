@@ -98,5 +98,5 @@ def redraw_until(
             return genotype, refused
     raise NothingAllowed(
         f"expected a genotype that is valid and within the constraints, but none of {most} drawn was; "
-        "allow more parameters, or check the space"
+        "allow larger networks, or check the space"
     )

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hpcnas.config import Config
-from hpcnas.evolution import make_strategy
 from hpcnas.messages import DataFacts
 from hpcnas.population import Birth, Population
+from hpcnas.strategies import make_strategy
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hpcnas import __version__, config, controller, durable, log, walltime
-from hpcnas.evolution import make_strategy
 from hpcnas.messages import Result
 from hpcnas.options import Request
 from hpcnas.progress import Progress, final_table
 from hpcnas.runfile import StoreError
 from hpcnas.signals import Signals
 from hpcnas.store import FileStore, MemoryStore
+from hpcnas.strategies import make_strategy
 from hpcnas.transport import ControllerEnd
 
 STATES = {

@@ -25,12 +25,12 @@ from hpcnas import config, controller, landscape, options
 from hpcnas.canonical import expand
 from hpcnas.config import Config
 from hpcnas.controller import Controller, SearchStopped
-from hpcnas.evolution import make_strategy
 from hpcnas.messages import Evaluation, FromWorker, Left, Place, Ready, Result, Stop, Task, ToWorker
 from hpcnas.progress import duration
 from hpcnas.runfile import Session, StoreError
 from hpcnas.settings import ConfigError
 from hpcnas.store import FileStore, MemoryStore
+from hpcnas.strategies import make_strategy
 from hpcnas.synthetic import FACTS, Foreseen, Foresight
 
 _DEFAULTS: config.Settings = {"evaluation": {"synthetic_seconds": 3600.0, "synthetic_spread": 0.2}}  # §4.1: an hour

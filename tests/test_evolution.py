@@ -12,13 +12,16 @@ import pytest
 from hpcnas import config, primitives, seeds
 from hpcnas.canonical import expand, is_valid
 from hpcnas.counting import size
-from hpcnas.evolution import Proposal, RandomSearch, Strategy, TournamentEvolution, allowance, make_strategy
+from hpcnas.evolution import Breeding, Proposal, Strategy
 from hpcnas.genotype import Genotype, named
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Place, Result
 from hpcnas.mutation import NothingAllowed, diversified, mutate, trivial
 from hpcnas.population import Birth, Individual, Population
+from hpcnas.randomsearch import RandomSearch
 from hpcnas.skeleton import Skeleton
 from hpcnas.space import HIERARCHICAL, Space
+from hpcnas.strategies import STRATEGIES, allowance, make_strategy
+from hpcnas.tournament import TournamentEvolution
 
 CIFAR10 = DataFacts(3, 32, 32, 10, training_images=40_000, validation_images=10_000, fingerprint="")
 INITIAL = 8
@@ -42,18 +45,12 @@ def fitness_of(genotype: Genotype) -> float:
 
 
 def evolution(seed: int = 1, space: Space = HIERARCHICAL) -> TournamentEvolution:
-    return TournamentEvolution(
-        space=space,
-        seed=seed,
-        initial_mutations=50,
-        allowed=is_valid,
-        initial_population=INITIAL,
-        tournament_fraction=0.2,
-    )
+    breeding = Breeding(space, seed, initial_mutations=50, allowed=is_valid)
+    return TournamentEvolution(breeding, initial_population=INITIAL, tournament_fraction=0.2)
 
 
 def random_search(seed: int = 1) -> RandomSearch:
-    return RandomSearch(space=HIERARCHICAL, seed=seed, initial_mutations=50, allowed=is_valid)
+    return RandomSearch(Breeding(HIERARCHICAL, seed, initial_mutations=50, allowed=is_valid))
 
 
 def evaluated(individual: Individual) -> Outcome | None:
@@ -134,7 +131,7 @@ def test_parents_are_winners_of_tournaments() -> None:
 
 
 def test_a_tournament_of_the_whole_population_is_won_by_its_best() -> None:
-    whole = TournamentEvolution(HIERARCHICAL, 1, 50, is_valid, initial_population=INITIAL, tournament_fraction=1.0)
+    whole = replace(evolution(), tournament_fraction=1.0)
     population = grow(whole, INITIAL)
     assert whole.ask(population, INITIAL, INITIAL).parent == population.best
 
@@ -259,18 +256,26 @@ def test_fewer_parameters_than_the_limit_are_allowed(limit: int | None, expected
     assert allowed(named("paper")) is expected
 
 
+def test_fewer_flops_than_the_limit_are_allowed() -> None:
+    flops = size(expand(named("paper")), Skeleton.of(configured().network, CIFAR10)).flops
+    for limit, expected in ((flops - 1, False), (flops, False), (flops + 1, True)):
+        assert allowance(configured(max_flops=limit), CIFAR10)(named("paper")) is expected
+        assert not allowance(configured(max_flops=limit, max_parameters=542_138), CIFAR10)(named("paper"))
+
+
 @pytest.mark.parametrize("limit", [None, 10**9])
 def test_an_invalid_genotype_is_never_allowed(limit: int | None) -> None:
     assert not allowance(configured(max_parameters=limit), CIFAR10)(Genotype(HIERARCHICAL, bytes(46)))
 
 
-@pytest.mark.parametrize("strategy", ["tournament", "random"])
-def test_all_births_keep_to_the_limit(strategy: str) -> None:
-    settings = configured(strategy=strategy, max_parameters=300_000)
+@pytest.mark.parametrize(("setting", "limit"), [("max_parameters", 300_000), ("max_flops", 150_000_000)])
+@pytest.mark.parametrize("strategy", config.STRATEGIES)
+def test_all_births_keep_to_the_limit(strategy: str, setting: str, limit: int) -> None:
+    settings = configured(strategy=strategy, **{setting: limit})
     skeleton = Skeleton.of(settings.network, CIFAR10)
     population = grow(make_strategy(settings, CIFAR10), 40)
-    counts = [size(expand(individual.genotype), skeleton).parameters for individual in individuals(population)]
-    assert max(counts) < 300_000
+    sizes = [size(expand(individual.genotype), skeleton) for individual in individuals(population)]
+    assert max(getattr(one, setting.removeprefix("max_")) for one in sizes) < limit
     assert population.redrawn > 0  # the limit was felt
 
 
@@ -284,7 +289,7 @@ def test_refused_genotypes_are_counted_and_drawn_again_as_a_whole(id: int) -> No
         return len(refused) > 3
 
     population = grow(evolution(), INITIAL)
-    strategy = TournamentEvolution(HIERARCHICAL, 1, 50, fourth, INITIAL, 0.2)
+    strategy = replace(evolution(), breeding=replace(evolution().breeding, allowed=fourth))
     proposal = strategy.ask(population, id, INITIAL)
     assert proposal.redrawn == 3
     assert len(refused) == 4 and proposal.genotype == refused[-1]
@@ -297,10 +302,10 @@ def test_refused_genotypes_are_counted_and_drawn_again_as_a_whole(id: int) -> No
         assert refused == [mutate(parent, generator) for _ in range(4)]
 
 
-@pytest.mark.parametrize("strategy", ["tournament", "random"])
+@pytest.mark.parametrize("strategy", config.STRATEGIES)
 def test_a_limit_that_allows_nothing_ends_the_search(strategy: str) -> None:
     settings = configured(space="1x2", initial_mutations=1, strategy=strategy, max_parameters=1)
-    with pytest.raises(NothingAllowed, match="allow more parameters"):
+    with pytest.raises(NothingAllowed, match="allow larger networks"):
         make_strategy(settings, CIFAR10).ask(Population(settings.space, 1), 0, 0)
 
 
@@ -308,12 +313,19 @@ def test_a_strategy_is_made_as_configured() -> None:
     settings = configured(space="flat", seed=5, tournament_fraction=0.1)
     strategy = make_strategy(settings, CIFAR10)
     assert isinstance(strategy, TournamentEvolution)
-    assert (strategy.space, strategy.seed) == (settings.space, 5)
-    assert (strategy.initial_mutations, strategy.initial_population, strategy.tournament_fraction) == (50, INITIAL, 0.1)
-    assert strategy.allowed(trivial(settings.space))
+    breeding = strategy.breeding
+    assert (breeding.space, breeding.seed, breeding.initial_mutations) == (settings.space, 5, 50)
+    assert (strategy.initial_population, strategy.tournament_fraction) == (INITIAL, 0.1)
+    assert breeding.allowed(trivial(settings.space))
     other = make_strategy(configured(strategy="random", seed=5), CIFAR10)
     assert isinstance(other, RandomSearch)
-    assert (other.space, other.seed, other.initial_mutations) == (HIERARCHICAL, 5, 50)
+    assert (other.breeding.space, other.breeding.seed, other.breeding.initial_mutations) == (HIERARCHICAL, 5, 50)
+
+
+def test_every_strategy_that_the_command_line_knows_is_made() -> None:
+    assert tuple(STRATEGIES) == config.STRATEGIES
+    for name in STRATEGIES:
+        make_strategy(configured(strategy=name), CIFAR10).ask(Population(HIERARCHICAL, 1), 0, 0)
 
 
 # Seeds

@@ -43,11 +43,14 @@ SEARCH = {
     "ranking": set(),
     "population": {"genotype", "messages", "ranking", "space"},
     "selection": {"ranking"},
-    "evolution": {
-        *("canonical", "config", "counting", "genotype", "messages", "mutation"),
-        *("population", "seeds", "selection", "skeleton", "space"),
+    "evolution": {"genotype", "mutation", "population", "seeds", "space"},
+    "tournament": {"config", "evolution", "population", "selection"},
+    "randomsearch": {"config", "evolution", "population"},
+    "strategies": {
+        *("canonical", "config", "counting", "evolution", "genotype", "messages", "randomsearch", "skeleton"),
+        "tournament",
     },
-    "replay": {"config", "evolution", "messages", "population"},
+    "replay": {"config", "messages", "population", "strategies"},
     "verification": {"canonical", "counting", "messages", "population", "replay", "runfile", "skeleton"},
 }
 CONTROLLER = {
@@ -61,8 +64,8 @@ CONTROLLER = {
     },
     "progress": {"log", "messages", "population", "runfile", "store"},
     "session": {
-        *("config", "controller", "durable", "evolution", "log", "messages", "options", "progress"),
-        *("runfile", "signals", "store", "transport", "walltime"),
+        *("config", "controller", "durable", "log", "messages", "options", "progress", "runfile"),
+        *("signals", "store", "strategies", "transport", "walltime"),
     },
 }
 WORKER = {
@@ -110,8 +113,8 @@ ENTRY = {
     "__init__": set(),
     "__main__": {"job", "signals", "simulate", "transport"},
     "simulate": {
-        *("canonical", "config", "controller", "evolution", "landscape", "messages", "options", "progress", "runfile"),
-        *("settings", "store", "synthetic"),
+        *("canonical", "config", "controller", "landscape", "messages", "options", "progress", "runfile"),
+        *("settings", "store", "strategies", "synthetic"),
     },
     "job": {
         *("config", "dryrun", "evaluation", "evaluator", "jobenv", "log", "messages", "options", "session", "settings"),

@@ -12,12 +12,12 @@ import pytest
 
 from hpcnas import config, replay, runfile, seeds, simulate
 from hpcnas.config import Config
-from hpcnas.evolution import make_strategy
 from hpcnas.genotype import named
 from hpcnas.messages import Evaluation, Left, Ready, Result, Stop, Task
 from hpcnas.settings import ConfigError
 from hpcnas.simulate import Account, Cluster, Site
 from hpcnas.store import MemoryStore
+from hpcnas.strategies import make_strategy
 from hpcnas.synthetic import FACTS, Foresight
 
 SITE = Site(workers=2, startup=10.0, queue=5.0, handling=1.0)

@@ -38,12 +38,12 @@ import toolkit
 from hpcnas import config, runfile
 from hpcnas.config import Config
 from hpcnas.controller import Controller
-from hpcnas.evolution import make_strategy
 from hpcnas.genotype import named
 from hpcnas.messages import Evaluation, FromWorker, Left, Place, Ready, Result, Stop, ToWorker
 from hpcnas.population import COLUMNS, Birth, Population, State
 from hpcnas.runfile import Session, StoredRun
 from hpcnas.store import FileStore, MemoryStore
+from hpcnas.strategies import make_strategy
 from hpcnas.synthetic import FACTS
 
 PARTS = ("throughput", "growth", "opening", "ranks", "simulation")

@@ -1,0 +1,25 @@
+"""Random search (§4.2): every genotype is drawn as the initial ones are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hpcnas.config import Search
+from hpcnas.evolution import Breeding, Proposal
+from hpcnas.population import Birth, Population
+
+
+@dataclass(frozen=True)
+class RandomSearch:
+    """Strategy `random`."""
+
+    breeding: Breeding
+
+    @classmethod
+    def of(cls, search: Search, breeding: Breeding) -> RandomSearch:
+        """As configured."""
+        return cls(breeding)
+
+    def ask(self, population: Population, id: int, view: int) -> Proposal:
+        """A diversified genotype; looks at no fitness."""
+        return self.breeding.initial(population, id, Birth.RANDOM)

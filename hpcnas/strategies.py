@@ -1,0 +1,50 @@
+"""The strategies by name, and making the configured one.
+
+A new one is a file with a class like `tournament.TournamentEvolution`, a line in `STRATEGIES` here, and its name among
+`config.STRATEGIES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hpcnas import canonical, config, counting
+from hpcnas.config import Config
+from hpcnas.evolution import Allowed, Breeding, Strategy
+from hpcnas.genotype import Genotype
+from hpcnas.messages import DataFacts
+from hpcnas.randomsearch import RandomSearch
+from hpcnas.skeleton import Skeleton
+from hpcnas.tournament import TournamentEvolution
+
+MakeStrategy = Callable[[config.Search, Breeding], Strategy]
+
+STRATEGIES: dict[str, MakeStrategy] = {
+    "tournament": TournamentEvolution.of,
+    "random": RandomSearch.of,
+}
+
+
+def make_strategy(config: Config, facts: DataFacts) -> Strategy:
+    """The configured strategy for networks on this data."""
+    search = config.search
+    breeding = Breeding(config.space, search.seed, search.initial_mutations, allowance(config, facts))
+    return STRATEGIES[search.strategy](search, breeding)
+
+
+def allowance(config: Config, facts: DataFacts) -> Allowed:
+    """Whether a genotype may be evaluated: it is valid, and its network costs less than the limits (§4.2)."""
+    skeleton, search = Skeleton.of(config.network, facts), config.search
+
+    def allowed(genotype: Genotype) -> bool:
+        if search.max_parameters is None and search.max_flops is None:
+            return canonical.is_valid(genotype)
+        try:
+            size = counting.size(canonical.expand(genotype), skeleton)
+        except canonical.InvalidGenotype:
+            return False
+        return (search.max_parameters is None or size.parameters < search.max_parameters) and (
+            search.max_flops is None or size.flops < search.max_flops
+        )
+
+    return allowed
