@@ -31,6 +31,7 @@ STDLIB_ONLY = {
 SPACE = {
     "genotype": {"primitives", "space"},
     "canonical": {"genotype", "primitives"},
+    "sameness": {"canonical", "genotype", "primitives"},
     "draws": set(),
     "mutation": {"draws", "genotype", "primitives", "space"},
     "seeds": set(),
