@@ -12,7 +12,7 @@ import itertools
 from dataclasses import dataclass
 
 from hpcnas import primitives
-from hpcnas.genotype import Genotype
+from hpcnas.genotype import Genotype, operation_names
 
 LiveEdges = tuple[tuple[int, int, int], ...]  # (predecessor, successor, operation) by successor, then predecessor
 
@@ -44,7 +44,8 @@ class CellGraph:
 def live_edges(genotype: Genotype) -> dict[tuple[int, int], LiveEdges]:
     """Edges on a path from source to sink, by (level, motif); an empty tuple means that the motif is `none`."""
     live: dict[tuple[int, int], LiveEdges] = {}
-    below, position = (True,) * len(primitives.NAMES), 0  # which operations of the level below are not `none`
+    below = (True,) * len(operation_names(genotype.space, 2))  # which operations of the level below are not `none`
+    position = 0
     for level, shape in enumerate(genotype.space.levels, start=2):
         for motif in range(shape.motifs):
             codes = genotype.codes[position : position + shape.edges]
@@ -85,6 +86,7 @@ def expand(genotype: Genotype) -> CellGraph:
     if not live[genotype.space.top, 0]:
         raise InvalidGenotype("expected a path from the source to the sink of the cell, but there is none")
     edges: list[Edge] = []
+    codes = [primitives.code_of(name) for name in operation_names(genotype.space, 2)]  # in this process
     count = 1  # nodes numbered so far; the source is 0
 
     def assemble(level: int, motif: int, source: int) -> int:
@@ -95,7 +97,7 @@ def expand(genotype: Genotype) -> CellGraph:
             inputs = []
             for predecessor, _, operation in group:
                 if level == 2:
-                    inputs.append((numbered[predecessor], operation))
+                    inputs.append((numbered[predecessor], codes[operation - 1]))
                 else:
                     sink = assemble(level - 1, operation - 1, numbered[predecessor])
                     inputs.append((sink, primitives.CONVOLUTION if level == 3 else primitives.IDENTITY))

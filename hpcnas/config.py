@@ -8,10 +8,10 @@ continued; what only decides where and how it runs may differ from start to star
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from hpcnas import dataspec
+from hpcnas import dataspec, plugins
 from hpcnas.settings import ConfigError, Section, field_types, nearest, setting, toml_value
 from hpcnas.space import Space, SpaceError
 
@@ -20,14 +20,21 @@ Settings = Mapping[str, Mapping[str, object]]
 
 
 STRATEGIES = ("tournament", "random")
+DUPLICATES = ("retrain", "resample")
+EVALUATORS = ("training", "synthetic")
 
 
 @dataclass(frozen=True)
 class Search(Section):
     """Search (§3): which genotypes are evaluated"""
 
-    space: str = setting("hierarchical", "hierarchical, flat, or MOTIFSxNODES a level, such as 6x4/1x5")
-    strategy: str = setting("tournament", "how the next genotype is chosen", choices=STRATEGIES)
+    space: str = setting(
+        "hierarchical",
+        "hierarchical, flat, or MOTIFSxNODES a level, such as 6x4/1x5; +NAME adds a plugin's primitive",
+    )
+    strategy: str = setting(
+        "tournament", f"how the next genotype is chosen: {', '.join(STRATEGIES)}, or a plugin's", metavar="NAME"
+    )
     budget: int = setting(
         7000, "evaluations in all, the initial population included", low=1, metavar="N", alterable=True
     )
@@ -35,10 +42,21 @@ class Search(Section):
     tournament_fraction: float = setting(
         0.05, "share of the evaluated individuals in a tournament", low=0.0, high=1.0, metavar="F"
     )
+    plugins: str | None = setting(
+        None, "modules or entry points that bring primitives, data, strategies or evaluators; several with commas",
+        option="plugin", metavar="MODULE",
+    )  # fmt: skip
+    initial: str | None = setting(
+        None, "what the initial population begins with: genotypes of FILE, the best of RUN, or its K best (RUN:K); "
+        "several with commas", metavar="FILE|RUN:K,…",
+    )  # fmt: skip
     initial_mutations: int = setting(1000, "mutations that diversify an initial genotype", low=0, metavar="N")
     max_parameters: int | None = setting(None, "only genotypes whose network has fewer parameters", low=1, metavar="P")
     max_flops: int | None = setting(
         None, "only genotypes whose network does an image in fewer FLOPs, two a multiply-add", low=1, metavar="F"
+    )
+    duplicates: str = setting(
+        "retrain", "a genotype of a network that is known: evaluated like any other, or drawn again", choices=DUPLICATES
     )
     seed: int = setting(0, "seed of everything that is drawn", low=0, high=2**63 - 1, metavar="S")
     tournament_draw: str = setting(
@@ -106,8 +124,8 @@ class Evaluation(Section):
 
     evaluator: str = setting(
         "training",
-        "train networks, or compute a deterministic synthetic fitness (to try out job scripts)",
-        choices=("training", "synthetic"),
+        "training: train networks; synthetic: compute a deterministic fitness (to try out job scripts); or a plugin's",
+        metavar="NAME",
     )
     synthetic_noise: float = setting(
         0.002, "standard deviation of one synthetic training", low=0.0, high=1.0, metavar="SIGMA"
@@ -197,6 +215,13 @@ class Config:
 
     def __post_init__(self) -> None:
         try:
+            plugins.load(self.search.plugins)
+        except plugins.PluginError as error:
+            raise ConfigError(f"search.plugins: {error}") from None
+        _check_names("data.source", dataspec.KINDS, plugins.data())
+        _check_name("search.strategy", self.search.strategy, STRATEGIES, plugins.strategies())
+        _check_name("evaluation.evaluator", self.evaluation.evaluator, EVALUATORS, plugins.evaluators())
+        try:
             Space.parse(self.search.space)
         except SpaceError as error:
             raise ConfigError(f"search.space: {error}") from None
@@ -224,6 +249,19 @@ class Config:
             lines += [f"{key} = {toml_value(value)}" for key, value in values.items() if value is not None]
             lines.append("")
         return "\n".join(lines)
+
+
+def _check_names(setting: str, own: Iterable[str], brought: Iterable[str]) -> None:
+    """Raises ConfigError where a plugin has given one of our own names to something else."""
+    if taken := sorted(set(own) & set(brought)):
+        raise ConfigError(f"search.plugins: expected new names for {setting}, but {', '.join(taken)} is there already")
+
+
+def _check_name(setting: str, name: str, own: Iterable[str], brought: Iterable[str]) -> None:
+    """Raises ConfigError unless the name is one of our own or a plugin's."""
+    _check_names(setting, own, brought)
+    if name not in (known := [*own, *brought]):
+        raise ConfigError(f"{setting}: expected one of {', '.join(known)}; got {name!r}")
 
 
 PRESETS: dict[str, Settings] = {

@@ -321,8 +321,9 @@ class Controller:
         except NothingAllowed as error:
             raise SearchStopped(str(error), WRONG_USE) from None
         individual = Individual(
-            id, proposal.genotype, proposal.birth, proposal.parent, view, proposal.redrawn, born=self._now()
-        )
+            id, proposal.genotype, proposal.birth, proposal.parent, view, proposal.redrawn, self._now(),
+            proposal.known, proposal.network,
+        )  # fmt: skip
         self._store.birth(individual)
         return Work(individual, 1, frozenset())
 

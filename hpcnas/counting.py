@@ -39,6 +39,7 @@ def size(graph: CellGraph, skeleton: Skeleton) -> Size:
     final = skeleton.channels
     width = node_channels(graph, 1)  # in multiples of a stage's channels
     dense, depthwise, outputs = 0, 0, 0  # inputs of 1×1 and of 3×3 depthwise weights; channels that are normalised
+    added: list[tuple[primitives.Primitive, int, int]] = []  # those of plugins, with inputs and outputs
     for edge in graph.edges:
         inputs = width[edge.source]
         if edge.operation == primitives.CONVOLUTION:
@@ -47,10 +48,16 @@ def size(graph: CellGraph, skeleton: Skeleton) -> Size:
             depthwise, outputs = depthwise + inputs, outputs + inputs
         elif edge.operation == primitives.SEPARABLE:
             dense, depthwise, outputs = dense + inputs, depthwise + inputs, outputs + 1
+        elif (primitive := primitives.added(edge.operation)) is not None:
+            added.append((primitive, inputs, primitives.output_channels(edge.operation, inputs, 1)))
     for stage in skeleton.stages():
         weights = dense * stage.channels**2 + 9 * depthwise * stage.channels
         parameters += weights + 2 * outputs * stage.channels
         flops += 2 * weights * stage.height * stage.width
+        for primitive, before, behind in added:
+            sizes = before * stage.channels, behind * stage.channels
+            parameters += primitive.parameters(*sizes)
+            flops += 2 * primitive.multiply_adds(*sizes) * stage.height * stage.width
         inputs, after = width[-1] * stage.channels, stage.next_channels
         parameters += 9 * inputs + inputs * after + 2 * after
         pixels_after = -(-stage.height // stage.stride) * -(-stage.width // stage.stride)

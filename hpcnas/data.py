@@ -22,8 +22,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnas import imagefolder
-from hpcnas.dataspec import DataError, DataSpec, Digits, Folder, Synthetic, check_spec, parse
+from hpcnas import imagefolder, plugins
+from hpcnas.dataspec import DataError, DataSpec, Digits, Folder, Plugged, Synthetic, check_spec, parse
 from hpcnas.torchvision_shim import import_torchvision
 
 __all__ = [
@@ -154,8 +154,16 @@ def _read(spec: DataSpec, which: Split, download: bool) -> Parts:
             return _synthetic(count if which == "train" else count // 5, shape, which)
         case Folder("imagefolder", path):
             return imagefolder.load(path, which)
+        case Plugged(kind, rest):
+            return _plugged(plugins.data()[kind].read(rest, which, download))
         case Folder(kind, path):
             return _archive(kind, path, which, download)
+
+
+def _plugged(parts: Any) -> Parts:
+    """What a plugin has read, as far as `Images` and `DataSet` do not check it."""
+    classes, pixels, labels = parts
+    return tuple(map(str, classes)), np.asarray(pixels), np.asarray(labels)
 
 
 def _digits(which: Split) -> Parts:

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpcnas import plugins
+
 SMALLEST_SIDE = 8  # pixels; below, three groups of cells leave no picture
 KINDS = {  # kind → how it is written
     "digits": "digits",
@@ -45,18 +47,29 @@ class Synthetic:
     shape: tuple[int, int, int]
 
 
-DataSpec = Digits | Folder | Synthetic
+@dataclass(frozen=True)
+class Plugged:
+    """Data of a kind that a plugin has brought: what follows the colon is its business."""
+
+    kind: str
+    rest: str
+
+
+DataSpec = Digits | Folder | Synthetic | Plugged
 
 
 def parse(spec: str) -> DataSpec:
     """The record of a specification, from its text alone; raises DataError. A folder may begin with `~`."""
     kind, colon, rest = spec.partition(":")
+    if kind in (brought := plugins.data()):
+        return Plugged(kind, rest)
     if kind not in KINDS:
         import difflib  # seldom needed, and every rank is here
 
         close = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.4)
         hint = f"; did you mean {KINDS[close[0]]}?" if close else ""
-        raise DataError(f"expected data as one of {', '.join(KINDS.values())}; got {spec!r}{hint}")
+        known = ", ".join([*KINDS.values(), *(one.syntax for one in brought.values())])
+        raise DataError(f"expected data as one of {known}; got {spec!r}{hint}")
     if kind == "synthetic":
         return _parse_synthetic(spec, rest)
     if kind == "digits" and not colon:

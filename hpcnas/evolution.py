@@ -16,8 +16,9 @@ from typing import Protocol
 import numpy as np
 
 from hpcnas import seeds
+from hpcnas.duplicates import Drawn, Duplicates, retrain
 from hpcnas.genotype import Genotype
-from hpcnas.mutation import diversified, mutate, redraw_until
+from hpcnas.mutation import diversified, mutate
 from hpcnas.population import Birth, Population
 from hpcnas.space import Space
 
@@ -32,6 +33,8 @@ class Proposal:
     birth: Birth
     parent: int | None
     redrawn: int  # genotypes that were drawn and not allowed
+    known: int = 0  # genotypes that were refused because their network was known
+    network: bytes | None = None  # the hash of its network, where that was needed
 
 
 class Strategy(Protocol):
@@ -50,6 +53,7 @@ class Breeding:
     seed: int
     initial_mutations: int
     allowed: Allowed  # valid, and within the constraints
+    duplicates: Duplicates = retrain
 
     def generator(self, id: int) -> np.random.Generator:
         """All randomness of birth `id`, from its beginning."""
@@ -58,15 +62,16 @@ class Breeding:
     def initial(self, population: Population, id: int, birth: Birth = Birth.INITIAL) -> Proposal:
         """A diversified genotype (§3.2); refused ones are drawn again as a whole. Raises NothingAllowed."""
         generator = self.generator(id)
-        genotype, redrawn = redraw_until(
-            lambda: diversified(self.space, self.initial_mutations, generator), self.allowed
-        )
-        return Proposal(genotype, birth, None, redrawn)
+        drawn = self._drawn(lambda: diversified(self.space, self.initial_mutations, generator), population, id)
+        return Proposal(drawn.genotype, birth, None, drawn.redrawn, drawn.known, drawn.network)
 
     def mutant(self, population: Population, id: int, parent: int, generator: np.random.Generator) -> Proposal:
         """A mutated `parent` (eq. 4); refused mutations are drawn again, of the same parent.
 
         Raises NothingAllowed."""
         origin = population.individual(parent).genotype
-        genotype, redrawn = redraw_until(lambda: mutate(origin, generator), self.allowed)
-        return Proposal(genotype, Birth.MUTATION, parent, redrawn)
+        drawn = self._drawn(lambda: mutate(origin, generator), population, id)
+        return Proposal(drawn.genotype, Birth.MUTATION, parent, drawn.redrawn, drawn.known, drawn.network)
+
+    def _drawn(self, draw: Callable[[], Genotype], population: Population, id: int) -> Drawn:
+        return self.duplicates(draw, self.allowed, population, id)

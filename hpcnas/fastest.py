@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from hpcnas import config, kernels
+from hpcnas import config, kernels, primitives
+from hpcnas.canonical import expand
+from hpcnas.genotype import Genotype
 from hpcnas.planned import PlannedTraining
 from hpcnas.skeleton import Skeleton
 from hpcnas.training import Training, Trainings, number_type
@@ -23,3 +25,9 @@ def fastest_method(
     if threads == 1 and number_type(settings, device) is torch.float32 and kernels.load() is not None:
         return PlannedTraining
     return Training
+
+
+def fitting_method(method: type[Trainings], genotype: Genotype) -> type[Trainings]:
+    """That way, or the plain network's where the genotype uses a plugin's primitive: plans know the paper's alone."""
+    own = genotype.space.added and any(primitives.added(edge.operation) for edge in expand(genotype).edges)
+    return Training if own else method

@@ -34,7 +34,7 @@ def operation_names(space: Space, level: int) -> tuple[str, ...]:
     """Names of the operations that edges of `level` choose from, code 1 first: primitives, or motifs M1, M2, …"""
     space.level(level)
     if level == 2:
-        return primitives.NAMES
+        return (*primitives.NAMES, *space.added)
     return tuple(f"M{number}" for number in range(1, space.level(level - 1).motifs + 1))
 
 
@@ -180,8 +180,7 @@ class Genotype:
     # ── text form ───────────────────────────────────────────────────────────────────────────────────────────────────
     def text(self) -> str:
         """The text form, TOML; `Genotype.from_text` reads it back."""
-        sizes = "/".join(f"{level.motifs}x{level.nodes}" for level in self.space.levels)
-        lines = [f'format = "{TEXT_FORMAT}"', f'space = "{sizes}"']
+        lines = [f'format = "{TEXT_FORMAT}"', f'space = "{self.space.sizes}"']
         for level in range(self.space.top, 1, -1):
             names = operation_names(self.space, level)
             lines += ["", f"[level-{level}]"]

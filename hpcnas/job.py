@@ -14,7 +14,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hpcnas import config, jobenv, log, transport, worker
+from hpcnas import config, jobenv, log, plugins, transport, worker
 from hpcnas.evaluation import Evaluator, EvaluatorRefused
 from hpcnas.messages import DataFacts, Place
 from hpcnas.settings import ConfigError
@@ -58,6 +58,7 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
     if not isinstance(orders, Orders):
         return orders
     settings = orders.config
+    plugins.load(settings.search.plugins)  # rank 0 has them: a plugin that only some hosts have ends the job
     seats = world.gather(jobenv.Seat.here())
     try:
         bindings = jobenv.bind(seats, settings.run.device, settings.run.threads)
@@ -127,6 +128,9 @@ def _alone(
 
 def make_evaluator(settings: config.Config, binding: jobenv.Binding) -> Evaluator:
     """The configured evaluator, starting."""
+    if (make := plugins.evaluators().get(settings.evaluation.evaluator)) is not None:
+        found: Evaluator = make(settings, binding)
+        return found
     if settings.evaluation.evaluator == "synthetic":
         from hpcnas.synthetic import SyntheticEvaluator
 

@@ -49,4 +49,7 @@ def build(operation: int, inputs: int, cell_channels: int) -> nn.Module:
             return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
         case primitives.IDENTITY:
             return nn.Identity()
+    if (primitive := primitives.added(operation)) is not None:
+        module: nn.Module = primitive.build(inputs, primitives.output_channels(operation, inputs, cell_channels))
+        return module
     raise ValueError(f"expected a primitive's code from 1 to {len(primitives.NAMES)}, got {operation}")

@@ -19,6 +19,7 @@ import numpy as np
 from hpcnas.genotype import Genotype
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
 from hpcnas.ranking import Ranking
+from hpcnas.sameness import HASH_BYTES
 from hpcnas.space import Space
 
 
@@ -29,6 +30,7 @@ class Birth(IntEnum):
     MUTATION = 2  # a mutated parent
     RANDOM = 3  # drawn as §3.2 initialises, by random search
     FOUNDER = 4  # taken from another run, with its fitness
+    GIVEN = 5  # given to begin with, and evaluated like any other
 
 
 class State(IntEnum):
@@ -41,8 +43,9 @@ class State(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Individual:
-    """What is fixed at birth. `view` is how many evaluations the strategy knew, `redrawn` how many genotypes it refused
-    before this one; `born` is in seconds since 1970, UTC."""
+    """What is fixed at birth. `view` is how many evaluations the strategy knew, `redrawn` and `known` how many
+    genotypes it refused before this one; `born` is in seconds since 1970, UTC; `network` is the hash that `sameness`
+    gives, where the strategy has looked at it."""
 
     id: int
     genotype: Genotype
@@ -51,6 +54,8 @@ class Individual:
     view: int
     redrawn: int
     born: float
+    known: int = 0
+    network: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +67,9 @@ class Column:
     description: str
     unit: str = ""
     missing: Any = 0
-    width: str = ""  # "": one value a row; "edges" or "replicates": that many
+    width: str = ""  # "": one value a row; "edges", "replicates" or "hash": that many
     values: type[IntEnum] | None = None
+    added: bool = False  # since the first files were written: those without it mean `missing` everywhere
 
 
 COLUMNS = (
@@ -71,6 +77,8 @@ COLUMNS = (
     Column("parent", "i8", "id of the individual that was mutated", missing=-1),
     Column("view", "i8", "evaluations that the strategy knew when it chose", "individuals"),
     Column("redrawn", "i4", "genotypes refused before this one (invalid, or over a constraint)", "genotypes"),
+    Column("known", "i4", "genotypes refused before this one because their network was known", "genotypes", added=True),
+    Column("network", "u1", "hash of its network; zeros where nobody looked at it", width="hash", added=True),
     Column("genotype", "u1", "array form of the genotype", "operation codes", width="edges"),
     Column("born", "f8", "when it was born, UTC", "s since 1970-01-01", np.nan),
     Column("state", "u1", "where it stands", values=State),
@@ -98,17 +106,24 @@ class Population:
         self.replicates = replicates
         self.failures: dict[int, Failure] = {}  # of failed individuals
         self.failed_attempts: list[Result] = []  # all of them, also those that were repeated
-        self.redrawn = 0  # genotypes refused at all births
+        self.redrawn = 0  # genotypes refused at all births, as not allowed
+        self.known = 0  # and as known
         self._length = 0
         self._evaluated = np.empty(64, dtype=np.int64)
         self._evaluations = 0
         self._issued: set[int] = set()
         self._best: int | None = None
         self._ranking: Ranking | None = None  # of the view that was asked for last
+        self._first: dict[bytes, int] | None = None  # network → the first that has it, once somebody has asked
         self._columns = {column.name: self._blank(column, 64) for column in COLUMNS}
 
     def _blank(self, column: Column, rows: int) -> np.ndarray:
-        width = {"": (), "edges": (self.space.edges,), "replicates": (self.replicates,)}[column.width]
+        width = {
+            "": (),
+            "edges": (self.space.edges,),
+            "replicates": (self.replicates,),
+            "hash": (HASH_BYTES,),
+        }[column.width]
         return np.full((rows, *width), column.missing, dtype=column.dtype)
 
     # ── what happens ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -118,6 +133,8 @@ class Population:
             raise ValueError(f"expected the birth of individual {self._length}, got {individual.id}")
         if individual.genotype.space != self.space:
             raise ValueError(f"expected a genotype of space {self.space}, got one of {individual.genotype.space}")
+        if individual.network is not None and len(individual.network) != HASH_BYTES:
+            raise ValueError(f"expected a hash of {HASH_BYTES} bytes as network, got {individual.network!r}")
         if individual.parent is not None and not 0 <= individual.parent < individual.id:
             raise ValueError(f"expected a parent before individual {individual.id}, got {individual.parent}")
         if self._length == len(self._columns["state"]):
@@ -131,8 +148,14 @@ class Population:
         columns["redrawn"][row] = individual.redrawn
         columns["genotype"][row] = np.frombuffer(individual.genotype.codes, dtype=np.uint8)
         columns["born"][row] = individual.born
+        columns["known"][row] = individual.known
+        if individual.network is not None:
+            columns["network"][row] = np.frombuffer(individual.network, dtype=np.uint8)
+            if self._first is not None:
+                self._first.setdefault(individual.network, row)
         columns["state"][row] = State.ISSUED
         self.redrawn += individual.redrawn
+        self.known += individual.known
         self._issued.add(row)
         self._length += 1
 
@@ -220,6 +243,30 @@ class Population:
                 self._ranking.add(id, float(fitness[id]))
         return self._ranking
 
+    def first_with(self, network: bytes) -> int | None:
+        """The lowest id of those that have this network, as far as their networks were looked at."""
+        if self._first is None:
+            ids, networks = self._networks()
+            self._first = dict(zip(reversed(networks), reversed(ids), strict=True))
+        return self._first.get(network)
+
+    def knows(self, network: bytes, id: int) -> bool:
+        """Whether an individual born before `id` has this network."""
+        first = self.first_with(network)
+        return first is not None and first < id
+
+    @property
+    def repeats(self) -> int:
+        """How many individuals have the network of an earlier one, as far as their networks were looked at."""
+        _, networks = self._networks()
+        return len(networks) - len(set(networks))
+
+    def _networks(self) -> tuple[list[int], list[bytes]]:
+        """Ids and networks of those whose network was looked at."""
+        networks = self._columns["network"][: self._length]
+        ids = np.flatnonzero(networks.any(axis=1))
+        return ids.tolist(), np.ascontiguousarray(networks[ids]).view(f"V{HASH_BYTES}").ravel().tolist()
+
     def column(self, name: str) -> np.ndarray:
         """One column of all individuals, read-only; see COLUMNS for types and units."""
         view = self._columns[name][: self._length]
@@ -239,6 +286,8 @@ class Population:
             view=int(columns["view"][id]),
             redrawn=int(columns["redrawn"][id]),
             born=float(columns["born"][id]),
+            known=int(columns["known"][id]),
+            network=columns["network"][id].tobytes() if columns["network"][id].any() else None,
         )
 
     def result(self, id: int) -> Result:
@@ -295,7 +344,8 @@ class Population:
         population = cls(space, replicates)
         rows = len(columns["state"])
         for column in COLUMNS:
-            expected, found = population._columns[column.name], columns[column.name]
+            expected, absent = population._columns[column.name], column.added and column.name not in columns
+            found = population._blank(column, rows) if absent else columns[column.name]
             if found.shape != (rows, *expected.shape[1:]) or found.dtype != expected.dtype:
                 raise ValueError(
                     f"column {column.name}: expected {expected.dtype} of shape {(rows, *expected.shape[1:])}, "
@@ -317,6 +367,7 @@ class Population:
         population._length = rows
         population._issued = set(np.flatnonzero(state == State.ISSUED).tolist())
         population.redrawn = int(columns["redrawn"].sum(dtype=np.int64))
+        population.known = int(population.column("known").sum(dtype=np.int64))
         population.failures = failures
         population.failed_attempts = list(failed_attempts)
         population._evaluated, population._evaluations = evaluated, len(evaluated)

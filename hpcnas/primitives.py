@@ -2,9 +2,16 @@
 
 Names are those of Appendix A as this project writes them. The code is an operation's number in a genotype, 1 to 6 in
 the paper's order; 0 is `none`, no edge, at every level. How an operation computes is `operations`' business, not ours.
+
+Plugins add others (`plugins`). Theirs are numbered from 7 as they are loaded: a number means something within a process
+only, and what is kept goes by names (`space`).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 NONE = 0
 
@@ -20,6 +27,49 @@ PROJECTING = frozenset({CONVOLUTION, SEPARABLE})
 """Operations with C output channels; every other one keeps the channels of its input (PAPER: choice)."""
 
 
+@dataclass(frozen=True)
+class Primitive:
+    """An operation that a plugin adds: stride 1, and the resolution stays.
+
+    It gives the cell's C channels, or as many as its input has where `keeps_channels`. All that is called gets input
+    and output channels: `parameters` says how many trainable numbers there are, normalisation included, `multiply_adds`
+    how many multiply-adds an output pixel takes, and `build` makes the torch module; it alone may import torch.
+    """
+
+    name: str  # of letters, digits and hyphens
+    keeps_channels: bool
+    parameters: Callable[[int, int], int]
+    multiply_adds: Callable[[int, int], int]
+    build: Callable[[int, int], Any]
+
+
+ADDED: list[Primitive] = []
+"""Those of the plugins that this process has loaded; codes from 7 on."""
+
+
+def added(code: int) -> Primitive | None:
+    """The primitive of a code that a plugin has brought; None for the paper's own."""
+    return None if code <= len(NAMES) else ADDED[code - len(NAMES) - 1]
+
+
+def name(code: int) -> str:
+    """What an operation is called."""
+    own = added(code)
+    return NAMES[code - 1] if own is None else own.name
+
+
+def code_of(name: str) -> int:
+    """The code of an operation in this process. Raises KeyError for one that is not known."""
+    if name in CODES:
+        return CODES[name]
+    for code, primitive in enumerate(ADDED, start=len(NAMES) + 1):
+        if primitive.name == name:
+            return code
+    raise KeyError(name)
+
+
 def output_channels(code: int, input_channels: int, cell_channels: int) -> int:
     """Channels that operation `code` gives inside a cell whose input has `cell_channels`."""
-    return cell_channels if code in PROJECTING else input_channels
+    if code <= len(NAMES):
+        return cell_channels if code in PROJECTING else input_channels
+    return input_channels if ADDED[code - len(NAMES) - 1].keeps_channels else cell_channels

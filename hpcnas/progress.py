@@ -107,6 +107,9 @@ def final_table(population: Population) -> str:
     if population.failures:
         rows.append(("failed", str(len(population.failures))))
     rows.append(("refused genotypes", f"{population.redrawn} drawn again (invalid, or over a constraint)"))
+    repeats = population.repeats
+    if population.known or repeats:
+        rows.append(("known networks", f"{population.known} drawn again, {repeats} evaluated again"))
     spent = float(np.nansum(population.column("finished") - population.column("started")))
     spent += sum(
         attempt.finished - attempt.started

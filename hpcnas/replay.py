@@ -38,7 +38,11 @@ def deviations(config: Config, facts: DataFacts, population: Population) -> Iter
             yield Fault(id, f"expected a view of 0 to {known} evaluations, got {individual.view}")
             continue
         proposal = strategy.ask(population, id, individual.view)
-        for name in ("birth", "parent", "redrawn", "genotype"):
+        for name in ("birth", "parent", "redrawn", "known", "genotype", "network"):
             expected, found = getattr(proposal, name), getattr(individual, name)
             if expected != found:
-                yield Fault(id, f"expected {name} {expected!s:.120}, got {found!s:.120}")
+                yield Fault(id, f"expected {name} {_shown(expected):.120}, got {_shown(found):.120}")
+
+
+def _shown(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)

@@ -27,6 +27,7 @@ from hpcnas import __version__, config, durable
 from hpcnas.config import Config
 from hpcnas.messages import DataFacts, Failure, FailureKind, Place, Result
 from hpcnas.population import COLUMNS, Column, Population
+from hpcnas.settings import ConfigError
 
 FORMAT, FORMAT_VERSION = "hpcnas run", 1
 MESSAGE_BYTES = 2048  # of a failure's message, its end
@@ -169,6 +170,8 @@ def read(folder: Path) -> StoredRun:
     try:
         with h5py.File(path, "r", locking=False) as file:
             return _read(path, file)
+    except ConfigError as error:  # such as a plugin that is not there; it says in which file
+        raise StoreError(f"expected settings that can be used here: {error}") from None
     except (OSError, LookupError, TypeError, ValueError, RuntimeError, AttributeError, MemoryError) as error:
         # what h5py, JSON and our own checks make of damaged bytes
         raise StoreError(f"{path}: expected a whole file of a run, but it cannot be read: {error}") from None
@@ -187,7 +190,7 @@ def _read(path: Path, file: h5py.File) -> StoredRun:
     settings, _ = config.parse_toml(bytes(file["configuration"][()]).decode(), str(path))
     stored = config.build({"search": {"tournament_draw": "sample"}}, settings)  # where a run does not say: an older one
     individuals, failed, sessions = (
-        {column.name: file[group][column.name][()] for column in columns}
+        {item.name: file[group][item.name][()] for item in columns if item.name in file[group] or not item.added}
         for group, columns in (
             ("individuals", COLUMNS),
             ("failures", FAILURE_COLUMNS),

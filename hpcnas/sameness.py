@@ -13,7 +13,8 @@ wide as the cell's input, so that
     source ──dw──► a ──max──► (a, max) ─┐
        └───────────────────────► source ┴──1×1──► b      weighted parts are a and b; (a, max) is only a way to read a
 
-A part that occurs twice is read twice (by more weights), and two equal convolutions of one input are two convolutions.
+A primitive of a plugin is read likewise, however wide the part that it makes. A part that occurs twice is read twice
+(by more weights), and two equal convolutions of one input are two convolutions.
 What is hashed is the graph of weighted parts with its nodes in a canonical order, found by colour refinement and, where
 that leaves ties, by trying all that no symmetry makes equal. Neither Python's hash nor an order of a set goes into it:
 the hash is the same on every machine and in every version.
@@ -36,6 +37,7 @@ _MOST_REFINEMENTS = 5000  # likewise; paths with many symmetric branches take so
 _BITS = (1 << 64) - 1
 _FIRST, _SECOND, _THIRD = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # Steele et al. 2014, splitmix64
 _SOURCE, _OUTPUT, _CHOSEN = 255, 0x5A17, 0xC4053  # an operation that no primitive has; numbers of no other meaning
+_TWINS = 48  # bits of an operation's number; how many twins it has stands above
 
 Way = tuple[int, int, int]  # (weighted part, poolings on the way from it, how many times)
 
@@ -111,10 +113,15 @@ def parts(graph: CellGraph) -> Parts:
                     raise TooSymmetric
         else:
             after[len(operations), 1] = 1
-            operations.append(operation)
+            operations.append(operation if operation <= len(primitives.NAMES) else _number_of(operation))
             reads.append(map_of(edge.source))
     output = map_of(graph.nodes - 1)
     return Parts(tuple(operations), tuple(reads), tuple(numbers), output)
+
+
+def _number_of(operation: int) -> int:
+    """A number for a plugin's primitive that goes by its name alone: codes are those of a process."""
+    return int.from_bytes(hashlib.blake2b(primitives.name(operation).encode(), digest_size=_TWINS // 8).digest(), "big")
 
 
 def canonical_form(graph: Parts) -> tuple[int, ...]:
@@ -128,7 +135,7 @@ def canonical_form(graph: Parts) -> tuple[int, ...]:
 
 
 def _without_twins(graph: Parts) -> Parts:
-    """One part for all of the same kind, operation and readers, with their number in its operation, 256 to each.
+    """One part for all of the same kind, operation and readers, with their number in its operation.
 
     Of a kind are parts that are read alike: in the same maps of several parts, and in maps of their own by parts that
     are of a kind again. Whatever reads a map of one part alone goes with it.
@@ -165,7 +172,7 @@ def _without_twins(graph: Parts) -> Parts:
         twins.append(1)
     kept = list(place)
     return Parts(
-        operations=tuple(graph.operations[part] + 256 * twins[place[part]] for part in kept),
+        operations=tuple(graph.operations[part] + (twins[place[part]] << _TWINS) for part in kept),
         reads=tuple(graph.reads[part] for part in kept),
         maps=tuple(
             tuple((place[part], pools, times) for part, pools, times in ways if part in place) for ways in graph.maps

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy
 import torch
 
-from hpcnas import durable, profiling, training
+from hpcnas import durable, plugins, profiling, training
 from hpcnas.config import Config
 from hpcnas.data import load_training
 from hpcnas.dataspec import DataError
 from hpcnas.evaluator import Assignment, Beat, Loaded, Save, Saved, Unusable
-from hpcnas.fastest import fastest_method
+from hpcnas.fastest import fastest_method, fitting_method
 from hpcnas.messages import Failure, FailureKind, Outcome, Task
 from hpcnas.skeleton import Skeleton
 
@@ -39,10 +39,11 @@ def serve(pipe: Connection, assignment: Assignment) -> int:
     config = assignment.config
     torch.set_num_threads(assignment.threads)
     try:
+        plugins.load(config.search.plugins)
         device = _device(assignment)
         dataset = load_training(config.data.source, download=config.run.download)
         data = training.TrainingData.prepare(dataset, config.data, device, config.training.padding)
-    except DataError as error:
+    except (DataError, plugins.PluginError) as error:
         pipe.send(Unusable(str(error)))
         return 2
     skeleton = Skeleton.of(config.network, data.facts)
@@ -57,7 +58,8 @@ def serve(pipe: Connection, assignment: Assignment) -> int:
         if isinstance(request, Save):  # nothing is unsaved between two tasks
             pipe.send(Saved())
             return 0
-        fitness = training.FitnessInProgress(request.genotype, request.seeds, skeleton, data, config.training, method)
+        chosen = fitting_method(method, request.genotype)
+        fitness = training.FitnessInProgress(request.genotype, request.seeds, skeleton, data, config.training, chosen)
         attendance = Attendance(pipe, config, request.individual, fitness)
         trace = Path(config.run.run) / "profile.json"
         if config.run.profile and profiling.claim(trace):

@@ -14,6 +14,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from hpcnas import __version__, config, controller, durable, log, walltime
@@ -22,6 +23,7 @@ from hpcnas.options import Request
 from hpcnas.progress import Progress, final_table
 from hpcnas.runfile import StoreError
 from hpcnas.signals import Signals
+from hpcnas.sources import looked_up
 from hpcnas.store import FileStore, MemoryStore
 from hpcnas.strategies import make_strategy
 from hpcnas.transport import ControllerEnd
@@ -57,17 +59,19 @@ class SearchSession:
         folder = Path(config.build(*request.layers).run.run)
         try:
             if not FileStore.exists(folder):
-                settings = config.build(*request.base, *request.layers)
+                settings = looked_up(config.build(*request.base, *request.layers))
                 return cls(settings, None if request.dry_run else FileStore.create(folder, settings))
             store = FileStore.open(folder)
         except StoreError as error:
             raise RunRefused(str(error)) from None
         try:
             if not store.sessions:  # its data were never found, say: nothing is bound to its settings yet
-                settings = config.build(*request.base, *request.layers)
+                settings = looked_up(config.build(*request.base, *request.layers))
                 store.begin_anew(settings)
                 return cls(settings, store)
             settings = config.build(store.config.settings(), *request.layers)
+            if store.config.search.initial is not None:  # what the run began with, whatever stands there by now
+                settings = replace(settings, search=replace(settings.search, initial=store.config.search.initial))
             changed = config.differences(store.config, settings)
             if changed:
                 listing = "\n  ".join(changed)

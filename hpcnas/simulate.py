@@ -29,6 +29,7 @@ from hpcnas.messages import Evaluation, FromWorker, Left, Place, Ready, Result, 
 from hpcnas.progress import duration
 from hpcnas.runfile import Session, StoreError
 from hpcnas.settings import ConfigError
+from hpcnas.sources import looked_up
 from hpcnas.store import FileStore, MemoryStore
 from hpcnas.strategies import make_strategy
 from hpcnas.synthetic import FACTS, Foreseen, Foresight
@@ -328,7 +329,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         given, others = _parser().parse_known_args(arguments)
         request = options.parse(others)
-        settings = config.build(*request.base, _DEFAULTS, *request.layers, _ALWAYS)
+        settings = looked_up(config.build(*request.base, _DEFAULTS, *request.layers, _ALWAYS))
         site = Site(_positive("--workers", given.workers, 1), *(
             _positive(f"--{name}", getattr(given, name), 0) for name in ("startup", "queue", "handling")
         ))  # fmt: skip

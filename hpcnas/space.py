@@ -1,13 +1,16 @@
 """The search space: how many motifs of how many nodes each level has (§2).
 
 Levels are numbered as in the paper: level 1 holds the primitives, levels 2 to L hold motifs, and level L has exactly
-one motif, the whole cell. This file knows sizes only, no operations and no genotypes; standard library alone.
+one motif, the whole cell. Level 1 is the paper's six primitives, and what plugins have added and the space names. This
+file knows sizes and names only, no genotypes; standard library alone.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+
+from hpcnas import primitives
 
 MOST_OPERATIONS = 255  # an operation's code is one byte in messages and in HDF5, and 0 means "none"
 
@@ -33,10 +36,12 @@ class Level:
 class Space:
     """Levels 2 to L, lowest first. Raises SpaceError unless the top level is a single motif and all sizes make sense.
 
-    The text form lists motifs×nodes per level, lowest first: `6x4/1x5` is the paper's hierarchical space.
+    The text form lists motifs×nodes per level, lowest first: `6x4/1x5` is the paper's hierarchical space. Primitives of
+    plugins follow, each after a plus: `hierarchical+dilated`.
     """
 
     levels: tuple[Level, ...]
+    added: tuple[str, ...] = ()  # primitives beyond the six
 
     def __post_init__(self) -> None:
         if not self.levels:
@@ -46,6 +51,13 @@ class Space:
                 raise SpaceError(f"level {number}: expected 1 to {MOST_OPERATIONS} motifs, got {level.motifs}")
             if not 2 <= level.nodes <= 255:
                 raise SpaceError(f"level {number}: expected 2 to 255 nodes a motif, got {level.nodes}")
+        known = [primitive.name for primitive in primitives.ADDED]
+        for name in self.added:
+            if name not in known or self.added.count(name) > 1:
+                raise SpaceError(
+                    f"expected after each + another primitive of a plugin (loaded: {', '.join(known) or 'none'}), "
+                    f"got {name!r}; --plugin loads what brings it"
+                )
         if self.levels[-1].motifs != 1:
             raise SpaceError(
                 f"the top level (level {self.top}) is the whole cell and has one motif, got {self.levels[-1].motifs}"
@@ -69,17 +81,25 @@ class Space:
 
     def __str__(self) -> str:
         for name, space in NAMED.items():
-            if space == self:
-                return name
-        return "/".join(f"{level.motifs}x{level.nodes}" for level in self.levels)
+            if space.levels == self.levels:
+                return "+".join([name, *self.added])
+        return self.sizes
+
+    @property
+    def sizes(self) -> str:
+        """The text form without a name for the sizes."""
+        return "+".join(["/".join(f"{level.motifs}x{level.nodes}" for level in self.levels), *self.added])
 
     @classmethod
     def parse(cls, text: str) -> Space:
         """A named space (`hierarchical`, `flat`) or the text form; raises SpaceError."""
         if text in NAMED:
             return NAMED[text]
+        sizes, *added = text.split("+")
+        if sizes in NAMED:
+            return cls(NAMED[sizes].levels, tuple(added))
         levels = []
-        for part in text.split("/"):
+        for part in sizes.split("/"):
             match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", part.strip())
             if match is None:
                 raise SpaceError(
@@ -87,7 +107,7 @@ class Space:
                     f"got {text!r}"
                 )
             levels.append(Level(motifs=int(match[1]), nodes=int(match[2])))
-        return cls(tuple(levels))
+        return cls(tuple(levels), tuple(added))
 
 
 HIERARCHICAL = Space((Level(motifs=6, nodes=4), Level(motifs=1, nodes=5)))  # §4.1: L = 3, M = (6, 6, 1)

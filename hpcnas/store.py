@@ -308,6 +308,8 @@ def _birth_record(individual: Individual) -> dict[str, Any]:
         "view": individual.view,
         "redrawn": individual.redrawn,
         "born": individual.born,
+        "known": individual.known,
+        "network": None if individual.network is None else individual.network.hex(),
     }
 
 
@@ -337,6 +339,7 @@ def _apply(record: journal.Record, store: MemoryStore) -> None:
     """Replays one record of the journal; raises KeyError, TypeError or ValueError on what no store has written."""
     ((kind, data),) = record.items()
     if kind == "birth":
+        network = data.get("network")  # it and `known` were added since the first journals
         store.birth(
             Individual(
                 id=data["id"],
@@ -346,6 +349,8 @@ def _apply(record: journal.Record, store: MemoryStore) -> None:
                 view=data["view"],
                 redrawn=data["redrawn"],
                 born=data["born"],
+                known=data.get("known", 0),
+                network=None if network is None else bytes.fromhex(network),
             )
         )
     elif kind in ("settle", "retry"):

@@ -1,17 +1,19 @@
 """The strategies by name, and making the configured one.
 
 A new one is a file with a class like `tournament.TournamentEvolution`, a line in `STRATEGIES` here, and its name among
-`config.STRATEGIES`.
+`config.STRATEGIES`; or it comes with a plugin.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from hpcnas import canonical, config, counting
+from hpcnas import canonical, config, counting, plugins
 from hpcnas.config import Config
+from hpcnas.duplicates import DUPLICATES
 from hpcnas.evolution import Allowed, Breeding, Strategy
 from hpcnas.genotype import Genotype
+from hpcnas.given import GivenFirst, kept
 from hpcnas.messages import DataFacts
 from hpcnas.randomsearch import RandomSearch
 from hpcnas.skeleton import Skeleton
@@ -28,8 +30,12 @@ STRATEGIES: dict[str, MakeStrategy] = {
 def make_strategy(config: Config, facts: DataFacts) -> Strategy:
     """The configured strategy for networks on this data."""
     search = config.search
-    breeding = Breeding(config.space, search.seed, search.initial_mutations, allowance(config, facts))
-    return STRATEGIES[search.strategy](search, breeding)
+    breeding = Breeding(
+        config.space, search.seed, search.initial_mutations, allowance(config, facts), DUPLICATES[search.duplicates]
+    )
+    strategy = (STRATEGIES | plugins.strategies())[search.strategy](search, breeding)
+    given = kept(config.space, search.initial)
+    return GivenFirst(given, breeding, strategy) if given else strategy
 
 
 def allowance(config: Config, facts: DataFacts) -> Allowed:

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from hpcnas import config
+from hpcnas import config, plugins
 from hpcnas.config import SECTIONS, Config, build, differences, parse_toml, preset
 from hpcnas.settings import ConfigError, nearest
 
@@ -277,7 +277,7 @@ def _another(value: object) -> object:
     """A value of the same kind that differs and is within bounds."""
     texts = {
         "hierarchical": "flat", "tournament": "random", "digits": "synthetic:10", "training": "synthetic",
-        "winner": "sample",
+        "winner": "sample", "retrain": "resample",
         "hpcnas-run": "elsewhere", "auto": "cpu",
     }  # fmt: skip
     if isinstance(value, bool):
@@ -300,10 +300,12 @@ ALTERABLE = {
 @pytest.mark.parametrize(
     ("section", "key"), [(name, item.name) for name, kind in SECTIONS.items() for item in dataclasses.fields(kind)]
 )
-def test_a_change_is_listed_unless_it_may_differ(section: str, key: str) -> None:
+def test_a_change_is_listed_unless_it_may_differ(section: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(plugins._loaded, "some-plugin", plugins.Plugin())
     old = Config()
     before = getattr(getattr(old, section), key)
-    after = {"progress": "plain", "precision": "fp32"}.get(key) or _another(before)
+    texts = {"progress": "plain", "precision": "fp32", "initial": "codes:00", "plugins": "some-plugin"}
+    after = texts.get(key) or _another(before)
     new = build({section: {key: after}})
     assert new != old
     expected = [] if (section, key) in ALTERABLE else [f"{section}.{key}: {before} → {after}"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 from examples import FACTS, SESSION, SPACE, evaluated, failed, individual
 
-from hpcnas import config, controller, evolution, seeds, worker
+from hpcnas import config, controller, evolution, seeds, strategies, worker
 from hpcnas.config import Config
 from hpcnas.controller import BROKEN, MORE_TO_DO, WRONG_USE, Controller, SearchStopped
 from hpcnas.evaluator import Loaded
@@ -222,7 +222,7 @@ def test_a_failed_individual_is_no_parent() -> None:
     def answer(rank: int, task: Task) -> Outcome:
         return ERROR if task.individual % 3 == 0 else GOOD
 
-    search = Search(Crew(3, answer), chosen, strategy=lambda facts: evolution.make_strategy(chosen, facts))
+    search = Search(Crew(3, answer), chosen, strategy=lambda facts: strategies.make_strategy(chosen, facts))
     search.run()
     parents = set(search.population.column("parent").tolist()) - {-1}
     assert len(parents) > 5 and all(parent % 3 for parent in parents)

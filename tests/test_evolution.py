@@ -74,8 +74,9 @@ def grow(strategy: Strategy, births: int, fate: Fate = evaluated, population: Po
         id, view = len(population), len(population.evaluated)
         proposal = strategy.ask(population, id, view)
         individual = Individual(
-            id, proposal.genotype, proposal.birth, proposal.parent, view, proposal.redrawn, born=0.0
-        )
+            id, proposal.genotype, proposal.birth, proposal.parent, view, proposal.redrawn, 0.0,
+            proposal.known, proposal.network,
+        )  # fmt: skip
         population.add(individual)
         outcome = fate(individual)
         if outcome is not None:

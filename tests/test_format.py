@@ -106,7 +106,7 @@ def test_a_dataset_is_as_the_page_says(path: str, datasets: dict[str, h5py.Datas
     row, dataset = ROWS[path], datasets[path]
     found = type_of(dataset.dtype)
     assert row["type"] == (found if "(" in row["type"] else found.split("(")[0])
-    sizes = {"individuals": 3, "edges": 9, "replicates": 2, "evaluated": 1, "failures": 2, "sessions": 1}
+    sizes = {"individuals": 3, "edges": 9, "replicates": 2, "evaluated": 1, "failures": 2, "sessions": 1, "hash": 16}
     named = re.findall(r"\w+", row["shape"].replace("scalar", ""))
     assert dataset.shape == tuple(sizes[name] for name in named)
     assert {name: value.decode() for name, value in dataset.attrs.items()} == {

@@ -15,16 +15,17 @@ HEAVY = {"torch", "torchvision", "triton", "h5py", "mpi4py", "PIL", "psutil"}
 # file: what it may import of the package, and of the heavy libraries. The standard library and numpy are free to all
 # but those of the first block, which the command line needs before anything else.
 STDLIB_ONLY = {
-    "space": set(),
     "primitives": set(),
-    "dataspec": set(),
+    "plugins": {"primitives"},
+    "space": {"primitives"},
+    "dataspec": {"plugins"},
     "settings": set(),
     "signals": set(),
     "durable": set(),
     "walltime": set(),
     "jobenv": set(),
     "log": set(),
-    "config": {"dataspec", "settings", "space"},
+    "config": {"dataspec", "plugins", "settings", "space"},
     "options": {"config", "settings"},
     "journal": {"durable"},
 }
@@ -42,22 +43,25 @@ SPACE = {
 }
 SEARCH = {
     "ranking": set(),
-    "population": {"genotype", "messages", "ranking", "space"},
+    "population": {"genotype", "messages", "ranking", "sameness", "space"},
     "selection": {"ranking"},
-    "evolution": {"genotype", "mutation", "population", "seeds", "space"},
+    "duplicates": {"genotype", "mutation", "population", "sameness"},
+    "evolution": {"duplicates", "genotype", "mutation", "population", "seeds", "space"},
+    "given": {"duplicates", "evolution", "genotype", "mutation", "population", "sameness", "space"},
     "tournament": {"config", "evolution", "population", "selection"},
     "randomsearch": {"config", "evolution", "population"},
     "strategies": {
-        *("canonical", "config", "counting", "evolution", "genotype", "messages", "randomsearch", "skeleton"),
-        "tournament",
+        *("canonical", "config", "counting", "duplicates", "evolution", "genotype", "given", "messages"),
+        *("plugins", "randomsearch", "skeleton", "tournament"),
     },
     "replay": {"config", "messages", "population", "strategies"},
     "verification": {"canonical", "counting", "messages", "population", "replay", "runfile", "skeleton"},
 }
 CONTROLLER = {
-    "runfile": {"config", "durable", "messages", "population", "h5py"},
+    "runfile": {"config", "durable", "messages", "population", "settings", "h5py"},
     "store": {"config", "durable", "genotype", "journal", "messages", "population", "runfile"},
     "transport": {"messages", "mpi4py"},
+    "sources": {"canonical", "config", "genotype", "given", "runfile", "sameness", "settings", "space"},
     "devices": {"messages"},
     "controller": {
         *("config", "devices", "evolution", "messages", "mutation", "population"),
@@ -66,7 +70,7 @@ CONTROLLER = {
     "progress": {"log", "messages", "population", "runfile", "store"},
     "session": {
         *("config", "controller", "durable", "log", "messages", "options", "progress", "runfile"),
-        *("signals", "store", "strategies", "transport", "walltime"),
+        *("signals", "sources", "store", "strategies", "transport", "walltime"),
     },
 }
 WORKER = {
@@ -81,7 +85,7 @@ WORKER = {
 TRAINER = {
     "torchvision_shim": {"torch", "torchvision"},
     "imagefolder": {"dataspec", "torchvision_shim", "PIL"},
-    "data": {"dataspec", "imagefolder", "torchvision_shim", "torchvision", "PIL"},
+    "data": {"dataspec", "imagefolder", "plugins", "torchvision_shim", "torchvision", "PIL"},
     "operations": {"primitives", "torch"},
     "network": {"canonical", "counting", "operations", "skeleton", "torch"},
     "augment": {"torch"},
@@ -103,11 +107,14 @@ TRAINER = {
         *("augment", "blockplan", "blockprogram", "blocks", "canonical", "config", "genotype", "network", "skeleton"),
         *("training", "torch"),
     },
-    "fastest": {"config", "kernels", "planned", "skeleton", "stacked", "training", "torch"},
+    "fastest": {
+        *("canonical", "config", "genotype", "kernels", "planned", "primitives", "skeleton", "stacked", "training"),
+        "torch",
+    },
     "profiling": {"durable", "torch"},
     "serving": {
-        *("config", "data", "dataspec", "durable", "evaluator", "fastest", "messages", "profiling", "skeleton"),
-        *("training", "torch"),
+        *("config", "data", "dataspec", "durable", "evaluator", "fastest", "messages", "plugins", "profiling"),
+        *("skeleton", "training", "torch"),
     },
 }
 ENTRY = {
@@ -115,11 +122,11 @@ ENTRY = {
     "__main__": {"job", "signals", "simulate", "transport"},
     "simulate": {
         *("canonical", "config", "controller", "landscape", "messages", "options", "progress", "runfile"),
-        *("settings", "store", "strategies", "synthetic"),
+        *("settings", "sources", "store", "strategies", "synthetic"),
     },
     "job": {
-        *("config", "dryrun", "evaluation", "evaluator", "jobenv", "log", "messages", "options", "session", "settings"),
-        *("signals", "synthetic", "transport", "worker"),
+        *("config", "dryrun", "evaluation", "evaluator", "jobenv", "log", "messages", "options", "plugins", "session"),
+        *("settings", "signals", "synthetic", "transport", "worker"),
     },
     "dryrun": {"canonical", "config", "counting", "genotype", "jobenv", "messages", "mutation", "seeds", "skeleton"},
 }

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -508,6 +509,7 @@ def test_a_refused_opening_lets_go_of_the_lock(folder: Path) -> None:
 
 HOLDER = """
 import sys
+import zlib
 from pathlib import Path
 from hpcnas.store import FileStore
 held = FileStore.open(Path(sys.argv[1]))
@@ -631,7 +633,8 @@ def awkward(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FileStor
         codes = bytes((id + place) % 7 for place in range(6)) + bytes([0, 1, 2])
         parent, born = (None, 1e9 + id / 3) if id < 3 else (id - 2, float(id))
         kind = Birth.RANDOM if id < 3 else Birth.MUTATION
-        new.birth(Individual(id, Genotype(SPACE, codes), kind, parent, id * 1000, id, born))
+        network = bytes([id] * 16) if id else None
+        new.birth(Individual(id, Genotype(SPACE, codes), kind, parent, id * 1000, id, born, 2 * id, network))
     new.retry(replace(AWKWARD_RESULTS[3], attempt=1))
     for result in AWKWARD_RESULTS:
         new.settle(result)
@@ -647,7 +650,22 @@ def test_individuals_come_back_bit_for_bit(awkward: FileStore) -> None:
     assert [one.parent for one in found] == [None, None, None, 1, 2, 3]
     assert [one.genotype.codes[:2] for one in found] == [b"\0\1", b"\1\2", b"\2\3", b"\3\4", b"\4\5", b"\5\6"]
     assert [one.born for one in found] == [1e9, 1e9 + 1 / 3, 1e9 + 2 / 3, 3.0, 4.0, 5.0]
-    assert [(one.view, one.redrawn) for one in found] == [(id * 1000, id) for id in range(6)]
+    assert [(one.view, one.redrawn, one.known) for one in found] == [(id * 1000, id, 2 * id) for id in range(6)]
+    assert [one.network for one in found] == [None, *(bytes([id] * 16) for id in range(1, 6))]
+
+
+def test_a_birth_from_before_networks_were_kept_comes_back(tmp_path: Path) -> None:
+    new = FileStore.create(tmp_path, CONFIG)
+    new.birth(individual(0))
+    new.commit()
+    new.close()
+    old = (tmp_path / "journal").read_bytes()[:-1].rpartition(b"\n")
+    body = old[2][9:].replace(b',"known":0,"network":null', b"")
+    assert body != old[2][9:]
+    (tmp_path / "journal").write_bytes(old[0] + b"\n%08x %s\n" % (zlib.crc32(body), body))
+    found = FileStore.open(tmp_path)
+    assert found.population.individual(0) == individual(0)
+    found.close()
 
 
 def test_results_come_back_bit_for_bit(awkward: FileStore) -> None:

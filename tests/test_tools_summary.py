@@ -90,7 +90,9 @@ def test_everything_there_is_to_say(run: Path, capsys: pytest.CaptureFixture[str
             "space": "2x3/1x3",
             "strategy": "tournament",
             "seed": 0,
+            "duplicates": "retrain",
             "max_parameters": None,
+            "max_flops": None,
             "evaluator": "training",
             "channels": 16,
             "replicates": 2,
@@ -122,6 +124,8 @@ def test_everything_there_is_to_say(run: Path, capsys: pytest.CaptureFixture[str
         "failed": 1,
         "in_flight": 0,
         "refused_genotypes": 3,
+        "known_networks": 0,
+        "repeated_networks": 0,
         "best": [
             {
                 "id": 4,

@@ -237,7 +237,7 @@ def filled(size: int) -> StoredRun:
         "training_seconds": 0.0, "validation_seconds": 0.0, "started": 1.7e9, "finished": 1.7e9, "rank": 1,
         "host": b"node-1", "device": b"cuda:0",
     }  # fmt: skip
-    widths = {"": (), "edges": (chosen.space.edges,), "replicates": (4,)}
+    widths = {"": (), "edges": (chosen.space.edges,), "replicates": (4,), "hash": (16,)}
     columns = {}
     for column in COLUMNS:
         values = np.full((size, *widths[column.width]), column.missing, dtype=column.dtype)

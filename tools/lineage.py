@@ -99,7 +99,8 @@ def changes(old: Genotype, new: Genotype) -> list[str]:
 def told(one: dict[str, Any]) -> str:
     """A mutation in words."""
     if one["mutation"] is None:
-        return "taken from another run" if one["birth"] == "founder" else "drawn at random"
+        origins = {"founder": "taken from another run", "given": "given to begin with"}
+        return origins.get(one["birth"], "drawn at random")
     if not one["mutation"]:
         return "no change"
     return ", ".join(one["mutation"]) + (" (same network)" if one["same_network"] else "")

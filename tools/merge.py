@@ -22,11 +22,13 @@ import toolkit
 
 from hpcnas import __version__, config
 from hpcnas.config import Config
+from hpcnas.genotype import Genotype
 from hpcnas.population import COLUMNS, Birth, Population
 from hpcnas.runfile import Session, StoredRun, StoreError
+from hpcnas.sameness import network_hash
 from hpcnas.store import FileStore
 
-FREE = ("strategy", "initial_population", "tournament_", "initial_mutations", "max_parameters", "seed")  # of [search]
+FREE = ("strategy", "initial", "tournament_", "max_", "duplicates", "seed")  # how settings of [search] begin
 
 
 def main() -> int:
@@ -93,8 +95,12 @@ def merged(runs: Sequence[StoredRun]) -> Population:
     columns["birth"][:] = Birth.FOUNDER
     columns["parent"][:] = -1
     columns["view"][:] = 0
-    columns["redrawn"][:] = 0
+    columns["redrawn"][:] = columns["known"][:] = 0
     first = runs[0].population
+    if runs[0].config.search.duplicates != "retrain":  # then the search that goes on has to know them
+        for row in np.flatnonzero(~columns["network"].any(axis=1)):
+            genotype = Genotype.from_array(first.space, columns["genotype"][row])
+            columns["network"][row] = np.frombuffer(network_hash(genotype), dtype=np.uint8)
     return Population.from_columns(first.space, first.replicates, columns, np.arange(count), [])
 
 
@@ -103,7 +109,7 @@ def chosen(runs: Sequence[StoredRun], budget: int, options: argparse.Namespace) 
     first = runs[0].config
     seed = max(run.config.search.seed for run in runs) + 1 if options.seed is None else options.seed
     try:
-        search = replace(first.search, seed=seed, budget=budget)
+        search = replace(first.search, seed=seed, budget=budget, initial=None)
         return replace(first, search=search, run=replace(first.run, run=str(options.into)))
     except config.ConfigError as error:
         toolkit.fail(f"--seed: {error}")

@@ -64,7 +64,9 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
             "space": str(run.config.space),
             "strategy": search.strategy,
             "seed": search.seed,
+            "duplicates": search.duplicates,
             "max_parameters": search.max_parameters,
+            "max_flops": search.max_flops,
             "evaluator": run.config.evaluation.evaluator,
             "channels": run.config.network.channels,
             "replicates": run.config.training.replicates,
@@ -88,6 +90,8 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
         "failed": len(population.failures),
         "in_flight": population.in_flight,
         "refused_genotypes": population.redrawn,
+        "known_networks": population.known,
+        "repeated_networks": population.repeats,
         "best": _best(population, best),
         "failures": _failures(population),
         "on_gpus": ledger.on_gpus(population),
@@ -171,6 +175,7 @@ def at_length(run: dict[str, Any]) -> str:
     if settings["evaluator"] == "synthetic":
         cost = "synthetic: nothing was trained"
     limit = f", under {settings['max_parameters']:,} parameters" if settings["max_parameters"] else ""
+    limit += f", under {settings['max_flops']:,} FLOPs" if settings["max_flops"] else ""
     each = f" ({duration(3600 * run['worker_hours'] / done)} an evaluation)" if done else ""
     lines = [
         ("state", run["state"]),
@@ -178,6 +183,7 @@ def at_length(run: dict[str, Any]) -> str:
         ("fitness", f"{settings['data']}, {settings['channels']} channels, {cost}"),
         ("evaluated", f"{done} of {run['budget']}; {run['failed']} failed, {run['in_flight']} in flight"),
         ("refused", f"{run['refused_genotypes']} genotypes drawn again (invalid, or over a constraint)"),
+        *_known(run),
         (ledger.hours_name(run["on_gpus"]), f"{_hours(run['worker_hours'])}{each}"),
         ("workers busy", _share(run["busy_share"])),
         ("speed", "-" if run["steps_a_second"] is None else f"{run['steps_a_second']:,.1f} steps/s a worker"),
@@ -231,6 +237,13 @@ def side_by_side(runs: Sequence[dict[str, Any]]) -> str:
             )
         )
     return toolkit.table(header, rows)
+
+
+def _known(run: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a search that looks at networks has met again."""
+    if run["settings"]["duplicates"] == "retrain":
+        return []
+    return [("known", f"{run['known_networks']} networks drawn again, {run['repeated_networks']} evaluated again")]
 
 
 def _hours(hours: float) -> str:
