@@ -10,8 +10,13 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 
+import draw
+import export
 import h5py
+import layout
+import mpi as launcher
 import numpy as np
+import pictures
 import pytest
 import torch
 
@@ -90,9 +95,24 @@ def search(command: str, folder: Path, *options: str) -> runfile.StoredRun:
     return run
 
 
-@pytest.mark.parametrize("command", COMMANDS[:2], ids=["dilated", "stripes"])
-def test_networks_are_trained_with_the_pages_plugin(command: str, folder: Path) -> None:
-    assert len(search(command, folder).population.evaluated) == 3
+def test_networks_are_trained_on_the_pages_data(folder: Path) -> None:
+    run = search(COMMANDS[1], folder)
+    assert len(run.population.evaluated) == 3
+    assert (run.sessions[0].facts.height, run.sessions[0].facts.classes) == (8, 2)
+
+
+def test_the_pages_primitive_is_trained_by_other_ranks_than_the_one_that_draws_it(folder: Path) -> None:
+    found = launcher.available()
+    if not found:
+        pytest.skip("no mpirun here: `make test` installs one")
+    words = shlex.split(COMMANDS[0])
+    done = launcher.run(found[0], 2, [*words[1:], *SMALLER], cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = runfile.read(folder / words[-1])
+    population = run.population
+    assert len(population.evaluated) == 3 and list(verification.faults(run)) == []
+    graphs = [canonical.expand(population.individual(id).genotype) for id in range(3)]
+    assert any(edge.operation == 7 for graph in graphs for edge in graph.edges)
 
 
 @pytest.mark.parametrize("command", COMMANDS[2:], ids=["climbing", "smallness"])
@@ -284,6 +304,15 @@ def test_its_hash_goes_by_its_name_and_not_by_when_it_was_loaded(
     assert network_hash(Genotype.from_text(text)) == before
     other = Genotype.from_text(text.replace("+dilated", "+other").replace("dilated", "other"))
     assert network_hash(other) != before
+
+
+def test_tools_name_it_or_say_that_they_cannot(dilated: Space, capsys: pytest.CaptureFixture[str]) -> None:
+    genotype = diversified(dilated, 1000, np.random.default_rng(0))
+    assert "dilated" in {edge.operation for edge in layout.expanded(genotype).edges}
+    draw.legend(pictures.figure(4.0, 4.0), genotype)
+    with pytest.raises(SystemExit):
+        export.module(export.Source("nowhere", "unknown", genotype, SMALL))
+    assert "expected a network of the paper's primitives, but dilated is a plugin's" in capsys.readouterr().err
 
 
 def test_data_of_a_plugin_is_read(folder: Path) -> None:

@@ -205,7 +205,7 @@ def _rounded(corners: Sequence[Point], radius: float = 0.2) -> Outline:
 
 def legend(figure: Figure, genotype: Genotype) -> None:
     """What the colours of the operations in use mean."""
-    present = {primitives.NAMES[edge.operation - 1] for edge in canonical.expand(genotype).edges}
+    present = {primitives.name(edge.operation) for edge in canonical.expand(genotype).edges}
     handles = [
         Line2D([], [], color=pictures.OPERATION_COLOURS[name], lw=2.5, ls="--" if name == "id" else "-",
                label=f"{name}: {MEANINGS[name]}")

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import toolkit
 
-from hpcnas import __version__, canonical, counting
+from hpcnas import __version__, canonical, counting, primitives
 from hpcnas.canonical import CellGraph
 from hpcnas.genotype import Genotype, operation_names
 from hpcnas.population import COLUMNS
@@ -80,7 +80,10 @@ def fitness(run: StoredRun, id: int) -> str:
 
 # ── the genotype as a Python file ───────────────────────────────────────────────────────────────────────────────────
 def module(found: Source) -> str:
-    """The file's text."""
+    """The file's text; ends the tool for a primitive that the file would not have."""
+    for name in sorted({primitives.name(edge.operation) for edge in canonical.expand(found.genotype).edges}):
+        if name not in primitives.NAMES:
+            toolkit.fail(f"expected a network of the paper's primitives, but {name} is a plugin's")
     values = dataclasses.asdict(found.skeleton)
     parameters = counting.size(canonical.expand(found.genotype), found.skeleton).parameters
     header = (
