@@ -80,6 +80,22 @@ def is_valid(genotype: Genotype) -> bool:
     return bool(live_edges(genotype)[genotype.space.top, 0])
 
 
+def bare(genotype: Genotype) -> Genotype:
+    """The genotype without what counts for nothing: edges on no path, and motifs that no such edge uses."""
+    live, space = live_edges(genotype), genotype.space
+    codes, position, used = bytearray(space.edges), space.edges, {0}
+    for level in range(space.top, 1, -1):
+        shape, below = space.level(level), set()
+        position -= shape.motifs * shape.edges
+        for motif in used:
+            first = position + motif * shape.edges
+            for j, i, operation in live[level, motif]:
+                codes[first + i * (i - 1) // 2 + j] = operation
+                below.add(operation - 1)
+        used = below
+    return Genotype(space, bytes(codes))
+
+
 def expand(genotype: Genotype) -> CellGraph:
     """The cell as one graph of primitives; raises InvalidGenotype where no path leads from source to sink."""
     live = live_edges(genotype)

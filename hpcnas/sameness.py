@@ -22,6 +22,7 @@ the hash is the same on every machine and in every version.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -44,6 +45,11 @@ Way = tuple[int, int, int]  # (weighted part, poolings on the way from it, how m
 
 def network_hash(genotype: Genotype) -> bytes:
     """16 bytes, equal where two genotypes describe the same network. Raises InvalidGenotype where there is none."""
+    return _hash_of_bare(canonical.bare(genotype))
+
+
+@functools.lru_cache(maxsize=4096)  # a third of the mutations change nothing, and parents are parents again
+def _hash_of_bare(genotype: Genotype) -> bytes:
     return cell_hash(canonical.expand(genotype))
 
 
@@ -188,6 +194,11 @@ def _mixed(one: int, other: int) -> int:
     return x ^ (x >> 29)
 
 
+def _total(ways: Sequence[Way], colours: Sequence[int]) -> int:
+    """A number for the multiset of the colours that these ways lead to, whatever their order."""
+    return sum([times * (colours[end] if pools == 1 else _mixed(colours[end], pools)) for end, pools, times in ways])
+
+
 @dataclass
 class _Search:
     """The least form over all orders of the parts that refinement leaves possible, up to symmetries that were found."""
@@ -293,8 +304,7 @@ class _Search:
                 continue
             total = maps[read]
             if total is None:
-                ways = graph.maps[read]
-                total = maps[read] = sum([times * _mixed(found[part], pools) for part, pools, times in ways])
+                total = maps[read] = _total(graph.maps[read], found)
             found.append(_mixed(colour, total))
         return found
 
@@ -304,8 +314,7 @@ class _Search:
         readers = [0] * len(graph.maps)
         readers[graph.output] = _OUTPUT
         for part in range(len(colours) - 1, -1, -1):
-            total = sum([times * _mixed(readers[number], pools) for number, pools, times in self.contained[part]])
-            found[part] = colour = _mixed(colours[part], total)
+            found[part] = colour = _mixed(colours[part], _total(self.contained[part], readers))
             if part:
                 readers[graph.reads[part]] += _mixed(colour, _OUTPUT)
         return found

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from test_genotype import random_genotype
 
+from hpcnas import canonical
 from hpcnas.canonical import CellGraph, Edge, InvalidGenotype, expand, is_valid, live_edges
 from hpcnas.genotype import Genotype, named
 from hpcnas.mutation import trivial
@@ -108,6 +109,19 @@ def test_live_edges_are_those_on_a_walk_from_source_to_sink(text: str) -> None:
             pruned += len(list(genotype.edges(level, motif))) - len(expected)
         assert is_valid(genotype) == works[genotype.space.top, 0]
     assert pruned > 100  # the genotypes were fit for the test
+
+
+@pytest.mark.parametrize("text", ["1x6", "3x4/1x4", "2x3/2x4/1x3"])
+def test_a_bare_genotype_is_the_same_cell_and_has_no_more_than_that(text: str) -> None:
+    for genotype in sparse_genotypes(text):
+        bare = canonical.bare(genotype)
+        if is_valid(genotype):
+            assert expand(bare) == expand(genotype)
+        for position, code in enumerate(bare.codes):
+            assert code in (0, genotype.codes[position])
+            if code and is_valid(genotype):  # whatever is left matters
+                fewer = Genotype(bare.space, bare.codes[:position] + b"\0" + bare.codes[position + 1 :])
+                assert not is_valid(fewer) or expand(fewer) != expand(genotype)
 
 
 # Expansion
