@@ -48,8 +48,8 @@ ADDED: list[Primitive] = []
 
 
 def added(code: int) -> Primitive | None:
-    """The primitive of a code that a plugin has brought; None for the paper's own."""
-    return None if code <= len(NAMES) else ADDED[code - len(NAMES) - 1]
+    """The primitive of a code that a plugin has brought; None for any other code."""
+    return ADDED[code - len(NAMES) - 1] if len(NAMES) < code <= len(NAMES) + len(ADDED) else None
 
 
 def name(code: int) -> str:

@@ -250,6 +250,6 @@ def test_redrawing_ends() -> None:
         tries.append(genotype)
         return False
 
-    with pytest.raises(NothingAllowed, match="none of 25 drawn was; allow more parameters"):
+    with pytest.raises(NothingAllowed, match="none of 25 drawn was; allow larger networks"):
         redraw_until(lambda: trivial(FLAT), refuse, most=25)
     assert len(tries) == 25

@@ -215,7 +215,7 @@ def test_the_table(run: Path, tmp_path: Path) -> None:
     assert [row["birth"] for row in rows] == ["INITIAL", "INITIAL", "MUTATION", "INITIAL"]
     assert [row["failure"] for row in rows] == ["", "", "", "OOM"]
     assert [row["attempts"] for row in rows] == ["0", "1", "1", "2"]
-    assert rows[1]["genotype"] == "01" * 9
+    assert (rows[1]["genotype"], rows[1]["network"]) == ("01" * 9, "")
     assert (rows[0]["host"], rows[3]["host"], rows[3]["started"]) == ("", "node-7", "3003.0")
 
 

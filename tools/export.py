@@ -176,7 +176,7 @@ def onnx(found: Source, weights: Path | None, seed: int, output: Path) -> None:
 
 # ── the table ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def table(run: StoredRun) -> str:
-    """All individuals as CSV. What an individual does not have is empty; a genotype is its codes in hexadecimal."""
+    """All individuals as CSV. What an individual does not have is empty; genotypes and hashes are hexadecimal."""
     population = run.population
     columns: dict[str, list[object]] = {"id": list(range(len(population)))}
     for column in COLUMNS:
@@ -186,6 +186,8 @@ def table(run: StoredRun) -> str:
                 columns[f"accuracy_{number + 1}"] = _cells(values[:, number], np.nan)
         elif column.width == "edges":
             columns[column.name] = [row.tobytes().hex() for row in values]
+        elif column.width == "hash":
+            columns[column.name] = [row.tobytes().hex() if row.any() else "" for row in values]
         elif column.values is not None:
             columns[column.name] = [column.values(code).name if code else "" for code in values.tolist()]
         elif values.dtype.kind == "S":
