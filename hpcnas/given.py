@@ -3,7 +3,7 @@
     search.initial = "codes:0306…,codes:0102…"     their array forms in hexadecimal digits, in the order of their births
 
 So a run depends on no file but its own, and its births can be made again (D3). Where they come from is `sources`'
-business. They are the first births, evaluated anew; to whatever the strategy, which is asked for the others.
+business. They are the first births, evaluated anew, whatever the strategy; that is asked for all others.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class GivenFirst:
                 f"initial genotype {id + 1} of {len(self.genotypes)} is over a constraint (--max-parameters, "
                 "--max-flops): begin another run without it, or with other limits"
             )
-        network = None if self.breeding.duplicates is retrain else network_hash(genotype)
+        network = None if self.breeding.duplicates is retrain else network_hash(genotype)  # for others to know it
         return Proposal(genotype, Birth.GIVEN, None, 0, 0, network)
 
 

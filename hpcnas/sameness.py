@@ -15,6 +15,7 @@ wide as the cell's input, so that
 
 A primitive of a plugin is read likewise, however wide the part that it makes. A part that occurs twice is read twice
 (by more weights), and two equal convolutions of one input are two convolutions.
+
 What is hashed is the graph of weighted parts with its nodes in a canonical order, found by colour refinement and, where
 that leaves ties, by trying all that no symmetry makes equal. Neither Python's hash nor an order of a set goes into it:
 the hash is the same on every machine and in every version.
@@ -58,7 +59,7 @@ def cell_hash(graph: CellGraph) -> bytes:
     try:
         form = canonical_form(parts(graph))
     except TooSymmetric:
-        form = tuple(number for edge in graph.edges for number in (edge.source, edge.target, edge.operation))
+        form = tuple(number for edge in graph.edges for number in (edge.source, edge.target, _number(edge.operation)))
     return hashlib.blake2b(",".join(map(str, form)).encode(), digest_size=HASH_BYTES, person=b"hpcnas network").digest()
 
 
@@ -119,14 +120,16 @@ def parts(graph: CellGraph) -> Parts:
                     raise TooSymmetric
         else:
             after[len(operations), 1] = 1
-            operations.append(operation if operation <= len(primitives.NAMES) else _number_of(operation))
+            operations.append(_number(operation))
             reads.append(map_of(edge.source))
     output = map_of(graph.nodes - 1)
     return Parts(tuple(operations), tuple(reads), tuple(numbers), output)
 
 
-def _number_of(operation: int) -> int:
-    """A number for a plugin's primitive that goes by its name alone: codes are those of a process."""
+def _number(operation: int) -> int:
+    """What stands for an operation: its code, or a number that goes by a plugin's name, whose code is one process's."""
+    if operation <= len(primitives.NAMES):
+        return operation
     return int.from_bytes(hashlib.blake2b(primitives.name(operation).encode(), digest_size=_TWINS // 8).digest(), "big")
 
 
