@@ -19,7 +19,8 @@ Settings = Mapping[str, Mapping[str, object]]
 """Values as somebody gave them, section → key → value: a preset, a file, the command line."""
 
 
-STRATEGIES = ("tournament", "random")
+STRATEGIES = ("tournament", "random", "aging", "nsga2")
+OBJECTIVES = ("parameters", "flops", "training-seconds", "validation-seconds")
 DUPLICATES = ("retrain", "resample")
 EVALUATORS = ("training", "synthetic")
 
@@ -50,6 +51,10 @@ class Search(Section):
         None, "what the initial population begins with: genotypes of FILE, the best of RUN, or its K best (RUN:K); "
         "several with commas", metavar="FILE|RUN:K,…",
     )  # fmt: skip
+    aging_population: int = setting(100, "aging: how many of the youngest compete, P", low=1, metavar="P")
+    aging_sample: int = setting(25, "aging: how many of them are drawn for a tournament, S", low=1, metavar="S")
+    survivors: int = setting(100, "nsga2: how many survive to compete, N", low=2, metavar="N")
+    objective: str = setting("parameters", "nsga2: the cost that fitness is weighed against", choices=OBJECTIVES)
     initial_mutations: int = setting(1000, "mutations that diversify an initial genotype", low=0, metavar="N")
     max_parameters: int | None = setting(None, "only genotypes whose network has fewer parameters", low=1, metavar="P")
     max_flops: int | None = setting(
@@ -57,6 +62,17 @@ class Search(Section):
     )
     duplicates: str = setting(
         "retrain", "a genotype of a network that is known: evaluated like any other, or drawn again", choices=DUPLICATES
+    )
+    scheduling: str = setting(
+        "fitness", "what is one task: all trainings of a fitness, or each replicate, on any worker",
+        choices=("fitness", "replicate"), alterable=True,
+    )  # fmt: skip
+    racing: bool = setting(False, "give individuals up that after a training or more have no hope to become parents")
+    racing_confidence: float = setting(
+        0.95, "confidence that those given up are worse than parents are", low=0.5, high=0.9999, metavar="F"
+    )
+    trainings: int | None = setting(
+        None, "trainings in all, where they are to end the search before the budget", low=1, metavar="N", alterable=True
     )
     seed: int = setting(0, "seed of everything that is drawn", low=0, high=2**63 - 1, metavar="S")
     tournament_draw: str = setting(
@@ -229,6 +245,8 @@ class Config:
             dataspec.parse(self.data.source)
         except dataspec.DataError as error:
             raise ConfigError(f"data.source: {error}") from None
+        if self.search.racing and self.search.strategy == "nsga2":
+            raise ConfigError("search.racing: expected a strategy that goes by fitness alone, got nsga2: leave one out")
         if list(self.training.milestones) != sorted(self.training.milestones):
             raise ConfigError(f"training.milestones: expected them in order, got {self.training.milestones}")
 

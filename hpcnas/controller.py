@@ -5,7 +5,8 @@
 
 No barrier, no generations: whenever a worker is idle and the budget allows, it gets a genotype, or several if it is
 through with one before the loop comes round. Work that was in flight at the last end, and attempts that have to be
-repeated, go before new births. Knows neither torch nor MPI nor HDF5, only their interfaces.
+repeated, go before new births. How a fitness is divided into tasks is `scheduling`'s business, and who is given up
+`racing`'s. Knows neither torch nor MPI nor HDF5, only their interfaces.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from hpcnas import seeds
@@ -25,6 +26,7 @@ from hpcnas.evolution import Strategy
 from hpcnas.messages import (
     DataFacts,
     Died,
+    Evaluation,
     Failure,
     FailureKind,
     FromWorker,
@@ -38,7 +40,9 @@ from hpcnas.messages import (
 )
 from hpcnas.mutation import NothingAllowed
 from hpcnas.population import Individual
+from hpcnas.racing import Racing
 from hpcnas.runfile import Session
+from hpcnas.scheduling import Part, is_complete, next_parts
 from hpcnas.store import MemoryStore
 from hpcnas.transport import ControllerEnd
 
@@ -83,9 +87,10 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """An individual to be evaluated, for the how manieth time, and workers that failed at it."""
+    """Replicates of an individual to be trained, for the how manieth time, and workers that failed at it."""
 
     individual: Individual
+    part: Part
     attempt: int
     avoid: frozenset[int]
 
@@ -109,6 +114,7 @@ class Controller:
         self._store = store
         self._make_strategy = make_strategy
         self._strategy: Strategy | None = None  # until the first worker knows the data
+        self._racing: Racing | None = None  # likewise, and for good where every fitness is to be whole
         self._end = end
         self._workers = frozenset(workers)
         self._able = set(workers)  # those that were not refused
@@ -124,10 +130,10 @@ class Controller:
         self._round = 0.0  # seconds that the last turn took, without waiting
         self._places: dict[int, Place] = {}
         self._devices = Devices(config.run.device_failures)
-        attempts = store.population.column("attempts")
-        self._again = deque(  # in flight when the last session ended, by birth
-            Work(store.population.individual(id), int(attempts[id]) + 1, frozenset()) for id in store.population.issued
-        )
+        self._to_come: dict[int, int] = {}  # trainings of an individual that are under way or wait in `_again`
+        self._again: deque[Work] = deque()  # goes before new births
+        for id in store.population.issued:  # in flight when the last session ended, by birth
+            self._again.extend(self._next_works(store.population.individual(id)))
         self._failures_in_a_row = 0
         self._compacted = now()
         self._compaction_seconds = 0.0
@@ -151,8 +157,7 @@ class Controller:
                 self._store.compact()
 
     def _finished(self) -> bool:
-        population = self._store.population
-        return len(population.evaluated) >= self._config.search.budget and population.in_flight == 0
+        return is_complete(self._config.search, self._store.population)
 
     def _turn(self) -> None:
         arrived = self._end.receive(timeout=_ATTENTION)
@@ -216,6 +221,8 @@ class Controller:
             )
             self._store.begin(session)
             self._strategy = self._make_strategy(ready.facts)
+            if self._config.search.racing:
+                self._racing = Racing(self._strategy, self._config.search.racing_confidence)
             self._observer.began(session)
             for refused in self._refused.values():
                 self._observer.warned(_without(refused))
@@ -236,14 +243,16 @@ class Controller:
         """Goes on without a worker whose process has died: its work goes to another, as if it had not begun."""
         self._dead.add(worker)
         self._idle.pop(worker, None)
-        self._again.extendleft(reversed(self._busy.pop(worker, [])))
+        held = [work for work in self._busy.pop(worker, []) if work.individual.id in self._to_come]
+        self._again.extendleft(reversed(held))
         place = self._places.get(worker, Place(worker, "an unknown host", "unknown device"))
         self._refuse(worker, Refused(place, "its process has died"))
 
     def _take(self, worker: int, result: Result) -> Result | None:
-        """Records a result: returns it if it was the last word on its individual, None if there will be another try."""
+        """Records a result: returns all that is known of its individual if this was the last word on it, None if there
+        will be more."""
         held = self._busy.get(worker)
-        if held is None or (held[0].individual.id, held[0].attempt) != (result.individual, result.attempt):
+        if held is None or not _is_answer(result, held[0]):
             raise SearchStopped(f"rank {worker} sent a result that nobody asked it for: {result}", BROKEN)
         work = held.popleft()
         if not held:
@@ -251,11 +260,14 @@ class Controller:
         self._room[worker] = _tasks_at_once(result.finished - result.started, self._round)
         if worker not in self._refused and len(held) < self._room[worker]:
             self._idle[worker] = None
+        id = result.individual
+        if id not in self._to_come:  # another of its replicates has failed meanwhile
+            return None
         if isinstance(result.outcome, Failure):
             self._devices.failed(result.place, result.individual)
             if result.outcome.kind in REPEATED and result.attempt < self._config.run.max_attempts:
                 self._store.retry(result)
-                self._again.append(Work(work.individual, result.attempt + 1, work.avoid | {worker}))
+                self._again.append(replace(work, attempt=result.attempt + 1, avoid=work.avoid | {worker}))
                 self._observer.warned(f"{result}; it will be tried again")
                 return None
             self._failures_in_a_row += 1
@@ -263,8 +275,28 @@ class Controller:
             self._failures_in_a_row = 0
             self._devices.succeeded(result.place, result.individual)
             self._retire_bad_devices()
+            if self._goes_on(id, result.outcome):
+                self._store.advance(result)
+                if self._to_come[id] == 0:
+                    self._again.extendleft(reversed(self._next_works(work.individual)))
+                return None
+        if self._to_come.pop(id):  # only where it has failed
+            self._again = deque(other for other in self._again if other.individual.id != id)
         self._store.settle(result)
-        return result
+        return result if work.part.count == self._config.training.replicates else self._store.population.result(id)
+
+    def _goes_on(self, id: int, outcome: Evaluation) -> bool:
+        """Whether more replicates of an individual are to come after these: it is not whole, nor given up."""
+        self._to_come[id] -= len(outcome.accuracies)
+        if len(outcome.accuracies) == self._config.training.replicates:
+            return False
+        if self._to_come[id]:
+            return True
+        population = self._store.population
+        if len(population.missing(id)) == len(outcome.accuracies):
+            return False
+        known = [*population.accuracies(id), *outcome.accuracies]
+        return self._racing is None or not self._racing.hopeless(population, len(population.evaluated), known)
 
     def _retire_bad_devices(self) -> None:
         """Gives no more work to devices that fail at what others can do."""
@@ -296,14 +328,17 @@ class Controller:
         return tasks
 
     def _task(self, work: Work) -> Task:
-        id = work.individual.id
+        id, part = work.individual.id, work.part
         drawn = seeds.training_seeds(self._config.search.seed, id, self._config.training.replicates)
-        return Task(id, work.attempt, work.individual.genotype, drawn)
+        chosen = drawn[part.first : part.first + part.count]
+        return Task(id, work.attempt, work.individual.genotype, chosen, part.first)
 
     def _may_have_births(self) -> bool:
         """Whether the budget has room for another individual."""
-        population = self._store.population
-        return len(population.evaluated) + population.in_flight < self._config.search.budget
+        population, search = self._store.population, self._config.search
+        if search.trainings is not None and population.trainings + sum(self._to_come.values()) >= search.trainings:
+            return False
+        return len(population.evaluated) + population.in_flight < search.budget
 
     def _next_work(self, worker: int) -> Work | None:
         """What this worker should do: repeat what others left, else something new; None if there is nothing for it."""
@@ -325,7 +360,17 @@ class Controller:
             proposal.known, proposal.network,
         )  # fmt: skip
         self._store.birth(individual)
-        return Work(individual, 1, frozenset())
+        first, *others = self._next_works(individual)
+        self._again.extend(others)
+        return first
+
+    def _next_works(self, individual: Individual) -> list[Work]:
+        """What is to be done next for an individual in flight of which nothing is under way."""
+        population, replicates = self._store.population, self._config.training.replicates
+        missing, attempts = population.missing(individual.id), population.column("attempts")[individual.id]
+        parts = next_parts(self._config.search, missing, replicates)
+        self._to_come[individual.id] = sum(part.count for part in parts)
+        return [Work(individual, part, int(attempts) + 1, frozenset()) for part in parts]
 
     # ── the file that tools read, and the end ───────────────────────────────────────────────────────────────────────
     def _compact_now_and_then(self) -> None:
@@ -361,6 +406,13 @@ def _tasks_at_once(seconds: float, round: float) -> int:
     if seconds >= min(round, _BRIEF):
         return 1
     return min(_MOST_AT_ONCE, 1 + int(round / max(seconds, 1e-6)))
+
+
+def _is_answer(result: Result, work: Work) -> bool:
+    """Whether the result is of just this work."""
+    of, part = (result.individual, result.attempt, result.first), work.part
+    whole = not isinstance(result.outcome, Evaluation) or len(result.outcome.accuracies) == part.count
+    return of == (work.individual.id, work.attempt, part.first) and whole
 
 
 def _without(refused: Refused) -> str:

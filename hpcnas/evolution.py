@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from hpcnas import seeds
+from hpcnas.counting import Size
 from hpcnas.duplicates import Drawn, Duplicates, retrain
 from hpcnas.genotype import Genotype
 from hpcnas.mutation import diversified, mutate
@@ -38,10 +39,15 @@ class Proposal:
 
 
 class Strategy(Protocol):
-    """What the controller asks for the next genotype."""
+    """What the controller asks for the next genotype, and racing for what it takes to become a parent."""
 
     def ask(self, population: Population, id: int, view: int) -> Proposal:
         """The genotype of birth `id`, chosen knowing the first `view` evaluations. Raises NothingAllowed."""
+        ...
+
+    def bar(self, population: Population, view: int) -> float | None:
+        """The fitness without which an individual hardly becomes a parent, knowing the first `view` evaluations; None
+        where fitness alone does not decide, or nothing is known yet."""
         ...
 
 
@@ -53,6 +59,7 @@ class Breeding:
     seed: int
     initial_mutations: int
     allowed: Allowed  # valid, and within the constraints
+    size: Callable[[Genotype], Size]  # of a valid genotype's network
     duplicates: Duplicates = retrain
 
     def generator(self, id: int) -> np.random.Generator:

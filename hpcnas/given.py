@@ -43,6 +43,10 @@ class GivenFirst:
         network = None if self.breeding.duplicates is retrain else network_hash(genotype)  # for others to know it
         return Proposal(genotype, Birth.GIVEN, None, 0, 0, network)
 
+    def bar(self, population: Population, view: int) -> float | None:
+        """The other strategy's."""
+        return self.others.bar(population, view)
+
 
 def written(genotypes: Sequence[Genotype]) -> str:
     """As the configuration keeps them."""

@@ -28,17 +28,19 @@ class FailureKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Evaluate a genotype: train it from scratch once per seed."""
+    """Train a genotype from scratch once per seed: all replicates of its fitness, or some that follow one another."""
 
     individual: int
     attempt: int  # 1, 2, …; does not change the seeds
     genotype: Genotype
     seeds: tuple[int, ...]  # one a replicate, each 0 ≤ seed < 2⁶³
+    first: int = 0  # number of the first of these replicates
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A fitness: validation accuracies (0 to 1) of the replicates, and what they cost. Seconds are of wall time."""
+    """A fitness or a part of it: validation accuracies (0 to 1) of replicates, and what they cost in seconds of wall
+    time."""
 
     accuracies: tuple[float, ...]
     parameters: int
@@ -93,13 +95,20 @@ class Result:
     started: float
     finished: float
     outcome: Outcome
+    first: int = 0  # as the task's
 
     def __str__(self) -> str:
         if isinstance(self.outcome, Failure):
             kind, summary = self.outcome.kind.name.lower(), self.outcome.summary
             return f"individual {self.individual} failed ({kind}, attempt {self.attempt}) on {self.place}: {summary}"
         accuracies = " ".join(f"{accuracy:.4f}" for accuracy in self.outcome.accuracies)
-        return f"individual {self.individual}: fitness {self.outcome.fitness:.4f} ({accuracies}) on {self.place}"
+        what = f"replicates from {self.first} on: mean" if self.first else "fitness"
+        return f"individual {self.individual}: {what} {self.outcome.fitness:.4f} ({accuracies}) on {self.place}"
+
+
+def checkpoint_name(individual: int, first: int) -> str:
+    """The file of RUN/inflight in which a task's trainings are saved; `first` is the task's."""
+    return f"{individual}-{first}.pt" if first else f"{individual}.pt"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The population: every individual ever born, as columns (§3.2: nothing is removed).
 
-An individual is issued when it is born and later either evaluated or failed. The order in which evaluations were
-recorded is kept: a tournament's view is the first `view` of them, which is what makes a run replayable (D3).
+An individual is issued when it is born and later either evaluated or failed; in between, some of its replicates may be
+trained already. The order in which evaluations were recorded is kept: a tournament's view is the first `view` of them,
+which is what makes a run replayable (D3).
 
 The columns here are those of the HDF5 file (`store`); rows are individuals, and the id is the row. Nothing here touches
 files, messages or random numbers.
@@ -9,6 +10,7 @@ files, messages or random numbers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -69,7 +71,7 @@ class Column:
     missing: Any = 0
     width: str = ""  # "": one value a row; "edges", "replicates" or "hash": that many
     values: type[IntEnum] | None = None
-    added: bool = False  # since the first files were written: those without it mean `missing` everywhere
+    added: bool = False  # since the first files were written: those without it mean `missing`, or as `runfile` says
 
 
 COLUMNS = (
@@ -84,13 +86,17 @@ COLUMNS = (
     Column("state", "u1", "where it stands", values=State),
     Column("attempts", "u1", "evaluations begun whose end is known"),
     Column("accuracies", "f8", "validation accuracy of each replicate", "1", np.nan, "replicates"),
+    Column("replicates_trained", "u1", "replicates that have an accuracy: fewer than all where racing has stopped",
+           added=True),  # fmt: skip
     Column("fitness", "f8", "mean of the accuracies", "1", np.nan),
     Column("parameters", "i8", "trainable parameters of the network", "1", -1),
     Column("setup_seconds", "f8", "building the networks", "s", np.nan),
     Column("training_seconds", "f8", "training, all replicates", "s", np.nan),
     Column("validation_seconds", "f8", "validation, all replicates", "s", np.nan),
-    Column("started", "f8", "start of the last attempt, UTC", "s since 1970-01-01", np.nan),
-    Column("finished", "f8", "end of the last attempt, UTC", "s since 1970-01-01", np.nan),
+    Column("worker_seconds", "f8", "what workers spent on it, failed attempts that were repeated aside", "s", np.nan,
+           added=True),  # fmt: skip
+    Column("started", "f8", "start of its first training, or of the last attempt, UTC", "s since 1970-01-01", np.nan),
+    Column("finished", "f8", "end of its last training or attempt, UTC", "s since 1970-01-01", np.nan),
     Column("rank", "i4", "MPI rank of the last attempt", missing=-1),
     Column("host", "S64", "host of the last attempt", missing=b""),
     Column("device", "S64", "device of the last attempt", missing=b""),
@@ -108,6 +114,7 @@ class Population:
         self.failed_attempts: list[Result] = []  # all of them, also those that were repeated
         self.redrawn = 0  # genotypes refused at all births, as not allowed
         self.known = 0  # and as known
+        self.trainings = 0  # replicates trained of all individuals
         self._length = 0
         self._evaluated = np.empty(64, dtype=np.int64)
         self._evaluations = 0
@@ -163,38 +170,70 @@ class Population:
         """An attempt at an issued individual has failed, and there will be another."""
         if result.individual not in self._issued or not isinstance(result.outcome, Failure):
             raise ValueError(f"expected the failed attempt of an individual in flight, got {result}")
-        self._columns["attempts"][result.individual] = result.attempt
+        attempts = self._columns["attempts"]
+        attempts[result.individual] = max(attempts[result.individual], result.attempt)
         self.failed_attempts.append(result)
 
+    def advance(self, result: Result) -> None:
+        """Some replicates of an issued individual are trained, and there will be more."""
+        if result.individual not in self._issued or not isinstance(result.outcome, Evaluation):
+            raise ValueError(f"expected replicates of an individual in flight, got {result}")
+        self._take_in(result, result.outcome)
+
     def settle(self, result: Result) -> None:
-        """The last word on an issued individual: it becomes evaluated or failed."""
+        """The last word on an issued individual: its last replicates, and it is evaluated, or it has failed."""
         row, columns, outcome = result.individual, self._columns, result.outcome
         if row not in self._issued:
             raise ValueError(f"expected the result of an individual in flight, got one of {row}")
         if isinstance(outcome, Evaluation):
-            if len(outcome.accuracies) != self.replicates:
-                raise ValueError(
-                    f"individual {row}: expected {self.replicates} accuracies, got {len(outcome.accuracies)}"
-                )
+            self._take_in(result, outcome)
             columns["state"][row] = State.EVALUATED
-            columns["accuracies"][row] = outcome.accuracies
-            columns["fitness"][row] = outcome.fitness
-            columns["parameters"][row] = outcome.parameters
-            for name in ("setup_seconds", "training_seconds", "validation_seconds"):
-                columns[name][row] = getattr(outcome, name)
+            columns["fitness"][row] = mean(self.accuracies(row))
+            columns["attempts"][row] = max(result.attempt, columns["attempts"][row] + 1)
             self._append_evaluated(row)
         else:
             columns["state"][row] = State.FAILED
             columns["failure"][row] = outcome.kind
+            columns["attempts"][row] = max(result.attempt, columns["attempts"][row])
             self.failures[row] = outcome
             self.failed_attempts.append(result)
-        columns["attempts"][row] = result.attempt
-        columns["started"][row] = result.started
-        columns["finished"][row] = result.finished
+            self._take_place(result)
+        self._issued.discard(row)
+
+    def _take_in(self, result: Result, outcome: Evaluation) -> None:
+        """Replicates that are trained: their accuracies, and what they cost. Raises ValueError."""
+        row, columns, first = result.individual, self._columns, result.first
+        last = first + len(outcome.accuracies)
+        accuracies = columns["accuracies"][row]
+        if not 0 <= first < last <= self.replicates or not np.isnan(accuracies[first:last]).all():
+            raise ValueError(
+                f"individual {row}: expected accuracies of some of its {self.replicates} replicates that are not yet "
+                f"trained, got {len(outcome.accuracies)} from number {first} on"
+            )
+        accuracies[first:last] = outcome.accuracies
+        columns["parameters"][row] = outcome.parameters
+        for name in ("setup_seconds", "training_seconds", "validation_seconds"):
+            before = columns[name][row] if columns["replicates_trained"][row] else 0.0
+            columns[name][row] = before + getattr(outcome, name)
+        self._take_place(result)
+        columns["replicates_trained"][row] += last - first
+        self.trainings += last - first
+
+    def _take_place(self, result: Result) -> None:
+        """When and where something of an individual has run, which may be a part of its fitness."""
+        row, columns = result.individual, self._columns
+        seconds = result.finished - result.started
+        if columns["replicates_trained"][row]:  # and now more of them, or the failure of more of them
+            columns["started"][row] = min(columns["started"][row], result.started)
+            columns["finished"][row] = max(columns["finished"][row], result.finished)
+            columns["worker_seconds"][row] += seconds
+        else:
+            columns["started"][row] = result.started
+            columns["finished"][row] = result.finished
+            columns["worker_seconds"][row] = seconds
         columns["rank"][row] = result.place.rank
         columns["host"][row] = result.place.host.encode()[:64]
         columns["device"][row] = result.place.device.encode()[:64]
-        self._issued.discard(row)
 
     def _append_evaluated(self, row: int) -> None:
         if self._evaluations == len(self._evaluated):
@@ -243,6 +282,10 @@ class Population:
                 self._ranking.add(id, float(fitness[id]))
         return self._ranking
 
+    def fitness_of_rank(self, view: int, rank: int) -> float:
+        """The fitness of that rank, 0 the fittest, among the first `view` evaluated."""
+        return float(self._columns["fitness"][self.ranking(view)[rank]])
+
     def first_with(self, network: bytes) -> int | None:
         """The lowest id of those that have this network, as far as their networks were looked at."""
         if self._first is None:
@@ -272,6 +315,15 @@ class Population:
         view = self._columns[name][: self._length]
         view.flags.writeable = False
         return view
+
+    def accuracies(self, id: int) -> tuple[float, ...]:
+        """Of the replicates of an individual that are trained, in their order."""
+        row = self._columns["accuracies"][id]
+        return tuple(row[~np.isnan(row)].tolist())
+
+    def missing(self, id: int) -> list[int]:
+        """Numbers of the replicates of an individual that are not trained."""
+        return np.flatnonzero(np.isnan(self._columns["accuracies"][id])).tolist()
 
     def individual(self, id: int) -> Individual:
         """What was fixed at the birth of an individual. Raises IndexError for an unknown id."""
@@ -309,7 +361,7 @@ class Population:
             finished=float(columns["finished"][id]),
             outcome=outcome
             or Evaluation(
-                accuracies=tuple(columns["accuracies"][id].tolist()),
+                accuracies=self.accuracies(id),
                 parameters=int(columns["parameters"][id]),
                 setup_seconds=float(columns["setup_seconds"][id]),
                 training_seconds=float(columns["training_seconds"][id]),
@@ -368,6 +420,7 @@ class Population:
         population._issued = set(np.flatnonzero(state == State.ISSUED).tolist())
         population.redrawn = int(columns["redrawn"].sum(dtype=np.int64))
         population.known = int(population.column("known").sum(dtype=np.int64))
+        population.trainings = int(columns["replicates_trained"].sum(dtype=np.int64))
         population.failures = failures
         population.failed_attempts = list(failed_attempts)
         population._evaluated, population._evaluations = evaluated, len(evaluated)
@@ -375,6 +428,11 @@ class Population:
             known = np.nan_to_num(columns["fitness"][evaluated], nan=-np.inf)
             population._best = int(evaluated[np.argmax(known)])
         return population
+
+
+def mean(accuracies: Sequence[float]) -> float:
+    """The fitness that accuracies give, the same whether they came together or one by one (§4.1)."""
+    return math.fsum(accuracies) / len(accuracies)
 
 
 def _room(length: int) -> int:

@@ -11,8 +11,10 @@ import time
 
 import numpy as np
 
+from hpcnas.costs import Cost
 from hpcnas.log import LiveLine
 from hpcnas.messages import Evaluation, Failure, Result
+from hpcnas.pareto import Point, fronts
 from hpcnas.population import Birth, Population
 from hpcnas.runfile import Session
 from hpcnas.store import MemoryStore
@@ -101,16 +103,37 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
+def _trainings(population: Population) -> str:
+    """How many there were, and what racing has saved of the whole fitnesses."""
+    whole = len(population.evaluated) * population.replicates
+    done = int(population.column("replicates_trained")[population.evaluated].sum(dtype=np.int64))
+    saved = f", {whole - done} less than whole fitnesses would take ({1 - done / whole:.0%})" if done < whole else ""
+    return f"{population.trainings}{saved}"
+
+
+def front_table(population: Population, name: str, cost: Cost) -> str:
+    """Who is evaluated and fitter than all that cost as much or less, the cheapest first, as aligned lines."""
+    fitness = population.column("fitness")
+    points = [Point(id, float(fitness[id]), cost(population, id)) for id in population.evaluated.tolist()]
+    front = fronts(points)[0]
+    rows = [("individual", "fitness", name)]
+    rows += [(str(one.id), f"{one.fitness:.4f}", f"{one.cost:,.6g}") for one in front]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = ("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(f"  {line}" for line in lines)
+
+
 def final_table(population: Population) -> str:
     """What the search found, as aligned lines."""
     rows = [("evaluated", str(len(population.evaluated)))]
     if population.failures:
         rows.append(("failed", str(len(population.failures))))
+    rows.append(("trainings", _trainings(population)))
     rows.append(("refused genotypes", f"{population.redrawn} drawn again (invalid, or over a constraint)"))
     repeats = population.repeats
     if population.known or repeats:
         rows.append(("known networks", f"{population.known} drawn again, {repeats} evaluated again"))
-    spent = float(np.nansum(population.column("finished") - population.column("started")))
+    spent = float(np.nansum(population.column("worker_seconds")))
     spent += sum(
         attempt.finished - attempt.started
         for attempt in population.failed_attempts

@@ -23,3 +23,7 @@ class RandomSearch:
     def ask(self, population: Population, id: int, view: int) -> Proposal:
         """A diversified genotype; looks at no fitness."""
         return self.breeding.initial(population, id, Birth.RANDOM)
+
+    def bar(self, population: Population, view: int) -> float | None:
+        """The best fitness: nobody becomes a parent, and the best is all that is looked for."""
+        return population.fitness_of_rank(view, 0) if view else None

@@ -197,11 +197,20 @@ def _read(path: Path, file: h5py.File) -> StoredRun:
             ("sessions", SESSION_COLUMNS),
         )
     )
+    _add_what_older_runs_lack(individuals)
     population = Population.from_columns(
         stored.space, stored.training.replicates, individuals, file["evaluated"][()], _failed_attempts(failed)
     )
     run, records = bytes(file.attrs["run"]).decode(), int(file.attrs["records"])
     return StoredRun(run, records, stored, population, _sessions(sessions))
+
+
+def _add_what_older_runs_lack(table: dict[str, np.ndarray]) -> None:
+    """Columns that came later: what was true of every fitness before they came."""
+    if "replicates_trained" not in table:
+        table["replicates_trained"] = (~np.isnan(table["accuracies"])).sum(axis=1).astype(np.uint8)
+    if "worker_seconds" not in table:
+        table["worker_seconds"] = table["finished"] - table["started"]
 
 
 def _failed_attempts(table: Mapping[str, np.ndarray]) -> list[Result]:

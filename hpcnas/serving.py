@@ -24,7 +24,7 @@ from hpcnas.data import load_training
 from hpcnas.dataspec import DataError
 from hpcnas.evaluator import Assignment, Beat, Loaded, Save, Saved, Unusable
 from hpcnas.fastest import fastest_method, fitting_method
-from hpcnas.messages import Failure, FailureKind, Outcome, Task
+from hpcnas.messages import Failure, FailureKind, Outcome, Task, checkpoint_name
 from hpcnas.skeleton import Skeleton
 
 _BEAT_INTERVAL = 1.0  # seconds, at the most
@@ -60,7 +60,7 @@ def serve(pipe: Connection, assignment: Assignment) -> int:
             return 0
         chosen = fitting_method(method, request.genotype)
         fitness = training.FitnessInProgress(request.genotype, request.seeds, skeleton, data, config.training, chosen)
-        attendance = Attendance(pipe, config, request.individual, fitness)
+        attendance = Attendance(pipe, config, checkpoint_name(request.individual, request.first), fitness)
         trace = Path(config.run.run) / "profile.json"
         if config.run.profile and profiling.claim(trace):
             with profiling.Trace(trace) as traced:
@@ -73,9 +73,9 @@ def serve(pipe: Connection, assignment: Assignment) -> int:
 class Attendance:
     """What happens beside a training: signs of life, checkpoints, and the worker's wish to save and end."""
 
-    def __init__(self, pipe: Connection, config: Config, individual: int, fitness: training.FitnessInProgress) -> None:
+    def __init__(self, pipe: Connection, config: Config, name: str, fitness: training.FitnessInProgress) -> None:
         self._pipe = pipe
-        self._path = Path(config.run.run) / "inflight" / f"{individual}.pt"
+        self._path = Path(config.run.run) / "inflight" / name
         self._checkpoint_interval = config.run.checkpoint_interval
         self._beat_interval = min(_BEAT_INTERVAL, config.run.hang_timeout / 4)
         self._fitness = fitness

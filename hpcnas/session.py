@@ -17,15 +17,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from hpcnas import __version__, config, controller, durable, log, walltime
+from hpcnas import __version__, config, controller, costs, durable, log, walltime
 from hpcnas.messages import Result
 from hpcnas.options import Request
-from hpcnas.progress import Progress, final_table
+from hpcnas.progress import Progress, final_table, front_table
 from hpcnas.runfile import StoreError
+from hpcnas.scheduling import is_complete
 from hpcnas.signals import Signals
 from hpcnas.sources import looked_up
 from hpcnas.store import FileStore, MemoryStore
-from hpcnas.strategies import make_strategy
+from hpcnas.strategies import make_strategy, sizing
 from hpcnas.transport import ControllerEnd
 
 STATES = {
@@ -80,11 +81,11 @@ class SearchSession:
                     f"another --run:\n  {listing}"
                 )
             store.config = settings
-            if len(store.population.evaluated) >= settings.search.budget and not store.population.in_flight:
+            if is_complete(settings.search, store.population):
                 if not request.dry_run:  # whoever finished it may have been killed before all was said
                     store.compact()
                     cls(settings, store)._conclude(store, controller.COMPLETE)
-                table = final_table(store.population)
+                table = _found(settings, store)
                 raise RunFinished(f"the run {folder} is finished (a larger --budget continues it)\n{table}")
         except StoreError as error:
             store.close()
@@ -151,7 +152,7 @@ class SearchSession:
         if exit_code == controller.COMPLETE and population.best is not None:
             best = store.folder / "best.toml"
             _replace_text(best, population.individual(population.best).genotype.text())
-            _logger.info("the search is complete\n%s\n  genotype            %s", final_table(population), best)
+            _logger.info("the search is complete\n%s\n  genotype            %s", _found(self.config, store), best)
         self._write_status(store, exit_code)
 
     def _write_status(self, store: FileStore, exit_code: int) -> None:
@@ -181,6 +182,15 @@ class _Observer(Progress):
         if now - self._written >= _STATUS_INTERVAL:
             self._written = now
             self._write_status()
+
+
+def _found(settings: config.Config, store: FileStore) -> str:
+    """What the search has found: the final table and, where cost counts, the front."""
+    table, search = final_table(store.population), settings.search
+    if search.strategy != "nsga2" or not len(store.population.evaluated):
+        return table
+    cost = costs.cost(search.objective, sizing(settings, store.sessions[0].facts))
+    return f"{table}\n{front_table(store.population, costs.NAMES[search.objective], cost)}"
 
 
 def _replace_text(path: Path, text: str) -> None:

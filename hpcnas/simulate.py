@@ -86,7 +86,7 @@ class Cluster:
     _running: dict[int, _Running] = field(default_factory=dict)
     _queued: dict[int, deque[Task]] = field(default_factory=dict)  # what a worker got ahead
     _free: dict[int, float] = field(default_factory=dict)  # since when a worker has nothing to do
-    _done: dict[tuple[int, int], float] = field(default_factory=dict)  # seconds saved of (individual, attempt)
+    _done: dict[_Key, float] = field(default_factory=dict)  # seconds saved of a task
 
     def begin_job(self, walltime: float | None, grace: float) -> None:
         """A job is handed in, waits, starts, and its workers become ready."""
@@ -111,7 +111,7 @@ class Cluster:
             self._queued.pop(worker, None)
             if running is not None:  # its trainer saves
                 self.account.busy += self.now - running.since
-                key = running.task.individual, running.task.attempt
+                key = _key(running.task)
                 self._done[key] = self._done.get(key, 0.0) + self.now - running.since
             self._at(self.now, worker, Left())
             return
@@ -123,7 +123,7 @@ class Cluster:
 
     def _start(self, worker: int, task: Task, time: float) -> None:
         foreseen = self.foresight.of(task)
-        seconds = foreseen.seconds - self._done.get((task.individual, task.attempt), 0.0)
+        seconds = foreseen.seconds - self._done.get(_key(task), 0.0)
         until = time + max(0.0, seconds)
         self._running[worker] = _Running(task, foreseen, time, until)
         self._at(until, worker, None)
@@ -153,15 +153,23 @@ class Cluster:
         self._free[worker] = running.until
         self.account.busy += running.until - running.since
         task = running.task
-        self._done.pop((task.individual, task.attempt), None)
+        self._done.pop(_key(task), None)
         outcome = running.foreseen.outcome
         if queue := self._queued.get(worker):
             self._start(worker, queue.popleft(), running.until)
-        return Result(task.individual, task.attempt, _place(worker), running.since, running.until, outcome)
+        return Result(task.individual, task.attempt, _place(worker), running.since, running.until, outcome, task.first)
 
     def _at(self, time: float, worker: int, message: FromWorker | None) -> None:
         self._count += 1  # of events at one time, the first caused comes first
         heapq.heappush(self._events, (time, self._count, worker, message))
+
+
+_Key = tuple[int, int, int]
+
+
+def _key(task: Task) -> _Key:
+    """What a task is known by: individual, first replicate, attempt."""
+    return task.individual, task.first, task.attempt
 
 
 def _place(worker: int) -> Place:
@@ -188,6 +196,7 @@ class Report:
 
     workers: int
     evaluated: int
+    trainings: int
     failed: int
     failed_attempts: int
     jobs: int
@@ -210,6 +219,7 @@ class Report:
         rows = [
             ("workers", f"{self.workers}"),
             ("evaluated", f"{self.evaluated} ({self.failed} failed, {self.failed_attempts} failed attempts)"),
+            ("trainings", f"{self.trainings}"),
             ("wall clock", f"{duration(self.wall_clock)}, {duration(self.in_queue)} of it in the queue"),
             ("jobs", f"{self.jobs}"),
             ("workers' time", f"{self.worker_seconds / 3600:,.1f} hours in jobs"),
@@ -227,7 +237,14 @@ class Report:
 
 
 def simulate(settings: Config, site: Site, folder: Path | None = None) -> Report:
-    """Searches by the virtual clock until the budget is spent; keeps the run in `folder` if there is one.
+    """What `searched` would be like; keeps the run in `folder` if there is one. Raises what `searched` raises."""
+    store, cluster = searched(settings, site, folder)
+    store.close()
+    return _report(store, cluster)
+
+
+def searched(settings: Config, site: Site, folder: Path | None = None) -> tuple[MemoryStore, Cluster]:
+    """The run, open, and what its workers did: a search by the virtual clock until the budget is spent.
 
     Raises ConfigError where no job would get anywhere, SearchStopped where the search would break, and StoreError.
     """
@@ -250,7 +267,7 @@ def simulate(settings: Config, site: Site, folder: Path | None = None) -> Report
             )  # fmt: skip
             try:
                 search.run()
-                break
+                return store, cluster
             except SearchStopped as stop:
                 if stop.exit_code != controller.MORE_TO_DO:
                     raise
@@ -259,9 +276,9 @@ def simulate(settings: Config, site: Site, folder: Path | None = None) -> Report
             if folder is not None:
                 store.close()
                 store = FileStore.open(folder)
-        return _report(store, cluster)
-    finally:
+    except BaseException:
         store.close()
+        raise
 
 
 def _report(store: MemoryStore, cluster: Cluster) -> Report:
@@ -275,6 +292,7 @@ def _report(store: MemoryStore, cluster: Cluster) -> Report:
     return Report(
         workers=workers,
         evaluated=len(population.evaluated),
+        trainings=population.trainings,
         failed=len(population.failures),
         failed_attempts=len(population.failed_attempts),
         jobs=account.jobs,

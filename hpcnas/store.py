@@ -25,7 +25,7 @@ from typing import Any
 from hpcnas import durable, journal, runfile
 from hpcnas.config import Config
 from hpcnas.genotype import Genotype
-from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Result
+from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Result, checkpoint_name
 from hpcnas.population import Birth, Individual, Population
 from hpcnas.runfile import Session, StoredRun, StoreError
 
@@ -33,7 +33,7 @@ from hpcnas.runfile import Session, StoredRun, StoreError
 class MemoryStore:
     """A store that forgets when the process ends; the specification of every other one.
 
-    `begin`, `birth` and `settle` are recorded once `commit` has returned, and must not be acted upon before.
+    What is told to it is recorded once `commit` has returned, and must not be acted upon before.
     """
 
     def __init__(self, config: Config) -> None:
@@ -52,6 +52,10 @@ class MemoryStore:
     def retry(self, result: Result) -> None:
         """An attempt has failed and will be repeated. Raises ValueError if its individual is not in flight."""
         self.population.retry(result)
+
+    def advance(self, result: Result) -> None:
+        """Some replicates are trained, more will be. Raises ValueError if they do not fit an individual in flight."""
+        self.population.advance(result)
 
     def settle(self, result: Result) -> None:
         """The last word on an individual in flight. Raises ValueError if it is not in flight."""
@@ -83,7 +87,7 @@ class FileStore(MemoryStore):
         self._journal = log
         self._lock = lock
         self._renewal: _Renewal | None = None  # under way
-        self._settled: list[int] = []  # whose checkpoints nobody needs once this is committed
+        self._settled: list[str] = []  # checkpoints that nobody needs once this is committed
 
     # ── opening ─────────────────────────────────────────────────────────────────────────────────────────────────────
     @classmethod
@@ -162,10 +166,17 @@ class FileStore(MemoryStore):
         super().retry(result)
         self._append({"retry": _result_record(result)})
 
+    def advance(self, result: Result) -> None:
+        super().advance(result)
+        self._append({"advance": _result_record(result)})
+        self._settled.append(checkpoint_name(result.individual, result.first))
+
     def settle(self, result: Result) -> None:
         super().settle(result)
         self._append({"settle": _result_record(result)})
-        self._settled.append(result.individual)
+        failed = isinstance(result.outcome, Failure)  # then of its other replicates too, which may be under way
+        for first in range(self.population.replicates) if failed else (result.first,):
+            self._settled.append(checkpoint_name(result.individual, first))
 
     def _append(self, record: journal.Record) -> None:
         self._journal.append(record)
@@ -176,8 +187,8 @@ class FileStore(MemoryStore):
             self._journal.commit()
         except journal.JournalError as error:
             raise StoreError(str(error)) from None
-        for individual in self._settled:
-            _remove(f"{self._inflight}/{individual}.pt")  # as `checkpoint_path`, but quick
+        for name in self._settled:
+            _remove(f"{self._inflight}/{name}")
         self._settled.clear()
         if self._renewal is not None and not self._renewal.is_alive():
             self._begin_journal_after(self._renewal)
@@ -251,16 +262,11 @@ class _Renewal(threading.Thread):
             del self._image
 
 
-def checkpoint_path(folder: Path, individual: int) -> Path:
-    """Where the checkpoint of an evaluation lies while its individual is in flight."""
-    return folder / "inflight" / f"{individual}.pt"
-
-
 def _tidy(folder: Path, population: Population) -> None:
-    """Removes what a kill can leave: halves of files, and checkpoints of settled individuals."""
-    wanted = {checkpoint_path(folder, individual) for individual in population.issued}
+    """Removes what a kill can leave: halves of files, and checkpoints of trainings that are done."""
+    wanted = {checkpoint_name(id, first) for id in population.issued for first in population.missing(id)}
     for path in [*folder.glob(".*.tmp"), *(folder / "inflight").glob("*")]:
-        if path not in wanted:
+        if path.parent == folder or path.name not in wanted:
             _remove(path)
 
 
@@ -321,6 +327,7 @@ def _result_record(result: Result) -> dict[str, Any]:
         "place": {"rank": place.rank, "host": place.host, "device": place.device},
         "started": result.started,
         "finished": result.finished,
+        "first": result.first,
     }
     if isinstance(outcome, Failure):
         record["failure"] = {"kind": outcome.kind.name, "message": runfile.fitting(outcome.message)}
@@ -353,7 +360,7 @@ def _apply(record: journal.Record, store: MemoryStore) -> None:
                 network=None if network is None else bytes.fromhex(network),
             )
         )
-    elif kind in ("settle", "retry"):
+    elif kind in ("advance", "settle", "retry"):
         outcome: Evaluation | Failure
         if "failure" in data:
             outcome = Failure(FailureKind[data["failure"]["kind"]], data["failure"]["message"])
@@ -361,12 +368,14 @@ def _apply(record: journal.Record, store: MemoryStore) -> None:
             evaluation = data["evaluation"]
             outcome = Evaluation(**{**evaluation, "accuracies": tuple(evaluation["accuracies"])})
         place = Place(**data["place"])
-        result = Result(data["individual"], data["attempt"], place, data["started"], data["finished"], outcome)
-        (store.settle if kind == "settle" else store.retry)(result)
+        result = Result(
+            data["individual"], data["attempt"], place, data["started"], data["finished"], outcome, data.get("first", 0)
+        )
+        {"advance": store.advance, "settle": store.settle, "retry": store.retry}[kind](result)
     elif kind == "begin":
         store.begin(Session(**{**data, "facts": DataFacts(**data["facts"])}))
     else:
-        raise ValueError(f"expected a record of begin, birth, retry or settle, got {kind!r}")
+        raise ValueError(f"expected a record of begin, birth, retry, advance or settle, got {kind!r}")
 
 
 def _recover(folder: Path) -> tuple[StoredRun, int | None]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hpcnas import canonical, config, counting, plugins
+from hpcnas.aging import AgeingEvolution
 from hpcnas.config import Config
 from hpcnas.duplicates import DUPLICATES
 from hpcnas.evolution import Allowed, Breeding, Strategy
 from hpcnas.genotype import Genotype
 from hpcnas.given import GivenFirst, kept
 from hpcnas.messages import DataFacts
+from hpcnas.nsga2 import Nsga2
 from hpcnas.randomsearch import RandomSearch
 from hpcnas.skeleton import Skeleton
 from hpcnas.tournament import TournamentEvolution
@@ -24,18 +26,26 @@ MakeStrategy = Callable[[config.Search, Breeding], Strategy]
 STRATEGIES: dict[str, MakeStrategy] = {
     "tournament": TournamentEvolution.of,
     "random": RandomSearch.of,
+    "aging": AgeingEvolution.of,
+    "nsga2": Nsga2.of,
 }
 
 
 def make_strategy(config: Config, facts: DataFacts) -> Strategy:
     """The configured strategy for networks on this data."""
-    search = config.search
+    search, allowed, size = config.search, allowance(config, facts), sizing(config, facts)
     breeding = Breeding(
-        config.space, search.seed, search.initial_mutations, allowance(config, facts), DUPLICATES[search.duplicates]
+        config.space, search.seed, search.initial_mutations, allowed, size, DUPLICATES[search.duplicates]
     )
     strategy = (STRATEGIES | plugins.strategies())[search.strategy](search, breeding)
     given = kept(config.space, search.initial)
     return GivenFirst(given, breeding, strategy) if given else strategy
+
+
+def sizing(config: Config, facts: DataFacts) -> Callable[[Genotype], counting.Size]:
+    """Parameters and FLOPs of a valid genotype's network."""
+    skeleton = Skeleton.of(config.network, facts)
+    return lambda genotype: counting.size(canonical.expand(genotype), skeleton)
 
 
 def allowance(config: Config, facts: DataFacts) -> Allowed:

@@ -40,6 +40,7 @@ class Foresight:
     def __init__(self, config: Config) -> None:
         self._settings = config.evaluation
         self._hang_timeout = config.run.hang_timeout
+        self._replicates = config.training.replicates
         self._skeleton = Skeleton.of(config.network, FACTS)
         self._known = functools.lru_cache(maxsize=16_384)(self._fitness_and_parameters)  # many children are like others
 
@@ -48,7 +49,8 @@ class Foresight:
 
         A training that diverges does so at every attempt; crashes and hangs are drawn anew for each.
         """
-        settings, seconds = self._settings, self._settings.synthetic_seconds
+        settings = self._settings
+        seconds = settings.synthetic_seconds * len(task.seeds) / self._replicates
         if settings.synthetic_spread or settings.synthetic_nans:
             always = seeds.fate_generator(task.seeds[0], 0)
             deviation = math.sqrt(math.log1p(settings.synthetic_spread**2))  # a log-normal distribution of that mean

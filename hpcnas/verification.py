@@ -14,9 +14,11 @@ import numpy as np
 from hpcnas import canonical, counting, replay
 from hpcnas.messages import Evaluation
 from hpcnas.population import Birth, Population, State
+from hpcnas.racing import Racing
 from hpcnas.replay import Fault
 from hpcnas.runfile import StoredRun
 from hpcnas.skeleton import Skeleton
+from hpcnas.strategies import make_strategy
 
 
 def faults(run: StoredRun) -> Iterator[Fault]:
@@ -27,6 +29,7 @@ def faults(run: StoredRun) -> Iterator[Fault]:
         return
     yield from _wrong_parents(run.population)
     yield from _wrong_results(run)
+    yield from _wrong_stops(run)
     yield from replay.deviations(run.config, run.sessions[0].facts, run.population)
 
 
@@ -65,6 +68,23 @@ def _wrong_results(run: StoredRun) -> Iterator[Fault]:
         expected = counting.size(graph, skeleton).parameters
         if outcome.parameters != expected:
             yield Fault(id, f"expected {expected} parameters, got {outcome.parameters}")
+
+
+def _wrong_stops(run: StoredRun) -> Iterator[Fault]:
+    """Those that were not trained in full although racing had not given them up."""
+    population, search = run.population, run.config.search
+    births, trained = population.column("birth"), population.column("replicates_trained")
+    racing = Racing(make_strategy(run.config, run.sessions[0].facts), search.racing_confidence)
+    for view, id in enumerate(population.evaluated.tolist()):  # what was known when it was the next to be recorded
+        whole = int(trained[id]) == population.replicates
+        if whole or births[id] == Birth.FOUNDER:
+            continue
+        if not search.racing or not racing.hopeless(population, view, population.accuracies(id)):
+            yield Fault(
+                id,
+                f"expected all replicates trained, or a reason to give it up after {view} evaluations, got "
+                f"{trained[id]} of {population.replicates} replicates",
+            )
 
 
 def sound_part(run: StoredRun) -> StoredRun:

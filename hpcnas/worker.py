@@ -77,4 +77,4 @@ def _evaluated(inbox: _Inbox, place: Place, evaluator: Evaluator, task: Task) ->
     evaluator.start(task)
     while (outcome := evaluator.poll(_ATTENTION)) is None:
         inbox.look()
-    return Result(task.individual, task.attempt, place, started, time.time(), outcome)
+    return Result(task.individual, task.attempt, place, started, time.time(), outcome, task.first)

@@ -277,7 +277,7 @@ def _another(value: object) -> object:
     """A value of the same kind that differs and is within bounds."""
     texts = {
         "hierarchical": "flat", "tournament": "random", "digits": "synthetic:10", "training": "synthetic",
-        "winner": "sample", "retrain": "resample",
+        "winner": "sample", "retrain": "resample", "fitness": "replicate", "parameters": "flops",
         "hpcnas-run": "elsewhere", "auto": "cpu",
     }  # fmt: skip
     if isinstance(value, bool):
@@ -292,7 +292,8 @@ def _another(value: object) -> object:
 
 
 ALTERABLE = {
-    ("search", "budget"), ("data", "source"), ("evaluation", "synthetic_seconds"), ("evaluation", "synthetic_spread"),
+    ("search", "budget"), ("search", "trainings"), ("search", "scheduling"), ("data", "source"),
+    ("evaluation", "synthetic_seconds"), ("evaluation", "synthetic_spread"),
     *(("run", item.name) for item in dataclasses.fields(config.Run)),
 }  # fmt: skip
 

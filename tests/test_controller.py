@@ -96,7 +96,7 @@ class Crew:
 
 
 def result(rank: int, task: Task, outcome: Outcome) -> Result:
-    return Result(task.individual, task.attempt, place(rank), 100.0, 110.0, outcome)
+    return Result(task.individual, task.attempt, place(rank), 100.0, 110.0, outcome, task.first)
 
 
 @dataclass

@@ -11,7 +11,7 @@ import pytest
 
 from hpcnas import config, primitives, seeds
 from hpcnas.canonical import expand, is_valid
-from hpcnas.counting import size
+from hpcnas.counting import Size, size
 from hpcnas.evolution import Breeding, Proposal, Strategy
 from hpcnas.genotype import Genotype, named
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Place, Result
@@ -44,13 +44,20 @@ def fitness_of(genotype: Genotype) -> float:
     return 0.80 + 0.06 * (1.0 - math.exp(-depth[-1] / 5.0)) + 0.04 * balance
 
 
+def size_of(genotype: Genotype) -> Size:
+    return size(expand(genotype), Skeleton.of(config.Network(), CIFAR10))
+
+
+def breeding(seed: int = 1, space: Space = HIERARCHICAL) -> Breeding:
+    return Breeding(space, seed, initial_mutations=50, allowed=is_valid, size=size_of)
+
+
 def evolution(seed: int = 1, space: Space = HIERARCHICAL) -> TournamentEvolution:
-    breeding = Breeding(space, seed, initial_mutations=50, allowed=is_valid)
-    return TournamentEvolution(breeding, initial_population=INITIAL, tournament_fraction=0.2)
+    return TournamentEvolution(breeding(seed, space), initial_population=INITIAL, tournament_fraction=0.2)
 
 
 def random_search(seed: int = 1) -> RandomSearch:
-    return RandomSearch(Breeding(HIERARCHICAL, seed, initial_mutations=50, allowed=is_valid))
+    return RandomSearch(breeding(seed))
 
 
 def evaluated(individual: Individual) -> Outcome | None:

@@ -57,7 +57,8 @@ def fill(store: FileStore) -> None:
     store.begin(examples.SESSION)
     for id in range(3):
         store.birth(examples.individual(id, parent=0 if id == 1 else None))
-    store.settle(examples.evaluated(1))
+    store.advance(examples.evaluated(1, 0.5))
+    store.settle(dataclasses.replace(examples.evaluated(1, 0.6), first=1))
     store.retry(dataclasses.replace(examples.failed(2), attempt=1))
     store.settle(examples.failed(2))
     store.commit()

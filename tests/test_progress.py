@@ -313,6 +313,7 @@ def test_the_final_table() -> None:
     assert final_table(found) == (
         "  evaluated          3\n"
         "  failed             1\n"
+        "  trainings          6\n"
         "  refused genotypes  3 drawn again (invalid, or over a constraint)\n"
         "  worker time        34 s\n"
         "  best individual    2\n"
@@ -324,9 +325,15 @@ def test_the_final_table() -> None:
     )
 
 
+def test_the_final_table_says_what_racing_has_saved() -> None:
+    found = population(evaluated(1, 0.5, 0.5), evaluated(0, 0.25))
+    assert "  trainings          3, 1 less than whole fitnesses would take (25%)\n" in final_table(found)
+
+
 def test_the_final_table_of_nobody() -> None:
     assert final_table(population()) == (
         "  evaluated          0\n"
+        "  trainings          0\n"
         "  refused genotypes  0 drawn again (invalid, or over a constraint)\n"
         "  worker time        0 s"
     )

@@ -46,16 +46,24 @@ SEARCH = {
     "population": {"genotype", "messages", "ranking", "sameness", "space"},
     "selection": {"ranking"},
     "duplicates": {"genotype", "mutation", "population", "sameness"},
-    "evolution": {"duplicates", "genotype", "mutation", "population", "seeds", "space"},
+    "evolution": {"counting", "duplicates", "genotype", "mutation", "population", "seeds", "space"},
     "given": {"duplicates", "evolution", "genotype", "mutation", "population", "sameness", "space"},
+    "racing": {"evolution", "population"},
+    "scheduling": {"config", "population"},
+    "pareto": set(),
+    "costs": {"counting", "genotype", "population"},
     "tournament": {"config", "evolution", "population", "selection"},
     "randomsearch": {"config", "evolution", "population"},
+    "aging": {"config", "evolution", "population", "selection"},
+    "nsga2": {"config", "costs", "evolution", "pareto", "population"},
     "strategies": {
-        *("canonical", "config", "counting", "duplicates", "evolution", "genotype", "given", "messages"),
-        *("plugins", "randomsearch", "skeleton", "tournament"),
+        *("aging", "canonical", "config", "counting", "duplicates", "evolution", "genotype", "given", "messages"),
+        *("nsga2", "plugins", "randomsearch", "skeleton", "tournament"),
     },
     "replay": {"config", "messages", "population", "strategies"},
-    "verification": {"canonical", "counting", "messages", "population", "replay", "runfile", "skeleton"},
+    "verification": {
+        *("canonical", "counting", "messages", "population", "racing", "replay", "runfile", "skeleton", "strategies"),
+    },
 }
 CONTROLLER = {
     "runfile": {"config", "durable", "messages", "population", "settings", "h5py"},
@@ -64,13 +72,13 @@ CONTROLLER = {
     "sources": {"canonical", "config", "genotype", "given", "runfile", "sameness", "settings", "space"},
     "devices": {"messages"},
     "controller": {
-        *("config", "devices", "evolution", "messages", "mutation", "population"),
-        *("runfile", "seeds", "store", "transport"),
+        *("config", "devices", "evolution", "messages", "mutation", "population", "racing"),
+        *("runfile", "scheduling", "seeds", "store", "transport"),
     },
-    "progress": {"log", "messages", "population", "runfile", "store"},
+    "progress": {"costs", "log", "messages", "pareto", "population", "runfile", "store"},
     "session": {
-        *("config", "controller", "durable", "log", "messages", "options", "progress", "runfile"),
-        *("signals", "sources", "store", "strategies", "transport", "walltime"),
+        *("config", "controller", "costs", "durable", "log", "messages", "options", "progress", "runfile"),
+        *("scheduling", "signals", "sources", "store", "strategies", "transport", "walltime"),
     },
 }
 WORKER = {

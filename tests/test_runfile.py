@@ -224,6 +224,15 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path: Path, limit: int
 # What is no run
 
 
+def test_a_run_from_before_replicates_were_counted_has_whole_fitnesses(tmp_path: Path) -> None:
+    run = some_run()
+    write(tmp_path / "population.h5", run)
+    with h5py.File(tmp_path / "population.h5", "r+") as file:
+        del file["individuals/replicates_trained"], file["individuals/worker_seconds"]
+    assert_same(read(tmp_path).population, run.population)
+    assert read(tmp_path).population.trainings == run.population.trainings > 0
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(

@@ -80,6 +80,35 @@ def test_births_and_results_are_in_the_population(contract: tuple[MemoryStore, R
     assert_same(reopen(new).population, expected)
 
 
+def test_replicates_that_come_one_by_one_make_the_same_individual(contract: tuple[MemoryStore, Reopen]) -> None:
+    """And those that are there are not lost with the process, nor by a renewal of the file."""
+    new, reopen = contract
+    _births(new, 2)
+    new.advance(replace(evaluated(1, 0.7), first=1))
+    new.commit()
+    again = reopen(new)
+    assert again.population.missing(1) == [0] and again.population.issued == [0, 1]
+    again.compact()
+    again = reopen(again)
+    assert again.population.accuracies(1) == (0.7,) and again.population.trainings == 1
+    again.settle(evaluated(1, 0.5))
+    again.commit()
+    found, expected = reopen(again).population, population(evaluated(1, 0.5, 0.7))
+    for name in ("accuracies", "fitness", "replicates_trained", "state", "parameters", "started", "finished"):
+        np.testing.assert_array_equal(found.column(name), expected.column(name), name)
+    assert found.column("training_seconds")[1] == 16.0 and found.column("worker_seconds")[1] == 20.0
+    assert (found.trainings, found.best) == (2, 1)
+
+
+def test_a_replicate_is_trained_once(contract: tuple[MemoryStore, Reopen]) -> None:
+    new, _ = contract
+    _births(new, 1)
+    new.advance(replace(evaluated(0, 0.7), first=1))
+    with pytest.raises(ValueError, match="that are not yet trained, got 2 from number 0 on"):
+        new.settle(evaluated(0))
+    assert new.population.missing(0) == [0]
+
+
 def test_sessions_are_kept_in_order(contract: tuple[MemoryStore, Reopen]) -> None:
     new, reopen = contract
     sessions = [SESSION, replace(SESSION, pid=2, software={})]
@@ -96,7 +125,8 @@ def test_what_does_not_fit_is_refused_and_leaves_no_trace(contract: tuple[Memory
         lambda: new.birth(individual(1)),
         lambda: new.birth(individual(2, parent=2)),
         lambda: new.settle(evaluated(5)),
-        lambda: new.settle(evaluated(0, 0.5)),
+        lambda: new.settle(evaluated(0, 0.5, 0.5, 0.5)),
+        lambda: new.advance(failed(0)),
         lambda: new.retry(evaluated(0)),
     ):
         with pytest.raises(ValueError, match="expected"):
@@ -468,7 +498,7 @@ def test_a_damaged_journal_is_refused(folder: Path) -> None:
         (lambda: {"birth": store._birth_record(individual(2))}, "expected the birth of individual 3, got 2"),
         (lambda: {"birth": {"id": 3}}, "'genotype'"),
         (lambda: {"begin": {"pid": 3}}, "'facts'"),
-        (lambda: {"nap": {}}, "expected a record of begin, birth, retry or settle, got 'nap'"),
+        (lambda: {"nap": {}}, "expected a record of begin, birth, retry, advance or settle, got 'nap'"),
         (lambda: {}, "not enough values to unpack"),
     ],
 )
@@ -701,7 +731,7 @@ def test_the_file_and_the_journal_agree_in_every_column(awkward: FileStore) -> N
 
 def test_a_checkpoint_goes_when_its_result_is_on_the_disk(folder: Path) -> None:
     run = FileStore.open(folder)
-    path = store.checkpoint_path(folder, 1)
+    path = folder / "inflight" / "1.pt"
     path.parent.mkdir()
     path.write_bytes(b"state")
     run.settle(evaluated(1))

@@ -76,7 +76,7 @@ def test_an_evaluation_lasts_as_long_as_was_set(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(synthetic.time, "monotonic", lambda: now)
     monkeypatch.setattr(synthetic.time, "sleep", sleep)
     one = evaluator(synthetic_seconds=5.0)
-    one.start(Task(individual=0, attempt=1, genotype=named("paper"), seeds=(1,)))
+    one.start(Task(individual=0, attempt=1, genotype=named("paper"), seeds=(1, 2, 3, 4)))
     assert [one.poll(2.0), one.poll(2.0)] == [None, None]
     last = one.poll(2.0)
     assert isinstance(last, Evaluation) and last.training_seconds == 5.0
@@ -88,7 +88,10 @@ def test_an_evaluation_lasts_as_long_as_was_set(monkeypatch: pytest.MonkeyPatch)
 
 def foreseen(count: int, attempt: int = 1, **settings: object) -> list[Foreseen]:
     """The fates of so many individuals at that attempt."""
-    of = Foresight(config.build({"evaluation": {"evaluator": "synthetic", **settings}, "run": {"hang_timeout": 900.0}}))
+    evaluation = {"evaluator": "synthetic", **settings}
+    of = Foresight(
+        config.build({"evaluation": evaluation, "run": {"hang_timeout": 900.0}, "training": {"replicates": 2}})
+    )
     return [of.of(Task(id, attempt, named("paper"), (2 * id, 2 * id + 1))) for id in range(count)]
 
 

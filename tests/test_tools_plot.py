@@ -41,7 +41,7 @@ def test_the_evaluations_of_a_run(run: Path) -> None:
 
 def test_the_front_is_fitter_than_all_that_are_as_small(tmp_path: Path) -> None:
     found = Curves(
-        "", None, *map(np.array, ([9] * 6, [0.5, 0.6, 0.6, 0.7, 0.7, 0.4], [20, 30, 30, 40, 35, 10], [0], [0]))
+        "", None, *map(np.array, ([9] * 6, [0.5, 0.6, 0.6, 0.7, 0.7, 0.4], [7], [20, 30, 30, 40, 35, 10], [0], [0]))
     )
     assert found.front.tolist() == [5, 0, 1, 4]
     assert found.best.tolist() == [0.5, 0.6, 0.6, 0.7, 0.7, 0.7]
@@ -116,6 +116,8 @@ def test_numbers_of_the_pictures(run: Path, tmp_path: Path, capsys: pytest.Captu
         "fitness": [0.5625, 0.625, 0.75, 0.8125],
         "best_fitness": [0.5625, 0.625, 0.75, 0.8125],
         "parameters": [1000, 2000, 3000, 2500],
+        "objective": "parameters",
+        "cost": [1000, 2000, 3000, 2500],
         "pareto_front": [0, 2, 4],
         "failures": [{"hours": 50 / 3600, "kind": "oom"}, {"hours": 160 / 3600, "kind": "nan"}],
     }

@@ -11,8 +11,10 @@ import ledger
 import numpy as np
 import toolkit
 
+from hpcnas import costs
 from hpcnas.population import Birth
 from hpcnas.runfile import StoredRun
+from hpcnas.strategies import sizing
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Curves:
     ids: np.ndarray
     fitness: np.ndarray
     parameters: np.ndarray
+    cost: np.ndarray  # by the objective of the search: parameters, unless it weighed another one
     mutated: np.ndarray  # whether it was born by mutation
     spent: np.ndarray  # worker seconds of the whole run at the end of the evaluation
 
@@ -39,9 +42,15 @@ class Curves:
             ids=ids,
             fitness=population.column("fitness")[ids],
             parameters=population.column("parameters")[ids],
+            cost=_costs(stored),
             mutated=population.column("birth")[ids] == Birth.MUTATION,
             spent=ledger.Attempts.of(population).spent(np.maximum.accumulate(population.column("finished")[ids])),
         )
+
+    @property
+    def objective(self) -> str:
+        """What the cost is."""
+        return _objective(self.stored)
 
     @property
     def step(self) -> np.ndarray:
@@ -55,10 +64,24 @@ class Curves:
 
     @property
     def front(self) -> np.ndarray:
-        """Places in the arrays of those that are fitter than all with as many parameters or fewer, smallest first."""
-        order = np.lexsort((self.step, -self.fitness, self.parameters))
+        """Places in the arrays of those that are fitter than all that cost as much or less, the cheapest first."""
+        order = np.lexsort((self.step, -self.fitness, self.cost))
         best_before = np.concatenate([[-np.inf], np.maximum.accumulate(self.fitness[order])[:-1]])
         return order[self.fitness[order] > best_before]
+
+
+def _objective(stored: StoredRun) -> str:
+    search = stored.config.search
+    return search.objective if search.strategy == "nsga2" else "parameters"
+
+
+def _costs(stored: StoredRun) -> np.ndarray:
+    """Of the evaluated individuals, in the order of their evaluation."""
+    population, objective = stored.population, _objective(stored)
+    if objective == "parameters":
+        return population.column("parameters")[population.evaluated]
+    cost = costs.cost(objective, sizing(stored.config, stored.sessions[0].facts))
+    return np.array([cost(population, id) for id in population.evaluated.tolist()])
 
 
 def of_runs(folders: Sequence[Path]) -> list[Curves]:

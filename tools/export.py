@@ -70,9 +70,9 @@ def source(text: str) -> Source:
 
 def fitness(run: StoredRun, id: int) -> str:
     """The fitness in words."""
-    accuracies = run.population.column("accuracies")[id].tolist()
-    if accuracies[0] != accuracies[0]:
+    if np.isnan(run.population.column("fitness")[id]):
         return "not evaluated"
+    accuracies = run.population.accuracies(id)
     spread = f" ± {statistics.stdev(accuracies):.4f}" if len(accuracies) > 1 else ""
     kind = "synthetic, no training" if run.config.evaluation.evaluator == "synthetic" else "validation accuracy"
     return f"{statistics.fmean(accuracies):.4f}{spread} ({kind}; trainings: {len(accuracies)})"

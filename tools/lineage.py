@@ -58,14 +58,15 @@ def ancestry(population: Population, id: int) -> list[dict[str, Any]]:
     """The individual and its ancestors, the oldest first; what is not known (it is in flight, say) is None."""
     step = {one: place for place, one in enumerate(population.evaluated.tolist(), start=1)}
     fitness, parameters = population.column("fitness"), population.column("parameters")
-    accuracies, parents = population.column("accuracies"), population.column("parent")
+    parents, trained = population.column("parent"), population.column("replicates_trained")
     children = np.bincount(parents[parents >= 0], minlength=len(population))
-    error = accuracies.std(axis=1, ddof=1) / population.replicates**0.5 if population.replicates > 1 else None
+    error = toolkit.spread(population) / np.sqrt(np.maximum(trained, 1.0))
     found = []
     for one in reversed(list(population.lineage(id))):
         done, parent = one.id in step, one.parent
         origin = None if parent is None else population.individual(parent).genotype
         gain = float(fitness[one.id] - fitness[parent]) if done and parent is not None else None
+        gain_error = None if gain is None else float(np.hypot(error[one.id], error[parent]))
         found.append(
             {
                 "id": one.id,
@@ -73,7 +74,7 @@ def ancestry(population: Population, id: int) -> list[dict[str, Any]]:
                 "birth": one.birth.name.lower(),
                 "fitness": float(fitness[one.id]) if done else None,
                 "gain": gain,
-                "gain_error": None if gain is None or error is None else float(np.hypot(error[one.id], error[parent])),
+                "gain_error": None if gain_error != gain_error else gain_error,
                 "parameters": int(parameters[one.id]) if done else None,
                 "children": int(children[one.id]),
                 "mutation": None if origin is None else changes(origin, one.genotype),

@@ -3,7 +3,8 @@
 
 search   the paper's Figure 3: the fitness of every individual, the best so far, and the parameters of the small
          network, each against the evolution step (the place in the order of evaluations)
-pareto   fitness against parameters, with the front: networks that no smaller one equals
+pareto   fitness against parameters, or what else the search weighed, with the front: networks that no cheaper one
+         equals
 health   busy workers, and failed attempts by kind, over time
 
 Each is written to the file that its option names; without any, all go to the current folder. Several runs share the
@@ -28,6 +29,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from hpcnas import costs
 from hpcnas.messages import Failure, FailureKind
 from hpcnas.runfile import StoredRun
 
@@ -63,6 +65,8 @@ def numbers(run: Curves) -> dict[str, Any]:
         "fitness": run.fitness,
         "best_fitness": run.best,
         "parameters": run.parameters,
+        "objective": run.objective,
+        "cost": run.cost,
         "pareto_front": run.ids[run.front],
         "hours": hours,
         "busy_workers": busy,
@@ -104,16 +108,19 @@ def search_picture(runs: Sequence[Curves]) -> Figure:
 
 
 def pareto_picture(runs: Sequence[Curves]) -> Figure:
-    """Fitness against parameters."""
+    """Fitness against cost."""
+    objective = runs[0].objective
+    if any(run.objective != objective for run in runs):
+        toolkit.fail(f"--pareto: expected runs of one objective, got {', '.join(run.objective for run in runs)}")
     figure = pictures.figure(7.5, 5.2)
     axes = figure.subplots()
     for run, colour in _coloured(runs):
-        _dots(axes, run, run.parameters, run.fitness, colour, alone=len(runs) == 1)
+        _dots(axes, run, run.cost, run.fitness, colour, alone=len(runs) == 1)
         front = run.front
         line = pictures.COLOURS[1] if len(runs) == 1 else colour
         label = "Pareto front" if len(runs) == 1 else run.name
         axes.plot(
-            run.parameters[front],
+            run.cost[front],
             run.fitness[front],
             color=line,
             drawstyle="steps-post",
@@ -121,10 +128,13 @@ def pareto_picture(runs: Sequence[Curves]) -> Figure:
             ms=4.5,
             label=label,
         )
-    axes.set_title("What accuracy costs in parameters")
+    axes.set_title(f"What accuracy costs: {objective}")
     axes.set_ylabel("fitness: validation accuracy (%)")
     pictures.percent(axes.yaxis)
-    pictures.numbers(axes.xaxis, "parameters of the small network", max(run.parameters.max() for run in runs))
+    if objective in ("parameters", "flops"):
+        pictures.numbers(axes.xaxis, costs.NAMES[objective], max(run.cost.max() for run in runs))
+    else:
+        axes.set_xlabel(costs.NAMES[objective])
     _legend(figure, axes, axes, runs)
     return figure
 
@@ -162,7 +172,7 @@ def health_picture(runs: Sequence[Curves]) -> Figure:
 
 PICTURES = {
     "search": (search_picture, "fitness, best fitness and parameters against the evolution step (Figure 3)"),
-    "pareto": (pareto_picture, "fitness against parameters, with the Pareto front"),
+    "pareto": (pareto_picture, "fitness against what the search weighed, with the Pareto front"),
     "health": (health_picture, "busy workers and failures over time"),
 }
 

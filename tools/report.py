@@ -213,7 +213,7 @@ def individuals(stored: StoredRun) -> Html:
         for name in ("birth", "parent", "fitness", "parameters", "started", "finished", "rank", "host", "device",
                      "state", "failure")
     }  # fmt: skip
-    spread = population.column("accuracies").std(axis=1, ddof=1) if population.replicates > 1 else None
+    spread = toolkit.spread(population).tolist()
     steps = {int(id): step for step, id in enumerate(population.evaluated, start=1)}
     fitness = population.column("fitness")
     known = fitness[population.evaluated]
@@ -222,7 +222,7 @@ def individuals(stored: StoredRun) -> Html:
     for id in sorted(range(len(population)), key=lambda id: (-fitness[id] if id in steps else np.inf, id)):
         row = {key: values[id] for key, values in columns.items()}
         parent = row["parent"] if row["parent"] >= 0 else None
-        rows.append(_row(id, row, steps.get(id), parent, None if spread is None else float(spread[id]),
+        rows.append(_row(id, row, steps.get(id), parent, None if spread[id] != spread[id] else spread[id],
                          columns["fitness"][parent] if parent is not None else None, low, high))  # fmt: skip
     links = (
         tag(

@@ -26,6 +26,7 @@ from hpcnas.messages import Failure
 from hpcnas.population import Population
 from hpcnas.progress import duration
 from hpcnas.runfile import StoredRun
+from hpcnas.scheduling import is_complete
 
 RUNNING = "running or killed"
 
@@ -114,7 +115,7 @@ def state(folder: Path, run: StoredRun) -> str:
         status, written = {"state": "more"}, 0.0
     if status.get("state") != "more":
         return status.get("state", RUNNING)
-    if len(run.population.evaluated) >= run.config.search.budget and not run.population.in_flight:
+    if is_complete(run.config.search, run.population):
         return "complete"
     return "more to do" if run.sessions and written > run.sessions[-1].started else RUNNING
 
@@ -122,11 +123,11 @@ def state(folder: Path, run: StoredRun) -> str:
 def _steps_a_second(run: StoredRun) -> float | None:
     """Optimiser steps that a worker makes a second while it trains, all replicates together: the median of all
     evaluations."""
-    population, training = run.population, run.config.training
-    seconds = [float(population.column("training_seconds")[id]) for id in population.evaluated.tolist()]
-    if run.config.evaluation.evaluator != "training" or not seconds or min(seconds) <= 0:
+    ids = run.population.evaluated
+    seconds, trained = (run.population.column(name)[ids] for name in ("training_seconds", "replicates_trained"))
+    if run.config.evaluation.evaluator != "training" or not len(ids) or seconds.min() <= 0:
         return None
-    return training.replicates * training.steps / statistics.median(seconds)
+    return run.config.training.steps / statistics.median((seconds / trained).tolist())
 
 
 def _best(population: Population, number: int) -> list[dict[str, Any]]:
@@ -135,7 +136,7 @@ def _best(population: Population, number: int) -> list[dict[str, Any]]:
     step = {id: place for place, id in enumerate(order, start=1)}
     found = []
     for id in sorted(order, key=lambda id: -fitness[id])[:number]:
-        accuracies = population.column("accuracies")[id].tolist()
+        accuracies = population.accuracies(id)
         found.append(
             {
                 "id": id,
@@ -144,7 +145,7 @@ def _best(population: Population, number: int) -> list[dict[str, Any]]:
                 "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
                 "parameters": int(population.column("parameters")[id]),
                 "mutations": sum(1 for _ in population.lineage(id)) - 1,
-                "seconds": float(population.column("finished")[id] - population.column("started")[id]),
+                "seconds": float(population.column("worker_seconds")[id]),
             }
         )
     return found

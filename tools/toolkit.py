@@ -13,8 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+
 from hpcnas import genotype, runfile
 from hpcnas.genotype import Genotype, GenotypeError
+from hpcnas.population import Population
 from hpcnas.runfile import StoredRun, StoreError
 from hpcnas.space import Space
 
@@ -76,6 +79,15 @@ def named_genotype(text: str) -> tuple[str, Genotype]:
         fail(f"{text}: {error.strerror if isinstance(error, OSError) else error}")
     folder, run, id = individual(text)
     return f"{folder.resolve().name}-{id}", run.population.individual(id).genotype
+
+
+def spread(population: Population) -> np.ndarray:
+    """Standard deviation of each individual's accuracies, NaN where fewer than two are known: shape (individuals,)."""
+    accuracies, count = population.column("accuracies"), population.column("replicates_trained")
+    several = count > 1
+    result = np.full(len(count), np.nan)
+    result[several] = np.nanstd(accuracies[several], axis=1, ddof=1)
+    return result
 
 
 def motif_name(space: Space, level: int, motif: int) -> str:

@@ -1,0 +1,57 @@
+"""Ageing evolution (Real, Aggarwal, Huang and Le 2019, Regularized Evolution for Image Classifier Architecture Search,
+Algorithm 1): S of the P youngest evaluated are drawn with replacement, and the fittest of them is mutated.
+
+    evaluated  0 1 2 … │ view−P … view−1        what is left of the line has died of age: it has no more children
+
+Nobody stays a parent by a lucky evaluation for long. The dead leave the competition, not the file: the search's result
+is still the fittest of all. An individual's age is its place in the order of evaluations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hpcnas.config import Search
+from hpcnas.evolution import Breeding, Proposal
+from hpcnas.population import Population
+from hpcnas.selection import median_rank_with_replacement
+
+
+@dataclass(frozen=True)
+class AgeingEvolution:
+    """Strategy `aging`."""
+
+    breeding: Breeding
+    initial_population: int
+    alive: int  # P
+    sample: int  # S
+
+    @classmethod
+    def of(cls, search: Search, breeding: Breeding) -> AgeingEvolution:
+        """As configured."""
+        return cls(breeding, search.initial_population, search.aging_population, search.aging_sample)
+
+    def ask(self, population: Population, id: int, view: int) -> Proposal:
+        """A mutant of the fittest of a sample; an initial genotype for the first births, and while nobody is alive."""
+        if id < self.initial_population or view < 1:
+            return self.breeding.initial(population, id)
+        generator = self.breeding.generator(id)
+        ids, fitness = self._living(population, view)
+        drawn = generator.integers(len(ids), size=self.sample)
+        parent = int(ids[drawn[np.argmax(fitness[drawn])]])  # of equals the one drawn first
+        return self.breeding.mutant(population, id, parent, generator)
+
+    def bar(self, population: Population, view: int) -> float | None:
+        """The fitness that the fittest of a sample has in the median."""
+        if view < 1:
+            return None
+        _, fitness = self._living(population, view)
+        rank = median_rank_with_replacement(len(fitness), self.sample)
+        return float(np.sort(fitness)[::-1][rank])
+
+    def _living(self, population: Population, view: int) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and fitnesses of the youngest, by age."""
+        ids = population.evaluated[max(0, view - self.alive) : view]
+        return ids, np.nan_to_num(population.column("fitness")[ids], nan=-np.inf)

@@ -1,0 +1,53 @@
+"""How the trainings of one fitness become tasks: all in one or each its own, and with racing in stages.
+
+                 scheduling = fitness        scheduling = replicate
+    no racing    0 1 2 3                     0 │ 1 │ 2 │ 3           all at once, on any workers
+    racing       0 ──► 1 2 3                 0 ──► 1 ──► 2 ──► 3     each stage after a verdict (`racing`)
+
+On a GPU the trainings of a task run side by side, which takes less time than one after another. Knows neither workers
+nor verdicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hpcnas.config import Search
+from hpcnas.population import Population
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Replicates of a fitness that are one task: `count` of them, from number `first` on."""
+
+    first: int
+    count: int
+
+
+def next_parts(search: Search, missing: Sequence[int], replicates: int) -> list[Part]:
+    """The tasks to be issued for an individual of which nothing is under way, and of which the replicates of these
+    numbers (ascending, at least one) are not trained. With racing the rest follows once these are done."""
+    if search.scheduling == "replicate":
+        return [Part(number, 1) for number in (missing[:1] if search.racing else missing)]
+    if search.racing and len(missing) == replicates:
+        return [Part(missing[0], 1)]
+    return _runs(missing)
+
+
+def is_complete(search: Search, population: Population) -> bool:
+    """Whether the budget is spent, of evaluations or of trainings, and nothing is in flight."""
+    limit = search.trainings
+    spent = len(population.evaluated) >= search.budget or (limit is not None and population.trainings >= limit)
+    return spent and population.in_flight == 0
+
+
+def _runs(numbers: Sequence[int]) -> list[Part]:
+    """Numbers that follow one another make one part."""
+    parts: list[Part] = []
+    for number in numbers:
+        if parts and number == parts[-1].first + parts[-1].count:
+            parts[-1] = Part(parts[-1].first, parts[-1].count + 1)
+        else:
+            parts.append(Part(number, 1))
+    return parts
