@@ -16,7 +16,6 @@ import numpy as np
 from hpcnas.config import Search
 from hpcnas.evolution import Breeding, Proposal
 from hpcnas.population import Population
-from hpcnas.selection import median_rank_with_replacement
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,8 @@ class AgeingEvolution:
         return self.breeding.mutant(population, id, parent, generator)
 
     def bar(self, population: Population, view: int) -> float | None:
-        """The fitness that the fittest of a sample has in the median."""
-        if view < 1:
-            return None
-        _, fitness = self._living(population, view)
-        rank = median_rank_with_replacement(len(fitness), self.sample)
-        return float(np.sort(fitness)[::-1][rank])
+        """The best fitness of those alive."""
+        return float(self._living(population, view)[1].max()) if view else None
 
     def _living(self, population: Population, view: int) -> tuple[np.ndarray, np.ndarray]:
         """Ids and fitnesses of the youngest, by age."""

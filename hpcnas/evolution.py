@@ -39,15 +39,15 @@ class Proposal:
 
 
 class Strategy(Protocol):
-    """What the controller asks for the next genotype, and racing for what it takes to become a parent."""
+    """What the controller asks for the next genotype, and racing for what others are measured by."""
 
     def ask(self, population: Population, id: int, view: int) -> Proposal:
         """The genotype of birth `id`, chosen knowing the first `view` evaluations. Raises NothingAllowed."""
         ...
 
     def bar(self, population: Population, view: int) -> float | None:
-        """The fitness without which an individual hardly becomes a parent, knowing the first `view` evaluations; None
-        where fitness alone does not decide, or nothing is known yet."""
+        """The fitness of the best that compete, knowing the first `view` evaluations; None where fitness alone does not
+        decide, or nothing is known yet."""
         ...
 
 

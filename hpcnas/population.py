@@ -282,9 +282,9 @@ class Population:
                 self._ranking.add(id, float(fitness[id]))
         return self._ranking
 
-    def fitness_of_rank(self, view: int, rank: int) -> float:
-        """The fitness of that rank, 0 the fittest, among the first `view` evaluated."""
-        return float(self._columns["fitness"][self.ranking(view)[rank]])
+    def best_fitness(self, view: int) -> float:
+        """The highest fitness among the first `view` evaluated, at least one."""
+        return float(self._columns["fitness"][self.ranking(view)[0]])
 
     def first_with(self, network: bytes) -> int | None:
         """The lowest id of those that have this network, as far as their networks were looked at."""

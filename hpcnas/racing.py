@@ -7,10 +7,11 @@ An individual of which n replicates are trained, of mean accuracy m, is given up
     s     standard deviation of one training, pooled over the individuals of the run that were trained in full:
           s² = Σ (a − ā)² / ν over all their accuracies, with ν = Σ (R − 1) degrees of freedom
     t     quantile of Student's distribution with ν degrees of freedom, at the confidence that is set
-    bar   the fitness of those whom the strategy makes parents (`Strategy.bar`)
+    bar   fitness of the best that compete for becoming parents (`Strategy.bar`)
 
-So its upper confidence bound is below what gets a child. Until ν is 20 nobody is given up. The strategy still knows an
-individual that was given up, by the mean of what was trained; since that is below the bar, it is none of the best.
+So with that confidence it would lose against the best. Until ν is 20 nobody is given up. The strategy still knows an
+individual that was given up, by the mean of what was trained: it may win a tournament without the best, and is neither
+the result of the search nor will it be. Whoever is near the best is measured in full.
 
 A verdict depends on the accuracies and on the first `view` evaluations alone, `view` being the individual's own place
 in the order of evaluation: it can be checked at replay (D3).

@@ -26,4 +26,4 @@ class RandomSearch:
 
     def bar(self, population: Population, view: int) -> float | None:
         """The best fitness: nobody becomes a parent, and the best is all that is looked for."""
-        return population.fitness_of_rank(view, 0) if view else None
+        return population.best_fitness(view) if view else None

@@ -29,25 +29,6 @@ def tournament(ranking: Ranking, fraction: float, generator: np.random.Generator
     return ranking[first + int(generator.integers(last - first)) if last - first > 1 else rank]
 
 
-def median_rank(evaluated: int, fraction: float) -> int:
-    """The rank that half of the winners of tournaments among so many, at least one, reach or surpass: the lowest r with
-    P(rank > r) ≤ 1/2."""
-    size = tournament_size(evaluated, fraction)
-    rank, reached = 0, (evaluated - size) / evaluated
-    while reached > 0.5:
-        rank += 1
-        reached *= (evaluated - size - rank) / (evaluated - rank)
-    return rank
-
-
-def median_rank_with_replacement(count: int, size: int) -> int:
-    """Likewise, where `size` are drawn of `count` and each may be drawn again."""
-    rank = 0
-    while 2 * (count - rank - 1) ** size > count**size:  # in whole numbers: the same on every machine
-        rank += 1
-    return rank
-
-
 def best_rank(n: int, k: int, generator: np.random.Generator) -> int:
     """The lowest of k different ranks out of 0 … n−1, 1 ≤ k ≤ n, in at most about √n steps.
 

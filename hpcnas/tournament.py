@@ -9,7 +9,7 @@ import numpy as np
 from hpcnas.config import Search
 from hpcnas.evolution import Breeding, Proposal
 from hpcnas.population import Population
-from hpcnas.selection import median_rank, sampled_tournament, tournament
+from hpcnas.selection import sampled_tournament, tournament
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class TournamentEvolution:
         return self.breeding.mutant(population, id, self._winner(population, view, generator), generator)
 
     def bar(self, population: Population, view: int) -> float | None:
-        """The fitness that the winner of a tournament has in the median."""
-        return population.fitness_of_rank(view, median_rank(view, self.tournament_fraction)) if view >= 2 else None
+        """The best fitness: who has it wins every tournament that it is in."""
+        return population.best_fitness(view) if view else None
 
     def _winner(self, population: Population, view: int, generator: np.random.Generator) -> int:
         """The id of the winner of a tournament among the first `view` evaluated."""

@@ -92,7 +92,7 @@ def test_the_preset_on_the_command_line_goes_before_the_files(tmp_path: Path) ->
     [
         (None, "--config: expected a readable file "),
         (b"\xff", "--config: expected a readable file "),
-        (b'preset = "papr"', "expected a preset (quick, paper, paper-flat), got 'papr'; did you mean 'paper'?"),
+        (b'preset = "papr"', "expected a preset (quick, paper, efficient, paper-flat), got 'papr'; did you mean 'paper'?"),
         (b"[search]\nbudget = 0", "PATH: search.budget: expected an integer ≥ 1, got 0"),
     ],
 )
@@ -132,7 +132,7 @@ def test_what_cannot_be_read_is_a_usage_error(words: str, message: str) -> None:
         ("--momentum nan", "training.momentum: expected a number from 0.0 to 1.0, got nan"),
         ("--milestones 0.9 0.8", "training.milestones: expected them in order, got (0.9, 0.8)"),
         ("--device gpu", "run.device: expected one of auto, cuda, cpu; got 'gpu'"),
-        ("--preset papr", "expected a preset (quick, paper, paper-flat), got 'papr'; did you mean 'paper'?"),
+        ("--preset papr", "expected a preset (quick, paper, efficient, paper-flat), got 'papr'; did you mean 'paper'?"),
     ],
 )
 def test_what_cannot_be_used_is_a_config_error(words: str, message: str) -> None:

@@ -54,7 +54,7 @@ SEARCH = {
     "costs": {"counting", "genotype", "population"},
     "tournament": {"config", "evolution", "population", "selection"},
     "randomsearch": {"config", "evolution", "population"},
-    "aging": {"config", "evolution", "population", "selection"},
+    "aging": {"config", "evolution", "population"},
     "nsga2": {"config", "costs", "evolution", "pareto", "population"},
     "strategies": {
         *("aging", "canonical", "config", "counting", "duplicates", "evolution", "genotype", "given", "messages"),
