@@ -367,8 +367,8 @@ class Controller:
     def _next_works(self, individual: Individual) -> list[Work]:
         """What is to be done next for an individual in flight of which nothing is under way."""
         population, replicates = self._store.population, self._config.training.replicates
-        missing, attempts = population.missing(individual.id), population.column("attempts")[individual.id]
-        parts = next_parts(self._config.search, missing, replicates)
+        attempts = population.column("attempts")[individual.id]
+        parts = next_parts(self._config.search, population.missing(individual.id), replicates)
         self._to_come[individual.id] = sum(part.count for part in parts)
         return [Work(individual, part, int(attempts) + 1, frozenset()) for part in parts]
 

@@ -86,7 +86,8 @@ class SearchSession:
                     store.compact()
                     cls(settings, store)._conclude(store, controller.COMPLETE)
                 table = _found(settings, store)
-                raise RunFinished(f"the run {folder} is finished (a larger --budget continues it)\n{table}")
+                limit = "--budget" if len(store.population.evaluated) >= settings.search.budget else "--trainings"
+                raise RunFinished(f"the run {folder} is finished (a larger {limit} continues it)\n{table}")
         except StoreError as error:
             store.close()
             raise RunRefused(str(error)) from None

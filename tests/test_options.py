@@ -92,7 +92,7 @@ def test_the_preset_on_the_command_line_goes_before_the_files(tmp_path: Path) ->
     [
         (None, "--config: expected a readable file "),
         (b"\xff", "--config: expected a readable file "),
-        (b'preset = "papr"', "expected a preset (quick, paper, efficient, paper-flat), got 'papr'; did you mean 'paper'?"),
+        (b'preset = "papr"', "expected a preset (quick, paper, efficient, paper-flat), got 'papr'; did you mean"),
         (b"[search]\nbudget = 0", "PATH: search.budget: expected an integer ≥ 1, got 0"),
     ],
 )

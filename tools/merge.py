@@ -28,7 +28,10 @@ from hpcnas.runfile import Session, StoredRun, StoreError
 from hpcnas.sameness import network_hash
 from hpcnas.store import FileStore
 
-FREE = ("strategy", "initial", "tournament_", "max_", "duplicates", "seed")  # how settings of [search] begin
+FREE = (  # how settings of [search] begin
+    *("strategy", "initial", "tournament_", "max_", "duplicates", "seed"),
+    *("aging_", "survivors", "objective", "racing"),
+)
 
 
 def main() -> int:
@@ -109,7 +112,7 @@ def chosen(runs: Sequence[StoredRun], budget: int, options: argparse.Namespace) 
     first = runs[0].config
     seed = max(run.config.search.seed for run in runs) + 1 if options.seed is None else options.seed
     try:
-        search = replace(first.search, seed=seed, budget=budget, initial=None)
+        search = replace(first.search, seed=seed, budget=budget, trainings=None, initial=None)
         return replace(first, search=search, run=replace(first.run, run=str(options.into)))
     except config.ConfigError as error:
         toolkit.fail(f"--seed: {error}")
