@@ -1,5 +1,7 @@
 """SIGKILL of the controller at random moments of a live run: nothing acknowledged is lost, nothing doubled.
 
+Jobs take turns at training whole fitnesses and replicates of their own: what one has begun another brings to its end.
+
 HPCNAS_TORTURE=1   500 kills in all instead of 8 (`make torture`); HPCNAS_KILLS says another number
 """
 
@@ -34,8 +36,9 @@ OPTIONS = [
 def test_a_killed_controller_loses_nothing_that_was_acknowledged(mpi: Mpi, tmp_path: Path) -> None:
     generator = np.random.default_rng(20)
     folder, acknowledged, seconds = tmp_path / "run", set(), []
-    for _ in range(KILLS):
-        with launcher.start(mpi, 4, ["-m", "hpcnas", *OPTIONS], cwd=tmp_path) as job:
+    for number in range(KILLS):
+        scheduling = ("--scheduling", ("replicate", "fitness")[number % 2])
+        with launcher.start(mpi, 4, ["-m", "hpcnas", *OPTIONS, *scheduling], cwd=tmp_path) as job:
             if generator.random() < 0.2:  # while it starts, replays or has just begun
                 await_that(lambda: 0 in ranks(job), "rank 0")
                 time.sleep(generator.uniform(0.0, 1.0))
@@ -86,6 +89,8 @@ def assert_continues(before: StoredRun, after: StoredRun) -> None:
     assert settled(old).items() <= settled(new).items()
     for id in old.issued:
         assert new.individual(id) == old.individual(id)
+        known = ~np.isnan(old.column("accuracies")[id])  # of replicates that were trained
+        assert new.column("accuracies")[id][known].tolist() == old.column("accuracies")[id][known].tolist()
 
 
 def assert_sound(run: StoredRun) -> None:
