@@ -10,7 +10,6 @@ files, messages or random numbers.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from hpcnas.genotype import Genotype
-from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
+from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result, mean
 from hpcnas.ranking import Ranking
 from hpcnas.sameness import HASH_BYTES
 from hpcnas.space import Space
@@ -428,11 +427,6 @@ class Population:
             known = np.nan_to_num(columns["fitness"][evaluated], nan=-np.inf)
             population._best = int(evaluated[np.argmax(known)])
         return population
-
-
-def mean(accuracies: Sequence[float]) -> float:
-    """The fitness that accuracies give, the same whether they came together or one by one (§4.1)."""
-    return math.fsum(accuracies) / len(accuracies)
 
 
 def _room(length: int) -> int:

@@ -26,7 +26,8 @@ from statistics import NormalDist
 import numpy as np
 
 from hpcnas.evolution import Strategy
-from hpcnas.population import Population, mean
+from hpcnas.messages import mean
+from hpcnas.population import Population
 
 LEAST_FREEDOM = 20  # degrees of freedom that a noise must be known from
 

@@ -48,7 +48,7 @@ SEARCH = {
     "duplicates": {"genotype", "mutation", "population", "sameness"},
     "evolution": {"counting", "duplicates", "genotype", "mutation", "population", "seeds", "space"},
     "given": {"duplicates", "evolution", "genotype", "mutation", "population", "sameness", "space"},
-    "racing": {"evolution", "population"},
+    "racing": {"evolution", "messages", "population"},
     "scheduling": {"config", "population"},
     "pareto": set(),
     "costs": {"counting", "genotype", "population"},
