@@ -18,7 +18,7 @@ from examples import CONFIG, SESSION, evaluated, failed, individual, population
 from hpcnas import log, progress
 from hpcnas.log import LiveLine
 from hpcnas.population import Population
-from hpcnas.progress import Progress, duration, final_table
+from hpcnas.progress import Progress, duration, final_table, front_table
 from hpcnas.store import MemoryStore
 
 # The live line
@@ -328,6 +328,16 @@ def test_the_final_table() -> None:
 def test_the_final_table_says_what_racing_has_saved() -> None:
     found = population(evaluated(1, 0.5, 0.5), evaluated(0, 0.25))
     assert "  trainings          3, 1 less than whole fitnesses would take (25%)\n" in final_table(found)
+
+
+def test_the_front_is_listed_from_the_cheapest() -> None:
+    found = population(evaluated(0, 0.5, 0.5), evaluated(1, 0.4, 0.4), evaluated(2, 0.6, 0.6))
+    table = front_table(found, "parameters", lambda population, id: float(population.column("parameters")[id]))
+    assert table == (
+        "  individual  fitness  parameters\n"
+        "           0   0.5000       1,000\n"
+        "           2   0.6000       1,002"
+    )  # fmt: skip
 
 
 def test_the_final_table_of_nobody() -> None:
