@@ -187,7 +187,8 @@ class Population:
         if isinstance(outcome, Evaluation):
             self._take_in(result, outcome)
             columns["state"][row] = State.EVALUATED
-            columns["fitness"][row] = mean(self.accuracies(row))
+            whole = len(outcome.accuracies) == self.replicates
+            columns["fitness"][row] = outcome.fitness if whole else mean(self.accuracies(row))
             columns["attempts"][row] = max(result.attempt, columns["attempts"][row] + 1)
             self._append_evaluated(row)
         else:
@@ -203,8 +204,8 @@ class Population:
         """Replicates that are trained: their accuracies, and what they cost. Raises ValueError."""
         row, columns, first = result.individual, self._columns, result.first
         last = first + len(outcome.accuracies)
-        accuracies = columns["accuracies"][row]
-        if not 0 <= first < last <= self.replicates or not np.isnan(accuracies[first:last]).all():
+        accuracies, trained = columns["accuracies"][row], int(columns["replicates_trained"][row])
+        if not 0 <= first < last <= self.replicates or (trained and not np.isnan(accuracies[first:last]).all()):
             raise ValueError(
                 f"individual {row}: expected accuracies of some of its {self.replicates} replicates that are not yet "
                 f"trained, got {len(outcome.accuracies)} from number {first} on"
@@ -212,10 +213,9 @@ class Population:
         accuracies[first:last] = outcome.accuracies
         columns["parameters"][row] = outcome.parameters
         for name in ("setup_seconds", "training_seconds", "validation_seconds"):
-            before = columns[name][row] if columns["replicates_trained"][row] else 0.0
-            columns[name][row] = before + getattr(outcome, name)
+            columns[name][row] = getattr(outcome, name) + (columns[name][row] if trained else 0.0)
         self._take_place(result)
-        columns["replicates_trained"][row] += last - first
+        columns["replicates_trained"][row] = trained + last - first
         self.trainings += last - first
 
     def _take_place(self, result: Result) -> None:
@@ -322,6 +322,8 @@ class Population:
 
     def missing(self, id: int) -> list[int]:
         """Numbers of the replicates of an individual that are not trained."""
+        if not self._columns["replicates_trained"][id]:
+            return list(range(self.replicates))
         return np.flatnonzero(np.isnan(self._columns["accuracies"][id])).tolist()
 
     def individual(self, id: int) -> Individual:
