@@ -7,16 +7,13 @@ continued; what only decides where and how it runs may differ from start to star
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hpcnas import dataspec, plugins
-from hpcnas.settings import ConfigError, Section, field_types, nearest, setting, toml_value
+from hpcnas.settings import ConfigError, Scheme, Section, setting
+from hpcnas.settings import Settings as Settings
 from hpcnas.space import Space, SpaceError
-
-Settings = Mapping[str, Mapping[str, object]]
-"""Values as somebody gave them, section → key → value: a preset, a file, the command line."""
 
 
 STRATEGIES = ("tournament", "random", "aging", "nsga2")
@@ -255,16 +252,11 @@ class Config:
 
     def settings(self) -> dict[str, dict[str, object]]:
         """Every setting, section → key → value."""
-        return {name: dataclasses.asdict(getattr(self, name)) for name in SECTIONS}
+        return SCHEME.settings(self)
 
     def toml(self) -> str:
         """The whole configuration as TOML; `parse_toml` reads it back. Settings without a value are left out."""
-        lines = []
-        for name, values in self.settings().items():
-            lines.append(f"[{name}]")
-            lines += [f"{key} = {toml_value(value)}" for key, value in values.items() if value is not None]
-            lines.append("")
-        return "\n".join(lines)
+        return SCHEME.toml(self)
 
 
 def _check_names(setting: str, own: Iterable[str], brought: Iterable[str]) -> None:
@@ -302,57 +294,5 @@ PRESETS: dict[str, Settings] = {
 DEFAULT_PRESET = "quick"
 
 
-def preset(name: str) -> Settings:
-    """The settings of a preset; raises ConfigError for an unknown one."""
-    if name not in PRESETS:
-        raise ConfigError(f"expected a preset ({', '.join(PRESETS)}), got {name!r}{nearest(name, PRESETS)}")
-    return PRESETS[name]
-
-
-def build(*layers: Settings) -> Config:
-    """The configuration that layers of settings give, later ones over earlier ones. Raises ConfigError.
-
-    Unknown sections and keys are errors that name the nearest known one.
-    """
-    merged: dict[str, dict[str, object]] = {name: {} for name in SECTIONS}
-    for layer in layers:
-        for section, values in layer.items():
-            if section not in SECTIONS:
-                raise ConfigError(f"unknown section [{section}]{nearest(section, SECTIONS)}")
-            if not isinstance(values, Mapping):
-                raise ConfigError(f"expected [{section}] to be a section, got {values!r}")
-            known = field_types(SECTIONS[section])
-            for key, value in values.items():
-                if key not in known:
-                    raise ConfigError(f"unknown setting {key!r} in [{section}]{nearest(key, known)}")
-                merged[section][key] = value
-    return Config(**{name: SECTIONS[name](**values) for name, values in merged.items()})  # type: ignore[arg-type]
-
-
-def parse_toml(text: str, source: str) -> tuple[Settings, str | None]:
-    """Settings of a TOML text, and the preset that it names at its top, if any. `source` names it in errors."""
-    import tomllib  # only where there is a text, and every rank is here
-
-    try:
-        document = tomllib.loads(text)
-    except ValueError as error:  # TOMLDecodeError is one, a number of 5,000 digits another
-        raise ConfigError(f"{source}: expected TOML, but it cannot be read: {error}") from None
-    name = document.pop("preset", None)
-    if name is not None and not isinstance(name, str):
-        raise ConfigError(f'{source}: expected preset = "NAME", got {name!r}')
-    try:
-        build(document)
-    except ConfigError as error:
-        raise ConfigError(f"{source}: {error}") from None
-    return document, name
-
-
-def differences(stored: Config, given: Config) -> list[str]:
-    """Settings that a continued run may not change and that differ, as lines `section.key: stored → given`."""
-    found = []
-    for name, section in SECTIONS.items():
-        for item in dataclasses.fields(section):  # type: ignore[arg-type]
-            old, new = getattr(getattr(stored, name), item.name), getattr(getattr(given, name), item.name)
-            if old != new and not item.metadata["alterable"]:
-                found.append(f"{name}.{item.name}: {old} → {new}")
-    return found
+SCHEME = Scheme(Config, SECTIONS, PRESETS, DEFAULT_PRESET)
+preset, build, parse_toml, differences = SCHEME.preset, SCHEME.build, SCHEME.parse_toml, SCHEME.differences

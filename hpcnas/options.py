@@ -1,4 +1,4 @@
-"""The command line: every setting of `config` as an option, grouped as there, and what else a person may ask for.
+"""The command line: every setting of a scheme as an option, grouped as there, and what else a person may ask for.
 
 Which settings were given is kept apart from their defaults, so that a continued run can tell a wish from a habit.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcnas import __version__, config
-from hpcnas.settings import ConfigError, base_type, field_types
+from hpcnas.settings import ConfigError, Scheme, Settings, base_type, field_types
 
 
 class UsageError(Exception):
@@ -28,9 +28,32 @@ class Request:
     """What the command line asks for: layers of settings, lowest first; those below them for a new run; and whether to
     only say what would happen."""
 
-    layers: tuple[config.Settings, ...]
-    base: tuple[config.Settings, ...]
+    layers: tuple[Settings, ...]
+    base: tuple[Settings, ...]
     dry_run: bool
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program by its words in --help, and its settings. The defaults of `of_the_paper`'s sections are the paper's."""
+
+    name: str
+    usage: str
+    description: str
+    epilog: str
+    scheme: Scheme[typing.Any]
+    of_the_paper: frozenset[str]
+
+
+SEARCH = Program(
+    name="hpcnas",
+    usage="mpirun -np RANKS python -m hpcnas [options]",
+    description="Evolves neural network architectures. Rank 0 controls, every other rank trains networks; "
+    "with one rank, it does both.",
+    epilog="Settings come from a preset, then --config, then options; a run that is continued keeps its own.",
+    scheme=config.SCHEME,
+    of_the_paper=frozenset({"search", "network", "training"}),
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -43,48 +66,48 @@ class _Parser(argparse.ArgumentParser):
         raise HelpWanted(message)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(program: Program = SEARCH) -> argparse.ArgumentParser:
     """All options, grouped by section."""
+    scheme = program.scheme
     result = _Parser(
-        prog="hpcnas",
-        usage="mpirun -np RANKS python -m hpcnas [options]",
-        description="Evolves neural network architectures. Rank 0 controls, every other rank trains networks; "
-        "with one rank, it does both.",
-        epilog="Settings come from a preset, then --config, then options; a run that is continued keeps its own.",
+        prog=program.name,
+        usage=program.usage,
+        description=program.description,
+        epilog=program.epilog,
         allow_abbrev=False,
     )
     result.add_argument("--version", action="version", version=f"hpcnas {__version__}")
     first = result.add_argument_group("What to run")
     first.add_argument(
-        "--preset", metavar="NAME", help=f"settings to start from: {', '.join(config.PRESETS)} "
-        f"(default: {config.DEFAULT_PRESET})",
+        "--preset", metavar="NAME", help=f"settings to start from: {', '.join(scheme.presets)} "
+        f"(default: {scheme.default_preset})",
     )  # fmt: skip
     first.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
     first.add_argument(
         "--dry-run", action="store_true", help="print the configuration, sizes and bindings; train nothing"
     )
-    for section, kind in config.SECTIONS.items():
+    for section, kind in scheme.sections.items():
         group = result.add_argument_group(kind.__doc__)
+        whose = "paper" if section in program.of_the_paper else "default"
         for item in dataclasses.fields(kind):  # type: ignore[arg-type]
-            _add(group, f"{section}.{item.name}", item, field_types(kind)[item.name])
+            _add(group, f"{section}.{item.name}", item, field_types(kind)[item.name], whose)
     return result
 
 
 def _add(
-    group: argparse._ArgumentGroup, destination: str, item: dataclasses.Field[typing.Any], kind: typing.Any
+    group: argparse._ArgumentGroup, destination: str, item: dataclasses.Field[typing.Any], kind: typing.Any, whose: str
 ) -> None:
-    """One setting as an option; its value is None unless given."""
+    """One setting as an option; its value is None unless given. `whose` default its own is: the paper's, or ours."""
     limits, value_type = item.metadata, base_type(kind)
     name = "--" + (limits["option"] or item.name).replace("_", "-")
-    default = "" if item.default is None else f" (paper: {_shown(item.default)})"
-    if destination.startswith(("data.", "evaluation.", "run.")):
-        default = "" if item.default is None else f" (default: {_shown(item.default)})"
+    default = "" if item.default in (None, ()) else f" ({whose}: {_shown(item.default)})"
     text = (limits["help"] + default).replace("%", "%%")
     common: dict[str, typing.Any] = {"dest": destination, "default": None, "help": text}
     if value_type is bool:
         group.add_argument(name, action=argparse.BooleanOptionalAction, **common)
     elif typing.get_origin(value_type) is tuple:
-        group.add_argument(name, type=float, nargs="+", metavar=limits["metavar"], **common)
+        (member, _) = typing.get_args(value_type)
+        group.add_argument(name, type=member, nargs="+", metavar=limits["metavar"], **common)
     else:
         choices = limits["choices"]
         metavar = limits["metavar"] or ("{" + ",".join(choices) + "}" if choices else item.name.upper())
@@ -101,24 +124,25 @@ def _shown(value: object) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
-def parse(arguments: list[str]) -> Request:
+def parse(arguments: list[str], program: Program = SEARCH) -> Request:
     """What is asked for. Raises UsageError, ConfigError, or HelpWanted with the text to print."""
-    parsed = parser().parse_args(arguments)
+    scheme = program.scheme
+    parsed = parser(program).parse_args(arguments)
     given: dict[str, dict[str, object]] = {}
     for name, value in vars(parsed).items():
         section, dot, key = name.partition(".")
         if dot and value is not None:
             given.setdefault(section, {})[key] = tuple(value) if isinstance(value, list) else value
-    file: config.Settings = {}
+    file: Settings = {}
     chosen = parsed.preset
     if parsed.config is not None:
         try:
             text = parsed.config.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"--config: expected a readable file {parsed.config}: {_reason(error)}") from None
-        file, named = config.parse_toml(text, str(parsed.config))
+        file, named = scheme.parse_toml(text, str(parsed.config))
         chosen = chosen or named
-    layers = (config.preset(chosen), file, given) if chosen else (file, given)
-    base = () if chosen or parsed.config else (config.preset(config.DEFAULT_PRESET),)
-    config.build(*base, *layers)  # complain before anything else happens
+    layers = (scheme.preset(chosen), file, given) if chosen else (file, given)
+    base = () if chosen or parsed.config else (scheme.preset(scheme.default_preset),)
+    scheme.build(*base, *layers)  # complain before anything else happens
     return Request(layers, base, parsed.dry_run)

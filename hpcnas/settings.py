@@ -1,15 +1,22 @@
-"""What a setting is: a dataclass field with help text, bounds and choices, checked where its value enters.
+"""What a setting is: a dataclass field with help text, bounds and choices, checked where its value enters; and what a
+scheme of sections is, with presets and TOML.
 
-The machinery behind `config`: it knows no particular setting. Standard library alone.
+The machinery behind `config` and `recipe`: it knows no particular setting. Standard library alone.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
-from dataclasses import field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+Whole = TypeVar("Whole")
+Settings = Mapping[str, Mapping[str, object]]
+"""Values as somebody gave them, section → key → value: a preset, a file, the command line."""
 
 
 class ConfigError(ValueError):
@@ -70,7 +77,8 @@ def _checked(section: type, key: str, kind: typing.Any, value: object) -> object
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{name}: expected a list of numbers, got {value!r}")
-        return tuple(_number(name, float, item, limits) for item in value)
+        (member, _) = typing.get_args(kind)
+        return tuple(_number(name, member, item, limits) for item in value)
     if kind in (int, float):
         return _number(name, kind, value, limits)
     if not isinstance(value, kind):
@@ -93,6 +101,82 @@ def _number(name: str, kind: type, value: typing.Any, limits: Mapping[str, typin
             return number
     bounds = f" ≥ {low}" if high is None else f" from {low} to {high}"
     raise ConfigError(f"{name}: expected {'an integer' if kind is int else 'a number'}{bounds}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Scheme(Generic[Whole]):
+    """Sections that make one configuration, and the presets to start from."""
+
+    whole: Callable[..., Whole]  # the dataclass of all sections, which checks that they fit together
+    sections: Mapping[str, type[Section]]
+    presets: Mapping[str, Settings]
+    default_preset: str
+
+    def preset(self, name: str) -> Settings:
+        """The settings of a preset; raises ConfigError for an unknown one."""
+        if name not in self.presets:
+            known = ", ".join(self.presets)
+            raise ConfigError(f"expected a preset ({known}), got {name!r}{nearest(name, self.presets)}")
+        return self.presets[name]
+
+    def build(self, *layers: Settings) -> Whole:
+        """The configuration that layers of settings give, later ones over earlier ones. Raises ConfigError.
+
+        Unknown sections and keys are errors that name the nearest known one.
+        """
+        merged: dict[str, dict[str, object]] = {name: {} for name in self.sections}
+        for layer in layers:
+            for section, values in layer.items():
+                if section not in self.sections:
+                    raise ConfigError(f"unknown section [{section}]{nearest(section, self.sections)}")
+                if not isinstance(values, Mapping):
+                    raise ConfigError(f"expected [{section}] to be a section, got {values!r}")
+                known = field_types(self.sections[section])
+                for key, value in values.items():
+                    if key not in known:
+                        raise ConfigError(f"unknown setting {key!r} in [{section}]{nearest(key, known)}")
+                    merged[section][key] = value
+        return self.whole(**{name: kind(**merged[name]) for name, kind in self.sections.items()})
+
+    def settings(self, whole: Whole) -> dict[str, dict[str, object]]:
+        """Every setting of a configuration, section → key → value."""
+        return {name: dataclasses.asdict(getattr(whole, name)) for name in self.sections}
+
+    def toml(self, whole: Whole) -> str:
+        """A whole configuration as TOML; `parse_toml` reads it back. Settings without a value are left out."""
+        lines = []
+        for name, values in self.settings(whole).items():
+            lines.append(f"[{name}]")
+            lines += [f"{key} = {toml_value(value)}" for key, value in values.items() if value is not None]
+            lines.append("")
+        return "\n".join(lines)
+
+    def parse_toml(self, text: str, source: str) -> tuple[Settings, str | None]:
+        """Settings of a TOML text, and the preset that it names at its top, if any. `source` names it in errors."""
+        import tomllib  # only where there is a text, and every rank is here
+
+        try:
+            document = tomllib.loads(text)
+        except ValueError as error:  # TOMLDecodeError is one, a number of 5,000 digits another
+            raise ConfigError(f"{source}: expected TOML, but it cannot be read: {error}") from None
+        name = document.pop("preset", None)
+        if name is not None and not isinstance(name, str):
+            raise ConfigError(f'{source}: expected preset = "NAME", got {name!r}')
+        try:
+            self.build(document)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from None
+        return document, name
+
+    def differences(self, stored: Whole, given: Whole) -> list[str]:
+        """Settings that a continued run may not change and that differ, as lines `section.key: stored → given`."""
+        found = []
+        for name, section in self.sections.items():
+            for item in dataclasses.fields(section):  # type: ignore[arg-type]
+                old, new = getattr(getattr(stored, name), item.name), getattr(getattr(given, name), item.name)
+                if old != new and not item.metadata["alterable"]:
+                    found.append(f"{name}.{item.name}: {old} → {new}")
+        return found
 
 
 def toml_value(value: object) -> str:
