@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from hpcnas import primitives
 from hpcnas.canonical import CellGraph
-from hpcnas.skeleton import Skeleton
+from hpcnas.skeleton import Surroundings
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,15 @@ def node_channels(graph: CellGraph, channels: int) -> list[int]:
     return width
 
 
-def size(graph: CellGraph, skeleton: Skeleton) -> Size:
+def size(graph: CellGraph, skeleton: Surroundings) -> Size:
     """Parameters and FLOPs of the network that `skeleton` makes of the cell."""
-    stem = 9 * skeleton.image_channels * skeleton.channels
-    parameters = stem + 2 * skeleton.channels
-    flops = 2 * stem * skeleton.height * skeleton.width
-    final = skeleton.channels
+    parameters = flops = 0
+    final, height, width_of_map = skeleton.image_channels, skeleton.height, skeleton.width
+    for channels, stride in skeleton.stem():
+        height, width_of_map = -(-height // stride), -(-width_of_map // stride)
+        parameters += 9 * final * channels + 2 * channels
+        flops += 2 * 9 * final * channels * height * width_of_map
+        final = channels
     width = node_channels(graph, 1)  # in multiples of a stage's channels
     dense, depthwise, outputs = 0, 0, 0  # inputs of 1×1 and of 3×3 depthwise weights; channels that are normalised
     added: list[tuple[primitives.Primitive, int, int]] = []  # those of plugins, with inputs and outputs

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hpcnas import operations
 from hpcnas.canonical import CellGraph
 from hpcnas.counting import node_channels
-from hpcnas.skeleton import Skeleton
+from hpcnas.skeleton import Surroundings
 
 
 class Cell(nn.Module):
@@ -41,11 +41,14 @@ class Cell(nn.Module):
 class Network(nn.Module):
     """The cells of a skeleton with what surrounds them: (N, image channels, H, W) → class scores (N, classes)."""
 
-    def __init__(self, graph: CellGraph, skeleton: Skeleton) -> None:
+    def __init__(self, graph: CellGraph, skeleton: Surroundings) -> None:
         super().__init__()
-        self.stem = operations.convolution(skeleton.image_channels, skeleton.channels, 3)
+        channels, stem = skeleton.image_channels, []
+        for outputs, stride in skeleton.stem():
+            stem.append(operations.convolution(channels, outputs, 3, stride))
+            channels = outputs
+        self.stem = stem[0] if len(stem) == 1 else nn.Sequential(*stem)
         blocks: list[nn.Module] = []
-        channels = skeleton.channels
         for stage in skeleton.stages():
             cell = Cell(graph, stage.channels)
             blocks += [cell, operations.separable(cell.output_channels, stage.next_channels, stage.stride)]

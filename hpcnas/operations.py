@@ -15,9 +15,11 @@ def _normalised(*convolutions: nn.Module, channels: int) -> nn.Sequential:
     return nn.Sequential(*convolutions, nn.BatchNorm2d(channels), nn.ReLU())
 
 
-def convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    """k×k convolution, BN, ReLU: (N, inputs, H, W) → (N, outputs, H, W)."""
-    return _normalised(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), channels=outputs)
+def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """k×k convolution, BN, ReLU: (N, inputs, H, W) → (N, outputs, ⌈H/stride⌉, ⌈W/stride⌉)."""
+    return _normalised(
+        nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False), channels=outputs
+    )
 
 
 def depthwise(channels: int) -> nn.Sequential:

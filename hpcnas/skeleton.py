@@ -6,7 +6,9 @@ image ─ 3×3 conv, c0 ─ [ cell ─ 3×3 sep ] × groups·N ─ global averag
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from hpcnas.config import Network
 from hpcnas.messages import DataFacts
@@ -23,9 +25,47 @@ class Stage:
     next_channels: int  # its output channels
 
 
+class Surroundings(Protocol):
+    """What counting and building ask of the network around a cell, the small one here or a large one (`large`)."""
+
+    @property
+    def image_channels(self) -> int: ...
+
+    @property
+    def height(self) -> int:
+        """Of an image, in pixels."""
+        ...
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def classes(self) -> int: ...
+
+    def stem(self) -> tuple[tuple[int, int], ...]:
+        """(output channels, stride) of each 3×3 convolution before the first cell."""
+        ...
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The cells in order, each with what follows it."""
+        ...
+
+
+def stages_of(channels: int, height: int, width: int, groups: Sequence[int]) -> tuple[Stage, ...]:
+    """Groups of so many cells each; the first one's input has `channels` and (height, width)."""
+    found: list[Stage] = []
+    for number, cells in enumerate(groups, start=1):
+        for cell in range(1, cells + 1):
+            reduces = cell == cells and number != len(groups)
+            stride, following = (2, 2 * channels) if reduces else (1, channels)
+            found.append(Stage(channels, height, width, stride, following))
+            channels, height, width = following, -(-height // stride), -(-width // stride)
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True)
 class Skeleton:
-    """The network around a cell: everything but the genotype."""
+    """The small network around a cell: everything but the genotype."""
 
     image_channels: int
     height: int
@@ -48,14 +88,10 @@ class Skeleton:
             groups=network.groups,
         )
 
+    def stem(self) -> tuple[tuple[int, int], ...]:
+        """(output channels, stride) of each 3×3 convolution before the first cell: one, which keeps the resolution."""
+        return ((self.channels, 1),)
+
     def stages(self) -> tuple[Stage, ...]:
         """The cells in order, groups × N of them."""
-        found: list[Stage] = []
-        channels, height, width = self.channels, self.height, self.width
-        last = self.groups * self.cells_per_group
-        for number in range(1, last + 1):
-            reduces = number % self.cells_per_group == 0 and number != last
-            stride, following = (2, 2 * channels) if reduces else (1, channels)
-            found.append(Stage(channels, height, width, stride, following))
-            channels, height, width = following, -(-height // stride), -(-width // stride)
-        return tuple(found)
+        return stages_of(self.channels, self.height, self.width, [self.cells_per_group] * self.groups)

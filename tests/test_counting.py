@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -11,21 +13,26 @@ from torch import Tensor, nn
 from hpcnas.canonical import CellGraph, expand, is_valid
 from hpcnas.counting import Size, node_channels, size
 from hpcnas.genotype import Genotype, named
+from hpcnas.large import LargeSkeleton
 from hpcnas.mutation import diversified, redraw_until
 from hpcnas.network import Network
-from hpcnas.skeleton import Skeleton
+from hpcnas.skeleton import Skeleton, Surroundings
 from hpcnas.space import FLAT, HIERARCHICAL, Space
 
 torch.set_num_threads(1)
 
 SMALL = Skeleton(image_channels=3, height=32, width=32, classes=10, channels=16, cells_per_group=1, groups=3)
-TINY_SKELETONS = [
+CIFAR = LargeSkeleton(3, 32, 32, 10, channels=64, cells=(2, 2, 2), kind="plain")
+IMAGENET = LargeSkeleton(3, 299, 299, 1000, channels=64, cells=(1, 2, 2, 2), kind="strided")
+TINY_SKELETONS: list[Surroundings] = [
     Skeleton(image_channels=1, height=8, width=8, classes=2, channels=4, cells_per_group=1, groups=1),
     Skeleton(image_channels=3, height=9, width=13, classes=7, channels=3, cells_per_group=2, groups=2),
     Skeleton(image_channels=1, height=13, width=9, classes=10, channels=2, cells_per_group=1, groups=4),
+    LargeSkeleton(3, 19, 13, 5, channels=4, cells=(1, 2), kind="strided"),
 ]
-SKELETONS = [
+SKELETONS: list[Surroundings] = [
     SMALL,
+    IMAGENET,
     Skeleton(image_channels=3, height=32, width=32, classes=10, channels=64, cells_per_group=2, groups=3),
     *TINY_SKELETONS,
 ]
@@ -40,7 +47,7 @@ def random_graphs(space: Space, count: int) -> list[CellGraph]:
     return [expand(redraw_until(draw, is_valid)[0]) for _ in range(count)]
 
 
-def built(graph: CellGraph, skeleton: Skeleton) -> Network:
+def built(graph: CellGraph, skeleton: Surroundings) -> Network:
     """The network on the "meta" device: its tensors have shapes and no memory."""
     with torch.device("meta"):
         return Network(graph, skeleton)
@@ -50,7 +57,7 @@ def parameters_of(network: Network) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def flops_of(graph: CellGraph, skeleton: Skeleton) -> int:
+def flops_of(graph: CellGraph, skeleton: Surroundings) -> int:
     """FLOPs of the convolutions and the linear layer, from the shapes that one image meets on its way."""
     found = 0
 
@@ -80,6 +87,33 @@ def test_the_papers_cell(channels: int, cells_per_group: int, parameters: int) -
     graph = expand(named("paper"))
     assert size(graph, skeleton).parameters == parameters
     assert parameters_of(built(graph, skeleton)) == parameters
+
+
+def test_the_large_networks_of_the_papers_cell() -> None:
+    graph = expand(named("paper"))
+    for skeleton, parameters in [
+        (CIFAR, 15_727_306),  # published: 15.7 M
+        (dataclasses.replace(CIFAR, channels=128), 61_896_074),
+        (IMAGENET, 62_832_520),  # published: 64 M
+    ]:
+        assert size(graph, skeleton).parameters == parameters
+        assert parameters_of(built(graph, skeleton)) == parameters
+
+
+def test_a_strided_stem_leaves_a_quarter_of_the_resolution() -> None:
+    assert IMAGENET.stem() == ((32, 2), (64, 2))
+    stages = IMAGENET.stages()
+    assert [(stage.channels, stage.height, stage.stride) for stage in stages] == [
+        (64, 75, 2),
+        (128, 38, 1), (128, 38, 2),
+        (256, 19, 1), (256, 19, 2),
+        (512, 10, 1), (512, 10, 1),
+    ]  # fmt: skip
+
+
+def test_a_strided_stem_needs_an_even_number_of_channels() -> None:
+    with pytest.raises(ValueError, match="even number of channels for a strided stem, got 5"):
+        dataclasses.replace(IMAGENET, channels=5)
 
 
 def test_a_network_by_hand() -> None:

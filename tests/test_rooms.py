@@ -38,6 +38,7 @@ SPACE = {
     "seeds": set(),
     "messages": {"genotype"},
     "skeleton": {"config", "messages"},
+    "large": {"skeleton"},
     "counting": {"canonical", "primitives", "skeleton"},
     "blocks": {"canonical", "primitives", "skeleton"},
 }
