@@ -28,6 +28,7 @@ STDLIB_ONLY = {
     "config": {"dataspec", "plugins", "settings", "space"},
     "options": {"config", "settings"},
     "journal": {"durable"},
+    "schedules": set(),
 }
 SPACE = {
     "genotype": {"primitives", "space"},
@@ -98,6 +99,8 @@ TRAINER = {
     "operations": {"primitives", "torch"},
     "network": {"canonical", "counting", "operations", "skeleton", "torch"},
     "augment": {"torch"},
+    "averaging": {"torch"},
+    "regularisation": {"canonical", "network", "operations", "primitives", "skeleton", "torch"},
     "training": {
         *("augment", "canonical", "config", "counting", "data", "genotype", "messages", "network", "skeleton"),
         "torch",

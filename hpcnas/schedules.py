@@ -1,0 +1,26 @@
+"""How settings change in the course of a training, as functions of the step. The standard library alone.
+
+Steps count from 0; a training of `steps` makes the steps 0 to steps − 1.
+"""
+
+from __future__ import annotations
+
+import math
+
+
+def cosine(first: float, step: int, steps: int) -> float:
+    """The learning rate that falls from `first` to 0 along half a cosine: first · (1 + cos(π · step / steps)) / 2.
+
+    Loshchilov & Hutter, *SGDR: Stochastic Gradient Descent with Warm Restarts*, ICLR 2017, eq. 5, without a restart and
+    with a least rate of 0.
+    """
+    return first * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+def rising(last: float, step: int, steps: int) -> float:
+    """What rises in a straight line from 0 to `last`, which step `steps` would have: last · step / steps.
+
+    The probability of drop-path that Zoph et al. schedule so (*Learning Transferable Architectures for Scalable Image
+    Recognition*, CVPR 2018: ScheduledDropPath).
+    """
+    return last * step / steps
