@@ -21,14 +21,14 @@ def main() -> int:
 
         return simulate.main(sys.argv[2:])
     signals = Signals.install()  # before the imports below take their time
-    from hpcnas import job, transport
+    from hpcnas import exits, job, transport
 
     try:
         world = transport.connect()
     except transport.LaunchError as error:
         if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0")) == "0":
             print(f"hpcnas: {error}", file=sys.stderr)
-        return job.WRONG_USE
+        return exits.WRONG_USE
     try:
         exit_code = job.run(world, sys.argv[1:], signals)
         if not world.finish():
@@ -41,7 +41,7 @@ def main() -> int:
         traceback.print_exc()
         sys.stderr.flush()
         time.sleep(0.1)  # a launcher told to abort may drop what it has not read yet
-        world.abort(job.BROKEN)
+        world.abort(exits.BROKEN)
         raise
 
 

@@ -23,6 +23,7 @@ from hpcnas import seeds
 from hpcnas.config import Config
 from hpcnas.devices import Devices
 from hpcnas.evolution import Strategy
+from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.messages import (
     DataFacts,
     Died,
@@ -46,7 +47,6 @@ from hpcnas.scheduling import Part, is_complete, next_parts
 from hpcnas.store import MemoryStore
 from hpcnas.transport import ControllerEnd
 
-COMPLETE, BROKEN, WRONG_USE, MORE_TO_DO = 0, 1, 2, 75  # exit codes; the last is EX_TEMPFAIL of sysexits.h
 REPEATED = frozenset({FailureKind.CRASH, FailureKind.OOM, FailureKind.HANG})  # another worker may do better
 _ATTENTION = 0.2  # seconds between looks at signals and the clock
 _BRIEF = 0.02  # seconds; of evaluations that are briefer, a worker may hold several

@@ -69,20 +69,20 @@ def load(root: Path, split: str) -> tuple[tuple[str, ...], NDArray[np.uint8], ND
     """
     listing = list_split(root / split)
     training = root / "train"
-    if split != "train" and training.is_dir() and _class_names(training) != listing.classes:
+    if split != "train" and training.is_dir() and class_names(training) != listing.classes:
         raise DataError(f"expected the same class folders in {training} and {listing.folder}; they differ")
     return listing.classes, _pixels(listing, _cache_files(root, split, listing)), listing.labels
 
 
 def list_split(folder: Path) -> Listing:
     """The images below `folder`, by class and then by path, as torchvision orders them; raises DataError."""
-    classes = _class_names(folder)
+    classes = class_names(folder)
     files: list[str] = []
     counts: list[int] = []
     key = hashlib.blake2b(b"1", digest_size=12)  # the number: version of the cache's content
     try:
         for name in classes:
-            found = _image_files(folder, name)
+            found = image_files(folder, name)
             if not found:
                 raise DataError(f"expected images ({', '.join(EXTENSIONS)}) in {folder / name}, got none")
             for file in found:
@@ -96,7 +96,8 @@ def list_split(folder: Path) -> Listing:
     return Listing(folder, classes, tuple(files), labels, key.hexdigest())
 
 
-def _class_names(folder: Path) -> tuple[str, ...]:
+def class_names(folder: Path) -> tuple[str, ...]:
+    """The class folders of a split, sorted; raises DataError unless there are two or more."""
     try:
         names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
     except OSError as error:
@@ -106,7 +107,7 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _image_files(folder: Path, name: str) -> list[str]:
+def image_files(folder: Path, name: str) -> list[str]:
     """Paths of a class's images relative to `folder`, at any depth, hidden ones left out; raises OSError."""
 
     def fail(error: OSError) -> None:  # what os.walk would pass over in silence

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from hpcnas import config, jobenv, log, plugins, transport, worker
 from hpcnas.evaluation import Evaluator, EvaluatorRefused
+from hpcnas.exits import COMPLETE, WRONG_USE
 from hpcnas.messages import DataFacts, Place
 from hpcnas.settings import ConfigError
 from hpcnas.signals import Signals
@@ -23,8 +24,6 @@ from hpcnas.transport import World
 
 if TYPE_CHECKING:
     from hpcnas.session import SearchSession
-
-COMPLETE, BROKEN, WRONG_USE = 0, 1, 2  # exit codes; the controller knows one more
 
 
 class Leave(Exception):

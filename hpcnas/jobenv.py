@@ -99,12 +99,16 @@ def cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> int:
 
 def bind(seats: Sequence[Seat], device: str, threads: int | None) -> list[Binding]:
     """The binding of every worker, first worker first. `seats` are the ranks' in rank order; where there are several,
-    the first is the controller's and gets none.
+    the first is the controller's and gets none. Otherwise as `bind_all`."""
+    return bind_all(seats[1:] if len(seats) > 1 else seats, device, threads)
+
+
+def bind_all(workers: Sequence[Seat], device: str, threads: int | None) -> list[Binding]:
+    """The binding of every one of these ranks.
 
     GPUs: the workers of one host that see the same GPUs take them in turn. Threads: usable cores of one host, shared
     by the workers that may run on the same ones. Raises DeviceError where `device` is cuda and a worker sees none.
     """
-    workers = list(seats[1:] if len(seats) > 1 else seats)
     bindings = []
     for number, seat in enumerate(workers):
         gpu = None

@@ -1,7 +1,9 @@
 """What surrounds the cells in the large networks of §4.1: the cells of each group and the stem are free. No torch.
 
-plain    image ─ 3×3 conv, c0 ─ [ cell ─ 3×3 sep ] × …                                   CIFAR-10: c0 = 64, groups of 2, 2, 2
-strided  image ─ 3×3 conv, stride 2, c0/2 ─ 3×3 conv, stride 2, c0 ─ [ cell ─ 3×3 sep ] × …      ImageNet: 64; 1, 2, 2, 2
+plain     image ─ 3×3 conv, c0 ─ [ cell ─ 3×3 sep ] × …
+strided   image ─ 3×3 conv, stride 2, c0/2 ─ 3×3 conv, stride 2, c0 ─ [ cell ─ 3×3 sep ] × …
+
+CIFAR-10 has the plain stem, c0 = 64 and groups of 2, 2, 2 cells; ImageNet the strided one, c0 = 64 and 1, 2, 2, 2.
 """
 
 from __future__ import annotations

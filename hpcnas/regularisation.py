@@ -18,7 +18,7 @@ from torch.nn import functional
 from hpcnas import operations, primitives
 from hpcnas.canonical import CellGraph
 from hpcnas.network import Network
-from hpcnas.skeleton import Skeleton
+from hpcnas.skeleton import Surroundings
 
 AUXILIARY_WEIGHT = 0.4  # of the second classifier's loss (Zoph et al. 2018, appendix A)
 
@@ -137,7 +137,7 @@ class WithAuxiliaryHead(nn.Module):
     al., *Going Deeper with Convolutions*, CVPR 2015, §5). `network` keeps its own weights, and is all that is kept.
     """
 
-    def __init__(self, network: Network, skeleton: Skeleton) -> None:
+    def __init__(self, network: Network, skeleton: Surroundings) -> None:
         super().__init__()
         stages = skeleton.stages()
         cells = round(2 * len(stages) / 3)

@@ -109,13 +109,13 @@ def image(stored: StoredRun) -> memoryview:
         file.attrs["run"] = np.bytes_(stored.run)
         file.attrs["records"] = stored.records
         file.attrs["space"] = np.bytes_(str(stored.config.space))
-        _write_dataset(file, "configuration", np.bytes_(stored.config.toml().encode()), "all settings, TOML")
+        write_dataset(file, "configuration", np.bytes_(stored.config.toml().encode()), "all settings, TOML")
         order = "ids in the order in which their evaluations were recorded"
-        _write_dataset(file, "evaluated", population.evaluated, order)
+        write_dataset(file, "evaluated", population.evaluated, order)
         individuals = file.create_group("individuals")
-        _write_dataset(individuals, "id", np.arange(len(population)), "the row itself, for those who join tables")
-        _write_table(individuals, COLUMNS, {column.name: population.column(column.name) for column in COLUMNS})
-        _write_table(
+        write_dataset(individuals, "id", np.arange(len(population)), "the row itself, for those who join tables")
+        write_table(individuals, COLUMNS, {column.name: population.column(column.name) for column in COLUMNS})
+        write_table(
             file.create_group("failures"),
             FAILURE_COLUMNS,
             {
@@ -130,7 +130,7 @@ def image(stored: StoredRun) -> memoryview:
                 "message": [fitting(failure.message).encode() for _, failure in failures],
             },
         )
-        _write_table(
+        write_table(
             file.create_group("sessions"),
             SESSION_COLUMNS,
             {
@@ -145,17 +145,19 @@ def image(stored: StoredRun) -> memoryview:
     return memory.getbuffer()
 
 
-def _write_table(group: h5py.Group, columns: tuple[Column, ...], values: Mapping[str, Any]) -> None:
+def write_table(group: h5py.Group, columns: tuple[Column, ...], values: Mapping[str, Any]) -> None:
+    """One dataset a column, from values by its name."""
     for column in columns:
         array = np.asarray(values[column.name], dtype=column.dtype)
         kind: Any = array.dtype
         if column.values is not None:
             names = {"NONE": 0} | {item.name: int(item) for item in column.values}
             kind = h5py.enum_dtype(names, basetype=column.dtype)
-        _write_dataset(group, column.name, array, column.description, column.unit, kind)
+        write_dataset(group, column.name, array, column.description, column.unit, kind)
 
 
-def _write_dataset(group: h5py.Group, name: str, data: Any, description: str, unit: str = "", kind: Any = None) -> None:
+def write_dataset(group: h5py.Group, name: str, data: Any, description: str, unit: str = "", kind: Any = None) -> None:
+    """A dataset with its two attributes; arrays with checksums."""
     checked = {"fletcher32": True} if np.ndim(data) > 0 and np.size(data) > 0 else {}  # HDF5 checks nothing by itself
     dataset = group.create_dataset(name, data=data, dtype=kind, **checked)
     dataset.attrs["description"] = np.bytes_(description)

@@ -11,6 +11,7 @@ import functools
 import numpy as np
 
 _BIRTH, _TRAINING, _NOISE, _FATE = 0, 1, 2, 3  # first spawn key: what the stream is for
+_ORDER, _MICRO_BATCH, _IMAGE = 4, 5, 6  # of retrainings, whose seed is that of a training
 
 
 def birth_generator(run_seed: int, birth: int) -> np.random.Generator:
@@ -96,3 +97,22 @@ def fate_generator(seed: int, attempt: int) -> np.random.Generator:
     """The stream that decides whether a synthetic attempt fails, from its first training seed; attempt 0: how long any
     attempt takes."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_FATE, attempt)))
+
+
+def order_generator(seed: int, epoch: int) -> np.random.Generator:
+    """The stream that the order of a retraining's images is drawn from, epoch 0, 1, …"""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_ORDER, epoch)))
+
+
+def micro_batch_seed(seed: int, step: int, micro_batch: int) -> int:
+    """Seed of all that is drawn for one micro-batch of a retraining, 0 ≤ seed < 2⁶³, whichever rank computes it."""
+    return _torch_seed(np.random.SeedSequence(seed, spawn_key=(_MICRO_BATCH, step, micro_batch)))
+
+
+def image_seed(seed: int, position: int) -> int:
+    """Seed of one image's augmentation, by its place in the order, 0 ≤ seed < 2⁶³, whichever process decodes it."""
+    return _torch_seed(np.random.SeedSequence(seed, spawn_key=(_IMAGE, position)))
+
+
+def _torch_seed(sequence: np.random.SeedSequence) -> int:
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import logging
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hpcnas import __version__, config, controller, costs, durable, log, walltime
+from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, STATES
 from hpcnas.messages import Result
 from hpcnas.options import Request
 from hpcnas.progress import Progress, final_table, front_table
@@ -29,12 +29,6 @@ from hpcnas.store import FileStore, MemoryStore
 from hpcnas.strategies import make_strategy, sizing
 from hpcnas.transport import ControllerEnd
 
-STATES = {
-    controller.COMPLETE: "complete",
-    controller.MORE_TO_DO: "more",
-    controller.WRONG_USE: "wrong-use",
-    controller.BROKEN: "broken",
-}
 _STATUS_INTERVAL = 10.0  # seconds between renewals of RUN/status at the least
 _logger = logging.getLogger("hpcnas")
 
@@ -84,7 +78,7 @@ class SearchSession:
             if is_complete(settings.search, store.population):
                 if not request.dry_run:  # whoever finished it may have been killed before all was said
                     store.compact()
-                    cls(settings, store)._conclude(store, controller.COMPLETE)
+                    cls(settings, store)._conclude(store, COMPLETE)
                 table = _found(settings, store)
                 limit = "--budget" if len(store.population.evaluated) >= settings.search.budget else "--trainings"
                 raise RunFinished(f"the run {folder} is finished (a larger {limit} continues it)\n{table}")
@@ -106,11 +100,11 @@ class SearchSession:
         store, settings = self._store, self.config
         assert store is not None, "a dry run searches nothing"
         log.also_to_file(store.folder / "log")
-        progress = _Observer(settings.search.budget, line, lambda: self._write_status(store, controller.MORE_TO_DO))
+        progress = _Observer(settings.search.budget, line, lambda: self._write_status(store, MORE_TO_DO))
         _logger.info("run %s: %d workers, budget %d", store.folder, workers, settings.search.budget)
         if store.sessions:
             progress.resumed(store.population)
-        self._write_status(store, controller.MORE_TO_DO)  # and so it stays if this session is killed
+        self._write_status(store, MORE_TO_DO)  # and so it stays if this session is killed
         software = {
             "hpcnas": __version__,
             "python": platform.python_version(),
@@ -126,15 +120,15 @@ class SearchSession:
             range(1, workers + 1),
             software,
             progress,
-            reason_to_leave=_reasons_to_leave(settings, signals),
+            reason_to_leave=walltime.reason_to_leave(settings.run.walltime, settings.run.grace, signals),
         )
-        exit_code = controller.BROKEN  # should an exception end it
+        exit_code = BROKEN  # should an exception end it
         try:
             search.run()
-            exit_code = controller.COMPLETE
+            exit_code = COMPLETE
         except controller.SearchStopped as stop:
             exit_code, population = stop.exit_code, store.population
-            if exit_code == controller.MORE_TO_DO:
+            if exit_code == MORE_TO_DO:
                 known, budget, waiting = len(population.evaluated), settings.search.budget, population.in_flight
                 _logger.info("left with %d of %d evaluated and %d in flight", known, budget, waiting)
             else:
@@ -150,7 +144,7 @@ class SearchSession:
     def _conclude(self, store: FileStore, exit_code: int) -> None:
         """Writes what is left behind; a folder that cannot be written to is reported."""
         population = store.population
-        if exit_code == controller.COMPLETE and population.best is not None:
+        if exit_code == COMPLETE and population.best is not None:
             best = store.folder / "best.toml"
             _replace_text(best, population.individual(population.best).genotype.text())
             _logger.info("the search is complete\n%s\n  genotype            %s", _found(self.config, store), best)
@@ -200,17 +194,3 @@ def _replace_text(path: Path, text: str) -> None:
         durable.replace_text(path, text)
     except OSError as error:
         _logger.error("%s: expected to write it: %s", path, error.strerror)
-
-
-def _reasons_to_leave(settings: config.Config, signals: Signals) -> Callable[[], str | None]:
-    """What the controller asks again and again: a signal, or the end of the job coming near."""
-    end = walltime.job_end(settings.run.walltime, os.environ, started=time.time())
-
-    def reason() -> str | None:
-        if signals.first is not None:
-            return f"{signals.first} received: saving everything; start the same command again to go on"
-        if end is not None and time.time() > end - settings.run.grace:
-            return "the job's time is nearly over: saving everything; start the same command again to go on"
-        return None
-
-    return reason

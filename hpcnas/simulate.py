@@ -21,10 +21,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hpcnas import config, controller, landscape, options
+from hpcnas import config, landscape, options
 from hpcnas.canonical import expand
 from hpcnas.config import Config
 from hpcnas.controller import Controller, SearchStopped
+from hpcnas.exits import COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.messages import Evaluation, FromWorker, Left, Place, Ready, Result, Stop, Task, ToWorker
 from hpcnas.progress import duration
 from hpcnas.runfile import Session, StoreError
@@ -269,7 +270,7 @@ def searched(settings: Config, site: Site, folder: Path | None = None) -> tuple[
                 search.run()
                 return store, cluster
             except SearchStopped as stop:
-                if stop.exit_code != controller.MORE_TO_DO:
+                if stop.exit_code != MORE_TO_DO:
                     raise
             finally:
                 cluster.end_job()
@@ -354,15 +355,15 @@ def main(arguments: Sequence[str]) -> int:
         report = simulate(settings, site, given.keep)
     except options.HelpWanted as help:
         print(str(help).rstrip())
-        return controller.COMPLETE
+        return COMPLETE
     except (options.UsageError, ConfigError, StoreError) as error:
         print(f"hpcnas simulate: {error}", file=sys.stderr)
-        return controller.WRONG_USE
+        return WRONG_USE
     except SearchStopped as stop:
         print(f"hpcnas simulate: the search would stop: {stop}", file=sys.stderr)
         return stop.exit_code
     print(json.dumps(asdict(report), indent=2) if given.json else report.text())
-    return controller.COMPLETE
+    return COMPLETE
 
 
 def _positive(name: str, value: Any, least: int) -> Any:

@@ -103,7 +103,7 @@ class FileStore(MemoryStore):
             durable.sync_folder(folder.parent)
         except OSError as error:
             raise StoreError(f"expected to create the run folder {folder}: {error.strerror}") from None
-        lock = _take_lock(folder)
+        lock = take_lock(folder)
         try:
             if cls.exists(folder):
                 raise StoreError(f"expected a folder without a run, but {folder} holds one")
@@ -128,7 +128,7 @@ class FileStore(MemoryStore):
     @classmethod
     def open(cls, folder: Path) -> FileStore:
         """The run in `folder`, with every record that was ever committed. Raises StoreError."""
-        lock = _take_lock(folder)
+        lock = take_lock(folder)
         try:
             stored, whole = _recover(folder)
             path = folder / "journal"
@@ -276,7 +276,7 @@ def _remove(path: Path | str) -> None:
         os.unlink(path)
 
 
-def _take_lock(folder: Path) -> int:
+def take_lock(folder: Path) -> int:
     """The descriptor of RUN/lock, held; raises StoreError naming the holder."""
     path = folder / "lock"
     try:

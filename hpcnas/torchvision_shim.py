@@ -35,3 +35,9 @@ def import_torchvision() -> ModuleType:
         library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _declared.append(library)
     return importlib.import_module("torchvision")
+
+
+def import_transforms() -> Any:
+    """torchvision's transforms, version 2."""
+    import_torchvision()
+    return importlib.import_module("torchvision.transforms.v2")

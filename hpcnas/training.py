@@ -11,7 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -76,7 +76,16 @@ def crop_size(settings: config.Training, facts: DataFacts) -> tuple[int, int]:
     return max(1, round(settings.crop * facts.height)), max(1, round(settings.crop * facts.width))
 
 
-def number_type(settings: config.Training, device: torch.device) -> torch.dtype:
+class HasPrecision(Protocol):
+    """Settings that say which numbers feature maps are."""
+
+    @property
+    def precision(self) -> str:
+        """auto, fp32 or bf16."""
+        ...
+
+
+def number_type(settings: HasPrecision, device: torch.device) -> torch.dtype:
     """What feature maps are computed in; parameters are float32 always. `auto` is bfloat16 on GPUs that have it."""
     has_it = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
     half = settings.precision == "bf16" or (settings.precision == "auto" and has_it)

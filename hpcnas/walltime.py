@@ -6,10 +6,14 @@ One small class a batch system; each answers with the end in seconds since 1970,
 from __future__ import annotations
 
 import datetime
+import os
 import re
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+from hpcnas.signals import Signals
 
 _PATIENCE = 20.0  # seconds that a batch system's command may take
 
@@ -55,6 +59,21 @@ def job_end(walltime: float | None, environment: Mapping[str, str], started: flo
     if "PBS_JOBID" in environment:
         return Pbs(environment).end(started)
     return None
+
+
+def reason_to_leave(walltime: float | None, grace: float, signals: Signals) -> Callable[[], str | None]:
+    """What is to be asked again and again: why to leave, if a signal has arrived or the job ends within `grace`
+    seconds; None while there is no reason."""
+    end = job_end(walltime, os.environ, started=time.time())
+
+    def reason() -> str | None:
+        if signals.first is not None:
+            return f"{signals.first} received: saving everything; start the same command again to go on"
+        if end is not None and time.time() > end - grace:
+            return "the job's time is nearly over: saving everything; start the same command again to go on"
+        return None
+
+    return reason
 
 
 def _output(*command: str) -> str:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 import pytest
 from examples import FACTS, SESSION, SPACE, evaluated, failed, individual
 
-from hpcnas import config, controller, evolution, seeds, strategies, worker
+from hpcnas import config, evolution, seeds, strategies, worker
 from hpcnas.config import Config
-from hpcnas.controller import BROKEN, MORE_TO_DO, WRONG_USE, Controller, SearchStopped
+from hpcnas.controller import Controller, SearchStopped
 from hpcnas.evaluator import Loaded
 from hpcnas.evolution import Proposal
+from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.genotype import Genotype
 from hpcnas.messages import (
     DataFacts,
@@ -695,7 +696,7 @@ def test_controller_and_workers_in_one_process() -> None:
     Controller(chosen, store, Numbered, hub.controller(), [1, 2, 3], {}, Listener()).run()
     for thread in threads:
         thread.join(10.0)
-    assert codes == [controller.COMPLETE] * 3
+    assert codes == [COMPLETE] * 3
     assert len(store.population) == len(store.population.evaluated) == 100
     attempts = store.population.column("attempts")
     assert [id for id in range(100) if attempts[id] == 2] == list(range(0, 100, 4))

@@ -20,9 +20,10 @@ STDLIB_ONLY = {
     "space": {"primitives"},
     "dataspec": {"plugins"},
     "settings": set(),
+    "exits": set(),
     "signals": set(),
     "durable": set(),
-    "walltime": set(),
+    "walltime": {"signals"},
     "jobenv": set(),
     "log": set(),
     "config": {"dataspec", "plugins", "settings", "space"},
@@ -74,12 +75,12 @@ CONTROLLER = {
     "sources": {"canonical", "config", "genotype", "given", "runfile", "sameness", "settings", "space"},
     "devices": {"messages"},
     "controller": {
-        *("config", "devices", "evolution", "messages", "mutation", "population", "racing"),
+        *("config", "devices", "evolution", "exits", "messages", "mutation", "population", "racing"),
         *("runfile", "scheduling", "seeds", "store", "transport"),
     },
     "progress": {"costs", "log", "messages", "pareto", "population", "runfile", "store"},
     "session": {
-        *("config", "controller", "costs", "durable", "log", "messages", "options", "progress", "runfile"),
+        *("config", "controller", "costs", "durable", "exits", "log", "messages", "options", "progress", "runfile"),
         *("scheduling", "signals", "sources", "store", "strategies", "transport", "walltime"),
     },
 }
@@ -131,18 +132,49 @@ TRAINER = {
 }
 ENTRY = {
     "__init__": set(),
-    "__main__": {"job", "signals", "simulate", "transport"},
+    "__main__": {"exits", "job", "signals", "simulate", "transport"},
     "simulate": {
-        *("canonical", "config", "controller", "landscape", "messages", "options", "progress", "runfile"),
+        *("canonical", "config", "controller", "exits", "landscape", "messages", "options", "progress", "runfile"),
         *("settings", "sources", "store", "strategies", "synthetic"),
     },
     "job": {
-        *("config", "dryrun", "evaluation", "evaluator", "jobenv", "log", "messages", "options", "plugins", "session"),
+        *("config", "dryrun", "evaluation", "evaluator", "exits", "jobenv", "log", "messages", "options", "plugins"),
         *("settings", "signals", "synthetic", "transport", "worker"),
     },
     "dryrun": {"canonical", "config", "counting", "genotype", "jobenv", "messages", "mutation", "seeds", "skeleton"},
 }
-ROOMS = STDLIB_ONLY | SPACE | SEARCH | CONTROLLER | WORKER | TRAINER | ENTRY
+RETRAINING = {
+    "recipe": {"dataspec", "large", "settings"},
+    "order": {"seeds"},
+    "origins": {"canonical", "genotype", "retrainfile", "runfile", "settings"},
+    "retrainfile": {"durable", "genotype", "large", "messages", "population", "recipe", "runfile", "h5py"},
+    "retrainreport": {
+        *("canonical", "counting", "dataspec", "genotype", "imagefolder", "jobenv", "large", "log", "progress"),
+        *("recipe", "retrainfile"),
+    },
+    "retrainfolder": {
+        *("canonical", "counting", "durable", "exits", "feed", "genotype", "log", "options", "origins", "recipe"),
+        *("retrainfile", "retraining", "retrainreport", "runfile", "store", "torch"),
+    },
+    "distributed": {"torch"},
+    "sums": {"distributed", "torch"},
+    "feed": {"augment", "data", "dataspec", "messages", "order", "recipe", "torch"},
+    "imagestream": {
+        *("augment", "dataspec", "feed", "imagefolder", "messages", "order", "recipe", "seeds", "signals"),
+        *("torchvision_shim", "torch", "PIL"),
+    },
+    "retraining": {
+        *("averaging", "canonical", "dataspec", "distributed", "feed", "large", "network", "recipe", "regularisation"),
+        *("retrainfile", "schedules", "seeds", "sums", "training", "torch"),
+    },
+    "retrainjob": {
+        *("canonical", "dataspec", "distributed", "exits", "feed", "genotype", "imagestream", "jobenv", "log"),
+        *("options", "recipe", "retrainfolder", "retraining", "retrainreport", "settings", "signals", "training"),
+        *("transport", "walltime", "torch"),
+    },
+    "retrain": {"exits", "retrainjob", "signals", "transport"},
+}
+ROOMS = STDLIB_ONLY | SPACE | SEARCH | CONTROLLER | WORKER | TRAINER | RETRAINING | ENTRY
 
 
 def imports_of(path: Path) -> set[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcnas import config, session, walltime
+from hpcnas import walltime
 from hpcnas.signals import Signals
 
 NOON = 1_790_856_000.0  # 2026-10-01 12:00:00 UTC
@@ -108,13 +108,15 @@ def test_pbs_announces_the_limit_where_qstat_does_not_know(fake: Fake, script: s
 
 
 # ── leaving in time ─────────────────────────────────────────────────────────────────────────────────────────────────
-def reasons(monkeypatch: pytest.MonkeyPatch, signals: Signals, **run: float) -> dict[float, str | None]:
-    """What the controller is told at some seconds after its start."""
+def reasons(
+    monkeypatch: pytest.MonkeyPatch, signals: Signals, seconds: float | None = None, grace: float = 60.0
+) -> dict[float, str | None]:
+    """What a job is told at some seconds after its start."""
     clock = [NOON]
-    monkeypatch.setattr(session.time, "time", lambda: clock[0])
+    monkeypatch.setattr(walltime.time, "time", lambda: clock[0])
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     monkeypatch.delenv("PBS_JOBID", raising=False)
-    reason = session._reasons_to_leave(config.build({"run": run}), signals)
+    reason = walltime.reason_to_leave(seconds, grace, signals)
     answers = {}
     for second in (0.0, 39.0, 41.0, 1e6):
         clock[0] = NOON + second
@@ -123,7 +125,7 @@ def reasons(monkeypatch: pytest.MonkeyPatch, signals: Signals, **run: float) -> 
 
 
 def test_the_search_leaves_a_grace_before_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = reasons(monkeypatch, Signals(), walltime=100.0, grace=60.0)
+    answers = reasons(monkeypatch, Signals(), seconds=100.0)
     assert answers[0.0] is None and answers[39.0] is None
     assert answers[41.0] is not None and "the job's time is nearly over" in answers[41.0]
 

@@ -1,0 +1,136 @@
+"""Where a retraining's images come from, as the loop sees it; and images that all lie on the device (CIFAR-10's kind).
+
+Which images a micro-batch holds follows from (seed, step) alone (`order`), and what is drawn for it from a generator
+that is passed in: neither depends on the number of ranks, nor on what went before. Test images are looked at when they
+are asked for, and not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from hpcnas.augment import Normaliser, random_crop, random_flip
+from hpcnas.data import channel_statistics, load_test, load_training
+from hpcnas.dataspec import DataError
+from hpcnas.messages import DataFacts
+from hpcnas.order import Order
+from hpcnas.recipe import Recipe
+
+TEST_BATCH = 250  # images, fewer than fill the memory; does not change the result
+
+Batch = tuple[Tensor, Tensor]
+"""Normalised images, float (B, C, h, w), channels-last, and labels, int64 (B,), on the device."""
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """What the network's inputs are: of test images the sizes in pixels, and what pixels become."""
+
+    facts: DataFacts  # height and width are those of a test image
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]  # of each channel, in pixel values 0 to 255
+    std: tuple[float, ...]
+    resize: int
+    crop: int
+
+
+class Feed(Protocol):
+    """Images for one rank."""
+
+    appearance: Appearance
+    broken: set[str]  # names of images that could not be read so far
+
+    def begin(self, seed: int, step: int) -> None:
+        """The training of that seed goes on with that step, from 0."""
+        ...
+
+    def next(self, step: int, micro_batch: int, generator: torch.Generator) -> Batch:
+        """Training images of a micro-batch of a step; a rank asks for its own ones, in order, leaving out none."""
+        ...
+
+    def test(self) -> Iterator[Batch]:
+        """This rank's share of the test images; all ranks' shares are all of them. Raises DataError."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of what was started."""
+        ...
+
+
+class Resident:
+    """All training images on the device. Raises DataError where they cannot be had."""
+
+    def __init__(self, recipe: Recipe, rank: int, ranks: int, device: torch.device) -> None:
+        dataset = load_training(recipe.data.source, download=recipe.run.download)
+        count, height, width, channels = dataset.images.pixels.shape
+        mean, std = statistics(recipe, channels, lambda: _lists(channel_statistics(dataset.images)))
+        self._recipe, self._rank, self._ranks, self._device = recipe, rank, ranks, device
+        padding = recipe.augmentation.padding
+        pixels = torch.as_tensor(np.ascontiguousarray(dataset.images.pixels), device=device)
+        self._pixels = functional.pad(pixels, (0, 0, padding, padding, padding, padding)) if padding else pixels
+        self._labels = torch.as_tensor(dataset.images.labels, device=device)
+        self._normalise = Normaliser(torch.tensor(mean, device=device), torch.tensor(std, device=device))
+        crop = recipe.augmentation.crop
+        self._crop = max(1, round(crop * height)), max(1, round(crop * width))
+        self.broken: set[str] = set()
+        self.appearance = Appearance(
+            facts=DataFacts(channels, height, width, len(dataset.classes), count, 0, dataset.fingerprint),
+            class_names=dataset.classes,
+            mean=mean,
+            std=std,
+            resize=min(height, width),
+            crop=min(height, width),
+        )
+
+    def begin(self, seed: int, step: int) -> None:
+        self._order = Order(len(self._labels), seed)
+
+    def next(self, step: int, micro_batch: int, generator: torch.Generator) -> Batch:
+        training = self._recipe.training
+        first = step * training.batch_size + micro_batch * training.micro_batch
+        chosen = torch.as_tensor(self._order(first, training.micro_batch), device=self._device)
+        images = random_crop(self._pixels[chosen], *self._crop, generator)
+        if self._recipe.augmentation.flip:
+            images = random_flip(images, generator)
+        return self._normalise(images), self._labels[chosen]
+
+    def test(self) -> Iterator[Batch]:
+        dataset = load_test(self._recipe.data.source, download=self._recipe.run.download)
+        pixels = dataset.images.pixels
+        if dataset.classes != self.appearance.class_names or pixels.shape[3] != len(self.appearance.mean):
+            raise DataError(f"{dataset.name}: expected test images of the same classes and channels as for training")
+        labels = torch.as_tensor(dataset.images.labels[self._rank :: self._ranks], device=self._device)
+        for start in range(0, len(labels), TEST_BATCH):
+            first = self._rank + start * self._ranks
+            part = np.ascontiguousarray(pixels[first : first + TEST_BATCH * self._ranks : self._ranks])
+            yield self._normalise(torch.as_tensor(part, device=self._device)), labels[start : start + TEST_BATCH]
+
+    def close(self) -> None:
+        pass
+
+
+def statistics(
+    recipe: Recipe, channels: int, otherwise: Callable[[], tuple[Sequence[float], Sequence[float]]]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, in pixel values: the recipe's, or what `otherwise` gives. Raises
+    DataError where they are of another number of channels."""
+    if not recipe.data.mean:
+        mean, std = otherwise()
+        return tuple(float(value) for value in mean), tuple(float(value) for value in std)
+    if len(recipe.data.mean) != channels:
+        raise DataError(
+            f"{recipe.data.source}: expected --mean and --std of {channels} channels, got {len(recipe.data.mean)}"
+        )
+    return recipe.data.mean, recipe.data.std
+
+
+def _lists(arrays: tuple[NDArray[np.float64], NDArray[np.float64]]) -> tuple[Sequence[float], Sequence[float]]:
+    return arrays[0].tolist(), arrays[1].tolist()

@@ -1,0 +1,277 @@
+"""Images that are decoded as they are needed, by processes of their own (ImageNet's kind): DIR/train and DIR/val.
+
+    rank ── micro-batches to make ──► loader processes: decode, crop, flip, brightness, contrast ── uint8 ──► rank
+
+The layout is that of torchvision's `ImageFolder` (`imagefolder`), images of any size; the transforms are torchvision's,
+version 2. An image's augmentation follows from (seed, its place in the order) alone, whichever process decodes it. An
+image that cannot be read is passed over: the next readable one of the listing takes its place, in every job alike. Test
+images that cannot be read are left out. Whether there are too many of them is for the loop to say.
+
+Loaders are forked from a clean server process, since a process that has begun MPI or CUDA must not be forked. They heed
+no signals: whoever started them ends them, and they end by themselves when that process is gone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from hpcnas import imagefolder, seeds
+from hpcnas.augment import Normaliser
+from hpcnas.dataspec import DataError, Folder, parse
+from hpcnas.feed import Appearance, Batch, statistics
+from hpcnas.messages import DataFacts
+from hpcnas.order import Order
+from hpcnas.recipe import Recipe
+from hpcnas.signals import ASKING
+from hpcnas.torchvision_shim import import_transforms
+
+v2 = import_transforms()  # here, so that the loaders' server has them
+
+# Of ImageNet's training images, in pixel values: what torchvision's models are trained with (its documentation of
+# pretrained weights; 0.485, 0.456, 0.406 and 0.229, 0.224, 0.225 of 255).
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+_AHEAD = 3  # micro-batches that a loader makes ahead
+_TEST_BATCH = 32  # images of the full size
+_TRIES = 1000  # unreadable images in a row after which there is no point in going on
+
+Loaded = tuple[Tensor, Tensor, list[str]]
+"""uint8 (B, H, W, C), int64 (B,), and the names of images that could not be read."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Images below a folder, by class and then by path. Names are relative to it, as bytes padded with NUL, so that a
+    million of them cost little in each process."""
+
+    folder: str
+    classes: tuple[str, ...]
+    files: NDArray[np.bytes_]  # (N,)
+    labels: NDArray[np.int64]  # (N,)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits over the names; equal for copies of the folder."""
+        digest = hashlib.blake2b(repr(self.classes).encode(), digest_size=8)
+        digest.update(self.files.tobytes())
+        return digest.hexdigest()
+
+
+def list_images(folder: Path) -> Listing:
+    """What lies below a folder; opens no image. Raises DataError."""
+    classes = imagefolder.class_names(folder)
+    files: list[bytes] = []
+    labels: list[int] = []
+    try:
+        for label, name in enumerate(classes):
+            found = imagefolder.image_files(folder, name)
+            if not found:
+                raise DataError(f"expected images ({', '.join(imagefolder.EXTENSIONS)}) in {folder / name}, got none")
+            files += map(os.fsencode, found)
+            labels += [label] * len(found)
+    except OSError as error:
+        raise DataError(f"cannot look through {folder}: {error}") from error
+    return Listing(str(folder), classes, np.array(files), np.array(labels, dtype=np.int64))
+
+
+class _Images(Dataset):
+    """What every loader has of a split: how to make images out of names."""
+
+    def __init__(self, listing: Listing, recipe: Recipe) -> None:
+        self._listing = listing
+        self._recipe = recipe
+        self._transform: Any = None  # made in the process that uses it
+
+    def _decoded(self, index: int) -> Tensor:
+        """uint8 (C, H, W). Raises whatever a decoder raises."""
+        if self._transform is None:
+            self._transform = self._transforms()
+        import PIL.Image
+
+        path = os.path.join(self._listing.folder, os.fsdecode(self._listing.files[index]))
+        with warnings.catch_warnings(), PIL.Image.open(path) as image:
+            warnings.simplefilter("ignore")  # about metadata
+            return self._transform(image.convert("RGB"))
+
+    def _transforms(self) -> Any:
+        raise NotImplementedError
+
+
+class _TrainingImages(_Images):
+    """Items are places in the order, from 0: (image, label, names of images that were passed over)."""
+
+    def __init__(self, listing: Listing, recipe: Recipe, seed: int) -> None:
+        super().__init__(listing, recipe)
+        self._seed = seed
+        self._order = Order(len(listing.files), seed)
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int, list[str]]:
+        (chosen,) = self._order(place, 1)
+        passed: list[str] = []
+        for index in range(chosen, chosen + min(_TRIES, len(self._listing.files))):
+            index %= len(self._listing.files)
+            with torch.random.fork_rng(devices=[]):  # what the transforms draw from
+                torch.manual_seed(seeds.image_seed(self._seed, place))
+                try:
+                    return self._decoded(index), int(self._listing.labels[index]), passed
+                except Exception:  # decoders raise OSError, SyntaxError, ValueError, struct.error and others
+                    passed.append(os.fsdecode(self._listing.files[index]))
+        side = self._recipe.data.image_size
+        return torch.zeros(3, side, side, dtype=torch.uint8), 0, passed
+
+    def _transforms(self) -> Any:
+        augmentation = self._recipe.augmentation
+        return v2.Compose(
+            [
+                v2.RandomResizedCrop(self._recipe.data.image_size, scale=(augmentation.crop_area, 1.0)),
+                v2.RandomHorizontalFlip(0.5 if augmentation.flip else 0.0),
+                v2.ColorJitter(brightness=augmentation.brightness, contrast=augmentation.contrast),
+                v2.PILToTensor(),
+            ]
+        )
+
+
+class _TestImages(_Images):
+    """Items are images of the listing: (image, label, none), or no image and the name of one that cannot be read."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor | None, int, list[str]]:
+        try:
+            return self._decoded(index), int(self._listing.labels[index]), []
+        except Exception:
+            return None, 0, [os.fsdecode(self._listing.files[index])]
+
+    def _transforms(self) -> Any:
+        return v2.Compose(
+            [v2.Resize(resized(self._recipe)), v2.CenterCrop(self._recipe.data.image_size), v2.PILToTensor()]
+        )
+
+
+def resized(recipe: Recipe) -> int:
+    """Pixels of a test image's shorter side, before the crop."""
+    return round(recipe.data.image_size / recipe.data.resize)
+
+
+def _collated(items: list[tuple[Tensor | None, int, list[str]]]) -> Loaded:
+    found = [(image, label) for image, label, _ in items if image is not None]
+    pixels = [image.permute(1, 2, 0) for image, _ in found]
+    images = torch.stack(pixels) if pixels else torch.empty(0, 1, 1, 3, dtype=torch.uint8)
+    labels = torch.tensor([label for _, label in found], dtype=torch.int64)
+    return images, labels, [name for _, _, names in items for name in names]
+
+
+def _quiet_loader(number: int) -> None:
+    """Begins a loader process: several of them share the cores."""
+    torch.set_num_threads(1)
+
+
+class Stream:
+    """Images of an `imagefolder:DIR`, decoded by `loaders` processes, or by this one if there are none."""
+
+    def __init__(
+        self, recipe: Recipe, rank: int, ranks: int, device: torch.device, loaders: int, listing: Listing
+    ) -> None:
+        self._recipe, self._rank, self._ranks, self._device = recipe, rank, ranks, device
+        self._listing = listing
+        mean, std = statistics(recipe, 3, lambda: (MEAN, STD))
+        self._normalise = Normaliser(torch.tensor(mean, device=device), torch.tensor(std, device=device))
+        self._loading: dict[str, Any] = {"collate_fn": _collated, "pin_memory": device.type == "cuda"}
+        if loaders:
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload([__name__])
+            self._loading |= {
+                "num_workers": loaders,
+                "multiprocessing_context": context,
+                "prefetch_factor": _AHEAD,
+                "worker_init_fn": _quiet_loader,
+            }
+        self._coming: Iterator[Loaded] = iter(())
+        self.broken: set[str] = set()
+        side = recipe.data.image_size
+        self.appearance = Appearance(
+            facts=DataFacts(3, side, side, len(listing.classes), len(listing.files), 0, listing.fingerprint),
+            class_names=listing.classes,
+            mean=mean,
+            std=std,
+            resize=resized(recipe),
+            crop=side,
+        )
+
+    def begin(self, seed: int, step: int) -> None:
+        training = self._recipe.training
+        images = _TrainingImages(self._listing, self._recipe, seed)
+
+        def places() -> Iterator[list[int]]:
+            for number in range(step, training.steps):
+                for micro_batch in range(self._rank, self._recipe.micro_batches, self._ranks):
+                    first = number * training.batch_size + micro_batch * training.micro_batch
+                    yield list(range(first, first + training.micro_batch))
+
+        self._coming = self._started(images, places())
+
+    def _started(self, images: _Images, batches: Iterable[list[int]]) -> Iterator[Loaded]:
+        """Loaders at work on these batches."""
+        self.close()
+        loader: Iterable[Loaded] = DataLoader(images, batch_sampler=batches, **self._loading)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)  # blocked in loaders, and in their server, for good
+        try:
+            return iter(loader)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def next(self, step: int, micro_batch: int, generator: torch.Generator) -> Batch:
+        return self._taken(next(self._coming))
+
+    def _taken(self, loaded: Loaded) -> Batch:
+        images, labels, passed = loaded
+        self.broken.update(passed)
+        pixels = images.to(self._device, non_blocking=True)
+        return self._normalise(pixels), labels.to(self._device, non_blocking=True)
+
+    def test(self) -> Iterator[Batch]:
+        listing = list_images(test_folder(self._recipe))
+        if listing.classes != self._listing.classes:
+            raise DataError(f"expected the same class folders in {listing.folder} as in {self._listing.folder}")
+        mine = range(self._rank, len(listing.files), self._ranks)
+        batches = [list(mine[start : start + _TEST_BATCH]) for start in range(0, len(mine), _TEST_BATCH)]
+        for loaded in self._started(_TestImages(listing, self._recipe), batches):
+            if len(loaded[1]):
+                yield self._taken(loaded)
+            else:
+                self.broken.update(loaded[2])
+
+    def close(self) -> None:
+        self._coming = iter(())  # loaders end with their iterator
+
+
+def training_folder(recipe: Recipe) -> Path:
+    """DIR/train of a recipe that streams."""
+    return _folder(recipe) / "train"
+
+
+def test_folder(recipe: Recipe) -> Path:
+    """DIR/val, where ImageNet keeps what the paper tests on; else DIR/test. Raises DataError where there is neither."""
+    folder = _folder(recipe)
+    for name in ("val", "test"):
+        if (folder / name).is_dir():
+            return folder / name
+    raise DataError(f"expected {folder / 'val'} to hold a folder of images for each class, to test the network on")
+
+
+def _folder(recipe: Recipe) -> Path:
+    spec = parse(recipe.data.source)
+    assert isinstance(spec, Folder), "a recipe that streams names a folder"
+    return spec.path

@@ -1,0 +1,72 @@
+"""Which genotype a person means, and where it comes from: an individual of a search, a file, or the paper's cell.
+
+Searches are read through `runfile` alone: also one that is under way.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from hpcnas import canonical, genotype, runfile
+from hpcnas.genotype import Genotype, GenotypeError
+from hpcnas.retrainfile import Origin
+from hpcnas.runfile import StoreError
+from hpcnas.settings import ConfigError
+
+
+def resolve(text: str) -> tuple[Genotype, Origin]:
+    """What `RUN`, `RUN:best`, `RUN:ID`, `FILE.toml` or `paper` names. Raises ConfigError, also for one without a
+    network."""
+    found, origin = _named(text)
+    try:
+        canonical.expand(found)
+    except canonical.InvalidGenotype as error:
+        raise ConfigError(f"--genotype {text}: {error}") from None
+    return found, origin
+
+
+def _named(text: str) -> tuple[Genotype, Origin]:
+    path = Path(text)
+    try:
+        if text.endswith(".toml") or path.is_file():
+            return _plain(Genotype.from_text(path.read_text(encoding="utf-8")), text)
+        if text == "paper" and not path.exists():
+            return _plain(genotype.named(text), text)
+    except (OSError, UnicodeDecodeError, GenotypeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"--genotype {text}: expected a genotype: {reason}") from None
+    folder, colon, which = text.rpartition(":")
+    if not colon or not re.fullmatch(r"best|\d{1,18}", which) or path.is_dir():
+        folder, which = text, "best"
+    try:
+        run = runfile.read(Path(folder))
+    except StoreError as error:
+        raise ConfigError(f"--genotype {text}: {error}") from None
+    return _individual(text, run, which)
+
+
+def _plain(found: Genotype, text: str) -> tuple[Genotype, Origin]:
+    return found, Origin(source=text, space=str(found.space))
+
+
+def _individual(text: str, run: runfile.StoredRun, which: str) -> tuple[Genotype, Origin]:
+    population = run.population
+    id = population.best if which == "best" else int(which)
+    if id is None:
+        raise ConfigError(f"--genotype {text}: no individual has been evaluated yet, so there is no best one")
+    if id >= len(population):
+        raise ConfigError(f"--genotype {text}: expected an individual below {len(population)}, got {id}")
+    found = population.individual(id).genotype
+    fitness = float(population.column("fitness")[id])
+    places = (population.evaluated == id).nonzero()[0]
+    origin = Origin(
+        source=f"{text.removesuffix(f':{which}')}:{id}",
+        space=str(found.space),
+        run=run.run,
+        individual=id,
+        strategy=run.config.search.strategy,
+        fitness=None if fitness != fitness else fitness,
+        evaluation=int(places[0]) if len(places) else None,
+    )
+    return found, origin

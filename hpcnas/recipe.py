@@ -1,0 +1,227 @@
+"""The recipe of a retraining (§4.1, Evaluation): frozen dataclasses, presets and validation, as `config` for a search.
+
+A retraining takes a found cell, builds the large network around it and trains that to the end. The defaults are the
+paper's for CIFAR-10; the preset `imagenet` changes what is different there. Standard library alone.
+
+Where the paper is silent, the choice made here is marked **choice**.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hpcnas import dataspec
+from hpcnas.large import STEMS, LargeSkeleton
+from hpcnas.settings import ConfigError, Scheme, Section, Settings, setting
+
+
+@dataclass(frozen=True)
+class Network(Section):
+    """Network (§4.1): which cell, and what it is put into"""
+
+    genotype: str = setting(
+        "paper", "RUN:best or RUN:ID of a search, a genotype FILE.toml, or paper, the paper's cell", metavar="WHICH",
+        alterable=True,  # to where the same genotype lies now: that it is the same is checked
+    )  # fmt: skip
+    channels: int = setting(64, "channels that the first cell reads, c0", low=1, metavar="C0")
+    cells: tuple[int, ...] = setting((2, 2, 2), "cells of each group; resolution halves between groups", low=1)
+    stem: str = setting(
+        "plain", "before the first cell: a 3×3 convolution, or two of stride 2 with C0/2 and C0 channels", choices=STEMS
+    )
+
+
+@dataclass(frozen=True)
+class Training(Section):
+    """Training (§4.1): how the network is trained, and how often"""
+
+    runs: int = setting(1, "trainings, each with a seed of its own (the paper: 5)", low=1, metavar="N", alterable=True)
+    seed: int = setting(0, "seed of the first of them; the next ones count on", low=0, high=2**62, metavar="S")
+    steps: int = setting(80_000, "optimiser steps of one training", low=1, metavar="S")
+    batch_size: int = setting(256, "images a step, over all ranks together", low=2, metavar="B")
+    micro_batch: int = setting(
+        64, "images that pass through the network at a time, and share their batch statistics", low=2, metavar="M"
+    )  # choice: the paper does not say how many devices shared its batches
+    batch_statistics: str = setting(
+        "micro-batch", "batch normalisation over each micro-batch, or over all images of a step, one of each rank",
+        choices=("micro-batch", "step"),
+    )  # fmt: skip
+    learning_rate: float = setting(0.1, "learning rate of the first step", low=0.0, metavar="LR")
+    schedule: str = setting(
+        "milestones", "divided by 10 at milestones, or falling to 0 along a cosine", choices=("milestones", "cosine")
+    )
+    milestones: tuple[float, ...] = setting(
+        (0.5, 0.75, 0.875), "where it is divided by 10, as shares of the steps", low=0.0, high=1.0, metavar="F"
+    )
+    momentum: float = setting(0.9, "momentum of SGD", low=0.0, high=1.0, metavar="M")
+    weight_decay: float = setting(3e-4, "weight decay, on all parameters", low=0.0, metavar="W")
+    label_smoothing: float = setting(0.0, "share of a label that all classes get", low=0.0, high=0.99, metavar="F")
+    drop_path: float = setting(0.0, "probability of a dropped path at the end", low=0.0, high=0.99, metavar="P")
+    auxiliary_weight: float = setting(0.0, "weight of a second classifier's loss; 0: none", low=0.0, metavar="W")
+    weight_averaging: float = setting(
+        0.0, "decay of the moving average of weights that is tested and kept; 0: the weights themselves",
+        low=0.0, high=0.999999, metavar="D",
+    )  # fmt: skip
+    precision: str = setting(
+        "auto", "numbers of feature maps; auto: bf16 on GPUs that have it, else fp32", choices=("auto", "fp32", "bf16")
+    )
+
+
+@dataclass(frozen=True)
+class Augmentation(Section):
+    """Augmentation: what training images are made to look like"""
+
+    crop: float = setting(
+        0.75, "resident: side of the random crop as a share of the image's side (24 of 32 pixels)",
+        low=0.1, high=1.0, metavar="F",
+    )  # fmt: skip
+    padding: int = setting(0, "resident: black pixels around an image before the crop", low=0, high=255, metavar="N")
+    flip: bool = setting(True, "flip half of the images from left to right")
+    crop_area: float = setting(
+        0.08, "stream: least share of the image's area in a random crop of any place and size",
+        low=0.01, high=1.0, metavar="F",
+    )  # fmt: skip
+    brightness: float = setting(0.4, "stream: brightness times 1 ± F", low=0.0, high=1.0, metavar="F")
+    contrast: float = setting(0.4, "stream: contrast times 1 ± F", low=0.0, high=1.0, metavar="F")
+    cutout: int = setting(0, "side of a square that is blanked, in pixels", low=0, metavar="N")
+
+
+@dataclass(frozen=True)
+class Data(Section):
+    """Data: what the network learns, and is tested on"""
+
+    source: str = setting(
+        "cifar10:data", "digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR, synthetic:N", metavar="DATA",
+        option="data", alterable=True,  # to another place: that it is the same data is checked by their fingerprint
+    )  # fmt: skip
+    loading: str = setting(
+        "resident", "all images on the device, or decoded whenever needed, from DIR/train and DIR/val of an imagefolder",
+        choices=("resident", "stream"),
+    )  # fmt: skip
+    image_size: int = setting(299, "stream: side of the images that the network sees", low=8, high=4096, metavar="N")
+    resize: float = setting(
+        0.875, "stream: what a test image's centre crop is of its shorter side", low=0.1, high=1.0, metavar="F"
+    )
+    mean: tuple[float, ...] = setting(
+        (), "mean of each channel, 0 to 255 (default: of the training images; stream: ImageNet's)", metavar="V"
+    )
+    std: tuple[float, ...] = setting((), "standard deviation, likewise", low=1e-6, metavar="V")
+    max_broken: int = setting(
+        100, "stream: unreadable images that are passed over before the training stops", low=0, metavar="N",
+        alterable=True,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run(Section):
+    """Run: where and how; may differ whenever a retraining is continued"""
+
+    run: str = setting("retrain-run", "folder; an existing one is continued", metavar="DIR", alterable=True)
+    device: str = setting("auto", "what networks train on", choices=("auto", "cuda", "cpu"), alterable=True)
+    threads: int | None = setting(
+        None, "CPU threads of one rank (default: its share of the usable cores)", low=1, metavar="T", alterable=True
+    )
+    loaders: int | None = setting(
+        None, "stream: processes of one rank that decode images; 0: the rank itself (default: one less than threads)",
+        low=0, high=256, metavar="N", alterable=True,
+    )  # fmt: skip
+    compile: bool = setting(False, "torch.compile; the plain network where that fails", alterable=True)
+    download: bool = setting(False, "fetch the data set if it is not there", alterable=True)
+    address: str | None = setting(
+        None, "name or address of rank 0's host for the other ranks (default: its host name)", metavar="HOST",
+        alterable=True,
+    )  # fmt: skip
+    progress: str = setting(
+        "auto", "a live line, or plain log lines", choices=("auto", "live", "plain"), alterable=True
+    )
+    history_every: int = setting(100, "steps that one row of the history is the mean of", low=1, metavar="S")
+    checkpoint_interval: float = setting(300.0, "seconds between checkpoints", low=0.0, metavar="T", alterable=True)
+    walltime: float | None = setting(
+        None, "seconds until the job ends (default: what the batch system says)", low=1.0, metavar="T", alterable=True
+    )
+    grace: float = setting(
+        120.0, "seconds before the end at which everything is saved and the job leaves", low=0.0, metavar="T",
+        alterable=True,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All sections. Raises ConfigError unless they fit together."""
+
+    network: Network = Network()
+    training: Training = Training()
+    augmentation: Augmentation = Augmentation()
+    data: Data = Data()
+    run: Run = Run()
+
+    def __post_init__(self) -> None:
+        training, data = self.training, self.data
+        try:
+            spec = dataspec.parse(data.source)
+        except dataspec.DataError as error:
+            raise ConfigError(f"data.source: {error}") from None
+        if data.loading == "stream" and not (isinstance(spec, dataspec.Folder) and spec.kind == "imagefolder"):
+            raise ConfigError(f"data.loading: expected imagefolder:DIR to stream from, got {data.source!r}")
+        if not self.network.cells:
+            raise ConfigError("network.cells: expected the cells of at least one group, got none")
+        if self.network.stem == "strided" and self.network.channels % 2:
+            raise ConfigError(
+                f"network.channels: expected an even number for a strided stem, got {self.network.channels}"
+            )
+        if training.batch_size % training.micro_batch:
+            raise ConfigError(
+                f"training.micro_batch: expected a divisor of the batch of {training.batch_size} images, "
+                f"got {training.micro_batch}"
+            )
+        if list(training.milestones) != sorted(training.milestones):
+            raise ConfigError(f"training.milestones: expected them in order, got {training.milestones}")
+        if len(data.mean) != len(data.std) or len(data.mean) not in (0, 1, 3):
+            raise ConfigError(
+                f"data.mean, data.std: expected both, a number for each channel, got {data.mean} and {data.std}"
+            )
+
+    @property
+    def micro_batches(self) -> int:
+        """Of one step, over all ranks together."""
+        return self.training.batch_size // self.training.micro_batch
+
+    def skeleton(self, image_channels: int, height: int, width: int, classes: int) -> LargeSkeleton:
+        """The network for images of that size, in pixels, as they are tested."""
+        network = self.network
+        return LargeSkeleton(
+            image_channels, height, width, classes, network.channels, network.cells, network.stem
+        )
+
+    def toml(self) -> str:
+        """The whole recipe as TOML; `SCHEME.parse_toml` reads it back."""
+        return SCHEME.toml(self)
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "network": Network,
+    "training": Training,
+    "augmentation": Augmentation,
+    "data": Data,
+    "run": Run,
+}
+
+PRESETS: dict[str, Settings] = {
+    # Minutes on two cores: the embedded digits.
+    "quick": {
+        "network": {"channels": 8, "cells": (1, 1)},
+        "training": {"steps": 200, "batch_size": 64, "micro_batch": 16},
+        "augmentation": {"crop": 1.0, "padding": 1, "flip": False},
+        "data": {"source": "digits"},
+        "run": {"history_every": 10},
+    },
+    # §4.1: the defaults above.
+    "cifar-large": {},
+    # §4.1, ImageNet. Statistics over 32 images: choice, as Goyal et al., Accurate, Large Minibatch SGD, 2017, §2.3.
+    "imagenet": {
+        "network": {"cells": (1, 2, 2, 2), "stem": "strided"},
+        "training": {"steps": 200_000, "batch_size": 1024, "micro_batch": 32, "weight_decay": 1e-4},
+        "data": {"source": "imagefolder:data", "loading": "stream"},
+    },
+}
+
+SCHEME = Scheme(Recipe, SECTIONS, PRESETS, "quick")

@@ -1,0 +1,370 @@
+"""retrain.h5: a retraining as one HDF5 file, a published format (FORMAT.md), of the same family as population.h5.
+
+    / attributes       format, format_version, hpcnas_version, run
+    /configuration     the recipe, TOML
+    /genotype          the genotype's text form
+    /origin/…          where the genotype comes from
+    /network/…         what the network is built with, and what its images are made to look like
+    /trainings/…       one row a seed
+    /history/…         one row every so many steps of a training
+    /sessions/…        one row a start
+    /broken/file       images that could not be read
+
+Written as a whole by rename, never in place. Beside it lie RUN/genotype.toml and RUN/weights-SEED.pt, one file for each
+complete training. Knows neither torch nor MPI; when and why it is written is not its business.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from hpcnas import __version__, durable
+from hpcnas.genotype import Genotype
+from hpcnas.large import LargeSkeleton
+from hpcnas.messages import DataFacts
+from hpcnas.population import Column
+from hpcnas.recipe import SCHEME, Recipe
+from hpcnas.runfile import StoreError, write_dataset, write_table
+
+FORMAT, FORMAT_VERSION = "hpcnas retraining", 1
+NAME = "retrain.h5"
+
+
+class State(IntEnum):
+    """Where a training stands. The numbers are part of the file format."""
+
+    WAITING = 1
+    TRAINING = 2
+    COMPLETE = 3
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a genotype comes from. What a search alone can say is None for a file or the paper's cell."""
+
+    source: str  # as it was given: RUN:ID, FILE.toml, paper
+    space: str
+    run: str | None = None  # the search's own name, 32 hexadecimal digits
+    individual: int | None = None
+    strategy: str | None = None
+    fitness: float | None = None
+    evaluation: int | None = None  # its place in the order of evaluations, from 0
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the network is built for: images as they are tested, and what their pixels become."""
+
+    skeleton: LargeSkeleton
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]  # of each channel, in pixel values 0 to 255; an input is (pixel − mean) / std
+    std: tuple[float, ...]
+    resize: int  # pixels that the shorter side of a test image is resized to, before
+    crop: int  # a centre crop of so many pixels a side, or less where the image is smaller
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One training. What is not known yet is None."""
+
+    seed: int
+    state: State = State.WAITING
+    step: int = 0
+    training_seconds: float = 0.0
+    images_per_second: float | None = None
+    input_wait: float | None = None  # share of the time that the ranks waited for images
+    test_images: int | None = None
+    test_accuracy: float | None = None  # 0 to 1
+    test_top5: float | None = None  # likewise; where there are more than 5 classes
+    test_loss: float | None = None
+    started: float | None = None  # seconds since 1970, UTC
+    finished: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """The mean of some steps of a training, the last of them `step` (from 1)."""
+
+    seed: int
+    step: int
+    loss: float
+    accuracy: float  # on augmented training images, 0 to 1
+    learning_rate: float  # of the last of the steps
+    images_per_second: float
+    input_wait: float
+
+
+@dataclass(frozen=True)
+class Session:
+    """One start. `started` is in seconds since 1970, UTC; `software` maps names to versions."""
+
+    started: float
+    host: str
+    pid: int
+    ranks: int
+    device: str
+    software: Mapping[str, str]
+    facts: DataFacts
+
+
+@dataclass
+class Retraining:
+    """What retrain.h5 holds."""
+
+    run: str  # the retraining's own name, 32 hexadecimal digits
+    recipe: Recipe
+    genotype: Genotype
+    origin: Origin
+    inputs: Inputs
+    parameters: int
+    flops: int  # of one forward pass of one image
+    trainings: list[Trained] = field(default_factory=list)
+    history: list[Row] = field(default_factory=list)
+    sessions: list[Session] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+    @property
+    def test_accuracies(self) -> list[float]:
+        """Of the complete trainings, in the order of their seeds."""
+        return [found.test_accuracy for found in self.trainings if found.test_accuracy is not None]
+
+
+TRAINING_COLUMNS = (
+    Column("seed", "i8", "seed of weights, order and augmentation"),
+    Column("state", "u1", "where it stands", values=State),
+    Column("step", "i8", "steps made", "steps"),
+    Column("training_seconds", "f8", "time spent on the steps", "s"),
+    Column("images_per_second", "f8", "training images a second, over all ranks", "1/s", np.nan),
+    Column("input_wait", "f8", "share of the time that ranks waited for images", "1", np.nan),
+    Column("test_images", "i8", "test images that could be read", "1", -1),
+    Column("test_accuracy", "f8", "share of them classified correctly", "1", np.nan),
+    Column("test_top5", "f8", "share whose class is among the five with the highest scores", "1", np.nan),
+    Column("test_loss", "f8", "mean cross-entropy on them", "1", np.nan),
+    Column("started", "f8", "start of the training, UTC", "s since 1970-01-01", np.nan),
+    Column("finished", "f8", "end of the test, UTC", "s since 1970-01-01", np.nan),
+)
+HISTORY_COLUMNS = (
+    Column("seed", "i8", "seed of the training"),
+    Column("step", "i8", "steps made by then", "steps"),
+    Column("loss", "f8", "mean loss of the steps since the row before", "1"),
+    Column("accuracy", "f8", "likewise the share of augmented training images classified correctly", "1"),
+    Column("learning_rate", "f8", "learning rate of the last of them", "1"),
+    Column("images_per_second", "f8", "training images a second, over all ranks", "1/s"),
+    Column("input_wait", "f8", "share of the time that ranks waited for images", "1"),
+)
+SESSION_COLUMNS = (
+    Column("started", "f8", "when rank 0 started, UTC", "s since 1970-01-01"),
+    Column("host", "S", "host of rank 0"),
+    Column("pid", "i8", "process id of rank 0"),
+    Column("ranks", "i4", "MPI ranks", "ranks"),
+    Column("device", "S", "device of rank 0"),
+    Column("software", "S", "names and versions, JSON"),
+    Column("data", "S", "what the data set was: sizes and fingerprint, JSON"),
+)
+
+
+def exists(folder: Path) -> bool:
+    """Whether the folder holds a retraining."""
+    return (folder / NAME).is_file()
+
+
+def weights_path(folder: Path, seed: int) -> Path:
+    """The state_dict of a complete training."""
+    return folder / f"weights-{seed}.pt"
+
+
+# ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def write(folder: Path, found: Retraining) -> None:
+    """retrain.h5, whole; raises StoreError."""
+    data = _image(found)
+    try:
+        durable.replace(folder / NAME, lambda temporary: temporary.write_bytes(data))
+    except OSError as error:
+        raise StoreError(f"expected to write {folder / NAME}: {error.strerror}") from None
+
+
+def _image(found: Retraining) -> memoryview:
+    """The file's bytes, made in memory: HDF5 that meets a full disk while it writes can crash the process."""
+    memory = io.BytesIO()
+    with h5py.File(memory, "w") as file:
+        file.attrs["format"] = np.bytes_(FORMAT)
+        file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["hpcnas_version"] = np.bytes_(__version__)
+        file.attrs["run"] = np.bytes_(found.run)
+        write_dataset(file, "configuration", _text(found.recipe.toml()), "the recipe, TOML")
+        write_dataset(file, "genotype", _text(found.genotype.text()), "the genotype's text form")
+        _write_origin(file.create_group("origin"), found.origin)
+        _write_network(file.create_group("network"), found)
+        write_table(file.create_group("trainings"), TRAINING_COLUMNS, _columns(TRAINING_COLUMNS, found.trainings))
+        write_table(file.create_group("history"), HISTORY_COLUMNS, _columns(HISTORY_COLUMNS, found.history))
+        sessions = [
+            asdict(session)
+            | {"software": json.dumps(dict(session.software)), "data": json.dumps(asdict(session.facts))}
+            for session in found.sessions
+        ]
+        write_table(
+            file.create_group("sessions"),
+            SESSION_COLUMNS,
+            {
+                column.name: [_encoded(session[column.name]) for session in sessions] for column in SESSION_COLUMNS
+            },
+        )
+        names = np.asarray([name.encode() for name in found.broken], dtype="S")
+        write_dataset(file.create_group("broken"), "file", names, "images that could not be read, relative to the data")
+    return memory.getbuffer()
+
+
+def _write_origin(group: h5py.Group, origin: Origin) -> None:
+    write_dataset(group, "source", _text(origin.source), "what was asked for: RUN:ID, FILE.toml or paper")
+    write_dataset(group, "space", _text(origin.space), "search space")
+    write_dataset(group, "run", _text(origin.run or ""), "the search's own name")
+    individual = np.int64(-1 if origin.individual is None else origin.individual)
+    write_dataset(group, "individual", individual, "id of the individual in it")
+    write_dataset(group, "strategy", _text(origin.strategy or ""), "how that search chose genotypes")
+    fitness = np.float64(np.nan if origin.fitness is None else origin.fitness)
+    write_dataset(group, "fitness", fitness, "the individual's fitness", "1")
+    evaluation = np.int64(-1 if origin.evaluation is None else origin.evaluation)
+    write_dataset(group, "evaluation", evaluation, "its place in the order of evaluations, from 0", "evaluations")
+
+
+def _write_network(group: h5py.Group, found: Retraining) -> None:
+    inputs, skeleton = found.inputs, found.inputs.skeleton
+    write_dataset(group, "image_channels", np.int64(skeleton.image_channels), "channels of an image")
+    write_dataset(group, "height", np.int64(skeleton.height), "of an image as it is tested", "pixels")
+    write_dataset(group, "width", np.int64(skeleton.width), "likewise", "pixels")
+    write_dataset(group, "classes", np.int64(skeleton.classes), "number of classes")
+    write_dataset(group, "channels", np.int64(skeleton.channels), "channels that the first cell reads, c0")
+    write_dataset(group, "cells", np.asarray(skeleton.cells, dtype=np.int64), "cells of each group")
+    write_dataset(group, "stem", _text(skeleton.kind), "before the first cell: plain or strided")
+    write_dataset(group, "parameters", np.int64(found.parameters), "trainable parameters", "1")
+    write_dataset(group, "flops", np.int64(found.flops), "of one forward pass of one image", "1")
+    write_dataset(group, "mean", np.asarray(inputs.mean, dtype=np.float64), "subtracted from pixels, 0 to 255")
+    write_dataset(group, "std", np.asarray(inputs.std, dtype=np.float64), "that the difference is divided by")
+    names = np.asarray([name.encode() for name in inputs.class_names], dtype="S")
+    write_dataset(group, "class_names", names, "in the order of the class scores")
+    write_dataset(group, "resize", np.int64(inputs.resize), "shorter side of a test image before its crop", "pixels")
+    write_dataset(group, "crop", np.int64(inputs.crop), "side of the centre crop of a test image", "pixels")
+
+
+def _columns(columns: Sequence[Column], rows: Sequence[Any]) -> dict[str, list[Any]]:
+    """Values of each column; what is None as the column has it."""
+    return {
+        column.name: [
+            column.missing if (value := getattr(row, column.name)) is None else value for row in rows
+        ]
+        for column in columns
+    }
+
+
+def _encoded(value: object) -> object:
+    return value.encode() if isinstance(value, str) else value
+
+
+def _text(value: str) -> np.bytes_:
+    return np.bytes_(value.encode())
+
+
+# ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def read(folder: Path) -> Retraining:
+    """The retraining as its last retrain.h5 has it, also while it goes on. Raises StoreError."""
+    path = folder / NAME
+    if not path.is_file():
+        raise StoreError(f"expected a retraining in {folder}, but there is no {NAME}")
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return _read(path, file)
+    except (OSError, LookupError, TypeError, ValueError, RuntimeError, AttributeError, MemoryError) as error:
+        # what h5py, JSON and our own checks make of damaged bytes
+        raise StoreError(f"{path}: expected a whole file of a retraining, but it cannot be read: {error}") from None
+
+
+def _read(path: Path, file: h5py.File) -> Retraining:
+    name, version = file.attrs.get("format", b""), file.attrs.get("format_version", 0)
+    if name != FORMAT.encode():
+        raise StoreError(f"{path}: expected the format {FORMAT!r}, got {name!r}")
+    if version != FORMAT_VERSION:
+        raise StoreError(
+            f"{path}: expected format version {FORMAT_VERSION}, got {version}; "
+            f"use hpcnas {bytes(file.attrs['hpcnas_version']).decode()}, which wrote it"
+        )
+    settings, _ = SCHEME.parse_toml(_string(file, "configuration"), str(path))
+    tables = {
+        group: {column.name: file[group][column.name][()] for column in columns}
+        for group, columns in (
+            ("trainings", TRAINING_COLUMNS),
+            ("history", HISTORY_COLUMNS),
+            ("sessions", SESSION_COLUMNS),
+        )
+    }
+    return Retraining(
+        run=bytes(file.attrs["run"]).decode(),
+        recipe=SCHEME.build(settings),
+        genotype=Genotype.from_text(_string(file, "genotype")),
+        origin=_origin(file["origin"]),
+        inputs=_inputs(file["network"]),
+        parameters=int(file["network/parameters"][()]),
+        flops=int(file["network/flops"][()]),
+        trainings=[_trained(row) for row in _rows(TRAINING_COLUMNS, tables["trainings"])],
+        history=[Row(**row) for row in _rows(HISTORY_COLUMNS, tables["history"])],
+        sessions=[_session(row) for row in _rows(SESSION_COLUMNS, tables["sessions"])],
+        broken=[bytes(name).decode() for name in file["broken/file"][()]],
+    )
+
+
+def _string(group: h5py.Group, name: str) -> str:
+    return bytes(group[name][()]).decode()
+
+
+def _origin(group: h5py.Group) -> Origin:
+    individual, evaluation = int(group["individual"][()]), int(group["evaluation"][()])
+    fitness = float(group["fitness"][()])
+    return Origin(
+        source=_string(group, "source"),
+        space=_string(group, "space"),
+        run=_string(group, "run") or None,
+        individual=None if individual < 0 else individual,
+        strategy=_string(group, "strategy") or None,
+        fitness=None if np.isnan(fitness) else fitness,
+        evaluation=None if evaluation < 0 else evaluation,
+    )
+
+
+def _inputs(group: h5py.Group) -> Inputs:
+    numbers = {name: int(group[name][()]) for name in ("image_channels", "height", "width", "classes", "channels")}
+    return Inputs(
+        skeleton=LargeSkeleton(**numbers, cells=tuple(group["cells"][()].tolist()), kind=_string(group, "stem")),
+        class_names=tuple(bytes(name).decode() for name in group["class_names"][()]),
+        mean=tuple(group["mean"][()].tolist()),
+        std=tuple(group["std"][()].tolist()),
+        resize=int(group["resize"][()]),
+        crop=int(group["crop"][()]),
+    )
+
+
+def _rows(columns: Sequence[Column], table: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    lists = [table[column.name].tolist() for column in columns]
+    return [dict(zip((column.name for column in columns), values, strict=True)) for values in zip(*lists, strict=True)]
+
+
+def _trained(row: dict[str, Any]) -> Trained:
+    missing = {column.name: column.missing for column in TRAINING_COLUMNS if column.missing != 0}
+    known = {name: value for name, value in row.items() if value == value and value != missing.get(name)}
+    return Trained(**known | {"state": State(row["state"])})
+
+
+def _session(row: dict[str, Any]) -> Session:
+    facts = DataFacts(**json.loads(row.pop("data")))
+    texts = {name: row[name].decode() for name in ("host", "device")}
+    return Session(**row | texts | {"software": json.loads(row["software"])}, facts=facts)
+
+
+assert {column.name for column in TRAINING_COLUMNS} == {item.name for item in fields(Trained)}

@@ -1,0 +1,329 @@
+"""The folder of a retraining, on rank 0: opened or created, kept up to date while the ranks train, and closed.
+
+RUN/retrain.h5        everything for others to read (`retrainfile`), renewed at each save
+RUN/checkpoint.pt     the state of the training under way, everything that its next steps depend on
+RUN/weights-SEED.pt   the state_dict of a complete training
+RUN/genotype.toml     the genotype, to be read by people
+RUN/status            state, steps saved, time: written first, at each save, and last, by rename, for job scripts
+RUN/log, RUN/lock     what was said; held by the one job of the retraining
+
+A kill at any time costs the steps since the last save. What cannot be written while a training goes on is reported and
+tried again; what cannot be written at its end stops the job. Torch is imported when there is a checkpoint to handle.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib.metadata
+import logging
+import os
+import platform
+import socket
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpcnas import __version__, canonical, counting, durable, log, origins, retrainfile
+from hpcnas.exits import COMPLETE, MORE_TO_DO, STATES
+from hpcnas.genotype import Genotype
+from hpcnas.options import Request
+from hpcnas.recipe import SCHEME, Recipe
+from hpcnas.retrainfile import Inputs, Origin, Session, State, Trained
+from hpcnas.retrainfile import Retraining as Record
+from hpcnas.retrainreport import Progress, final_table
+from hpcnas.runfile import StoreError
+from hpcnas.store import FileStore, take_lock
+
+if TYPE_CHECKING:
+    from hpcnas.feed import Appearance
+    from hpcnas.retraining import Retraining, Tested
+
+_logger = logging.getLogger("hpcnas")
+
+
+class Refused(Exception):
+    """The retraining cannot be created or continued as asked: text for a person."""
+
+
+class Finished(Exception):
+    """There is nothing left to do: the result, as text."""
+
+
+class Folder:
+    """One job's hold on the folder. `problem` says what must stop it, once something must."""
+
+    def __init__(self, path: Path, recipe: Recipe, genotype: Genotype, origin: Origin, record: Record | None) -> None:
+        self.path, self.recipe, self.genotype, self.origin = path, recipe, genotype, origin
+        self.problem: str | None = None
+        self.logs = False  # whether what is said reaches RUN/log
+        self._record = record  # None until the data are known: nothing is bound to its settings before
+        self._lock: int | None = None
+        self._current: Retraining | None = None
+        self._saved = time.monotonic()
+
+    # ── opening ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    @classmethod
+    def open(cls, request: Request) -> Folder:
+        """The folder that the request names, made if there is none (not in a dry run). Raises Refused, Finished,
+        ConfigError."""
+        path = Path(SCHEME.build(*request.layers).run.run)
+        try:
+            if FileStore.exists(path):
+                raise Refused(f"expected a folder for a retraining, but {path} holds a search; give another --run")
+            if not retrainfile.exists(path):
+                return cls._new(path, request)
+            return cls._continued(path, retrainfile.read(path), request)
+        except StoreError as error:
+            raise Refused(str(error)) from None
+
+    @classmethod
+    def _new(cls, path: Path, request: Request) -> Folder:
+        recipe = SCHEME.build(*request.base, *request.layers)
+        genotype, origin = origins.resolve(recipe.network.genotype)
+        folder = cls(path, recipe, genotype, origin, None)
+        if not request.dry_run:
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+                durable.sync_folder(path.parent)
+            except OSError as error:
+                raise StoreError(f"expected to create the folder {path}: {error.strerror}") from None
+            folder._lock = take_lock(path)
+        return folder
+
+    @classmethod
+    def _continued(cls, path: Path, record: Record, request: Request) -> Folder:
+        recipe = SCHEME.build(SCHEME.settings(record.recipe), *request.layers)
+        changed = SCHEME.differences(record.recipe, recipe)
+        if changed:
+            listing = "\n  ".join(changed)
+            raise Refused(
+                f"the retraining {path} was made with other settings; leave them out to continue it, or choose "
+                f"another --run:\n  {listing}"
+            )
+        if any("genotype" in layer.get("network", {}) for layer in request.layers):
+            genotype, _ = origins.resolve(recipe.network.genotype)
+            if genotype != record.genotype:
+                raise Refused(
+                    f"the retraining {path} is that of another genotype, {record.origin.source}; leave out --genotype "
+                    "to continue it, or choose another --run"
+                )
+        record.recipe = recipe
+        known = {trained.seed for trained in record.trainings}
+        first = recipe.training.seed
+        record.trainings += [Trained(seed) for seed in range(first, first + recipe.training.runs) if seed not in known]
+        folder = cls(path, recipe, record.genotype, record.origin, record)
+        if request.dry_run:
+            return folder
+        folder._lock = take_lock(path)
+        if not folder.waiting:  # whoever finished it may have been killed before all was said
+            folder.close(COMPLETE)
+            raise Finished(f"the retraining {path} is finished (more --runs continue it)\n{final_table(record)}")
+        return folder
+
+    @property
+    def waiting(self) -> tuple[int, ...]:
+        """Seeds of the trainings that are wanted and not complete."""
+        first = self.recipe.training.seed
+        wanted = range(first, first + self.recipe.training.runs)
+        done = {found.seed for found in self._trainings if found.state is State.COMPLETE}
+        return tuple(seed for seed in wanted if seed not in done)
+
+    @property
+    def _trainings(self) -> list[Trained]:
+        return [] if self._record is None else self._record.trainings
+
+    # ── what happens ────────────────────────────────────────────────────────────────────────────────────────────────
+    def begin(self, line: log.LiveLine) -> None:
+        """The job begins: logs and status say so."""
+        log.also_to_file(self.path / "log")
+        self.logs = True
+        self._progress = Progress(self.recipe, line)
+        self._write_status(MORE_TO_DO)  # and so it stays if this job is killed
+
+    def appear(self, found: Appearance, ranks: int, mpi_library: str, device: str) -> None:
+        """The data are known: the record is made, or compared with them. Sets `problem` where it does not fit."""
+        facts = found.facts
+        skeleton = self.recipe.skeleton(facts.image_channels, facts.height, facts.width, facts.classes)
+        inputs = Inputs(skeleton, found.class_names, found.mean, found.std, found.resize, found.crop)
+        if self._record is None:
+            size = counting.size(canonical.expand(self.genotype), skeleton)
+            first = self.recipe.training.seed
+            waiting = [Trained(seed) for seed in range(first, first + self.recipe.training.runs)]
+            self._record = Record(
+                uuid.uuid4().hex, self.recipe, self.genotype, self.origin, inputs, size.parameters, size.flops, waiting
+            )
+        before = self._record.sessions[-1].facts if self._record.sessions else facts
+        if before != facts or self._record.inputs != inputs:
+            self.problem = f"expected the data that the retraining began with ({before}), got other ones ({facts})"
+            return
+        software = {
+            "hpcnas": __version__,
+            "python": platform.python_version(),
+            "torch": importlib.metadata.version("torch"),
+            "mpi": mpi_library,
+        }
+        self._record.sessions.append(
+            Session(time.time(), socket.gethostname(), os.getpid(), ranks, device, software, facts)
+        )
+        self._progress.began(self._record)
+        try:
+            durable.replace_text(self.path / "genotype.toml", self.genotype.text())
+            retrainfile.write(self.path, self._record)
+        except (OSError, StoreError) as error:
+            self.problem = f"expected to write in {self.path}: {error}"
+
+    def checkpoint(self, seed: int, training: Retraining) -> dict[str, Any] | None:
+        """The state to go on from, if there is one of that training."""
+        import torch
+
+        path = self.path / "checkpoint.pt"
+        try:
+            found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            if found["seed"] != seed:  # its training is complete
+                return None
+            training.check(found)
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # a damaged file can raise anything
+            _logger.warning("beginning anew without %s: %s", path, error)
+            return None
+        return found
+
+    def training_begins(self, seed: int, training: Retraining) -> None:
+        """The training of that seed begins, or goes on."""
+        self._current = training
+        self._seed = seed
+        old = self._of(seed)
+        self._note(dataclasses.replace(old, state=State.TRAINING, started=old.started or time.time()))
+        self._progress.training_began(self._record_now(), seed, training)
+
+    def save_due(self) -> bool:
+        """Whether it is time for a checkpoint."""
+        return time.monotonic() - self._saved >= self.recipe.run.checkpoint_interval
+
+    def save(self) -> None:
+        """Writes the state of the training under way, then the record of it."""
+        import torch
+
+        assert self._current is not None, "saved within a training"
+        state = self._current.state()
+        self._note_figures()
+        try:
+            durable.replace(self.path / "checkpoint.pt", lambda temporary: torch.save(state, temporary))
+            retrainfile.write(self.path, self._record_now())
+        except (OSError, RuntimeError, StoreError) as error:  # torch makes a RuntimeError of a full disk
+            _logger.warning("no checkpoint in %s: %s", self.path, error)
+        self._write_status(MORE_TO_DO)
+        self._saved = time.monotonic()
+
+    def made_step(self) -> None:
+        """A step was made: shows where the training stands, if it is time."""
+        assert self._current is not None
+        self._progress.stepped(self._current)
+
+    def note_broken(self, names: list[list[str]]) -> None:
+        """Images that ranks could not read."""
+        record = self._record_now()
+        new = sorted({name for of_rank in names for name in of_rank} - set(record.broken))
+        record.broken += new
+        if new:
+            shown = ", ".join(new[:10]) + (", …" if len(new) > 10 else "")
+            _logger.warning("%d images cannot be read and were passed over: %s", len(new), shown)
+
+    def left(self, reason: str | None) -> None:
+        """The training leaves before it is complete, saved."""
+        assert self._current is not None
+        self._try_to_write()
+        self._progress.left(self._current, reason or "another rank has received a signal")
+
+    def training_complete(self, seed: int, training: Retraining, tested: Tested) -> None:
+        """The training is complete: its weights and result are kept. Sets `problem` where they cannot be written."""
+        import torch
+
+        weights = training.weights()
+        self._note_figures()
+        self._note(
+            dataclasses.replace(
+                self._of(seed),
+                state=State.COMPLETE,
+                test_images=tested.images,
+                test_accuracy=tested.accuracy,
+                test_top5=tested.top5,
+                test_loss=tested.loss,
+                finished=time.time(),
+            )
+        )
+        try:
+            path = retrainfile.weights_path(self.path, seed)
+            durable.replace(path, lambda temporary: torch.save(weights, temporary))
+            retrainfile.write(self.path, self._record_now())
+            (self.path / "checkpoint.pt").unlink(missing_ok=True)
+        except (OSError, RuntimeError, StoreError) as error:
+            self.problem = f"expected to write in {self.path}: {error}"
+            return
+        self._current = None
+        self._progress.training_complete(self._of(seed))
+
+    def close(self, exit_code: int) -> None:
+        """The job ends: says how, while nobody else can open the folder, and lets go of it."""
+        if self._lock is None:
+            return
+        if exit_code == COMPLETE:
+            _logger.info("the retraining is complete\n%s", final_table(self._record_now()))
+        self._write_status(exit_code)
+        os.close(self._lock)
+        self._lock = None
+
+    # ── the record ──────────────────────────────────────────────────────────────────────────────────────────────────
+    def _record_now(self) -> Record:
+        assert self._record is not None, "the data are known"
+        return self._record
+
+    def _of(self, seed: int) -> Trained:
+        return next(found for found in self._trainings if found.seed == seed)
+
+    def _note(self, row: Trained) -> None:
+        record = self._record_now()
+        record.trainings = [row if found.seed == row.seed else found for found in record.trainings]
+
+    def _note_figures(self) -> None:
+        """Takes over what the training under way has to say about itself."""
+        training, record = self._current, self._record_now()
+        assert training is not None
+        seconds = max(1e-9, training.seconds)
+        images = training.step * self.recipe.training.batch_size
+        self._note(
+            dataclasses.replace(
+                self._of(self._seed),
+                step=training.step,
+                training_seconds=training.seconds,
+                images_per_second=images / seconds,
+                input_wait=min(1.0, training.waited / seconds),
+            )
+        )
+        record.history = [row for row in record.history if row.seed != self._seed] + training.history
+
+    def _try_to_write(self) -> None:
+        try:
+            retrainfile.write(self.path, self._record_now())
+        except StoreError as error:
+            _logger.error("%s", error)
+
+    def _write_status(self, exit_code: int) -> None:
+        """Says where the retraining stands, as the exit code would."""
+        training = self.recipe.training
+        status = {
+            "state": STATES[exit_code],
+            "steps_done": sum(found.step for found in self._trainings),
+            "steps": training.steps * training.runs,
+            "runs_complete": sum(found.state is State.COMPLETE for found in self._trainings),
+            "runs": training.runs,
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        text = "".join(f"{key}={value}\n" for key, value in status.items())
+        try:
+            durable.replace_text(self.path / "status", text)
+        except OSError as error:
+            _logger.error("%s: expected to write it: %s", self.path / "status", error.strerror)

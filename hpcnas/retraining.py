@@ -1,0 +1,355 @@
+"""One training of a found network to the end, on all ranks at once (§4.1, Evaluation).
+
+    a step:  each rank's micro-batches: images ─► network ─► loss ─► gradients ─┐
+                                                                sums over all ranks ─► SGD, the same on every rank
+
+SGD with momentum, weight decay on all parameters. Every rank holds the whole network and makes the same steps. What a
+step computes follows from the state before it and from (seed, step): it does not depend on how many ranks there are,
+nor on when a training was saved and continued. Which images there are is the feed's business; files, jobs and signals
+are `retrainjob`'s.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hpcnas import averaging, schedules, seeds
+from hpcnas.canonical import CellGraph
+from hpcnas.dataspec import DataError
+from hpcnas.distributed import Group
+from hpcnas.feed import Feed
+from hpcnas.large import LargeSkeleton
+from hpcnas.network import Network
+from hpcnas.recipe import Recipe, Training
+from hpcnas.regularisation import DropPath, WithAuxiliaryHead, cutout, loss
+from hpcnas.retrainfile import Row
+from hpcnas.sums import Sums, synchronised
+from hpcnas.training import LossNotFinite, number_type
+
+_LOSS, _CORRECT, _WAITED, _BROKEN, _LEAVING, _SAVING = range(6)  # figures that are added up over ranks
+_FIGURES = 6
+
+
+class TooManyBroken(Exception):
+    """More images than allowed cannot be read: one line."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """How the trained network does on the test images."""
+
+    images: int
+    accuracy: float  # 0 to 1
+    top5: float | None  # likewise; None where there are 5 classes or fewer
+    loss: float
+
+
+def learning_rate(training: Training, step: int) -> float:
+    """The rate of step 0, 1, …"""
+    if training.schedule == "cosine":
+        return schedules.cosine(training.learning_rate, step, training.steps)
+    passed = sum(step >= round(share * training.steps) for share in training.milestones)
+    return training.learning_rate * 0.1**passed
+
+
+class Retraining:
+    """One training from scratch. All ranks call the same methods in the same order."""
+
+    def __init__(
+        self, graph: CellGraph, skeleton: LargeSkeleton, recipe: Recipe, seed: int, feed: Feed, group: Group,
+        device: torch.device, warn: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        training = recipe.training
+        self.step = 0  # steps made
+        self.seconds = 0.0  # spent on them
+        self.waited = 0.0  # share of these seconds that ranks waited for images, times the seconds
+        self.history: list[Row] = []
+        self._recipe, self._seed, self._feed, self._group, self._device = recipe, seed, feed, group, device
+        self._classes = skeleton.classes
+        self._warn = warn
+        self._generator = torch.Generator(device)
+        self._paths = DropPath(graph, self._generator) if training.drop_path else None
+        with torch.random.fork_rng(devices=[]):  # PyTorch's initialisation draws from the global generator
+            torch.manual_seed(seed)
+            network = Network(graph, skeleton, self._paths) if self._paths else Network(graph, skeleton)
+            trained = WithAuxiliaryHead(network, skeleton) if training.auxiliary_weight else network
+        if training.batch_statistics == "step":
+            trained = synchronised(trained, group)  # type: ignore[assignment]
+        self.network = network
+        self._trained = trained.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._forward: Callable[[Tensor], Any] = self._trained
+        if recipe.run.compile:
+            self._forward = _Compiled(self._trained, warn)
+        self._sums = Sums(self._trained, recipe.micro_batches, _FIGURES, device)
+        self._parameters = list(self._trained.parameters())
+        self._optimiser = torch.optim.SGD(
+            self._parameters,
+            lr=training.learning_rate,
+            momentum=training.momentum,
+            weight_decay=training.weight_decay,
+        )
+        for parameter in self._parameters:
+            self._optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        self._averages = [torch.zeros_like(value) for value in self._values()] if training.weight_averaging else []
+        group.copy_from_first(self._tensors())
+        self._half = number_type(training, device) is torch.bfloat16
+        self._unread: list[tuple[int, Tensor, Any]] = []  # steps whose figures are still on their way from the device
+        self._figures = torch.zeros(_FIGURES, dtype=torch.float64)  # since the last row of the history
+        self._read = 0  # steps whose figures were read
+        self._row_seconds = 0.0
+        self._leaving = self._saving = False
+
+    def _values(self) -> list[Tensor]:
+        """What is averaged over the training: parameters and running statistics."""
+        return [*(parameter.detach() for parameter in self._parameters), self._sums.running]
+
+    def _tensors(self) -> list[Tensor]:
+        """All state that is tensors, in place."""
+        momenta = [self._optimiser.state[parameter]["momentum_buffer"] for parameter in self._parameters]
+        return [*self._values(), *momenta, *self._averages]
+
+    # ── training ────────────────────────────────────────────────────────────────────────────────────────────────────
+    def run(
+        self, leave: Callable[[], bool], save_due: Callable[[], bool], save: Callable[[], None],
+        made_step: Callable[[], None],
+    ) -> bool:  # fmt: skip
+        """The steps that are left; whether they were made: not so where some rank's `leave` said it is to leave.
+
+        Ranks leave at the same step, which is saved. `save` is called on all of them soon after some rank's `save_due`
+        said so, and at the end; it may take the `state`. Raises LossNotFinite, TooManyBroken, on all ranks alike.
+        """
+        self._trained.train()
+        self._feed.begin(self._seed, self.step)
+        self._clock = time.perf_counter()
+        while self.step < self._recipe.training.steps and not self._leaving:
+            self._advance(leave(), save_due())
+            self._lap()
+            self._look(at_most=1 if self._device.type == "cuda" else 0)  # a GPU has its next step before it is asked
+            if self._saving:
+                self._look(at_most=0)
+                save()
+                self._saving = False
+            made_step()
+        self._look(at_most=0)
+        save()
+        return self.step == self._recipe.training.steps
+
+    def _lap(self) -> None:
+        """Takes the time since the last lap as spent on training."""
+        now = time.perf_counter()
+        self.seconds += now - self._clock
+        self._row_seconds += now - self._clock
+        self._clock = now
+
+    def _advance(self, leave: bool, save: bool) -> None:
+        """One step, with this rank's wishes."""
+        training, sums = self._recipe.training, self._sums
+        for group in self._optimiser.param_groups:
+            group["lr"] = learning_rate(training, self.step)
+        if self._paths is not None:
+            self._paths.probability = schedules.rising(training.drop_path, self.step, training.steps)
+        sums.begin()
+        waited = 0.0
+        for micro_batch in range(self._group.rank, self._recipe.micro_batches, self._group.size):
+            self._generator.manual_seed(seeds.micro_batch_seed(self._seed, self.step, micro_batch))
+            asked = time.perf_counter()
+            images, labels = self._feed.next(self.step, micro_batch, self._generator)
+            waited += time.perf_counter() - asked
+            if self._recipe.augmentation.cutout:
+                images = cutout(images, self._recipe.augmentation.cutout, self._generator)
+            self._pass(images, labels)
+        sums.figures[_WAITED] += waited
+        sums.figures[_BROKEN] += len(self._feed.broken)
+        sums.figures[_LEAVING] += leave
+        sums.figures[_SAVING] += save
+        sums.add_up(self._group)
+        self._optimiser.step()
+        self.step += 1
+        if self._averages:
+            averaging.take_in(self._averages, self._values(), training.weight_averaging, self.step)
+        self._send_figures()
+
+    def _pass(self, images: Tensor, labels: Tensor) -> None:
+        """A micro-batch forwards and backwards."""
+        training, sums = self._recipe.training, self._sums
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
+            output = self._forward(images)
+            scores, auxiliary = output if training.auxiliary_weight else (output, None)
+            found = loss(scores.float(), labels, training.label_smoothing)
+            if auxiliary is not None:
+                found = found + training.auxiliary_weight * loss(auxiliary.float(), labels, training.label_smoothing)
+        sums.took()
+        share = sums.loss(found)
+        share.backward()
+        sums.figures[_LOSS] += share.detach()
+        sums.figures[_CORRECT] += (scores.detach().argmax(dim=1) == labels).sum()
+
+    # ── figures: on their way from the device while it makes the next step ─────────────────────────────────────────
+    def _send_figures(self) -> None:
+        if self._device.type != "cuda":
+            self._unread.append((self.step, self._sums.figures.clone(), None))
+            return
+        host = torch.empty(_FIGURES, pin_memory=True)
+        host.copy_(self._sums.figures, non_blocking=True)
+        event = torch.cuda.Event()
+        event.record()
+        self._unread.append((self.step, host, event))
+
+    def _look(self, at_most: int) -> None:
+        """Reads figures until `at_most` steps are unread; the same on every rank."""
+        while len(self._unread) > at_most:
+            step, figures, event = self._unread.pop(0)
+            if event is not None:
+                event.synchronize()
+            self._take(step, figures)
+
+    def _take(self, step: int, figures: Tensor) -> None:
+        """Figures of a step, as every rank has them."""
+        training = self._recipe.training
+        if not torch.isfinite(figures[_LOSS]):
+            raise LossNotFinite(f"the loss of seed {self._seed} was not finite at step {step} of {training.steps}")
+        if figures[_BROKEN] > self._recipe.data.max_broken:
+            raise TooManyBroken(
+                f"expected at most {self._recipe.data.max_broken} unreadable images, got {int(figures[_BROKEN])}; "
+                "mend the data, or allow more with --max-broken"
+            )
+        self._leaving |= bool(figures[_LEAVING])
+        self._saving |= bool(figures[_SAVING])
+        self._figures += figures.double()
+        self._read += 1
+        self.waited += float(figures[_WAITED]) / self._group.size
+        if step % self._recipe.run.history_every == 0 or step == training.steps:
+            images = self._read * training.batch_size
+            seconds = max(1e-9, self._row_seconds)
+            self.history.append(
+                Row(
+                    seed=self._seed,
+                    step=step,
+                    loss=float(self._figures[_LOSS]) / self._read,
+                    accuracy=float(self._figures[_CORRECT]) / images,
+                    learning_rate=learning_rate(training, step - 1),
+                    images_per_second=images / seconds,
+                    input_wait=min(1.0, float(self._figures[_WAITED]) / self._group.size / seconds),
+                )
+            )
+            self._figures.zero_()
+            self._read, self._row_seconds = 0, 0.0
+
+    # ── the test ────────────────────────────────────────────────────────────────────────────────────────────────────
+    @torch.no_grad()
+    def test(self) -> Tested:
+        """The trained network on the test images, each whole. Raises DataError."""
+        counts = torch.zeros(5, dtype=torch.float64)  # images, correct, among the best five, loss, problems
+        problem: DataError | None = None
+        kept = self._put_in_what_is_kept()
+        self.network.eval()
+        try:
+            for images, labels in self._feed.test():
+                counts[:4] += self._counted(images, labels)
+        except DataError as error:  # which the others have to know
+            problem = error
+            counts[4] = 1
+        self._put_back(kept)
+        total = counts.to(self._device)
+        self._group.add_up(total)
+        found, correct, among, summed_loss, problems = total.tolist()
+        if problems or not found:
+            raise problem or DataError(f"expected test images, got {found:.0f}; {problems:.0f} ranks cannot read them")
+        return Tested(int(found), correct / found, among / found if self._classes > 5 else None, summed_loss / found)
+
+    def _counted(self, images: Tensor, labels: Tensor) -> Tensor:
+        """float64 (4,): images, those classified correctly, those among the best five, summed cross-entropy."""
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
+            scores = self.network(images).float()
+        best = scores.topk(min(5, self._classes), dim=1).indices == labels[:, None]
+        summed = functional.cross_entropy(scores, labels, reduction="sum")
+        return torch.stack([torch.full_like(summed, len(labels)), best[:, 0].sum(), best.sum(), summed]).double().cpu()
+
+    def _put_in_what_is_kept(self) -> list[Tensor]:
+        """Makes the network what is tested and kept; returns what it was."""
+        before = [value.clone() for value in self._values()] if self._averages else []
+        for value, average in zip(self._values(), self._averages, strict=False):
+            value.copy_(average)
+        self._sums.show(self._sums.running)
+        return before
+
+    def _put_back(self, before: list[Tensor]) -> None:
+        for value, old in zip(self._values(), before, strict=False):
+            value.copy_(old)
+
+    @torch.no_grad()
+    def weights(self) -> dict[str, Tensor]:
+        """The state_dict of what `test` tests, on the CPU, without what served the training alone."""
+        before = self._put_in_what_is_kept()
+        found = {
+            name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, value in self.network.state_dict().items()
+        }
+        self._put_back(before)
+        return found
+
+    # ── saving and continuing ───────────────────────────────────────────────────────────────────────────────────────
+    def state(self) -> dict[str, Any]:
+        """All that the steps to come depend on, for `resume`: plain values and tensors. To be taken in `save`."""
+        return {
+            "seed": self._seed,
+            "step": self.step,
+            "tensors": [tensor.detach().cpu() for tensor in self._tensors()],
+            "history": [asdict(row) for row in self.history],
+            "figures": self._figures.tolist(),
+            "read": self._read,
+            "row_seconds": self._row_seconds,
+            "seconds": self.seconds,
+            "waited": self.waited,
+            "broken": sorted(self._feed.broken),
+        }
+
+    def resume(self, found: dict[str, Any] | None) -> None:
+        """Goes on from a `state`, if there is one, which rank 0 alone has; the others get what they need. Raises
+        ValueError for another training's."""
+        if found is not None:
+            self.check(found)
+            with torch.no_grad():
+                for tensor, saved in zip(self._tensors(), found["tensors"], strict=True):
+                    tensor.copy_(saved)
+            self.history = [Row(**row) for row in found["history"]]
+            self._figures = torch.tensor(found["figures"], dtype=torch.float64)
+            self._read, self._row_seconds = found["read"], found["row_seconds"]
+            self.step, self.seconds, self.waited = found["step"], found["seconds"], found["waited"]
+            self._feed.broken.update(found["broken"])
+        self._group.copy_from_first(self._tensors())
+        step = torch.tensor([float(self.step), float(self._read)], dtype=torch.float64, device=self._device)
+        self._group.copy_from_first([step])
+        self.step, self._read = int(step[0]), int(step[1])
+
+    def check(self, found: dict[str, Any]) -> None:
+        """Raises ValueError unless that is a state of this training."""
+        expected = [tuple(tensor.shape) for tensor in self._tensors()]
+        if found["seed"] != self._seed or [tuple(tensor.shape) for tensor in found["tensors"]] != expected:
+            raise ValueError(f"expected the state of seed {self._seed} of this network, got that of {found['seed']}")
+
+
+class _Compiled:
+    """torch.compile's form of a module; the module itself where that fails, with a warning."""
+
+    def __init__(self, module: torch.nn.Module, warn: Callable[[str], None]) -> None:
+        self._module = module
+        self._compiled: Any = torch.compile(module)
+        self._warn = warn
+
+    def __call__(self, images: Tensor) -> Any:
+        try:
+            return self._compiled(images)
+        except Exception as error:  # compilers raise all sorts of things
+            if self._compiled is self._module:
+                raise
+            self._warn(f"torch.compile fails here, going on without: {str(error).splitlines()[0]}")
+            self._compiled = self._module
+            return self._module(images)

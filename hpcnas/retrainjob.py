@@ -1,0 +1,281 @@
+"""One job of a retraining: from the command line to what each rank does, and to the exit code that all of them return.
+
+    rank 0 reads and checks ─► broadcast ─► bindings ─► data ─► process group ─► trainings, one seed after another
+
+A mistake is found before anything is trained, printed once, and every rank leaves with exit code 2. Rank 0 alone reads
+and writes the folder of the run (`retrainfolder`), and speaks; all ranks train (`retraining`). Torch is imported only
+when the rank's device is known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hpcnas import canonical, jobenv, log, walltime
+from hpcnas.dataspec import DataError
+from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
+from hpcnas.genotype import Genotype
+from hpcnas.options import HelpWanted, Program, UsageError, parse
+from hpcnas.recipe import SCHEME, Recipe
+from hpcnas.retrainfolder import Finished, Folder, Refused
+from hpcnas.settings import ConfigError
+from hpcnas.signals import Signals
+from hpcnas.transport import World
+
+if TYPE_CHECKING:
+    import torch
+
+    from hpcnas.distributed import Group
+    from hpcnas.feed import Feed
+
+PROGRAM = Program(
+    name="hpcnas.retrain",
+    usage="mpirun -np RANKS python -m hpcnas.retrain [options]",
+    description="Trains the large network of a found cell to the end, on all ranks together, and tests it.",
+    epilog="Settings come from a preset, then --config, then options; a retraining that is continued keeps its own.",
+    scheme=SCHEME,
+    of_the_paper=frozenset({"network", "training"}),
+)
+_logger = logging.getLogger("hpcnas")
+
+
+class Leave(Exception):
+    """The job ends before it began: what to print, and the exit code."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What rank 0 tells every rank."""
+
+    recipe: Recipe
+    genotype: Genotype
+    seeds: tuple[int, ...]  # of the trainings that are not complete
+    dry_run: bool
+
+
+def run(world: World, arguments: list[str], signals: Signals) -> int:
+    """This rank's part of the job; returns its exit code, the same on every rank."""
+    folder: Folder | None = None
+    orders: Orders | int | None = None
+    if world.rank == 0:
+        try:
+            orders, folder = _prepare(arguments)
+        except Leave as leave:
+            with contextlib.suppress(BrokenPipeError):
+                print(leave, file=sys.stdout if leave.exit_code == COMPLETE else sys.stderr, flush=True)
+            orders = leave.exit_code
+    orders = world.broadcast(orders)
+    if not isinstance(orders, Orders):
+        return orders
+    exit_code = BROKEN  # should an exception end it
+    try:
+        exit_code = _carry_out(world, orders, folder, signals)
+    except Leave as leave:  # on all ranks alike
+        exit_code = leave.exit_code
+        if world.rank == 0:
+            _logger.error("%s", leave) if folder is not None and folder.logs else print(
+                f"hpcnas.retrain: {leave}", file=sys.stderr, flush=True
+            )
+    finally:
+        if folder is not None:
+            folder.close(exit_code)
+    return exit_code
+
+
+def _prepare(arguments: list[str]) -> tuple[Orders, Folder | None]:
+    """On rank 0: the recipe and the genotype, and the folder, opened or created. Raises Leave."""
+    try:
+        request = parse(arguments, PROGRAM)
+        folder = Folder.open(request)
+    except HelpWanted as help:
+        raise Leave(str(help).rstrip(), COMPLETE) from None
+    except Finished as finished:
+        raise Leave(str(finished), COMPLETE) from None
+    except (UsageError, ConfigError, Refused) as error:
+        raise Leave(f"hpcnas.retrain: {error}", WRONG_USE) from None
+    return Orders(folder.recipe, folder.genotype, folder.waiting, request.dry_run), folder
+
+
+def _carry_out(world: World, orders: Orders, folder: Folder | None, signals: Signals) -> int:
+    recipe = orders.recipe
+    seats = world.gather(jobenv.Seat.here())
+    try:
+        bindings = jobenv.bind_all(seats, recipe.run.device, recipe.run.threads)
+    except jobenv.DeviceError as error:
+        raise Leave(str(error), WRONG_USE) from None
+    _check_ranks(recipe, seats, bindings)
+    line = log.LiveLine(recipe.run.progress)
+    log.configure(world.rank, line)
+    if orders.dry_run:
+        if world.rank == 0:
+            from hpcnas import retrainreport
+
+            assert folder is not None
+            print(retrainreport.dry_run(recipe, folder.genotype, folder.origin, seats, bindings), flush=True)
+        return COMPLETE
+    if folder is not None:
+        folder.begin(line)
+    device = _device(bindings[world.rank])
+    feed = _feed(world, recipe, device, bindings[world.rank].threads)
+    try:
+        if folder is not None:
+            folder.appear(feed.appearance, world.size, world.library, bindings[0].device)
+        _agree(world, None if folder is None else folder.problem)
+        from hpcnas.distributed import Group
+
+        group = Group(world, device, recipe.run.address)
+        exit_code = COMPLETE
+        for seed in orders.seeds:
+            exit_code = _train(world, orders, seed, folder, feed, group, device, signals)
+            if exit_code != COMPLETE:
+                break
+        group.close()
+        return exit_code
+    finally:
+        feed.close()
+
+
+def _check_ranks(recipe: Recipe, seats: list[jobenv.Seat], bindings: list[jobenv.Binding]) -> None:
+    """Whether every rank gets work and a device of its own. Raises Leave."""
+    ranks, training = len(seats), recipe.training
+    if ranks > recipe.micro_batches:
+        raise Leave(
+            f"expected at most {recipe.micro_batches} ranks, one for each {training.micro_batch} images of a batch of "
+            f"{training.batch_size}, got {ranks}; start fewer, or give a smaller --micro-batch",
+            WRONG_USE,
+        )
+    if training.batch_statistics == "step" and ranks != recipe.micro_batches:
+        raise Leave(
+            f"expected {recipe.micro_batches} ranks for --batch-statistics step, one a micro-batch, got {ranks}; "
+            f"give --micro-batch {training.batch_size // ranks}",
+            WRONG_USE,
+        )
+    for host in sorted({seat.host for seat in seats}):
+        here = [each.gpu for seat, each in zip(seats, bindings, strict=True) if seat.host == host and each.gpu]
+        if len(set(here)) < len(here):
+            raise Leave(
+                f"expected a GPU for every rank, but {len(here)} ranks share {len(set(here))} on {host}; "
+                f"start {len(set(here))} there",
+                WRONG_USE,
+            )
+
+
+def _device(binding: jobenv.Binding) -> torch.device:
+    """The device of this rank, made ready. Raises RuntimeError where torch cannot use it."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = binding.gpu or ""  # before torch looks
+    import torch
+
+    torch.set_num_threads(binding.threads)
+    if binding.gpu is None:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise RuntimeError(f"expected the GPU {binding.gpu} to be usable, but torch {torch.__version__} sees none")
+    torch.backends.cudnn.benchmark = True  # all micro-batches are of one shape
+    torch.cuda.set_device(0)
+    return torch.device("cuda", 0)
+
+
+def _feed(world: World, recipe: Recipe, device: torch.device, threads: int) -> Feed:
+    """This rank's images. Raises Leave on all ranks where one of them cannot have them, or has others."""
+    from hpcnas.feed import Resident
+
+    feed: Feed | None = None
+    problem = None
+    listing: Any = None
+    try:
+        if recipe.data.loading == "stream":
+            from hpcnas import imagestream
+
+            if world.rank == 0:  # a million names are looked for once
+                imagestream.test_folder(recipe)
+                listing = imagestream.list_images(imagestream.training_folder(recipe))
+        else:
+            feed = Resident(recipe, world.rank, world.size, device)
+    except DataError as error:
+        problem = str(error)
+    _agree(world, problem)
+    if feed is None:
+        from hpcnas.imagestream import Stream
+
+        loaders = max(0, threads - 1) if recipe.run.loaders is None else recipe.run.loaders
+        listing = world.broadcast(listing)
+        feed = Stream(recipe, world.rank, world.size, device, loaders, listing)
+    facts = world.gather(feed.appearance.facts)
+    different = [rank for rank, found in enumerate(facts) if found != facts[0]]
+    _agree(world, f"expected the same data on all ranks, but those of ranks {different} differ" if different else None)
+    return feed
+
+
+def _agree(world: World, problem: str | None) -> None:
+    """Raises Leave on all ranks if any of them has a problem."""
+    for found in world.gather(problem):
+        if found is not None:
+            raise Leave(found, WRONG_USE)
+
+
+def _train(
+    world: World, orders: Orders, seed: int, folder: Folder | None, feed: Feed, group: Group, device: torch.device,
+    signals: Signals,
+) -> int:  # fmt: skip
+    """One training and its test; the exit code, the same on every rank."""
+    from hpcnas.retraining import Retraining, TooManyBroken
+    from hpcnas.training import LossNotFinite
+
+    recipe, graph = orders.recipe, canonical.expand(orders.genotype)
+    facts = feed.appearance.facts
+    skeleton = recipe.skeleton(facts.image_channels, facts.height, facts.width, facts.classes)
+    training = Retraining(graph, skeleton, recipe, seed, feed, group, device, _warning)
+    training.resume(folder.checkpoint(seed, training) if folder is not None else None)
+    reason = walltime.reason_to_leave(recipe.run.walltime, recipe.run.grace, signals)
+    if folder is not None:
+        folder.training_begins(seed, training)
+
+    def leave() -> bool:
+        return (reason() if world.rank == 0 else signals.first) is not None
+
+    try:
+        complete = training.run(
+            leave=leave,
+            save_due=folder.save_due if folder is not None else _never,
+            save=folder.save if folder is not None else _nothing,
+            made_step=folder.made_step if folder is not None else _nothing,
+        )
+        broken = world.gather(sorted(feed.broken))
+        if folder is not None:
+            folder.note_broken(broken)
+        if not complete:
+            if folder is not None:
+                folder.left(reason())
+            return MORE_TO_DO
+        tested = training.test()
+        broken = world.gather(sorted(feed.broken))
+        if folder is not None:
+            folder.note_broken(broken)
+            folder.training_complete(seed, training, tested)
+    except (LossNotFinite, TooManyBroken) as error:
+        raise Leave(str(error), BROKEN) from None
+    except DataError as error:
+        raise Leave(str(error), WRONG_USE) from None
+    _agree(world, None if folder is None else folder.problem)
+    return COMPLETE
+
+
+def _warning(text: str) -> None:
+    _logger.warning("%s", text)
+
+
+def _never() -> bool:
+    return False
+
+
+def _nothing() -> None:
+    pass
