@@ -62,8 +62,9 @@ class Training(Section):
         low=0.0, high=0.999999, metavar="D",
     )  # fmt: skip
     precision: str = setting(
-        "auto", "numbers of feature maps; auto: bf16 on GPUs that have it, else fp32", choices=("auto", "fp32", "bf16")
-    )
+        "auto", "numbers of feature maps; auto: bf16 on GPUs that have it, else fp32; fp64: of everything, for checks",
+        choices=("auto", "fp32", "bf16", "fp64"),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Data(Section):
         option="data", alterable=True,  # to another place: that it is the same data is checked by their fingerprint
     )  # fmt: skip
     loading: str = setting(
-        "resident", "all images on the device, or decoded whenever needed, from DIR/train and DIR/val of an imagefolder",
+        "resident", "all images on the device, or decoded when needed, from DIR/train and DIR/val of an imagefolder",
         choices=("resident", "stream"),
     )  # fmt: skip
     image_size: int = setting(299, "stream: side of the images that the network sees", low=8, high=4096, metavar="N")

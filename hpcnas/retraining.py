@@ -83,7 +83,9 @@ class Retraining:
         if training.batch_statistics == "step":
             trained = synchronised(trained, group)  # type: ignore[assignment]
         self.network = network
-        self._trained = trained.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._number = torch.float64 if training.precision == "fp64" else torch.float32
+        self._half = number_type(training, device) is torch.bfloat16
+        self._trained = trained.to(device, self._number).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._forward: Callable[[Tensor], Any] = self._trained
         if recipe.run.compile:
             self._forward = _Compiled(self._trained, warn)
@@ -99,7 +101,6 @@ class Retraining:
             self._optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         self._averages = [torch.zeros_like(value) for value in self._values()] if training.weight_averaging else []
         group.copy_from_first(self._tensors())
-        self._half = number_type(training, device) is torch.bfloat16
         self._unread: list[tuple[int, Tensor, Any]] = []  # steps whose figures are still on their way from the device
         self._figures = torch.zeros(_FIGURES, dtype=torch.float64)  # since the last row of the history
         self._read = 0  # steps whose figures were read
@@ -164,7 +165,7 @@ class Retraining:
             waited += time.perf_counter() - asked
             if self._recipe.augmentation.cutout:
                 images = cutout(images, self._recipe.augmentation.cutout, self._generator)
-            self._pass(images, labels)
+            self._pass(images.to(self._number), labels)
         sums.figures[_WAITED] += waited
         sums.figures[_BROKEN] += len(self._feed.broken)
         sums.figures[_LEAVING] += leave
@@ -182,9 +183,10 @@ class Retraining:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
             output = self._forward(images)
             scores, auxiliary = output if training.auxiliary_weight else (output, None)
-            found = loss(scores.float(), labels, training.label_smoothing)
+            found = loss(scores.to(self._number), labels, training.label_smoothing)
             if auxiliary is not None:
-                found = found + training.auxiliary_weight * loss(auxiliary.float(), labels, training.label_smoothing)
+                other = loss(auxiliary.to(self._number), labels, training.label_smoothing)
+                found = found + training.auxiliary_weight * other
         sums.took()
         share = sums.loss(found)
         share.backward()
@@ -196,7 +198,7 @@ class Retraining:
         if self._device.type != "cuda":
             self._unread.append((self.step, self._sums.figures.clone(), None))
             return
-        host = torch.empty(_FIGURES, pin_memory=True)
+        host = torch.empty(_FIGURES, dtype=self._number, pin_memory=True)
         host.copy_(self._sums.figures, non_blocking=True)
         event = torch.cuda.Event()
         event.record()
@@ -267,7 +269,7 @@ class Retraining:
     def _counted(self, images: Tensor, labels: Tensor) -> Tensor:
         """float64 (4,): images, those classified correctly, those among the best five, summed cross-entropy."""
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
-            scores = self.network(images).float()
+            scores = self.network(images.to(self._number)).float()
         best = scores.topk(min(5, self._classes), dim=1).indices == labels[:, None]
         summed = functional.cross_entropy(scores, labels, reduction="sum")
         return torch.stack([torch.full_like(summed, len(labels)), best[:, 0].sum(), best.sum(), summed]).double().cpu()
@@ -293,6 +295,9 @@ class Retraining:
             for name, value in self.network.state_dict().items()
         }
         self._put_back(before)
+        for name, value in found.items():
+            if name.endswith("num_batches_tracked"):  # each rank counts its own
+                value.fill_(self.step)
         return found
 
     # ── saving and continuing ───────────────────────────────────────────────────────────────────────────────────────

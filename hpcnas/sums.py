@@ -29,12 +29,13 @@ class Sums:
         weights = sum(parameter.numel() for parameter in parameters)
         statistics = 2 * sum(part.num_features for part in normalisations)
         self._micro_batches = micro_batches
-        self._flat = torch.zeros(weights + statistics + figures, device=device)
+        number = parameters[0].dtype
+        self._flat = torch.zeros(weights + statistics + figures, device=device, dtype=number)
         gradients, self._statistics, self.figures = self._flat.split([weights, statistics, figures])
         for parameter, part in zip(parameters, gradients.split([each.numel() for each in parameters]), strict=True):
             parameter.grad = part.view_as(parameter)
-        self._latest = torch.zeros(statistics, device=device)  # of the last micro-batch
-        self.running = torch.zeros(statistics, device=device)  # float32, as evaluation uses them
+        self._latest = torch.zeros(statistics, device=device, dtype=number)  # of the last micro-batch
+        self.running = torch.zeros(statistics, device=device, dtype=number)  # what evaluation uses
         position = 0
         for part in normalisations:
             count = part.num_features
@@ -93,7 +94,7 @@ class AcrossRanks(nn.BatchNorm2d):
         if not self.training:
             return super().forward(input)
         with torch.autocast(input.device.type, enabled=False):
-            values = input.float()
+            values = input.to(self.weight.dtype)
             mean = _Mean.apply(values.mean(dim=(0, 2, 3)), self._group)
             centred = values - mean[:, None, None]
             variance = _Mean.apply(centred.square().mean(dim=(0, 2, 3)), self._group)
