@@ -74,7 +74,7 @@ class Resident:
         mean, std = statistics(recipe, channels, lambda: _lists(channel_statistics(dataset.images)))
         self._recipe, self._rank, self._ranks, self._device = recipe, rank, ranks, device
         padding = recipe.augmentation.padding
-        pixels = torch.as_tensor(np.ascontiguousarray(dataset.images.pixels), device=device)
+        pixels = torch.tensor(dataset.images.pixels, device=device)  # a copy: the array may be mapped read-only
         self._pixels = functional.pad(pixels, (0, 0, padding, padding, padding, padding)) if padding else pixels
         self._labels = torch.as_tensor(dataset.images.labels, device=device)
         self._normalise = Normaliser(torch.tensor(mean, device=device), torch.tensor(std, device=device))
@@ -110,8 +110,8 @@ class Resident:
         labels = torch.as_tensor(dataset.images.labels[self._rank :: self._ranks], device=self._device)
         for start in range(0, len(labels), TEST_BATCH):
             first = self._rank + start * self._ranks
-            part = np.ascontiguousarray(pixels[first : first + TEST_BATCH * self._ranks : self._ranks])
-            yield self._normalise(torch.as_tensor(part, device=self._device)), labels[start : start + TEST_BATCH]
+            part = torch.tensor(pixels[first : first + TEST_BATCH * self._ranks : self._ranks], device=self._device)
+            yield self._normalise(part), labels[start : start + TEST_BATCH]
 
     def close(self) -> None:
         pass

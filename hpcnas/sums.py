@@ -33,7 +33,7 @@ class Sums:
         self._flat = torch.zeros(weights + statistics + figures, device=device, dtype=number)
         gradients, self._statistics, self.figures = self._flat.split([weights, statistics, figures])
         for parameter, part in zip(parameters, gradients.split([each.numel() for each in parameters]), strict=True):
-            parameter.grad = part.view_as(parameter)
+            parameter.grad = part.as_strided(parameter.shape, parameter.stride())  # channels-last where it is so
         self._latest = torch.zeros(statistics, device=device, dtype=number)  # of the last micro-batch
         self.running = torch.zeros(statistics, device=device, dtype=number)  # what evaluation uses
         position = 0

@@ -1,0 +1,54 @@
+"""Ranks as threads of this process, for tests of what ranks compute together: a process group without processes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+Result = TypeVar("Result")
+
+
+class ThreadGroup:
+    """`distributed.Group` of one thread. Sums are added up in the order of ranks."""
+
+    def __init__(self, rank: int, size: int, table: list[Tensor], barrier: threading.Barrier) -> None:
+        self.rank, self.size = rank, size
+        self._table = table
+        self._barrier = barrier
+
+    def add_up(self, tensor: Tensor) -> None:
+        self._exchange(tensor)
+        total = torch.stack(self._table).sum(dim=0)
+        self._barrier.wait()
+        tensor.copy_(total)
+
+    def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
+        for tensor in tensors:
+            self._exchange(tensor)
+            tensor.copy_(self._table[0])
+            self._barrier.wait()
+
+    def _exchange(self, tensor: Tensor) -> None:
+        self._table[self.rank] = tensor.detach().clone()
+        self._barrier.wait()
+
+
+def on_ranks(size: int, work: Callable[[ThreadGroup], Result]) -> list[Result]:
+    """What each rank's work gives, in the order of ranks."""
+    table = [torch.empty(0)] * size
+    barrier = threading.Barrier(size, timeout=60)
+
+    def ranked(rank: int) -> Result:
+        try:
+            return work(ThreadGroup(rank, size, table, barrier))
+        except BaseException:
+            barrier.abort()  # the others would wait
+            raise
+
+    with ThreadPoolExecutor(size) as pool:
+        return list(pool.map(ranked, range(size)))
