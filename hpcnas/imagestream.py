@@ -155,9 +155,13 @@ class _TestImages(_Images):
             return None, 0, [os.fsdecode(self._listing.files[index])]
 
     def _transforms(self) -> Any:
-        return v2.Compose(
-            [v2.Resize(resized(self._recipe)), v2.CenterCrop(self._recipe.data.image_size), v2.PILToTensor()]
-        )
+        return evaluation_view(resized(self._recipe), self._recipe.data.image_size)
+
+
+def evaluation_view(resize: int, crop: int) -> Any:
+    """What makes a test image out of one of pillow's: its shorter side is resized (bilinear, antialiased), and its middle
+    taken; → uint8 (C, crop, crop), C as the image has them."""
+    return v2.Compose([v2.Resize(resize), v2.CenterCrop(crop), v2.PILToTensor()])
 
 
 def resized(recipe: Recipe) -> int:

@@ -68,5 +68,8 @@ def _individual(text: str, run: runfile.StoredRun, which: str) -> tuple[Genotype
         strategy=run.config.search.strategy,
         fitness=None if fitness != fitness else fitness,
         evaluation=int(places[0]) if len(places) else None,
+        evaluated=len(population.evaluated),
+        fittest=id == population.best,
+        max_parameters=run.config.search.max_parameters,
     )
     return found, origin

@@ -58,6 +58,9 @@ class Origin:
     strategy: str | None = None
     fitness: float | None = None
     evaluation: int | None = None  # its place in the order of evaluations, from 0
+    evaluated: int | None = None  # individuals evaluated when the retraining began
+    fittest: bool | None = None  # whether it was the fittest of them
+    max_parameters: int | None = None  # the search's constraint; None also where it had none
 
 
 @dataclass(frozen=True)
@@ -234,6 +237,12 @@ def _write_origin(group: h5py.Group, origin: Origin) -> None:
     write_dataset(group, "fitness", fitness, "the individual's fitness", "1")
     evaluation = np.int64(-1 if origin.evaluation is None else origin.evaluation)
     write_dataset(group, "evaluation", evaluation, "its place in the order of evaluations, from 0", "evaluations")
+    evaluated = np.int64(-1 if origin.evaluated is None else origin.evaluated)
+    write_dataset(group, "evaluated", evaluated, "individuals evaluated when the retraining began", "individuals")
+    fittest = np.int8(-1 if origin.fittest is None else origin.fittest)
+    write_dataset(group, "fittest", fittest, "1: it was the fittest of them, 0: it was not")
+    limit = np.int64(-1 if origin.max_parameters is None else origin.max_parameters)
+    write_dataset(group, "max_parameters", limit, "the search's constraint: fewer parameters than these", "1")
 
 
 def _write_network(group: h5py.Group, found: Retraining) -> None:
@@ -325,16 +334,17 @@ def _string(group: h5py.Group, name: str) -> str:
 
 
 def _origin(group: h5py.Group) -> Origin:
-    individual, evaluation = int(group["individual"][()]), int(group["evaluation"][()])
-    fitness = float(group["fitness"][()])
+    names = ("individual", "evaluation", "evaluated", "fittest", "max_parameters")
+    known = {name: value for name in names if (value := int(group[name][()])) >= 0}
+    fittest, fitness = known.pop("fittest", None), float(group["fitness"][()])
     return Origin(
         source=_string(group, "source"),
         space=_string(group, "space"),
         run=_string(group, "run") or None,
-        individual=None if individual < 0 else individual,
         strategy=_string(group, "strategy") or None,
         fitness=None if np.isnan(fitness) else fitness,
-        evaluation=None if evaluation < 0 else evaluation,
+        fittest=None if fittest is None else bool(fittest),
+        **known,
     )
 
 

@@ -103,8 +103,10 @@ class Folder:
                 f"another --run:\n  {listing}"
             )
         if any("genotype" in layer.get("network", {}) for layer in request.layers):
-            genotype, _ = origins.resolve(recipe.network.genotype)
-            if genotype != record.genotype:
+            genotype, origin = origins.resolve(recipe.network.genotype)
+            by_number = recipe.network.genotype.endswith(f":{origin.individual}")
+            best_again = origin.run is not None and origin.run == record.origin.run and not by_number
+            if genotype != record.genotype and not best_again:  # the best of that search may be another one by now
                 raise Refused(
                     f"the retraining {path} is that of another genotype, {record.origin.source}; leave out --genotype "
                     "to continue it, or choose another --run"
