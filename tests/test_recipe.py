@@ -58,11 +58,11 @@ def test_a_recipe_survives_its_text() -> None:
 
 
 def test_every_setting_is_an_option() -> None:
-    words = "--cells 1 2 2 --channels 8 --micro-batch 32 --genotype runs/x:17 --mean 1 2 3 --loaders 0 --compile"
+    words = "--cells 1 2 2 --channels 8 --micro-batch 32 --genotype runs/x:17 --mean 1 2 3 --std 4 5 6 --loaders 0 --compile"
     assert parse(words.split(), PROGRAM).layers[-1] == {
         "network": {"genotype": "runs/x:17", "channels": 8, "cells": (1, 2, 2)},
         "training": {"micro_batch": 32},
-        "data": {"mean": (1.0, 2.0, 3.0)},
+        "data": {"mean": (1.0, 2.0, 3.0), "std": (4.0, 5.0, 6.0)},
         "run": {"loaders": 0, "compile": True},
     }
 
