@@ -63,6 +63,10 @@ class Listing:
     files: NDArray[np.bytes_]  # (N,)
     labels: NDArray[np.int64]  # (N,)
 
+    def name(self, index: int) -> str:
+        """The path of an image, beginning with the name of the split: `train/ape/1.jpg`."""
+        return f"{os.path.basename(self.folder)}/{os.fsdecode(self.files[index])}"
+
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits over the names; equal for copies of the folder."""
@@ -102,7 +106,7 @@ class _Images(Dataset):
             self._transform = self._transforms()
         import PIL.Image
 
-        path = os.path.join(self._listing.folder, os.fsdecode(self._listing.files[index]))
+        path = os.path.join(os.path.dirname(self._listing.folder), self._listing.name(index))
         with warnings.catch_warnings(), PIL.Image.open(path) as image:
             warnings.simplefilter("ignore")  # about metadata
             return self._transform(image.convert("RGB"))
@@ -129,7 +133,7 @@ class _TrainingImages(_Images):
                 try:
                     return self._decoded(index), int(self._listing.labels[index]), passed
                 except Exception:  # decoders raise OSError, SyntaxError, ValueError, struct.error and others
-                    passed.append(os.fsdecode(self._listing.files[index]))
+                    passed.append(self._listing.name(index))
         side = self._recipe.data.image_size
         return torch.zeros(3, side, side, dtype=torch.uint8), 0, passed
 
@@ -152,14 +156,14 @@ class _TestImages(_Images):
         try:
             return self._decoded(index), int(self._listing.labels[index]), []
         except Exception:
-            return None, 0, [os.fsdecode(self._listing.files[index])]
+            return None, 0, [self._listing.name(index)]
 
     def _transforms(self) -> Any:
         return evaluation_view(resized(self._recipe), self._recipe.data.image_size)
 
 
 def evaluation_view(resize: int, crop: int) -> Any:
-    """What makes a test image out of one of pillow's: its shorter side is resized (bilinear, antialiased), and its middle
+    """What makes a test image out of one of pillow's: its shorter side is resized (bilinear, antialiased), its middle is
     taken; → uint8 (C, crop, crop), C as the image has them."""
     return v2.Compose([v2.Resize(resize), v2.CenterCrop(crop), v2.PILToTensor()])
 

@@ -187,7 +187,7 @@ def _device(binding: jobenv.Binding) -> torch.device:
 
 
 def _keep_memory() -> None:
-    """Large tensors stay in the allocator instead of going back to the system after every use, where that is glibc's."""
+    """Large tensors stay in the allocator, where that is glibc's, instead of going back to the system after every use."""
     with contextlib.suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt
         for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD

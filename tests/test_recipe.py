@@ -58,7 +58,8 @@ def test_a_recipe_survives_its_text() -> None:
 
 
 def test_every_setting_is_an_option() -> None:
-    words = "--cells 1 2 2 --channels 8 --micro-batch 32 --genotype runs/x:17 --mean 1 2 3 --std 4 5 6 --loaders 0 --compile"
+    words = "--cells 1 2 2 --channels 8 --micro-batch 32 --genotype runs/x:17 --mean 1 2 3 --std 4 5 6"
+    words += " --loaders 0 --compile"
     assert parse(words.split(), PROGRAM).layers[-1] == {
         "network": {"genotype": "runs/x:17", "channels": 8, "cells": (1, 2, 2)},
         "training": {"micro_batch": 32},
@@ -70,7 +71,7 @@ def test_every_setting_is_an_option() -> None:
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        ({"training": {"batch_size": 100}}, "training.micro_batch: expected a divisor of the batch of 100 images, got 64"),
+        ({"training": {"batch_size": 100}}, "micro_batch: expected a divisor of the batch of 100 images, got 64"),
         ({"network": {"stem": "strided", "channels": 5}}, "expected an even number for a strided stem, got 5"),
         ({"network": {"cells": ()}}, "expected the cells of at least one group"),
         ({"network": {"cells": (1, 2.5)}}, "network.cells: expected an integer ≥ 1, got 2.5"),

@@ -67,7 +67,10 @@ def test_a_folder_without_one_and_a_damaged_file_are_told_in_one_line(tmp_path: 
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
-    [("format", b"hpcnas run", "expected the format 'hpcnas retraining'"), ("format_version", 9, "format version 1, got 9")],
+    [
+        ("format", b"hpcnas run", "expected the format 'hpcnas retraining'"),
+        ("format_version", 9, "format version 1, got 9"),
+    ],
 )
 def test_another_format_is_refused(tmp_path: Path, name: str, value: object, message: str) -> None:
     retrainfile.write(tmp_path, RECORD)

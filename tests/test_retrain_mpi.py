@@ -1,0 +1,215 @@
+"""`python -m hpcnas.retrain` under a real `mpirun`: killed, continued on other ranks, told to leave, used wrongly.
+
+Numbers are float64, so that what was continued can be compared with what was never interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import mpi as launcher
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from live_run import await_that, ranks
+from test_canonical import build
+
+from hpcnas import canonical, retrainfile
+from hpcnas.network import Network
+from hpcnas.retrainfile import State
+
+STEPS = 50
+SMALL = [
+    *("--genotype", "cell.toml", "--channels", "4", "--cells", "1", "1", "--steps", str(STEPS), "--precision", "fp64"),
+    *("--batch-size", "24", "--micro-batch", "4", "--data", "synthetic:300:3x8x8", "--history-every", "5"),
+    *("--threads", "1", "--progress", "plain", "--seed", "3"),
+]
+
+
+def retrain(*arguments: str) -> list[str]:
+    return ["-m", "hpcnas.retrain", *arguments]
+
+
+def alone(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *retrain(*arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=280)
+
+
+def write_cell(folder: Path) -> None:
+    (folder / "cell.toml").write_text(build("1x3", ["1-2 sep, 2-3 dw, 1-3 max"]).text())
+
+
+def status(folder: Path) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in (folder / "status").read_text().splitlines())
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The retraining by one process in one go."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    write_cell(folder)
+    done = alone(folder, *SMALL, "--run", "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "run"
+
+
+def assert_same(one: Path, two: Path) -> None:
+    """The same history, test and weights, but for the order of additions."""
+    first, second = retrainfile.read(one), retrainfile.read(two)
+    assert [row.step for row in first.history] == [row.step for row in second.history] == list(range(5, STEPS + 1, 5))
+    assert [row.loss for row in second.history] == pytest.approx([row.loss for row in first.history], rel=1e-8)
+    assert [row.accuracy for row in first.history] == [row.accuracy for row in second.history]
+    assert first.test_accuracies == second.test_accuracies
+    weights = [torch.load(retrainfile.weights_path(run, 3), weights_only=True) for run in (one, two)]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], rtol=1e-7, atol=1e-10, msg=name)
+
+
+def test_a_killed_retraining_goes_on_with_other_ranks_as_if_nothing_had_been(
+    mpi: launcher.Mpi, tmp_path: Path, uninterrupted: Path
+) -> None:
+    write_cell(tmp_path)
+    folder = tmp_path / "run"
+    options = [*SMALL, "--run", "run"]
+    with launcher.start(mpi, 2, retrain(*options, "--checkpoint-interval", "0.05"), cwd=tmp_path) as job:
+        await_that(lambda: job.poll() is not None or saved_steps(folder) >= 10, "ten saved steps")
+        assert job.poll() is None, job.communicate()
+        ranks(job)[1].kill()
+        job.communicate(timeout=120)
+        assert job.returncode != 0
+    assert status(folder)["state"] in ("more", "broken")  # broken: rank 0 outlived its peer by a moment
+    before = retrainfile.read(folder)
+    assert 10 <= before.trainings[0].step < STEPS and before.trainings[0].state is State.TRAINING
+    done = launcher.run(mpi, 3, retrain("--run", "run", "--genotype", "cell.toml"), cwd=tmp_path, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"continuing seed 3 after step {before.trainings[0].step}" in done.stdout
+    assert status(folder)["state"] == "complete" and status(folder)["steps_done"] == str(STEPS)
+    assert [session.ranks for session in retrainfile.read(folder).sessions] == [2, 3]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        ["genotype.toml", "lock", "log", "retrain.h5", "status", "weights-3.pt"]
+    )
+    assert_same(uninterrupted, folder)
+
+
+def saved_steps(folder: Path) -> int:
+    try:
+        return int(status(folder)["steps_done"])
+    except (OSError, KeyError):
+        return 0
+
+
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGTERM"])
+def test_a_signal_saves_and_leaves_and_more_runs_follow(name: str, tmp_path: Path, uninterrupted: Path) -> None:
+    write_cell(tmp_path)
+    folder = tmp_path / "run"
+    command = [sys.executable, *retrain(*SMALL, "--run", "run", "--checkpoint-interval", "0.05")]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        await_that(lambda: process.poll() is not None or saved_steps(folder) >= 3, "three saved steps")
+        os.kill(process.pid, signal.Signals[name])
+        said, complained = process.communicate(timeout=120)
+    assert process.returncode == 75, said + complained
+    assert f"{name} received" in said and status(folder)["state"] == "more"
+    if name == "SIGTERM":
+        return
+    done = alone(tmp_path, "--run", "run", "--runs", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = retrainfile.read(folder)
+    assert [(each.seed, each.state) for each in found.trainings] == [(3, State.COMPLETE), (4, State.COMPLETE)]
+    assert "(mean ± std of 2 runs)" in done.stdout and status(folder)["runs_complete"] == "2"
+    network = Network(canonical.expand(found.genotype), found.inputs.skeleton)
+    network.load_state_dict(torch.load(retrainfile.weights_path(folder, 4), weights_only=True))
+    again = alone(tmp_path, "--run", "run")
+    assert again.returncode == 0 and "is finished" in again.stdout
+    other = alone(tmp_path, "--run", "run", "--batch-size", "48", "--runs", "3")
+    assert other.returncode == 2 and "training.batch_size: 24 → 48" in other.stderr
+
+
+def images_of(folder: Path) -> None:
+    """Images of two classes and of differing sizes, one of each split broken."""
+    draw = np.random.default_rng(1)
+    for split, count in (("train", 20), ("val", 4)):
+        for name in ("ape", "bee"):
+            place = folder / split / name
+            place.mkdir(parents=True)
+            for number in range(count):
+                height, width = draw.integers(40, 60, size=2)
+                pixels = draw.integers(0, 256, (height, width, 3), dtype=np.uint8)
+                PIL.Image.fromarray(pixels).save(place / f"{number}.jpg")
+        (folder / split / "ape" / "0.jpg").write_bytes(b"no image")
+
+
+def test_imagenets_way_with_loader_processes_and_broken_images(mpi: launcher.Mpi, tmp_path: Path) -> None:
+    if mpi.name != "mpich":
+        pytest.skip("loaders know nothing of the launcher: one is enough")
+    write_cell(tmp_path)
+    images_of(tmp_path / "images")
+    options = [
+        *("--preset", "imagenet", "--data", "imagefolder:images", "--genotype", "cell.toml", "--channels", "4"),
+        *("--image-size", "32", "--steps", "6", "--batch-size", "24", "--micro-batch", "8", "--history-every", "3"),
+        *("--threads", "1", "--loaders", "1", "--progress", "plain", "--run", "run"),
+    ]
+    done = launcher.run(mpi, 2, retrain(*options), cwd=tmp_path, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = retrainfile.read(tmp_path / "run")
+    assert found.broken == ["train/ape/0.jpg", "val/ape/0.jpg"]
+    assert found.trainings[0].test_images == 7 and found.trainings[0].input_wait is not None
+    assert (found.inputs.resize, found.inputs.crop, found.inputs.class_names) == (37, 32, ("ape", "bee"))
+    strict = alone(tmp_path, *options, "--run", "strict", "--max-broken", "0")
+    assert strict.returncode == 1 and "expected at most 0 unreadable images, got 1" in strict.stdout
+    assert status(tmp_path / "strict")["state"] == "broken"
+
+
+WRONG = {
+    "too many ranks": (["--micro-batch", "32"], "expected at most 2 ranks, one for each 32 images of a batch of 64"),
+    "statistics": (["--batch-statistics", "step"], "expected 4 ranks for --batch-statistics step, one a micro-batch"),
+    "no GPU": (["--device", "cuda"], "expected a GPU for every worker (--device cuda)"),
+    "unknown genotype": (["--genotype", "nowhere:3"], "--genotype nowhere:3: expected a run in nowhere"),
+    "missing data": (["--data", "imagefolder:nowhere"], "expected nowhere/train to hold"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(WRONG))
+def test_wrong_use_gives_one_message_once_and_exit_code_2(case: str, mpi: launcher.Mpi, tmp_path: Path) -> None:
+    if mpi.name != "mpich" and case != "too many ranks":
+        pytest.skip("one launcher shows it")
+    arguments, expected = WRONG[case]
+    done = launcher.run(mpi, 3, retrain(*arguments), cwd=tmp_path, env={"CUDA_VISIBLE_DEVICES": ""})
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert (done.stdout + done.stderr).count(expected) == 1
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_dry_run_says_what_it_would_do_and_writes_nothing(tmp_path: Path) -> None:
+    said = {}
+    for preset in ("cifar-large", "imagenet"):
+        done = alone(tmp_path, "--preset", preset, "--dry-run", "--threads", "1")
+        assert done.returncode == 0, done.stderr
+        said[preset] = done.stdout
+    assert "15,727,306 parameters" in said["cifar-large"]
+    assert "divided by 10 after 40,000, 60,000, 70,000 steps" in said["cifar-large"]
+    assert "62,832,520 parameters" in said["imagenet"] and "32 micro-batches of 32 a step" in said["imagenet"]
+    assert "torch" not in said["imagenet"] and list(tmp_path.iterdir()) == []
+
+
+def test_a_searchs_folder_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "population.h5").write_bytes(b"")
+    done = alone(tmp_path, *retrain("--run", "run")[2:])
+    assert done.returncode == 2 and "holds a search; give another --run" in done.stderr
+
+
+def test_the_best_of_a_search_is_taken_with_its_origin(tmp_path: Path) -> None:
+    search = "--evaluator synthetic --space 2x3/1x3 --budget 6 --initial-population 4 --initial-mutations 20 --run search"
+    command = [sys.executable, "-m", "hpcnas", *search.split()]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    options = "--channels 2 --cells 1 --steps 1 --batch-size 4 --micro-batch 4 --data synthetic:20:3x8x8 --threads 1"
+    done = alone(tmp_path, "--genotype", "search:best", "--run", "run", *options.split())
+    assert done.returncode == 0, done.stdout + done.stderr
+    origin = retrainfile.read(tmp_path / "run").origin
+    assert origin.source == f"search:{origin.individual}" and origin.strategy == "tournament"
+    assert origin.run is not None and origin.evaluation is not None and 0.0 < (origin.fitness or 0.0) < 1.0
