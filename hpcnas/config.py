@@ -15,7 +15,6 @@ from hpcnas.settings import ConfigError, Scheme, Section, setting
 from hpcnas.settings import Settings as Settings
 from hpcnas.space import Space, SpaceError
 
-
 STRATEGIES = ("tournament", "random", "aging", "nsga2")
 OBJECTIVES = ("parameters", "flops", "training-seconds", "validation-seconds")
 DUPLICATES = ("retrain", "resample")

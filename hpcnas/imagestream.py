@@ -163,8 +163,8 @@ class _TestImages(_Images):
 
 
 def evaluation_view(resize: int, crop: int) -> Any:
-    """What makes a test image out of one of pillow's: its shorter side is resized (bilinear, antialiased), its middle is
-    taken; → uint8 (C, crop, crop), C as the image has them."""
+    """What makes a test image out of one of pillow's: its shorter side is resized (bilinear, antialiased), its middle
+    is taken; → uint8 (C, crop, crop), C as the image has them."""
     return v2.Compose([v2.Resize(resize), v2.CenterCrop(crop), v2.PILToTensor()])
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hpcnas import dataspec
+from hpcnas import dataspec, plugins
 from hpcnas.large import STEMS, LargeSkeleton
 from hpcnas.settings import ConfigError, Scheme, Section, Settings, setting
 
@@ -23,6 +23,9 @@ class Network(Section):
         "paper", "RUN:best or RUN:ID of a search, a genotype FILE.toml, or paper, the paper's cell", metavar="WHICH",
         alterable=True,  # to where the same genotype lies now: that it is the same is checked
     )  # fmt: skip
+    plugins: str | None = setting(
+        None, "modules with primitives of the genotype, or data; several with commas", metavar="MODULE", option="plugin"
+    )
     channels: int = setting(64, "channels that the first cell reads, c0", low=1, metavar="C0")
     cells: tuple[int, ...] = setting((2, 2, 2), "cells of each group; resolution halves between groups", low=1)
     stem: str = setting(
@@ -39,8 +42,8 @@ class Training(Section):
     steps: int = setting(80_000, "optimiser steps of one training", low=1, metavar="S")
     batch_size: int = setting(256, "images a step, over all ranks together", low=2, metavar="B")
     micro_batch: int = setting(
-        64, "images that pass through the network at a time, and share their batch statistics", low=2, metavar="M"
-    )  # choice: the paper does not say how many devices shared its batches
+        32, "images that pass through the network at a time, and share their batch statistics", low=2, metavar="M"
+    )  # choice: as Goyal et al., Accurate, Large Minibatch SGD, 2017, §2.3; the paper does not say
     batch_statistics: str = setting(
         "micro-batch", "batch normalisation over each micro-batch, or over all images of a step, one of each rank",
         choices=("micro-batch", "step"),
@@ -158,6 +161,10 @@ class Recipe:
     def __post_init__(self) -> None:
         training, data = self.training, self.data
         try:
+            plugins.load(self.network.plugins)
+        except plugins.PluginError as error:
+            raise ConfigError(f"network.plugins: {error}") from None
+        try:
             spec = dataspec.parse(data.source)
         except dataspec.DataError as error:
             raise ConfigError(f"data.source: {error}") from None
@@ -217,10 +224,10 @@ PRESETS: dict[str, Settings] = {
     },
     # §4.1: the defaults above.
     "cifar-large": {},
-    # §4.1, ImageNet. Statistics over 32 images: choice, as Goyal et al., Accurate, Large Minibatch SGD, 2017, §2.3.
+    # §4.1, ImageNet.
     "imagenet": {
         "network": {"cells": (1, 2, 2, 2), "stem": "strided"},
-        "training": {"steps": 200_000, "batch_size": 1024, "micro_batch": 32, "weight_decay": 1e-4},
+        "training": {"steps": 200_000, "batch_size": 1024, "weight_decay": 1e-4},
         "data": {"source": "imagefolder:data", "loading": "stream"},
     },
 }

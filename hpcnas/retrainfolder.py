@@ -82,6 +82,8 @@ class Folder:
     def _new(cls, path: Path, request: Request) -> Folder:
         recipe = SCHEME.build(*request.base, *request.layers)
         genotype, origin = origins.resolve(recipe.network.genotype)
+        if "+" in origin.space and recipe.network.plugins is None:
+            raise Refused(f"the space {origin.space} of {origin.source} has a plugin's primitives: give its --plugin")
         folder = cls(path, recipe, genotype, origin, None)
         if not request.dry_run:
             try:

@@ -17,7 +17,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hpcnas import canonical, jobenv, log, walltime
+from hpcnas import canonical, jobenv, log, plugins, walltime
 from hpcnas.dataspec import DataError
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.genotype import Genotype
@@ -77,6 +77,7 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
     orders = world.broadcast(orders)
     if not isinstance(orders, Orders):
         return orders
+    plugins.load(orders.recipe.network.plugins)  # rank 0 has them: a plugin that only some hosts have ends the job
     exit_code = BROKEN  # should an exception end it
     try:
         exit_code = _carry_out(world, orders, folder, signals)
@@ -187,7 +188,7 @@ def _device(binding: jobenv.Binding) -> torch.device:
 
 
 def _keep_memory() -> None:
-    """Large tensors stay in the allocator, where that is glibc's, instead of going back to the system after every use."""
+    """Large tensors stay in the allocator, if it is glibc's, instead of going back to the system after every use."""
     with contextlib.suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt
         for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD

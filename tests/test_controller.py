@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 from examples import FACTS, SESSION, SPACE, evaluated, failed, individual
 
-from hpcnas import config, evolution, seeds, strategies, worker
+from hpcnas import config, controller, evolution, seeds, strategies, worker
 from hpcnas.config import Config
 from hpcnas.controller import Controller, SearchStopped
 from hpcnas.evaluator import Loaded

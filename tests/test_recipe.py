@@ -71,7 +71,7 @@ def test_every_setting_is_an_option() -> None:
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        ({"training": {"batch_size": 100}}, "micro_batch: expected a divisor of the batch of 100 images, got 64"),
+        ({"training": {"batch_size": 100}}, "micro_batch: expected a divisor of the batch of 100 images, got 32"),
         ({"network": {"stem": "strided", "channels": 5}}, "expected an even number for a strided stem, got 5"),
         ({"network": {"cells": ()}}, "expected the cells of at least one group"),
         ({"network": {"cells": (1, 2.5)}}, "network.cells: expected an integer ≥ 1, got 2.5"),
@@ -98,4 +98,4 @@ def test_what_is_computed_may_not_change_and_where_it_is_may() -> None:
     )
     assert SCHEME.differences(stored, moved) == []
     other = dataclasses.replace(stored, training=dataclasses.replace(stored.training, micro_batch=128))
-    assert SCHEME.differences(stored, other) == ["training.micro_batch: 64 → 128"]
+    assert SCHEME.differences(stored, other) == ["training.micro_batch: 32 → 128"]

@@ -204,12 +204,12 @@ def test_a_searchs_folder_is_not_taken(tmp_path: Path) -> None:
 
 
 def test_the_best_of_a_search_is_taken_with_its_origin(tmp_path: Path) -> None:
-    search = "--evaluator synthetic --space 2x3/1x3 --budget 6 --initial-population 4 --initial-mutations 20 --run search"
+    search = "--evaluator synthetic --space 2x3/1x3 --budget 6 --initial-population 4 --initial-mutations 9 --run runs"
     command = [sys.executable, "-m", "hpcnas", *search.split()]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
     options = "--channels 2 --cells 1 --steps 1 --batch-size 4 --micro-batch 4 --data synthetic:20:3x8x8 --threads 1"
-    done = alone(tmp_path, "--genotype", "search:best", "--run", "run", *options.split())
+    done = alone(tmp_path, "--genotype", "runs:best", "--run", "run", *options.split())
     assert done.returncode == 0, done.stdout + done.stderr
     origin = retrainfile.read(tmp_path / "run").origin
-    assert origin.source == f"search:{origin.individual}" and origin.strategy == "tournament"
+    assert origin.source == f"runs:{origin.individual}" and origin.strategy == "tournament"
     assert origin.run is not None and origin.evaluation is not None and 0.0 < (origin.fitness or 0.0) < 1.0

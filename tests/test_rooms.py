@@ -139,12 +139,12 @@ ENTRY = {
     },
     "job": {
         *("config", "dryrun", "evaluation", "evaluator", "exits", "jobenv", "log", "messages", "options", "plugins"),
-        *("settings", "signals", "synthetic", "transport", "worker"),
+        *("session", "settings", "signals", "synthetic", "transport", "worker"),
     },
     "dryrun": {"canonical", "config", "counting", "genotype", "jobenv", "messages", "mutation", "seeds", "skeleton"},
 }
 RETRAINING = {
-    "recipe": {"dataspec", "large", "settings"},
+    "recipe": {"dataspec", "large", "plugins", "settings"},
     "order": {"seeds"},
     "origins": {"canonical", "genotype", "retrainfile", "runfile", "settings"},
     "retrainfile": {"durable", "genotype", "large", "messages", "population", "recipe", "runfile", "h5py"},
@@ -169,7 +169,7 @@ RETRAINING = {
     },
     "retrainjob": {
         *("canonical", "dataspec", "distributed", "exits", "feed", "genotype", "imagestream", "jobenv", "log"),
-        *("options", "recipe", "retrainfolder", "retraining", "retrainreport", "settings", "signals", "training"),
+        *("options", "plugins", "recipe", "retrainfolder", "retraining", "retrainreport", "settings", "signals", "training"),
         *("transport", "walltime", "torch"),
     },
     "retrain": {"exits", "retrainjob", "signals", "transport"},
