@@ -23,10 +23,10 @@ from hpcnas import canonical, retrainfile
 from hpcnas.network import Network
 from hpcnas.retrainfile import State
 
-STEPS = 50
+STEPS = 30
 SMALL = [
     *("--genotype", "cell.toml", "--channels", "4", "--cells", "1", "1", "--steps", str(STEPS), "--precision", "fp64"),
-    *("--batch-size", "24", "--micro-batch", "4", "--data", "synthetic:300:3x8x8", "--history-every", "5"),
+    *("--batch-size", "12", "--micro-batch", "4", "--data", "synthetic:100:3x8x8", "--history-every", "5"),
     *("--threads", "1", "--progress", "plain", "--seed", "3"),
 ]
 
@@ -126,7 +126,7 @@ def test_a_signal_saves_and_leaves_and_more_runs_follow(name: str, tmp_path: Pat
     again = alone(tmp_path, "--run", "run")
     assert again.returncode == 0 and "is finished" in again.stdout
     other = alone(tmp_path, "--run", "run", "--batch-size", "48", "--runs", "3")
-    assert other.returncode == 2 and "training.batch_size: 24 → 48" in other.stderr
+    assert other.returncode == 2 and "training.batch_size: 12 → 48" in other.stderr
 
 
 def images_of(folder: Path) -> None:

@@ -169,8 +169,8 @@ RETRAINING = {
     },
     "retrainjob": {
         *("canonical", "dataspec", "distributed", "exits", "feed", "genotype", "imagestream", "jobenv", "log"),
-        *("options", "plugins", "recipe", "retrainfolder", "retraining", "retrainreport", "settings", "signals", "training"),
-        *("transport", "walltime", "torch"),
+        *("options", "plugins", "recipe", "retrainfolder", "retraining", "retrainreport", "settings", "signals"),
+        *("training", "transport", "walltime", "torch"),
     },
     "retrain": {"exits", "retrainjob", "signals", "transport"},
 }
