@@ -1,25 +1,29 @@
 # shellcheck shell=bash
 # What the job scripts share. They set RUN, DATA and SCRATCH, define `on_every_node`, source this, and then go through
 #
-#     copy_data ─► search COMMAND ─► remove_data ─► leave_unless_more_to_do ─► their own way to start again
+#     copy_data ─► work COMMAND ─► remove_data ─► leave_unless_more_to_do ─► their own way to start again
 #
-# README.md beside it explains. Knows no batch system; decides on RUN/status, since launchers' exit codes are unreliable.
+# Work is a search or a retraining. README.md beside it explains. Knows no batch system; decides on RUN/status, since
+# launchers' exit codes are unreliable.
 
 launcher=    # the process that the signals below are handed on to
-not_again=   # yes: somebody wants the search to end, and not only this job
+not_again=   # yes: somebody wants the work to end, and not only this job
 
-# SIGUSR1 asks the search to save everything and leave, to be started again; SIGTERM, SIGINT and SIGHUP, not to be.
+# SIGUSR1 asks it to save everything and leave, to be started again; SIGTERM, SIGINT and SIGHUP, not to be.
 # All reach the ranks as SIGUSR1, the only signal that every launcher hands on and survives.
 ask_to_leave() { [ -z "$launcher" ] || kill -USR1 "$launcher" 2>/dev/null; }
 trap ask_to_leave USR1
 trap 'not_again=yes; ask_to_leave' TERM INT HUP
 
 # status FIELD: what RUN/status says; nothing where there is none.
-status() { sed -n "s/^$1=//p" "$RUN/status" 2>/dev/null; }
+status() { sed -nE "s/^($1)=//p" "$RUN/status" 2>/dev/null; }
 
-# search COMMAND...: runs the search until it ends, whatever signals arrive.
-search() {
-    evaluated_before=$(status evaluated)
+# done_so_far: evaluations of a search, steps of a retraining.
+done_so_far() { status 'evaluated|steps_done'; }
+
+# work COMMAND...: runs it until it ends, whatever signals arrive.
+work() {
+    done_before=$(done_so_far)
     began=$(date +@%s.%N)
     rm -f "$RUN/status"  # what will stand there is the word of this job
     "$@" </dev/null &
@@ -30,15 +34,26 @@ search() {
     launcher=
 }
 
-# made_progress: whether this job has brought the search further, by an evaluation or by the checkpoint of a longer one.
+# made_progress: whether this job has brought it further: by an evaluation or the checkpoint of a longer one; by a step.
 made_progress() {
-    local evaluated
-    evaluated=$(status evaluated)
-    [ "${evaluated:-0}" -gt "${evaluated_before:-0}" ] ||
+    local done_now
+    done_now=$(done_so_far)
+    [ "${done_now:-0}" -gt "${done_before:-0}" ] ||
         [ -n "$(find "$RUN/inflight" -name '*.pt' -newermt "$began" 2>/dev/null)" ]
 }
 
-# leave_unless_more_to_do STARTED MOST: ends the script if it is of no use to start the search again, which has been done
+# leave_unless_searched FOLDER: ends the script with 1 unless the search in this folder, if any, is complete, or has been
+# when the retraining began.
+leave_unless_searched() {
+    local state
+    if [ -z "$1" ] || [ -e "$RUN/retrain.h5" ]; then return 0; fi
+    state=$(RUN=$1 status state)
+    [ "$state" = complete ] && return 0
+    echo "$RUN is not begun: the search $1 is not complete (${state:-it has no status})"
+    exit 1
+}
+
+# leave_unless_more_to_do STARTED MOST: ends the script if it is of no use to start the work again, which has been done
 # STARTED times: with 0 if it is complete, else with 1.
 leave_unless_more_to_do() {
     local state why

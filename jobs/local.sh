@@ -22,6 +22,6 @@ set -m  # the search in a process group of its own: Ctrl-C reaches this script a
 . "$HPCNAS/jobs/common.sh"
 
 for ((started = 0; ; started++)); do
-    search "${LAUNCH[@]}" -n $((WORKERS + 1)) "$PYTHON" -m hpcnas "${SEARCH[@]}" --data "$DATA" --run "$RUN"
+    work "${LAUNCH[@]}" -n $((WORKERS + 1)) "$PYTHON" -m hpcnas "${SEARCH[@]}" --data "$DATA" --run "$RUN"
     leave_unless_more_to_do "$started" "$RESTARTS"
 done

@@ -27,8 +27,10 @@ cd "$PBS_O_WORKDIR" || exit  # where the logs and the next job go
 
 copy_data "$SCRATCH/hpcnas-$PBS_JOBID"
 workers=$(wc -l <"$PBS_NODEFILE")
-search "${LAUNCH[@]}" -n $((workers + 1)) "$PYTHON" -m hpcnas "${SEARCH[@]}" --data "$DATA" --run "$RUN"
+work "${LAUNCH[@]}" -n $((workers + 1)) "$PYTHON" -m hpcnas "${SEARCH[@]}" --data "$DATA" --run "$RUN"
 remove_data "$SCRATCH/hpcnas-$PBS_JOBID"
 
 leave_unless_more_to_do "${STARTED:-0}" "$RESTARTS"
-qsub -v STARTED=$((${STARTED:-0} + 1)) "$0"
+next=$(qsub -v STARTED=$((${STARTED:-0} + 1))"${THEN:+,THEN=$THEN}" "$0") || exit
+echo "$next"
+[ -z "$THEN" ] || qalter -W depend=afterok:"$next" "$THEN"  # pbs_chain.sh's

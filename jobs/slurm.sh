@@ -34,7 +34,7 @@ on_every_node() { srun --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 "$@";
 
 may_requeue=$(scontrol show job "$SLURM_JOB_ID" | grep -o Requeue=1)  # asked now: later, SLURM may be ending this job
 copy_data "$SCRATCH/hpcnas-$SLURM_JOB_ID"
-search "${LAUNCH[@]}" -n $((SLURM_NTASKS + 1)) "$PYTHON" -m hpcnas "${SEARCH[@]}" --data "$DATA" --run "$RUN"
+work "${LAUNCH[@]}" -n $((SLURM_NTASKS + 1)) "$PYTHON" -m hpcnas "${SEARCH[@]}" --data "$DATA" --run "$RUN"
 remove_data "$SCRATCH/hpcnas-$SLURM_JOB_ID"
 
 started=$((${STARTED:-0} + ${SLURM_RESTART_COUNT:-0}))
@@ -42,5 +42,7 @@ leave_unless_more_to_do "$started" "$RESTARTS"
 if [ -n "$may_requeue" ]; then
     scontrol requeue "$SLURM_JOB_ID"
 else
-    env -u SLURM_RESTART_COUNT STARTED=$((started + 1)) sbatch --export=ALL "$0"
+    next=$(env -u SLURM_RESTART_COUNT STARTED=$((started + 1)) sbatch --parsable --export=ALL "$0") || exit
+    echo "Submitted batch job $next"
+    [ -z "$THEN" ] || scontrol update JobId="$THEN" Dependency=afterok:"${next%;*}"  # slurm_chain.sh's
 fi

@@ -37,7 +37,7 @@ on_every_node() { srun --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 "$@";
 
 may_requeue=$(scontrol show job "${SLURM_ARRAY_JOB_ID}_$SEED" | grep -o Requeue=1)  # asked now: later, SLURM may be ending this job
 copy_data "$SCRATCH/hpcnas-$SLURM_JOB_ID"
-search "${LAUNCH[@]}" -n $((SLURM_NTASKS + 1)) "$PYTHON" -m hpcnas "${SEARCH[@]}" --seed "$SEED" --data "$DATA" --run "$RUN"
+work "${LAUNCH[@]}" -n $((SLURM_NTASKS + 1)) "$PYTHON" -m hpcnas "${SEARCH[@]}" --seed "$SEED" --data "$DATA" --run "$RUN"
 remove_data "$SCRATCH/hpcnas-$SLURM_JOB_ID"
 
 started=$((${STARTED:-0} + ${SLURM_RESTART_COUNT:-0}))

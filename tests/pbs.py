@@ -1,8 +1,10 @@
-"""A stand-in for OpenPBS, for tests of job scripts: `qsub`, `qstat`, `qdel` and `pbs_tmrsh` in a folder for the PATH.
+"""A stand-in for OpenPBS, for tests of job scripts: `qsub`, `qalter`, `qrls`, `qstat`, `qdel` and `pbs_tmrsh` in a folder
+for the PATH.
 
 It does what scripts see of PBS: `#PBS` lines, a spooled copy of the script, a bare environment with PBS_* variables, a
-PBS_NODEFILE, one log, SIGTERM and then SIGKILL to the job's session when its walltime is over or it is deleted. It does
-not schedule: every job starts at once, and all its hosts are this one.
+PBS_NODEFILE, one log, SIGTERM and then SIGKILL to the job's session when its walltime is over or it is deleted, holds and
+`depend=afterok`: a job after one that fails is deleted. It does not schedule: every job that may start does so at once,
+and all its hosts are this one.
 
     BIN/qsub …  ─►  python pbs.py HOME qsub …  ─►  JOBS/1.standin/{script,attributes,nodes,state}
                                                 └► python pbs.py HOME mom 1.standin   (until the job's end)
@@ -24,7 +26,7 @@ from pathlib import Path
 import psutil
 
 KILL_DELAY = 2.0  # seconds between SIGTERM and SIGKILL
-COMMANDS = ("qsub", "qstat", "qdel", "pbs_tmrsh")
+COMMANDS = ("qsub", "qalter", "qrls", "qstat", "qdel", "pbs_tmrsh")
 
 
 def install(folder: Path) -> Path:
@@ -39,8 +41,9 @@ def install(folder: Path) -> Path:
 
 
 def qsub(home: Path, *arguments: str) -> int:
-    """`qsub [-v NAME=VALUE,…] SCRIPT`."""
-    *options, script = arguments
+    """`qsub [-h] [-v NAME=VALUE,…] SCRIPT`."""
+    held = "-h" in arguments
+    *options, script = (each for each in arguments if each != "-h")
     text = Path(script).read_text()
     given = re.findall(r"^#PBS (-\w) +(.*?)\s*$", text, re.MULTILINE)
     given += zip(options[::2], options[1::2], strict=True)
@@ -61,6 +64,8 @@ def qsub(home: Path, *arguments: str) -> int:
     }
     (folder / "attributes").write_text(json.dumps(attributes))
     (folder / "state").write_text("Q")
+    if held:
+        (folder / "held").touch()
     quiet = subprocess.DEVNULL
     mom = [sys.executable, __file__, str(home), "mom", job]
     subprocess.Popen(mom, cwd=folder, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
@@ -69,8 +74,13 @@ def qsub(home: Path, *arguments: str) -> int:
 
 
 def mom(home: Path, job: str) -> int:
-    """Runs a job, and sees to its end."""
+    """Runs a job once it may start, and sees to its end."""
     folder = home / job
+    while not _may_start(home, folder):
+        if (folder / "deleted").exists():
+            (folder / "state").write_text("F")
+            return 0
+        time.sleep(0.05)
     attributes = json.loads((folder / "attributes").read_text())
     environment = {  # not the submitter's; but for what tests know processes by
         **{name: value for name, value in os.environ.items() if name.startswith("HPCNAS_") or name == "HOME"},
@@ -98,6 +108,20 @@ def mom(home: Path, job: str) -> int:
     (Path(attributes["workdir"]) / f"{name}.o{number}").write_bytes((folder / "log").read_bytes())
     (folder / "exit").write_text(str(shell.returncode))
     (folder / "state").write_text("F")
+    return 0
+
+
+def qalter(home: Path, *arguments: str) -> int:
+    """`qalter -W depend=afterok:JOB JOB`."""
+    option, depend, job = arguments
+    assert option == "-W"
+    (home / job / "after").write_text(depend.removeprefix("depend=afterok:"))
+    return 0
+
+
+def qrls(home: Path, job: str) -> int:
+    """`qrls JOB`."""
+    (home / job / "held").unlink()
     return 0
 
 
@@ -131,6 +155,15 @@ def pbs_tmrsh(home: Path, host: str, *command: str) -> int:
     with (home / "tmrsh").open("a") as log:
         print(host, *command, file=log)
     return subprocess.run(command).returncode
+
+
+def _may_start(home: Path, folder: Path) -> bool:
+    """Whether a job is not held, and the one that it depends on, if any, has ended well; deletes it if that has failed."""
+    after = folder / "after"
+    exit = home / after.read_text() / "exit" if after.exists() else None
+    if exit is not None and exit.exists() and exit.read_text() != "0":
+        (folder / "deleted").touch()
+    return not (folder / "held").exists() and (exit is None or exit.exists() and exit.read_text() == "0")
 
 
 def _seconds(clock: str) -> int:

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# A search under OpenPBS or PBS Pro, then the retraining of the best cell that it finds. Edit the two scripts, then, where
+# jobs are submitted: jobs/pbs_chain.sh
+
+JOBS=$(cd "$(dirname "$0")" && pwd)
+SEARCH=$JOBS/pbs.sh
+RETRAIN=$JOBS/pbs_retrain.sh     # its SEARCHED has to be the RUN of the search
+
+# ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# The retraining comes first, held: every job of the search then knows whom to put behind its successor.
+then=$(qsub -h "$RETRAIN") || exit
+if first=$(qsub -v THEN="$then" "$SEARCH") && qalter -W depend=afterok:"$first" "$then" && qrls "$then"; then
+    echo "$first is the search, $then the retraining after it"
+else
+    qdel "$then"
+    exit 1
+fi
