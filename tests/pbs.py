@@ -1,10 +1,9 @@
-"""A stand-in for OpenPBS, for tests of job scripts: `qsub`, `qalter`, `qrls`, `qstat`, `qdel` and `pbs_tmrsh` in a folder
-for the PATH.
+"""A stand-in for OpenPBS, for tests of job scripts: `qsub`, `qalter`, `qstat` and so on in a folder for the PATH.
 
 It does what scripts see of PBS: `#PBS` lines, a spooled copy of the script, a bare environment with PBS_* variables, a
-PBS_NODEFILE, one log, SIGTERM and then SIGKILL to the job's session when its walltime is over or it is deleted, holds and
-`depend=afterok`: a job after one that fails is deleted. It does not schedule: every job that may start does so at once,
-and all its hosts are this one.
+PBS_NODEFILE, one log, SIGTERM and then SIGKILL to the job's session when its walltime is over or it is deleted, holds,
+and `depend=afterok`: a job after one that fails is deleted. It does not schedule: every job that may start does so at
+once, and all its hosts are this one.
 
     BIN/qsub …  ─►  python pbs.py HOME qsub …  ─►  JOBS/1.standin/{script,attributes,nodes,state}
                                                 └► python pbs.py HOME mom 1.standin   (until the job's end)
@@ -158,7 +157,7 @@ def pbs_tmrsh(home: Path, host: str, *command: str) -> int:
 
 
 def _may_start(home: Path, folder: Path) -> bool:
-    """Whether a job is not held, and the one that it depends on, if any, has ended well; deletes it if that has failed."""
+    """Whether a job is not held, and the one before it, if any, has ended well; deletes it if that has failed."""
     after = folder / "after"
     exit = home / after.read_text() / "exit" if after.exists() else None
     if exit is not None and exit.exists() and exit.read_text() != "0":

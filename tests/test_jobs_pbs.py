@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import mpi as launcher
 import pbs
 import pytest
 from jobscripts import assert_complete, evaluations, launch_line, places, read, status
+
+from hpcnas import retrainfile
 
 LAUNCHES = {"mpich": ("mpirun",), "openmpi": ("mpirun", "OVERSUBSCRIBE")}
 
@@ -34,16 +37,33 @@ class Pbs:
 
     def submit(self, mpi: str, *options: str, walltime: int, **variables: str) -> str:
         """Submits pbs.sh with two workers, five evaluations a second; returns the job."""
+        return self.ask("qsub", str(self.search(mpi, *options, walltime=walltime, **variables)))
+
+    def search(self, mpi: str, *options: str, walltime: int, **variables: str) -> Path:
+        """That script."""
         values = places(self.folder / "run", "--synthetic-seconds", "0.4", *options)
         values |= {"SCRATCH": "", "LAUNCH": launch_line("pbs.sh", *LAUNCHES[mpi])}
-        script = jobscripts.edited(
-            "pbs.sh",
-            self.folder / "search.sh",
-            values | variables,
+        return self.edited("pbs.sh", values | variables, mpi, walltime)
+
+    def edited(self, script: str, values: Mapping[str, str | Sequence[str]], mpi: str, walltime: int) -> Path:
+        """A script for two nodes."""
+        return jobscripts.edited(
+            script,
+            self.folder / script,
+            values,
             {"-l walltime": f"=00:00:{walltime:02}", "-l select": "=2:ncpus=1:mpiprocs=1"},
             jobscripts.launcher(mpi),
         )
-        return self.ask("qsub", str(script))
+
+    def chain(self, *options: str) -> str:
+        """Submits a search, with these options, and the retraining of what it finds; returns what is said."""
+        values = jobscripts.retraining(self.folder / "large", self.folder / "run")
+        values["LAUNCH"] = launch_line("pbs_retrain.sh", "mpirun")
+        scripts = {
+            "SEARCH": str(self.search("mpich", *options, walltime=59)),
+            "RETRAIN": str(self.edited("pbs_retrain.sh", values, "mpich", 59)),
+        }
+        return self.ask(str(jobscripts.edited("pbs_chain.sh", self.folder / "chain.sh", scripts)))
 
     def jobs(self) -> list[str]:
         """All jobs so far, in their order."""
@@ -52,7 +72,8 @@ class Pbs:
     def ended(self, job: str) -> tuple[int, str]:
         """Waits for the job's end; returns its exit code and its log."""
         live_run.await_that(lambda: read(self.folder / job / "state") == "F", f"the end of {job}")
-        return int(read(self.folder / job / "exit")), read(self.folder / f"hpcnas.o{job.split('.')[0]}")
+        name = json.loads(read(self.folder / job / "attributes"))["name"]
+        return int(read(self.folder / job / "exit")), read(self.folder / f"{name}.o{job.split('.')[0]}")
 
 
 @pytest.fixture
@@ -113,3 +134,30 @@ def test_a_job_that_is_killed_loses_nothing_and_stays_away_until_it_is_submitted
     assert batch.ended(again)[0] == 0
     after = live_run.settled(assert_complete(run, budget=100).population)
     assert {id: after[id] for id in known} == known
+
+
+def test_a_chain_retrains_the_best_cell_when_the_search_is_complete_and_not_before(batch: Pbs) -> None:
+    said = batch.chain("--walltime", "5", "--grace", "1", "--budget", "30")
+    assert said == "2.standin is the search, 1.standin the retraining after it"
+    exit_code, log = batch.ended("1.standin")
+    assert exit_code == 0, log
+    retrained, *searches = batch.jobs()
+    assert len(searches) >= 2, "the search was not submitted again: it was too quick"
+    stored = assert_complete(batch.folder / "run", budget=30)
+    last_end = (batch.folder / searches[-1] / "exit").stat().st_mtime
+    assert float(read(batch.folder / retrained / "began")) >= last_end
+    assert status(batch.folder / "large")["state"] == "complete"
+    found = retrainfile.read(batch.folder / "large")
+    assert (found.origin.run, found.origin.individual) == (stored.run, stored.population.best)
+    assert found.genotype == stored.population.individual(stored.population.best).genotype
+    assert [session.ranks for session in found.sessions] == [2]
+
+
+def test_without_a_complete_search_nothing_is_retrained(batch: Pbs) -> None:
+    batch.chain("--budget", "0")
+    live_run.await_that(lambda: read(batch.folder / "1.standin" / "state") == "F", "the end of the retraining")
+    assert not (batch.folder / "1.standin" / "began").exists() and batch.jobs() == ["1.standin", "2.standin"]
+    alone = batch.ask("qsub", str(batch.folder / "pbs_retrain.sh"))
+    exit_code, log = batch.ended(alone)
+    large, run = batch.folder / "large", batch.folder / "run"
+    assert exit_code == 1 and log == f"{large} is not begun: the search {run} is not complete (it has no status)\n"

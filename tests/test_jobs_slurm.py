@@ -18,6 +18,8 @@ from demand import absent
 from jobscripts import assert_complete, evaluations, launch_line, places, read, status
 from slurm import CHEAPEST, Cluster, pmix_missing
 
+from hpcnas import retrainfile
+
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 SMALL = {
     "--nodes": "=2",
@@ -87,8 +89,37 @@ class Submitter:
         values = places(folder / "run", *options) | {"SCRATCH": "", "LAUNCH": launch_line(script, *words), **variables}
         module = jobscripts.launcher(mpi)
         edited = jobscripts.edited(script, folder / script, values, SMALL | dict(directives), module)
-        env = {"PATH": os.pathsep.join((str(self.folder / "bin"), os.environ["PATH"]))}
-        return Submitted(self.cluster, self.cluster.submit(edited, env), folder, folder / "run")
+        return Submitted(self.cluster, self.cluster.submit(edited, self.env), folder, folder / "run")
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What jobs find in their environment."""
+        return {"PATH": os.pathsep.join((str(self.folder / "bin"), os.environ["PATH"]))}
+
+    def chain(
+        self, name: str, *options: str, directives: Mapping[str, str | None] = {}, **retraining: str | Sequence[str]
+    ) -> tuple[Submitted, Submitted]:
+        """Submits a search, with these options, and the retraining of what it finds, by slurm_chain.sh."""
+        folder, module = self.folder / name, jobscripts.launcher("mpich")
+        folder.mkdir()
+        values = places(folder / "run", *HALF, *options) | {"SCRATCH": "", "LAUNCH": launch_line("slurm.sh", "mpirun")}
+        after = jobscripts.retraining(folder / "large", folder / "run")
+        after["LAUNCH"] = launch_line("slurm_retrain.sh", "mpirun")
+        scripts = {}
+        for variable, script, edits, lines in (
+            ("SEARCH", "slurm.sh", values, SMALL | dict(directives)),
+            ("RETRAIN", "slurm_retrain.sh", after | retraining, SMALL),
+        ):
+            scripts[variable] = str(jobscripts.edited(script, folder / script, edits, lines, module))
+        chain = jobscripts.edited("slurm_chain.sh", folder / "chain.sh", scripts)
+        said = self.cluster.ask(str(chain), cwd=folder, env=self.env)
+        numbers = re.fullmatch(r"Submitted batch job (\d+), a search, and (\d+), a retraining after it\n", said)
+        assert numbers is not None, said
+        search, then = (int(number) for number in numbers.groups())
+        return (
+            Submitted(self.cluster, search, folder, folder / "run"),
+            Submitted(self.cluster, then, folder, folder / "large"),
+        )
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +177,23 @@ def jobs(submit: Submitter) -> dict[str, Submitted]:
     for name in ("requeued", "node dies"):
         assert evaluations(jobs[name].run) < 60, "it was struck too late"
     return jobs
+
+
+@pytest.fixture(scope="module")
+def chains(submit: Submitter, jobs: dict[str, Submitted]) -> dict[str, tuple[Submitted, Submitted]]:
+    """Searches, which need more than one job, and the retraining behind each: one in play that only says it is done."""
+    play = submit.folder / "play"
+    play.write_text('#!/bin/sh\nfor last; do :; done\nmkdir -p "$last"\necho state=complete >"$last/status"\n')
+    play.chmod(0o755)
+    return {
+        "requeued": submit.chain("chain", *LEAVE_SOON, "--budget", "30"),
+        "submitted anew": submit.chain(
+            *("chain-anew", *LEAVE_SOON, "--budget", "30"),
+            directives={"--requeue": None, "--no-requeue": ""},
+            LAUNCH=[str(play)],
+        ),
+        "stuck": submit.chain("chain-stuck", "--synthetic-seconds", "100", *LEAVE_SOON, LAUNCH=[str(play)]),
+    }
 
 
 @pytest.mark.parametrize("launch", LAUNCHES)
@@ -246,3 +294,35 @@ def test_an_array_searches_with_several_seeds_and_copies_the_data_for_each(jobs:
         assert stored.config.search.seed == seed and len(stored.sessions) >= 2
         assert stored.config.data.source.startswith("imagefolder:/scratch/hpcnas-")
     assert "told to end" not in job.log  # by another seed's requeuing, say
+
+
+def test_a_chain_retrains_the_best_cell_of_a_search_that_was_requeued(
+    chains: dict[str, tuple[Submitted, Submitted]],
+) -> None:
+    search, then = chains["requeued"]
+    said = then.ended("COMPLETED")
+    before = search.ended("COMPLETED")
+    assert int(before["Restarts"]) >= 1 and said["StartTime"] >= before["EndTime"]
+    stored = assert_complete(search.run, budget=30)
+    assert status(then.run)["state"] == "complete"
+    found = retrainfile.read(then.run)
+    assert (found.origin.run, found.origin.individual) == (stored.run, stored.population.best)
+    assert [session.ranks for session in found.sessions] == [2]
+
+
+def test_a_chain_waits_for_the_last_job_of_a_search_that_submits_itself_anew(
+    chains: dict[str, tuple[Submitted, Submitted]],
+) -> None:
+    search, then = chains["submitted anew"]
+    said = then.ended("COMPLETED")
+    numbers = [search.number, *map(int, re.findall(r"Submitted batch job (\d+)\n", search.log))]
+    assert len(numbers) >= 2, search.log
+    assert said["StartTime"] >= search.cluster.show(numbers[-1])["EndTime"]
+    assert_complete(search.run, budget=30)
+
+
+def test_a_retraining_behind_a_search_that_failed_is_taken_away(chains: dict[str, tuple[Submitted, Submitted]]) -> None:
+    search, then = chains["stuck"]
+    search.ended("FAILED")
+    then.ended("CANCELLED")
+    assert not then.run.exists()

@@ -14,6 +14,7 @@ from types import ModuleType
 
 import examples
 import export
+import exported_module
 import numpy as np
 import pytest
 import torch
@@ -100,7 +101,7 @@ def random_genotype(space: Space, seed: int) -> Genotype:
 def test_the_module_is_the_same_network(found: Genotype, tmp_path: Path) -> None:
     (tmp_path / "it.toml").write_text(found.text())
     exported("module", tmp_path / "it.toml", tmp_path / "network.py")
-    twin = load(tmp_path / "network.py").Network(channels=4, cells_per_group=2, classes=5, image_channels=3, groups=2)
+    twin = load(tmp_path / "network.py").Network(channels=4, cells=(2, 2), classes=5, image_channels=3)
     torch.manual_seed(0)
     original = Network(canonical.expand(found), SMALL)
     assert list(twin.state_dict()) == list(original.state_dict())
@@ -143,7 +144,7 @@ def test_the_module_writes_the_cell_out(tmp_path: Path) -> None:
 
 
 def test_defaults_of_the_module_are_the_searchs_or_those_asked_for(run: Path, tmp_path: Path) -> None:
-    exported("module", run, "--channels", "24", "--groups", "2", tmp_path / "network.py")
+    exported("module", run, "--channels", "24", "--cells", "1", "1", tmp_path / "network.py")
     network = load(tmp_path / "network.py").Network()
     assert network.stem[0].weight.shape == (24, 3, 3, 3)
     assert network.classifier.weight.shape == (10, 48)
@@ -162,7 +163,7 @@ def test_the_module_is_formatted_and_linted(source: str, run: Path, tmp_path: Pa
 
 
 def test_a_name_cannot_break_out_of_the_header() -> None:
-    assert export.printable('a"""\nimport os\\') == "aimport os"
+    assert exported_module.printable('a"""\nimport os\\') == "aimport os"
 
 
 # ── text, ONNX, the table ───────────────────────────────────────────────────────────────────────────────────────────

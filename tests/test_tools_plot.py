@@ -40,9 +40,8 @@ def test_the_evaluations_of_a_run(run: Path) -> None:
 
 
 def test_the_front_is_fitter_than_all_that_are_as_small(tmp_path: Path) -> None:
-    found = Curves(
-        "", None, *map(np.array, ([9] * 6, [0.5, 0.6, 0.6, 0.7, 0.7, 0.4], [7], [20, 30, 30, 40, 35, 10], [0], [0]))
-    )
+    columns = ([9] * 6, [0.5, 0.6, 0.6, 0.7, 0.7, 0.4], [7], [20, 30, 30, 40, 35, 10], [0], [0])
+    found = Curves("", tmp_path, None, *map(np.array, columns))
     assert found.front.tolist() == [5, 0, 1, 4]
     assert found.best.tolist() == [0.5, 0.6, 0.6, 0.7, 0.7, 0.7]
 

@@ -10,16 +10,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from examples import SESSION, SPACE
 
-from hpcnas import config
+from hpcnas import config, genotype, recipe, retrainfile, runfile
 from hpcnas.genotype import Genotype
+from hpcnas.large import LargeSkeleton
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
 from hpcnas.population import Birth, Individual
+from hpcnas.retrainfile import Inputs, Origin, Retraining, State, Trained
 from hpcnas.store import FileStore
 
 # Level 2: M1 and M2, then the cell; of each the edges 1-2, 1-3, 2-3. Primitives: 3 sep, 4 max, 6 id.
@@ -82,3 +84,44 @@ def steady(folder: Path, fitness: Sequence[float], seconds: float, **search: obj
     store.compact()
     store.close()
     return folder
+
+
+INPUTS = Inputs(LargeSkeleton(3, 8, 8, 4, 4, (1, 1), "plain"), ("cat", "dog", "owl", "emu"), (99.0, 50.5, 0.0),
+                (60.0, 1.0, 255.0), resize=8, crop=8)  # fmt: skip
+OF_PAPER = Origin("paper", "hierarchical")
+
+
+def retrained(
+    folder: Path,
+    accuracies: Sequence[float],
+    origin: Origin = OF_PAPER,
+    settings: Mapping[str, Mapping[str, object]] = {},
+    inputs: Inputs = INPUTS,
+    found: Genotype | None = None,
+) -> Path:
+    """A retraining of so many complete trainings, with these test accuracies, and a last one that waits. No weights."""
+    trainings = [
+        Trained(seed, State.COMPLETE, 80_000, test_images=10_000, test_accuracy=accuracy, test_top5=(1 + accuracy) / 2)
+        for seed, accuracy in enumerate(accuracies)
+    ]
+    trainings.append(Trained(len(accuracies)))
+    stored = Retraining(
+        run="5" * 32, recipe=recipe.SCHEME.build(recipe.SCHEME.preset("cifar-large"), settings),
+        genotype=found or genotype.named("paper"), origin=origin, inputs=inputs, parameters=15_727_306, flops=2,
+        trainings=trainings,
+    )  # fmt: skip
+    folder.mkdir()
+    retrainfile.write(folder, stored)
+    return folder
+
+
+def origin_of(run: Path, individual: int) -> Origin:
+    """That of an individual of a run, retrained now."""
+    stored = runfile.read(run)
+    population, search = stored.population, stored.config.search
+    evaluated = population.evaluated.tolist()
+    return Origin(
+        f"{run}:{individual}", str(stored.config.space), stored.run, individual, search.strategy,
+        float(population.column("fitness")[individual]), evaluated.index(individual), len(evaluated),
+        population.best == individual, search.max_parameters,
+    )  # fmt: skip

@@ -22,6 +22,7 @@ class Curves:
     """One run with its evaluations, in their order: arrays of shape (evaluations,)."""
 
     name: str
+    folder: Path
     stored: StoredRun
     ids: np.ndarray
     fitness: np.ndarray
@@ -38,6 +39,7 @@ class Curves:
         ids = population.evaluated
         return cls(
             name=folder.resolve().name,
+            folder=folder,
             stored=stored,
             ids=ids,
             fitness=population.column("fitness")[ids],

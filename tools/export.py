@@ -4,12 +4,17 @@
   text     a genotype as TOML, to read, to edit and to give to other tools
   module   a genotype as a Python file with its network, which needs torch alone and has the same state_dict
   onnx     a genotype's network as ONNX (needs onnx); batch, height and width are free
+  weights  what a retraining has learnt: the network's state_dict, which the module loads
   csv      the table of a run: an individual a row, in the order of birth; columns are those of hpcnas/FORMAT.md, and
            `evaluation` is the place in the order of evaluations
 
 SOURCE is RUN (its best individual), RUN:ID, FILE.toml, or `paper`, the paper's cell; for csv it is RUN. A run may be
-under way. Without --output, text goes to the terminal. A search keeps no weights: those of the ONNX file are random
-unless --weights names a state_dict of the network, say of the module, trained.
+under way. Without --output, text goes to the terminal. A search keeps no weights: those of its ONNX file are random
+unless --weights names a state_dict of the network, say of the module, trained elsewhere.
+
+SOURCE may also be a retraining: its folder (of the least seed) or FOLDER:SEED. Then the module is the large network;
+its `load(FILE)` takes what `weights` writes, and gives a network that takes pixels as they are. So does the ONNX file,
+which has the weights inside.
 """
 
 from __future__ import annotations
@@ -18,7 +23,9 @@ import argparse
 import csv
 import dataclasses
 import io
+import json
 import re
+import shutil
 import signal
 import statistics
 import sys
@@ -26,46 +33,79 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import exported_module
 import numpy as np
+import retrainings
 import toolkit
 
 from hpcnas import __version__, canonical, counting, primitives
 from hpcnas.canonical import CellGraph
-from hpcnas.genotype import Genotype, operation_names
+from hpcnas.genotype import Genotype
+from hpcnas.large import STEMS, LargeSkeleton
 from hpcnas.population import COLUMNS
+from hpcnas.retrainfile import Inputs
 from hpcnas.runfile import StoredRun
 from hpcnas.skeleton import Skeleton
 
-PAPER = Skeleton(image_channels=3, height=32, width=32, classes=10, channels=16, cells_per_group=1, groups=3)
-TEMPLATE = Path(__file__).with_name("network_template.py")
-NETWORK = ("channels", "cells_per_group", "classes", "image_channels", "groups")  # what Network(…) is told
+NETWORK = ("channels", "cells", "kind", "classes", "image_channels")  # what may be asked for
+PAPER = LargeSkeleton(image_channels=3, height=32, width=32, classes=10, channels=16, cells=(1, 1, 1), kind="plain")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a training has learnt, and how its network is fed."""
+
+    file: Path
+    inputs: Inputs
 
 
 @dataclass(frozen=True)
 class Source:
-    """A genotype, where it comes from in words, and the network that it was evaluated in."""
+    """A genotype, where it comes from in words, and the network that it was evaluated or trained in."""
 
     origin: str
-    fitness: str
+    quality: tuple[str, str]  # what was measured, and how much it is
     genotype: Genotype
-    skeleton: Skeleton
+    skeleton: LargeSkeleton
+    learnt: Weights | None = None
 
     @property
     def facts(self) -> dict[str, str]:
         """What is known about it, for people."""
-        return {"hpcnas": __version__, "genotype": self.origin, "fitness": self.fitness}
+        name, value = self.quality
+        return {"hpcnas": __version__, "genotype": self.origin, name: value}
 
 
 def source(text: str) -> Source:
-    """What RUN, RUN:ID, FILE.toml or `paper` names; ends the tool where there is none."""
+    """What RUN, RUN:ID, RUN:SEED, FILE.toml or `paper` names; ends the tool where there is none."""
+    if retrainings.names_one(text):
+        return retrained(text)
     if text.endswith(".toml") or (text == "paper" and not Path(text).exists()):
         _, genotype = toolkit.named_genotype(text)
         origin = "the paper's best cell (Appendix A)" if text == "paper" else f"the file {Path(text).name}"
-        return Source(origin, "unknown", genotype, PAPER)
+        return Source(origin, ("fitness", "unknown"), genotype, PAPER)
     folder, run, id = toolkit.individual(text)
-    skeleton = Skeleton.of(run.config.network, run.sessions[-1].facts) if run.sessions else PAPER
+    skeleton = as_large(Skeleton.of(run.config.network, run.sessions[-1].facts)) if run.sessions else PAPER
     origin = f"individual {id} of the run {folder.resolve().name}"
-    return Source(origin, fitness(run, id), run.population.individual(id).genotype, skeleton)
+    return Source(origin, ("fitness", fitness(run, id)), run.population.individual(id).genotype, skeleton)
+
+
+def as_large(small: Skeleton) -> LargeSkeleton:
+    """The network of a search in the terms of large ones."""
+    cells = (small.cells_per_group,) * small.groups
+    return LargeSkeleton(small.image_channels, small.height, small.width, small.classes, small.channels, cells, "plain")
+
+
+def retrained(text: str) -> Source:
+    """What a retraining has found for one seed."""
+    found, training = retrainings.trained(text)
+    stored = found.stored
+    origin = f"the retraining {found.folder.resolve().name} of {stored.origin.source}, seed {training.seed}"
+    accuracy = f"{training.test_accuracy:.4f} on {training.test_images:,} test images"
+    if len(found.complete) > 1:
+        accuracy += f" (all {len(found.complete)} seeds: {retrainings.mean_and_std(stored.test_accuracies)})"
+    weights = Weights(found.weights(training), stored.inputs)
+    return Source(origin, ("accuracy", accuracy), stored.genotype, stored.inputs.skeleton, weights)
 
 
 def fitness(run: StoredRun, id: int) -> str:
@@ -78,60 +118,19 @@ def fitness(run: StoredRun, id: int) -> str:
     return f"{statistics.fmean(accuracies):.4f}{spread} ({kind}; trainings: {len(accuracies)})"
 
 
-# ── the genotype as a Python file ───────────────────────────────────────────────────────────────────────────────────
+# ── what is written ─────────────────────────────────────────────────────────────────────────────────────────────────
 def module(found: Source) -> str:
-    """The file's text; ends the tool for a primitive that the file would not have."""
-    for name in sorted({primitives.name(edge.operation) for edge in canonical.expand(found.genotype).edges}):
+    """The Python file's text; ends the tool for a primitive that the file would not have."""
+    for name in sorted({primitives.name(edge.operation) for edge in graph(found).edges}):
         if name not in primitives.NAMES:
             toolkit.fail(f"expected a network of the paper's primitives, but {name} is a plugin's")
-    values = dataclasses.asdict(found.skeleton)
-    parameters = counting.size(canonical.expand(found.genotype), found.skeleton).parameters
-    header = (
-        f"The network of {printable(found.origin)}.\n\n"
-        f"Fitness: {printable(found.fitness)}; search space: {found.genotype.space}. Written by hpcnas {__version__}.\n"
-        f"Needs torch alone. `Network()` has {parameters:,} parameters; a larger one for the same kind of images:\n"
-        f"`Network(channels={4 * found.skeleton.channels}, cells_per_group=2)`.\n"
-    )
-    text = TEMPLATE.read_text(encoding="utf-8")
-    text = text.replace("@HEADER@", header).replace('"@LEVELS@"', literal(found.genotype))
-    for name in NETWORK:
-        text = re.sub(rf"(?m)^        {name}: int = \d+,$", f"        {name}: int = {values[name]},", text)
-    return text
+    name, value = found.quality
+    told = f"The network of {found.origin}.", f"{name.capitalize()}: {value}"
+    return exported_module.text(found.genotype, found.skeleton, *told, found.learnt.inputs if found.learnt else None)
 
 
-def printable(text: str) -> str:
-    """A text that can stand in a docstring: whatever could end it or does not print is left out."""
-    return "".join(character for character in text if character.isprintable() and character not in '"\\')
-
-
-def literal(genotype: Genotype) -> str:
-    """Those motifs that the cell uses and their edges on a path, as a Python literal."""
-    live, top = canonical.live_edges(genotype), genotype.space.top
-    used, lines = {0}, ["{"]  # motifs of the level at hand
-    for level in range(top, 1, -1):
-        names = operation_names(genotype.space, level)
-        lines.append(f"    {level}: {{")
-        for motif in sorted(used):
-            name = "cell" if level == top else f"M{motif + 1}"
-            lines.append(f'        "{name}": {{')
-            for node in sorted({successor for _, successor, _ in live[level, motif]}):
-                inputs = [(j + 1, names[code - 1]) for j, i, code in live[level, motif] if i == node]
-                lines += _wrapped(f"            {node + 1}: ", [f'({j}, "{name}")' for j, name in inputs])
-            lines.append("        },")
-        lines.append("    },")
-        used = {code - 1 for motif in used for _, _, code in live[level, motif]}
-    return "\n".join([*lines, "}"])
-
-
-def _wrapped(start: str, items: list[str]) -> list[str]:
-    line = f"{start}[{', '.join(items)}],"
-    if len(line) <= 120:
-        return [line]
-    return [f"{start}[", *(f"                {item}," for item in items), "            ],"]
-
-
-# ── the network as ONNX ─────────────────────────────────────────────────────────────────────────────────────────────
-def onnx(found: Source, weights: Path | None, seed: int, output: Path) -> None:
+# ── the network as ONNX, and weights ────────────────────────────────────────────────────────────────────────────────
+def onnx(found: Source, given: Path | None, seed: int, output: Path) -> None:
     """Writes the network's file; ends the tool where something that it needs is missing."""
     try:
         import onnx as library
@@ -140,18 +139,23 @@ def onnx(found: Source, weights: Path | None, seed: int, output: Path) -> None:
     import warnings
 
     import torch
+    from classifier import Classifier, load_weights
 
     from hpcnas.network import Network
 
     torch.manual_seed(seed)
-    network = Network(canonical.expand(found.genotype), found.skeleton)
+    network = Network(graph(found), found.skeleton)
+    weights = found.learnt.file if found.learnt is not None else given
     if weights is not None:
-        try:
-            network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        except (OSError, RuntimeError, TypeError, ValueError, EOFError) as error:
-            toolkit.fail(f"{weights}: expected a state_dict of this network: {str(error).splitlines()[0]}")
-        except Exception as error:  # what unpickling makes of bytes that are no such file
-            toolkit.fail(f"{weights}: expected a file of torch.save: {str(error).splitlines()[0]}")
+        load_weights(network, weights)
+    exported: torch.nn.Module = network
+    properties = {**found.facts, "codes": found.genotype.codes.hex()}
+    properties["weights"] = "random" if weights is None else weights.name
+    if found.learnt is not None:
+        inputs = found.learnt.inputs
+        exported = Classifier(network, inputs)
+        properties |= {"input": "pixels, 0 to 255", "resize": str(inputs.resize), "crop": str(inputs.crop)}
+        properties["classes"] = json.dumps(inputs.class_names)
     images = torch.zeros(1, found.skeleton.image_channels, found.skeleton.height, found.skeleton.width)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
@@ -159,7 +163,7 @@ def onnx(found: Source, weights: Path | None, seed: int, output: Path) -> None:
         # nor the five-fold time of the other one (paper's cell, 2 CPU cores: 5 s against 29 s).
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            network.eval(),
+            exported.eval(),
             (images,),
             buffer,
             dynamo=False,
@@ -168,10 +172,16 @@ def onnx(found: Source, weights: Path | None, seed: int, output: Path) -> None:
             dynamic_axes={"images": {0: "batch", 2: "height", 3: "width"}, "scores": {0: "batch"}},
         )
     model = library.load_from_string(buffer.getvalue())
-    origin = "random" if weights is None else weights.name
-    library.helper.set_model_props(model, {**found.facts, "weights": origin, "codes": found.genotype.codes.hex()})
+    library.helper.set_model_props(model, properties)
     library.checker.check_model(model)
     output.write_bytes(model.SerializeToString())
+
+
+def copy_weights(found: Source, output: Path) -> None:
+    """Writes the state_dict as it lies in the retraining; ends the tool for what has learnt nothing."""
+    if found.learnt is None:
+        toolkit.fail(f"expected a retraining, got {found.origin}: a search keeps no weights")
+    shutil.copyfile(found.learnt.file, output)
 
 
 # ── the table ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -211,15 +221,17 @@ def _cells(values: np.ndarray, missing: float | None) -> list[object]:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """What the user asks for."""
     parser = toolkit.parser(__doc__, runs="")
-    parser.add_argument("format", choices=("text", "module", "onnx", "csv"), help="what to write")
-    parser.add_argument("source", metavar="SOURCE", help="RUN, RUN:ID, FILE.toml or paper")
+    parser.add_argument("format", choices=("text", "module", "onnx", "weights", "csv"), help="what to write")
+    parser.add_argument("source", metavar="SOURCE", help="RUN, RUN:ID, RUN:SEED, FILE.toml or paper")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="where to write it (default: to the terminal)"
     )
     network = parser.add_argument_group("network (module: what Network() is; default: the network of the search)")
-    for name in NETWORK:
-        network.add_argument(f"--{name.replace('_', '-')}", type=positive, metavar="N")
-    weights = parser.add_argument_group("weights (onnx)")
+    for name in ("channels", "classes", "image-channels"):
+        network.add_argument(f"--{name}", type=positive, metavar="N")
+    network.add_argument("--cells", type=positive, nargs="+", metavar="N", help="of each group")
+    network.add_argument("--stem", choices=STEMS, dest="kind", help="what stands before the first cell")
+    weights = parser.add_argument_group("weights (onnx of what was not retrained)")
     weights.add_argument("--weights", type=Path, metavar="FILE", help="a state_dict, saved by torch.save")
     weights.add_argument("--seed", type=int, default=0, metavar="S", help="of random weights (default: 0)")
     return parser.parse_args(arguments)
@@ -240,25 +252,38 @@ def graph(found: Source) -> CellGraph:
         toolkit.fail(f"{found.origin}: {error}")
 
 
+def in_network(found: Source, options: argparse.Namespace) -> Source:
+    """It in the network that was asked for; ends the tool where its weights, or its channels, would not fit that."""
+    asked = {name: value for name in NETWORK if (value := getattr(options, name)) is not None}
+    if found.learnt is not None and (asked or options.weights is not None):
+        toolkit.fail(f"expected nothing but an output for {found.origin}: it has its network and its weights")
+    if "cells" in asked:
+        asked["cells"] = tuple(asked["cells"])
+    try:
+        return dataclasses.replace(found, skeleton=dataclasses.replace(found.skeleton, **asked))
+    except ValueError as error:
+        toolkit.fail(str(error))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes what was asked for and says so; the exit code."""
     options = parse(arguments)
     said: dict[str, object] = {"format": options.format}
     text = ""
-    if options.format == "onnx" and options.output is None:
-        toolkit.fail("expected --output FILE: an ONNX file is no text")
+    if options.format in ("onnx", "weights") and options.output is None:
+        toolkit.fail(f"expected --output FILE: {options.format} are no text")
     try:
         if options.format == "csv":
             run = toolkit.load(Path(options.source))
             text = table(run)
             said["individuals"] = len(run.population)
         else:
-            found = source(options.source)
-            asked = {name: value for name in NETWORK if (value := getattr(options, name)) is not None}
-            found = dataclasses.replace(found, skeleton=dataclasses.replace(found.skeleton, **asked))
+            found = in_network(source(options.source), options)
             said |= found.facts | {"parameters": counting.size(graph(found), found.skeleton).parameters}
             if options.format == "onnx":
                 onnx(found, options.weights, options.seed, options.output)
+            elif options.format == "weights":
+                copy_weights(found, options.output)
             else:
                 text = module(found) if options.format == "module" else found.genotype.text()
         if text and options.output is not None:

@@ -36,9 +36,10 @@ def normalised(*convolutions: nn.Module, channels: int) -> nn.Sequential:
     return nn.Sequential(*convolutions, nn.BatchNorm2d(channels), nn.ReLU())
 
 
-def convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """k×k convolution."""
-    return normalised(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), channels=outputs)
+    spatial = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+    return normalised(spatial, channels=outputs)
 
 
 def depthwise(channels: int) -> nn.Sequential:
@@ -96,26 +97,31 @@ class Cell(nn.Module):
 class Network(nn.Module):
     """Images (N, image_channels, H, W) of any size → class scores (N, classes), before the softmax.
 
-    `channels` are those of the first convolution; from one group of cells to the next they double and the resolution
-    halves.
+    The first cell reads `channels`; `cells` are those of each group, and from one group to the next the channels double
+    and the resolution halves. Before them stands a 3×3 convolution (stem "plain"), or two of stride 2 ("strided").
     """
 
     def __init__(
         self,
-        channels: int = 16,
-        cells_per_group: int = 1,
-        classes: int = 10,
-        image_channels: int = 3,
-        groups: int = 3,
+        channels: int = "@CHANNELS@",
+        cells: tuple[int, ...] = "@CELLS@",
+        stem: str = "@STEM@",
+        classes: int = "@CLASSES@",
+        image_channels: int = "@IMAGE_CHANNELS@",
     ) -> None:
         super().__init__()
-        self.stem = convolution(image_channels, channels, 3)
+        if stem == "plain":
+            self.stem = convolution(image_channels, channels, 3)
+        else:
+            first = convolution(image_channels, channels // 2, 3, stride=2)
+            self.stem = nn.Sequential(first, convolution(channels // 2, channels, 3, stride=2))
         blocks: list[nn.Module] = []
-        for number in range(1, groups * cells_per_group + 1):
-            reduces = number % cells_per_group == 0 and number != groups * cells_per_group
-            cell = Cell(channels)
-            channels = 2 * channels if reduces else channels
-            blocks += [cell, separable(cell.output_channels, channels, stride=2 if reduces else 1)]
+        for group, count in enumerate(cells, start=1):
+            for number in range(1, count + 1):
+                reduces = number == count and group < len(cells)
+                cell = Cell(channels)
+                channels = 2 * channels if reduces else channels
+                blocks += [cell, separable(cell.output_channels, channels, stride=2 if reduces else 1)]
         self.blocks = nn.Sequential(*blocks)
         self.classifier = nn.Linear(channels, classes)
 
@@ -124,8 +130,48 @@ class Network(nn.Module):
         return self.classifier(self.blocks(self.stem(images)).mean(dim=(2, 3)))
 
 
+# @TRAINED
+# What was trained: how an image becomes what the network reads, and the weights in its place.
+MEAN: tuple[float, ...] = "@MEAN@"  # of each channel, in pixel values 0 to 255
+STD: tuple[float, ...] = "@STD@"
+RESIZE, CROP = "@RESIZE@", "@CROP@"  # an image's shorter side, then the side of its middle, which is classified
+CLASSES = "@CLASS_NAMES@"
+
+
+def view(pixels: Tensor) -> Tensor:
+    """What the network was tested on of images (N, image_channels, H, W): the middle, at its size."""
+    height, width = pixels.shape[-2:]
+    if min(height, width) != RESIZE:
+        height, width = (RESIZE * side // min(height, width) for side in (height, width))
+        pixels = nn.functional.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
+    top, left = round((height - CROP) / 2), round((width - CROP) / 2)
+    return pixels[..., top : top + CROP, left : left + CROP]
+
+
+class Classifier(nn.Module):
+    """Pixels (N, image_channels, H, W), 0 to 255 → class scores (N, classes), in the order of CLASSES."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(MEAN).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(-1, 1, 1), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """The network reads normalised pixels."""
+        return self.network((pixels - self.mean) / self.std)
+
+
+def load(weights: str) -> Classifier:
+    """The trained network: `weights` is the file that `tools/export.py weights` writes."""
+    network = Network()
+    network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    return Classifier(network).eval()
+
+
+# @END
 if __name__ == "__main__":
     network = Network()
     print(f"{sum(parameter.numel() for parameter in network.parameters()):,} parameters")
-    images = torch.randn(2, network.stem[0].in_channels, 32, 32)
+    images = torch.randn(2, "@IMAGE_CHANNELS@", 32, 32)
     print(f"images {tuple(images.shape)} → scores {tuple(network(images).shape)}")

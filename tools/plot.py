@@ -6,9 +6,11 @@ search   the paper's Figure 3: the fitness of every individual, the best so far,
 pareto   fitness against parameters, or what else the search weighed, with the front: networks that no cheaper one
          equals
 health   busy workers, and failed attempts by kind, over time
+figure4  the paper's Figure 4: the gain in accuracy over the first random genotype against the evolution step, of the
+         small networks and of the large ones in the retrainings that --retrainings names, one or more an individual
 
-Each is written to the file that its option names; without any, all go to the current folder. Several runs share the
-axes. The paper's Figure 4 (small against large network) is left out, as nothing is retrained yet.
+Each is written to the file that its option names; without any, all but figure4 go to the current folder. Several runs
+share the axes.
 """
 
 from __future__ import annotations
@@ -16,15 +18,18 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import curves
+import gains
 import ledger
 import numpy as np
 import pictures
 import toolkit
 from curves import Curves
+from gains import Gains
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -41,18 +46,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = toolkit.parser(__doc__)
     for picture, (_, help) in PICTURES.items():
         parser.add_argument(f"--{picture}", type=toolkit.picture_path, metavar="FILE", help=help)
+    parser.add_argument("--figure4", type=toolkit.picture_path, metavar="FILE", help="gain of small and large networks")
+    parser.add_argument("--retrainings", type=Path, nargs="+", metavar="DIR", default=[], help="folders of retrainings")
     options = parser.parse_args(arguments)
+    if options.figure4 and not options.retrainings:
+        parser.error("--figure4: expected --retrainings DIR ... of individuals of the runs, among them the first one")
     runs = curves.of_runs(options.runs)
+    gained = gains.of_runs(runs, options.retrainings) if options.retrainings else []
     wanted = {picture: getattr(options, picture) for picture in PICTURES}
-    if not any(wanted.values()) and not options.json:
+    if not any(wanted.values()) and not options.figure4 and not options.json:
         wanted = {picture: Path(f"{picture}.png") for picture in PICTURES}
-    for picture, path in wanted.items():
-        if path:
-            pictures.save(PICTURES[picture][0](runs), path)
-            if not options.json:
-                print(f"written: {path}")
+    drawn = [(path, PICTURES[picture][0](runs)) for picture, path in wanted.items() if path]
+    if options.figure4:
+        drawn.append((options.figure4, gain_picture(gained)))
+    for path, figure in drawn:
+        pictures.save(figure, path)
+        if not options.json:
+            print(f"written: {path}")
     if options.json:
-        toolkit.print_json([numbers(run) for run in runs])
+        told = [numbers(run) for run in runs]
+        for one, gain in zip(told, gained, strict=False):
+            one["gains"] = [asdict(point) for point in gain.points]
+        toolkit.print_json(told)
     return 0
 
 
@@ -167,6 +182,31 @@ def health_picture(runs: Sequence[Curves]) -> Figure:
     below.set_ylim(len(kinds) - 0.5 if kinds else 1, -0.5)
     if len(runs) > 1:
         figure.legend(*above.get_legend_handles_labels(), loc="outside lower center", ncols=min(6, len(runs)))
+    return figure
+
+
+def gain_picture(found: Sequence[Gains]) -> Figure:
+    """Figure 4."""
+    figure = pictures.figure(7.5, 5.0)
+    axes = figure.subplots()
+    for number, gain in enumerate(found):
+        prefix = f"{gain.run.name}: " if len(found) > 1 else ""
+        small, large = (pictures.COLOURS[(2 * number + part) % len(pictures.COLOURS)] for part in (0, 1))
+        steps = [point.step for point in gain.points]
+        axes.plot(gain.run.step, gain.best_small, color=small, lw=1.0, alpha=0.5, drawstyle="steps-post",
+                  label=f"{prefix}small network, best so far")  # fmt: skip
+        axes.plot(steps, [point.small for point in gain.points], "o-", color=small, label=f"{prefix}small network")
+        axes.errorbar(
+            steps, [point.large for point in gain.points], [point.large_std or 0.0 for point in gain.points],
+            fmt="s-", capsize=3, color=large, label=f"{prefix}large network",
+        )  # fmt: skip
+    axes.axhline(0.0, color=pictures.PALE, lw=0.8)
+    axes.set_title("Gain in accuracy over the first random genotype")
+    axes.set_xlabel("evolution step (evaluations)")
+    axes.set_ylabel("gain (percentage points)")
+    pictures.percent(axes.yaxis)
+    axes.set_xlim(left=0)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(3, 3 * len(found)))
     return figure
 
 

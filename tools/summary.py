@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """What was run and how it stands: the best individuals, failures, worker time, and when it will end.
 
-One run is told at length, several as a table with a line each. All of it is as of the run's last renewed file.
+One run is told at length, several as a table with a line each. All of it is as of the run's last renewed file. With
+--table1, RUN are retrainings, and the table is the paper's Table 1: their test error beside the published one.
 
 Worker time is that of attempts whose end is recorded; on GPUs it is GPU hours. The busy share is the time that workers
 had something to do, of the time that they were there, over all sessions. The estimated end goes by the pace of the last
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import ledger
+import retrainings
+import table1
 import toolkit
 
 from hpcnas.messages import Failure
@@ -35,9 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code."""
     parser = toolkit.parser(__doc__)
     parser.add_argument("--best", type=int, default=5, metavar="N", help="how many of the best to list (default 5)")
+    parser.add_argument("--table1", action="store_true", help="RUN are retrainings: their errors beside the paper's")
     options = parser.parse_args(arguments)
     if options.best < 1:
         parser.error(f"--best: expected a number from 1, got {options.best}")
+    if options.table1:
+        rows = table1.rows([retrainings.load(folder) for folder in options.runs])
+        if options.json:
+            toolkit.print_json(rows)
+        else:
+            print(beside_the_paper(rows))
+        return 0
     found = [facts(folder, toolkit.load(folder), options.best) for folder in options.runs]
     if options.json:
         toolkit.print_json(found)
@@ -245,6 +256,26 @@ def _known(run: dict[str, Any]) -> list[tuple[str, str]]:
     if run["settings"]["duplicates"] == "retrain":
         return []
     return [("known", f"{run['known_networks']} networks drawn again, {run['repeated_networks']} evaluated again")]
+
+
+def beside_the_paper(rows: Sequence[dict[str, Any]]) -> str:
+    """Table 1, errors in percent."""
+    header = ("data", "representation", "search", "c0", "parameters", "seeds", "test error %", "the paper's", "recipe")
+    cells = [
+        (row["data"], row["representation"], row["search"], row["channels"],
+         "-" if row["parameters"] is None else f"{row['parameters']:,}", row["seeds"] or "-", _error(row),
+         row["paper"] or "-", row["departures"] or "the paper's")
+        for row in rows
+    ]  # fmt: skip
+    return toolkit.table(header, cells)
+
+
+def _error(row: dict[str, Any]) -> str:
+    if row["error"] is None:
+        return "-"
+    spread = "" if row["error_std"] is None else f" ± {row['error_std']:.2f}"
+    top5 = f" / {row['top5_error']:.1f}" if row["data"] == table1.IMAGENET and row["top5_error"] is not None else ""
+    return f"{row['error']:.2f}{spread}{top5}"
 
 
 def _hours(hours: float) -> str:

@@ -1,0 +1,122 @@
+"""tools/table1.py and `summary.py --table1`: which row a retraining belongs to, and what stands beside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import retrainings
+import summary
+import table1
+from toolruns import INPUTS, retrained
+
+from hpcnas.large import LargeSkeleton
+from hpcnas.recipe import SCHEME
+from hpcnas.retrainfile import Inputs, Origin
+
+CELL = LargeSkeleton(3, 32, 32, 10, 64, (2, 2, 2), "plain")
+CIFAR = replace(INPUTS, skeleton=CELL)
+EVOLVED = Origin("run:7", "hierarchical", "a" * 32, 7, "tournament", 0.9, 90, 7000, True, None)
+
+
+def rows(*folders: Path) -> list[dict[str, object]]:
+    return table1.rows([retrainings.load(folder) for folder in folders])
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        (EVOLVED, "evolution, 7000"),
+        (replace(EVOLVED, max_parameters=500_000, evaluated=900), "parameter-constrained evolution, 900"),
+        (replace(EVOLVED, strategy="random", evaluated=200), "random search, 200"),
+        (replace(EVOLVED, evaluation=0), "one random architecture"),
+        (replace(EVOLVED, fittest=False), "evolution, 7000, individual 7"),
+        (replace(EVOLVED, strategy="ageing"), "ageing, 7000"),
+        (Origin("paper", "hierarchical"), "evolution, 7000"),
+        (Origin("cell.toml", "flat"), "the genotype cell.toml"),
+    ],
+)
+def test_how_a_genotype_was_found(origin: Origin, expected: str) -> None:
+    assert table1.search(origin) == expected
+
+
+def test_all_published_errors_are_there() -> None:
+    kinds = list(table1.PAPER)
+    assert len(kinds) == 17
+    assert [kind.data for kind in kinds].count("ImageNet") == 8
+    evolved = table1.Kind("CIFAR-10", "hierarchical", "evolution, 7000", 64)
+    assert table1.PAPER[evolved] == "3.75 ± 0.12"
+
+
+def test_retrainings_by_the_papers_recipe_stand_beside_its_numbers(tmp_path: Path) -> None:
+    first = retrained(tmp_path / "a", [0.96, 0.97], EVOLVED, inputs=CIFAR)
+    second = retrained(tmp_path / "b", [0.98], replace(EVOLVED, run="b" * 32), {"training": {"seed": 9}}, CIFAR)
+    found = rows(first, second)
+    assert [row["data"] for row in found] == ["CIFAR-10"] * 9
+    (row,) = [row for row in found if row["seeds"]]
+    assert row == {
+        "data": "CIFAR-10",
+        "representation": "hierarchical",
+        "search": "evolution, 7000",
+        "channels": 64,
+        "departures": "",
+        "parameters": 15_727_306,
+        "retrainings": [str(first), str(second)],
+        "seeds": 3,
+        "error": pytest.approx(3.0),
+        "error_std": pytest.approx(1.0),
+        "top5_error": pytest.approx(1.5),
+        "paper": "3.75 ± 0.12",
+    }
+    assert found.index(row) == 7  # the paper's order
+
+
+def test_another_recipe_is_another_row_without_a_published_number(tmp_path: Path) -> None:
+    other = {"training": {"steps": 500, "drop_path": 0.2}, "run": {"history_every": 3}}
+    first = retrained(tmp_path / "a", [0.96], EVOLVED, inputs=CIFAR)
+    found = rows(first, retrained(tmp_path / "b", [0.5], EVOLVED, other, CIFAR))
+    ours = [(row["departures"], row["error"], row["paper"]) for row in found if row["seeds"]]
+    assert ours == [("", pytest.approx(4.0), "3.75 ± 0.12"), ("steps 500, drop_path 0.2", 50.0, None)]
+
+
+def test_more_channels_are_no_departure(tmp_path: Path) -> None:
+    wide = replace(CIFAR, skeleton=replace(CELL, channels=128))
+    folder = retrained(tmp_path / "a", [0.96], EVOLVED, {"network": {"channels": 128}}, wide)
+    (row,) = [row for row in rows(folder) if row["seeds"]]
+    assert (row["channels"], row["paper"]) == (128, "3.63 ± 0.10")
+
+
+def test_imagenet_is_what_has_its_classes(tmp_path: Path) -> None:
+    thousand = Inputs(LargeSkeleton(3, 299, 299, 1000, 64, (1, 2, 2, 2), "strided"), tuple(map(str, range(1000))),
+                      (0.0,) * 3, (1.0,) * 3, 341, 299)  # fmt: skip
+    settings = SCHEME.preset("imagenet")
+    found = rows(retrained(tmp_path / "a", [0.8], Origin("paper", "hierarchical"), settings, thousand))
+    assert [row["data"] for row in found] == ["ImageNet"] * 8
+    (row,) = [row for row in found if row["seeds"]]
+    assert (row["paper"], row["error"], row["top5_error"]) == ("20.3 / 5.2", pytest.approx(20.0), pytest.approx(10.0))
+    folder = retrained(tmp_path / "few", [0.8], EVOLVED, settings)
+    assert [row["data"] for row in rows(folder)] == ["imagefolder:data"]
+
+
+def test_the_table_for_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = retrained(tmp_path / "a", [0.96, 0.97], EVOLVED, inputs=CIFAR)
+    waiting = retrained(tmp_path / "b", [], replace(EVOLVED, evaluation=0), {"data": {"source": "digits"}})
+    assert summary.main(["--table1", str(folder), str(waiting)]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split("  ")[0] == "data" and len(lines) == 10
+    assert lines[7].split() == (
+        "CIFAR-10 hierarchical evolution, 7000 64 15,727,306 2 3.50 ± 0.71 3.75 ± 0.12 the paper's".split()
+    )
+    assert lines[0].split() == "CIFAR-10 flat one random architecture 64 - - - 4.56 ± 0.11 the paper's".split()
+    assert lines[9].split() == ("digits hierarchical one random architecture 4 15,727,306 - - - the paper's".split())
+    assert summary.main(["--table1", "--json", str(folder)]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 9
+
+
+def test_what_is_no_retraining(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        summary.main(["--table1", str(tmp_path)])
+    assert ended.value.code == 2
+    assert f"expected a retraining in {tmp_path}" in capsys.readouterr().err

@@ -1,0 +1,45 @@
+"""A retrained network that takes pixels, with the weights that it has learnt. For tools; with torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import toolkit
+import torch
+from torch import Tensor, nn
+
+from hpcnas import canonical
+from hpcnas.network import Network
+from hpcnas.retrainfile import Inputs, Retraining
+
+
+class Classifier(nn.Module):
+    """Pixels float (N, C, H, W), 0 to 255 → class scores (N, classes) before the softmax."""
+
+    def __init__(self, network: nn.Module, inputs: Inputs) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(inputs.mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(inputs.std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """The network reads normalised pixels."""
+        scores: Tensor = self.network((pixels - self.mean) / self.std)
+        return scores
+
+
+def load(retraining: Retraining, weights: Path) -> Classifier:
+    """The network that a retraining has trained, in evaluation mode; ends the tool where its weights cannot be read."""
+    network = Network(canonical.expand(retraining.genotype), retraining.inputs.skeleton)
+    load_weights(network, weights)
+    return Classifier(network, retraining.inputs).eval()
+
+
+def load_weights(network: Network, weights: Path) -> None:
+    """Gives a network the weights of a file; ends the tool where that is not a state_dict of it."""
+    try:
+        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError, TypeError, ValueError, EOFError) as error:
+        toolkit.fail(f"{weights}: expected a state_dict of this network: {str(error).splitlines()[0]}")
+    except Exception as error:  # what unpickling makes of bytes that are no such file
+        toolkit.fail(f"{weights}: expected a file of torch.save: {str(error).splitlines()[0]}")

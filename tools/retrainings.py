@@ -1,0 +1,77 @@
+"""What the tools read of retrainings: finding one, and those of its trainings that are complete. No torch.
+
+Retrainings are read through `hpcnas.retrainfile` alone: the last renamed file, also while the retraining goes on.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+import toolkit
+
+from hpcnas import retrainfile
+from hpcnas.retrainfile import Retraining, State, Trained
+from hpcnas.runfile import StoreError
+
+
+@dataclass(frozen=True)
+class Found:
+    """A retraining in its folder."""
+
+    folder: Path
+    stored: Retraining
+
+    @property
+    def complete(self) -> list[Trained]:
+        """The trainings that have been tested, in the order of their seeds."""
+        return [training for training in self.stored.trainings if training.state is State.COMPLETE]
+
+    def weights(self, training: Trained) -> Path:
+        """The file of a training's weights."""
+        return retrainfile.weights_path(self.folder, training.seed)
+
+
+def load(folder: Path) -> Found:
+    """The retraining in a folder; ends the tool with one line where there is none."""
+    try:
+        return Found(folder, retrainfile.read(folder))
+    except StoreError as error:
+        toolkit.fail(str(error))
+
+
+def names_one(text: str) -> bool:
+    """Whether `FOLDER` or `FOLDER:SEED` names a retraining, and not a search or a file."""
+    return any(retrainfile.exists(folder) for folder in _readings(text))
+
+
+def trained(text: str) -> tuple[Found, Trained]:
+    """The complete training that `FOLDER` (of the least seed) or `FOLDER:SEED` names; ends the tool if there is none.
+
+    By itself never that of the highest accuracy: the test images would have chosen it.
+    """
+    folder = next((folder for folder in _readings(text) if retrainfile.exists(folder)), Path(text))
+    found = load(folder)
+    seeds = {training.seed: training for training in found.complete}
+    if not seeds:
+        toolkit.fail(f"{folder}: no training is complete yet, so there are no weights")
+    if folder == Path(text):
+        return found, seeds[min(seeds)]
+    seed = int(text.rpartition(":")[2])
+    if seed not in seeds:
+        toolkit.fail(f"{folder}: expected the seed of a complete training ({', '.join(map(str, seeds))}), got {seed}")
+    return found, seeds[seed]
+
+
+def mean_and_std(values: list[float]) -> str:
+    """Shares of images in words: percent, with the standard deviation of several."""
+    spread = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{100 * statistics.fmean(values):.2f}{spread} %"
+
+
+def _readings(text: str) -> list[Path]:
+    """The folders that a text may mean."""
+    folder, colon, seed = text.rpartition(":")
+    return [Path(text), *([Path(folder)] if colon and re.fullmatch(r"\d{1,19}", seed) else [])]

@@ -1,0 +1,119 @@
+"""The paper's Table 1, with what retrainings have reached beside it: the numbers and their rows. Prints nothing.
+
+Errors are shares of test images in percent, of the networks that were trained to the end. Retrainings of the same kind
+of genotype, on the same data, by the same recipe make one row: mean and standard deviation over all their seeds. A
+published error stands only beside what was trained by the paper's recipe.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from retrainings import Found
+
+from hpcnas import dataspec
+from hpcnas.recipe import SCHEME, Recipe
+from hpcnas.retrainfile import Origin, Retraining
+
+CIFAR10, IMAGENET = "CIFAR-10", "ImageNet"
+IMAGENET_CLASSES = 1000
+ONE = "one random architecture"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a row is about: how the genotype was found, and what its network was trained on."""
+
+    data: str
+    representation: str
+    search: str
+    channels: int  # c0
+    departures: str = ""  # from the paper's recipe, but for c0
+
+
+# Table 1 of arXiv 1711.00436v2, c0 = 64: error on CIFAR-10, mean ± standard deviation of 5 runs; on ImageNet, top-1 /
+# top-5.
+_PUBLISHED = (
+    ("flat", ONE, "4.56 ± 0.11", "21.4 / 5.8"),
+    ("flat", "random search, 200", "4.02 ± 0.11", "20.8 / 5.7"),
+    ("flat", "evolution, 7000", "3.92 ± 0.06", "20.6 / 5.6"),
+    ("flat", "parameter-constrained evolution, 7000", "4.17 ± 0.08", "21.2 / 5.8"),
+    ("hierarchical", ONE, "4.21 ± 0.11", "21.5 / 5.8"),
+    ("hierarchical", "random search, 200", "4.04 ± 0.20", "20.4 / 5.3"),
+    ("hierarchical", "random search, 7000", "3.91 ± 0.15", "21.0 / 5.5"),
+    ("hierarchical", "evolution, 7000", "3.75 ± 0.12", "20.3 / 5.2"),
+)
+PAPER: dict[Kind, str] = {
+    **{Kind(CIFAR10, form, search, 64): error for form, search, error, _ in _PUBLISHED},
+    Kind(CIFAR10, "hierarchical", "evolution, 7000", 128): "3.63 ± 0.10",
+    **{Kind(IMAGENET, form, search, 64): error for form, search, _, error in _PUBLISHED},
+}
+
+
+def rows(found: Sequence[Found]) -> list[dict[str, Any]]:
+    """The table: the paper's rows in its order, those that it does not have after those of the same data. Errors in
+    percent, None where nothing was measured; `paper` in its own words."""
+    ours: dict[Kind, list[Found]] = defaultdict(list)
+    for each in found:
+        ours[kind(each.stored)].append(each)
+    kinds = list(dict.fromkeys((*PAPER, *ours)))
+    data = [name for name in dict.fromkeys(each.data for each in kinds) if any(each.data == name for each in ours)]
+    return [_row(each, ours.get(each, [])) for name in data for each in kinds if each.data == name]
+
+
+def kind(stored: Retraining) -> Kind:
+    """What a retraining's row is about."""
+    inputs = stored.inputs
+    form = dataspec.parse(stored.recipe.data.source)
+    name = stored.recipe.data.source
+    if isinstance(form, dataspec.Folder):
+        name = CIFAR10 if form.kind == "cifar10" else f"{form.kind}:{form.path.name}"
+        if form.kind == "imagefolder" and len(inputs.class_names) == IMAGENET_CLASSES:
+            name = IMAGENET
+    told = departures(stored.recipe, "imagenet" if name == IMAGENET else "cifar-large")
+    return Kind(name, stored.origin.space, search(stored.origin), inputs.skeleton.channels, told)
+
+
+def departures(recipe: Recipe, preset: str) -> str:
+    """Where a recipe differs from the paper's, `key value` each; but for c0, seeds, and how the run is kept."""
+    paper = SCHEME.build(SCHEME.preset(preset))
+    changed = (line.split(": ", 1) for line in SCHEME.differences(paper, recipe))
+    told = {name: values.rpartition(" → ")[2] for name, values in changed if not name.startswith("run.")}
+    aside = ("network.channels", "training.seed")
+    return ", ".join(f"{name.partition('.')[2]} {value}" for name, value in told.items() if name not in aside)
+
+
+def search(origin: Origin) -> str:
+    """How a genotype was found, in the words of the table."""
+    if origin.run is None:
+        return "evolution, 7000" if origin.source == "paper" else f"the genotype {origin.source}"
+    if origin.evaluation == 0:
+        return ONE
+    name = {"random": "random search", "tournament": "evolution"}.get(origin.strategy or "", origin.strategy)
+    limited = "parameter-constrained " if origin.max_parameters is not None else ""
+    which = "" if origin.fittest else f", individual {origin.individual}"
+    return f"{limited}{name}, {origin.evaluated}{which}"
+
+
+def _row(kind: Kind, found: Sequence[Found]) -> dict[str, Any]:
+    trained = [training for each in found for training in each.complete]
+    errors = [100 * (1 - training.test_accuracy) for training in trained if training.test_accuracy is not None]
+    top5 = [100 * (1 - training.test_top5) for training in trained if training.test_top5 is not None]
+    return {
+        "data": kind.data,
+        "representation": kind.representation,
+        "search": kind.search,
+        "channels": kind.channels,
+        "departures": kind.departures,
+        "parameters": found[0].stored.parameters if found else None,
+        "retrainings": [str(each.folder) for each in found],
+        "seeds": len(errors),
+        "error": statistics.fmean(errors) if errors else None,
+        "error_std": statistics.stdev(errors) if len(errors) > 1 else None,
+        "top5_error": statistics.fmean(top5) if top5 else None,
+        "paper": PAPER.get(kind),
+    }
