@@ -83,11 +83,26 @@ def retraining(run: Path, search: Path, *options: str) -> dict[str, str | Sequen
         "HPCNAS": str(ROOT),
         "PYTHON": sys.executable,
         "SEARCHED": str(search),
+        "GENOTYPE": f"{search}:best",
         "RUN": str(run),
         "DATA": "digits",
         "SCRATCH": "",
-        "RETRAIN": ["--preset", "quick", *small, "--progress", "plain", *options],
+        "RETRAIN": ["--preset", "quick", *small, "--progress", "plain", "--grace", "1", *options],
     }
+
+
+def played(folder: Path) -> Path:
+    """A launcher that plays a complete run: it only says so, and writes the words that it was given to RUN/words."""
+    script = folder / "play"
+    script.write_text(
+        "#!/bin/sh\n"
+        "for last; do :; done\n"
+        'mkdir -p "$last"\n'
+        'printf "%s\\n" "$*" >"$last/words"\n'
+        'echo state=complete >"$last/status"\n'
+    )
+    script.chmod(0o755)
+    return script
 
 
 def status(run: Path) -> dict[str, str]:

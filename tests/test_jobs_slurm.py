@@ -179,12 +179,11 @@ def jobs(submit: Submitter) -> dict[str, Submitted]:
     return jobs
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def chains(submit: Submitter, jobs: dict[str, Submitted]) -> dict[str, tuple[Submitted, Submitted]]:
-    """Searches, which need more than one job, and the retraining behind each: one in play that only says it is done."""
-    play = submit.folder / "play"
-    play.write_text('#!/bin/sh\nfor last; do :; done\nmkdir -p "$last"\necho state=complete >"$last/status"\n')
-    play.chmod(0o755)
+    """Searches, which need more than one job, and the retraining behind each. Submitted before the first test, when all
+    that is to be struck has been."""
+    play = jobscripts.played(submit.folder)
     return {
         "requeued": submit.chain("chain", *LEAVE_SOON, "--budget", "30"),
         "submitted anew": submit.chain(

@@ -132,7 +132,7 @@ def test_the_module_needs_torch_alone_and_runs(run: Path, tmp_path: Path) -> Non
 def test_the_module_says_where_it_comes_from(run: Path, tmp_path: Path) -> None:
     text = exported("module", f"{run}:2", tmp_path / "network.py")
     assert text.startswith('"""The network of individual 2 of the run a run.\n\nFitness: 0.7000 ± 0.1414 (validation')
-    assert f"search space: 2x3/1x3. Written by hpcnas {__version__}.\n" in text
+    assert f"search space: 2x3/1x3.\nWritten by hpcnas {__version__}. Needs torch alone." in text
     assert not re.search("@[A-Z]+@", text)
 
 

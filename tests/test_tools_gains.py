@@ -10,7 +10,8 @@ import numpy as np
 import plot
 import pytest
 from curves import of_runs
-from gains import Gains, Point, of_runs as gains_of
+from gains import Gains, Point
+from gains import of_runs as gains_of
 from toolruns import eventful, origin_of, retrained, steady
 
 

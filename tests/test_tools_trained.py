@@ -15,11 +15,10 @@ import predict
 import pytest
 import torch
 from PIL import Image
-from toolruns import INPUTS, retrained
+from toolruns import INPUTS, POOLING, retrained
 from torch import Tensor
 
 from hpcnas import canonical, retrainfile
-from hpcnas.genotype import named
 from hpcnas.large import LargeSkeleton
 from hpcnas.network import Network
 from hpcnas.retrainfile import Inputs, Origin
@@ -30,11 +29,11 @@ COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
 
 def with_weights(folder: Path, inputs: Inputs, seeds: int = 2) -> Path:
-    """A retraining of the paper's cell whose weights, and batch statistics, are random, others for each seed."""
-    retrained(folder, [0.75, 0.875][:seeds], Origin("paper", "hierarchical"), inputs=inputs)
+    """A retraining whose weights, and batch statistics, are random, others for each seed."""
+    retrained(folder, [0.75, 0.875][:seeds], Origin("cell.toml", str(POOLING.space)), inputs=inputs, found=POOLING)
     for seed in range(seeds):
         torch.manual_seed(seed)
-        network = Network(canonical.expand(named("paper")), inputs.skeleton)
+        network = Network(canonical.expand(POOLING), inputs.skeleton)
         for _ in range(2):
             network(3 * torch.randn(8, inputs.skeleton.image_channels, 8, 8) + 1)
         torch.save(network.state_dict(), retrainfile.weights_path(folder, seed))
@@ -49,6 +48,14 @@ def colour(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def grey(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return with_weights(tmp_path_factory.mktemp("trained") / "grey", GREY, seeds=1)
+
+
+@pytest.fixture(scope="module")
+def onnx_file(colour: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The second seed's."""
+    for needed in ("onnx", "onnxruntime"):
+        pytest.importorskip(needed)
+    return written("onnx", f"{colour}:1", tmp_path_factory.mktemp("onnx") / "network.onnx")
 
 
 def reference(folder: Path, pixels: Tensor, seed: int = 0) -> Tensor:
@@ -102,7 +109,7 @@ def test_the_module_with_its_weights_is_the_trained_network(
 
 def test_what_the_module_sees_of_an_image_is_what_was_tested_on(grey: Path, tmp_path: Path) -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 31), dtype=np.uint8)).resize((31, 50))
-    expected = predict.evaluation_view(image, 1, 16, 12)
+    expected = predict.evaluation_view(16, 12)(image)
     seen = module(grey, tmp_path).view(torch.from_numpy(np.array(image)).float()[None, None])
     assert seen.shape == (1, 1, 12, 12)
     torch.testing.assert_close(seen[0], expected.float(), rtol=0, atol=1.5)  # pillow rounds twice
@@ -119,7 +126,7 @@ def test_a_seed_is_chosen_by_its_number_and_the_least_by_default(colour: Path, t
 def test_the_module_says_what_it_is_and_is_well_formed(colour: Path, tmp_path: Path) -> None:
     path = written("module", colour, tmp_path / "network.py")
     text = path.read_text()
-    assert "The network of the retraining large of paper, seed 0." in text
+    assert "The network of the retraining large of cell.toml, seed 0." in text
     assert "Accuracy: 0.7500 on 10,000 test images (all 2 seeds: 81.25 ± 8.84 %)" in text
     settings = ["--config", export.__file__.replace("tools/export.py", "pyproject.toml"), "--no-cache", str(path)]
     for command in (["format", "--check"], ["check"]):
@@ -127,19 +134,20 @@ def test_the_module_says_what_it_is_and_is_well_formed(colour: Path, tmp_path: P
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_onnx_takes_pixels_and_computes_the_same(colour: Path, tmp_path: Path) -> None:
-    onnxruntime, onnx = pytest.importorskip("onnxruntime"), pytest.importorskip("onnx")
-    path = written("onnx", f"{colour}:1", tmp_path / "network.onnx")
+def test_onnx_takes_pixels_and_computes_the_same(colour: Path, onnx_file: Path) -> None:
+    import onnx
+    import onnxruntime
+
     pixels = pixels_like(colour, 10, 7)
-    (scores,) = onnxruntime.InferenceSession(path).run(["scores"], {"images": pixels.float().numpy()})
+    (scores,) = onnxruntime.InferenceSession(onnx_file).run(["scores"], {"images": pixels.float().numpy()})
     np.testing.assert_allclose(scores, reference(colour, pixels, seed=1).numpy(), rtol=1e-4, atol=1e-4)
-    told = {item.key: item.value for item in onnx.load(path).metadata_props}
+    told = {item.key: item.value for item in onnx.load(onnx_file).metadata_props}
     assert (told["resize"], told["crop"], json.loads(told["classes"])) == ("8", "8", ["cat", "dog", "owl", "emu"])
     assert (told["weights"], told["input"]) == ("weights-1.pt", "pixels, 0 to 255")
 
 
 def test_the_genotype_of_a_retraining_is_text_too(colour: Path, tmp_path: Path) -> None:
-    assert written("text", colour, tmp_path / "cell.toml").read_text() == named("paper").text()
+    assert written("text", colour, tmp_path / "cell.toml").read_text() == POOLING.text()
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
@@ -196,12 +204,10 @@ def test_classes_are_those_of_the_trained_network(
 
 
 def test_onnx_predicts_the_same(
-    colour: Path, images: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    colour: Path, onnx_file: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("onnxruntime")
-    path = written("onnx", colour, tmp_path / "network.onnx")
     capsys.readouterr()
-    first, second = predicted(capsys, colour, *images), predicted(capsys, path, *images)
+    first, second = predicted(capsys, f"{colour}:1", *images), predicted(capsys, onnx_file, *images)
     for one, two in zip(first, second, strict=True):
         assert [c["class"] for c in one["classes"]] == [c["class"] for c in two["classes"]]  # type: ignore[attr-defined]
         for a, b in zip(one["classes"], two["classes"], strict=True):  # type: ignore[call-overload]
@@ -231,7 +237,8 @@ def test_the_table_and_what_cannot_be_read(
 def test_what_is_no_network(tmp_path: Path, images: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("onnxruntime")
     (tmp_path / "bad.onnx").write_text("no")
-    export.main(["onnx", "paper", "-o", str(tmp_path / "untrained.onnx")])
+    (tmp_path / "cell.toml").write_text(POOLING.text())
+    written("onnx", tmp_path / "cell.toml", tmp_path / "untrained.onnx")
     for name, expected in {
         "nothing": "expected a retraining in",
         "nothing.onnx": "expected the file",

@@ -83,7 +83,8 @@ def pixels(model: Model, file: Path) -> np.ndarray:
     """What the network sees of an image: float32 (channels, crop, crop). Raises OSError where it cannot be read."""
     try:
         with Image.open(file) as image:
-            return evaluation_view(image, model.channels, model.resize, model.crop).numpy().astype(np.float32)
+            shown = image.convert("RGB" if model.channels == 3 else "L")
+            return evaluation_view(model.resize, model.crop)(shown).numpy().astype(np.float32)
     except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         raise OSError(f"not an image that can be read: {error}") from error
 
