@@ -1,0 +1,67 @@
+"""What a retraining knows of the search that its genotype comes from; its best stays what it was at the beginning."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from toolruns import CHAIN, POOLING, eventful, origin_of, retrained
+
+from hpcnas import origins, retrainfile
+from hpcnas.exits import MORE_TO_DO
+from hpcnas.options import parse
+from hpcnas.retrainfile import Origin
+from hpcnas.retrainfolder import Folder, Refused
+from hpcnas.retrainjob import PROGRAM
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Evaluated are 0, 2, 1, 4 in this order; 4 is the best, of fitness 0.8125."""
+    return eventful(tmp_path / "run")
+
+
+def test_the_best_of_a_search(run: Path) -> None:
+    genotype, origin = origins.resolve(f"{run}:best")
+    assert genotype == POOLING
+    assert origin == Origin(
+        f"{run}:4", "2x3/1x3", origin.run, 4, "tournament", 0.8125, evaluation=3, evaluated=4, fittest=True
+    )
+    assert origin == origin_of(run, 4)
+
+
+def test_another_individual(run: Path) -> None:
+    origin = origins.resolve(f"{run}:0")[1]
+    assert (origin.evaluation, origin.evaluated, origin.fittest) == (0, 4, False)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        Origin("paper", "hierarchical"),
+        Origin("run:4", "flat", "5" * 32, 4, "random", 0.5, 0, 9, False, 700_000),
+        Origin("run:4", "flat", "5" * 32, 4, "random", 0.5, 0, 9, True, None),
+        Origin("run:3", "flat", "5" * 32, 3, "random", None, None, 0, False, None),
+    ],
+)
+def test_an_origin_is_read_as_it_was_written(origin: Origin, tmp_path: Path) -> None:
+    assert retrainfile.read(retrained(tmp_path / "large", [0.5], origin)).origin == origin
+
+
+def continued(folder: Path, genotype: str) -> None:
+    """Opens the retraining with that --genotype, and closes it."""
+    Folder.open(parse(["--run", str(folder), "--genotype", genotype], PROGRAM)).close(MORE_TO_DO)
+
+
+def test_a_search_may_have_another_best_when_its_retraining_goes_on(run: Path, tmp_path: Path) -> None:
+    begun = replace(origin_of(run, 0), evaluated=1, fittest=True)
+    folder = retrained(tmp_path / "large", [], begun, found=CHAIN)
+    for genotype in (f"{run}:best", str(run), f"{run}:0"):
+        continued(folder, genotype)
+    assert retrainfile.read(folder).genotype == CHAIN
+    with pytest.raises(Refused, match="is that of another genotype"):
+        continued(folder, f"{run}:4")
+    other = eventful(tmp_path / "other")
+    with pytest.raises(Refused, match="is that of another genotype"):
+        continued(folder, f"{other}:best")
