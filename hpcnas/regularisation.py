@@ -20,8 +20,6 @@ from hpcnas.canonical import CellGraph
 from hpcnas.network import Network
 from hpcnas.skeleton import Surroundings
 
-AUXILIARY_WEIGHT = 0.4  # of the second classifier's loss (Zoph et al. 2018, appendix A)
-
 
 def cutout(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
     """A square of each image set to 0, its mean where images are normalised: (B, C, H, W) → the same shape.
@@ -133,8 +131,9 @@ class WithAuxiliaryHead(nn.Module):
 
     The head stands two thirds of the way up (Zoph et al. 2018, appendix A), behind round(2/3 · cells) cells and what
     follows the last of them: in CIFAR-10's networks of three groups and in ImageNet's, where the last group begins. The
-    gradients of loss(scores) + AUXILIARY_WEIGHT · loss(auxiliary scores) reach what lies below by two ways (Szegedy et
-    al., *Going Deeper with Convolutions*, CVPR 2015, §5). `network` keeps its own weights, and is all that is kept.
+    gradients of loss(scores) + 0.4 · loss(auxiliary scores), as they weigh it, reach what lies below by two ways
+    (Szegedy et al., *Going Deeper with Convolutions*, CVPR 2015, §5). `network` keeps its own weights, and is all that
+    is kept.
     """
 
     def __init__(self, network: Network, skeleton: Surroundings) -> None:
