@@ -12,6 +12,7 @@ from pathlib import Path
 
 import mpi as launcher
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -19,6 +20,9 @@ PAGE = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALLER = shlex.split(
     "--data digits --budget 4 --initial-population 2 --initial-mutations 20 --replicates 1 --steps 2 --batch-size 8 "
     "--channels 2 --threads 1"
+)
+SMALLER_TRAINING = shlex.split(
+    "--data digits --channels 2 --cells 1 --steps 2 --batch-size 16 --micro-batch 8 --threads 1 --progress plain"
 )
 ELSEWHERE = {  # what a test cannot do inside a test, and where it is done
     "make run": ".ci/run",
@@ -28,6 +32,7 @@ ELSEWHERE = {  # what a test cannot do inside a test, and where it is done
     "pip install mpich": "Makefile, the target .venv/mpi/mpich/.ready",
     "sbatch jobs/slurm.sh": "test_jobs_slurm.py",
     "qsub jobs/pbs.sh": "test_jobs_pbs.py",
+    "jobs/slurm_chain.sh": "test_jobs_slurm.py",
 }
 
 
@@ -52,22 +57,24 @@ def test_all_other_commands_run(tmp_path: Path) -> None:
         pytest.skip("no mpirun here: `make test` installs one")
     mpi = found[0]
     shutil.copytree(ROOT / "tools", tmp_path / "tools", ignore=shutil.ignore_patterns("__pycache__", "examples"))
+    Image.new("L", (30, 20), 99).save(tmp_path / "photo.jpg")
     count = 0
     for command in commands():
         if command in ELSEWHERE:
             continue
         words = shlex.split(command)
-        if words[0] == "mpirun":
-            assert words[1:4] == ["-np", "9", "python"]
+        if words[:4] == ["mpirun", "-np", "9", "python"]:
             done = launcher.run(mpi, 3, [*words[4:], *SMALLER], cwd=tmp_path)
+        elif words[:6] == ["mpirun", "-np", "8", "python", "-m", "hpcnas.retrain"]:
+            done = launcher.run(mpi, 2, [*words[4:], *SMALLER_TRAINING], cwd=tmp_path)
         else:
             assert words[0] == "python", f"{command}: nobody runs it"
             done = subprocess.run([sys.executable, *words[1:]], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        for name in re.findall(r"\S+\.(?:png|svg|html|py)(?= |$)", command.partition("runs/cifar")[2]):
+        for name in re.findall(r"--\S+ (\S+\.(?:png|svg|html|py|pt|onnx))(?= |$)", command):
             assert (tmp_path / name).stat().st_size > 500, f"{command} has not written {name}"
         count += 1
-    assert count >= 11
+    assert count >= 18
 
 
 def test_the_files_that_the_page_points_to_exist() -> None:
