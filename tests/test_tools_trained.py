@@ -167,6 +167,7 @@ def test_mistakes_are_one_line(colour: Path, tmp_path: Path, capsys: pytest.Capt
     assert "it has its network and its weights" in refused(capsys, "module", colour, "--channels", "3", *out)
     empty = retrained(tmp_path / "lost", [0.5])
     assert "weights-0.pt: expected a state_dict" in refused(capsys, "onnx", empty, *out)
+    assert "weights-0.pt, but there is no such file" in refused(capsys, "weights", empty, *out)
     assert not (tmp_path / "out").exists()
 
 

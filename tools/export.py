@@ -181,6 +181,8 @@ def copy_weights(found: Source, output: Path) -> None:
     """Writes the state_dict as it lies in the retraining; ends the tool for what has learnt nothing."""
     if found.learnt is None:
         toolkit.fail(f"expected a retraining, got {found.origin}: a search keeps no weights")
+    if not found.learnt.file.is_file():
+        toolkit.fail(f"expected the weights in {found.learnt.file}, but there is no such file")
     shutil.copyfile(found.learnt.file, output)
 
 
@@ -271,7 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     said: dict[str, object] = {"format": options.format}
     text = ""
     if options.format in ("onnx", "weights") and options.output is None:
-        toolkit.fail(f"expected --output FILE: {options.format} are no text")
+        toolkit.fail(f"expected --output FILE: what {options.format} writes is no text")
     try:
         if options.format == "csv":
             run = toolkit.load(Path(options.source))
