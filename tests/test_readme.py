@@ -65,7 +65,7 @@ def test_all_other_commands_run(tmp_path: Path) -> None:
         words = shlex.split(command)
         if words[:4] == ["mpirun", "-np", "9", "python"]:
             done = launcher.run(mpi, 3, [*words[4:], *SMALLER], cwd=tmp_path)
-        elif words[:6] == ["mpirun", "-np", "8", "python", "-m", "hpcnas.retrain"]:
+        elif words[:6] == ["mpirun", "-np", "4", "python", "-m", "hpcnas.retrain"]:
             done = launcher.run(mpi, 2, [*words[4:], *SMALLER_TRAINING], cwd=tmp_path)
         else:
             assert words[0] == "python", f"{command}: nobody runs it"
@@ -74,7 +74,7 @@ def test_all_other_commands_run(tmp_path: Path) -> None:
         for name in re.findall(r"--\S+ (\S+\.(?:png|svg|html|py|pt|onnx))(?= |$)", command):
             assert (tmp_path / name).stat().st_size > 500, f"{command} has not written {name}"
         count += 1
-    assert count >= 18
+    assert count >= 17
 
 
 def test_the_files_that_the_page_points_to_exist() -> None:
