@@ -2,7 +2,7 @@
 # One retraining under OpenPBS or PBS Pro, submitted again until it is complete. Edit what stands above the line, then:
 # qsub jobs/pbs_retrain.sh, or after a search: jobs/pbs_chain.sh
 #PBS -N hpcnas-retrain
-#PBS -l select=1:ncpus=32:ngpus=4:mpiprocs=4
+#PBS -l select=1:ncpus=64:ngpus=8:mpiprocs=8
 #PBS -l walltime=12:00:00
 #PBS -j oe
 

@@ -3,8 +3,8 @@
 # sbatch jobs/slurm_retrain.sh, or after a search: jobs/slurm_chain.sh
 #SBATCH --job-name=hpcnas-retrain
 #SBATCH --nodes=1
-#SBATCH --gpus-per-node=4
-#SBATCH --ntasks-per-node=4
+#SBATCH --gpus-per-node=8
+#SBATCH --ntasks-per-node=8
 #SBATCH --cpus-per-task=8
 #SBATCH --time=12:00:00
 #SBATCH --signal=B:USR1@120

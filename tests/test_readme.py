@@ -65,7 +65,7 @@ def test_all_other_commands_run(tmp_path: Path) -> None:
         words = shlex.split(command)
         if words[:4] == ["mpirun", "-np", "9", "python"]:
             done = launcher.run(mpi, 3, [*words[4:], *SMALLER], cwd=tmp_path)
-        elif words[:6] == ["mpirun", "-np", "4", "python", "-m", "hpcnas.retrain"]:
+        elif words[:6] == ["mpirun", "-np", "8", "python", "-m", "hpcnas.retrain"]:
             done = launcher.run(mpi, 2, [*words[4:], *SMALLER_TRAINING], cwd=tmp_path)
         else:
             assert words[0] == "python", f"{command}: nobody runs it"
