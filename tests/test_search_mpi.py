@@ -119,7 +119,7 @@ WRONG = {
     "unknown data": (["--data", "cifar:x"], "did you mean cifar10:DIR?"),
     "missing data": (["--data", "imagefolder:nowhere"], "expected nowhere/train"),
     "no GPU": (["--device", "cuda"], "expected a GPU for every worker (--device cuda)"),
-    "impossible constraint": ([*SYNTHETIC, "--max-parameters", "10"], "allow more parameters"),
+    "impossible constraint": ([*SYNTHETIC, "--max-parameters", "10"], "allow larger networks"),
 }
 
 
