@@ -13,6 +13,7 @@ j = 1..i−1. Code 0 is `none`, code k the k-th operation of the level below.
 from __future__ import annotations
 
 import functools
+import operator
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -105,9 +106,13 @@ class Genotype:
             raise GenotypeError(
                 f"space {self.space}: expected {self.space.edges} edges in the array form, got {len(self.codes)}"
             )
-        for position, (code, most) in enumerate(zip(self.codes, _most_codes(self.space), strict=True)):
-            if code > most:
-                raise GenotypeError(f"edge {position} of the array form: expected an operation 0 to {most}, got {code}")
+        highest = _most_codes(self.space)
+        if not all(map(operator.le, self.codes, highest)):
+            position = next(i for i, code in enumerate(self.codes) if code > highest[i])
+            raise GenotypeError(
+                f"edge {position} of the array form: expected an operation 0 to {highest[position]}, "
+                f"got {self.codes[position]}"
+            )
 
     # ── array form ──────────────────────────────────────────────────────────────────────────────────────────────────
     @classmethod
