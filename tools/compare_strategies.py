@@ -40,6 +40,7 @@ POLICIES = {
     "aging": "--preset paper --strategy aging",
     "resample": "--preset paper --duplicates resample",
     "racing": "--preset paper --racing --scheduling replicate",
+    "one": "--preset paper --duplicates resample --replicates 1",
     "efficient": "--preset efficient",
 }
 SHARES = (0.1, 0.2, 0.4, 0.6, 1.0)  # of the trainings, at which the table looks
