@@ -83,10 +83,10 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
         exit_code = _carry_out(world, orders, folder, signals)
     except Leave as leave:  # on all ranks alike
         exit_code = leave.exit_code
-        if world.rank == 0:
-            _logger.error("%s", leave) if folder is not None and folder.logs else print(
-                f"hpcnas.retrain: {leave}", file=sys.stderr, flush=True
-            )
+        if folder is not None and folder.logs:
+            _logger.error("%s", leave)
+        elif world.rank == 0:
+            print(f"hpcnas.retrain: {leave}", file=sys.stderr, flush=True)
     finally:
         if folder is not None:
             folder.close(exit_code)
@@ -226,11 +226,11 @@ def _feed(world: World, recipe: Recipe, device: torch.device, threads: int) -> F
     return feed
 
 
-def _agree(world: World, problem: str | None) -> None:
+def _agree(world: World, problem: str | None, exit_code: int = WRONG_USE) -> None:
     """Raises Leave on all ranks if any of them has a problem."""
     for found in world.gather(problem):
         if found is not None:
-            raise Leave(found, WRONG_USE)
+            raise Leave(found, exit_code)
 
 
 def _train(
@@ -276,7 +276,7 @@ def _train(
         raise Leave(str(error), BROKEN) from None
     except DataError as error:
         raise Leave(str(error), WRONG_USE) from None
-    _agree(world, None if folder is None else folder.problem)
+    _agree(world, None if folder is None else folder.problem, BROKEN)
     return COMPLETE
 
 
