@@ -29,7 +29,7 @@ from hpcnas import __version__, canonical, counting, durable, log, origins, retr
 from hpcnas.exits import COMPLETE, MORE_TO_DO, STATES
 from hpcnas.genotype import Genotype
 from hpcnas.options import Request
-from hpcnas.recipe import SCHEME, Recipe
+from hpcnas.recipe import SCHEME, Recipe, Run
 from hpcnas.retrainfile import Inputs, Origin, Session, State, Trained
 from hpcnas.retrainfile import Retraining as Record
 from hpcnas.retrainreport import Progress, final_table
@@ -68,7 +68,8 @@ class Folder:
     def open(cls, request: Request) -> Folder:
         """The folder that the request names, made if there is none (not in a dry run). Raises Refused, Finished,
         ConfigError."""
-        path = Path(SCHEME.build(*request.layers).run.run)
+        given = {key: value for layer in request.layers for key, value in layer.get("run", {}).items()}
+        path = Path(Run(**given).run)  # type: ignore[arg-type]  # the rest need not fit together without the run's own
         try:
             if FileStore.exists(path):
                 raise Refused(f"expected a folder for a retraining, but {path} holds a search; give another --run")
