@@ -49,7 +49,8 @@ from hpcnas.transport import ControllerEnd
 
 REPEATED = frozenset({FailureKind.CRASH, FailureKind.OOM, FailureKind.HANG})  # another worker may do better
 _ATTENTION = 0.2  # seconds between looks at signals and the clock
-_BRIEF = 0.02  # seconds; of evaluations that are briefer, a worker may hold several
+_BRIEF = 0.02  # seconds; a worker that has had so many evaluations in a row that were briefer may hold several
+_BRIEF_IN_A_ROW = 10
 _MOST_AT_ONCE = 8
 
 
@@ -127,6 +128,7 @@ class Controller:
         self._idle: dict[int, None] = {}  # workers that have room for a task, in the order of their asking
         self._busy: dict[int, deque[Work]] = {}  # what a worker holds, in the order of sending
         self._room = dict.fromkeys(workers, 1)  # how much of it a worker may hold
+        self._brief = dict.fromkeys(workers, 0)  # evaluations in a row that were brief
         self._round = 0.0  # seconds that the last turn took, without waiting
         self._places: dict[int, Place] = {}
         self._devices = Devices(config.run.device_failures)
@@ -257,7 +259,7 @@ class Controller:
         work = held.popleft()
         if not held:
             del self._busy[worker]
-        self._room[worker] = _tasks_at_once(result.finished - result.started, self._round)
+        self._make_room(worker, result)
         if worker not in self._refused and len(held) < self._room[worker]:
             self._idle[worker] = None
         id = result.individual
@@ -284,6 +286,15 @@ class Controller:
             self._again = deque(other for other in self._again if other.individual.id != id)
         self._store.settle(result)
         return result if work.part.count == self._config.training.replicates else self._store.population.result(id)
+
+    def _make_room(self, worker: int, result: Result) -> None:
+        """How many tasks a worker should hold so as not to wait for the next round of the loop: one, unless its last
+        evaluations were all so brief that the round outlasts them and that nobody minds where the next ones wait."""
+        seconds = result.finished - result.started
+        brief = isinstance(result.outcome, Evaluation) and seconds < min(self._round, _BRIEF)
+        self._brief[worker] = self._brief[worker] + 1 if brief else 0
+        at_once = 1 + int(self._round / max(seconds, 1e-6)) if self._brief[worker] >= _BRIEF_IN_A_ROW else 1
+        self._room[worker] = min(at_once, _MOST_AT_ONCE)
 
     def _goes_on(self, id: int, outcome: Evaluation) -> bool:
         """Whether more replicates of an individual are to come after these: it is not whole, nor given up."""
@@ -397,15 +408,6 @@ class Controller:
                     self._store.commit()
                     if settled is not None:
                         self._observer.settled(settled, self._store)
-
-
-def _tasks_at_once(seconds: float, round: float) -> int:
-    """How many evaluations of so many seconds a worker should hold so as not to wait for the next round of the loop:
-    one, but for evaluations that a round of so many seconds outlasts and that are brief enough for nobody to mind where
-    they wait."""
-    if seconds >= min(round, _BRIEF):
-        return 1
-    return min(_MOST_AT_ONCE, 1 + int(round / max(seconds, 1e-6)))
 
 
 def _is_answer(result: Result, work: Work) -> bool:

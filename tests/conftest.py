@@ -19,6 +19,7 @@ from mpi import Mpi, available
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # here and in every child: ranks share few cores
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that wait for jobs are one group, those that compute another: `make test` lets each have a process."""
     for item in items:

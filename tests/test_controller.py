@@ -238,40 +238,46 @@ def test_a_session_is_recorded_with_the_first_workers_data() -> None:
     assert (session.started, session.ranks, session.facts) == (2000.0, 4, FACTS)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "round", "held"),
-    [(3600.0, 0.001, 1), (0.02, 5.0, 1), (0.001, 0.001, 1), (0.001, 0.002, 3), (0.0, 0.001, 8), (0.0, 0.0, 1)],
-)
-def test_a_worker_holds_several_evaluations_only_if_they_are_brief_and_the_loop_slow(
-    seconds: float, round: float, held: int
-) -> None:
-    assert controller._tasks_at_once(seconds, round) == held
-
-
 class Brief(Crew):
-    """Workers whose evaluations take no time; the clock goes on by a second at every look."""
+    """Workers whose evaluations take so many seconds. A round of the loop takes a millisecond."""
 
+    seconds = 0.0
     time = 0.0
 
     def now(self) -> float:
-        self.time += 1.0
         return self.time
 
+    def round(self, result: Result, store: MemoryStore) -> None:
+        self.time += 0.001
+
     def send(self, rank: int, message: ToWorker) -> None:
+        before = len(self.inbox)
         super().send(rank, message)
-        self.inbox = deque(
-            (rank, dataclasses.replace(said, started=said.finished) if isinstance(said, Result) else said)
-            for rank, said in self.inbox
-        )
+        while len(self.inbox) > before:  # what it has just caused
+            sender, said = self.inbox.pop()
+            before += 1
+            if isinstance(said, Result):
+                said = dataclasses.replace(said, finished=said.started + self.seconds)
+            self.inbox.append((sender, said))
 
 
-def test_brief_evaluations_are_sent_several_at_once() -> None:
+@pytest.mark.parametrize(
+    ("seconds", "longest", "held"),
+    [(0.0, 0.02, 8), (0.0004, 0.02, 3), (0.001, 0.02, 1), (0.0, 0.0, 1)],
+)
+def test_a_worker_holds_several_evaluations_only_if_they_are_brief_and_the_loop_slow(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, longest: float, held: int
+) -> None:
+    monkeypatch.setattr(controller, "_BRIEF", longest)
     crew = Brief(1)
-    search = Search(crew, settings(search={"budget": 20}), now=crew.now)
+    crew.seconds = seconds
+    search = Search(crew, settings(search={"budget": 40}), now=crew.now)
+    monkeypatch.setattr(search.listener, "settled", crew.round)
     search.run()
-    assert search.states() == states("E" * 20)
-    views = search.population.column("view").tolist()
-    assert views == [0, *[1] * 8, *range(2, 13)]  # after the first result there is room for eight, then for one more
+    assert search.states() == states("E" * 40)
+    ahead = [individual - view for individual, view in enumerate(search.population.column("view").tolist())]
+    assert ahead[:10] == [0] * 10  # that they are brief has to be seen first
+    assert max(ahead) == held - 1
 
 
 # ── retries ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -475,21 +481,22 @@ def test_the_work_of_a_dead_worker_goes_to_another_as_if_it_had_not_begun() -> N
     assert search.listener.warnings == ["going on without rank 1 on node-1 (cuda:0): its process has died"]
 
 
-def test_all_that_a_dead_worker_held_goes_to_another_in_the_same_order() -> None:
+def test_all_that_a_dead_worker_held_goes_to_another_in_the_same_order(monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(rank: int, task: Task) -> Outcome | None:
-        if rank == 2 or task.individual == 0:
+        if rank == 2 or len([one for one, _ in crew.tasks if one == 1]) <= 12:
             return GOOD
         if (1, Died()) not in crew.inbox:
             crew.inbox.append((1, Died()))
         return None
 
     crew = Brief(2, answer)
-    search = Search(crew, settings(search={"budget": 30}), now=crew.now)
+    search = Search(crew, settings(search={"budget": 60}), now=crew.now)
+    monkeypatch.setattr(search.listener, "settled", crew.round)
     search.run()
-    held = [id for rank, id, _ in crew.given if rank == 1][1:]
+    held = [id for rank, id, _ in crew.given if rank == 1][12:]
     assert len(held) == 8
     assert [id for rank, id, _ in crew.given if rank == 2 and id in held] == held
-    assert search.states() == states("E" * 30)
+    assert search.states() == states("E" * 60)
     assert set(search.population.column("attempts").tolist()) == {1}
 
 
