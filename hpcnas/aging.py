@@ -48,5 +48,5 @@ class AgeingEvolution:
 
     def _living(self, population: Population, view: int) -> tuple[np.ndarray, np.ndarray]:
         """Ids and fitnesses of the youngest, by age."""
-        ids = population.evaluated[max(0, view - self.alive) : view]
+        ids = population.competing(view, since=max(0, view - self.alive))
         return ids, np.nan_to_num(population.column("fitness")[ids], nan=-np.inf)

@@ -17,7 +17,7 @@ from hpcnas.space import Space, SpaceError
 
 STRATEGIES = ("tournament", "random", "aging", "nsga2")
 OBJECTIVES = ("parameters", "flops", "training-seconds", "validation-seconds")
-DUPLICATES = ("retrain", "resample")
+DUPLICATES = ("retrain", "resample", "average")
 EVALUATORS = ("training", "synthetic")
 
 
@@ -57,8 +57,9 @@ class Search(Section):
         None, "only genotypes whose network does an image in fewer FLOPs, two a multiply-add", low=1, metavar="F"
     )
     duplicates: str = setting(
-        "retrain", "a genotype of a network that is known: evaluated like any other, or drawn again", choices=DUPLICATES
-    )
+        "retrain", "a genotype of a network that is known: evaluated like any other, drawn again, or trained once and "
+        "averaged in", choices=DUPLICATES,
+    )  # fmt: skip
     scheduling: str = setting(
         "fitness", "what is one task: all trainings of a fitness, or each replicate, on any worker",
         choices=("fitness", "replicate"), alterable=True,
@@ -241,6 +242,16 @@ class Config:
             raise ConfigError(f"data.source: {error}") from None
         if self.search.racing and self.search.strategy == "nsga2":
             raise ConfigError("search.racing: expected a strategy that goes by fitness alone, got nsga2: leave one out")
+        if self.search.duplicates == "average" and self.search.strategy == "nsga2":
+            raise ConfigError(
+                "search.duplicates: expected retrain or resample with nsga2, whose survivors are never measured again, "
+                "got average: leave one out"
+            )
+        if self.search.duplicates == "average" and self.search.racing:
+            raise ConfigError(
+                "search.duplicates: expected retrain or resample with racing, which gives up by the trainings of an "
+                "individual alone, got average: leave one out"
+            )
         if list(self.training.milestones) != sorted(self.training.milestones):
             raise ConfigError(f"training.milestones: expected them in order, got {self.training.milestones}")
 

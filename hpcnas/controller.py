@@ -368,7 +368,7 @@ class Controller:
             raise SearchStopped(str(error), WRONG_USE) from None
         individual = Individual(
             id, proposal.genotype, proposal.birth, proposal.parent, view, proposal.redrawn, self._now(),
-            proposal.known, proposal.network,
+            proposal.known, proposal.network, proposal.repeats,
         )  # fmt: skip
         self._store.birth(individual)
         first, *others = self._next_works(individual)

@@ -2,6 +2,7 @@
 
     retrain     it is evaluated like any other: the paper's algorithm
     resample    it is drawn again, so many times at the most
+    average     it is trained once, as one more replicate of the network (`pooling`)
 
 Known is the network of every individual that was born before, whatever became of it: in flight, evaluated or failed. So
 the answer depends on births alone and can be given again at replay (D3).
@@ -25,12 +26,14 @@ some 300 mutants, and those of the best one may all have been tried."""
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A genotype, and what was refused before it; the network's hash where somebody needs it."""
+    """A genotype, and what was refused before it; the network's hash where somebody needs it, and the first individual
+    of that network where this is to be one more replicate of it."""
 
     genotype: Genotype
     redrawn: int  # not allowed
     known: int  # of known networks
     network: bytes | None
+    repeats: int | None = None
 
 
 class Duplicates(Protocol):
@@ -63,4 +66,23 @@ def resample(
     return Drawn(genotype, redrawn, known, network)
 
 
-DUPLICATES: dict[str, Duplicates] = {"retrain": retrain, "resample": resample}
+def average(
+    draw: Callable[[], Genotype], allowed: Callable[[Genotype], bool], population: Population, id: int
+) -> Drawn:
+    """The first allowed genotype; where its network is known, a repeat of the first individual that has it."""
+    genotype, redrawn = redraw_until(draw, allowed)
+    network = network_hash(genotype)
+    first = population.first_with(network)
+    return Drawn(genotype, redrawn, 0, network, repeats=first if first is not None and first < id else None)
+
+
+def undrawn(duplicates: Duplicates, genotype: Genotype, population: Population, id: int) -> Drawn:
+    """A genotype that is given and not drawn: never refused, but looked at as far as those that follow need it."""
+    if duplicates is retrain:
+        return Drawn(genotype, 0, 0, None)
+    if duplicates is average:
+        return average(lambda: genotype, lambda _: True, population, id)
+    return Drawn(genotype, 0, 0, network_hash(genotype))
+
+
+DUPLICATES: dict[str, Duplicates] = {"retrain": retrain, "resample": resample, "average": average}

@@ -17,7 +17,7 @@ import numpy as np
 
 from hpcnas import seeds
 from hpcnas.counting import Size
-from hpcnas.duplicates import Drawn, Duplicates, retrain
+from hpcnas.duplicates import Drawn, Duplicates, retrain, undrawn
 from hpcnas.genotype import Genotype
 from hpcnas.mutation import diversified, mutate
 from hpcnas.population import Birth, Population
@@ -36,6 +36,7 @@ class Proposal:
     redrawn: int  # genotypes that were drawn and not allowed
     known: int = 0  # genotypes that were refused because their network was known
     network: bytes | None = None  # the hash of its network, where that was needed
+    repeats: int | None = None  # the first individual of its network, where it is one more replicate of that
 
 
 class Strategy(Protocol):
@@ -70,7 +71,7 @@ class Breeding:
         """A diversified genotype (§3.2); refused ones are drawn again as a whole. Raises NothingAllowed."""
         generator = self.generator(id)
         drawn = self._drawn(lambda: diversified(self.space, self.initial_mutations, generator), population, id)
-        return Proposal(drawn.genotype, birth, None, drawn.redrawn, drawn.known, drawn.network)
+        return _proposal(drawn, birth, None)
 
     def mutant(self, population: Population, id: int, parent: int, generator: np.random.Generator) -> Proposal:
         """A mutated `parent` (eq. 4); refused mutations are drawn again, of the same parent.
@@ -78,7 +79,15 @@ class Breeding:
         Raises NothingAllowed."""
         origin = population.individual(parent).genotype
         drawn = self._drawn(lambda: mutate(origin, generator), population, id)
-        return Proposal(drawn.genotype, Birth.MUTATION, parent, drawn.redrawn, drawn.known, drawn.network)
+        return _proposal(drawn, Birth.MUTATION, parent)
 
     def _drawn(self, draw: Callable[[], Genotype], population: Population, id: int) -> Drawn:
         return self.duplicates(draw, self.allowed, population, id)
+
+    def given(self, genotype: Genotype, population: Population, id: int) -> Proposal:
+        """An allowed genotype that is not drawn."""
+        return _proposal(undrawn(self.duplicates, genotype, population, id), Birth.GIVEN, None)
+
+
+def _proposal(drawn: Drawn, birth: Birth, parent: int | None) -> Proposal:
+    return Proposal(drawn.genotype, birth, parent, drawn.redrawn, drawn.known, drawn.network, drawn.repeats)

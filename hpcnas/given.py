@@ -11,12 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hpcnas.duplicates import retrain
 from hpcnas.evolution import Breeding, Proposal, Strategy
 from hpcnas.genotype import Genotype, GenotypeError
 from hpcnas.mutation import NothingAllowed
-from hpcnas.population import Birth, Population
-from hpcnas.sameness import network_hash
+from hpcnas.population import Population
 from hpcnas.space import Space
 
 CODES = "codes:"
@@ -40,8 +38,7 @@ class GivenFirst:
                 f"initial genotype {id + 1} of {len(self.genotypes)} is over a constraint (--max-parameters, "
                 "--max-flops): begin another run without it, or with other limits"
             )
-        network = None if self.breeding.duplicates is retrain else network_hash(genotype)  # for others to know it
-        return Proposal(genotype, Birth.GIVEN, None, 0, 0, network)
+        return self.breeding.given(genotype, population, id)
 
     def bar(self, population: Population, view: int) -> float | None:
         """The other strategy's."""

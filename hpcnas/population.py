@@ -19,6 +19,7 @@ import numpy as np
 
 from hpcnas.genotype import Genotype
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result, mean
+from hpcnas.pooling import Pools, bests
 from hpcnas.ranking import Ranking
 from hpcnas.sameness import HASH_BYTES
 from hpcnas.space import Space
@@ -46,7 +47,8 @@ class State(IntEnum):
 class Individual:
     """What is fixed at birth. `view` is how many evaluations the strategy knew, `redrawn` and `known` how many
     genotypes it refused before this one; `born` is in seconds since 1970, UTC; `network` is the hash that `sameness`
-    gives, where the strategy has looked at it."""
+    gives, where the strategy has looked at it; `repeats` is the first individual with that network, where this one
+    measures it once more (`pooling`)."""
 
     id: int
     genotype: Genotype
@@ -57,6 +59,7 @@ class Individual:
     born: float
     known: int = 0
     network: bytes | None = None
+    repeats: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ COLUMNS = (
     Column("redrawn", "i4", "genotypes refused before this one (invalid, or over a constraint)", "genotypes"),
     Column("known", "i4", "genotypes refused before this one because their network was known", "genotypes", added=True),
     Column("network", "u1", "hash of its network; zeros where nobody looked at it", width="hash", added=True),
+    Column("repeats", "i8", "first individual of its network, which it measures once more", missing=-1, added=True),
     Column("genotype", "u1", "array form of the genotype", "operation codes", width="edges"),
     Column("born", "f8", "when it was born, UTC", "s since 1970-01-01", np.nan),
     Column("state", "u1", "where it stands", values=State),
@@ -119,7 +123,9 @@ class Population:
         self._evaluations = 0
         self._issued: set[int] = set()
         self._best: int | None = None
-        self._ranking: Ranking | None = None  # of the view that was asked for last
+        self._ranking: Ranking | None = None  # of the view that was asked for last:
+        self._ranked = 0
+        self._pools = Pools()
         self._first: dict[bytes, int] | None = None  # network → the first that has it, once somebody has asked
         self._columns = {column.name: self._blank(column, 64) for column in COLUMNS}
 
@@ -143,6 +149,8 @@ class Population:
             raise ValueError(f"expected a hash of {HASH_BYTES} bytes as network, got {individual.network!r}")
         if individual.parent is not None and not 0 <= individual.parent < individual.id:
             raise ValueError(f"expected a parent before individual {individual.id}, got {individual.parent}")
+        if individual.repeats is not None:
+            self._check_repeated(individual.id, individual.repeats)
         if self._length == len(self._columns["state"]):
             for column in COLUMNS:
                 old = self._columns[column.name]
@@ -159,11 +167,19 @@ class Population:
             columns["network"][row] = np.frombuffer(individual.network, dtype=np.uint8)
             if self._first is not None:
                 self._first.setdefault(individual.network, row)
+        if individual.repeats is not None:
+            columns["repeats"][row] = individual.repeats
+            evaluated = bool(columns["state"][individual.repeats] == State.EVALUATED)
+            self._pools.join(row, individual.repeats, evaluated)
         columns["state"][row] = State.ISSUED
         self.redrawn += individual.redrawn
         self.known += individual.known
         self._issued.add(row)
         self._length += 1
+
+    def _check_repeated(self, id: int, first: int) -> None:
+        if not 0 <= first < id or self._columns["repeats"][first] >= 0:
+            raise ValueError(f"expected individual {id} to repeat an earlier one that repeats nobody, got {first}")
 
     def retry(self, result: Result) -> None:
         """An attempt at an issued individual has failed, and there will be another."""
@@ -188,7 +204,8 @@ class Population:
             self._take_in(result, outcome)
             columns["state"][row] = State.EVALUATED
             whole = len(outcome.accuracies) == self.replicates
-            columns["fitness"][row] = outcome.fitness if whole else mean(self.accuracies(row))
+            alone = whole and row not in self._pools
+            columns["fitness"][row] = outcome.fitness if alone else mean(self.pooled(row))
             columns["attempts"][row] = max(result.attempt, columns["attempts"][row] + 1)
             self._append_evaluated(row)
         else:
@@ -203,11 +220,11 @@ class Population:
     def _take_in(self, result: Result, outcome: Evaluation) -> None:
         """Replicates that are trained: their accuracies, and what they cost. Raises ValueError."""
         row, columns, first = result.individual, self._columns, result.first
-        last = first + len(outcome.accuracies)
+        last, most = first + len(outcome.accuracies), self.replicates_of(row)
         accuracies, trained = columns["accuracies"][row], int(columns["replicates_trained"][row])
-        if not 0 <= first < last <= self.replicates or (trained and not np.isnan(accuracies[first:last]).all()):
+        if not 0 <= first < last <= most or (trained and not np.isnan(accuracies[first:last]).all()):
             raise ValueError(
-                f"individual {row}: expected accuracies of some of its {self.replicates} replicates that are not yet "
+                f"individual {row}: expected accuracies of some of its {most} replicates that are not yet "
                 f"trained, got {len(outcome.accuracies)} from number {first} on"
             )
         accuracies[first:last] = outcome.accuracies
@@ -239,8 +256,11 @@ class Population:
             more = np.empty(_room(self._evaluations), dtype=np.int64)
             self._evaluated = np.concatenate([self._evaluated, more])
         self._evaluated[self._evaluations] = row
+        replaced = self._pools.replace(row, self._evaluations)
         self._evaluations += 1
-        if self._best is None or self._columns["fitness"][row] > self._columns["fitness"][self._best]:
+        if replaced is not None and replaced == self._best:
+            self._best = self.ranking(self._evaluations)[0]
+        elif self._best is None or self._columns["fitness"][row] > self._columns["fitness"][self._best]:
             self._best = row
 
     # ── what is there ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -266,20 +286,36 @@ class Population:
 
     @property
     def best(self) -> int | None:
-        """Id of the individual of highest fitness, the first of equals; None while nobody is evaluated."""
+        """Id of the individual of highest fitness of those that compete, the first of equals; None while nobody is
+        evaluated."""
         return self._best
 
     def ranking(self, view: int) -> Ranking:
-        """The first `view` evaluated from the fittest down. Quick where views grow, as they do in a search and in its
-        replay; what it returns is valid until the next call."""
-        known = 0 if self._ranking is None else len(self._ranking)
-        ids, fitness = self.evaluated, self._columns["fitness"]
+        """Those of the first `view` evaluated that compete, from the fittest down. Quick where views grow, as they do
+        in a search and in its replay; what it returns is valid until the next call."""
+        known, fitness = self._ranked, self._columns["fitness"]
         if self._ranking is None or not known <= view <= 2 * known + 64:
-            self._ranking = Ranking(ids[:view], fitness[ids[:view]])
+            ids = self.competing(view)
+            self._ranking = Ranking(ids, fitness[ids])
         else:
-            for id in ids[known:view].tolist():
+            for id in self.evaluated[known:view].tolist():
                 self._ranking.add(id, float(fitness[id]))
+            for id in self._pools.gone(known, view):
+                self._ranking.remove(id, float(fitness[id]))
+        self._ranked = view
         return self._ranking
+
+    def competing(self, view: int, since: int = 0) -> np.ndarray:
+        """Ids of the first `view` evaluated, from number `since` on, that stand for their network, in the order of
+        evaluation: all but those whose network was measured again by then. int64, shape (competing,)."""
+        ids = self.evaluated[since:view]
+        gone = self._pools.gone(since, view)
+        return ids[~np.isin(ids, gone)] if gone else ids
+
+    @property
+    def bests(self) -> np.ndarray:
+        """Who was the best after each evaluation: ids, int64, shape (evaluations,)."""
+        return bests(self.evaluated, self._columns["fitness"][self.evaluated], self._pools)
 
     def best_fitness(self, view: int) -> float:
         """The highest fitness among the first `view` evaluated, at least one."""
@@ -303,6 +339,11 @@ class Population:
         _, networks = self._networks()
         return len(networks) - len(set(networks))
 
+    @property
+    def averaged(self) -> int:
+        """How many repeats are averaged into the fitness of their network."""
+        return int(np.count_nonzero(self.column("repeats")[self.evaluated] >= 0))
+
     def _networks(self) -> tuple[list[int], list[bytes]]:
         """Ids and networks of those whose network was looked at."""
         networks = self._columns["network"][: self._length]
@@ -320,11 +361,21 @@ class Population:
         row = self._columns["accuracies"][id]
         return tuple(row[~np.isnan(row)].tolist())
 
+    def pooled(self, id: int) -> tuple[float, ...]:
+        """The accuracies whose mean the fitness of an individual is, or would be now: those of its network that was
+        evaluated before it, in the order of evaluation, and its own."""
+        return tuple([accuracy for one in [*self._pools.before(id), id] for accuracy in self.accuracies(one)])
+
+    def replicates_of(self, id: int) -> int:
+        """How many trainings an individual takes: a repeat is one more of its network."""
+        return 1 if id in self._pools.first else self.replicates
+
     def missing(self, id: int) -> list[int]:
         """Numbers of the replicates of an individual that are not trained."""
+        whole = self.replicates_of(id)
         if not self._columns["replicates_trained"][id]:
-            return list(range(self.replicates))
-        return np.flatnonzero(np.isnan(self._columns["accuracies"][id])).tolist()
+            return list(range(whole))
+        return np.flatnonzero(np.isnan(self._columns["accuracies"][id, :whole])).tolist()
 
     def individual(self, id: int) -> Individual:
         """What was fixed at the birth of an individual. Raises IndexError for an unknown id."""
@@ -341,6 +392,7 @@ class Population:
             born=float(columns["born"][id]),
             known=int(columns["known"][id]),
             network=columns["network"][id].tobytes() if columns["network"][id].any() else None,
+            repeats=self._pools.first.get(id),
         )
 
     def result(self, id: int) -> Result:
@@ -425,10 +477,21 @@ class Population:
         population.failures = failures
         population.failed_attempts = list(failed_attempts)
         population._evaluated, population._evaluations = evaluated, len(evaluated)
+        population._pool()
         if len(evaluated):
-            known = np.nan_to_num(columns["fitness"][evaluated], nan=-np.inf)
-            population._best = int(evaluated[np.argmax(known)])
+            ids = population.competing(len(evaluated))
+            population._best = int(ids[np.argmax(np.nan_to_num(columns["fitness"][ids], nan=-np.inf))])
         return population
+
+    def _pool(self) -> None:
+        """Finds out who shares a network. Raises ValueError."""
+        repeats = self.column("repeats")
+        for id in np.flatnonzero(repeats >= 0).tolist():
+            self._check_repeated(id, int(repeats[id]))
+            self._pools.join(id, int(repeats[id]), evaluated=False)
+        if self._pools.first:
+            for place, id in enumerate(self.evaluated.tolist()):
+                self._pools.replace(id, place)
 
 
 def _room(length: int) -> int:

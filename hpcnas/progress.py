@@ -13,7 +13,7 @@ import numpy as np
 
 from hpcnas.costs import Cost
 from hpcnas.log import LiveLine
-from hpcnas.messages import Evaluation, Failure, Result
+from hpcnas.messages import Evaluation, Failure, Result, mean
 from hpcnas.pareto import Point, fronts
 from hpcnas.population import Birth, Population
 from hpcnas.runfile import Session
@@ -60,7 +60,10 @@ class Progress:
         if isinstance(result.outcome, Failure):
             _logger.warning("%s", result)
         elif result.individual == store.population.best:
-            _logger.info("new best: %s", result)
+            accuracies = store.population.pooled(result.individual)
+            others = len(accuracies) - len(result.outcome.accuracies)
+            pooled = f"; {mean(accuracies):.4f} with {others} earlier trainings of its network" if others else ""
+            _logger.info("new best: %s%s", result, pooled)
 
     def leaving(self, reason: str) -> None:
         """The search leaves before it is complete: said at once, since saving may take a while."""
@@ -132,7 +135,8 @@ def final_table(population: Population) -> str:
     rows.append(("refused genotypes", f"{population.redrawn} drawn again (invalid, or over a constraint)"))
     repeats = population.repeats
     if population.known or repeats:
-        rows.append(("known networks", f"{population.known} drawn again, {repeats} evaluated again"))
+        averaged = f", {population.averaged} of them averaged in" if population.averaged else ""
+        rows.append(("known networks", f"{population.known} drawn again, {repeats} evaluated again{averaged}"))
     spent = float(np.nansum(population.column("worker_seconds")))
     spent += sum(
         attempt.finished - attempt.started
@@ -144,15 +148,15 @@ def final_table(population: Population) -> str:
         best = population.best
         outcome = population.result(best).outcome
         assert isinstance(outcome, Evaluation)
-        spread = statistics.stdev(outcome.accuracies) if len(outcome.accuracies) > 1 else 0.0
-        count = len(outcome.accuracies)
+        accuracies = population.pooled(best)
+        spread, count = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0, len(accuracies)
         lineage = list(population.lineage(best))
         steps = sum(individual.birth is Birth.MUTATION for individual in lineage)
         fitness = population.column("fitness")
         first = float(fitness[population.evaluated[0]])
         rows += [
             ("best individual", str(best)),
-            ("  fitness", f"{outcome.fitness:.4f} ± {spread:.4f} (mean ± std over {count} trainings)"),
+            ("  fitness", f"{fitness[best]:.4f} ± {spread:.4f} (mean ± std over {count} trainings)"),
             ("  parameters", f"{outcome.parameters:,}"),
             ("  lineage", f"{len(lineage)} individuals, {steps} mutations from individual {lineage[-1].id}"),
             ("first evaluated", f"{first:.4f}"),

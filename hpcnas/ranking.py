@@ -3,7 +3,8 @@
     keys   [-0.91 -0.90 -0.90 …]  [-0.88 …]  …      blocks of at most 2 048, ascending; a key is minus a fitness
     ids    [   17     3    40 …]  [    5 …]  …      of equals, the first evaluated first
 
-An addition moves one block at the most, however many there are. Knows neither populations nor random numbers.
+An addition or a removal moves one block at the most, however many there are. Knows neither populations nor random
+numbers.
 """
 
 from __future__ import annotations
@@ -47,6 +48,23 @@ class Ranking:
             self._keys[number : number + 1] = [keys[:half], keys[half:]]
             self._ids[number : number + 1] = [ids[:half], ids[half:]]
             self._last[number : number + 1] = [keys[half - 1], keys[-1]]
+
+    def remove(self, id: int, fitness: float) -> None:
+        """One leaves that was added with this fitness. Raises KeyError where there is none."""
+        key = -fitness if fitness == fitness else float("inf")
+        for number in range(bisect_left(self._last, key), len(self._last)):  # of equals there may be several blocks
+            keys, ids = self._keys[number], self._ids[number]
+            first, last = bisect_left(keys, key), bisect_right(keys, key)
+            if id not in ids[first:last]:
+                continue
+            place = ids.index(id, first, last)
+            del keys[place], ids[place]
+            self._last[number : number + 1] = [keys[-1]] if keys else []
+            if not keys and len(self._keys) > 1:
+                del self._keys[number], self._ids[number]
+            self._length -= 1
+            return
+        raise KeyError(f"expected an individual of fitness {fitness} in the ranking, but {id} is not there")
 
     def __getitem__(self, rank: int) -> int:
         """The individual of that rank, 0 ≤ rank < n."""

@@ -38,7 +38,7 @@ def deviations(config: Config, facts: DataFacts, population: Population) -> Iter
             yield Fault(id, f"expected a view of 0 to {known} evaluations, got {individual.view}")
             continue
         proposal = strategy.ask(population, id, individual.view)
-        for name in ("birth", "parent", "redrawn", "known", "genotype", "network"):
+        for name in ("birth", "parent", "redrawn", "known", "genotype", "network", "repeats"):
             expected, found = getattr(proposal, name), getattr(individual, name)
             if expected != found:
                 yield Fault(id, f"expected {name} {_shown(expected):.120}, got {_shown(found):.120}")

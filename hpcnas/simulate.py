@@ -26,7 +26,7 @@ from hpcnas.canonical import expand
 from hpcnas.config import Config
 from hpcnas.controller import Controller, SearchStopped
 from hpcnas.exits import COMPLETE, MORE_TO_DO, WRONG_USE
-from hpcnas.messages import Evaluation, FromWorker, Left, Place, Ready, Result, Stop, Task, ToWorker
+from hpcnas.messages import FromWorker, Left, Place, Ready, Result, Stop, Task, ToWorker
 from hpcnas.progress import duration
 from hpcnas.runfile import Session, StoreError
 from hpcnas.settings import ConfigError
@@ -286,8 +286,6 @@ def _report(store: MemoryStore, cluster: Cluster) -> Report:
     population, account, workers = store.population, cluster.account, cluster.site.workers
     best = population.best
     assert best is not None, "the budget is spent"
-    outcome = population.result(best).outcome
-    assert isinstance(outcome, Evaluation), "the best is evaluated"
     there = workers * account.in_jobs or 1.0  # no time passes where evaluations take none
     idle = 1.0 - account.busy / there
     return Report(
@@ -308,7 +306,7 @@ def _report(store: MemoryStore, cluster: Cluster) -> Report:
         longest_wait=account.longest_wait,
         controller_share=account.tasks * cluster.site.handling / (account.in_jobs or 1.0),
         best_individual=best,
-        best_fitness=outcome.fitness,
+        best_fitness=float(population.column("fitness")[best]),
         best_true_fitness=landscape.true_fitness(expand(population.individual(best).genotype)),
     )
 

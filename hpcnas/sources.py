@@ -75,7 +75,7 @@ def _best(folder: Path, count: int) -> Iterator[Genotype]:
     population = runfile.read(folder).population
     fitness = population.column("fitness")
     networks: set[bytes] = set()
-    for id in sorted(population.evaluated.tolist(), key=lambda id: -fitness[id]):
+    for id in sorted(population.competing(len(population.evaluated)).tolist(), key=lambda id: -fitness[id]):
         genotype = population.individual(id).genotype
         network = network_hash(genotype)
         if network not in networks:

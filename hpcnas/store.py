@@ -306,7 +306,7 @@ def _records_in(path: Path) -> bool:
 
 # ── records of the journal ──────────────────────────────────────────────────────────────────────────────────────────
 def _birth_record(individual: Individual) -> dict[str, Any]:
-    return {
+    record: dict[str, Any] = {
         "id": individual.id,
         "genotype": individual.genotype.codes.hex(),
         "birth": individual.birth.name,
@@ -317,6 +317,9 @@ def _birth_record(individual: Individual) -> dict[str, Any]:
         "known": individual.known,
         "network": None if individual.network is None else individual.network.hex(),
     }
+    if individual.repeats is not None:  # in searches that average
+        record["repeats"] = individual.repeats
+    return record
 
 
 def _result_record(result: Result) -> dict[str, Any]:
@@ -358,6 +361,7 @@ def _apply(record: journal.Record, store: MemoryStore) -> None:
                 born=data["born"],
                 known=data.get("known", 0),
                 network=None if network is None else bytes.fromhex(network),
+                repeats=data.get("repeats"),
             )
         )
     elif kind in ("advance", "settle", "retry"):

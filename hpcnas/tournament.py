@@ -40,6 +40,6 @@ class TournamentEvolution:
     def _winner(self, population: Population, view: int, generator: np.random.Generator) -> int:
         """The id of the winner of a tournament among the first `view` evaluated."""
         if self.tournament_draw == "sample":
-            known, fitness = population.evaluated[:view], population.column("fitness")
+            known, fitness = population.competing(view), population.column("fitness")
             return sampled_tournament(known, fitness, self.tournament_fraction, generator)
         return tournament(population.ranking(view), self.tournament_fraction, generator)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from hpcnas import canonical, counting, replay
-from hpcnas.messages import Evaluation
+from hpcnas.messages import Evaluation, mean
 from hpcnas.population import Birth, Population, State
 from hpcnas.racing import Racing
 from hpcnas.replay import Fault
@@ -57,9 +57,9 @@ def _wrong_results(run: StoredRun) -> Iterator[Fault]:
     for id in np.flatnonzero(population.column("state") == State.EVALUATED).tolist():
         outcome = population.result(id).outcome
         assert isinstance(outcome, Evaluation), "evaluated"
-        fitness = float(population.column("fitness")[id])
-        if not all(0.0 <= accuracy <= 1.0 for accuracy in outcome.accuracies) or fitness != outcome.fitness:
-            yield Fault(id, f"expected as fitness the mean of accuracies from 0 to 1, got {fitness} of {outcome}")
+        fitness, accuracies = float(population.column("fitness")[id]), population.pooled(id)
+        if not all(0.0 <= accuracy <= 1.0 for accuracy in outcome.accuracies) or fitness != mean(accuracies):
+            yield Fault(id, f"expected as fitness the mean of accuracies from 0 to 1, got {fitness} of {accuracies}")
         try:
             graph = canonical.expand(population.individual(id).genotype)
         except canonical.InvalidGenotype:
@@ -76,7 +76,7 @@ def _wrong_stops(run: StoredRun) -> Iterator[Fault]:
     births, trained = population.column("birth"), population.column("replicates_trained")
     racing = Racing(make_strategy(run.config, run.sessions[0].facts), search.racing_confidence)
     for view, id in enumerate(population.evaluated.tolist()):  # what was known when it was the next to be recorded
-        whole = int(trained[id]) == population.replicates
+        whole = int(trained[id]) == population.replicates_of(id)
         if whole or births[id] == Birth.FOUNDER:
             continue
         if not search.racing or not racing.hopeless(population, view, population.accuracies(id)):

@@ -82,7 +82,7 @@ def grow(strategy: Strategy, births: int, fate: Fate = evaluated, population: Po
         proposal = strategy.ask(population, id, view)
         individual = Individual(
             id, proposal.genotype, proposal.birth, proposal.parent, view, proposal.redrawn, 0.0,
-            proposal.known, proposal.network,
+            proposal.known, proposal.network, proposal.repeats,
         )  # fmt: skip
         population.add(individual)
         outcome = fate(individual)

@@ -53,10 +53,11 @@ ROWS = documented()
 
 
 def fill(store: FileStore) -> None:
-    """One of everything: an individual in flight, one evaluated, one failed at its second attempt."""
+    """One of everything: an individual in flight and its repeat, one evaluated, one failed at its second attempt."""
     store.begin(examples.SESSION)
-    for id in range(3):
-        store.birth(examples.individual(id, parent=0 if id == 1 else None))
+    for id in range(4):
+        repeats = 0 if id == 3 else None
+        store.birth(dataclasses.replace(examples.individual(id, parent=0 if id == 1 else None), repeats=repeats))
     store.advance(examples.evaluated(1, 0.5))
     store.settle(dataclasses.replace(examples.evaluated(1, 0.6), first=1))
     store.retry(dataclasses.replace(examples.failed(2), attempt=1))
@@ -107,7 +108,7 @@ def test_a_dataset_is_as_the_page_says(path: str, datasets: dict[str, h5py.Datas
     row, dataset = ROWS[path], datasets[path]
     found = type_of(dataset.dtype)
     assert row["type"] == (found if "(" in row["type"] else found.split("(")[0])
-    sizes = {"individuals": 3, "edges": 9, "replicates": 2, "evaluated": 1, "failures": 2, "sessions": 1, "hash": 16}
+    sizes = {"individuals": 4, "edges": 9, "replicates": 2, "evaluated": 1, "failures": 2, "sessions": 1, "hash": 16}
     named = re.findall(r"\w+", row["shape"].replace("scalar", ""))
     assert dataset.shape == tuple(sizes[name] for name in named)
     assert {name: value.decode() for name, value in dataset.attrs.items()} == {
@@ -190,4 +191,4 @@ def test_h5dump_reads_a_run(folder: Path) -> None:
     (command,) = re.findall(r"`(h5dump [^`]*)`", section("## Reading it"))
     done = subprocess.run(command.split(), cwd=folder.parent, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "nan, 0.55, nan" in done.stdout.lower()
+    assert "nan, 0.55, nan, nan" in done.stdout.lower()

@@ -66,3 +66,38 @@ def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch, known: int, values:
         assert first <= rank < last
         assert {fitness[order[other]] for other in range(first, last)} == {fitness[id]}
         assert last - first == np.count_nonzero(fitness == fitness[id])
+
+
+def test_who_is_removed_leaves_the_others_in_order() -> None:
+    found = of(0.2, 0.9, 0.5, 0.9, 0.2, math.nan)
+    for id, fitness in ((13, 0.9), (10, 0.2), (15, math.nan)):
+        found.remove(id, fitness)
+    assert listed(found) == [11, 12, 14]
+    for id, fitness in ((11, 0.5), (10, 0.2), (12, 0.1)):
+        with pytest.raises(KeyError, match=f"expected an individual of fitness {fitness} in the ranking, but {id} is"):
+            found.remove(id, fitness)
+    for id, fitness in ((11, 0.9), (14, 0.2), (12, 0.5)):
+        found.remove(id, fitness)
+    found.add(20, 0.3)
+    assert (listed(found), found.equals(0)) == ([20], (0, 1))
+
+
+@pytest.mark.parametrize("values", [1, 3, 10_000])
+def test_removals_and_additions_across_blocks(monkeypatch: pytest.MonkeyPatch, values: int) -> None:
+    """Blocks of four individuals against one sorted list, of which half leave while others come."""
+    monkeypatch.setattr(ranking, "_MOST", 4)
+    generator = np.random.default_rng(values)
+    fitness = generator.integers(values, size=300) / values
+    found, present = Ranking(np.arange(100), fitness[:100]), set(range(100))
+    for id in range(100, 300):
+        for gone in generator.choice(sorted(present), size=min(2, len(present) - 1), replace=False).tolist():
+            found.remove(gone, float(fitness[gone]))
+            present.discard(gone)
+        found.add(id, float(fitness[id]))
+        present.add(id)
+        assert len(found) == len(present)
+    assert listed(found) == sorted(present, key=lambda id: (-fitness[id], id))
+    for rank, id in enumerate(listed(found)):
+        first, last = found.equals(rank)
+        assert first <= rank < last
+        assert last - first == sum(fitness[other] == fitness[id] for other in present)

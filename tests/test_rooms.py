@@ -46,11 +46,12 @@ SPACE = {
 }
 SEARCH = {
     "ranking": set(),
-    "population": {"genotype", "messages", "ranking", "sameness", "space"},
+    "pooling": set(),
+    "population": {"genotype", "messages", "pooling", "ranking", "sameness", "space"},
     "selection": {"ranking"},
     "duplicates": {"genotype", "mutation", "population", "sameness"},
     "evolution": {"counting", "duplicates", "genotype", "mutation", "population", "seeds", "space"},
-    "given": {"duplicates", "evolution", "genotype", "mutation", "population", "sameness", "space"},
+    "given": {"evolution", "genotype", "mutation", "population", "space"},
     "racing": {"evolution", "messages", "population"},
     "scheduling": {"config", "population"},
     "pareto": set(),

@@ -40,6 +40,7 @@ POLICIES = {
     "aging": "--preset paper --strategy aging",
     "resample": "--preset paper --duplicates resample",
     "racing": "--preset paper --racing --scheduling replicate",
+    "average": "--preset paper --duplicates average",
     "one": "--preset paper --duplicates resample --replicates 1",
     "efficient": "--preset efficient",
 }
@@ -168,11 +169,10 @@ def search(chosen: Config, workers: int, points: int) -> dict[str, Any]:
 def returned(population: Population) -> tuple[np.ndarray, np.ndarray]:
     """Trainings spent whenever another individual became the fittest as measured, and its fitness without noise."""
     ids = population.evaluated
-    measured = population.column("fitness")[ids]
     spent = np.cumsum(population.column("replicates_trained")[ids], dtype=np.int64)
-    best = np.maximum.accumulate(measured)
-    places = np.flatnonzero(np.concatenate([[True], best[1:] > best[:-1]]))
-    genotypes = [population.individual(int(ids[place])).genotype for place in places]
+    best = population.bests
+    places = np.flatnonzero(np.concatenate([[True], best[1:] != best[:-1]]))
+    genotypes = [population.individual(int(best[place])).genotype for place in places]
     return spent[places], np.array([landscape.true_fitness(expand(genotype)) for genotype in genotypes])
 
 

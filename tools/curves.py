@@ -61,13 +61,15 @@ class Curves:
 
     @property
     def best(self) -> np.ndarray:
-        """Best fitness up to each step."""
-        return np.maximum.accumulate(self.fitness)
+        """Best fitness at each step; lower than before only where a search averages and the best was measured again."""
+        population = self.stored.population
+        return population.column("fitness")[population.bests]
 
     @property
     def front(self) -> np.ndarray:
         """Places in the arrays of those that are fitter than all that cost as much or less, the cheapest first."""
         order = np.lexsort((self.step, -self.fitness, self.cost))
+        order = order[np.isin(self.ids[order], self.stored.population.competing(len(self.ids)))]
         best_before = np.concatenate([[-np.inf], np.maximum.accumulate(self.fitness[order])[:-1]])
         return order[self.fitness[order] > best_before]
 

@@ -24,6 +24,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import re
 import shutil
 import signal
@@ -110,12 +111,13 @@ def retrained(text: str) -> Source:
 
 def fitness(run: StoredRun, id: int) -> str:
     """The fitness in words."""
-    if np.isnan(run.population.column("fitness")[id]):
+    measured = float(run.population.column("fitness")[id])
+    if math.isnan(measured):
         return "not evaluated"
-    accuracies = run.population.accuracies(id)
+    accuracies = run.population.pooled(id)
     spread = f" ± {statistics.stdev(accuracies):.4f}" if len(accuracies) > 1 else ""
     kind = "synthetic, no training" if run.config.evaluation.evaluator == "synthetic" else "validation accuracy"
-    return f"{statistics.fmean(accuracies):.4f}{spread} ({kind}; trainings: {len(accuracies)})"
+    return f"{measured:.4f}{spread} ({kind}; trainings: {len(accuracies)})"
 
 
 # ── what is written ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,6 +8,7 @@ the mean of several trainings. Selection prefers lucky measurements: gains withi
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 import sys
@@ -58,15 +59,19 @@ def ancestry(population: Population, id: int) -> list[dict[str, Any]]:
     """The individual and its ancestors, the oldest first; what is not known (it is in flight, say) is None."""
     step = {one: place for place, one in enumerate(population.evaluated.tolist(), start=1)}
     fitness, parameters = population.column("fitness"), population.column("parameters")
-    parents, trained = population.column("parent"), population.column("replicates_trained")
+    parents, spread = population.column("parent"), toolkit.spread(population)
     children = np.bincount(parents[parents >= 0], minlength=len(population))
-    error = toolkit.spread(population) / np.sqrt(np.maximum(trained, 1.0))
+
+    def error(one: int) -> float:
+        """Of the fitness of an individual, by what trainings are in it."""
+        return float(spread[one]) / math.sqrt(max(len(population.pooled(one)), 1))
+
     found = []
     for one in reversed(list(population.lineage(id))):
         done, parent = one.id in step, one.parent
         origin = None if parent is None else population.individual(parent).genotype
         gain = float(fitness[one.id] - fitness[parent]) if done and parent is not None else None
-        gain_error = None if gain is None else float(np.hypot(error[one.id], error[parent]))
+        gain_error = None if gain is None else math.hypot(error(one.id), error(parent))
         found.append(
             {
                 "id": one.id,

@@ -74,6 +74,11 @@ def check(folders: Sequence[Path], runs: Sequence[StoredRun]) -> None:
         if not len(run.population.evaluated):
             toolkit.fail(f"{folder}: expected a run that has evaluated something, but there is nothing to take")
         first, expected = folders[0], runs[0].sessions[0].facts
+        if run.config.search.duplicates == "average":
+            toolkit.fail(
+                f"{folder}: expected a run without --duplicates average: a fitness there is also of the trainings of "
+                "other individuals, and such runs cannot be merged"
+            )
         changed = [line for line in config.differences(runs[0].config, run.config) if not _is_free(line)]
         if changed:
             listing = "\n  ".join(changed)

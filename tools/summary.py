@@ -104,6 +104,7 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
         "refused_genotypes": population.redrawn,
         "known_networks": population.known,
         "repeated_networks": population.repeats,
+        "averaged_in": population.averaged,
         "best": _best(population, best),
         "failures": _failures(population),
         "on_gpus": ledger.on_gpus(population),
@@ -142,18 +143,20 @@ def _steps_a_second(run: StoredRun) -> float | None:
 
 
 def _best(population: Population, number: int) -> list[dict[str, Any]]:
-    """The fittest, first of equals first."""
+    """The fittest of those that compete, first of equals first."""
     fitness, order = population.column("fitness"), population.evaluated.tolist()
+    competing = population.competing(len(order)).tolist()
     step = {id: place for place, id in enumerate(order, start=1)}
     found = []
-    for id in sorted(order, key=lambda id: -fitness[id])[:number]:
-        accuracies = population.accuracies(id)
+    for id in sorted(competing, key=lambda id: -fitness[id])[:number]:
+        accuracies = population.pooled(id)
         found.append(
             {
                 "id": id,
                 "step": step[id],
                 "fitness": float(fitness[id]),
                 "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+                "trainings": len(accuracies),
                 "parameters": int(population.column("parameters")[id]),
                 "mutations": sum(1 for _ in population.lineage(id)) - 1,
                 "seconds": float(population.column("worker_seconds")[id]),
@@ -205,7 +208,7 @@ def at_length(run: dict[str, Any]) -> str:
     text = "\n".join([run["run"], *(f"  {name:<14} {value}" for name, value in lines)])
     best = [
         (one["id"], f"{one['fitness']:.4f}", "-" if one["std"] is None else f"{one['std']:.4f}",
-         f"{one['parameters']:,}", one["step"], one["mutations"], duration(one["seconds"]))
+         one["trainings"], f"{one['parameters']:,}", one["step"], one["mutations"], duration(one["seconds"]))
         for one in run["best"]
     ]  # fmt: skip
     failures = [
@@ -218,7 +221,7 @@ def at_length(run: dict[str, Any]) -> str:
         for one in run["sessions"]
     ]  # fmt: skip
     for header, rows in (
-        (("best", "fitness", "std", "parameters", "step", "mutations", "time"), best),
+        (("best", "fitness", "std", "trainings", "parameters", "step", "mutations", "time"), best),
         (("failures", "attempts", "individuals", "last message"), failures),
         (("session", "time", "workers", "evaluated", "busy", "host", "hpcnas"), sessions),
     ):
@@ -255,7 +258,9 @@ def _known(run: dict[str, Any]) -> list[tuple[str, str]]:
     """What a search that looks at networks has met again."""
     if run["settings"]["duplicates"] == "retrain":
         return []
-    return [("known", f"{run['known_networks']} networks drawn again, {run['repeated_networks']} evaluated again")]
+    averaged = f", {run['averaged_in']} of them averaged in" if run["settings"]["duplicates"] == "average" else ""
+    repeated = f"{run['repeated_networks']} evaluated again{averaged}"
+    return [("known", f"{run['known_networks']} networks drawn again, {repeated}")]
 
 
 def beside_the_paper(rows: Sequence[dict[str, Any]]) -> str:

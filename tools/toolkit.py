@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,11 +83,17 @@ def named_genotype(text: str) -> tuple[str, Genotype]:
 
 
 def spread(population: Population) -> np.ndarray:
-    """Standard deviation of each individual's accuracies, NaN where fewer than two are known: shape (individuals,)."""
+    """Standard deviation of the accuracies that each fitness is the mean of, NaN where fewer than two are known: shape
+    (individuals,)."""
     accuracies, count = population.column("accuracies"), population.column("replicates_trained")
     several = count > 1
     result = np.full(len(count), np.nan)
     result[several] = np.nanstd(accuracies[several], axis=1, ddof=1)
+    repeats = population.column("repeats")
+    shared = np.flatnonzero(repeats >= 0)
+    for id in np.union1d(shared, repeats[shared]).tolist():
+        pooled = population.pooled(id)
+        result[id] = statistics.stdev(pooled) if len(pooled) > 1 else np.nan
     return result
 
 

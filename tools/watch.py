@@ -31,7 +31,7 @@ import toolkit
 import usage
 
 from hpcnas.messages import Evaluation, Result
-from hpcnas.population import State
+from hpcnas.population import Population, State
 from hpcnas.progress import duration
 from hpcnas.runfile import StoredRun, StoreError
 from hpcnas.store import salvage
@@ -85,7 +85,7 @@ class Snapshot:
     rate: float | None  # evaluations a second, lately
     remaining: float | None
     best: dict[str, Any] | None
-    course: list[float]  # best fitness so far after each evaluation
+    course: list[float]  # best fitness after each evaluation
     workers: list[Worker]
     flying: list[tuple[int, float]]  # individuals in flight, and for how long at most
     recent: list[dict[str, Any]]
@@ -112,7 +112,6 @@ def look(folder: Path, now: float) -> Snapshot:
     state, running = condition(folder, run, now)
     found = workers(run, running)
     rate = throughput(run, now if running else None)
-    fitness = population.column("fitness")[population.evaluated]
     born = population.column("born")
     return Snapshot(
         run=str(folder),
@@ -128,7 +127,7 @@ def look(folder: Path, now: float) -> Snapshot:
         rate=rate,
         remaining=max(0, budget - done) / rate if rate else None,
         best=None if population.best is None else individual(run, population.best),
-        course=np.maximum.accumulate(fitness).tolist(),
+        course=population.column("fitness")[population.bests].tolist(),
         workers=found,
         flying=[(id, max(0.0, now - max(born[id], began or 0.0))) for id in population.issued],
         recent=[individual(run, int(id)) for id in population.evaluated[:-6:-1]],
@@ -184,14 +183,14 @@ def individual(run: StoredRun, id: int) -> dict[str, Any]:
     population, result = run.population, run.population.result(id)
     assert isinstance(result.outcome, Evaluation), "evaluated"
     parent = population.individual(id).parent
-    accuracies = result.outcome.accuracies
+    accuracies, fitness = population.pooled(id), population.column("fitness")
     return {
         "id": id,
-        "fitness": result.outcome.fitness,
+        "fitness": float(fitness[id]),
         "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
         "parameters": result.outcome.parameters,
         "parent": parent,
-        "gain": None if parent is None else result.outcome.fitness - float(population.column("fitness")[parent]),
+        "gain": None if parent is None else float(fitness[id] - fitness[parent]),
         "seconds": result.finished - result.started,
         "finished": result.finished,
         "rank": result.place.rank,
@@ -217,7 +216,7 @@ def workers(run: StoredRun, running: bool) -> list[Worker]:
         its.sort(key=lambda result: result.finished)
         since[rank] = its[-1].finished if its else session.started
     states = _states(run, since) if running else dict.fromkeys(since, "-")
-    return [_worker(rank, its, states[rank], since[rank]) for rank, its in sorted(results.items())]
+    return [_worker(population, rank, its, states[rank], since[rank]) for rank, its in sorted(results.items())]
 
 
 def _is_repeated(run: StoredRun, attempt: Result) -> bool:
@@ -238,7 +237,7 @@ def _states(run: StoredRun, since: dict[int, float]) -> dict[int, str]:
     return {rank: ("at work?" if place < count else without) for place, rank in enumerate(ranked)}
 
 
-def _worker(rank: int, results: list[Result], state: str, since: float) -> Worker:
+def _worker(population: Population, rank: int, results: list[Result], state: str, since: float) -> Worker:
     evaluations = [result for result in results if isinstance(result.outcome, Evaluation)]
     last = results[-1] if results else None
     return Worker(
@@ -251,7 +250,7 @@ def _worker(rank: int, results: list[Result], state: str, since: float) -> Worke
         evaluated=len(evaluations),
         failed=len(results) - len(evaluations),
         last=last.individual if last else None,
-        last_fitness=last.outcome.fitness if last and isinstance(last.outcome, Evaluation) else None,
+        last_fitness=float(population.column("fitness")[last.individual]) if last in evaluations else None,
     )
 
 
