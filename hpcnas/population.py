@@ -364,7 +364,8 @@ class Population:
     def pooled(self, id: int) -> tuple[float, ...]:
         """The accuracies whose mean the fitness of an individual is, or would be now: those of its network that was
         evaluated before it, in the order of evaluation, and its own."""
-        return tuple([accuracy for one in [*self._pools.before(id), id] for accuracy in self.accuracies(one)])
+        rows = self._columns["accuracies"][[*self._pools.before(id), id]]
+        return tuple(rows[~np.isnan(rows)].tolist())
 
     def replicates_of(self, id: int) -> int:
         """How many trainings an individual takes: a repeat is one more of its network."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from examples import CONFIG, PLACE, SPACE, assert_same, failed, individual
@@ -197,6 +198,21 @@ def test_a_run_that_ends_anywhere_comes_back(tmp_path: Path, kept: str, done: in
     for id in whole.evaluated[done:].tolist():
         found.settle(whole.result(id))
     assert_same(found.population, whole)
+    found.close()
+
+
+def test_a_file_from_before_there_were_repeats_comes_back(tmp_path: Path) -> None:
+    four = replace(CONFIG, training=replace(CONFIG.training, replicates=4))
+    store = FileStore.create(tmp_path, four)
+    store.birth(individual(0))
+    store.settle(result(0, 0.5, 0.6, 0.7, 0.8))
+    store.compact()
+    store.close()
+    with h5py.File(tmp_path / "population.h5", "r+") as file:
+        del file["individuals/repeats"]
+    found = FileStore.open(tmp_path)
+    assert_same(found.population, store.population)
+    assert found.population.individual(0).repeats is None
     found.close()
 
 

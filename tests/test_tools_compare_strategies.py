@@ -52,6 +52,18 @@ def test_the_fittest_as_measured_is_returned_with_its_true_fitness() -> None:
     assert fitness.tolist() == [true_fitness(expand(genotype)) for genotype in genotypes]
 
 
+def test_a_lucky_one_is_returned_until_it_is_measured_again() -> None:
+    found = Population(HIERARCHICAL, replicates=2)
+    genotypes = [named("paper"), trivial(HIERARCHICAL), named("paper")]
+    for id, accuracies in enumerate([(0.9, 0.9), (0.8, 0.8), (0.3,)]):
+        found.add(Individual(id, genotypes[id], Birth.INITIAL, None, 0, 0, 0.0, repeats=0 if id == 2 else None))
+        outcome = Evaluation(accuracies, 1000, 0.0, 1.0, 0.0)
+        found.settle(Result(id, 1, Place(1, "host", "cpu"), 0.0, 1.0, outcome))
+    spent, fitness = compare_strategies.returned(found)
+    assert spent.tolist() == [2, 5]
+    assert fitness.tolist() == [true_fitness(expand(genotype)) for genotype in genotypes[:2]]
+
+
 def test_two_policies_as_table_picture_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     policies = [f"whole={SMALL}", f"raced={SMALL} --racing --scheduling replicate"]
     common = ["--seeds", "2", "--trainings", "240", "--workers", "3", "--results", str(tmp_path / "curves.json")]

@@ -47,6 +47,15 @@ def test_the_evaluated_of_all_runs_become_founders_in_their_order(tmp_path: Path
     assert session.facts == runfile.read(one).sessions[0].facts
 
 
+def test_a_run_that_averages_is_refused(tmp_path: Path) -> None:
+    one, other = steady(tmp_path / "one", [0.5], 10.0), steady(tmp_path / "other", [0.5], 10.0, duplicates="average")
+    done = merge(one, other, "--into", tmp_path / "both")
+    assert (done.returncode, done.stdout, (tmp_path / "both").exists()) == (2, "", False)
+    assert done.stderr.startswith(
+        f"merge: {other}: expected a run without --duplicates average: a fitness there is also "
+    )
+
+
 def test_a_search_goes_on_from_founders_and_is_sound(tmp_path: Path) -> None:
     options = ["--evaluator", "synthetic", "--initial-population", "6", "--initial-mutations", "20", "--budget", "12"]
     for seed in ("1", "2"):

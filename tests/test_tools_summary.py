@@ -7,14 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import curves
+import export
 import ledger
 import numpy as np
 import pytest
 import summary
-from examples import SESSION
+import toolkit
+import watch
+from examples import PLACE, SESSION
 from toolruns import CHAIN, created, empty, eventful, steady
 
 from hpcnas import runfile
+from hpcnas.messages import Evaluation, Result
 from hpcnas.population import Birth, Individual, Population
 from hpcnas.space import Space
 
@@ -126,12 +131,14 @@ def test_everything_there_is_to_say(run: Path, capsys: pytest.CaptureFixture[str
         "refused_genotypes": 3,
         "known_networks": 0,
         "repeated_networks": 0,
+        "averaged_in": 0,
         "best": [
             {
                 "id": 4,
                 "step": 4,
                 "fitness": 0.8125,
                 "std": 0.08838834764831845,
+                "trainings": 2,
                 "parameters": 2500,
                 "mutations": 1,
                 "seconds": 80.0,
@@ -141,6 +148,7 @@ def test_everything_there_is_to_say(run: Path, capsys: pytest.CaptureFixture[str
                 "step": 3,
                 "fitness": 0.75,
                 "std": 0.0,
+                "trainings": 2,
                 "parameters": 3000,
                 "mutations": 0,
                 "seconds": 100.0,
@@ -169,11 +177,35 @@ def test_one_run_for_people(run: Path, capsys: pytest.CaptureFixture[str]) -> No
         "  workers busy   96.0 %",
         "  speed          5,000.0 steps/s a worker",
         "  estimated end  1970-01-01T00:38:20+00:00 if it runs, 3 min after the last event",
-        "   4   0.8125  0.0884       2,500     4          1  80 s",
+        "   4   0.8125  0.0884          2       2,500     4          1  80 s",
         "oom              1            0  torch.OutOfMemoryError: 1 GiB too much",
         "1970-01-01T00:33:20+00:00  2 min        1          1  80.0 %   node-1  0",
     ):
         assert line.split() in [found.split() for found in text.splitlines()]
+
+
+def test_a_repeat_shows_the_fitness_of_all_trainings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = created(tmp_path / "run", duplicates="average")
+    store.begin(SESSION)
+    for id, accuracies in enumerate([(0.875, 0.875), (0.75, 0.75), (0.5,)]):
+        network, repeats = bytes([id % 2 + 1] * 16), 0 if id == 2 else None
+        store.birth(Individual(id, CHAIN, Birth.INITIAL, None, 0, 0, 1000.0, 0, network, repeats))
+        outcome = Evaluation(accuracies, 1000, 1.0, 2.0, 3.0)
+        store.settle(Result(id, 1, PLACE, 1000.0, 1000.0 + len(accuracies), outcome))
+    store.compact()
+    store.close()
+    (found,) = as_json(capsys, tmp_path / "run")
+    assert [(one["id"], one["fitness"], one["trainings"]) for one in found["best"]] == [(1, 0.75, 2), (2, 0.75, 3)]
+    assert (found["repeated_networks"], found["averaged_in"]) == (1, 1)
+    stored = runfile.read(tmp_path / "run")
+    assert toolkit.spread(stored.population).tolist() == pytest.approx([0.0, 0.0, 0.21651], abs=1e-5)
+    assert export.fitness(stored, 2) == "0.7500 ± 0.2165 (validation accuracy; trainings: 3)"
+    seen = watch.look(tmp_path / "run", 1100.0)
+    assert (seen.course, seen.best["id"]) == ([0.875, 0.875, 0.75], 1)
+    assert [(one["id"], one["fitness"]) for one in seen.recent] == [(2, 0.75), (1, 0.75), (0, 0.875)]
+    assert curves.Curves.of(tmp_path / "run").best.tolist() == seen.course
+    assert summary.main([str(tmp_path / "run")]) == 0
+    assert "0 networks drawn again, 1 evaluated again, 1 of them averaged in" in capsys.readouterr().out
 
 
 def test_several_runs_a_line_each(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
