@@ -123,8 +123,8 @@ class Population:
         self._evaluations = 0
         self._issued: set[int] = set()
         self._best: int | None = None
-        self._ranking: Ranking | None = None  # of the view that was asked for last:
-        self._ranked = 0
+        self._ranking: Ranking | None = None  # of the view that was asked for last
+        self._ranked = 0  # that view
         self._pools = Pools()
         self._first: dict[bytes, int] | None = None  # network → the first that has it, once somebody has asked
         self._columns = {column.name: self._blank(column, 64) for column in COLUMNS}

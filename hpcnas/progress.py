@@ -61,9 +61,13 @@ class Progress:
             _logger.warning("%s", result)
         elif result.individual == store.population.best:
             accuracies = store.population.pooled(result.individual)
-            others = len(accuracies) - len(result.outcome.accuracies)
-            pooled = f"; {mean(accuracies):.4f} with {others} earlier trainings of its network" if others else ""
-            _logger.info("new best: %s%s", result, pooled)
+            if len(accuracies) == len(result.outcome.accuracies):
+                _logger.info("new best: %s", result)
+            else:  # it was measured before
+                _logger.info(
+                    "new best: individual %d: fitness %.4f, the mean of %d trainings of its network, the last on %s",
+                    result.individual, mean(accuracies), len(accuracies), result.place,
+                )  # fmt: skip
 
     def leaving(self, reason: str) -> None:
         """The search leaves before it is complete: said at once, since saving may take a while."""

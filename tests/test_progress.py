@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -266,6 +267,17 @@ def test_new_bests_and_failures_are_told_and_nothing_else(told: Callable[[], lis
         f"INFO new best: individual 0: fitness 0.5500 (0.5000 0.6000) {place}",
         f"WARNING individual 2 failed (oom, attempt 2) {place}: out of memory",
         f"INFO new best: individual 3: fitness 0.6000 (0.6000 0.6000) {place}",
+    ]
+
+
+def test_a_best_that_was_measured_before_is_told_with_the_fitness_of_all(told: Callable[[], list[str]]) -> None:
+    observer, found = Progress(10, LiveLine("plain")), population(evaluated(0, 0.5, 0.6), births=1)
+    found.add(replace(individual(1), repeats=0))
+    found.settle(evaluated(1, 0.7))
+    observer.settled(evaluated(1, 0.7), holding(found))
+    assert told() == [
+        "INFO new best: individual 1: fitness 0.6000, the mean of 3 trainings of its network, the last on "
+        "rank 2 on node-7 (cuda:GPU-6f1c1c1e-4a4b-9d8e-7a61-2b3c4d5e6f70)"
     ]
 
 
