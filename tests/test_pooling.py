@@ -84,6 +84,37 @@ def test_every_view_keeps_its_competition_whatever_was_asked_before() -> None:
     assert corrected().competing(4, since=3).tolist() == [AGAIN]
 
 
+def test_a_hundred_individuals_of_ten_networks_are_as_the_definition_says() -> None:
+    """Births, evaluations and failures in any order; then every view, from the population and from its columns."""
+    generator = np.random.default_rng(5)
+    found, waiting, networks = Population(SPACE, replicates=2), list[int](), list[int]()
+    while len(found.evaluated) < 100:
+        if generator.random() < 0.5 or not waiting:
+            networks.append(int(generator.integers(10)))
+            id, first = len(found), networks.index(networks[-1])
+            found.add(replace(individual(id), repeats=None if first == id else first))
+            waiting.append(id)
+        else:
+            id = waiting.pop(int(generator.integers(len(waiting))))
+            accuracies = generator.integers(5, size=len(found.missing(id))) / 4
+            found.settle(failed(id) if generator.random() < 0.1 else result(id, *accuracies.tolist()))
+    order, fitness = found.evaluated.tolist(), found.column("fitness")
+    columns = {name: found.column(name).copy() for name in found._columns}
+    again = Population.from_columns(SPACE, 2, columns, found.evaluated.copy(), found.failed_attempts)
+    for view in [*range(1, 101), *generator.permutation(np.arange(1, 101)).tolist()]:
+        last = {networks[id]: place for place, id in enumerate(order[:view])}
+        expected = sorted(last.values(), key=lambda place: (-fitness[order[place]], place))
+        id = order[view - 1]
+        its = [one for one in order[:view] if networks[one] == networks[id]]
+        pooled = [accuracy for one in its for accuracy in found.accuracies(one)]
+        assert fitness[id] == mean(pooled)
+        for one in (found, again):
+            assert ranked(one, view) == [order[place] for place in expected]
+            assert one.bests[view - 1] == order[expected[0]]
+            assert one.pooled(id) == tuple(pooled)
+    assert found.best == again.best == ranked(again, 100)[0]
+
+
 def test_a_repeat_that_is_evaluated_before_the_first_is_replaced_by_it() -> None:
     found = born()
     found.settle(result(REPEAT, 0.9))
@@ -235,8 +266,10 @@ def averaging(**search: object) -> config.Config:
     )
 
 
-@pytest.mark.parametrize("strategy", ["tournament", "aging", "random"])
-@pytest.mark.parametrize("draw", ["winner", "sample"])
+@pytest.mark.parametrize(
+    ("strategy", "draw"),
+    [("tournament", "winner"), ("tournament", "sample"), ("aging", "winner"), ("random", "winner")],
+)
 def test_a_search_that_averages_is_sound_and_planted_faults_are_found(tmp_path: Path, strategy: str, draw: str) -> None:
     chosen = averaging(strategy=strategy, tournament_draw=draw, initial_mutations=2)
     simulate.simulate(chosen, simulate.Site(7, 1.0, 0.0, 0.0), tmp_path / "run")
