@@ -92,9 +92,7 @@ remove_data() { [ -z "$SCRATCH" ] || on_every_node rm -rf "$1"; }
 # from the numbers of job and step: a requeued job would take its own old memory for new, and may wait in it for ever.
 remove_leftovers() {
     # shellcheck disable=SC2016  # what it says is for each node's shell
-    on_every_node bash -c 'there=(/dev/shm/mpich_shm_*)
-        used=$(grep -hos "/dev/shm/mpich_shm_[^ ]*" /proc/[0-9]*/maps)
-        for left in "${there[@]}"; do
-            [ ! -O "$left" ] || grep -qxF "$left" <<<"$used" || rm -f "$left"
-        done'
+    on_every_node bash -c 'for left in /dev/shm/mpich_shm_*; do
+        [ ! -O "$left" ] || grep -qsF "$left" /proc/[0-9]*/maps || rm -f "$left"
+    done'
 }
