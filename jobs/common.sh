@@ -87,12 +87,3 @@ copy_data() {
 
 # remove_data FOLDER: removes the copies.
 remove_data() { [ -z "$SCRATCH" ] || on_every_node rm -rf "$1"; }
-
-# remove_leftovers: removes the shared memory that killed ranks of MPICH have left on any node. Under srun its names follow
-# from the numbers of job and step: a requeued job would take its own old memory for new, and may wait in it for ever.
-remove_leftovers() {
-    # shellcheck disable=SC2016  # what it says is for each node's shell
-    on_every_node bash -c 'for left in /dev/shm/mpich_shm_*; do
-        [ ! -O "$left" ] || grep -qsF "$left" /proc/[0-9]*/maps || rm -f "$left"
-    done'
-}

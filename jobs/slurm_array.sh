@@ -36,7 +36,6 @@ on_every_node() { srun --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 "$@";
 . "$HPCNAS/jobs/common.sh"
 
 may_requeue=$(scontrol show job "${SLURM_ARRAY_JOB_ID}_$SEED" | grep -o Requeue=1)  # asked now: later, SLURM may be ending this job
-remove_leftovers
 copy_data "$SCRATCH/hpcnas-$SLURM_JOB_ID"
 work "${LAUNCH[@]}" -n $((SLURM_NTASKS + 1)) "$PYTHON" -m hpcnas "${SEARCH[@]}" --seed "$SEED" --data "$DATA" --run "$RUN"
 remove_data "$SCRATCH/hpcnas-$SLURM_JOB_ID"

@@ -36,7 +36,6 @@ on_every_node() { srun --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 "$@";
 
 may_requeue=$(scontrol show job "$SLURM_JOB_ID" | grep -o Requeue=1)  # asked now: later, SLURM may be ending this job
 leave_unless_searched "$SEARCHED"
-remove_leftovers
 copy_data "$SCRATCH/hpcnas-$SLURM_JOB_ID"
 work "${LAUNCH[@]}" -n "$SLURM_NTASKS" "$PYTHON" -m hpcnas.retrain "${RETRAIN[@]}" --genotype "$GENOTYPE" --data "$DATA" --run "$RUN"
 remove_data "$SCRATCH/hpcnas-$SLURM_JOB_ID"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
-import os
 import signal
 import subprocess
 import sys
@@ -164,17 +162,3 @@ def test_control_c_saves_and_the_same_command_goes_on(script: Path, tmp_path: Pa
         stdout, stderr = job.communicate(timeout=120)
         assert job.returncode == 0, stdout + stderr
     assert_complete(tmp_path / "run", budget=30)
-
-
-def test_shared_memory_that_nobody_uses_is_removed() -> None:
-    left, used = (Path(f"/dev/shm/mpich_shm_{os.getpid()}_{what}") for what in ("left", "used"))
-    try:
-        for path in (left, used):
-            path.write_bytes(bytes(4096))
-        with used.open("r+b") as file, mmap.mmap(file.fileno(), 4096):
-            shell = f'on_every_node() {{ "$@"; }}; . {jobscripts.JOBS}/common.sh; remove_leftovers'
-            subprocess.run(["bash", "-c", shell], check=True, timeout=60)
-            assert (left.exists(), used.exists()) == (False, True)
-    finally:
-        for path in (left, used):
-            path.unlink(missing_ok=True)
