@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from hpcnas.config import Config
 from hpcnas.messages import DataFacts
+from hpcnas.mutation import NothingAllowed
 from hpcnas.population import Birth, Population
 from hpcnas.strategies import make_strategy
 
@@ -37,7 +38,11 @@ def deviations(config: Config, facts: DataFacts, population: Population) -> Iter
         if not 0 <= individual.view <= known:
             yield Fault(id, f"expected a view of 0 to {known} evaluations, got {individual.view}")
             continue
-        proposal = strategy.ask(population, id, individual.view)
+        try:
+            proposal = strategy.ask(population, id, individual.view)
+        except NothingAllowed as error:  # such as all mutants of a parent that is damaged
+            yield Fault(id, f"expected a birth that its strategy gives, but: {error}")
+            continue
         for name in ("birth", "parent", "redrawn", "known", "genotype", "network", "repeats"):
             expected, found = getattr(proposal, name), getattr(individual, name)
             if expected != found:

@@ -64,7 +64,7 @@ SEARCH = {
         *("aging", "canonical", "config", "counting", "duplicates", "evolution", "genotype", "given", "messages"),
         *("nsga2", "plugins", "randomsearch", "skeleton", "tournament"),
     },
-    "replay": {"config", "messages", "population", "strategies"},
+    "replay": {"config", "messages", "mutation", "population", "strategies"},
     "verification": {
         *("canonical", "counting", "messages", "population", "racing", "replay", "runfile", "skeleton", "strategies"),
     },

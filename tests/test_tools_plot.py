@@ -11,7 +11,10 @@ import numpy as np
 import plot
 import pytest
 from curves import Curves, of_runs
+from examples import CONFIG, evaluated, population
 from toolruns import empty, eventful, steady
+
+from hpcnas.runfile import StoredRun
 
 TOOL = Path(__file__).parent.parent / "tools" / "plot.py"
 
@@ -40,8 +43,9 @@ def test_the_evaluations_of_a_run(run: Path) -> None:
 
 
 def test_the_front_is_fitter_than_all_that_are_as_small(tmp_path: Path) -> None:
-    columns = ([9] * 6, [0.5, 0.6, 0.6, 0.7, 0.7, 0.4], [7], [20, 30, 30, 40, 35, 10], [0], [0])
-    found = Curves("", tmp_path, None, *map(np.array, columns))
+    columns = (range(6), [0.5, 0.6, 0.6, 0.7, 0.7, 0.4], [7], [20, 30, 30, 40, 35, 10], [0], [0])
+    six = population(*(evaluated(id, fitness, fitness) for id, fitness in enumerate(columns[1])))
+    found = Curves("", tmp_path, StoredRun("", 0, CONFIG, six), *map(np.array, columns))
     assert found.front.tolist() == [5, 0, 1, 4]
     assert found.best.tolist() == [0.5, 0.6, 0.6, 0.7, 0.7, 0.7]
 

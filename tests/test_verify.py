@@ -67,6 +67,15 @@ def test_a_planted_fault_is_found(run: Path, table: str, row: int, value: object
     assert expected in done.stdout and "NOT SOUND" in done.stdout
 
 
+def test_children_of_a_damaged_parent_are_found_too(run: Path) -> None:
+    parent = int(runfile.read(run).population.column("parent")[-1])
+    plant(run, "individuals/genotype", parent, [0] * 46)  # of which no mutant is valid
+    done = verify(run)
+    assert done.returncode == 1
+    assert f"individual {parent}: expected genotype" in done.stdout
+    assert "individual 29: expected a birth that its strategy gives, but: expected a genotype" in done.stdout
+
+
 def test_findings_as_json(run: Path) -> None:
     plant(run, "individuals/redrawn", 3, 5)
     found = json.loads(verify(run, "--json").stdout)
