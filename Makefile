@@ -52,8 +52,9 @@ run: $(VENV)/.ready $(WHEEL)  ## a short search on the digits data, 3 ranks, int
 	    size=$$(stty size </dev/tty) && export LINES=$${size% *} COLUMNS=$${size#* }; fi; set -x; \
 	    $(LAUNCH) -np $(RANKS) $(VENV)/bin/python -m hpcnas --preset quick --run runs/quick --progress $$progress
 
-test: environment  ## the test suite, under MPICH and Open MPI; jobs and computations beside each other
-	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadgroup $(PYTEST)
+# A file's tests stay together: two SLURMs on one machine give their jobs the same numbers, and MPICH its memory by them.
+test: environment  ## the test suite, under MPICH and Open MPI, two files at a time
+	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
 
 test-4: environment  ## the MPI tests under four ranks
 	HPCNAS_TEST_RANKS=4 $(VENV)/bin/python -m pytest -m mpi $(PYTEST)

@@ -19,15 +19,10 @@ from mpi import Mpi, available
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # here and in every child: ranks share few cores
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that wait for jobs are one group, those that compute another: `make test` lets each have a process."""
     for item in items:
-        fixtures = set(getattr(item, "fixturenames", ()))
-        if "mpi" in fixtures:
+        if "mpi" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.mpi)
-        waits = fixtures & {"mpi", "slurm"} or item.path.name.startswith("test_jobs_")
-        item.add_marker(pytest.mark.xdist_group("jobs" if waits else "computing"))
 
 
 @cache
