@@ -15,6 +15,15 @@ from enum import IntEnum
 from hpcnas.genotype import Genotype
 
 
+class _Message:
+    """Pickles as a call of its class, in about half the time that a frozen dataclass takes by itself."""
+
+    __slots__: tuple[str, ...] = ()
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), tuple([getattr(self, name) for name in self.__slots__])
+
+
 class FailureKind(IntEnum):
     """Why an evaluation gave no fitness. The numbers are part of the file format."""
 
@@ -27,7 +36,7 @@ class FailureKind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class Task(_Message):
     """Train a genotype from scratch once per seed: all replicates of its fitness, or some that follow one another."""
 
     individual: int
@@ -38,7 +47,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(_Message):
     """A fitness or a part of it: validation accuracies (0 to 1) of replicates, and what they cost in seconds of wall
     time."""
 
@@ -74,7 +83,7 @@ Outcome = Evaluation | Failure
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Place(_Message):
     """Where something ran."""
 
     rank: int
@@ -86,7 +95,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class Result(_Message):
     """The outcome of one task. Times are seconds since 1970 in UTC, by the worker's clock."""
 
     individual: int

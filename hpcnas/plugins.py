@@ -8,8 +8,6 @@ that opens it or works for it loads them again, once. Standard library alone; pl
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -82,6 +80,8 @@ def evaluators() -> dict[str, Callable[[Any, Any], Any]]:
 
 
 def _found(name: str) -> Plugin:
+    import importlib.metadata  # brings much that ranks without plugins do not need
+
     points = importlib.metadata.entry_points(group=GROUP, name=name)
     try:
         found = next(iter(points)).load() if points else importlib.import_module(name).plugin
