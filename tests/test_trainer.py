@@ -195,7 +195,7 @@ class SilentPipe:
 def attended(folder: Path, interval: float) -> tuple[training.FitnessInProgress, serving.Attendance]:
     chosen = settings(folder, run={"checkpoint_interval": interval})
     fitness = directly(chosen)
-    return fitness, serving.Attendance(SilentPipe(), chosen, 4, fitness)  # type: ignore[arg-type]
+    return fitness, serving.Attendance(SilentPipe(), chosen, "4.pt", fitness)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_signs_of_life_come_often_enough_for_the_hang_timeout(tmp_path: Path, mo
         monkeypatch.setattr(serving.time, "monotonic", lambda clock=clock: next(clock))
         chosen = settings(tmp_path, run={"hang_timeout": timeout, "checkpoint_interval": 1e6})
         pipe = SilentPipe()
-        attendance = serving.Attendance(pipe, chosen, 4, directly(chosen))  # type: ignore[arg-type]
+        attendance = serving.Attendance(pipe, chosen, "4.pt", directly(chosen))  # type: ignore[arg-type]
         for _ in range(48):
             attendance.beat()
         assert pipe.sent == [evaluator.Beat()] * beats
@@ -276,7 +276,7 @@ def test_signs_of_life_come_often_enough_for_the_hang_timeout(tmp_path: Path, mo
 def test_a_loss_that_is_not_finite_is_a_failure(tmp_path: Path) -> None:
     chosen = settings(tmp_path, training={"replicates": 2, "steps": 20, "batch_size": 16, "learning_rate": 1e18})
     fitness = directly(chosen)
-    found = serving._outcome(fitness, serving.Attendance(SilentPipe(), chosen, 4, fitness))  # type: ignore[arg-type]
+    found = serving._outcome(fitness, serving.Attendance(SilentPipe(), chosen, "4.pt", fitness))  # type: ignore[arg-type]
     assert isinstance(found, Failure) and found.kind is FailureKind.NAN
     assert found.message == "the loss was not finite by step 20 of 20"
 
