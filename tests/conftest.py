@@ -2,7 +2,7 @@
 
 HPCNAS_TEST_RANKS     ranks of an MPI test that names no number of its own (3)
 HPCNAS_DEMAND_MPI     1: a missing MPI fails its tests instead of skipping them
-HPCNAS_DEMAND_SLURM   1: likewise a missing SLURM
+HPCNAS_DEMAND_SLURM   1: likewise a missing SLURM; and so on: `.ci/run` sets them all
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # here and in every child: ranks 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "mpi" in getattr(item, "fixturenames", ()):
+        if {"mpi", "one_mpi"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.mpi)
 
 
@@ -40,6 +40,14 @@ def mpi(request: pytest.FixtureRequest) -> Mpi:
             "HPCNAS_DEMAND_MPI",
         )
     return found
+
+
+@pytest.fixture
+def one_mpi() -> Mpi:
+    """The first MPI that there is, for what one launcher shows."""
+    if not _installed():
+        absent("no mpirun here: `make test` installs one", "HPCNAS_DEMAND_MPI")
+    return next(iter(_installed().values()))
 
 
 @pytest.fixture

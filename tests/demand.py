@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+from types import ModuleType
 from typing import NoReturn
 
 import pytest
@@ -13,3 +15,11 @@ def absent(reason: str, variable: str) -> NoReturn:
     if os.environ.get(variable) == "1":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def package(name: str) -> ModuleType:
+    """A module of the test environment, such as "sklearn.datasets"."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        absent(f"{error}: `make test` installs it", "HPCNAS_DEMAND_PACKAGES")

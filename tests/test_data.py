@@ -16,6 +16,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+import demand
 import numpy as np
 import pytest
 from test_imagefolder import write_folder
@@ -211,7 +212,7 @@ def test_the_fingerprint_of_large_data_takes_evenly_spaced_images(monkeypatch: p
 
 
 def test_digits_are_scikit_learns_divided_as_documented() -> None:
-    source = pytest.importorskip("sklearn.datasets").load_digits()
+    source = demand.package("sklearn.datasets").load_digits()
     place = np.array([np.count_nonzero(source.target[:i] == source.target[i]) for i in range(1797)])
     for loaded, part in ((data.load_training("digits"), place % 5 != 4), (data.load_test("digits"), place % 5 == 4)):
         np.testing.assert_array_equal(loaded.images.pixels[..., 0], source.images[part])

@@ -199,7 +199,7 @@ def test_a_second_interrupt_ends_at_once(mpi: Mpi, tmp_path: Path) -> None:
             child.suspend()
         send(job, signal.SIGINT, "rank 0")
         log = tmp_path / "run" / "log"
-        await_that(lambda: "SIGINT received" in log.read_text() or job.poll() is not None, "the first interrupt", 5.0)
+        await_that(lambda: "SIGINT received" in log.read_text() or job.poll() is not None, "the first interrupt")
         send(job, signal.SIGINT, "rank 0")
         ended(job)
     assert status(tmp_path / "run") == "more"

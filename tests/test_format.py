@@ -17,7 +17,7 @@ import examples
 import h5py
 import numpy as np
 import pytest
-from demand import absent
+from demand import absent, package
 
 from hpcnas import __version__, journal
 from hpcnas.store import FileStore
@@ -174,7 +174,7 @@ def test_files_of_a_run(folder: Path) -> None:
 
 
 def test_the_example_reads_a_run_without_hpcnas(folder: Path) -> None:
-    pytest.importorskip("pandas")
+    package("pandas")
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     code += "\nimport sys\nassert 'hpcnas' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=folder.parent, capture_output=True, text=True)

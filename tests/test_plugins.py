@@ -101,12 +101,11 @@ def test_networks_are_trained_on_the_pages_data(folder: Path) -> None:
     assert (run.sessions[0].facts.height, run.sessions[0].facts.classes) == (8, 2)
 
 
-def test_the_pages_primitive_is_trained_by_other_ranks_than_the_one_that_draws_it(folder: Path) -> None:
-    found = launcher.available()
-    if not found:
-        pytest.skip("no mpirun here: `make test` installs one")
+def test_the_pages_primitive_is_trained_by_other_ranks_than_the_one_that_draws_it(
+    one_mpi: launcher.Mpi, folder: Path
+) -> None:
     words = shlex.split(COMMANDS[0])
-    done = launcher.run(found[0], 2, [*words[1:], *SMALLER], cwd=folder)
+    done = launcher.run(one_mpi, 2, [*words[1:], *SMALLER], cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     run = runfile.read(folder / words[-1])
     population = run.population

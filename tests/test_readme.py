@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mpi as launcher
-import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
@@ -51,11 +50,7 @@ def test_what_is_run_elsewhere_is_on_the_page() -> None:
     assert set(ELSEWHERE) <= set(commands())
 
 
-def test_all_other_commands_run(tmp_path: Path) -> None:
-    found = launcher.available()
-    if not found:
-        pytest.skip("no mpirun here: `make test` installs one")
-    mpi = found[0]
+def test_all_other_commands_run(one_mpi: launcher.Mpi, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "tools", tmp_path / "tools", ignore=shutil.ignore_patterns("__pycache__", "examples"))
     Image.new("L", (30, 20), 99).save(tmp_path / "photo.jpg")
     count = 0
@@ -64,9 +59,9 @@ def test_all_other_commands_run(tmp_path: Path) -> None:
             continue
         words = shlex.split(command)
         if words[:4] == ["mpirun", "-np", "9", "python"]:
-            done = launcher.run(mpi, 3, [*words[4:], *SMALLER], cwd=tmp_path)
+            done = launcher.run(one_mpi, 3, [*words[4:], *SMALLER], cwd=tmp_path)
         elif words[:6] == ["mpirun", "-np", "8", "python", "-m", "hpcnas.retrain"]:
-            done = launcher.run(mpi, 2, [*words[4:], *SMALLER_TRAINING], cwd=tmp_path)
+            done = launcher.run(one_mpi, 2, [*words[4:], *SMALLER_TRAINING], cwd=tmp_path)
         else:
             assert words[0] == "python", f"{command}: nobody runs it"
             done = subprocess.run([sys.executable, *words[1:]], cwd=tmp_path, capture_output=True, text=True)

@@ -143,9 +143,7 @@ def images_of(folder: Path) -> None:
         (folder / split / "ape" / "0.jpg").write_bytes(b"no image")
 
 
-def test_imagenets_way_with_loader_processes_and_broken_images(mpi: launcher.Mpi, tmp_path: Path) -> None:
-    if mpi.name != "mpich":
-        pytest.skip("loaders know nothing of the launcher: one is enough")
+def test_imagenets_way_with_loader_processes_and_broken_images(one_mpi: launcher.Mpi, tmp_path: Path) -> None:
     write_cell(tmp_path)
     images_of(tmp_path / "images")
     options = [
@@ -153,7 +151,7 @@ def test_imagenets_way_with_loader_processes_and_broken_images(mpi: launcher.Mpi
         *("--image-size", "32", "--steps", "6", "--batch-size", "24", "--micro-batch", "8", "--history-every", "3"),
         *("--threads", "1", "--loaders", "1", "--progress", "plain", "--run", "run"),
     ]
-    done = launcher.run(mpi, 2, retrain(*options), cwd=tmp_path, timeout=280)
+    done = launcher.run(one_mpi, 2, retrain(*options), cwd=tmp_path, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     found = retrainfile.read(tmp_path / "run")
     assert found.broken == ["train/ape/0.jpg", "val/ape/0.jpg"]
@@ -173,15 +171,22 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("case", sorted(WRONG))
-def test_wrong_use_gives_one_message_once_and_exit_code_2(case: str, mpi: launcher.Mpi, tmp_path: Path) -> None:
-    if mpi.name != "mpich" and case != "too many ranks":
-        pytest.skip("one launcher shows it")
+def refused(mpi: launcher.Mpi, case: str, folder: Path) -> None:
+    """One message, once, and exit code 2."""
     arguments, expected = WRONG[case]
-    done = launcher.run(mpi, 3, retrain(*arguments), cwd=tmp_path, env={"CUDA_VISIBLE_DEVICES": ""})
+    done = launcher.run(mpi, 3, retrain(*arguments), cwd=folder, env={"CUDA_VISIBLE_DEVICES": ""})
     assert done.returncode == 2, done.stdout + done.stderr
     assert (done.stdout + done.stderr).count(expected) == 1
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_too_many_ranks_are_refused_under_every_launcher(mpi: launcher.Mpi, tmp_path: Path) -> None:
+    refused(mpi, "too many ranks", tmp_path)
+
+
+@pytest.mark.parametrize("case", sorted(set(WRONG) - {"too many ranks"}))
+def test_wrong_use_is_refused(case: str, one_mpi: launcher.Mpi, tmp_path: Path) -> None:
+    refused(one_mpi, case, tmp_path)
 
 
 def test_dry_run_says_what_it_would_do_and_writes_nothing(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import demand
 import examples
 import export
 import exported_module
@@ -174,8 +175,8 @@ def test_text_is_read_back(run: Path, tmp_path: Path) -> None:
 
 
 def test_onnx_computes_the_same(run: Path, tmp_path: Path) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
-    onnx = pytest.importorskip("onnx")
+    onnxruntime = demand.package("onnxruntime")
+    onnx = demand.package("onnx")
     torch.manual_seed(1)
     skeleton = Skeleton.of(config.Network(channels=4), examples.FACTS)
     network = Network(canonical.expand(examples.individual(2).genotype), skeleton)
@@ -194,7 +195,7 @@ def test_onnx_computes_the_same(run: Path, tmp_path: Path) -> None:
 
 
 def test_weights_of_another_network_are_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("onnx")
+    demand.package("onnx")
     torch.save({"stem.0.weight": torch.zeros(1)}, tmp_path / "weights.pt")
     (tmp_path / "text.pt").write_text("weights")
     for name, expected in (("weights.pt", "a state_dict of this network"), ("text.pt", "a file of torch.save")):
@@ -221,7 +222,7 @@ def test_the_table(run: Path, tmp_path: Path) -> None:
 
 
 def test_pandas_reads_the_table(run: Path, tmp_path: Path) -> None:
-    pandas = pytest.importorskip("pandas")
+    pandas = demand.package("pandas")
     exported("csv", run, tmp_path / "run.csv")
     table = pandas.read_csv(tmp_path / "run.csv", index_col="id")
     assert table["fitness"].idxmax() == 2

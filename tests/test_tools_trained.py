@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import demand
 import export
 import numpy as np
 import predict
@@ -54,7 +55,7 @@ def grey(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def onnx_file(colour: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The second seed's."""
     for needed in ("onnx", "onnxruntime"):
-        pytest.importorskip(needed)
+        demand.package(needed)
     return written("onnx", f"{colour}:1", tmp_path_factory.mktemp("onnx") / "network.onnx")
 
 
@@ -236,7 +237,7 @@ def test_the_table_and_what_cannot_be_read(
 
 
 def test_what_is_no_network(tmp_path: Path, images: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("onnxruntime")
+    demand.package("onnxruntime")
     (tmp_path / "bad.onnx").write_text("no")
     (tmp_path / "cell.toml").write_text(POOLING.text())
     written("onnx", tmp_path / "cell.toml", tmp_path / "untrained.onnx")
