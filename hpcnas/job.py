@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from hpcnas import config, jobenv, log, plugins, transport, worker
 from hpcnas.evaluation import Evaluator, EvaluatorRefused
 from hpcnas.exits import COMPLETE, WRONG_USE
+from hpcnas.launch import Leave, first_decides
 from hpcnas.messages import DataFacts, Place
 from hpcnas.settings import ConfigError
 from hpcnas.signals import Signals
@@ -24,14 +25,6 @@ from hpcnas.transport import World
 
 if TYPE_CHECKING:
     from hpcnas.session import SearchSession
-
-
-class Leave(Exception):
-    """The job ends before it began: what to print, and the exit code."""
-
-    def __init__(self, text: str, exit_code: int) -> None:
-        super().__init__(text)
-        self.exit_code = exit_code
 
 
 @dataclass(frozen=True)
@@ -44,16 +37,7 @@ class Orders:
 
 def run(world: World, arguments: list[str], signals: Signals) -> int:
     """This rank's part of the job; returns its exit code, the same on every rank."""
-    session: SearchSession | None = None
-    orders: Orders | int | None = None
-    if world.rank == 0:
-        try:
-            orders, session = _prepare(arguments)
-        except Leave as leave:
-            with contextlib.suppress(BrokenPipeError):
-                print(leave, file=sys.stdout if leave.exit_code == COMPLETE else sys.stderr, flush=True)
-            orders = leave.exit_code
-    orders = world.broadcast(orders)
+    orders, session = first_decides(world, lambda: _prepare(arguments))
     if not isinstance(orders, Orders):
         return orders
     settings = orders.config

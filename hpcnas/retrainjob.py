@@ -21,6 +21,7 @@ from hpcnas import canonical, jobenv, log, plugins, walltime
 from hpcnas.dataspec import DataError
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.genotype import Genotype
+from hpcnas.launch import Leave, first_decides
 from hpcnas.options import HelpWanted, Program, UsageError, parse
 from hpcnas.recipe import SCHEME, Recipe
 from hpcnas.retrainfolder import Finished, Folder, Refused
@@ -45,14 +46,6 @@ PROGRAM = Program(
 _logger = logging.getLogger("hpcnas")
 
 
-class Leave(Exception):
-    """The job ends before it began: what to print, and the exit code."""
-
-    def __init__(self, text: str, exit_code: int) -> None:
-        super().__init__(text)
-        self.exit_code = exit_code
-
-
 @dataclass(frozen=True)
 class Orders:
     """What rank 0 tells every rank."""
@@ -65,16 +58,7 @@ class Orders:
 
 def run(world: World, arguments: list[str], signals: Signals) -> int:
     """This rank's part of the job; returns its exit code, the same on every rank."""
-    folder: Folder | None = None
-    orders: Orders | int | None = None
-    if world.rank == 0:
-        try:
-            orders, folder = _prepare(arguments)
-        except Leave as leave:
-            with contextlib.suppress(BrokenPipeError):
-                print(leave, file=sys.stdout if leave.exit_code == COMPLETE else sys.stderr, flush=True)
-            orders = leave.exit_code
-    orders = world.broadcast(orders)
+    orders, folder = first_decides(world, lambda: _prepare(arguments))
     if not isinstance(orders, Orders):
         return orders
     plugins.load(orders.recipe.network.plugins)  # rank 0 has them: a plugin that only some hosts have ends the job

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from hpcnas.messages import Died, FromWorker, ToWorker
 
 _SHORTEST, _LONGEST = 0.00005, 0.02  # seconds between polls: quick while messages flow, cheap while they do not
+_LAST_WORD = 600.0  # seconds that a rank waits for rank 0 to conclude the job
 _TAG = 1
 
 
@@ -239,9 +240,20 @@ class MpiWorld:
         self._dead.update(ranks)
 
     def finish(self) -> bool:
-        """Waits until everything sent has left. Whether all ranks are there to finalise MPI together."""
+        """The last word, called by every rank: waits until everything sent has left. Whether all ranks are there to
+        finalise MPI together, which rank 0 alone can say."""
+        if self.rank > 0:
+            self._let_all_leave()
+            word = self.next(_LAST_WORD)
+            return word is not None and word[1]
+        all_there = not self._dead
+        for rank in range(1, self.size):
+            self.send(rank, all_there)
+        self._let_all_leave()
+        return all_there
+
+    def _let_all_leave(self) -> None:
         _poll(lambda: all(self._done(request) for request in self._unfinished), math.inf)
-        return not self._dead
 
 
 @dataclass(frozen=True)

@@ -133,14 +133,15 @@ TRAINER = {
 }
 ENTRY = {
     "__init__": set(),
-    "__main__": {"exits", "job", "signals", "simulate", "transport"},
+    "__main__": {"job", "launch", "signals", "simulate"},
+    "launch": {"exits", "signals", "transport"},
     "simulate": {
         *("canonical", "config", "controller", "exits", "landscape", "messages", "options", "progress", "runfile"),
         *("settings", "sources", "store", "strategies", "synthetic"),
     },
     "job": {
-        *("config", "dryrun", "evaluation", "evaluator", "exits", "jobenv", "log", "messages", "options", "plugins"),
-        *("session", "settings", "signals", "synthetic", "transport", "worker"),
+        *("config", "dryrun", "evaluation", "evaluator", "exits", "jobenv", "launch", "log", "messages", "options"),
+        *("plugins", "session", "settings", "signals", "synthetic", "transport", "worker"),
     },
     "dryrun": {"canonical", "config", "counting", "genotype", "jobenv", "messages", "mutation", "seeds", "skeleton"},
 }
@@ -169,11 +170,11 @@ RETRAINING = {
         *("retrainfile", "schedules", "seeds", "sums", "training", "torch"),
     },
     "retrainjob": {
-        *("canonical", "dataspec", "distributed", "exits", "feed", "genotype", "imagestream", "jobenv", "log"),
-        *("options", "plugins", "recipe", "retrainfolder", "retraining", "retrainreport", "settings", "signals"),
+        *("canonical", "dataspec", "distributed", "exits", "feed", "genotype", "imagestream", "jobenv", "launch"),
+        *("log", "options", "plugins", "recipe", "retrainfolder", "retraining", "retrainreport", "settings", "signals"),
         *("training", "transport", "walltime", "torch"),
     },
-    "retrain": {"exits", "retrainjob", "signals", "transport"},
+    "retrain": {"launch", "retrainjob", "signals"},
 }
 ROOMS = STDLIB_ONLY | SPACE | SEARCH | CONTROLLER | WORKER | TRAINER | RETRAINING | ENTRY
 

@@ -70,7 +70,7 @@ def main() -> None:
         print(f"contract held by {world.size} ranks")
     else:
         worker_part(world.worker(), world.rank)
-    world.finish()
+    assert world.finish()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,75 @@
+"""What the programs that MPI starts have in common: joining the job, rank 0's word at its beginning, and leaving it.
+
+    join ─► rank 0 reads and checks ─► its orders, or an exit code, to all ─► the program's own work ─► leave together
+
+Whatever happens, no rank is left waiting for another. Knows neither a search nor a retraining.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import TypeVar
+
+from hpcnas import transport
+from hpcnas.exits import BROKEN, COMPLETE, WRONG_USE
+from hpcnas.signals import Signals
+from hpcnas.transport import World
+
+Orders = TypeVar("Orders")
+Kept = TypeVar("Kept")
+
+
+class Leave(Exception):
+    """The job ends before it began: what to print, and the exit code."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+def rank_of(program: str, work: Callable[[World, list[str], Signals], int], signals: Signals) -> int:
+    """Plays this rank's part in `work` (world, arguments, signals), from joining to leaving; returns its exit code."""
+    try:
+        world = transport.connect()
+    except transport.LaunchError as error:
+        if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0")) == "0":
+            print(f"{program}: {error}", file=sys.stderr)
+        return WRONG_USE
+    try:
+        exit_code = work(world, sys.argv[1:], signals)
+        if not world.finish():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(exit_code)  # MPI_Finalize may wait for the dead
+        return exit_code
+    except BaseException:
+        print(f"{program}: rank {world.rank} on {socket.gethostname()} broke:", file=sys.stderr)
+        traceback.print_exc()
+        sys.stderr.flush()
+        time.sleep(0.1)  # a launcher told to abort may drop what it has not read yet
+        world.abort(BROKEN)
+        raise
+
+
+def first_decides(
+    world: World, prepare: Callable[[], tuple[Orders, Kept | None]]
+) -> tuple[Orders | int, Kept | None]:
+    """Rank 0's orders on every rank, and what it alone has opened; where its `prepare` raises Leave, the exit code in
+    place of orders, and the text is printed once."""
+    orders: Orders | int | None = None
+    kept: Kept | None = None
+    if world.rank == 0:
+        try:
+            orders, kept = prepare()
+        except Leave as leave:
+            with contextlib.suppress(BrokenPipeError):
+                print(leave, file=sys.stdout if leave.exit_code == COMPLETE else sys.stderr, flush=True)
+            orders = leave.exit_code
+    decided: Orders | int = world.broadcast(orders)
+    return decided, kept
