@@ -24,6 +24,7 @@ from hpcnas.config import Config
 from hpcnas.devices import Devices
 from hpcnas.evolution import Strategy
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
+from hpcnas.individuals import Individual
 from hpcnas.messages import (
     DataFacts,
     Died,
@@ -40,7 +41,6 @@ from hpcnas.messages import (
     Task,
 )
 from hpcnas.mutation import NothingAllowed
-from hpcnas.population import Individual
 from hpcnas.racing import Racing
 from hpcnas.runfile import Session
 from hpcnas.scheduling import Part, is_complete, next_parts

@@ -19,8 +19,9 @@ from hpcnas import seeds
 from hpcnas.counting import Size
 from hpcnas.duplicates import Drawn, Duplicates, retrain, undrawn
 from hpcnas.genotype import Genotype
+from hpcnas.individuals import Birth
 from hpcnas.mutation import diversified, mutate
-from hpcnas.population import Birth, Population
+from hpcnas.population import Population
 from hpcnas.space import Space
 
 Allowed = Callable[[Genotype], bool]

@@ -4,107 +4,22 @@ An individual is issued when it is born and later either evaluated or failed; in
 trained already. The order in which evaluations were recorded is kept: a tournament's view is the first `view` of them,
 which is what makes a run replayable (D3).
 
-The columns here are those of the HDF5 file (`store`); rows are individuals, and the id is the row. Nothing here touches
-files, messages or random numbers.
+Kept as columns (`individuals`). Nothing here touches files or random numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
-from typing import Any
 
 import numpy as np
 
 from hpcnas.genotype import Genotype
-from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result, mean
+from hpcnas.individuals import COLUMNS, Birth, Column, Individual, State
+from hpcnas.messages import Evaluation, Failure, Place, Result, mean
 from hpcnas.pooling import Pools, bests
 from hpcnas.ranking import Ranking
 from hpcnas.sameness import HASH_BYTES
 from hpcnas.space import Space
-
-
-class Birth(IntEnum):
-    """How a genotype came to be. The numbers are part of the file format."""
-
-    INITIAL = 1  # drawn as §3.2 initialises
-    MUTATION = 2  # a mutated parent
-    RANDOM = 3  # drawn as §3.2 initialises, by random search
-    FOUNDER = 4  # taken from another run, with its fitness
-    GIVEN = 5  # given to begin with, and evaluated like any other
-
-
-class State(IntEnum):
-    """Where an individual stands. The numbers are part of the file format."""
-
-    ISSUED = 1
-    EVALUATED = 2
-    FAILED = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Individual:
-    """What is fixed at birth. `view` is how many evaluations the strategy knew, `redrawn` and `known` how many
-    genotypes it refused before this one; `born` is in seconds since 1970, UTC; `network` is the hash that `sameness`
-    gives, where the strategy has looked at it; `repeats` is the first individual with that network, where this one
-    measures it once more (`pooling`)."""
-
-    id: int
-    genotype: Genotype
-    birth: Birth
-    parent: int | None
-    view: int
-    redrawn: int
-    born: float
-    known: int = 0
-    network: bytes | None = None
-    repeats: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column: its type, what it means, its unit, and the value that stands for "there is none"."""
-
-    name: str
-    dtype: str
-    description: str
-    unit: str = ""
-    missing: Any = 0
-    width: str = ""  # "": one value a row; "edges", "replicates" or "hash": that many
-    values: type[IntEnum] | None = None
-    added: bool = False  # since the first files were written: those without it mean `missing`, or as `runfile` says
-
-
-COLUMNS = (
-    Column("birth", "u1", "how the genotype came to be", values=Birth),
-    Column("parent", "i8", "id of the individual that was mutated", missing=-1),
-    Column("view", "i8", "evaluations that the strategy knew when it chose", "individuals"),
-    Column("redrawn", "i4", "genotypes refused before this one (invalid, or over a constraint)", "genotypes"),
-    Column("known", "i4", "genotypes refused before this one because their network was known", "genotypes", added=True),
-    Column("network", "u1", "hash of its network; zeros where nobody looked at it", width="hash", added=True),
-    Column("repeats", "i8", "first individual of its network, which it measures once more", missing=-1, added=True),
-    Column("genotype", "u1", "array form of the genotype", "operation codes", width="edges"),
-    Column("born", "f8", "when it was born, UTC", "s since 1970-01-01", np.nan),
-    Column("state", "u1", "where it stands", values=State),
-    Column("attempts", "u1", "evaluations begun whose end is known"),
-    Column("accuracies", "f8", "validation accuracy of each replicate", "1", np.nan, "replicates"),
-    Column("replicates_trained", "u1", "replicates that have an accuracy: fewer than all where racing has stopped",
-           added=True),  # fmt: skip
-    Column("fitness", "f8", "mean of the accuracies", "1", np.nan),
-    Column("parameters", "i8", "trainable parameters of the network", "1", -1),
-    Column("setup_seconds", "f8", "building the networks", "s", np.nan),
-    Column("training_seconds", "f8", "training, all replicates", "s", np.nan),
-    Column("validation_seconds", "f8", "validation, all replicates", "s", np.nan),
-    Column("worker_seconds", "f8", "what workers spent on it, failed attempts that were repeated aside", "s", np.nan,
-           added=True),  # fmt: skip
-    Column("started", "f8", "start of its first training, or of the last attempt, UTC", "s since 1970-01-01", np.nan),
-    Column("finished", "f8", "end of its last training or attempt, UTC", "s since 1970-01-01", np.nan),
-    Column("rank", "i4", "MPI rank of the last attempt", missing=-1),
-    Column("host", "S64", "host of the last attempt", missing=b""),
-    Column("device", "S64", "device of the last attempt", missing=b""),
-    Column("failure", "u1", "kind of failure; 0 where there is none", values=FailureKind),
-)
 
 
 class Population:

@@ -12,10 +12,11 @@ import time
 import numpy as np
 
 from hpcnas.costs import Cost
+from hpcnas.individuals import Birth
 from hpcnas.log import LiveLine
 from hpcnas.messages import Evaluation, Failure, Result, mean
 from hpcnas.pareto import Point, fronts
-from hpcnas.population import Birth, Population
+from hpcnas.population import Population
 from hpcnas.runfile import Session
 from hpcnas.store import MemoryStore
 

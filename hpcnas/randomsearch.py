@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from hpcnas.config import Search
 from hpcnas.evolution import Breeding, Proposal
-from hpcnas.population import Birth, Population
+from hpcnas.individuals import Birth
+from hpcnas.population import Population
 
 
 @dataclass(frozen=True)

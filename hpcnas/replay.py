@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hpcnas.config import Config
+from hpcnas.individuals import Birth
 from hpcnas.messages import DataFacts
 from hpcnas.mutation import NothingAllowed
-from hpcnas.population import Birth, Population
+from hpcnas.population import Population
 from hpcnas.strategies import make_strategy
 
 

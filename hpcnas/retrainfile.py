@@ -29,9 +29,9 @@ import numpy as np
 
 from hpcnas import __version__, durable
 from hpcnas.genotype import Genotype
+from hpcnas.individuals import Column
 from hpcnas.large import LargeSkeleton
 from hpcnas.messages import DataFacts
-from hpcnas.population import Column
 from hpcnas.recipe import SCHEME, Recipe
 from hpcnas.runfile import StoreError, write_dataset, write_table
 

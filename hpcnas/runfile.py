@@ -2,7 +2,7 @@
 
     / attributes      format, format_version, hpcnas_version, run, records, space
     /configuration    the whole configuration, TOML
-    /individuals/…    one dataset a column of `population.COLUMNS`, a row an individual
+    /individuals/…    one dataset a column of `individuals.COLUMNS`, a row an individual
     /evaluated        ids in the order in which their evaluations were recorded
     /failures/…       one row a failed attempt, repeated or not
     /sessions/…       one row a start of the controller
@@ -25,8 +25,9 @@ import numpy as np
 
 from hpcnas import __version__, config, durable
 from hpcnas.config import Config
+from hpcnas.individuals import COLUMNS, Column
 from hpcnas.messages import DataFacts, Failure, FailureKind, Place, Result
-from hpcnas.population import COLUMNS, Column, Population
+from hpcnas.population import Population
 from hpcnas.settings import ConfigError
 
 FORMAT, FORMAT_VERSION = "hpcnas run", 1

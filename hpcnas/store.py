@@ -25,8 +25,9 @@ from typing import Any
 from hpcnas import durable, journal, runfile
 from hpcnas.config import Config
 from hpcnas.genotype import Genotype
+from hpcnas.individuals import Birth, Individual
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Result, checkpoint_name
-from hpcnas.population import Birth, Individual, Population
+from hpcnas.population import Population
 from hpcnas.runfile import Session, StoredRun, StoreError
 
 

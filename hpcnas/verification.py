@@ -12,8 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from hpcnas import canonical, counting, replay
+from hpcnas.individuals import Birth, State
 from hpcnas.messages import Evaluation, mean
-from hpcnas.population import Birth, Population, State
+from hpcnas.population import Population
 from hpcnas.racing import Racing
 from hpcnas.replay import Fault
 from hpcnas.runfile import StoredRun

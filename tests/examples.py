@@ -7,8 +7,9 @@ import numpy as np
 from hpcnas import config
 from hpcnas.config import Config
 from hpcnas.genotype import Genotype
+from hpcnas.individuals import COLUMNS, Birth, Individual
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Result
-from hpcnas.population import COLUMNS, Birth, Individual, Population
+from hpcnas.population import Population
 from hpcnas.runfile import Session
 from hpcnas.space import Space
 

@@ -8,8 +8,9 @@ from test_evolution import INITIAL, breeding, grow, individuals
 
 from hpcnas.aging import AgeingEvolution
 from hpcnas.evolution import Proposal
+from hpcnas.individuals import Birth, Individual
 from hpcnas.messages import Evaluation, Outcome
-from hpcnas.population import Birth, Individual, Population
+from hpcnas.population import Population
 
 
 def aging(alive: int = 10, sample: int = 3) -> AgeingEvolution:

@@ -18,6 +18,7 @@ from hpcnas.evaluator import Loaded
 from hpcnas.evolution import Proposal
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.genotype import Genotype
+from hpcnas.individuals import Birth, State
 from hpcnas.messages import (
     DataFacts,
     Died,
@@ -36,7 +37,7 @@ from hpcnas.messages import (
     ToWorker,
 )
 from hpcnas.mutation import NothingAllowed
-from hpcnas.population import Birth, Population, State
+from hpcnas.population import Population
 from hpcnas.runfile import Session, StoreError
 from hpcnas.store import MemoryStore
 from hpcnas.transport import Hub

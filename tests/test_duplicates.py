@@ -14,8 +14,8 @@ from hpcnas import config, runfile, simulate, verification
 from hpcnas.canonical import is_valid
 from hpcnas.duplicates import DUPLICATES, MOST_KNOWN, Drawn, resample, retrain
 from hpcnas.genotype import Genotype
+from hpcnas.individuals import Birth, Individual
 from hpcnas.mutation import mutate
-from hpcnas.population import Birth, Individual
 from hpcnas.progress import final_table
 from hpcnas.sameness import network_hash
 from hpcnas.seeds import birth_generator

@@ -14,9 +14,10 @@ from hpcnas.canonical import expand, is_valid
 from hpcnas.counting import Size, size
 from hpcnas.evolution import Breeding, Proposal, Strategy
 from hpcnas.genotype import Genotype, named
+from hpcnas.individuals import Birth, Individual
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Place, Result
 from hpcnas.mutation import NothingAllowed, diversified, mutate, trivial
-from hpcnas.population import Birth, Individual, Population
+from hpcnas.population import Population
 from hpcnas.randomsearch import RandomSearch
 from hpcnas.skeleton import Skeleton
 from hpcnas.space import HIERARCHICAL, Space

@@ -26,9 +26,9 @@ from mpi import Job, Mpi
 from test_evaluator import lives
 
 from hpcnas import options, seeds
+from hpcnas.individuals import State
 from hpcnas.log import LiveLine
 from hpcnas.messages import Evaluation, FailureKind
-from hpcnas.population import State
 from hpcnas.session import SearchSession
 from hpcnas.signals import Signals
 from hpcnas.store import FileStore

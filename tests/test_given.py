@@ -13,8 +13,9 @@ from toolruns import CHAIN, POOLING, SHORTCUT, empty, eventful
 from hpcnas import config, replay, runfile, simulate
 from hpcnas.genotype import Genotype
 from hpcnas.given import GivenFirst, kept, written
+from hpcnas.individuals import Birth
 from hpcnas.mutation import NothingAllowed, trivial
-from hpcnas.population import Birth, Population
+from hpcnas.population import Population
 from hpcnas.sameness import network_hash
 from hpcnas.settings import ConfigError
 from hpcnas.sources import looked_up

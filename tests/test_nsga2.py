@@ -10,10 +10,11 @@ import pytest
 from test_evolution import INITIAL, breeding, grow, individuals, size_of
 
 from hpcnas import config, costs
+from hpcnas.individuals import Birth, Individual
 from hpcnas.messages import Evaluation, Outcome
 from hpcnas.nsga2 import Nsga2, Survivors
 from hpcnas.pareto import Point, crowding, fronts
-from hpcnas.population import Birth, Individual, Population
+from hpcnas.population import Population
 
 PARAMETERS = costs.cost("parameters", size_of)
 

@@ -21,8 +21,9 @@ from hpcnas.canonical import is_valid
 from hpcnas.duplicates import Drawn, average
 from hpcnas.evolution import Proposal
 from hpcnas.given import GivenFirst
+from hpcnas.individuals import Birth, Individual
 from hpcnas.messages import Evaluation, Result, mean
-from hpcnas.population import Birth, Individual, Population
+from hpcnas.population import Population
 from hpcnas.progress import final_table
 from hpcnas.sameness import network_hash
 from hpcnas.store import FileStore

@@ -9,8 +9,9 @@ import pytest
 from examples import SPACE, assert_same, evaluated, failed, individual, population
 
 from hpcnas.genotype import Genotype
+from hpcnas.individuals import COLUMNS, State
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
-from hpcnas.population import COLUMNS, Population, State
+from hpcnas.population import Population
 from hpcnas.space import FLAT
 
 # Births

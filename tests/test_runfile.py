@@ -19,8 +19,8 @@ from examples import CONFIG, SESSION, assert_same, evaluated, failed, individual
 
 from hpcnas import __version__
 from hpcnas.config import build, parse_toml
+from hpcnas.individuals import Birth, State
 from hpcnas.messages import FailureKind, Place
-from hpcnas.population import Birth, State
 from hpcnas.runfile import MESSAGE_BYTES, StoredRun, StoreError, fitting, read, write
 
 

@@ -13,7 +13,7 @@ import pytest
 from hpcnas import replay, runfile
 from hpcnas.config import Config
 from hpcnas.genotype import Genotype
-from hpcnas.population import State
+from hpcnas.individuals import State
 
 SMALL = [
     *("--budget", "6", "--initial-population", "4", "--steps", "3", "--batch-size", "16", "--channels", "2"),

@@ -24,8 +24,8 @@ from examples import CONFIG, FACTS, SESSION, SPACE, assert_same, evaluated, fail
 from hpcnas import durable, journal, runfile, store
 from hpcnas.config import build
 from hpcnas.genotype import Genotype
+from hpcnas.individuals import COLUMNS, Birth, Individual
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
-from hpcnas.population import COLUMNS, Birth, Individual
 from hpcnas.runfile import Session, StoreError
 from hpcnas.store import FileStore, MemoryStore
 

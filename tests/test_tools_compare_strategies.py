@@ -12,10 +12,11 @@ from compare_strategies import Policy, interval_place, reached
 
 from hpcnas.canonical import expand
 from hpcnas.genotype import named
+from hpcnas.individuals import Birth, Individual
 from hpcnas.landscape import true_fitness
 from hpcnas.messages import Evaluation, Place, Result
 from hpcnas.mutation import trivial
-from hpcnas.population import Birth, Individual, Population
+from hpcnas.population import Population
 from hpcnas.space import HIERARCHICAL
 
 SMALL = "--space 2x3/1x3 --initial-population 6 --initial-mutations 20"

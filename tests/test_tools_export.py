@@ -22,8 +22,8 @@ import torch
 
 from hpcnas import __version__, canonical, config, genotype
 from hpcnas.genotype import Genotype
+from hpcnas.individuals import Birth, Individual
 from hpcnas.network import Network
-from hpcnas.population import Birth, Individual
 from hpcnas.skeleton import Skeleton
 from hpcnas.space import FLAT, HIERARCHICAL, Space
 from hpcnas.store import FileStore

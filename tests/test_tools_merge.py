@@ -13,7 +13,7 @@ import numpy as np
 from toolruns import CHAIN, POOLING, UNUSED, empty, eventful, steady
 
 from hpcnas import runfile
-from hpcnas.population import Birth
+from hpcnas.individuals import Birth
 from hpcnas.runfile import StoredRun
 
 TOOL = Path(__file__).parent.parent / "tools" / "merge.py"

@@ -21,8 +21,8 @@ import report
 import toolruns
 from demand import absent
 
+from hpcnas.individuals import Birth, Individual
 from hpcnas.messages import Failure, FailureKind, Place, Result
-from hpcnas.population import Birth, Individual
 from hpcnas.store import FileStore
 
 TOOL = Path(report.__file__)

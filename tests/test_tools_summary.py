@@ -19,8 +19,9 @@ from examples import PLACE, SESSION
 from toolruns import CHAIN, created, empty, eventful, steady
 
 from hpcnas import runfile
+from hpcnas.individuals import Birth, Individual
 from hpcnas.messages import Evaluation, Result
-from hpcnas.population import Birth, Individual, Population
+from hpcnas.population import Population
 from hpcnas.space import Space
 
 TOOLS = Path(__file__).parent.parent / "tools"

@@ -18,9 +18,9 @@ from examples import SESSION, SPACE
 
 from hpcnas import config, genotype, recipe, retrainfile, runfile
 from hpcnas.genotype import Genotype
+from hpcnas.individuals import Birth, Individual
 from hpcnas.large import LargeSkeleton
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
-from hpcnas.population import Birth, Individual
 from hpcnas.retrainfile import Inputs, Origin, Retraining, State, Trained
 from hpcnas.store import FileStore
 

@@ -39,8 +39,9 @@ from hpcnas import config, runfile
 from hpcnas.config import Config
 from hpcnas.controller import Controller
 from hpcnas.genotype import named
+from hpcnas.individuals import COLUMNS, Birth, State
 from hpcnas.messages import Evaluation, FromWorker, Left, Place, Ready, Result, Stop, ToWorker
-from hpcnas.population import COLUMNS, Birth, Population, State
+from hpcnas.population import Population
 from hpcnas.runfile import Session, StoredRun
 from hpcnas.store import FileStore, MemoryStore
 from hpcnas.strategies import make_strategy

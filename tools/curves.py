@@ -12,7 +12,7 @@ import numpy as np
 import toolkit
 
 from hpcnas import costs
-from hpcnas.population import Birth
+from hpcnas.individuals import Birth
 from hpcnas.runfile import StoredRun
 from hpcnas.strategies import sizing
 

@@ -42,8 +42,8 @@ import toolkit
 from hpcnas import __version__, canonical, counting, primitives
 from hpcnas.canonical import CellGraph
 from hpcnas.genotype import Genotype
+from hpcnas.individuals import COLUMNS
 from hpcnas.large import STEMS, LargeSkeleton
-from hpcnas.population import COLUMNS
 from hpcnas.retrainfile import Inputs
 from hpcnas.runfile import StoredRun
 from hpcnas.skeleton import Skeleton

@@ -23,7 +23,8 @@ import toolkit
 from hpcnas import __version__, config
 from hpcnas.config import Config
 from hpcnas.genotype import Genotype
-from hpcnas.population import COLUMNS, Birth, Population
+from hpcnas.individuals import COLUMNS, Birth
+from hpcnas.population import Population
 from hpcnas.runfile import Session, StoredRun, StoreError
 from hpcnas.sameness import network_hash
 from hpcnas.store import FileStore

@@ -26,8 +26,8 @@ from curves import Curves
 from matplotlib.figure import Figure
 
 from hpcnas import __version__
+from hpcnas.individuals import Birth, State
 from hpcnas.messages import FailureKind
-from hpcnas.population import Birth, State
 from hpcnas.progress import duration
 from hpcnas.runfile import StoredRun
 

@@ -30,8 +30,9 @@ import psutil
 import toolkit
 import usage
 
+from hpcnas.individuals import State
 from hpcnas.messages import Evaluation, Result
-from hpcnas.population import Population, State
+from hpcnas.population import Population
 from hpcnas.progress import duration
 from hpcnas.runfile import StoredRun, StoreError
 from hpcnas.store import salvage
