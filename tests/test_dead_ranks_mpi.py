@@ -16,7 +16,7 @@ from demand import absent
 from hpcnas import replay, runfile
 
 OPTIONS = [
-    *("--run", "run", "--evaluator", "synthetic", "--synthetic-seconds", "0.1", "--budget", "60"),
+    *("--run", "run", "--evaluator", "synthetic", "--synthetic-seconds", "0.15", "--budget", "120"),
     *("--initial-mutations", "30", "--initial-population", "10", "--compact-interval", "0"),
 ]
 
@@ -58,7 +58,7 @@ def test_two_dead_workers_cost_nothing_but_their_time(ulfm: launcher.Mpi, tmp_pa
         assert "the search is complete" in stdout
         assert job.await_end() == []
     run = runfile.read(tmp_path / "run")
-    assert len(run.population.evaluated) == 60 and run.population.in_flight == 0
+    assert len(run.population.evaluated) == 120 and run.population.in_flight == 0
     assert run.population.failures == {}
     assert list(replay.deviations(run.config, run.sessions[0].facts, run.population)) == []
     assert "state=complete" in (tmp_path / "run" / "status").read_text()
