@@ -12,6 +12,7 @@ from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, 
 from hpcnas.population import Population
 from hpcnas.runfile import Session
 from hpcnas.space import Space
+from hpcnas.store import MemoryStore
 
 SPACE = Space.parse("2x3/1x3")  # 9 edges
 CONFIG: Config = config.build({"search": {"space": "2x3/1x3", "budget": 5}, "training": {"replicates": 2}})
@@ -57,3 +58,9 @@ def assert_same(found: Population, expected: Population) -> None:
     assert found.failures == expected.failures
     assert found.failed_attempts == expected.failed_attempts
     assert (found.best, found.redrawn, len(found)) == (expected.best, expected.redrawn, len(expected))
+
+
+def add_births(target: MemoryStore, count: int) -> None:
+    """Records so many initial individuals, not yet committed."""
+    for id in range(count):
+        target.birth(individual(id))

@@ -1,193 +1,43 @@
-"""The controller's loop against workers that answer by script: budget, retries, restarts, refusals, and every end."""
+"""The controller's loop against workers that answer by script: budget, retries, restarts, workers that cannot work."""
 
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import pytest
-from examples import FACTS, SESSION, SPACE, evaluated, failed, individual
+from examples import FACTS, SESSION, evaluated, failed, individual
+from scripted_crew import (
+    CRASH,
+    ERROR,
+    GOOD,
+    HANG,
+    NAN,
+    OOM,
+    OVERRUN,
+    Brief,
+    Crew,
+    Search,
+    by_individual,
+    genotype,
+    place,
+    result,
+    settings,
+    states,
+)
 
-from hpcnas import config, controller, evolution, seeds, strategies, worker
-from hpcnas.config import Config
-from hpcnas.controller import Controller, SearchStopped
-from hpcnas.evaluator import Loaded
-from hpcnas.evolution import Proposal
-from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
-from hpcnas.genotype import Genotype
-from hpcnas.individuals import Birth, State
+from hpcnas import controller, seeds, strategies
+from hpcnas.exits import WRONG_USE
 from hpcnas.messages import (
-    DataFacts,
     Died,
-    Evaluation,
     Failure,
     FailureKind,
-    FromWorker,
-    Left,
     Outcome,
-    Place,
     Ready,
     Refused,
-    Result,
-    Stop,
     Task,
-    ToWorker,
 )
-from hpcnas.mutation import NothingAllowed
-from hpcnas.population import Population
-from hpcnas.runfile import Session, StoreError
 from hpcnas.store import MemoryStore
-from hpcnas.transport import Hub
-
-GOOD = Evaluation((0.5, 0.7), 1000, 0.0, 1.0, 0.0)
-CRASH, OOM, HANG, OVERRUN, NAN, ERROR = (Failure(kind, kind.name.lower()) for kind in FailureKind)
-
-
-def settings(**changes: dict[str, object]) -> Config:
-    return config.build(
-        {"search": {"space": str(SPACE), "budget": 5, "initial_population": 3, "initial_mutations": 5, "seed": 9}},
-        {"training": {"replicates": 2}, "run": {"grace": 0.0}},
-        changes,
-    )
-
-
-def place(rank: int) -> Place:
-    return Place(rank, f"node-{rank}", "cuda:0")
-
-
-Answer = Callable[[int, Task], Outcome | None]
-
-
-class Crew:
-    """ControllerEnd with workers that answer each task at once by `answer`, or never where that gives None.
-
-    Messages arrive one at a time, in the order in which they were caused. Told to stop, a worker says what stands in
-    `parting` for it, then Left.
-    """
-
-    def __init__(self, workers: int, answer: Answer = lambda rank, task: GOOD) -> None:
-        self.ranks = range(1, workers + 1)
-        self.answer = answer
-        self.tasks: list[tuple[int, Task]] = []
-        self.stops: dict[int, Stop] = {}
-        self.parting: dict[int, list[FromWorker]] = {}
-        self.inbox: deque[tuple[int, FromWorker]] = deque((rank, Ready(place(rank), FACTS, {})) for rank in self.ranks)
-        self.silent: set[int] = set()  # these do not even say Left
-
-    def send(self, rank: int, message: ToWorker) -> None:
-        if isinstance(message, Stop):
-            self.stops[rank] = message
-            farewell = [*self.parting.get(rank, []), Left()]
-            self.inbox.extend((rank, said) for said in farewell if rank not in self.silent)
-            return
-        self.tasks.append((rank, message))
-        outcome = self.answer(rank, message)
-        if outcome is not None:
-            self.inbox.append((rank, result(rank, message, outcome)))
-
-    def receive(self, timeout: float) -> list[tuple[int, FromWorker]]:
-        return [self.inbox.popleft()] if self.inbox else []
-
-    @property
-    def given(self) -> list[tuple[int, int, int]]:
-        """Rank, individual and attempt of every task, in order."""
-        return [(rank, task.individual, task.attempt) for rank, task in self.tasks]
-
-
-def result(rank: int, task: Task, outcome: Outcome) -> Result:
-    return Result(task.individual, task.attempt, place(rank), 100.0, 110.0, outcome, task.first)
-
-
-@dataclass
-class Listener:
-    """An observer that remembers."""
-
-    sessions: list[Session] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    results: list[Result] = field(default_factory=list)
-
-    def began(self, session: Session) -> None:
-        self.sessions.append(session)
-
-    def warned(self, text: str) -> None:
-        self.warnings.append(text)
-
-    def settled(self, result: Result, store: MemoryStore) -> None:
-        self.results.append(result)
-
-    def turned(self, store: MemoryStore, busy: int, workers: int) -> None:
-        pass
-
-    def leaving(self, reason: str) -> None:
-        self.warnings.append(f"leaving: {reason}")
-
-
-class Numbered:
-    """A strategy whose genotypes tell the birth."""
-
-    def __init__(self, facts: DataFacts) -> None:
-        pass
-
-    def ask(self, population: Population, id: int, view: int) -> Proposal:
-        return Proposal(genotype(id), Birth.INITIAL, None, 0)
-
-
-def genotype(id: int) -> Genotype:
-    return Genotype(SPACE, bytes([id % 7, id // 7 % 7, id // 49, 0, 0, 0, 0, 0, 1]))
-
-
-@dataclass
-class Search:
-    """One session: what it runs on, and what there is to see afterwards."""
-
-    crew: Crew
-    config: Config = field(default_factory=settings)
-    store: MemoryStore | None = None
-    reason: Callable[[], str | None] = lambda: None
-    strategy: Callable[[DataFacts], evolution.Strategy] = Numbered
-    now: Callable[[], float] = lambda: 2000.0
-    listener: Listener = field(default_factory=Listener)
-
-    def __post_init__(self) -> None:
-        self.store = self.store or MemoryStore(self.config)
-        self.population = self.store.population
-
-    def run(self) -> None:
-        assert self.store is not None
-        one = Controller(
-            self.config, self.store, self.strategy, self.crew, list(self.crew.ranks), {"hpcnas": "1"}, self.listener,
-            reason_to_leave=self.reason, now=self.now,
-        )  # fmt: skip
-        one.run()
-
-    def stopped(self) -> SearchStopped:
-        """What stops the search; the workers are told the same."""
-        with pytest.raises(SearchStopped) as caught:
-            self.run()
-        assert {stop.exit_code for stop in self.crew.stops.values()} == {caught.value.exit_code}
-        assert set(self.crew.stops) == set(self.crew.ranks)
-        return caught.value
-
-    def states(self) -> list[str]:
-        return [State(state).name for state in self.population.column("state")]
-
-
-def states(text: str) -> list[str]:
-    """`EFI` stands for evaluated, failed, issued."""
-    return [{"E": "EVALUATED", "F": "FAILED", "I": "ISSUED"}[letter] for letter in text]
-
-
-def by_individual(plan: dict[int, Sequence[Failure]]) -> Answer:
-    """Answers of attempts 1, 2, … at an individual; after them, and for all others, it is good."""
-
-    def answer(rank: int, task: Task) -> Outcome:
-        failures = plan.get(task.individual, ())
-        return failures[task.attempt - 1] if task.attempt <= len(failures) else GOOD
-
-    return answer
 
 
 # ── the budget ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -237,29 +87,6 @@ def test_a_session_is_recorded_with_the_first_workers_data() -> None:
     (session,) = search.listener.sessions
     assert search.store is not None and search.store.sessions == [session]
     assert (session.started, session.ranks, session.facts) == (2000.0, 4, FACTS)
-
-
-class Brief(Crew):
-    """Workers whose evaluations take so many seconds. A round of the loop takes a millisecond."""
-
-    seconds = 0.0
-    time = 0.0
-
-    def now(self) -> float:
-        return self.time
-
-    def round(self, result: Result, store: MemoryStore) -> None:
-        self.time += 0.001
-
-    def send(self, rank: int, message: ToWorker) -> None:
-        before = len(self.inbox)
-        super().send(rank, message)
-        while len(self.inbox) > before:  # what it has just caused
-            sender, said = self.inbox.pop()
-            before += 1
-            if isinstance(said, Result):
-                said = dataclasses.replace(said, finished=said.started + self.seconds)
-            self.inbox.append((sender, said))
 
 
 @pytest.mark.parametrize(
@@ -499,220 +326,3 @@ def test_all_that_a_dead_worker_held_goes_to_another_in_the_same_order(monkeypat
     assert [id for rank, id, _ in crew.given if rank == 2 and id in held] == held
     assert search.states() == states("E" * 60)
     assert set(search.population.column("attempts").tolist()) == {1}
-
-
-# ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_reason_to_leave_stops_issuing_and_leaves_what_is_in_flight_to_the_next_session() -> None:
-    def answer(rank: int, task: Task) -> Outcome | None:
-        return GOOD if task.individual == 0 else None
-
-    def reason() -> str | None:
-        return "SIGUSR1 received" if len(search.population.evaluated) else None
-
-    search = Search(Crew(2, answer), reason=reason)
-    stop = search.stopped()
-    assert (stop.exit_code, str(stop)) == (MORE_TO_DO, "SIGUSR1 received")
-    assert search.listener.warnings == ["leaving: SIGUSR1 received"]
-    assert search.states() == states("EII")
-    again = Search(Crew(3), store=search.store)
-    again.run()
-    assert [(id, attempt) for _, id, attempt in again.crew.given] == [(1, 1), (2, 1), (3, 1), (4, 1)]
-    assert again.states() == states("EEEEE")
-
-
-def test_nobody_leaves_a_search_that_is_complete() -> None:
-    search = Search(Crew(2), reason=lambda: "late" if len(search.population.evaluated) == 5 else None)
-    search.run()
-    assert search.states() == states("EEEEE")
-
-
-def test_results_on_their_way_at_the_end_are_recorded() -> None:
-    """One worker has just finished, one has just failed for good, one has crashed, one is cut off."""
-    last = {1: GOOD, 2: ERROR, 3: CRASH}
-
-    def answer(rank: int, task: Task) -> Outcome | None:
-        if rank in last:
-            search.crew.parting[rank] = [result(rank, task, last[rank])]
-        return None
-
-    def reason() -> str | None:
-        return "SIGTERM received" if len(search.crew.tasks) == 4 else None
-
-    search = Search(Crew(4, answer), reason=reason)
-    assert search.stopped().exit_code == MORE_TO_DO
-    assert search.states() == states("EFII")
-    assert search.population.column("attempts").tolist() == [1, 1, 1, 0]
-    assert [one.individual for one in search.listener.results] == [0, 1]
-
-
-def test_a_worker_that_does_not_answer_is_not_waited_for_longer_than_the_grace() -> None:
-    search = Search(Crew(2, lambda rank, task: None), reason=lambda: "SIGUSR1 received")
-    search.crew.silent = {2}
-    assert search.stopped().exit_code == MORE_TO_DO
-
-
-def test_trainers_have_most_of_the_grace_to_save() -> None:
-    search = Search(Crew(1, lambda rank, task: None), settings(run={"grace": 60.0}), reason=lambda: "SIGUSR1 received")
-    search.stopped()
-    assert search.crew.stops == {1: Stop(MORE_TO_DO, 42.0)}
-
-
-def test_many_failures_in_a_row_are_a_broken_run() -> None:
-    search = Search(Crew(1, lambda rank, task: ERROR), settings(run={"max_failures": 3}))
-    stop = search.stopped()
-    assert stop.exit_code == BROKEN and str(stop).startswith("3 individuals in a row have failed")
-    assert search.states()[:3] == states("FFF")
-
-
-def test_a_success_begins_the_row_anew() -> None:
-    plan = {id: [ERROR] for id in (0, 1, 3, 4, 6, 7)}
-    search = Search(Crew(1, by_individual(plan)), settings(run={"max_failures": 3}))
-    search.run()
-    assert len(search.population.evaluated) == 5
-
-
-def test_a_space_with_nothing_allowed_is_wrong_use() -> None:
-    class Nothing(Numbered):
-        def ask(self, population: Population, id: int, view: int) -> Proposal:
-            if id == 2:
-                raise NothingAllowed("nothing is small enough")
-            return super().ask(population, id, view)
-
-    search = Search(Crew(1), strategy=Nothing)
-    stop = search.stopped()
-    assert (stop.exit_code, str(stop)) == (WRONG_USE, "nothing is small enough")
-    assert search.states() == states("EE")
-
-
-def test_a_result_that_nobody_asked_for_breaks_the_run() -> None:
-    search = Search(Crew(1, lambda rank, task: None))
-    search.crew.inbox.append((1, evaluated(77)))
-    stop = search.stopped()
-    assert stop.exit_code == BROKEN and "nobody asked" in str(stop)
-
-
-def test_a_worker_that_leaves_by_itself_breaks_the_run() -> None:
-    search = Search(Crew(2, lambda rank, task: None))
-    search.crew.inbox.append((2, Left()))
-    assert search.stopped().exit_code == BROKEN
-
-
-# ── the disk ────────────────────────────────────────────────────────────────────────────────────────────────────────
-class Disk(MemoryStore):
-    """A store that tells when it is asked to write, and may be full."""
-
-    def __init__(self, chosen: Config) -> None:
-        super().__init__(chosen)
-        self.events: list[str] = []
-        self.commits_left = 10**9
-        self.compaction: Callable[[], None] = lambda: None
-
-    def commit(self) -> None:
-        self.commits_left -= 1
-        if self.commits_left < 0:
-            raise StoreError("the disk is full")
-        self.events.append(f"{len(self.population)} born, {len(self.population.evaluated)} evaluated")
-
-    def compact(self) -> None:
-        self.events.append("compact")
-        self.compaction()
-
-    def compact_aside(self) -> None:
-        self.compact()
-
-
-def test_nothing_is_sent_or_told_before_it_is_on_the_disk() -> None:
-    disk = Disk(settings())
-
-    def answer(rank: int, task: Task) -> Outcome:
-        assert disk.events[-1].startswith(f"{task.individual + 1} born")
-        return GOOD
-
-    class Strict(Listener):
-        def settled(self, result: Result, store: MemoryStore) -> None:
-            super().settled(result, store)
-            assert disk.events[-1].endswith(f"{len(self.results)} evaluated")
-
-    search = Search(Crew(1, answer), store=disk, listener=Strict())
-    search.run()
-    assert len(search.listener.results) == 5
-    assert disk.events[-1] == "compact"
-
-
-def test_a_full_disk_stops_everything_and_nothing_unrecorded_is_sent() -> None:
-    disk = Disk(settings())
-    disk.commits_left = 2  # the birth of individual 0, and its evaluation with the birth of 1
-    search = Search(Crew(1), store=disk)
-    search.crew.parting[1] = [evaluated(1)]
-    with pytest.raises(StoreError, match="the disk is full"):
-        search.run()
-    assert [task.individual for _, task in search.crew.tasks] == [0, 1]
-    assert [stop.exit_code for stop in search.crew.stops.values()] == [BROKEN]
-    assert "compact" not in disk.events
-
-
-def test_the_file_is_renewed_at_the_interval_and_for_a_twentieth_of_the_time_at_most() -> None:
-    clock = [0.0]
-    disk = Disk(settings(search={"budget": 200}))
-    when: list[float] = []
-
-    def compact() -> None:
-        when.append(clock[0])
-        clock[0] += 5.0  # so long it takes
-
-    def answer(rank: int, task: Task) -> Outcome:
-        clock[0] += 1.0
-        return GOOD
-
-    disk.compaction = compact
-    search = Search(Crew(1, answer), settings(search={"budget": 200}, run={"compact_interval": 10.0}), disk)
-    search.now = lambda: clock[0]
-    search.run()
-    assert when[:2] == [10.0, 115.0]  # after 10 s; then not before 20 times 5 s have passed
-
-
-# ── with the real worker's loop ─────────────────────────────────────────────────────────────────────────────────────
-class Flaky:
-    """An evaluator that crashes at every fourth individual's first attempt."""
-
-    def ready(self, timeout: float) -> Loaded:
-        return Loaded(FACTS, {})
-
-    def start(self, task: Task) -> None:
-        self.task = task
-
-    def poll(self, timeout: float) -> Outcome:
-        return CRASH if self.task.individual % 4 == 0 and self.task.attempt == 1 else GOOD
-
-    def save(self, timeout: float) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-def test_controller_and_workers_in_one_process() -> None:
-    hub, codes = Hub(3), []
-    threads = [
-        threading.Thread(target=lambda rank=rank: codes.append(worker.run(hub.worker(rank), place(rank), Flaky())))
-        for rank in (1, 2, 3)
-    ]
-    for thread in threads:
-        thread.start()
-    chosen = settings(search={"budget": 100})
-    store = MemoryStore(chosen)
-    Controller(chosen, store, Numbered, hub.controller(), [1, 2, 3], {}, Listener()).run()
-    for thread in threads:
-        thread.join(10.0)
-    assert codes == [COMPLETE] * 3
-    assert len(store.population) == len(store.population.evaluated) == 100
-    attempts = store.population.column("attempts")
-    assert [id for id in range(100) if attempts[id] == 2] == list(range(0, 100, 4))
-
-
-def test_a_broken_worker_breaks_the_controller() -> None:
-    hub = Hub(1)
-    hub.broke(ZeroDivisionError("in the worker"))
-    chosen = settings()
-    with pytest.raises(ZeroDivisionError):
-        Controller(chosen, MemoryStore(chosen), Numbered, hub.controller(), [1], {}, Listener()).run()
