@@ -27,7 +27,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hpcnas import __version__, durable
+from hpcnas import __version__, durable, runfile
 from hpcnas.genotype import Genotype
 from hpcnas.individuals import Column
 from hpcnas.large import LargeSkeleton
@@ -107,16 +107,10 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Session:
-    """One start. `started` is in seconds since 1970, UTC; `software` maps names to versions."""
+class Session(runfile.Session):
+    """One start of a retraining; the device is that of rank 0."""
 
-    started: float
-    host: str
-    pid: int
-    ranks: int
     device: str
-    software: Mapping[str, str]
-    facts: DataFacts
 
 
 @dataclass

@@ -170,7 +170,7 @@ class Folder:
             "mpi": mpi_library,
         }
         self._record.sessions.append(
-            Session(time.time(), socket.gethostname(), os.getpid(), ranks, device, software, facts)
+            Session(time.time(), socket.gethostname(), os.getpid(), ranks, software, facts, device)
         )
         self._progress.began(self._record)
         try:

@@ -38,7 +38,7 @@ RECORD = Retraining(
     flops=30_834_380_544,
     trainings=[COMPLETE, Trained(4)],
     history=[Row(3, 100, 2.25, 0.125, 0.1, 1000.5, 0.25), Row(3, 200, 2.0, 0.25, 0.1, 1100.5, 0.125)],
-    sessions=[Session(1000.5, "node-1", 4321, 8, "cuda:0", {"hpcnas": "0", "torch": "2.13"}, FACTS)],
+    sessions=[Session(1000.5, "node-1", 4321, 8, {"hpcnas": "0", "torch": "2.13"}, FACTS, "cuda:0")],
     broken=["train/gnu/1.jpg", "train/gnu/ünlesbar.jpg"],
 )
 
