@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 from examples import CONFIG, PLACE, SPACE, assert_same, failed, individual
-from test_controller import Crew, Numbered, Search, settings
+from scripted_crew import Crew, Numbered, Search, settings
 from test_duplicates import CELLS, RENAMED, one_after_another
 from test_evolution import breeding, configured, evolution, grow, in_flight, individuals
 from test_scheduling import trained

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from test_controller import ERROR, Crew, Search, place, settings, states
+from scripted_crew import ERROR, Crew, Search, place, settings, states
 
 from hpcnas import config, seeds
 from hpcnas.config import Config
