@@ -191,6 +191,8 @@ class Controller:
     # ── results in ──────────────────────────────────────────────────────────────────────────────────────────────────
     def _hear(self, worker: int, message: FromWorker) -> Result | None:
         """Takes a message in; returns it if it was a result that has settled its individual."""
+        if worker in self._dead:  # its work has been given to others: what it said before comes too late
+            return None
         match message:
             case Ready():
                 self._welcome(worker, message)
@@ -403,7 +405,7 @@ class Controller:
             for worker, message in self._end.receive(timeout=_ATTENTION):
                 if isinstance(message, Left | Died):
                     present.discard(worker)
-                elif isinstance(message, Result) and record:
+                elif isinstance(message, Result) and record and worker in present:
                     settled = self._take(worker, message)
                     self._store.commit()
                     if settled is not None:

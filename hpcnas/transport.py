@@ -144,6 +144,7 @@ class MpiWorld:
         self._dead: set[int] = set()
         self._deaths: deque[int] = deque()  # not yet reported
         self.rank: int = self._comm.Get_rank()
+        self._sources: list[int] = [mpi.ANY_SOURCE if self.rank == 0 else 0]  # whom a message may come from
         self.size: int = self._comm.Get_size()
         self.library: str = " ".join(mpi.Get_library_version().split("\n")[0].strip("\0").split())
 
@@ -203,30 +204,33 @@ class MpiWorld:
             return True
 
     def next(self, timeout: float) -> tuple[int, Any] | None:
-        """The next message, or the news of a death, with its sender; None if there is none within `timeout` seconds."""
-        source = self._mpi.ANY_SOURCE if self.rank == 0 else 0
+        """The next message, or the news of a death, with its sender; None if there is none within `timeout` seconds.
+
+        What the dead have said goes before the news, as far as it is here.
+        """
         status = self._mpi.Status()
-
-        def arrived() -> bool:
-            try:
-                return bool(self._deaths) or bool(self._comm.Iprobe(source=source, tag=_TAG, status=status))
-            except self._mpi.Exception as error:
-                self._note_deaths(error)
-                return bool(self._deaths)
-
         began = time.monotonic()
-        if not _poll(arrived, timeout, self._waited):
+        if not _poll(lambda: self._probe(status) or bool(self._deaths), timeout, self._waited):
             return None
         if timeout > 0:
             self._waited = time.monotonic() - began
-        if self._deaths:
+        if self._deaths and not self._probe(status):
             return self._deaths.popleft(), Died()
         sender = status.Get_source()
         try:
             return sender, self._comm.recv(source=sender, tag=_TAG)
-        except self._mpi.Exception as error:  # it died while its message was under way
+        except self._mpi.Exception as error:  # it died while its message was under way, which may show for ever
             self._note_deaths(error)
+            self._sources = [rank for rank in range(1, self.size) if rank not in self._dead]
             return self.next(0.0)
+
+    def _probe(self, status: Any) -> bool:
+        """Whether a message is there, whose sender `status` then tells."""
+        try:
+            return any(self._comm.Iprobe(source=source, tag=_TAG, status=status) for source in self._sources)
+        except self._mpi.Exception as error:
+            self._note_deaths(error)
+            return False
 
     def _note_deaths(self, error: Exception) -> None:
         """Takes note of ranks that have died, on rank 0; raises the error if it is about anything else."""
@@ -238,6 +242,7 @@ class MpiWorld:
         ranks = self._mpi.Group.Translate_ranks(group, list(range(group.Get_size())), self._comm.Get_group())
         self._deaths.extend(rank for rank in ranks if rank not in self._dead)
         self._dead.update(ranks)
+        self._sources = [source for source in self._sources if source not in self._dead]
 
     def finish(self) -> bool:
         """The last word, called by every rank: waits until everything sent has left. Whether all ranks are there to

@@ -309,6 +309,22 @@ def test_the_work_of_a_dead_worker_goes_to_another_as_if_it_had_not_begun() -> N
     assert search.listener.warnings == ["going on without rank 1 on node-1 (cuda:0): its process has died"]
 
 
+@pytest.mark.parametrize("late", ["result", "ready", "refused"])
+def test_what_a_dead_worker_had_still_to_say_comes_too_late(late: str) -> None:
+    def answer(rank: int, task: Task) -> Outcome | None:
+        if rank == 1:
+            refused = Refused(place(1), "no data")
+            said = {"result": result(1, task, GOOD), "ready": Ready(place(1), FACTS, {}), "refused": refused}[late]
+            search.crew.inbox.extend([(1, Died()), (1, said)])
+            return None
+        return GOOD
+
+    search = Search(Crew(2, answer), settings(search={"budget": 3}))
+    search.run()
+    assert search.crew.given == [(1, 0, 1), (2, 1, 1), (2, 0, 1), (2, 2, 1)]
+    assert search.listener.warnings == ["going on without rank 1 on node-1 (cuda:0): its process has died"]
+
+
 def test_all_that_a_dead_worker_held_goes_to_another_in_the_same_order(monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(rank: int, task: Task) -> Outcome | None:
         if rank == 2 or len([one for one, _ in crew.tasks if one == 1]) <= 12:

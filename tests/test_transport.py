@@ -11,7 +11,7 @@ import pytest
 import transport_contract
 
 from hpcnas import transport
-from hpcnas.messages import Left, Stop
+from hpcnas.messages import Died, Left, Stop
 from hpcnas.transport import AloneWorld, Hub
 
 
@@ -39,6 +39,81 @@ def test_the_contract_over_mpi(mpi: launcher.Mpi, ranks: int, tmp_path: Path) ->
     done = launcher.run(mpi, ranks, [transport_contract.__file__], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == f"contract held by {ranks} ranks"
+
+
+class DyingMpi:
+    """As much of MPI as rank 0 of three needs to receive, when rank 1 has died: what it sent before can be had or not,
+    and shows for ever if not. The first probe after the death is an error."""
+
+    ANY_SOURCE, ERR_PROC_FAILED, ERR_PROC_FAILED_PENDING = -1, 75, 76
+
+    class Exception(Exception):  # mpi4py's name
+        def Get_error_class(self) -> int:
+            return DyingMpi.ERR_PROC_FAILED
+
+    class Status:
+        source = -1
+
+        def Get_source(self) -> int:
+            return self.source
+
+    class Group:
+        @staticmethod
+        def Translate_ranks(group: list[int], ranks: list[int], other: object) -> list[int]:
+            return [group[rank] for rank in ranks]
+
+    class Failed(list[int]):
+        def Get_size(self) -> int:
+            return len(self)
+
+    def __init__(self, messages: list[tuple[int, str]], readable: bool) -> None:
+        self.COMM_WORLD = self
+        self.messages, self.readable, self.acknowledged = messages, readable, False
+
+    def Dup(self) -> DyingMpi:
+        return self
+
+    def Get_rank(self) -> int:
+        return 0
+
+    def Get_size(self) -> int:
+        return 3
+
+    def Get_group(self) -> None: ...
+
+    def Get_library_version(self) -> str:
+        return "dying"
+
+    def Ack_failed(self) -> None:
+        self.acknowledged = True
+
+    def Get_failed(self) -> DyingMpi.Failed:
+        return self.Failed([1])
+
+    def Iprobe(self, source: int, tag: int, status: DyingMpi.Status) -> bool:
+        if not self.acknowledged and source == self.ANY_SOURCE:
+            raise self.Exception
+        found = [sender for sender, _ in self.messages if source in (self.ANY_SOURCE, sender)]
+        status.source = found[0] if found else -1
+        return bool(found)
+
+    def recv(self, source: int, tag: int) -> str:
+        if source == 1 and not self.readable:
+            raise self.Exception
+        position = [sender for sender, _ in self.messages].index(source)
+        return self.messages.pop(position)[1]
+
+
+@pytest.mark.parametrize(
+    ("readable", "expected"),
+    [(True, [(1, "its last"), (2, "alive"), (1, Died())]), (False, [(2, "alive"), (1, Died())])],
+)
+def test_the_last_messages_of_a_dead_rank_come_before_the_news_or_not_at_all(
+    readable: bool, expected: list[tuple[int, object]]
+) -> None:
+    world = transport.MpiWorld(DyingMpi([(1, "its last"), (2, "alive")], readable))
+    assert world.controller().receive(timeout=0.0) == expected
+    assert world.next(0.0) is None
 
 
 def test_a_broken_worker_breaks_the_controllers_receive() -> None:
