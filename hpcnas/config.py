@@ -165,9 +165,9 @@ class Run(Section):
         None, "CPU threads of one worker (default: its share of the usable cores)", low=1, metavar="T", alterable=True
     )
     profile: bool = setting(
-        False, "write a trace of the first evaluation that begins to RUN/profile.json", alterable=True
+        False, "write a trace of the first evaluation that begins to RUN/profile.json", once=True
     )
-    download: bool = setting(False, "fetch the data set if it is not there", alterable=True)
+    download: bool = setting(False, "fetch the data set if it is not there", once=True)
     progress: str = setting(
         "auto", "a live line, or plain log lines", choices=("auto", "live", "plain"), alterable=True
     )
@@ -185,7 +185,7 @@ class Run(Section):
         300.0, "seconds between checkpoints of a training", low=0.0, metavar="T", alterable=True
     )
     walltime: float | None = setting(
-        None, "seconds until the job ends (default: what the batch system says)", low=1.0, metavar="T", alterable=True
+        None, "seconds until this job ends (default: what the batch system says)", low=1.0, metavar="T", once=True
     )
     grace: float = setting(
         60.0, "seconds before the end at which everything is saved and the job leaves", low=0.0, metavar="T",
@@ -305,4 +305,5 @@ DEFAULT_PRESET = "quick"
 
 
 SCHEME = Scheme(Config, SECTIONS, PRESETS, DEFAULT_PRESET)
-preset, build, parse_toml, differences = SCHEME.preset, SCHEME.build, SCHEME.parse_toml, SCHEME.differences
+preset, build, parse_toml = SCHEME.preset, SCHEME.build, SCHEME.parse_toml
+differences, lasting = SCHEME.differences, SCHEME.lasting

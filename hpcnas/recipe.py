@@ -129,10 +129,10 @@ class Run(Section):
         low=0, high=256, metavar="N", alterable=True,
     )  # fmt: skip
     compile: bool = setting(False, "torch.compile; the plain network where that fails", alterable=True)
-    download: bool = setting(False, "fetch the data set if it is not there", alterable=True)
+    download: bool = setting(False, "fetch the data set if it is not there", once=True)
     address: str | None = setting(
         None, "name or address of rank 0's host for the other ranks (default: its host name)", metavar="HOST",
-        alterable=True,
+        once=True,
     )  # fmt: skip
     progress: str = setting(
         "auto", "a live line, or plain log lines", choices=("auto", "live", "plain"), alterable=True
@@ -140,7 +140,7 @@ class Run(Section):
     history_every: int = setting(100, "steps that one row of the history is the mean of", low=1, metavar="S")
     checkpoint_interval: float = setting(300.0, "seconds between checkpoints", low=0.0, metavar="T", alterable=True)
     walltime: float | None = setting(
-        None, "seconds until the job ends (default: what the batch system says)", low=1.0, metavar="T", alterable=True
+        None, "seconds until this job ends (default: what the batch system says)", low=1.0, metavar="T", once=True
     )
     grace: float = setting(
         120.0, "seconds before the end at which everything is saved and the job leaves", low=0.0, metavar="T",

@@ -165,10 +165,18 @@ def write_dataset(group: h5py.Group, name: str, data: Any, description: str, uni
     dataset.attrs["unit"] = np.bytes_(unit)
 
 
+def exists(folder: Path) -> bool:
+    """Whether the folder holds a run. Raises StoreError where that cannot be seen."""
+    try:
+        return (folder / "population.h5").is_file()
+    except OSError as error:  # a folder closed to us, a name that is too long, a server that is gone
+        raise StoreError(f"expected a folder that can be looked into, got {folder}: {error.strerror}") from None
+
+
 def read(folder: Path) -> StoredRun:
     """The run as its last population.h5 has it: for tools, also while the run goes on. Raises StoreError."""
     path = folder / "population.h5"
-    if not path.is_file():
+    if not exists(folder):
         raise StoreError(f"expected a run in {folder}, but there is no population.h5")
     try:
         with h5py.File(path, "r", locking=False) as file:

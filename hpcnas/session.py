@@ -64,7 +64,7 @@ class SearchSession:
                 settings = looked_up(config.build(*request.base, *request.layers))
                 store.begin_anew(settings)
                 return cls(settings, store)
-            settings = config.build(store.config.settings(), *request.layers)
+            settings = config.build(config.lasting(store.config), *request.layers)
             if store.config.search.initial is not None:  # what the run began with, whatever stands there by now
                 settings = replace(settings, search=replace(settings.search, initial=store.config.search.initial))
             changed = config.differences(store.config, settings)

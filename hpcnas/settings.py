@@ -32,16 +32,19 @@ def setting(
     choices: tuple[str, ...] = (),
     metavar: str | None = None,
     alterable: bool = False,
+    once: bool = False,
     option: str | None = None,
 ) -> typing.Any:
-    """A field with its help text, inclusive bounds, choices, and whether a continued run may change it."""
+    """A field with its help text, inclusive bounds and choices, whether a continued run may change it, and whether it
+    holds only for the job that it was given to."""
     extra = {
         "help": help,
         "low": low,
         "high": high,
         "choices": choices,
         "metavar": metavar,
-        "alterable": alterable,
+        "alterable": alterable or once,
+        "once": once,
         "option": option,
     }
     return field(default=default, metadata=extra)
@@ -141,6 +144,15 @@ class Scheme(Generic[Whole]):
     def settings(self, whole: Whole) -> dict[str, dict[str, object]]:
         """Every setting of a configuration, section → key → value."""
         return {name: dataclasses.asdict(getattr(whole, name)) for name in self.sections}
+
+    def lasting(self, whole: Whole) -> dict[str, dict[str, object]]:
+        """The settings that a continued run begins with: all but those that held only for the job before."""
+        found = self.settings(whole)
+        for name, section in self.sections.items():
+            for item in dataclasses.fields(section):  # type: ignore[arg-type]
+                if item.metadata["once"]:
+                    del found[name][item.name]
+        return found
 
     def toml(self, whole: Whole) -> str:
         """A whole configuration as TOML; `parse_toml` reads it back. Settings without a value are left out."""

@@ -40,6 +40,8 @@ def looked_up(settings: Config) -> Config:
                 found.setdefault(network_hash(genotype), genotype)
         except (GenotypeError, StoreError) as error:
             raise ConfigError(f"search.initial: {source:.200}: {error}") from None
+        except OSError as error:  # from looking whether it is there
+            raise ConfigError(f"search.initial: {source:.200}: {error.strerror}") from None
     return replace(settings, search=replace(settings.search, initial=written(list(found.values()))))
 
 

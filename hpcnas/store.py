@@ -3,7 +3,7 @@
     RUN/population.h5   everything up to some record, renewed as a whole now and then: what tools read
     RUN/journal         every record since, on the disk before anybody acts on it
     RUN/lock            held by the one controller of the run
-    RUN/inflight/N.pt   checkpoint of the evaluation of individual N, removed when that is settled
+    RUN/inflight/*.pt   checkpoints of trainings under way (`messages.checkpoint_name`), removed when they are recorded
 
 At start the file is read (`runfile`) and the journal replayed over it. While a thread writes the file, the run goes on:
 what is recorded meanwhile goes to the old journal, which fits the old file and the new one, and then begins the new
@@ -17,6 +17,7 @@ import fcntl
 import os
 import socket
 import threading
+import time
 import uuid
 from dataclasses import asdict
 from pathlib import Path
@@ -93,8 +94,8 @@ class FileStore(MemoryStore):
     # ── opening ─────────────────────────────────────────────────────────────────────────────────────────────────────
     @classmethod
     def exists(cls, folder: Path) -> bool:
-        """Whether the folder holds a run."""
-        return (folder / "population.h5").exists()
+        """Whether the folder holds a run. Raises StoreError where that cannot be seen."""
+        return runfile.exists(folder)
 
     @classmethod
     def create(cls, folder: Path, config: Config) -> FileStore:
@@ -195,6 +196,7 @@ class FileStore(MemoryStore):
             self._begin_journal_after(self._renewal)
 
     def compact(self) -> None:
+        self.commit()  # to the journal that now stands, which the end of a renewal replaces
         self._end_renewal()  # one that is under way does not hold the latest
         self.compact_aside()
         self._end_renewal()
@@ -419,8 +421,17 @@ def _replay(stored: StoredRun, contents: journal.Contents, path: Path) -> None:
 
 
 def salvage(folder: Path) -> tuple[StoredRun, list[str]]:
-    """All of a run that can be read, also of a damaged one, and what is wrong with it; changes nothing and takes no
-    lock. Raises StoreError where population.h5 cannot be read."""
+    """All of a run that can be read up to its last record, also of a damaged one or one under way, and what is wrong
+    with it; changes nothing and takes no lock. Raises StoreError where population.h5 cannot be read."""
+    for attempt in range(3):
+        stored, problems = _salvaged(folder)
+        if not problems:
+            break
+        time.sleep(0.05 * attempt)  # the files may have been renewed between the reading of one and the other
+    return stored, problems
+
+
+def _salvaged(folder: Path) -> tuple[StoredRun, list[str]]:
     stored = runfile.read(folder)
     try:
         contents, damage = journal.scan(folder / "journal")

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from hpcnas import config, plugins
-from hpcnas.config import SECTIONS, Config, build, differences, parse_toml, preset
+from hpcnas.config import SECTIONS, Config, build, differences, lasting, parse_toml, preset
 from hpcnas.settings import ConfigError, nearest
 
 # Presets
@@ -311,6 +311,11 @@ def test_a_change_is_listed_unless_it_may_differ(section: str, key: str, monkeyp
     assert new != old
     expected = [] if (section, key) in ALTERABLE else [f"{section}.{key}: {before} → {after}"]
     assert differences(old, new) == expected
+
+
+def test_a_continued_run_does_not_begin_with_what_held_for_one_job() -> None:
+    once = {"walltime": 600.0, "profile": True, "download": True}
+    assert build(lasting(build({"run": {"grace": 5.0, **once}}))) == build({"run": {"grace": 5.0}})
 
 
 def test_nothing_changed_is_no_difference() -> None:

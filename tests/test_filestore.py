@@ -270,6 +270,34 @@ def test_one_renewal_at_a_time_and_the_last_one_has_it_all(folder: Path) -> None
 
 
 @pytest.mark.usefixtures("later")
+def test_a_checkpoint_stays_until_the_result_is_on_the_disk_also_where_a_renewal_ends_first(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "inflight").mkdir()
+    (folder / "inflight" / "1.pt").write_bytes(b"state")
+    run = FileStore.open(folder)
+    run.compact_aside()
+    run.settle(evaluated(1))  # not committed
+    seen = []
+    unlinked = store._remove
+
+    def remove(path: Path | str) -> None:
+        seen.append((Path(path).name, 1 in store.salvage(folder)[0].population.evaluated))
+        unlinked(path)
+
+    monkeypatch.setattr(store, "_remove", remove)
+    run.compact()
+    assert seen == [("1.pt", True)]
+    run.close()
+
+
+def test_files_renewed_between_two_reads_are_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, answers = store._salvaged, [["population.h5 is older than its journal"], []]
+    monkeypatch.setattr(store, "_salvaged", lambda folder: (whole(folder)[0], answers.pop(0)))
+    assert store.salvage(folder)[1] == [] and answers == []
+
+
+@pytest.mark.usefixtures("later")
 def test_closing_waits_for_a_renewal(folder: Path) -> None:
     run = FileStore.open(folder)
     run.compact_aside()

@@ -81,7 +81,7 @@ def test_a_search_cut_in_the_middle_goes_on_with_another_number_of_ranks(mpi: la
     assert status(tmp_path / "run")["state"] == "more"
     before = runfile.read(tmp_path / "run").population
     assert 0 < len(before.evaluated) < 60
-    second = launcher.run(mpi, 5, hpcnas("--run", "run", "--synthetic-seconds", "0", "--walltime", "600"), cwd=tmp_path)
+    second = launcher.run(mpi, 5, hpcnas("--run", "run", "--synthetic-seconds", "0"), cwd=tmp_path)
     assert second.returncode == 0, second.stdout + second.stderr
     after = assert_sound(tmp_path / "run", 60).population
     for id in range(len(before)):  # nothing drawn anew, nothing forgotten

@@ -1,14 +1,22 @@
-"""RUN/status while a session goes on: after a kill, a job script must be able to see whether it got anywhere."""
+"""A session's settings, and RUN/status while it goes on, by which a job script sees whether it got anywhere."""
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from hpcnas import session
+import pytest
+from examples import SESSION
+
+from hpcnas import config, options, session
 from hpcnas.config import Config
 from hpcnas.log import LiveLine
 from hpcnas.messages import Evaluation, Place, Result
-from hpcnas.store import MemoryStore
+from hpcnas.store import FileStore, MemoryStore
+
+
+def options_of(*arguments: str) -> Config:
+    request = options.parse(arguments)
+    return config.build(*request.base, *request.layers)
 
 
 def test_the_first_result_is_told_at_once_and_later_ones_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,3 +29,21 @@ def test_the_first_result_is_told_at_once_and_later_ones_now_and_then(monkeypatc
     for clock[0] in (5001.0, 5002.0, 5010.9, 5011.0, 5012.0):
         observer.settled(result, MemoryStore(Config()))
     assert written == [5001.0, 5011.0]
+
+
+def test_the_end_of_one_job_is_not_that_of_the_next(tmp_path: Path) -> None:
+    command = ["--run", str(tmp_path / "run"), "--evaluator", "synthetic"]
+    store = FileStore.create(tmp_path / "run", options_of(*command, "--walltime", "600", "--grace", "30"))
+    store.begin(SESSION)
+    store.compact()
+    store.close()
+    again = session.SearchSession.open(options.parse(["--run", str(tmp_path / "run")]))
+    again.close()
+    assert (again.config.run.walltime, again.config.run.grace) == (None, 30.0)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_refused_in_words(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 300)
+    with pytest.raises(session.RunRefused) as caught:
+        session.SearchSession.open(options.parse(["--run", str(long)]))
+    assert str(caught.value) == f"expected a folder that can be looked into, got {long}: File name too long"

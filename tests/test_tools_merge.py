@@ -10,10 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from toolruns import CHAIN, POOLING, UNUSED, empty, eventful, steady
+from examples import SESSION
+from toolruns import CHAIN, POOLING, UNUSED, created, empty, evaluation, eventful, steady
 
 from hpcnas import runfile
-from hpcnas.individuals import Birth
+from hpcnas.individuals import Birth, Individual
+from hpcnas.journal import Journal
+from hpcnas.messages import Place, Result
 from hpcnas.runfile import StoredRun
 
 TOOL = Path(__file__).parent.parent / "tools" / "merge.py"
@@ -45,6 +48,26 @@ def test_the_evaluated_of_all_runs_become_founders_in_their_order(tmp_path: Path
     (session,) = run.sessions
     assert session.software["merged"].split() == [runfile.read(folder).run for folder in (one, other)]
     assert session.facts == runfile.read(one).sessions[0].facts
+
+
+def test_what_only_the_journal_has_is_taken_too(tmp_path: Path) -> None:
+    one, other = created(tmp_path / "one"), steady(tmp_path / "other", [0.5], 10.0)
+    one.begin(SESSION)
+    one.birth(Individual(0, CHAIN, Birth.INITIAL, None, 0, 0, 0.0))
+    one.settle(Result(0, 1, Place(1, "host", "cpu"), 0.0, 10.0, evaluation((0.75, 0.75), 1000)))
+    one.commit()
+    one.close()  # population.h5 is not renewed, as after a kill
+    assert len(runfile.read(tmp_path / "one").population) == 0
+    done = merge(tmp_path / "one", other, "--into", tmp_path / "both", "--json")
+    assert (done.returncode, json.loads(done.stdout)["taken"]) == (0, [1, 1])
+
+
+def test_a_damaged_run_is_refused(tmp_path: Path) -> None:
+    one, other = steady(tmp_path / "one", [0.5], 10.0), steady(tmp_path / "other", [0.5], 10.0)
+    (one / "journal").write_bytes(b"nothing\n")
+    done = merge(one, other, "--into", tmp_path / "both")
+    assert (done.returncode, (tmp_path / "both").exists()) == (2, False)
+    assert done.stderr.startswith(f"merge: {one}: expected a whole run: ")
 
 
 def test_a_run_that_averages_is_refused(tmp_path: Path) -> None:
@@ -82,6 +105,7 @@ def _other(folder: Path, changed: Callable[[StoredRun], None]) -> Path:
     run.run = "another"
     changed(run)
     runfile.write(folder / "population.h5", run)
+    Journal.create(folder / "journal", run.run, base=run.records).close()
     return folder
 
 

@@ -23,7 +23,6 @@ import watch
 
 from hpcnas import config
 from hpcnas.messages import Evaluation, Place, Result
-from hpcnas.runfile import StoredRun
 from hpcnas.store import FileStore
 
 TOOL = Path(watch.__file__)
@@ -171,17 +170,6 @@ def test_the_status_of_an_ended_run_is_believed(store: FileStore, state: str) ->
     (fill(store, 4).folder / "status").write_text(f"state={state}\nevaluated=0\n")
     seen = look(store)
     assert (seen.state, seen.running) == (state, False)
-
-
-def test_files_renewed_between_two_reads_are_read_again(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(store, 4, evaluated(0, 1, 3010.0))
-    whole, answers = watch.salvage, [["population.h5 is older than its journal"], []]
-
-    def at_first_torn(folder: Path) -> tuple[StoredRun, list[str]]:
-        return whole(folder)[0], answers.pop(0)
-
-    monkeypatch.setattr(watch, "salvage", at_first_torn)
-    assert look(store).problems == [] and answers == []
 
 
 def test_a_damaged_journal_is_said(store: FileStore) -> None:

@@ -27,7 +27,7 @@ from hpcnas.individuals import COLUMNS, Birth
 from hpcnas.population import Population
 from hpcnas.runfile import Session, StoredRun, StoreError
 from hpcnas.sameness import network_hash
-from hpcnas.store import FileStore
+from hpcnas.store import FileStore, salvage
 
 FREE = (  # how settings of [search] begin
     *("strategy", "initial", "tournament_", "max_", "duplicates", "seed"),
@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument("--into", type=Path, required=True, metavar="NEW", help="folder of the new run")
     parser.add_argument("--seed", type=int, metavar="S", help="seed of the new run (default: the highest plus 1)")
     options = parser.parse_args()
-    runs = [toolkit.load(folder) for folder in options.runs]
+    runs = [load(folder) for folder in options.runs]
     check(options.runs, runs)
     population = merged(runs)
     settings = chosen(runs, len(population), options)
@@ -65,6 +65,17 @@ def main() -> int:
               f"{population.column('fitness')[best]:.4f}")  # fmt: skip
         print(f"go on with: python -m hpcnas --run {options.into} --budget N, N more than {len(population)}")
     return 0
+
+
+def load(folder: Path) -> StoredRun:
+    """The run up to its last record, in the journal or not; ends the tool where not all of it can be read."""
+    try:
+        run, problems = salvage(folder)
+    except StoreError as error:
+        toolkit.fail(str(error))
+    if problems:
+        toolkit.fail(f"{folder}: expected a whole run: {problems[0]}; tools/verify.py --repair makes one of it")
+    return run
 
 
 def check(folders: Sequence[Path], runs: Sequence[StoredRun]) -> None:
@@ -115,7 +126,7 @@ def merged(runs: Sequence[StoredRun]) -> Population:
 
 def chosen(runs: Sequence[StoredRun], budget: int, options: argparse.Namespace) -> Config:
     """The first run's settings with another seed; the budget is spent already. Ends the tool for a wrong seed."""
-    first = runs[0].config
+    first = config.build(config.lasting(runs[0].config))
     seed = max(run.config.search.seed for run in runs) + 1 if options.seed is None else options.seed
     try:
         search = replace(first.search, seed=seed, budget=budget, trainings=None, initial=None)

@@ -94,19 +94,9 @@ class Snapshot:
     problems: list[str]
 
 
-def read(folder: Path) -> tuple[StoredRun, list[str]]:
-    """The run up to its last committed record, and what is wrong with its files. Raises StoreError."""
-    for attempt in range(3):
-        stored, problems = salvage(folder)
-        if not problems:
-            break
-        time.sleep(0.05 * attempt)  # the files were renewed between the reading of one and the other
-    return stored, problems
-
-
 def look(folder: Path, now: float) -> Snapshot:
     """The run as its files have it. Raises StoreError."""
-    run, problems = read(folder)
+    run, problems = salvage(folder)
     population, budget = run.population, run.config.search.budget
     done = len(population.evaluated)
     began = run.sessions[-1].started if run.sessions else None
