@@ -135,7 +135,7 @@ class Evaluation(Section):
 
     evaluator: str = setting(
         "training",
-        "training: train networks; synthetic: compute a deterministic fitness (to try out job scripts); or a plugin's",
+        "training: train networks; synthetic: look fitness up in a landscape, with noise; or a plugin's",
         metavar="NAME",
     )
     synthetic_noise: float = setting(

@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from hpcnas.config import Config
-from hpcnas.evaluation import EvaluatorRefused as EvaluatorRefused
-from hpcnas.evaluation import Loaded as Loaded
+from hpcnas.evaluation import EvaluatorRefused, Loaded
 from hpcnas.jobenv import Binding
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
 

@@ -48,6 +48,8 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
     except jobenv.DeviceError as error:
         if world.rank == 0:
             print(f"hpcnas: {error}", file=sys.stderr)
+        if session is not None:
+            session.refuse()
         return WRONG_USE
     line = log.LiveLine(settings.run.progress)
     log.configure(world.rank, line)

@@ -92,9 +92,11 @@ def read(path: Path) -> Contents:
 class Journal:
     """A journal open for appending. Records are collected by `append` and durable once `commit` has returned."""
 
-    def __init__(self, path: Path, size: int) -> None:
-        """`size`: bytes of whole lines; whatever follows is cut off. Raises JournalError."""
+    def __init__(self, path: Path, size: int, synced: bool = True) -> None:
+        """`size`: bytes of whole lines; whatever follows is cut off. Without `synced`, a commit survives the end of the
+        process, but not that of the machine. Raises JournalError."""
         self.path = path
+        self.synced = synced
         self._pending: list[Record] = []
         self._kept: list[bytes] | None = None  # lines since `keep`
         try:
@@ -111,14 +113,14 @@ class Journal:
             raise JournalError(f"expected to write {path}: {error.strerror}") from None
 
     @classmethod
-    def create(cls, path: Path, run: str, base: int, lines: bytes = b"") -> Journal:
+    def create(cls, path: Path, run: str, base: int, lines: bytes = b"", synced: bool = True) -> Journal:
         """A new journal in place of whatever stands at `path`, with lines of another; raises JournalError."""
         content = _line({"journal": VERSION, "run": run, "base": base}) + lines
         try:
             durable.replace(path, lambda temporary: temporary.write_bytes(content))
         except OSError as error:
             raise JournalError(f"expected to create {path}: {error.strerror}") from None
-        return cls(path, len(content))
+        return cls(path, len(content), synced)
 
     def keep(self) -> None:
         """From now on, remembers what is committed, for a journal that is to begin here."""
@@ -145,7 +147,8 @@ class Journal:
             if os.fstat(self._descriptor).st_nlink == 0:
                 raise FileNotFoundError(errno.ENOENT, "the file has been removed")
             durable.write_all(self._descriptor, data)
-            os.fdatasync(self._descriptor)
+            if self.synced:
+                os.fdatasync(self._descriptor)
             if self._kept is not None:
                 self._kept.append(data)
         except OSError as error:

@@ -1,6 +1,7 @@
 """What crosses between controller and workers: frozen records, nothing else (D2, D4).
 
     controller ── Task, Stop ──► worker            worker ── Ready | Refused, Result, Left ──► controller
+                                                transport, of a worker that cannot any more: Died ──► controller
 
 An outcome is an Evaluation or a Failure; there is no fake fitness.
 """

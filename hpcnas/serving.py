@@ -22,7 +22,8 @@ from hpcnas import durable, plugins, profiling, training
 from hpcnas.config import Config
 from hpcnas.data import load_training
 from hpcnas.dataspec import DataError
-from hpcnas.evaluator import Assignment, Beat, Loaded, Save, Saved, Unusable
+from hpcnas.evaluation import Loaded
+from hpcnas.evaluator import Assignment, Beat, Save, Saved, Unusable
 from hpcnas.fastest import fastest_method, fitting_method
 from hpcnas.messages import Failure, FailureKind, Outcome, Task, checkpoint_name
 from hpcnas.skeleton import Skeleton

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hpcnas import __version__, config, controller, costs, durable, log, walltime
-from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, STATES
+from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, STATES, WRONG_USE
 from hpcnas.messages import Result
 from hpcnas.options import Request
 from hpcnas.progress import Progress, final_table, front_table
@@ -93,6 +93,12 @@ class SearchSession:
     def close(self) -> None:
         """Lets go of the run."""
         if self._store is not None:
+            self._store.close()
+
+    def refuse(self) -> None:
+        """Lets go of the run, which cannot be searched here as it is asked for; RUN/status says so."""
+        if self._store is not None:
+            self._write_status(self._store, WRONG_USE)
             self._store.close()
 
     def control(self, end: ControllerEnd, workers: int, mpi_library: str, line: log.LiveLine, signals: Signals) -> int:

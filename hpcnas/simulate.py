@@ -6,7 +6,8 @@
 The strategy, the controller and the store are the real ones; only the clock and the workers are not: evaluations last
 as long, fail as often and find what `synthetic` foresees. What handling a result costs the controller is a setting, to
 be measured by tools/bench_controller.py: meanwhile other results wait, and their workers. The same seed gives the same
-search to the last bit, on any machine. Nothing sleeps here, and nothing looks at the time of day.
+search to the last bit, on any machine. Nothing sleeps here, nothing looks at the time of day, and no commit waits for
+the disk. Without a folder to keep the run in, the store is the one that forgets (`MemoryStore`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from hpcnas import config, landscape, options
 from hpcnas.canonical import expand
 from hpcnas.config import Config
 from hpcnas.controller import Controller, SearchStopped
-from hpcnas.exits import COMPLETE, MORE_TO_DO, WRONG_USE
+from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.messages import FromWorker, Left, Place, Ready, Result, Stop, Task, ToWorker
 from hpcnas.progress import duration
 from hpcnas.runfile import Session, StoreError
@@ -59,8 +60,10 @@ class Account:
     busy: float = 0.0
     starting: float = 0.0
     waiting: float = 0.0  # for the next task
+    retired: float = 0.0  # after having been taken out of use
     longest_wait: float = 0.0
     tasks: int = 0
+    most_retired: int = 0  # workers, in one job
 
 
 @dataclass(slots=True)
@@ -178,7 +181,17 @@ def _place(worker: int) -> Place:
 
 
 class Silent:
-    """An observer that nobody listens to, but for the reasons of failures in a row."""
+    """An observer that tells nobody, and notes when workers were taken out of use."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._retired: list[float] = []  # when
+
+    def ended(self) -> None:
+        """Books the time of the retired: their job is over."""
+        account = self._cluster.account
+        account.retired += sum(self._cluster.now - since for since in self._retired)
+        account.most_retired = max(account.most_retired, len(self._retired))
 
     def began(self, session: Session) -> None: ...
 
@@ -186,7 +199,8 @@ class Silent:
 
     def settled(self, result: Result, store: MemoryStore) -> None: ...
 
-    def turned(self, store: MemoryStore, busy: int, workers: int) -> None: ...
+    def turned(self, store: MemoryStore, busy: int, workers: int) -> None:
+        self._retired += [self._cluster.now] * (self._cluster.site.workers - workers - len(self._retired))
 
     def leaving(self, reason: str) -> None: ...
 
@@ -208,6 +222,8 @@ class Report:
     starting_share: float
     waiting_share: float
     ending_share: float
+    retired_share: float
+    retired_workers: int
     mean_wait: float
     longest_wait: float
     controller_share: float
@@ -229,6 +245,7 @@ class Report:
             ("  waiting for work", f"{self.waiting_share:.2%} (mean {self.mean_wait:.3g} s a task, "
              f"longest {self.longest_wait:.3g} s)"),
             ("  at the end of jobs", f"{self.ending_share:.2%}"),
+            ("  taken out of use", f"{self.retired_share:.2%} ({self.retired_workers} workers of a job at the most)"),
             ("controller busy", f"{self.controller_share:.2%} of the time in jobs"),
             ("best individual", f"{self.best_individual}"),
             ("  fitness", f"{self.best_fitness:.4f} measured, {self.best_true_fitness:.4f} without noise"),
@@ -238,7 +255,8 @@ class Report:
 
 
 def simulate(settings: Config, site: Site, folder: Path | None = None) -> Report:
-    """What `searched` would be like; keeps the run in `folder` if there is one. Raises what `searched` raises."""
+    """What `searched` would be like; keeps the run in `folder` if there is one. Raises what `searched` raises, and
+    SearchStopped where nothing was evaluated."""
     store, cluster = searched(settings, site, folder)
     store.close()
     return _report(store, cluster)
@@ -258,13 +276,14 @@ def searched(settings: Config, site: Site, folder: Path | None = None) -> tuple[
     # the file is renewed at the end of each job: what the real clock would have it done is no matter of this one
     quiet = replace(settings, run=replace(run, compact_interval=float(2**62)))
     cluster = Cluster(site, Foresight(settings))
-    store = MemoryStore(settings) if folder is None else FileStore.create(folder, settings)
+    store = MemoryStore(settings) if folder is None else FileStore.create(folder, settings, synced=False)
     try:
         while True:
             cluster.begin_job(run.walltime, run.grace)
+            observer = Silent(cluster)
             search = Controller(
                 quiet, store, lambda facts: make_strategy(settings, facts), cluster, range(1, site.workers + 1),
-                {}, Silent(), lambda: "time is up" if cluster.now >= cluster.leave else None, lambda: cluster.now,
+                {}, observer, lambda: "time is up" if cluster.now >= cluster.leave else None, lambda: cluster.now,
             )  # fmt: skip
             try:
                 search.run()
@@ -274,9 +293,10 @@ def searched(settings: Config, site: Site, folder: Path | None = None) -> tuple[
                     raise
             finally:
                 cluster.end_job()
+                observer.ended()
             if folder is not None:
                 store.close()
-                store = FileStore.open(folder)
+                store = FileStore.open(folder, synced=False)
     except BaseException:
         store.close()
         raise
@@ -285,7 +305,8 @@ def searched(settings: Config, site: Site, folder: Path | None = None) -> tuple[
 def _report(store: MemoryStore, cluster: Cluster) -> Report:
     population, account, workers = store.population, cluster.account, cluster.site.workers
     best = population.best
-    assert best is not None, "the budget is spent"
+    if best is None:
+        raise SearchStopped("the budget is spent, and nothing has been evaluated: all have failed", BROKEN)
     there = workers * account.in_jobs or 1.0  # no time passes where evaluations take none
     idle = 1.0 - account.busy / there
     return Report(
@@ -301,7 +322,9 @@ def _report(store: MemoryStore, cluster: Cluster) -> Report:
         idle_share=idle,
         starting_share=account.starting / there,
         waiting_share=account.waiting / there,
-        ending_share=idle - (account.starting + account.waiting) / there,
+        ending_share=idle - (account.starting + account.waiting + account.retired) / there,
+        retired_share=account.retired / there,
+        retired_workers=account.most_retired,
         mean_wait=account.waiting / account.tasks,
         longest_wait=account.longest_wait,
         controller_share=account.tasks * cluster.site.handling / (account.in_jobs or 1.0),
@@ -325,7 +348,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Simulates a whole search with workers that do not exist. Says how long it would take, how much of "
         "their time they would wait, and what it would find in the synthetic landscape.",
         epilog="All options of a search besides: --preset, --budget, --seed, --walltime and --grace (of every job), "
-        "--synthetic-seconds and --synthetic-spread (of an evaluation; default: 3600, 0.2), --synthetic-crashes, …",
+        "--synthetic-seconds and --synthetic-spread (of an evaluation; default: 3600, 0.2), --synthetic-crashes and "
+        "the like; python -m hpcnas --help lists them.",
         allow_abbrev=False,
     )
     for name, default, metavar, help in (

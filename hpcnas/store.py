@@ -98,8 +98,9 @@ class FileStore(MemoryStore):
         return runfile.exists(folder)
 
     @classmethod
-    def create(cls, folder: Path, config: Config) -> FileStore:
-        """A new run in `folder`, which is made if need be. Raises StoreError where a run is already."""
+    def create(cls, folder: Path, config: Config, synced: bool = True) -> FileStore:
+        """A new run in `folder`, which is made if need be; `synced` as of a Journal. Raises StoreError where a run is
+        already."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             durable.sync_folder(folder.parent)
@@ -118,7 +119,7 @@ class FileStore(MemoryStore):
             run = uuid.uuid4().hex
             stored = StoredRun(run, 0, config, Population(config.space, config.training.replicates), [])
             try:
-                log = journal.Journal.create(path, run, base=0)
+                log = journal.Journal.create(path, run, base=0, synced=synced)
                 runfile.write(folder / "population.h5", stored)
             except (OSError, journal.JournalError) as error:
                 raise StoreError(f"expected to write in {folder}: {error}") from None
@@ -128,17 +129,18 @@ class FileStore(MemoryStore):
             raise
 
     @classmethod
-    def open(cls, folder: Path) -> FileStore:
-        """The run in `folder`, with every record that was ever committed. Raises StoreError."""
+    def open(cls, folder: Path, synced: bool = True) -> FileStore:
+        """The run in `folder`, with every record that was ever committed; `synced` as of a Journal. Raises
+        StoreError."""
         lock = take_lock(folder)
         try:
             stored, whole = _recover(folder)
             path = folder / "journal"
             try:
                 if whole is None:  # every record is in population.h5, and the journal ends before it
-                    log = journal.Journal.create(path, stored.run, base=stored.records)
+                    log = journal.Journal.create(path, stored.run, base=stored.records, synced=synced)
                 else:
-                    log = journal.Journal(path, whole)
+                    log = journal.Journal(path, whole, synced)
             except journal.JournalError as error:
                 raise StoreError(str(error)) from None
             _tidy(folder, stored.population)
@@ -222,7 +224,7 @@ class FileStore(MemoryStore):
         if renewal.written:
             try:
                 path, lines = self.folder / "journal", self._journal.kept
-                log = journal.Journal.create(path, self.run, base=renewal.records, lines=lines)
+                log = journal.Journal.create(path, self.run, renewal.records, lines, self._journal.synced)
             except journal.JournalError as refused:
                 error = refused
             else:

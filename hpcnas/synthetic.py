@@ -47,7 +47,8 @@ class Foresight:
     def of(self, task: Task) -> Foreseen:
         """The outcome of a task: accuracies by the noise of its trainings' seeds, or a failure.
 
-        A training that diverges does so at every attempt; crashes and hangs are drawn anew for each.
+        A training that diverges does so at every attempt, whatever task it is part of; crashes and hangs are drawn anew
+        for each attempt at a task.
         """
         settings = self._settings
         seconds = settings.synthetic_seconds * len(task.seeds) / self._replicates
@@ -55,7 +56,7 @@ class Foresight:
             always = seeds.fate_generator(task.seeds[0], 0)
             deviation = math.sqrt(math.log1p(settings.synthetic_spread**2))  # a log-normal distribution of that mean
             seconds *= math.exp(deviation * always.normal() - deviation**2 / 2)
-            if always.random() < settings.synthetic_nans:
+            if any(self._diverges(seed) for seed in task.seeds):
                 failure = Failure(FailureKind.NAN, "the loss was not finite (synthetic)")
                 return Foreseen(failure, seconds * always.random())
         if settings.synthetic_crashes or settings.synthetic_hangs:
@@ -72,6 +73,10 @@ class Foresight:
             for seed in task.seeds
         )
         return Foreseen(Evaluation(accuracies, parameters, 0.0, seconds, 0.0), seconds)
+
+    def _diverges(self, seed: int) -> bool:
+        share = self._settings.synthetic_nans
+        return share > 0 and bool(seeds.fate_generator(seed, 0).random() < share)
 
     def _fitness_and_parameters(self, genotype: Genotype) -> tuple[float, int]:
         graph = expand(genotype)

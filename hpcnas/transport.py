@@ -324,7 +324,8 @@ _LAUNCHED = (  # set by Hydra and its kin, PMIx and Open MPI, MVAPICH, Cray
 def connect() -> World:
     """The job that this process was started in: MPI's under a launcher, else one of a single rank.
 
-    Raises LaunchError where the launcher started more ranks than the MPI library sees: the two are not of one kind.
+    Raises LaunchError where there is no MPI library, or where the launcher started more ranks than it sees: the two are
+    not of one kind.
     """
     if not _under_launcher():
         return AloneWorld()
@@ -332,7 +333,13 @@ def connect() -> World:
 
     mpi4py.rc.recv_mprobe = False  # matched probes fail on some networks, and one thread a rank needs none
     mpi4py.rc.thread_level = "funneled"
-    from mpi4py import MPI
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # the library that it was not built with, but looks for
+        raise LaunchError(
+            f"mpi4py: {': '.join(str(error).splitlines()[:2])}; load the module of the MPI that this launcher belongs "
+            "to, or name its library: export MPI4PY_LIBMPI=/path/to/libmpi.so"
+        ) from None
 
     world = MpiWorld(MPI)
     for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):

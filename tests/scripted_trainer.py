@@ -18,7 +18,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from hpcnas import trainer
-from hpcnas.evaluator import Assignment, Beat, Loaded, Save, Saved, Unusable
+from hpcnas.evaluation import Loaded
+from hpcnas.evaluator import Assignment, Beat, Save, Saved, Unusable
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Task
 
 COMMAND = (sys.executable, str(Path(__file__).resolve()))

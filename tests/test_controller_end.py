@@ -25,7 +25,7 @@ from scripted_crew import (
 from hpcnas import worker
 from hpcnas.config import Config
 from hpcnas.controller import Controller
-from hpcnas.evaluator import Loaded
+from hpcnas.evaluation import Loaded
 from hpcnas.evolution import Proposal
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.messages import (

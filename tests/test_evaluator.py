@@ -18,7 +18,8 @@ import scripted_trainer
 from examples import SPACE
 
 from hpcnas import config, evaluator
-from hpcnas.evaluator import EvaluatorRefused, Loaded, TrainerEvaluator
+from hpcnas.evaluation import EvaluatorRefused, Loaded
+from hpcnas.evaluator import TrainerEvaluator
 from hpcnas.genotype import Genotype
 from hpcnas.jobenv import Binding
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task

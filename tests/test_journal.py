@@ -69,8 +69,11 @@ def test_nothing_is_written_before_commit_nor_by_close(tmp_path: Path) -> None:
     assert read(tmp_path / "journal").records == []
 
 
-def test_a_commit_is_one_write_and_one_sync_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log, calls = Journal.create(tmp_path / "journal", "run-1", 0), []
+@pytest.mark.parametrize(("synced", "expected"), [(True, ["write", "sync"]), (False, ["write"])])
+def test_a_commit_is_one_write_and_one_sync_for_all(
+    synced: bool, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, calls = Journal.create(tmp_path / "journal", "run-1", 0, synced=synced), []
     real_write, real_sync = os.write, os.fdatasync
     monkeypatch.setattr(os, "write", lambda *given: calls.append("write") or real_write(*given))
     monkeypatch.setattr(os, "fdatasync", lambda *given: calls.append("sync") or real_sync(*given))
@@ -79,7 +82,8 @@ def test_a_commit_is_one_write_and_one_sync_for_all(tmp_path: Path, monkeypatch:
     log.commit()
     log.commit()  # of nothing
     log.close()
-    assert calls == ["write", "sync"]
+    assert calls == expected
+    assert read(tmp_path / "journal").records == RECORDS
 
 
 def test_appending_goes_on_where_the_last_left_off(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
-"""Each launcher starts one world with its own library, and an abort ends it without a trace."""
+"""Each launcher starts one world with its own library, or says that there is none; an abort ends it without a trace."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +52,16 @@ def test_an_aborting_rank_ends_the_job_with_its_code(mpi: Mpi, ranks: int, tmp_p
 def test_a_hang_fails_with_what_was_printed_and_where_the_ranks_are(mpi: Mpi, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"(?s)still running after 5 s.*ready.*most recent call first"):
         run(mpi, 2, ["-c", SLEEP], cwd=tmp_path, timeout=5)
+
+
+@pytest.mark.parametrize(("rank", "printed"), [("0", 1), ("1", 0)])
+def test_without_an_mpi_library_one_rank_says_what_to_do(rank: str, printed: int, tmp_path: Path) -> None:
+    environment = os.environ | {"MPI4PY_LIBMPI": "/no/libmpi.so", "PMI_RANK": rank, "PMI_SIZE": "2"}
+    command = [sys.executable, "-m", "hpcnas", "--run", str(tmp_path / "run")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == printed and done.stderr.count("export MPI4PY_LIBMPI=") == printed
+    assert done.stderr.count("/no/libmpi.so: cannot open shared object file") == printed
 
 
 def test_nothing_outlives_a_killed_launcher(mpi: Mpi, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_all_other_commands_run(one_mpi: launcher.Mpi, tmp_path: Path) -> None:
         for name in re.findall(r"--\S+ (\S+\.(?:png|svg|html|py|pt|onnx))(?= |$)", command):
             assert (tmp_path / name).stat().st_size > 500, f"{command} has not written {name}"
         count += 1
-    assert count >= 17
+    assert count >= 25
 
 
 def test_the_files_that_the_page_points_to_exist() -> None:

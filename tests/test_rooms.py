@@ -129,8 +129,8 @@ TRAINER = {
     },
     "profiling": {"durable", "torch"},
     "serving": {
-        *("config", "data", "dataspec", "durable", "evaluator", "fastest", "messages", "plugins", "profiling"),
-        *("skeleton", "training", "torch"),
+        *("config", "data", "dataspec", "durable", "evaluation", "evaluator", "fastest", "messages", "plugins"),
+        *("profiling", "skeleton", "training", "torch"),
     },
 }
 ENTRY = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -133,6 +134,18 @@ def test_wrong_use_gives_one_message_once_and_exit_code_2(
     assert done.returncode == 2, done.stdout + done.stderr
     assert (done.stdout + done.stderr).count(expected) == 1
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_run_that_cannot_go_on_here_says_so_in_its_status(tmp_path: Path) -> None:
+    command = [sys.executable, *hpcnas(*SYNTHETIC, "--run", "run")]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    for options, code, state in (
+        (["--budget", "10000", "--synthetic-seconds", "0.01", "--walltime", "3", "--grace", "2"], 75, "more"),
+        (["--device", "cuda"], 2, "wrong-use"),
+        (["--device", "cpu", "--budget", "10001", "--walltime", "3", "--grace", "2"], 75, "more"),
+    ):
+        done = subprocess.run([*command, *options], cwd=tmp_path, env=environment, capture_output=True, timeout=120)
+        assert (done.returncode, status(tmp_path / "run")["state"]) == (code, state), done.stderr
 
 
 def test_a_run_that_never_began_takes_other_settings(tmp_path: Path) -> None:

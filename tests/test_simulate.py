@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -164,8 +165,13 @@ def test_the_same_seed_gives_the_same_search_and_another_another() -> None:
     assert simulate.simulate(settings(**other), SITE).wall_clock != first.wall_clock
 
 
-def test_a_kept_run_is_one_that_a_search_could_have_made(tmp_path: Path) -> None:
+def _unexpected(descriptor: int) -> None:
+    raise AssertionError("a simulation waits for the disk")
+
+
+def test_a_kept_run_is_one_that_a_search_could_have_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = settings(**ROUGH)
+    monkeypatch.setattr(os, "fdatasync", _unexpected)
     report = simulate.simulate(kept, SITE, tmp_path / "run")
     assert report == simulate.simulate(kept, SITE)  # a store on the disk changes nothing
     run = runfile.read(tmp_path / "run")
@@ -197,6 +203,19 @@ def test_it_is_the_search_of_the_controller() -> None:
 def test_a_job_too_short_to_get_anywhere_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^expected a walltime of more than 10 s .*, got 10$"):
         simulate.simulate(settings(run={"walltime": 10.0, "grace": 0.0}), SITE)
+
+
+def test_workers_taken_out_of_use_are_told_and_their_time_counts_apart() -> None:
+    rough = settings(
+        search={"budget": 30},
+        run={"device_failures": 2},
+        evaluation={"evaluator": "synthetic", "synthetic_crashes": 0.4, "synthetic_seconds": 10.0},
+    )
+    report = simulate.simulate(rough, replace(SITE, workers=4))
+    assert report.retired_workers == 1 and report.retired_share > 0.05
+    shares = report.starting_share + report.waiting_share + report.ending_share + report.retired_share
+    assert report.idle_share == pytest.approx(shares)
+    assert "taken out of use" in report.text()
 
 
 # The command
@@ -234,6 +253,12 @@ def test_wrong_use_is_one_line_and_exit_code_2(
 ) -> None:
     assert simulate.main(arguments) == 2
     assert capsys.readouterr().err == f"hpcnas simulate: {message}\n"
+
+
+def test_a_budget_of_trainings_that_is_spent_on_failures_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--preset", "paper", "--workers", "1", "--trainings", "1", "--scheduling", "replicate"]
+    assert simulate.main([*options, "--synthetic-nans", "0.5", "--initial-mutations", "5"]) == 1
+    assert "the search would stop: the budget is spent, and nothing has been evaluated" in capsys.readouterr().err
 
 
 def test_a_search_that_would_break_says_why(capsys: pytest.CaptureFixture[str]) -> None:

@@ -108,8 +108,17 @@ def test_nothing_fails_unless_it_is_asked_to() -> None:
 
 def test_failures_are_as_frequent_as_was_set() -> None:
     found = kinds(foreseen(2000, **RATES))
-    for kind, share in ((FailureKind.NAN, 0.2), (FailureKind.CRASH, 0.08), (FailureKind.HANG, 0.04), (None, 0.68)):
+    expected = {FailureKind.NAN: 0.36, FailureKind.CRASH: 0.064, FailureKind.HANG: 0.032, None: 0.544}  # of 2 trainings
+    for kind, share in expected.items():
         assert found.count(kind) / 2000 == pytest.approx(share, abs=5 * math.sqrt(share * (1 - share) / 2000))
+
+
+def test_a_training_diverges_whichever_task_it_is_part_of() -> None:
+    of = Foresight(config.build({"evaluation": {"synthetic_nans": 0.2}, "training": {"replicates": 2}}))
+    whole = kinds([of.of(Task(id, 1, named("paper"), (2 * id, 2 * id + 1))) for id in range(100)])
+    parts = kinds([of.of(Task(seed // 2, 1, named("paper"), (seed,), seed % 2)) for seed in range(200)])
+    assert whole == [parts[2 * id] or parts[2 * id + 1] for id in range(100)]
+    assert 20 < whole.count(FailureKind.NAN) < 50
 
 
 def test_what_diverges_does_so_again_and_what_crashes_may_not() -> None:

@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mpi as launcher
+
+from hpcnas import runfile
+
 TOOL = Path(__file__).parent.parent / "tools" / "bench_controller.py"
 
 
@@ -35,6 +39,24 @@ def test_throughput_growth_and_opening_as_json_and_as_tables(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]  # nothing is left behind
 
 
-def test_wrong_use_is_refused() -> None:
+def test_a_real_job_and_a_simulation_as_they_are_measured(one_mpi: launcher.Mpi, tmp_path: Path) -> None:
+    order = {"kind": "ranks", "mpirun": str(one_mpi.mpirun), "ranks": 3, "seconds": 0.5}
+    job = json.loads(bench("--one", json.dumps(order | {"folder": str(tmp_path / "run")})).stdout)
+    assert [job[name] for name in ("ranks", "evaluated", "workers_seen", "with_torch_or_hdf5", "left_running")] == [
+        *(3, 20, 2), *(1, 0),  # HDF5 in the controller
+    ]  # fmt: skip
+    assert 0 < job["first_task_s"] <= job["all_working_s"] < job["ended_s"]
+    assert 0.02 < job["pss_gb"] < 2
+    order = {"kind": "simulation", "workers": 3, "steps": 20, "folder": str(tmp_path / "simulated")}
+    simulated = json.loads(bench("--one", json.dumps(order)).stdout)
+    assert (simulated["workers"], simulated["steps"]) == (3, 20) and 6 < simulated["virtual_hours"] < 12
+    assert len(runfile.read(tmp_path / "simulated").population.evaluated) == 20
+
+
+def test_wrong_use_is_refused(tmp_path: Path) -> None:
     done = bench("--parts", "speed")
     assert done.returncode == 2 and "invalid choice: 'speed'" in done.stderr
+    done = bench("--parts", "opening")
+    assert done.returncode == 2 and "expected growth beside it" in done.stderr
+    done = bench("--output", str(tmp_path / "no" / "bench.json"))
+    assert done.returncode == 2 and "expected a file that can be written: No such file or directory" in done.stderr

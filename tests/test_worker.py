@@ -10,7 +10,7 @@ import pytest
 from examples import FACTS, PLACE, SPACE
 
 from hpcnas import worker
-from hpcnas.evaluator import EvaluatorRefused, Loaded
+from hpcnas.evaluation import EvaluatorRefused, Loaded
 from hpcnas.genotype import Genotype
 from hpcnas.messages import Evaluation, Failure, FailureKind, Left, Outcome, Ready, Refused, Result, Stop, Task
 from hpcnas.transport import Hub

@@ -75,6 +75,13 @@ def main() -> int:
         order = json.loads(options.one)
         toolkit.print_json(MEASUREMENTS[order.pop("kind")](**order))
         return 0
+    if "opening" in options.parts and "growth" not in options.parts:
+        toolkit.fail("--parts opening: expected growth beside it, which makes the run that is opened")
+    if options.output:
+        try:
+            options.output.touch()  # not to find out after half an hour
+        except OSError as error:
+            toolkit.fail(f"--output {options.output}: expected a file that can be written: {error.strerror}")
     found: Row = {"machine": machine(), "command": " ".join(sys.argv)}
     with tempfile.TemporaryDirectory(prefix="hpcnas-bench-", dir=options.folder) as folder:
         for part in PARTS:
@@ -121,7 +128,8 @@ def _orders(part: str, options: argparse.Namespace, folder: str) -> list[Row]:
         mpirun = str(options.mpirun or _mpirun())
         return [{"kind": part, "mpirun": mpirun, "ranks": ranks, "seconds": seconds, "folder": run}
                 for ranks in options.ranks for seconds in (0.0, 2.0)]  # fmt: skip
-    return [{"kind": part, "workers": workers, "steps": steps} for workers, steps in options.steps or [(200, 7000)]]
+    return [{"kind": part, "workers": workers, "steps": steps, "folder": run}
+            for workers, steps in options.steps or [(200, 7000)]]  # fmt: skip
 
 
 def _one(order: Row) -> Row:
@@ -396,10 +404,10 @@ def _memory(mark: str) -> tuple[int, int]:
     return total, heavy
 
 
-def measure_simulation(workers: int, steps: int) -> Row:
-    """Time and memory of a simulation."""
+def measure_simulation(workers: int, steps: int, folder: str) -> Row:
+    """Time and memory of a simulation that keeps its run, so that the store is the real one."""
     command = [sys.executable, "-m", "hpcnas", "simulate", "--preset", "paper", "--workers", str(workers),
-               "--budget", str(steps), "--json"]  # fmt: skip
+               "--budget", str(steps), "--json", "--keep", folder]  # fmt: skip
     started = time.perf_counter()
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     took, peak = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
