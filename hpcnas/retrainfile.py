@@ -61,6 +61,7 @@ class Origin:
     evaluated: int | None = None  # individuals evaluated when the retraining began
     fittest: bool | None = None  # whether it was the fittest of them
     max_parameters: int | None = None  # the search's constraint; None also where it had none
+    departures: str | None = None  # `key value` where the search went another way than the paper's; None: not known
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,11 @@ class Retraining:
     history: list[Row] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+
+    @property
+    def facts(self) -> DataFacts:
+        """Of the data, which are the same in every session."""
+        return self.sessions[-1].facts
 
     @property
     def test_accuracies(self) -> list[float]:
@@ -237,6 +243,9 @@ def _write_origin(group: h5py.Group, origin: Origin) -> None:
     write_dataset(group, "fittest", fittest, "1: it was the fittest of them, 0: it was not")
     limit = np.int64(-1 if origin.max_parameters is None else origin.max_parameters)
     write_dataset(group, "max_parameters", limit, "the search's constraint: fewer parameters than these", "1")
+    if origin.departures is not None:
+        told = "where the search went another way than the paper's"
+        write_dataset(group, "departures", _text(origin.departures), told)
 
 
 def _write_network(group: h5py.Group, found: Retraining) -> None:
@@ -338,6 +347,7 @@ def _origin(group: h5py.Group) -> Origin:
         strategy=_string(group, "strategy") or None,
         fitness=None if np.isnan(fitness) else fitness,
         fittest=None if fittest is None else bool(fittest),
+        departures=_string(group, "departures") if "departures" in group else None,
         **known,
     )
 

@@ -18,7 +18,7 @@ from hpcnas.recipe import SCHEME
 from hpcnas.retrainfile import Inputs, Origin, Retraining, Row, Session, State, Trained
 from hpcnas.runfile import StoreError
 
-SEARCHED = Origin("runs/a:17", "6x4/1x5", "0f" * 16, 17, "tournament", 0.875, 40, 41, True, 500_000)
+SEARCHED = Origin("runs/a:17", "6x4/1x5", "0f" * 16, 17, "tournament", 0.875, 40, 41, True, 500_000, "racing True")
 INPUTS = Inputs(
     skeleton=LargeSkeleton(3, 299, 299, 3, channels=64, cells=(1, 2, 2, 2), kind="strided"),
     class_names=("ape", "bee", "gnu"),

@@ -150,7 +150,7 @@ ENTRY = {
 RETRAINING = {
     "recipe": {"dataspec", "large", "plugins", "settings"},
     "order": {"seeds"},
-    "origins": {"canonical", "genotype", "retrainfile", "runfile", "settings"},
+    "origins": {"canonical", "config", "dataspec", "genotype", "retrainfile", "runfile", "settings"},
     "retrainfile": {"durable", "genotype", "individuals", "large", "messages", "recipe", "runfile", "h5py"},
     "retrainreport": {
         *("canonical", "counting", "dataspec", "genotype", "imagefolder", "jobenv", "large", "log", "progress"),
