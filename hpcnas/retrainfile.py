@@ -68,12 +68,11 @@ class Origin:
 class Inputs:
     """What the network is built for: images as they are tested, and what their pixels become."""
 
-    skeleton: LargeSkeleton
+    skeleton: LargeSkeleton  # its height and width are those of the middle of a test image, which is classified
     class_names: tuple[str, ...]
     mean: tuple[float, ...]  # of each channel, in pixel values 0 to 255; an input is (pixel − mean) / std
     std: tuple[float, ...]
-    resize: int  # pixels that the shorter side of a test image is resized to, before
-    crop: int  # a centre crop of so many pixels a side, or less where the image is smaller
+    resize: int  # pixels that the shorter side of a test image is resized to, before its middle is taken
 
 
 @dataclass(frozen=True)
@@ -251,7 +250,7 @@ def _write_origin(group: h5py.Group, origin: Origin) -> None:
 def _write_network(group: h5py.Group, found: Retraining) -> None:
     inputs, skeleton = found.inputs, found.inputs.skeleton
     write_dataset(group, "image_channels", np.int64(skeleton.image_channels), "channels of an image")
-    write_dataset(group, "height", np.int64(skeleton.height), "of an image as it is tested", "pixels")
+    write_dataset(group, "height", np.int64(skeleton.height), "of a test image's centre crop", "pixels")
     write_dataset(group, "width", np.int64(skeleton.width), "likewise", "pixels")
     write_dataset(group, "classes", np.int64(skeleton.classes), "number of classes")
     write_dataset(group, "channels", np.int64(skeleton.channels), "channels that the first cell reads, c0")
@@ -264,7 +263,8 @@ def _write_network(group: h5py.Group, found: Retraining) -> None:
     names = np.asarray([name.encode() for name in inputs.class_names], dtype="S")
     write_dataset(group, "class_names", names, "in the order of the class scores")
     write_dataset(group, "resize", np.int64(inputs.resize), "shorter side of a test image before its crop", "pixels")
-    write_dataset(group, "crop", np.int64(inputs.crop), "side of the centre crop of a test image", "pixels")
+    smaller = np.int64(min(skeleton.height, skeleton.width))
+    write_dataset(group, "crop", smaller, "the smaller of height and width", "pixels")
 
 
 def _columns(columns: Sequence[Column], rows: Sequence[Any]) -> dict[str, list[Any]]:
@@ -360,7 +360,6 @@ def _inputs(group: h5py.Group) -> Inputs:
         mean=tuple(group["mean"][()].tolist()),
         std=tuple(group["std"][()].tolist()),
         resize=int(group["resize"][()]),
-        crop=int(group["crop"][()]),
     )
 
 

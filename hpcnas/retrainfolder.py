@@ -151,7 +151,7 @@ class Folder:
         """The data are known: the record is made, or compared with them. Sets `problem` where it does not fit."""
         facts = found.facts
         skeleton = self.recipe.skeleton(facts.image_channels, facts.height, facts.width, facts.classes)
-        inputs = Inputs(skeleton, found.class_names, found.mean, found.std, found.resize, found.crop)
+        inputs = Inputs(skeleton, found.class_names, found.mean, found.std, found.resize)
         if self._record is None:
             size = counting.size(canonical.expand(self.genotype), skeleton)
             first = self.recipe.training.seed

@@ -25,7 +25,6 @@ INPUTS = Inputs(
     mean=(123.675, 116.28, 103.53),
     std=(58.395, 57.12, 57.375),
     resize=342,
-    crop=299,
 )
 COMPLETE = Trained(3, State.COMPLETE, 80_000, 900.5, 22_750.0, 0.015, 10_000, 0.9625, 0.999, 0.25, 1000.5, 2000.5)
 RECORD = Retraining(

@@ -106,7 +106,7 @@ def test_more_channels_are_no_departure(tmp_path: Path) -> None:
 
 def test_imagenet_is_what_has_its_classes_and_its_images(tmp_path: Path) -> None:
     thousand = Inputs(LargeSkeleton(3, 299, 299, 1000, 64, (1, 2, 2, 2), "strided"), tuple(map(str, range(1000))),
-                      (0.0,) * 3, (1.0,) * 3, 341, 299)  # fmt: skip
+                      (0.0,) * 3, (1.0,) * 3, 341)  # fmt: skip
     settings = SCHEME.preset("imagenet")
     facts = DataFacts(3, 299, 299, 1000, 1_281_167, 0, "1a9e0e7000000000")
     found = rows(retrained(tmp_path / "a", [0.8], Origin("paper", "hierarchical"), settings, thousand, facts=facts))

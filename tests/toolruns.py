@@ -87,7 +87,7 @@ def steady(folder: Path, fitness: Sequence[float], seconds: float, **search: obj
 
 
 INPUTS = Inputs(LargeSkeleton(3, 8, 8, 4, 4, (1, 1), "plain"), ("cat", "dog", "owl", "emu"), (99.0, 50.5, 0.0),
-                (60.0, 1.0, 255.0), resize=8, crop=8)  # fmt: skip
+                (60.0, 1.0, 255.0), resize=8)  # fmt: skip
 OF_PAPER = Origin("paper", "hierarchical")
 RETRAINED_ON = DataFacts(3, 32, 32, 10, 50_000, 0, "c1fa410000000000")
 
