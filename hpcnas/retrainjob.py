@@ -145,6 +145,13 @@ def _check_ranks(recipe: Recipe, seats: list[jobenv.Seat], bindings: list[jobenv
             f"give --micro-batch {training.batch_size // ranks}",
             WRONG_USE,
         )
+    without = sorted({seat.host for seat, each in zip(seats, bindings, strict=True) if each.gpu is None})
+    if without and any(each.gpu for each in bindings):
+        raise Leave(
+            f"expected a GPU for every rank or for none, but ranks on {', '.join(without)} see none and others do; "
+            "check CUDA_VISIBLE_DEVICES and nvidia-smi there, or use --device cpu",
+            WRONG_USE,
+        )
     for host in sorted({seat.host for seat in seats}):
         here = [each.gpu for seat, each in zip(seats, bindings, strict=True) if seat.host == host and each.gpu]
         if len(set(here)) < len(here):
