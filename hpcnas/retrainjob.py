@@ -131,7 +131,7 @@ def _carry_out(world: World, orders: Orders, folder: Folder | None, signals: Sig
 
 
 def _check_ranks(recipe: Recipe, seats: list[jobenv.Seat], bindings: list[jobenv.Binding]) -> None:
-    """Whether every rank gets work and a device of its own. Raises Leave."""
+    """Whether every rank gets work and, as far as that is known, a device of its own. Raises Leave."""
     ranks, training = len(seats), recipe.training
     if ranks > recipe.micro_batches:
         raise Leave(
@@ -153,7 +153,7 @@ def _check_ranks(recipe: Recipe, seats: list[jobenv.Seat], bindings: list[jobenv
             WRONG_USE,
         )
     for host in sorted({seat.host for seat in seats}):
-        here = [each.gpu for seat, each in zip(seats, bindings, strict=True) if seat.host == host and each.gpu]
+        here = [each.card for seat, each in zip(seats, bindings, strict=True) if seat.host == host and each.card]
         if len(set(here)) < len(here):
             raise Leave(
                 f"expected a GPU for every rank, but {len(here)} ranks share {len(set(here))} on {host}; "
