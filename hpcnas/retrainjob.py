@@ -103,10 +103,10 @@ def _carry_out(world: World, orders: Orders, folder: Folder | None, signals: Sig
     log.configure(world.rank, line)
     if orders.dry_run:
         if world.rank == 0:
-            from hpcnas import retrainreport
+            from hpcnas import retraindryrun
 
             assert folder is not None
-            print(retrainreport.dry_run(recipe, folder.genotype, folder.origin, seats, bindings), flush=True)
+            print(retraindryrun.text(recipe, folder.genotype, folder.origin, seats, bindings), flush=True)
         return COMPLETE
     if folder is not None:
         folder.begin(line)

@@ -152,9 +152,9 @@ RETRAINING = {
     "order": {"seeds"},
     "origins": {"canonical", "config", "dataspec", "genotype", "retrainfile", "runfile", "settings"},
     "retrainfile": {"durable", "genotype", "individuals", "large", "messages", "recipe", "runfile", "h5py"},
-    "retrainreport": {
-        *("canonical", "counting", "dataspec", "genotype", "imagefolder", "jobenv", "large", "log", "progress"),
-        *("recipe", "retrainfile"),
+    "retrainreport": {"log", "progress", "recipe", "retrainfile"},
+    "retraindryrun": {
+        *("canonical", "counting", "dataspec", "genotype", "imagefolder", "jobenv", "large", "recipe", "retrainfile"),
     },
     "retrainfolder": {
         *("canonical", "counting", "durable", "exits", "feed", "genotype", "log", "options", "origins", "recipe"),
@@ -173,7 +173,7 @@ RETRAINING = {
     },
     "retrainjob": {
         *("canonical", "dataspec", "distributed", "exits", "feed", "genotype", "imagestream", "jobenv", "launch"),
-        *("log", "options", "plugins", "recipe", "retrainfolder", "retraining", "retrainreport", "settings", "signals"),
+        *("log", "options", "plugins", "recipe", "retraindryrun", "retrainfolder", "retraining", "settings", "signals"),
         *("training", "transport", "walltime", "torch"),
     },
     "retrain": {"launch", "retrainjob", "signals"},
