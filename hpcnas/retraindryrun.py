@@ -1,22 +1,37 @@
-"""What a retraining would do, in words: recipe, network, memory, schedule and who is bound to what (--dry-run)."""
+"""What a retraining would do, in words: recipe, network, memory, schedule and who is bound to what (--dry-run).
+
+Opens no image, except where only a plugin knows what it brings: those are read as they would be for training.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from hpcnas import canonical, counting, dataspec
+from hpcnas.data import load_training
 from hpcnas.genotype import Genotype
-from hpcnas.imagefolder import class_names
+from hpcnas.imagefolder import class_names, image_files
 from hpcnas.jobenv import Binding, Seat
 from hpcnas.large import LargeSkeleton
 from hpcnas.recipe import Recipe
 from hpcnas.retrainfile import Origin
 
 
+@dataclass(frozen=True)
+class Expected:
+    """The network for the data, as far as they are known, and how that is known."""
+
+    skeleton: LargeSkeleton
+    images: int | None  # for training; None where nobody knows
+    known: str
+
+
 def text(recipe: Recipe, genotype: Genotype, origin: Origin, seats: Sequence[Seat], bindings: Sequence[Binding]) -> str:
-    """Everything, for the terminal: recipe, network, memory, schedule, ranks. Opens no image."""
+    """Everything, for the terminal: recipe, network, memory, schedule, ranks."""
     graph = canonical.expand(genotype)
-    skeleton, known = expected_skeleton(recipe)
+    found = expected(recipe)
+    skeleton = found.skeleton
     size = counting.size(graph, skeleton)
     training = recipe.training
     if training.schedule == "cosine":
@@ -38,13 +53,14 @@ def text(recipe: Recipe, genotype: Genotype, origin: Origin, seats: Sequence[Sea
         "# network",
         f"genotype {origin.source}, space {origin.space}",
         f"images of {skeleton.height}×{skeleton.width}, {skeleton.image_channels} channels, {skeleton.classes} classes "
-        f"({known}); trained on {height}×{width}",
+        f"({found.known}); trained on {height}×{width}",
         f"{size.parameters:,} parameters, {size.flops / 1e9:,.2f} GFLOPs a test image",
         "",
         "# memory of a rank, estimated",
         f"{weights / 2**30:.2f} GiB weights, gradients and momentum",
         f"{maps / 2**30:.2f} GiB feature maps of a micro-batch of {training.micro_batch}, in "
         f"{'bfloat16' if half else 'float32'}",
+        *_resident(recipe, found),
         "",
         "# training",
         f"{training.runs} × {training.steps:,} steps of {training.batch_size} images, "
@@ -66,27 +82,50 @@ def _crop(recipe: Recipe, skeleton: LargeSkeleton) -> tuple[int, int]:
     return max(1, round(crop * skeleton.height)), max(1, round(crop * skeleton.width))
 
 
-def expected_skeleton(recipe: Recipe) -> tuple[LargeSkeleton, str]:
-    """The network for the data as their specification, or the names of their folders, tell; and how that is known."""
+def _resident(recipe: Recipe, found: Expected) -> list[str]:
+    """The line about images that lie on the device, if they do: a byte a value, padded, and their labels."""
+    if recipe.data.loading == "stream":
+        return []
+    if found.images is None:
+        return ["and all training images: how many there are is not known here"]
+    skeleton, padding = found.skeleton, 2 * recipe.augmentation.padding
+    image = (skeleton.height + padding) * (skeleton.width + padding) * skeleton.image_channels
+    return [f"{found.images * (image + 8) / 2**30:.2f} GiB all {found.images:,} training images"]
+
+
+def expected(recipe: Recipe) -> Expected:
+    """What the specification of the data tells, or the names in their folder, or the plugin that has them."""
     spec = dataspec.parse(recipe.data.source)
     if recipe.data.loading == "stream":
         assert isinstance(spec, dataspec.Folder)
         side = recipe.data.image_size
         try:
-            return recipe.skeleton(3, side, side, len(class_names(spec.path / "train"))), "classes as in the folder"
+            classes = len(class_names(spec.path / "train"))
         except dataspec.DataError:
-            return recipe.skeleton(3, side, side, 1000), "the folder is not here: as ImageNet's"
+            return Expected(recipe.skeleton(3, side, side, 1000), None, "the folder is not here: as ImageNet's")
+        return Expected(recipe.skeleton(3, side, side, classes), None, "classes as in the folder")
     match spec:
         case dataspec.Digits():
-            return recipe.skeleton(1, 8, 8, 10), "the embedded digits"
-        case dataspec.Synthetic(_, (channels, height, width)):
-            return recipe.skeleton(channels, height, width, 10), "synthetic"
+            return Expected(recipe.skeleton(1, 8, 8, 10), 1442, "the embedded digits")
+        case dataspec.Synthetic(images, (channels, height, width)):
+            return Expected(recipe.skeleton(channels, height, width, 10), images, "synthetic")
         case dataspec.Folder("fashion-mnist", _):
-            return recipe.skeleton(1, 28, 28, 10), "Fashion-MNIST"
+            return Expected(recipe.skeleton(1, 28, 28, 10), 60_000, "Fashion-MNIST")
         case dataspec.Folder("imagefolder", path):
             try:
-                classes = len(class_names(path / "train"))
-            except dataspec.DataError:
-                classes = 10
-            return recipe.skeleton(3, 32, 32, classes), "sizes as CIFAR-10's: no image was opened"
-    return recipe.skeleton(3, 32, 32, 10), "CIFAR-10"
+                names = class_names(path / "train")
+                images = sum(len(image_files(path / "train", name)) for name in names)
+            except (dataspec.DataError, OSError):
+                return Expected(recipe.skeleton(3, 32, 32, 10), None, "the folder is not here: as CIFAR-10's")
+            skeleton = recipe.skeleton(3, 32, 32, len(names))
+            return Expected(skeleton, images, "sizes as CIFAR-10's: no image was opened")
+        case dataspec.Plugged(kind, _):
+            try:
+                data = load_training(recipe.data.source)
+            except dataspec.DataError as error:
+                return Expected(
+                    recipe.skeleton(3, 32, 32, 10), None, f"as CIFAR-10's, since they cannot be read: {error}"
+                )
+            count, height, width, channels = data.images.pixels.shape
+            return Expected(recipe.skeleton(channels, height, width, len(data.classes)), count, f"{kind} of a plugin")
+    return Expected(recipe.skeleton(3, 32, 32, 10), 50_000, "CIFAR-10")

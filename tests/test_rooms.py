@@ -154,7 +154,8 @@ RETRAINING = {
     "retrainfile": {"durable", "genotype", "individuals", "large", "messages", "recipe", "runfile", "h5py"},
     "retrainreport": {"log", "progress", "recipe", "retrainfile"},
     "retraindryrun": {
-        *("canonical", "counting", "dataspec", "genotype", "imagefolder", "jobenv", "large", "recipe", "retrainfile"),
+        *("canonical", "counting", "data", "dataspec", "genotype", "imagefolder", "jobenv", "large", "recipe"),
+        "retrainfile",
     },
     "retrainfolder": {
         *("canonical", "counting", "durable", "exits", "feed", "genotype", "log", "options", "origins", "recipe"),
