@@ -91,6 +91,7 @@ class Trained:
     test_loss: float | None = None
     started: float | None = None  # seconds since 1970, UTC
     finished: float | None = None
+    peak_memory: int | None = None  # bytes that tensors took of rank 0's GPU at the most; None on CPUs
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,7 @@ TRAINING_COLUMNS = (
     Column("test_loss", "f8", "mean cross-entropy on them", "1", np.nan),
     Column("started", "f8", "start of the training, UTC", "s since 1970-01-01", np.nan),
     Column("finished", "f8", "end of the test, UTC", "s since 1970-01-01", np.nan),
+    Column("peak_memory", "i8", "what tensors took of rank 0's GPU at the most", "bytes", -1, added=True),
 )
 HISTORY_COLUMNS = (
     Column("seed", "i8", "seed of the training"),
@@ -310,7 +312,7 @@ def _read(path: Path, file: h5py.File) -> Retraining:
         )
     settings, _ = SCHEME.parse_toml(_string(file, "configuration"), str(path))
     tables = {
-        group: {column.name: file[group][column.name][()] for column in columns}
+        group: {item.name: file[group][item.name][()] for item in columns if item.name in file[group] or not item.added}
         for group, columns in (
             ("trainings", TRAINING_COLUMNS),
             ("history", HISTORY_COLUMNS),
@@ -325,9 +327,9 @@ def _read(path: Path, file: h5py.File) -> Retraining:
         inputs=_inputs(file["network"]),
         parameters=int(file["network/parameters"][()]),
         flops=int(file["network/flops"][()]),
-        trainings=[_trained(row) for row in _rows(TRAINING_COLUMNS, tables["trainings"])],
-        history=[Row(**row) for row in _rows(HISTORY_COLUMNS, tables["history"])],
-        sessions=[_session(row) for row in _rows(SESSION_COLUMNS, tables["sessions"])],
+        trainings=[_trained(row) for row in _rows(tables["trainings"])],
+        history=[Row(**row) for row in _rows(tables["history"])],
+        sessions=[_session(row) for row in _rows(tables["sessions"])],
         broken=[bytes(name).decode() for name in file["broken/file"][()]],
     )
 
@@ -363,9 +365,9 @@ def _inputs(group: h5py.Group) -> Inputs:
     )
 
 
-def _rows(columns: Sequence[Column], table: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    lists = [table[column.name].tolist() for column in columns]
-    return [dict(zip((column.name for column in columns), values, strict=True)) for values in zip(*lists, strict=True)]
+def _rows(table: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    lists = [column.tolist() for column in table.values()]
+    return [dict(zip(table, values, strict=True)) for values in zip(*lists, strict=True)]
 
 
 def _trained(row: dict[str, Any]) -> Trained:

@@ -108,7 +108,10 @@ class Progress:
     def training_complete(self, found: Trained) -> None:
         """A training is complete and tested."""
         self._line.clear()
-        _logger.info("seed %d is complete: test accuracy %.4f", found.seed, found.test_accuracy)
+        memory = (
+            "" if found.peak_memory is None else f", at most {found.peak_memory / 2**30:.2f} GiB of GPU memory in use"
+        )
+        _logger.info("seed %d is complete: test accuracy %.4f%s", found.seed, found.test_accuracy, memory)
 
 
 def final_table(record: Retraining) -> str:
