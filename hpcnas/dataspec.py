@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hpcnas import plugins
 
+CIFAR10 = "CIFAR-10"  # the paper's data
 SMALLEST_SIDE = 8  # pixels; below, three groups of cells leave no picture
 KINDS = {  # kind → how it is written
     "digits": "digits",
@@ -80,6 +81,22 @@ def parse(spec: str) -> DataSpec:
         return Folder(kind, Path(rest).expanduser())
     except RuntimeError as error:  # ~name of nobody
         raise DataError(f"expected {KINDS[kind]}, got {spec!r}: {error}") from None
+
+
+def title(spec: str, classes: int, fingerprint: str) -> str:
+    """Data by a name that is the same wherever they lie, and of no other data: where the kind does not say what they
+    are, by their classes and fingerprint. Raises DataError as `parse` does."""
+    match parse(spec):
+        case Digits():
+            return "digits"
+        case Synthetic(images, shape):
+            return f"synthetic:{images}:{'x'.join(map(str, shape))}"
+        case Folder("cifar10", _):
+            return CIFAR10
+        case Folder("fashion-mnist", _):
+            return "Fashion-MNIST"
+        case Folder(kind, _) | Plugged(kind, _):
+            return f"{kind} of {classes} classes ({fingerprint:.8})"
 
 
 def _parse_synthetic(spec: str, rest: str) -> Synthetic:

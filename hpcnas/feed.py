@@ -32,14 +32,13 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Appearance:
-    """What the network's inputs are: of test images the sizes in pixels, and what pixels become."""
+    """What the network's inputs are: how test images are cut, and what pixels become."""
 
-    facts: DataFacts  # height and width are those of a test image
+    facts: DataFacts  # height and width are those of a test image as it is tested
     class_names: tuple[str, ...]
     mean: tuple[float, ...]  # of each channel, in pixel values 0 to 255
     std: tuple[float, ...]
-    resize: int
-    crop: int
+    resize: int  # pixels of a test image's shorter side, before its middle is taken
 
 
 class Feed(Protocol):
@@ -87,7 +86,6 @@ class Resident:
             mean=mean,
             std=std,
             resize=min(height, width),
-            crop=min(height, width),
         )
 
     def begin(self, seed: int, step: int) -> None:

@@ -159,13 +159,14 @@ class _TestImages(_Images):
             return None, 0, [self._listing.name(index)]
 
     def _transforms(self) -> Any:
-        return evaluation_view(resized(self._recipe), self._recipe.data.image_size)
+        side = self._recipe.data.image_size
+        return evaluation_view(resized(self._recipe), side, side)
 
 
-def evaluation_view(resize: int, crop: int) -> Any:
+def evaluation_view(resize: int, height: int, width: int) -> Any:
     """What makes a test image out of one of pillow's: its shorter side is resized (bilinear, antialiased), its middle
-    is taken; → uint8 (C, crop, crop), C as the image has them."""
-    return v2.Compose([v2.Resize(resize), v2.CenterCrop(crop), v2.PILToTensor()])
+    is taken, with black beside it where it does not reach; → uint8 (C, height, width), C as the image has them."""
+    return v2.Compose([v2.Resize(resize), v2.CenterCrop((height, width)), v2.PILToTensor()])
 
 
 def resized(recipe: Recipe) -> int:
@@ -215,7 +216,6 @@ class Stream:
             mean=mean,
             std=std,
             resize=resized(recipe),
-            crop=side,
         )
 
     def begin(self, seed: int, step: int) -> None:

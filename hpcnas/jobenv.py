@@ -25,15 +25,18 @@ class Seat:
     gpus: tuple[str, ...]
     cores: frozenset[int]
     quota: int  # whole cores that the control group allows
+    cards: tuple[str, ...] = ()  # UUIDs of the `gpus`, in their order; empty where they cannot be had
 
     @classmethod
     def here(cls, environment: Mapping[str, str] = os.environ) -> Seat:
         """This process's seat."""
+        gpus = visible_gpus(environment)
         return cls(
             host=environment.get("SLURMD_NODENAME") or socket.gethostname(),
-            gpus=visible_gpus(environment),
+            gpus=gpus,
             cores=frozenset(os.sched_getaffinity(0)),
             quota=cgroup_quota(),
+            cards=uuids(gpus),
         )
 
 
@@ -43,11 +46,12 @@ class Binding:
 
     gpu: str | None
     threads: int
+    card: str | None = None  # the GPU's UUID, where it is known
 
     @property
     def device(self) -> str:
-        """The device as it is recorded: `cpu`, or `cuda:` and the GPU's name."""
-        return "cpu" if self.gpu is None else f"cuda:{self.gpu}"
+        """The device as it is recorded: `cpu`, or `cuda:` and the GPU's UUID, else its CUDA name."""
+        return "cpu" if self.gpu is None else f"cuda:{self.card or self.gpu}"
 
 
 def visible_gpus(environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -60,6 +64,25 @@ def visible_gpus(environment: Mapping[str, str]) -> tuple[str, ...]:
                 break
             names.append(name)
         return tuple(names)
+    return _present_gpus()
+
+
+def uuids(gpus: tuple[str, ...]) -> tuple[str, ...]:
+    """The UUIDs behind names that CUDA takes; empty where they cannot be had.
+
+    Numbers count what this process may use, and so does nvidia-smi: in control groups of their own (`srun
+    --gpus-per-task=1`) every rank calls its card 0.
+    """
+    if all(name.startswith(("GPU-", "MIG-")) for name in gpus):
+        return gpus
+    present = _present_gpus()
+    if all(name.isdecimal() and int(name) < len(present) for name in gpus):
+        return tuple(present[int(name)] for name in gpus)
+    return ()
+
+
+def _present_gpus() -> tuple[str, ...]:
+    """UUIDs of what nvidia-smi lists; empty without a GPU."""
     places = (os.path.join(folder, "nvidia-smi") for folder in os.get_exec_path())
     command = next((place for place in places if os.access(place, os.X_OK)), None)
     if command is None:
@@ -106,15 +129,18 @@ def bind(seats: Sequence[Seat], device: str, threads: int | None) -> list[Bindin
 def bind_all(workers: Sequence[Seat], device: str, threads: int | None) -> list[Binding]:
     """The binding of every one of these ranks.
 
-    GPUs: the workers of one host that see the same GPUs take them in turn. Threads: usable cores of one host, shared
-    by the workers that may run on the same ones. Raises DeviceError where `device` is cuda and a worker sees none.
+    GPUs: the workers of one host that see the same GPUs (not others of the same names) take them in turn. Threads:
+    usable cores of one host, shared by the workers that may run on the same ones. Raises DeviceError where `device` is
+    cuda and a worker sees none.
     """
     bindings = []
     for number, seat in enumerate(workers):
-        gpu = None
+        gpu = card = None
         if device != "cpu" and seat.gpus:
-            before = [other for other in workers[:number] if (other.host, other.gpus) == (seat.host, seat.gpus)]
-            gpu = seat.gpus[len(before) % len(seat.gpus)]
+            view = seat.host, seat.gpus, seat.cards
+            before = sum((other.host, other.gpus, other.cards) == view for other in workers[:number])
+            gpu = seat.gpus[before % len(seat.gpus)]
+            card = seat.cards[before % len(seat.gpus)] if seat.cards else None
         elif device == "cuda":
             raise DeviceError(
                 f"expected a GPU for every worker (--device cuda), but a worker on {seat.host} sees none; "
@@ -123,5 +149,5 @@ def bind_all(workers: Sequence[Seat], device: str, threads: int | None) -> list[
         beside = [other for other in workers if other.host == seat.host]
         sharing = sum(bool(other.cores & seat.cores) for other in beside)
         share = min(len(seat.cores) // max(1, sharing), seat.quota // len(beside))
-        bindings.append(Binding(gpu, threads or max(1, share)))
+        bindings.append(Binding(gpu, threads or max(1, share), card))
     return bindings

@@ -6,13 +6,18 @@ Searches are read through `runfile` alone: also one that is under way.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
-from hpcnas import canonical, genotype, runfile
+from hpcnas import canonical, config, dataspec, genotype, runfile
 from hpcnas.genotype import Genotype, GenotypeError
 from hpcnas.retrainfile import Origin
 from hpcnas.runfile import StoreError
 from hpcnas.settings import ConfigError
+
+# Settings of a search that say nothing about whether it went the paper's way, or that an origin names by itself.
+_ASIDE = ("search.space", "search.strategy", "search.max_parameters", "search.seed", "search.tournament_draw",
+          "data.split_seed")  # fmt: skip
 
 
 def resolve(text: str) -> tuple[Genotype, Origin]:
@@ -71,5 +76,20 @@ def _individual(text: str, run: runfile.StoredRun, which: str) -> tuple[Genotype
         evaluated=len(population.evaluated),
         fittest=id == population.best,
         max_parameters=run.config.search.max_parameters,
+        departures=_departures(run),
     )
     return found, origin
+
+
+def _departures(run: runfile.StoredRun) -> str:
+    """Where a search went another way than the paper's, `key value` each; empty where it did not."""
+    settings, session = run.config, run.sessions[-1]
+    if settings.search.initial is not None:  # whole genotypes by now
+        settings = replace(settings, search=replace(settings.search, initial="given"))
+    told = [config.SCHEME.departures(config.build(config.preset("paper")), settings, _ASIDE)]
+    data = dataspec.title(settings.data.source, session.facts.classes, session.facts.fingerprint)
+    if data != dataspec.CIFAR10:
+        told.append(f"data {data}")
+    if "merged" in run.sessions[0].software:
+        told.append("merged")
+    return ", ".join(filter(None, told))

@@ -61,18 +61,18 @@ class Origin:
     evaluated: int | None = None  # individuals evaluated when the retraining began
     fittest: bool | None = None  # whether it was the fittest of them
     max_parameters: int | None = None  # the search's constraint; None also where it had none
+    departures: str | None = None  # `key value` where the search went another way than the paper's; None: not known
 
 
 @dataclass(frozen=True)
 class Inputs:
     """What the network is built for: images as they are tested, and what their pixels become."""
 
-    skeleton: LargeSkeleton
+    skeleton: LargeSkeleton  # its height and width are those of the middle of a test image, which is classified
     class_names: tuple[str, ...]
     mean: tuple[float, ...]  # of each channel, in pixel values 0 to 255; an input is (pixel − mean) / std
     std: tuple[float, ...]
-    resize: int  # pixels that the shorter side of a test image is resized to, before
-    crop: int  # a centre crop of so many pixels a side, or less where the image is smaller
+    resize: int  # pixels that the shorter side of a test image is resized to, before its middle is taken
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ class Trained:
     test_loss: float | None = None
     started: float | None = None  # seconds since 1970, UTC
     finished: float | None = None
+    peak_memory: int | None = None  # bytes that tensors took of rank 0's GPU at the most; None on CPUs
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,11 @@ class Retraining:
     broken: list[str] = field(default_factory=list)
 
     @property
+    def facts(self) -> DataFacts:
+        """Of the data, which are the same in every session."""
+        return self.sessions[-1].facts
+
+    @property
     def test_accuracies(self) -> list[float]:
         """Of the complete trainings, in the order of their seeds."""
         return [found.test_accuracy for found in self.trainings if found.test_accuracy is not None]
@@ -148,6 +154,7 @@ TRAINING_COLUMNS = (
     Column("test_loss", "f8", "mean cross-entropy on them", "1", np.nan),
     Column("started", "f8", "start of the training, UTC", "s since 1970-01-01", np.nan),
     Column("finished", "f8", "end of the test, UTC", "s since 1970-01-01", np.nan),
+    Column("peak_memory", "i8", "what tensors took of rank 0's GPU at the most", "bytes", -1, added=True),
 )
 HISTORY_COLUMNS = (
     Column("seed", "i8", "seed of the training"),
@@ -237,12 +244,15 @@ def _write_origin(group: h5py.Group, origin: Origin) -> None:
     write_dataset(group, "fittest", fittest, "1: it was the fittest of them, 0: it was not")
     limit = np.int64(-1 if origin.max_parameters is None else origin.max_parameters)
     write_dataset(group, "max_parameters", limit, "the search's constraint: fewer parameters than these", "1")
+    if origin.departures is not None:
+        told = "where the search went another way than the paper's"
+        write_dataset(group, "departures", _text(origin.departures), told)
 
 
 def _write_network(group: h5py.Group, found: Retraining) -> None:
     inputs, skeleton = found.inputs, found.inputs.skeleton
     write_dataset(group, "image_channels", np.int64(skeleton.image_channels), "channels of an image")
-    write_dataset(group, "height", np.int64(skeleton.height), "of an image as it is tested", "pixels")
+    write_dataset(group, "height", np.int64(skeleton.height), "of a test image's centre crop", "pixels")
     write_dataset(group, "width", np.int64(skeleton.width), "likewise", "pixels")
     write_dataset(group, "classes", np.int64(skeleton.classes), "number of classes")
     write_dataset(group, "channels", np.int64(skeleton.channels), "channels that the first cell reads, c0")
@@ -255,7 +265,8 @@ def _write_network(group: h5py.Group, found: Retraining) -> None:
     names = np.asarray([name.encode() for name in inputs.class_names], dtype="S")
     write_dataset(group, "class_names", names, "in the order of the class scores")
     write_dataset(group, "resize", np.int64(inputs.resize), "shorter side of a test image before its crop", "pixels")
-    write_dataset(group, "crop", np.int64(inputs.crop), "side of the centre crop of a test image", "pixels")
+    smaller = np.int64(min(skeleton.height, skeleton.width))
+    write_dataset(group, "crop", smaller, "the smaller of height and width", "pixels")
 
 
 def _columns(columns: Sequence[Column], rows: Sequence[Any]) -> dict[str, list[Any]]:
@@ -301,7 +312,7 @@ def _read(path: Path, file: h5py.File) -> Retraining:
         )
     settings, _ = SCHEME.parse_toml(_string(file, "configuration"), str(path))
     tables = {
-        group: {column.name: file[group][column.name][()] for column in columns}
+        group: {item.name: file[group][item.name][()] for item in columns if item.name in file[group] or not item.added}
         for group, columns in (
             ("trainings", TRAINING_COLUMNS),
             ("history", HISTORY_COLUMNS),
@@ -316,9 +327,9 @@ def _read(path: Path, file: h5py.File) -> Retraining:
         inputs=_inputs(file["network"]),
         parameters=int(file["network/parameters"][()]),
         flops=int(file["network/flops"][()]),
-        trainings=[_trained(row) for row in _rows(TRAINING_COLUMNS, tables["trainings"])],
-        history=[Row(**row) for row in _rows(HISTORY_COLUMNS, tables["history"])],
-        sessions=[_session(row) for row in _rows(SESSION_COLUMNS, tables["sessions"])],
+        trainings=[_trained(row) for row in _rows(tables["trainings"])],
+        history=[Row(**row) for row in _rows(tables["history"])],
+        sessions=[_session(row) for row in _rows(tables["sessions"])],
         broken=[bytes(name).decode() for name in file["broken/file"][()]],
     )
 
@@ -338,6 +349,7 @@ def _origin(group: h5py.Group) -> Origin:
         strategy=_string(group, "strategy") or None,
         fitness=None if np.isnan(fitness) else fitness,
         fittest=None if fittest is None else bool(fittest),
+        departures=_string(group, "departures") if "departures" in group else None,
         **known,
     )
 
@@ -350,13 +362,12 @@ def _inputs(group: h5py.Group) -> Inputs:
         mean=tuple(group["mean"][()].tolist()),
         std=tuple(group["std"][()].tolist()),
         resize=int(group["resize"][()]),
-        crop=int(group["crop"][()]),
     )
 
 
-def _rows(columns: Sequence[Column], table: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    lists = [table[column.name].tolist() for column in columns]
-    return [dict(zip((column.name for column in columns), values, strict=True)) for values in zip(*lists, strict=True)]
+def _rows(table: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    lists = [column.tolist() for column in table.values()]
+    return [dict(zip(table, values, strict=True)) for values in zip(*lists, strict=True)]
 
 
 def _trained(row: dict[str, Any]) -> Trained:

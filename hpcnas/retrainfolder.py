@@ -151,7 +151,7 @@ class Folder:
         """The data are known: the record is made, or compared with them. Sets `problem` where it does not fit."""
         facts = found.facts
         skeleton = self.recipe.skeleton(facts.image_channels, facts.height, facts.width, facts.classes)
-        inputs = Inputs(skeleton, found.class_names, found.mean, found.std, found.resize, found.crop)
+        inputs = Inputs(skeleton, found.class_names, found.mean, found.std, found.resize)
         if self._record is None:
             size = counting.size(canonical.expand(self.genotype), skeleton)
             first = self.recipe.training.seed
@@ -299,6 +299,7 @@ class Folder:
         assert training is not None
         seconds = max(1e-9, training.seconds)
         images = training.step * self.recipe.training.batch_size
+        peaks = self._of(self._seed).peak_memory, training.peak_memory  # earlier jobs', this one's
         self._note(
             dataclasses.replace(
                 self._of(self._seed),
@@ -306,6 +307,7 @@ class Folder:
                 training_seconds=training.seconds,
                 images_per_second=images / seconds,
                 input_wait=min(1.0, training.waited / seconds),
+                peak_memory=max(filter(None, peaks), default=None),
             )
         )
         record.history = [row for row in record.history if row.seed != self._seed] + training.history

@@ -67,6 +67,8 @@ class Retraining:
         device: torch.device, warn: Callable[[str], None],
     ) -> None:  # fmt: skip
         training = recipe.training
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
         self.step = 0  # steps made
         self.seconds = 0.0  # spent on them
         self.waited = 0.0  # share of these seconds that ranks waited for images, times the seconds
@@ -106,6 +108,12 @@ class Retraining:
         self._read = 0  # steps whose figures were read
         self._row_seconds = 0.0
         self._leaving = self._saving = False
+
+    @property
+    def peak_memory(self) -> int | None:
+        """Bytes that tensors, images among them, have taken of this rank's GPU at the most since this object was made;
+        None on a CPU."""
+        return torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else None
 
     def _values(self) -> list[Tensor]:
         """What is averaged over the training: parameters and running statistics."""

@@ -103,10 +103,10 @@ def _carry_out(world: World, orders: Orders, folder: Folder | None, signals: Sig
     log.configure(world.rank, line)
     if orders.dry_run:
         if world.rank == 0:
-            from hpcnas import retrainreport
+            from hpcnas import retraindryrun
 
             assert folder is not None
-            print(retrainreport.dry_run(recipe, folder.genotype, folder.origin, seats, bindings), flush=True)
+            print(retraindryrun.text(recipe, folder.genotype, folder.origin, seats, bindings), flush=True)
         return COMPLETE
     if folder is not None:
         folder.begin(line)
@@ -131,7 +131,7 @@ def _carry_out(world: World, orders: Orders, folder: Folder | None, signals: Sig
 
 
 def _check_ranks(recipe: Recipe, seats: list[jobenv.Seat], bindings: list[jobenv.Binding]) -> None:
-    """Whether every rank gets work and a device of its own. Raises Leave."""
+    """Whether every rank gets work and, as far as that is known, a device of its own. Raises Leave."""
     ranks, training = len(seats), recipe.training
     if ranks > recipe.micro_batches:
         raise Leave(
@@ -145,8 +145,15 @@ def _check_ranks(recipe: Recipe, seats: list[jobenv.Seat], bindings: list[jobenv
             f"give --micro-batch {training.batch_size // ranks}",
             WRONG_USE,
         )
+    without = sorted({seat.host for seat, each in zip(seats, bindings, strict=True) if each.gpu is None})
+    if without and any(each.gpu for each in bindings):
+        raise Leave(
+            f"expected a GPU for every rank or for none, but ranks on {', '.join(without)} see none and others do; "
+            "check CUDA_VISIBLE_DEVICES and nvidia-smi there, or use --device cpu",
+            WRONG_USE,
+        )
     for host in sorted({seat.host for seat in seats}):
-        here = [each.gpu for seat, each in zip(seats, bindings, strict=True) if seat.host == host and each.gpu]
+        here = [each.card for seat, each in zip(seats, bindings, strict=True) if seat.host == host and each.card]
         if len(set(here)) < len(here):
             raise Leave(
                 f"expected a GPU for every rank, but {len(here)} ranks share {len(set(here))} on {host}; "

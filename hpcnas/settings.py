@@ -10,7 +10,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -189,6 +189,13 @@ class Scheme(Generic[Whole]):
                 if old != new and not item.metadata["alterable"]:
                     found.append(f"{name}.{item.name}: {old} → {new}")
         return found
+
+    def departures(self, usual: Whole, found: Whole, aside: Collection[str]) -> str:
+        """Where a configuration differs from the usual one in what a continued run may not change, `key value` each,
+        but for settings that are set aside, as `section.key`."""
+        changed = (line.split(": ", 1) for line in self.differences(usual, found))
+        told = {name: values.rpartition(" → ")[2] for name, values in changed if name not in aside}
+        return ", ".join(f"{name.partition('.')[2]} {value}" for name, value in told.items())
 
 
 def toml_value(value: object) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hpcnas import jobenv
-from hpcnas.jobenv import Binding, DeviceError, Seat, bind, cgroup_quota, visible_gpus
+from hpcnas.jobenv import Binding, DeviceError, Seat, bind, bind_all, cgroup_quota, uuids, visible_gpus
 
 # Visible GPUs
 
@@ -66,6 +66,33 @@ def test_a_machine_without_nvidia_smi_has_no_gpu(tmp_path: Path, monkeypatch: py
     assert visible_gpus({}) == ()
 
 
+# Their identity
+
+
+@pytest.mark.parametrize(
+    ("gpus", "cards"),
+    [
+        (("0",), ("GPU-11",)),
+        (("1", "0"), ("GPU-22", "GPU-11")),
+        (("2",), ()),  # not one that nvidia-smi lists
+        (("0", "what"), ()),
+        (("GPU-33", "GPU-4"), ("GPU-33", "GPU-4")),
+        (("MIG-77",), ("MIG-77",)),
+        ((), ()),
+    ],
+)
+def test_numbers_are_places_in_nvidia_smis_list(
+    gpus: tuple[str, ...], cards: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _nvidia_smi(tmp_path, monkeypatch, r"printf 'GPU-11\nGPU-22\n'")
+    assert uuids(gpus) == cards
+
+
+def test_without_nvidia_smi_numbers_say_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert uuids(("0",)) == ()
+
+
 # CPU quota
 
 CORES = os.cpu_count() or 1
@@ -109,11 +136,12 @@ def test_version_1_control_groups(
 # A seat
 
 
-def test_a_seat_is_what_this_process_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_seat_is_what_this_process_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _nvidia_smi(tmp_path, monkeypatch, r"printf 'GPU-11\nGPU-22\n'")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 5})
     monkeypatch.setattr(jobenv, "cgroup_quota", lambda: 7)
     seat = Seat.here({"CUDA_VISIBLE_DEVICES": "1", "SLURMD_NODENAME": "node-3"})
-    assert seat == Seat("node-3", ("1",), frozenset({2, 5}), 7)
+    assert seat == Seat("node-3", ("1",), frozenset({2, 5}), 7, ("GPU-22",))
 
 
 def test_without_slurm_the_host_has_its_own_name() -> None:
@@ -166,6 +194,13 @@ def test_lists_that_differ_are_counted_apart() -> None:
     first, second = ("0", "1"), ("2", "3")
     ranks = [Seat("a", gpus, frozenset({0}), 64) for gpus in (first, first, second, first, second, second)]
     assert gpus_of(bind(ranks, "auto", None)) == ["0", "2", "1", "3", "2"]
+
+
+def test_cards_that_are_called_the_same_are_others() -> None:
+    """In control groups of their own, ranks call their cards 0, 1, …, each."""
+    ranks = [Seat("a", ("0", "1"), frozenset({0}), 64, cards) for cards in (("A", "B"), ("A", "B"), ("C", "D"))]
+    found = bind_all(ranks, "auto", None)
+    assert [(one.gpu, one.device) for one in found] == [("0", "cuda:A"), ("1", "cuda:B"), ("0", "cuda:C")]
 
 
 def test_device_cpu_leaves_gpus_alone() -> None:

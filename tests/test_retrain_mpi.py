@@ -156,7 +156,8 @@ def test_imagenets_way_with_loader_processes_and_broken_images(one_mpi: launcher
     found = retrainfile.read(tmp_path / "run")
     assert found.broken == ["train/ape/0.jpg", "val/ape/0.jpg"]
     assert found.trainings[0].test_images == 7 and found.trainings[0].input_wait is not None
-    assert (found.inputs.resize, found.inputs.crop, found.inputs.class_names) == (37, 32, ("ape", "bee"))
+    assert (found.inputs.resize, found.inputs.class_names) == (37, ("ape", "bee"))
+    assert (found.inputs.skeleton.height, found.inputs.skeleton.width) == (32, 32)
     strict = alone(tmp_path, *options, "--run", "strict", "--max-broken", "0")
     assert strict.returncode == 1 and "expected at most 0 unreadable images, got 1" in strict.stdout
     assert status(tmp_path / "strict")["state"] == "broken"

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import pytest
+from examples import SESSION
 from toolruns import CHAIN, POOLING, eventful, origin_of, retrained
 
-from hpcnas import origins, retrainfile
+from hpcnas import config, origins, retrainfile, runfile
 from hpcnas.exits import MORE_TO_DO
+from hpcnas.genotype import Genotype
+from hpcnas.individuals import Birth, Individual
 from hpcnas.options import parse
 from hpcnas.retrainfile import Origin
 from hpcnas.retrainfolder import Folder, Refused
 from hpcnas.retrainjob import PROGRAM
+from hpcnas.store import FileStore
+
+PAPER: dict[str, dict[str, object]] = {"data": {"source": "cifar10:data"}}
 
 
 @pytest.fixture
@@ -26,7 +34,16 @@ def test_the_best_of_a_search(run: Path) -> None:
     genotype, origin = origins.resolve(f"{run}:best")
     assert genotype == POOLING
     assert origin == Origin(
-        f"{run}:4", "2x3/1x3", origin.run, 4, "tournament", 0.8125, evaluation=3, evaluated=4, fittest=True
+        f"{run}:4",
+        "2x3/1x3",
+        origin.run,
+        4,
+        "tournament",
+        0.8125,
+        evaluation=3,
+        evaluated=4,
+        fittest=True,
+        departures="replicates 2, data digits",
     )
     assert origin == origin_of(run, 4)
 
@@ -42,11 +59,44 @@ def test_another_individual(run: Path) -> None:
         Origin("paper", "hierarchical"),
         Origin("run:4", "flat", "5" * 32, 4, "random", 0.5, 0, 9, False, 700_000),
         Origin("run:4", "flat", "5" * 32, 4, "random", 0.5, 0, 9, True, None),
+        Origin("run:4", "flat", "5" * 32, 4, "random", 0.5, 0, 9, True, None, ""),
+        Origin("run:4", "flat", "5" * 32, 4, "random", 0.5, 0, 9, True, None, "racing True, data digits"),
         Origin("run:3", "flat", "5" * 32, 3, "random", None, None, 0, False, None),
     ],
 )
 def test_an_origin_is_read_as_it_was_written(origin: Origin, tmp_path: Path) -> None:
     assert retrainfile.read(retrained(tmp_path / "large", [0.5], origin)).origin == origin
+
+
+@pytest.mark.parametrize(
+    ("settings", "departures"),
+    [
+        (PAPER, ""),
+        (PAPER | {"search": {"space": "flat", "strategy": "random", "budget": 9, "max_parameters": 9_000_000}}, ""),
+        (PAPER | {"search": {"racing": True, "duplicates": "resample"}}, "duplicates resample, racing True"),
+        (PAPER | {"search": {"max_flops": 7, "seed": 3}, "run": {"device": "cpu"}}, "max_flops 7"),
+        (PAPER | {"search": {"initial": "codes:00,codes:01"}}, "initial given"),
+        ({"data": {"source": "synthetic:50"}}, "data synthetic:50:3x32x32"),
+        ({"data": {"source": "imagefolder:x"}}, "data imagefolder of 10 classes (5f2e)"),
+    ],
+)
+def test_where_a_search_went_another_way_than_the_papers(
+    settings: dict[str, dict[str, object]], departures: str, tmp_path: Path
+) -> None:
+    with contextlib.closing(FileStore.create(tmp_path / "run", config.build(settings))) as store:
+        store.begin(SESSION)
+        code = bytes([6]) * store.config.space.edges
+        store.birth(Individual(0, Genotype(store.config.space, code), Birth.INITIAL, None, 0, 0, 1000.0))
+        store.compact()
+    assert origins._individual("run:0", runfile.read(tmp_path / "run"), "0")[1].departures == departures
+
+
+def test_of_an_older_retraining_the_searchs_departures_are_not_known(tmp_path: Path) -> None:
+    origin = Origin("run:4", "flat", "5" * 32, 4, "random", 0.5, 0, 9, True, None, "racing True")
+    folder = retrained(tmp_path / "large", [0.5], origin)
+    with h5py.File(folder / "retrain.h5", "r+") as file:
+        del file["origin/departures"]
+    assert retrainfile.read(folder).origin == replace(origin, departures=None)
 
 
 def continued(folder: Path, genotype: str) -> None:

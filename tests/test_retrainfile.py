@@ -18,16 +18,17 @@ from hpcnas.recipe import SCHEME
 from hpcnas.retrainfile import Inputs, Origin, Retraining, Row, Session, State, Trained
 from hpcnas.runfile import StoreError
 
-SEARCHED = Origin("runs/a:17", "6x4/1x5", "0f" * 16, 17, "tournament", 0.875, 40, 41, True, 500_000)
+SEARCHED = Origin("runs/a:17", "6x4/1x5", "0f" * 16, 17, "tournament", 0.875, 40, 41, True, 500_000, "racing True")
 INPUTS = Inputs(
     skeleton=LargeSkeleton(3, 299, 299, 3, channels=64, cells=(1, 2, 2, 2), kind="strided"),
     class_names=("ape", "bee", "gnu"),
     mean=(123.675, 116.28, 103.53),
     std=(58.395, 57.12, 57.375),
     resize=342,
-    crop=299,
 )
-COMPLETE = Trained(3, State.COMPLETE, 80_000, 900.5, 22_750.0, 0.015, 10_000, 0.9625, 0.999, 0.25, 1000.5, 2000.5)
+COMPLETE = Trained(
+    3, State.COMPLETE, 80_000, 900.5, 22_750.0, 0.015, 10_000, 0.9625, 0.999, 0.25, 1000.5, 2000.5, 2**33
+)
 RECORD = Retraining(
     run="ab" * 16,
     recipe=SCHEME.build(SCHEME.preset("imagenet"), {"training": {"runs": 2, "seed": 3}}),
@@ -53,6 +54,14 @@ def test_what_is_not_known_is_read_back_as_none(tmp_path: Path) -> None:
     bare = dataclasses.replace(RECORD, origin=Origin("paper", "6x4/1x5"), trainings=[Trained(0)], history=[], broken=[])
     retrainfile.write(tmp_path, bare)
     assert retrainfile.read(tmp_path) == bare
+
+
+def test_an_older_file_lacks_what_came_later(tmp_path: Path) -> None:
+    retrainfile.write(tmp_path, RECORD)
+    with h5py.File(tmp_path / "retrain.h5", "r+") as file:
+        del file["trainings/peak_memory"]
+    older = [dataclasses.replace(training, peak_memory=None) for training in RECORD.trainings]
+    assert retrainfile.read(tmp_path) == dataclasses.replace(RECORD, trainings=older)
 
 
 def test_a_folder_without_one_and_a_damaged_file_are_told_in_one_line(tmp_path: Path) -> None:

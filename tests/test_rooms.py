@@ -150,11 +150,12 @@ ENTRY = {
 RETRAINING = {
     "recipe": {"dataspec", "large", "plugins", "settings"},
     "order": {"seeds"},
-    "origins": {"canonical", "genotype", "retrainfile", "runfile", "settings"},
+    "origins": {"canonical", "config", "dataspec", "genotype", "retrainfile", "runfile", "settings"},
     "retrainfile": {"durable", "genotype", "individuals", "large", "messages", "recipe", "runfile", "h5py"},
-    "retrainreport": {
-        *("canonical", "counting", "dataspec", "genotype", "imagefolder", "jobenv", "large", "log", "progress"),
-        *("recipe", "retrainfile"),
+    "retrainreport": {"log", "progress", "recipe", "retrainfile"},
+    "retraindryrun": {
+        *("canonical", "counting", "data", "dataspec", "genotype", "imagefolder", "jobenv", "large", "recipe"),
+        "retrainfile",
     },
     "retrainfolder": {
         *("canonical", "counting", "durable", "exits", "feed", "genotype", "log", "options", "origins", "recipe"),
@@ -173,7 +174,7 @@ RETRAINING = {
     },
     "retrainjob": {
         *("canonical", "dataspec", "distributed", "exits", "feed", "genotype", "imagestream", "jobenv", "launch"),
-        *("log", "options", "plugins", "recipe", "retrainfolder", "retraining", "retrainreport", "settings", "signals"),
+        *("log", "options", "plugins", "recipe", "retraindryrun", "retrainfolder", "retraining", "settings", "signals"),
         *("training", "transport", "walltime", "torch"),
     },
     "retrain": {"launch", "retrainjob", "signals"},

@@ -12,7 +12,7 @@ import pytest
 from curves import of_runs
 from gains import Gains, Point
 from gains import of_runs as gains_of
-from toolruns import eventful, origin_of, retrained, steady
+from toolruns import RETRAINED_ON, eventful, origin_of, retrained, steady
 
 
 @pytest.fixture
@@ -109,6 +109,18 @@ def test_networks_that_were_trained_differently(
     other = retrained(tmp_path / "short", [0.5], origin_of(run, 1), {"training": {"steps": 500}})
     said = refused(run, [*retrainings, other], capsys)
     assert f"{other}: expected the recipe of {retrainings[0]}, but training.steps: 80000 → 500" in said
+
+
+def test_networks_that_learnt_other_data(
+    run: Path, retrainings: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = retrained(tmp_path / "moved", [0.5], origin_of(run, 1), {"data": {"source": "cifar10:elsewhere"}})
+    assert len(of(run, [*retrainings, moved]).points) == 3
+    facts = replace(RETRAINED_ON, fingerprint="0123456789abcdef")
+    other = retrained(tmp_path / "o", [0.5], origin_of(run, 1), {"data": {"source": "imagefolder:own"}}, facts=facts)
+    said = refused(run, [*retrainings, other], capsys)
+    assert f"{other}: expected the data of {retrainings[0]}, cifar10:data (fingerprint c1fa410000000000)" in said
+    assert "got imagefolder:own (fingerprint 0123456789abcdef)" in said
 
 
 def test_a_retraining_that_goes_on_is_left_out(

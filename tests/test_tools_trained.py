@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -25,7 +26,7 @@ from hpcnas.network import Network
 from hpcnas.retrainfile import Inputs, Origin
 
 torch.set_num_threads(1)
-GREY = Inputs(LargeSkeleton(1, 12, 12, 7, 2, (1, 2), "strided"), tuple("abcdefg"), (20.0,), (40.0,), 16, 12)
+GREY = Inputs(LargeSkeleton(1, 12, 12, 7, 2, (1, 2), "strided"), tuple("abcdefg"), (20.0,), (40.0,), 16)
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
 
@@ -105,17 +106,33 @@ def test_the_module_with_its_weights_is_the_trained_network(
         torch.testing.assert_close(classifier.double()(pixels), expected, rtol=1e-9, atol=1e-9)
     assert list(classifier.state_dict())[0] == "network." + list(found.Network().state_dict())[0]
     inputs = retrainfile.read(folder).inputs
-    assert (found.CLASSES, found.RESIZE, found.CROP) == (inputs.class_names, inputs.resize, inputs.crop)
+    assert (found.CLASSES, found.RESIZE) == (inputs.class_names, inputs.resize)
+    assert (found.HEIGHT, found.WIDTH) == (inputs.skeleton.height, inputs.skeleton.width)
 
 
 def test_what_the_module_sees_of_an_image_is_what_was_tested_on(grey: Path, tmp_path: Path) -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 31), dtype=np.uint8)).resize((31, 50))
-    expected = predict.evaluation_view(16, 12)(image)
+    expected = predict.evaluation_view(16, 12, 12)(image)
     seen = module(grey, tmp_path).view(torch.from_numpy(np.array(image)).float()[None, None])
     assert seen.shape == (1, 1, 12, 12)
     torch.testing.assert_close(seen[0], expected.float(), rtol=0, atol=1.5)  # pillow rounds twice
     whole = torch.rand(2, 1, 16, 16)
     assert torch.equal(module(grey, tmp_path).view(whole), whole[:, :, 2:14, 2:14])
+
+
+def test_images_that_are_not_square_are_seen_whole_as_they_were_tested(tmp_path: Path) -> None:
+    wide = replace(INPUTS, skeleton=replace(INPUTS.skeleton, height=8, width=14))
+    folder = with_weights(tmp_path / "wide", wide, seeds=1)
+    image = np.random.default_rng(0).integers(0, 256, (8, 14, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "wide.png")
+    whole = torch.from_numpy(image).permute(2, 0, 1).float()
+    exported = module(folder, tmp_path)
+    assert torch.equal(torch.from_numpy(predict.pixels(predict.model(str(folder)), tmp_path / "wide.png")), whole)
+    assert torch.equal(exported.view(whole[None])[0], whole)
+    upright = torch.full((1, 3, 20, 8), 9.0)  # narrower: black beside it
+    assert torch.equal(exported.view(upright), torch.nn.functional.pad(upright[:, :, :8], (3, 3)))
+    seen = predict.evaluation_view(8, 8, 14)(Image.new("L", (8, 20), 9))
+    assert torch.equal(seen[0].float(), exported.view(upright)[0, 0])
 
 
 def test_a_seed_is_chosen_by_its_number_and_the_least_by_default(colour: Path, tmp_path: Path) -> None:
@@ -143,7 +160,8 @@ def test_onnx_takes_pixels_and_computes_the_same(colour: Path, onnx_file: Path) 
     (scores,) = onnxruntime.InferenceSession(onnx_file).run(["scores"], {"images": pixels.float().numpy()})
     np.testing.assert_allclose(scores, reference(colour, pixels, seed=1).numpy(), rtol=1e-4, atol=1e-4)
     told = {item.key: item.value for item in onnx.load(onnx_file).metadata_props}
-    assert (told["resize"], told["crop"], json.loads(told["classes"])) == ("8", "8", ["cat", "dog", "owl", "emu"])
+    assert (told["resize"], told["height"], told["width"]) == ("8", "8", "8")
+    assert json.loads(told["classes"]) == ["cat", "dog", "owl", "emu"]
     assert (told["weights"], told["input"]) == ("weights-1.pt", "pixels, 0 to 255")
 
 

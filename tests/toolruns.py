@@ -20,7 +20,7 @@ from hpcnas import config, genotype, recipe, retrainfile, runfile
 from hpcnas.genotype import Genotype
 from hpcnas.individuals import Birth, Individual
 from hpcnas.large import LargeSkeleton
-from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
+from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Result
 from hpcnas.retrainfile import Inputs, Origin, Retraining, State, Trained
 from hpcnas.store import FileStore
 
@@ -87,8 +87,9 @@ def steady(folder: Path, fitness: Sequence[float], seconds: float, **search: obj
 
 
 INPUTS = Inputs(LargeSkeleton(3, 8, 8, 4, 4, (1, 1), "plain"), ("cat", "dog", "owl", "emu"), (99.0, 50.5, 0.0),
-                (60.0, 1.0, 255.0), resize=8, crop=8)  # fmt: skip
+                (60.0, 1.0, 255.0), resize=8)  # fmt: skip
 OF_PAPER = Origin("paper", "hierarchical")
+RETRAINED_ON = DataFacts(3, 32, 32, 10, 50_000, 0, "c1fa410000000000")
 
 
 def retrained(
@@ -98,6 +99,7 @@ def retrained(
     settings: Mapping[str, Mapping[str, object]] = {},
     inputs: Inputs = INPUTS,
     found: Genotype | None = None,
+    facts: DataFacts = RETRAINED_ON,
 ) -> Path:
     """A retraining of so many complete trainings, with these test accuracies, and a last one that waits. No weights."""
     trainings = [
@@ -109,6 +111,7 @@ def retrained(
         run="5" * 32, recipe=recipe.SCHEME.build(recipe.SCHEME.preset("cifar-large"), settings),
         genotype=found or genotype.named("paper"), origin=origin, inputs=inputs, parameters=15_727_306, flops=2,
         trainings=trainings,
+        sessions=[retrainfile.Session(1000.0, "node-1", 4321, 1, {"hpcnas": "0"}, facts, "cpu")],
     )  # fmt: skip
     folder.mkdir()
     retrainfile.write(folder, stored)
@@ -123,5 +126,5 @@ def origin_of(run: Path, individual: int) -> Origin:
     return Origin(
         f"{run}:{individual}", str(stored.config.space), stored.run, individual, search.strategy,
         float(population.column("fitness")[individual]), evaluated.index(individual), len(evaluated),
-        population.best == individual, search.max_parameters,
+        population.best == individual, search.max_parameters, "replicates 2, data digits",
     )  # fmt: skip

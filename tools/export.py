@@ -156,7 +156,8 @@ def onnx(found: Source, given: Path | None, seed: int, output: Path) -> None:
     if found.learnt is not None:
         inputs = found.learnt.inputs
         exported = Classifier(network, inputs)
-        properties |= {"input": "pixels, 0 to 255", "resize": str(inputs.resize), "crop": str(inputs.crop)}
+        properties |= {"input": "pixels, 0 to 255", "resize": str(inputs.resize)}
+        properties |= {"height": str(found.skeleton.height), "width": str(found.skeleton.width)}
         properties["classes"] = json.dumps(inputs.class_names)
     images = torch.zeros(1, found.skeleton.image_channels, found.skeleton.height, found.skeleton.width)
     buffer = io.BytesIO()

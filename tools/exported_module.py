@@ -46,7 +46,8 @@ def text(genotype: Genotype, skeleton: LargeSkeleton, title: str, quality: str, 
             "MEAN": repr(inputs.mean),
             "STD": repr(inputs.std),
             "RESIZE": str(inputs.resize),
-            "CROP": str(inputs.crop),
+            "HEIGHT": str(skeleton.height),
+            "WIDTH": str(skeleton.width),
             "CLASS_NAMES": listed(inputs.class_names),
         }
     for name, value in values.items():

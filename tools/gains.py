@@ -1,7 +1,8 @@
 """What evolution gains, in small networks and in large ones: the numbers of the paper's Figure 4. Draws nothing.
 
 Both gains are over the first genotype that the run evaluated, a random one: in fitness, and in test accuracy of its
-retraining. Individuals are those that were retrained, by one recipe; several retrainings of one count together.
+retraining. Individuals are those that were retrained, by one recipe and on the same data; several retrainings of one
+count together.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Gains:
 def of_runs(runs: Sequence[Curves], folders: Sequence[Path]) -> list[Gains]:
     """Those of the runs, from retrainings of their individuals; ends the tool where that makes no figure."""
     found = [retrainings.load(folder) for folder in folders]
-    _check_recipes(found)
+    _check_alike(found)
     accuracies: dict[tuple[str, int], list[float]] = defaultdict(list)
     names = {run.stored.run: run.name for run in runs}
     for each in found:
@@ -96,9 +97,16 @@ def _of_run(run: Curves, accuracies: dict[int, list[float]]) -> Gains:
     )
 
 
-def _check_recipes(found: Sequence[Found]) -> None:
-    """Ends the tool unless all networks were trained alike, but for their seeds."""
+def _check_alike(found: Sequence[Found]) -> None:
+    """Ends the tool unless all networks were trained alike, but for their seeds, and on the same data."""
     for each in found[1:]:
         differences = SCHEME.differences(found[0].stored.recipe, each.stored.recipe)
         if told := [line for line in differences if not line.startswith("training.seed:")]:
             toolkit.fail(f"{each.folder}: expected the recipe of {found[0].folder}, but {told[0]}")
+        if each.stored.facts.fingerprint != found[0].stored.facts.fingerprint:
+            toolkit.fail(f"{each.folder}: expected the data of {found[0].folder}, {_data(found[0])}, got {_data(each)}")
+
+
+def _data(found: Found) -> str:
+    """What was learnt, in words."""
+    return f"{found.stored.recipe.data.source} (fingerprint {found.stored.facts.fingerprint})"

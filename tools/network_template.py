@@ -134,18 +134,20 @@ class Network(nn.Module):
 # What was trained: how an image becomes what the network reads, and the weights in its place.
 MEAN: tuple[float, ...] = "@MEAN@"  # of each channel, in pixel values 0 to 255
 STD: tuple[float, ...] = "@STD@"
-RESIZE, CROP = "@RESIZE@", "@CROP@"  # an image's shorter side, then the side of its middle, which is classified
+RESIZE = "@RESIZE@"  # an image's shorter side, before
+HEIGHT, WIDTH = "@HEIGHT@", "@WIDTH@"  # the middle is taken, which is classified
 CLASSES = "@CLASS_NAMES@"
 
 
 def view(pixels: Tensor) -> Tensor:
-    """What the network was tested on of images (N, image_channels, H, W): the middle, at its size."""
+    """What the network was tested on of images (N, image_channels, H, W): the middle, at its size, and black beside it
+    where it does not reach."""
     height, width = pixels.shape[-2:]
     if min(height, width) != RESIZE:
         height, width = (RESIZE * side // min(height, width) for side in (height, width))
         pixels = nn.functional.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
-    top, left = round((height - CROP) / 2), round((width - CROP) / 2)
-    return pixels[..., top : top + CROP, left : left + CROP]
+    top, left = round((height - HEIGHT) / 2), round((width - WIDTH) / 2)
+    return nn.functional.pad(pixels, (-left, left + WIDTH - width, -top, top + HEIGHT - height))
 
 
 class Classifier(nn.Module):

@@ -29,12 +29,13 @@ BATCH = 32  # images at a time
 
 @dataclass(frozen=True)
 class Model:
-    """A network that takes pixels: float32 (N, channels, crop, crop), 0 to 255, to class scores (N, classes)."""
+    """A network that takes pixels: float32 (N, channels, height, width), 0 to 255, to class scores (N, classes)."""
 
     scores: Callable[[np.ndarray], np.ndarray]
     channels: int
     resize: int
-    crop: int
+    height: int
+    width: int
     class_names: tuple[str, ...]
 
 
@@ -55,8 +56,9 @@ def retrained_model(text: str) -> Model:
     def scores(pixels: np.ndarray) -> np.ndarray:
         return network(torch.from_numpy(pixels)).numpy()
 
-    inputs = found.stored.inputs
-    return Model(scores, inputs.skeleton.image_channels, inputs.resize, inputs.crop, inputs.class_names)
+    inputs, skeleton = found.stored.inputs, found.stored.inputs.skeleton
+    sizes = inputs.resize, skeleton.height, skeleton.width
+    return Model(scores, skeleton.image_channels, *sizes, inputs.class_names)
 
 
 def onnx_model(file: Path) -> Model:
@@ -71,20 +73,21 @@ def onnx_model(file: Path) -> Model:
         session = onnxruntime.InferenceSession(file, providers=onnxruntime.get_available_providers())
         (images,) = session.get_inputs()
         told = session.get_modelmeta().custom_metadata_map
-        resize, crop, names = int(told["resize"]), int(told["crop"]), tuple(json.loads(told["classes"]))
+        sizes = int(told["resize"]), int(told["height"]), int(told["width"])
+        names = tuple(json.loads(told["classes"]))
     except KeyError:
         toolkit.fail(f"{file}: expected the ONNX file of a retraining, which names its classes and how images are cut")
     except Exception as error:  # onnxruntime has exceptions of its own, without a common base
         toolkit.fail(f"{file}: expected an ONNX file: {str(error).splitlines()[0]}")
-    return Model(lambda pixels: session.run(["scores"], {images.name: pixels})[0], images.shape[1], resize, crop, names)
+    return Model(lambda pixels: session.run(["scores"], {images.name: pixels})[0], images.shape[1], *sizes, names)
 
 
 def pixels(model: Model, file: Path) -> np.ndarray:
-    """What the network sees of an image: float32 (channels, crop, crop). Raises OSError where it cannot be read."""
+    """What the network sees of an image: float32 (channels, height, width). Raises OSError where it cannot be read."""
     try:
         with Image.open(file) as image:
             shown = image.convert("RGB" if model.channels == 3 else "L")
-            return evaluation_view(model.resize, model.crop)(shown).numpy().astype(np.float32)
+            return evaluation_view(model.resize, model.height, model.width)(shown).numpy().astype(np.float32)
     except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         raise OSError(f"not an image that can be read: {error}") from error
 

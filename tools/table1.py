@@ -2,7 +2,7 @@
 
 Errors are shares of test images in percent, of the networks that were trained to the end. Retrainings of the same kind
 of genotype, on the same data, by the same recipe make one row: mean and standard deviation over all their seeds. A
-published error stands only beside what was trained by the paper's recipe.
+published error stands only beside what was found as the paper's genotypes were, and trained by the paper's recipe.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from typing import Any
 from retrainings import Found
 
 from hpcnas import dataspec
+from hpcnas.dataspec import CIFAR10
 from hpcnas.recipe import SCHEME, Recipe
 from hpcnas.retrainfile import Origin, Retraining
 
-CIFAR10, IMAGENET = "CIFAR-10", "ImageNet"
-IMAGENET_CLASSES = 1000
+IMAGENET = "ImageNet"
+IMAGENET_SIZE = (1000, 1_281_167)  # classes and training images of ILSVRC 2012
 ONE = "one random architecture"
 
 
@@ -67,28 +68,22 @@ def rows(found: Sequence[Found]) -> list[dict[str, Any]]:
 
 def kind(stored: Retraining) -> Kind:
     """What a retraining's row is about."""
-    inputs = stored.inputs
-    form = dataspec.parse(stored.recipe.data.source)
-    name = stored.recipe.data.source
-    if isinstance(form, dataspec.Folder):
-        name = CIFAR10 if form.kind == "cifar10" else f"{form.kind}:{form.path.name}"
-        if form.kind == "imagefolder" and len(inputs.class_names) == IMAGENET_CLASSES:
-            name = IMAGENET
+    source, facts = stored.recipe.data.source, stored.facts
+    name = dataspec.title(source, facts.classes, facts.fingerprint)
+    if source.startswith("imagefolder:") and (facts.classes, facts.training_images) == IMAGENET_SIZE:
+        name = IMAGENET
     told = departures(stored.recipe, "imagenet" if name == IMAGENET else "cifar-large")
-    return Kind(name, stored.origin.space, search(stored.origin), inputs.skeleton.channels, told)
+    return Kind(name, stored.origin.space, search(stored.origin), stored.inputs.skeleton.channels, told)
 
 
 def departures(recipe: Recipe, preset: str) -> str:
     """Where a recipe differs from the paper's, `key value` each; but for c0, seeds, and how the run is kept."""
-    paper = SCHEME.build(SCHEME.preset(preset))
-    changed = (line.split(": ", 1) for line in SCHEME.differences(paper, recipe))
-    told = {name: values.rpartition(" → ")[2] for name, values in changed if not name.startswith("run.")}
-    aside = ("network.channels", "training.seed")
-    return ", ".join(f"{name.partition('.')[2]} {value}" for name, value in told.items() if name not in aside)
+    aside = ("network.channels", "training.seed", "run.history_every")
+    return SCHEME.departures(SCHEME.build(SCHEME.preset(preset)), recipe, aside)
 
 
 def search(origin: Origin) -> str:
-    """How a genotype was found, in the words of the table."""
+    """How a genotype was found, in the words of the table, and where that was not the paper's way."""
     if origin.run is None:
         return "evolution, 7000" if origin.source == "paper" else f"the genotype {origin.source}"
     if origin.evaluation == 0:
@@ -96,7 +91,8 @@ def search(origin: Origin) -> str:
     name = {"random": "random search", "tournament": "evolution"}.get(origin.strategy or "", origin.strategy)
     limited = "parameter-constrained " if origin.max_parameters is not None else ""
     which = "" if origin.fittest else f", individual {origin.individual}"
-    return f"{limited}{name}, {origin.evaluated}{which}"
+    departures = "settings unknown" if origin.departures is None else origin.departures
+    return ", ".join(filter(None, [f"{limited}{name}, {origin.evaluated}{which}", departures]))
 
 
 def _row(kind: Kind, found: Sequence[Found]) -> dict[str, Any]:

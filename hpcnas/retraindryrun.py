@@ -1,0 +1,131 @@
+"""What a retraining would do, in words: recipe, network, memory, schedule and who is bound to what (--dry-run).
+
+Opens no image, except where only a plugin knows what it brings: those are read as they would be for training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hpcnas import canonical, counting, dataspec
+from hpcnas.data import load_training
+from hpcnas.genotype import Genotype
+from hpcnas.imagefolder import class_names, image_files
+from hpcnas.jobenv import Binding, Seat
+from hpcnas.large import LargeSkeleton
+from hpcnas.recipe import Recipe
+from hpcnas.retrainfile import Origin
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The network for the data, as far as they are known, and how that is known."""
+
+    skeleton: LargeSkeleton
+    images: int | None  # for training; None where nobody knows
+    known: str
+
+
+def text(recipe: Recipe, genotype: Genotype, origin: Origin, seats: Sequence[Seat], bindings: Sequence[Binding]) -> str:
+    """Everything, for the terminal: recipe, network, memory, schedule, ranks."""
+    graph = canonical.expand(genotype)
+    found = expected(recipe)
+    skeleton = found.skeleton
+    size = counting.size(graph, skeleton)
+    training = recipe.training
+    if training.schedule == "cosine":
+        schedule = f"falls from {training.learning_rate:g} to 0 along a cosine"
+    else:
+        places = ", ".join(f"{round(share * training.steps):,}" for share in training.milestones)
+        schedule = f"{training.learning_rate:g}, divided by 10 after {places} steps"
+    side = recipe.data.image_size if recipe.data.loading == "stream" else 0
+    height, width = (side, side) if side else _crop(recipe, skeleton)
+    trained = LargeSkeleton(
+        skeleton.image_channels, height, width, skeleton.classes, skeleton.channels, skeleton.cells, skeleton.kind
+    )
+    half = training.precision == "bf16" or (training.precision == "auto" and any(each.gpu for each in bindings))
+    copies = 4 if training.weight_averaging else 3  # weights, gradients, momentum; averages
+    weights = copies * 4 * size.parameters
+    maps = training.micro_batch * counting.kept(graph, trained).bytes(2 if half else 4)
+    lines = [
+        recipe.toml(),
+        "# network",
+        f"genotype {origin.source}, space {origin.space}",
+        f"images of {skeleton.height}×{skeleton.width}, {skeleton.image_channels} channels, {skeleton.classes} classes "
+        f"({found.known}); trained on {height}×{width}",
+        f"{size.parameters:,} parameters, {size.flops / 1e9:,.2f} GFLOPs a test image",
+        "",
+        "# memory of a rank, estimated",
+        f"{weights / 2**30:.2f} GiB weights, gradients and momentum",
+        f"{maps / 2**30:.2f} GiB feature maps of a micro-batch of {training.micro_batch}, in "
+        f"{'bfloat16' if half else 'float32'}",
+        *_resident(recipe, found),
+        "",
+        "# training",
+        f"{training.runs} × {training.steps:,} steps of {training.batch_size} images, "
+        f"{recipe.micro_batches} micro-batches of {training.micro_batch} a step",
+        f"learning rate {schedule}",
+        "",
+        "# ranks",
+    ]
+    for rank, (seat, binding) in enumerate(zip(seats, bindings, strict=True)):
+        mine = len(range(rank, recipe.micro_batches, len(seats)))
+        share = f"{binding.threads} threads, {mine} micro-batches a step"
+        lines.append(f"rank {rank}  {seat.host}  {binding.device}, {share}")
+    return "\n".join(lines)
+
+
+def _crop(recipe: Recipe, skeleton: LargeSkeleton) -> tuple[int, int]:
+    """Height and width of training images that are resident."""
+    crop = recipe.augmentation.crop
+    return max(1, round(crop * skeleton.height)), max(1, round(crop * skeleton.width))
+
+
+def _resident(recipe: Recipe, found: Expected) -> list[str]:
+    """The line about images that lie on the device, if they do: a byte a value, padded, and their labels."""
+    if recipe.data.loading == "stream":
+        return []
+    if found.images is None:
+        return ["and all training images: how many there are is not known here"]
+    skeleton, padding = found.skeleton, 2 * recipe.augmentation.padding
+    image = (skeleton.height + padding) * (skeleton.width + padding) * skeleton.image_channels
+    return [f"{found.images * (image + 8) / 2**30:.2f} GiB all {found.images:,} training images"]
+
+
+def expected(recipe: Recipe) -> Expected:
+    """What the specification of the data tells, or the names in their folder, or the plugin that has them."""
+    spec = dataspec.parse(recipe.data.source)
+    if recipe.data.loading == "stream":
+        assert isinstance(spec, dataspec.Folder)
+        side = recipe.data.image_size
+        try:
+            classes = len(class_names(spec.path / "train"))
+        except dataspec.DataError:
+            return Expected(recipe.skeleton(3, side, side, 1000), None, "the folder is not here: as ImageNet's")
+        return Expected(recipe.skeleton(3, side, side, classes), None, "classes as in the folder")
+    match spec:
+        case dataspec.Digits():
+            return Expected(recipe.skeleton(1, 8, 8, 10), 1442, "the embedded digits")
+        case dataspec.Synthetic(images, (channels, height, width)):
+            return Expected(recipe.skeleton(channels, height, width, 10), images, "synthetic")
+        case dataspec.Folder("fashion-mnist", _):
+            return Expected(recipe.skeleton(1, 28, 28, 10), 60_000, "Fashion-MNIST")
+        case dataspec.Folder("imagefolder", path):
+            try:
+                names = class_names(path / "train")
+                images = sum(len(image_files(path / "train", name)) for name in names)
+            except (dataspec.DataError, OSError):
+                return Expected(recipe.skeleton(3, 32, 32, 10), None, "the folder is not here: as CIFAR-10's")
+            skeleton = recipe.skeleton(3, 32, 32, len(names))
+            return Expected(skeleton, images, "sizes as CIFAR-10's: no image was opened")
+        case dataspec.Plugged(kind, _):
+            try:
+                data = load_training(recipe.data.source)
+            except dataspec.DataError as error:
+                return Expected(
+                    recipe.skeleton(3, 32, 32, 10), None, f"as CIFAR-10's, since they cannot be read: {error}"
+                )
+            count, height, width, channels = data.images.pixels.shape
+            return Expected(recipe.skeleton(channels, height, width, len(data.classes)), count, f"{kind} of a plugin")
+    return Expected(recipe.skeleton(3, 32, 32, 10), 50_000, "CIFAR-10")
