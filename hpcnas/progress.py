@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 
+from hpcnas.config import Search
 from hpcnas.costs import Cost
 from hpcnas.individuals import Birth
 from hpcnas.log import LiveLine
@@ -18,6 +19,7 @@ from hpcnas.messages import Evaluation, Failure, Result, mean
 from hpcnas.pareto import Point, fronts
 from hpcnas.population import Population
 from hpcnas.runfile import Session
+from hpcnas.scheduling import evaluations_left
 from hpcnas.store import MemoryStore
 
 _LIVE_INTERVAL, _PLAIN_INTERVAL = 0.2, 30.0  # seconds between two lines
@@ -27,8 +29,8 @@ _logger = logging.getLogger("hpcnas")
 class Progress:
     """The observer of a search: counts what this session did and tells about it."""
 
-    def __init__(self, budget: int, line: LiveLine) -> None:
-        self._budget = budget
+    def __init__(self, search: Search, line: LiveLine) -> None:
+        self._search = search
         self._line = line
         self._began = time.monotonic()
         self._before = 0  # evaluations of earlier sessions
@@ -87,13 +89,15 @@ class Progress:
 
     def _state(self, population: Population, busy: int, workers: int) -> str:
         done = len(population.evaluated)
-        parts = [f"{done}/{self._budget} evaluated"]
+        parts = [f"{done}/{self._search.budget} evaluated"]
+        if self._search.trainings is not None:
+            parts.append(f"{population.trainings}/{self._search.trainings} trainings")
         if population.best is not None:
             parts.append(f"best {population.column('fitness')[population.best]:.4f}")
         rate = (done - self._before) / max(1e-9, time.monotonic() - self._began)
         if done > self._before:
             parts.append(f"{rate * 60:.1f}/min")
-            parts.append(f"ETA {duration((self._budget - done) / rate)}")
+            parts.append(f"ETA {duration(evaluations_left(self._search, population) / rate)}")
         parts.append(f"{busy}/{workers} workers busy")
         if population.failures:
             parts.append(f"{len(population.failures)} failed")

@@ -81,7 +81,10 @@ CONTROLLER = {
         *("config", "devices", "evolution", "exits", "individuals", "messages", "mutation", "racing"),
         *("runfile", "scheduling", "seeds", "store", "transport"),
     },
-    "progress": {"costs", "individuals", "log", "messages", "pareto", "population", "runfile", "store"},
+    "progress": {
+        *("config", "costs", "individuals", "log", "messages", "pareto", "population", "runfile", "scheduling"),
+        "store",
+    },
     "session": {
         *("config", "controller", "costs", "durable", "exits", "log", "messages", "options", "progress", "runfile"),
         *("scheduling", "signals", "sources", "store", "strategies", "transport", "walltime"),

@@ -127,6 +127,9 @@ def test_everything_there_is_to_say(run: Path, capsys: pytest.CaptureFixture[str
         ],
         "budget": 6,
         "evaluated": 4,
+        "evaluations_left": 2,
+        "trainings": 8,
+        "trainings_limit": None,
         "failed": 1,
         "in_flight": 0,
         "refused_genotypes": 3,
@@ -235,6 +238,15 @@ def test_state(run: Path, status: str | None, expected: str) -> None:
     if status is not None:
         (run / "status").write_text(status)
     assert summary.state(run, runfile.read(run)) == expected
+
+
+def test_where_the_trainings_are_spent_nothing_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ended = steady(tmp_path / "ended", [0.5, 0.25], 1800.0, budget=100, trainings=4)
+    half = steady(tmp_path / "half", [0.5, 0.25], 1800.0, budget=100, trainings=8)
+    assert [run["remaining_seconds"] for run in as_json(capsys, ended, half)] == [0.0, 3600.0]
+    assert summary.main([str(ended)]) == 0
+    text = capsys.readouterr().out
+    assert "estimated end  the budget is spent" in text and "trainings      4 of 4" in text
 
 
 def test_a_run_without_an_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

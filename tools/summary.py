@@ -29,7 +29,7 @@ from hpcnas.messages import Failure
 from hpcnas.population import Population
 from hpcnas.progress import duration
 from hpcnas.runfile import StoredRun
-from hpcnas.scheduling import is_complete
+from hpcnas.scheduling import evaluations_left, is_complete
 
 RUNNING = "running or killed"
 
@@ -66,7 +66,7 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
     done = len(population.evaluated)
     ended = sessions[-1].ended if sessions else None
     pace = next((account for account in reversed(sessions) if account.evaluated), None)
-    left = max(0, search.budget - done)
+    left = evaluations_left(search, population)
     remaining = left * (pace.ended - pace.started) / pace.evaluated if pace else None if left else 0.0
     return {
         "run": str(folder),
@@ -99,6 +99,9 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
         ],
         "budget": search.budget,
         "evaluated": done,
+        "evaluations_left": left,
+        "trainings": population.trainings,
+        "trainings_limit": search.trainings,
         "failed": len(population.failures),
         "in_flight": population.in_flight,
         "refused_genotypes": population.redrawn,
@@ -197,6 +200,7 @@ def at_length(run: dict[str, Any]) -> str:
         ("search", f"{settings['strategy']}, {settings['space']} space{limit}, seed {settings['seed']}"),
         ("fitness", f"{settings['data']}, {settings['channels']} channels, {cost}"),
         ("evaluated", f"{done} of {run['budget']}; {run['failed']} failed, {run['in_flight']} in flight"),
+        ("trainings", f"{run['trainings']}" + (f" of {run['trainings_limit']}" if run["trainings_limit"] else "")),
         ("refused", f"{run['refused_genotypes']} genotypes drawn again (invalid, or over a constraint)"),
         *_known(run),
         (ledger.hours_name(run["on_gpus"]), f"{_hours(run['worker_hours'])}{each}"),
@@ -292,7 +296,7 @@ def _share(share: float | None) -> str:
 
 
 def _end(run: dict[str, Any]) -> str:
-    if run["evaluated"] >= run["budget"]:
+    if run["evaluations_left"] == 0:
         return "the budget is spent"
     if run["remaining_seconds"] is None:
         return "unknown: nothing has been evaluated yet"
