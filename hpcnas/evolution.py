@@ -27,6 +27,10 @@ from hpcnas.space import Space
 Allowed = Callable[[Genotype], bool]
 
 
+class StrategyRefused(Exception):
+    """A strategy that cannot be made of the settings: one line for a person."""
+
+
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """A genotype to evaluate, and where it comes from."""

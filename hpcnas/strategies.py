@@ -32,7 +32,7 @@ STRATEGIES: dict[str, MakeStrategy] = {
 
 
 def make_strategy(config: Config, facts: DataFacts) -> Strategy:
-    """The configured strategy for networks on this data."""
+    """The configured strategy for networks on this data. Raises StrategyRefused."""
     search, allowed, size = config.search, allowance(config, facts), sizing(config, facts)
     breeding = Breeding(
         config.space, search.seed, search.initial_mutations, allowed, size, DUPLICATES[search.duplicates]

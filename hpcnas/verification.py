@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from hpcnas import canonical, counting, replay
+from hpcnas.evolution import Strategy, StrategyRefused
 from hpcnas.individuals import Birth, State
 from hpcnas.messages import Evaluation, mean
 from hpcnas.population import Population
@@ -30,7 +31,12 @@ def faults(run: StoredRun) -> Iterator[Fault]:
         return
     yield from _wrong_parents(run.population)
     yield from _wrong_results(run)
-    yield from _wrong_stops(run)
+    try:
+        strategy = make_strategy(run.config, run.sessions[0].facts)
+    except StrategyRefused as refusal:  # then it cannot be continued either
+        yield Fault(0, f"expected settings that a strategy can be made of, but: {refusal}")
+        return
+    yield from _wrong_stops(run, strategy)
     yield from replay.deviations(run.config, run.sessions[0].facts, run.population)
 
 
@@ -71,11 +77,11 @@ def _wrong_results(run: StoredRun) -> Iterator[Fault]:
             yield Fault(id, f"expected {expected} parameters, got {outcome.parameters}")
 
 
-def _wrong_stops(run: StoredRun) -> Iterator[Fault]:
+def _wrong_stops(run: StoredRun, strategy: Strategy) -> Iterator[Fault]:
     """Those that were not trained in full although racing had not given them up."""
     population, search = run.population, run.config.search
     births, trained = population.column("birth"), population.column("replicates_trained")
-    racing = Racing(make_strategy(run.config, run.sessions[0].facts), search.racing_confidence)
+    racing = Racing(strategy, search.racing_confidence)
     for view, id in enumerate(population.evaluated.tolist()):  # what was known when it was the next to be recorded
         whole = int(trained[id]) == population.replicates_of(id)
         if whole or births[id] == Birth.FOUNDER:

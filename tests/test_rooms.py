@@ -52,7 +52,7 @@ SEARCH = {
     "selection": {"ranking"},
     "duplicates": {"genotype", "mutation", "population", "sameness"},
     "evolution": {"counting", "duplicates", "genotype", "individuals", "mutation", "population", "seeds", "space"},
-    "given": {"evolution", "genotype", "mutation", "population", "space"},
+    "given": {"evolution", "genotype", "population", "space"},
     "racing": {"evolution", "messages", "population"},
     "scheduling": {"config", "population"},
     "pareto": set(),
@@ -67,8 +67,8 @@ SEARCH = {
     },
     "replay": {"config", "individuals", "messages", "mutation", "population", "strategies"},
     "verification": {
-        *("canonical", "counting", "individuals", "messages", "population", "racing", "replay", "runfile"),
-        *("skeleton", "strategies"),
+        *("canonical", "counting", "evolution", "individuals", "messages", "population", "racing", "replay"),
+        *("runfile", "skeleton", "strategies"),
     },
 }
 CONTROLLER = {
