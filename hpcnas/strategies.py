@@ -12,7 +12,7 @@ from hpcnas import canonical, config, counting, plugins
 from hpcnas.aging import AgeingEvolution
 from hpcnas.config import Config
 from hpcnas.duplicates import DUPLICATES
-from hpcnas.evolution import Allowed, Breeding, Strategy
+from hpcnas.evolution import Allowed, Breeding, Strategy, StrategyRefused
 from hpcnas.genotype import Genotype
 from hpcnas.given import GivenFirst, kept
 from hpcnas.messages import DataFacts
@@ -38,6 +38,13 @@ def make_strategy(config: Config, facts: DataFacts) -> Strategy:
         config.space, search.seed, search.initial_mutations, allowed, size, DUPLICATES[search.duplicates]
     )
     strategy = (STRATEGIES | plugins.strategies())[search.strategy](search, breeding)
+    for method, needed in (("ask", True), ("bar", search.racing)):
+        if needed and not callable(getattr(strategy, method, None)):
+            why = " for --racing" if method == "bar" else ""
+            raise StrategyRefused(
+                f"strategy {search.strategy}: expected a method `{method}`{why}, got {type(strategy).__name__} without "
+                "one (PLUGINS.md)"
+            )
     given = kept(config.space, search.initial)
     return GivenFirst(given, breeding, strategy) if given else strategy
 
