@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import types
@@ -126,6 +127,26 @@ def test_a_search_with_the_pages_plugin_goes_on(command: str, folder: Path) -> N
 
 
 # Loading
+
+ONLY_ON_RANK_0 = """
+import os, runpy, sys
+if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK")) == "0":
+    sys.path.insert(0, "mine")
+sys.argv[1:1] = ["--evaluator", "synthetic", "--run", "run"]
+runpy.run_module("hpcnas", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_plugin_that_some_hosts_lack_is_one_line(mpi: launcher.Mpi, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "dilated.py").write_text(MODULES["dilated"])
+    (tmp_path / "start.py").write_text(ONLY_ON_RANK_0)
+    done = launcher.run(mpi, 3, ["start.py", "--plugin", "dilated", "--space", "hierarchical+dilated"], cwd=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    said = [line for line in done.stderr.splitlines() if "dilated" in line]
+    expected = rf"hpcnas: rank 1 on {re.escape(socket.gethostname())}: expected plugin 'dilated' as an entry point of "
+    assert len(said) == 1 and re.match(expected, said[0]) and said[0].endswith("on PYTHONPATH (and 1 other ranks)")
+    assert "Traceback" not in done.stderr
 
 
 def test_what_a_run_needs_is_loaded_when_it_is_read_and_refused_where_it_is_not_there(

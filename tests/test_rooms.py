@@ -139,7 +139,7 @@ TRAINER = {
 ENTRY = {
     "__init__": set(),
     "__main__": {"job", "launch", "signals", "simulate"},
-    "launch": {"exits", "signals", "transport"},
+    "launch": {"exits", "plugins", "signals", "transport"},
     "simulate": {
         *("canonical", "config", "controller", "exits", "landscape", "messages", "options", "progress", "runfile"),
         *("settings", "sources", "store", "strategies", "synthetic"),
@@ -176,7 +176,7 @@ RETRAINING = {
     },
     "retrainjob": {
         *("canonical", "dataspec", "distributed", "exits", "feed", "genotype", "imagestream", "jobenv", "launch"),
-        *("log", "options", "plugins", "recipe", "retrainfolder", "retraining", "retrainreport", "settings", "signals"),
+        *("log", "options", "recipe", "retrainfolder", "retraining", "retrainreport", "settings", "signals"),
         *("training", "transport", "walltime", "torch"),
     },
     "retrain": {"launch", "retrainjob", "signals"},
