@@ -13,6 +13,7 @@ import numpy as np
 
 from hpcnas.config import Search
 from hpcnas.costs import Cost
+from hpcnas.duplicates import MOST_COUNTED, repeats
 from hpcnas.individuals import Birth
 from hpcnas.log import LiveLine
 from hpcnas.messages import Evaluation, Failure, Result, mean
@@ -135,6 +136,14 @@ def front_table(population: Population, name: str, cost: Cost) -> str:
     return "\n".join(f"  {line}" for line in lines)
 
 
+def known_networks(known: int, repeats: int | None, averaged: int) -> str:
+    """How often births have met a network that was there, and what came of it."""
+    again = f"{repeats} evaluated again"
+    if repeats is None:
+        again = f"too many individuals to count (over {MOST_COUNTED:,})"
+    return f"{known} drawn again, {again}" + (f", {averaged} of them averaged in" if averaged else "")
+
+
 def final_table(population: Population) -> str:
     """What the search found, as aligned lines."""
     rows = [("evaluated", str(len(population.evaluated)))]
@@ -142,10 +151,7 @@ def final_table(population: Population) -> str:
         rows.append(("failed", str(len(population.failures))))
     rows.append(("trainings", _trainings(population)))
     rows.append(("refused genotypes", f"{population.redrawn} drawn again (invalid, or over a constraint)"))
-    repeats = population.repeats
-    if population.known or repeats:
-        averaged = f", {population.averaged} of them averaged in" if population.averaged else ""
-        rows.append(("known networks", f"{population.known} drawn again, {repeats} evaluated again{averaged}"))
+    rows.append(("known networks", known_networks(population.known, repeats(population), population.averaged)))
     spent = float(np.nansum(population.column("worker_seconds")))
     spent += sum(
         attempt.finished - attempt.started

@@ -147,8 +147,9 @@ class SearchSession:
         if exit_code == COMPLETE and population.best is not None:
             best = store.folder / "best.toml"
             _replace_text(best, population.individual(population.best).genotype.text())
-            _logger.info("the search is complete\n%s\n  genotype            %s", _found(self.config, store), best)
         self._write_status(store, exit_code)
+        if exit_code == COMPLETE and population.best is not None:
+            _logger.info("the search is complete\n%s\n  genotype            %s", _found(self.config, store), best)
 
     def _write_status(self, store: FileStore, exit_code: int) -> None:
         """Says where the run stands, as the exit code would."""

@@ -339,6 +339,7 @@ def test_the_final_table() -> None:
         "  failed             1\n"
         "  trainings          6\n"
         "  refused genotypes  3 drawn again (invalid, or over a constraint)\n"
+        "  known networks     0 drawn again, 1 evaluated again\n"
         "  worker time        34 s\n"
         "  best individual    2\n"
         "    fitness          0.6000 ± 0.1414 (mean ± std over 2 trainings)\n"
@@ -369,5 +370,6 @@ def test_the_final_table_of_nobody() -> None:
         "  evaluated          0\n"
         "  trainings          0\n"
         "  refused genotypes  0 drawn again (invalid, or over a constraint)\n"
+        "  known networks     0 drawn again, 0 evaluated again\n"
         "  worker time        0 s"
     )

@@ -50,7 +50,7 @@ SEARCH = {
     "pooling": set(),
     "population": {"genotype", "individuals", "messages", "pooling", "ranking", "sameness", "space"},
     "selection": {"ranking"},
-    "duplicates": {"genotype", "mutation", "population", "sameness"},
+    "duplicates": {"canonical", "genotype", "mutation", "population", "sameness"},
     "evolution": {"counting", "duplicates", "genotype", "individuals", "mutation", "population", "seeds", "space"},
     "given": {"evolution", "genotype", "population", "space"},
     "racing": {"evolution", "messages", "population"},
@@ -82,8 +82,8 @@ CONTROLLER = {
         *("runfile", "scheduling", "seeds", "store", "transport"),
     },
     "progress": {
-        *("config", "costs", "individuals", "log", "messages", "pareto", "population", "runfile", "scheduling"),
-        "store",
+        *("config", "costs", "duplicates", "individuals", "log", "messages", "pareto", "population", "runfile"),
+        *("scheduling", "store"),
     },
     "session": {
         *("config", "controller", "costs", "durable", "exits", "log", "messages", "options", "progress", "runfile"),

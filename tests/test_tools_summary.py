@@ -176,7 +176,7 @@ def test_everything_there_is_to_say(run: Path, capsys: pytest.CaptureFixture[str
         "in_flight": 0,
         "refused_genotypes": 3,
         "known_networks": 0,
-        "repeated_networks": 0,
+        "repeated_networks": 2,
         "averaged_in": 0,
         "best": [
             {
@@ -220,6 +220,7 @@ def test_one_run_for_people(run: Path, capsys: pytest.CaptureFixture[str]) -> No
     for line in (
         "  evaluated      4 of 6; 1 failed, 0 in flight",
         "  GPU hours      0.122 (2 min an evaluation)",
+        "  known          networks: 0 drawn again, 2 evaluated again",
         "  workers busy   96.0 %",
         "  speed          5,000.0 steps/s a worker",
         "  estimated end  1970-01-01T00:38:20+00:00 if it runs, 3 min after the last event",
@@ -251,7 +252,7 @@ def test_a_repeat_shows_the_fitness_of_all_trainings(tmp_path: Path, capsys: pyt
     assert [(one["id"], one["fitness"]) for one in seen.recent] == [(2, 0.75), (1, 0.75), (0, 0.875)]
     assert curves.Curves.of(tmp_path / "run").best.tolist() == seen.course
     assert summary.main([str(tmp_path / "run")]) == 0
-    assert "0 networks drawn again, 1 evaluated again, 1 of them averaged in" in capsys.readouterr().out
+    assert "networks: 0 drawn again, 1 evaluated again, 1 of them averaged in" in capsys.readouterr().out
 
 
 def test_several_runs_a_line_each(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
