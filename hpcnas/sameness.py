@@ -13,8 +13,10 @@ wide as the cell's input, so that
     source ──dw──► a ──max──► (a, max) ─┐
        └───────────────────────► source ┴──1×1──► b      weighted parts are a and b; (a, max) is only a way to read a
 
-A primitive of a plugin is read likewise, however wide the part that it makes. A part that occurs twice is read twice
-(by more weights), and two equal convolutions of one input are two convolutions.
+A primitive of a plugin is read likewise, however wide the part that it makes. It must not depend on the order of its
+input's channels, weights aside: with a grouped convolution or a shuffle of channels, networks that compute different
+functions can have one hash. A part that occurs twice is read twice (by more weights), and two equal convolutions of one
+input are two convolutions.
 
 What is hashed is the graph of weighted parts with its nodes in a canonical order, found by colour refinement and, where
 that leaves ties, by trying all that no symmetry makes equal. Neither Python's hash nor an order of a set goes into it:
