@@ -2,7 +2,7 @@
 
 `ask(population, id, view)` is a pure function of the run's seed, the id of the birth, the first `view` evaluations and
 the genotypes of the individuals born before: the same question gives the same answer on any number of ranks, today and
-at replay (D3). What is told, the population records; a strategy keeps nothing of its own.
+at replay (D3). What is told, the population records; a strategy keeps nothing but what it can make again from that.
 
 Each strategy has a file of its own; `strategies` lists them.
 """

@@ -17,6 +17,7 @@ from hpcnas.imagefolder import class_names
 from hpcnas.jobenv import Binding, Seat
 from hpcnas.large import LargeSkeleton
 from hpcnas.log import LiveLine
+from hpcnas.memory import step_memory
 from hpcnas.progress import duration
 from hpcnas.recipe import Recipe
 from hpcnas.retrainfile import Origin, Retraining, Row, State, Trained
@@ -165,7 +166,7 @@ def dry_run(
     half = training.precision == "bf16" or (training.precision == "auto" and any(each.gpu for each in bindings))
     copies = 4 if training.weight_averaging else 3  # weights, gradients, momentum; averages
     weights = copies * 4 * size.parameters
-    maps = training.micro_batch * counting.kept(graph, trained).bytes(2 if half else 4)
+    maps = training.micro_batch * step_memory(graph, trained).bytes(2 if half else 4)
     lines = [
         recipe.toml(),
         "# network",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hpcnas import canonical, config, counting, plugins
-from hpcnas.aging import AgeingEvolution
+from hpcnas.aging import AgingEvolution
 from hpcnas.config import Config
 from hpcnas.duplicates import DUPLICATES
 from hpcnas.evolution import Allowed, Breeding, Strategy, StrategyRefused
@@ -26,7 +26,7 @@ MakeStrategy = Callable[[config.Search, Breeding], Strategy]
 STRATEGIES: dict[str, MakeStrategy] = {
     "tournament": TournamentEvolution.of,
     "random": RandomSearch.of,
-    "aging": AgeingEvolution.of,
+    "aging": AgingEvolution.of,
     "nsga2": Nsga2.of,
 }
 

@@ -42,6 +42,7 @@ SPACE = {
     "skeleton": {"config", "messages"},
     "large": {"skeleton"},
     "counting": {"canonical", "primitives", "skeleton"},
+    "memory": {"canonical", "counting", "primitives", "skeleton"},
     "blocks": {"canonical", "primitives", "skeleton"},
 }
 SEARCH = {
@@ -156,8 +157,8 @@ RETRAINING = {
     "origins": {"canonical", "genotype", "retrainfile", "runfile", "settings"},
     "retrainfile": {"durable", "genotype", "individuals", "large", "messages", "recipe", "runfile", "h5py"},
     "retrainreport": {
-        *("canonical", "counting", "dataspec", "genotype", "imagefolder", "jobenv", "large", "log", "progress"),
-        *("recipe", "retrainfile"),
+        *("canonical", "counting", "dataspec", "genotype", "imagefolder", "jobenv", "large", "log", "memory"),
+        *("progress", "recipe", "retrainfile"),
     },
     "retrainfolder": {
         *("canonical", "counting", "durable", "exits", "feed", "genotype", "log", "options", "origins", "recipe"),
