@@ -5,7 +5,9 @@
     average     it is trained once, as one more replicate of the network (`pooling`)
 
 Known is the network of every individual that was born before, whatever became of it: in flight, evaluated or failed. So
-the answer depends on births alone and can be given again at replay (D3).
+the answer depends on births alone and can be given again at replay (D3). With `average` that has a price: where the
+first individual of a network is still in flight, or has failed, a repeat competes by its one training until the network
+is measured again, and a single training can be a lucky one.
 """
 
 from __future__ import annotations
