@@ -1,4 +1,4 @@
-"""Ageing evolution (Real, Aggarwal, Huang and Le 2019, Regularized Evolution for Image Classifier Architecture Search,
+"""Aging evolution (Real, Aggarwal, Huang and Le 2019, Regularized Evolution for Image Classifier Architecture Search,
 Algorithm 1): S of the P youngest evaluated are drawn with replacement, and the fittest of them is mutated.
 
     evaluated  0 1 2 … │ view−P … view−1        what is left of the line has died of age: it has no more children
@@ -19,7 +19,7 @@ from hpcnas.population import Population
 
 
 @dataclass(frozen=True)
-class AgeingEvolution:
+class AgingEvolution:
     """Strategy `aging`."""
 
     breeding: Breeding
@@ -28,7 +28,7 @@ class AgeingEvolution:
     sample: int  # S
 
     @classmethod
-    def of(cls, search: Search, breeding: Breeding) -> AgeingEvolution:
+    def of(cls, search: Search, breeding: Breeding) -> AgingEvolution:
         """As configured."""
         return cls(breeding, search.initial_population, search.aging_population, search.aging_sample)
 

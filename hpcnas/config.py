@@ -65,7 +65,9 @@ class Search(Section):
         choices=("fitness", "replicate"), alterable=True,
     )  # fmt: skip
     racing: bool = setting(False, "train no further those that are worse than the best, as their first trainings show")
-    racing_confidence: float = setting(0.95, "how sure that must be", low=0.5, high=0.9999, metavar="F")
+    racing_confidence: float = setting(
+        0.95, "how sure that must be, at each look anew", low=0.5, high=0.9999, metavar="F"
+    )
     trainings: int | None = setting(
         None, "trainings in all, where they are to end the search before the budget", low=1, metavar="N", alterable=True
     )

@@ -22,7 +22,7 @@ from typing import Protocol
 from hpcnas import seeds
 from hpcnas.config import Config
 from hpcnas.devices import Devices
-from hpcnas.evolution import Strategy
+from hpcnas.evolution import Strategy, StrategyRefused
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.individuals import Individual
 from hpcnas.messages import (
@@ -215,6 +215,10 @@ class Controller:
             self._refuse(worker, Refused(ready.place, reason))
             return
         if self._strategy is None:
+            try:  # before the run is bound to its settings
+                self._strategy = self._make_strategy(ready.facts)
+            except StrategyRefused as refusal:
+                raise SearchStopped(str(refusal), WRONG_USE) from None
             session = Session(
                 started=self._now(),
                 host=socket.gethostname(),
@@ -224,7 +228,6 @@ class Controller:
                 facts=ready.facts,
             )
             self._store.begin(session)
-            self._strategy = self._make_strategy(ready.facts)
             if self._config.search.racing:
                 self._racing = Racing(self._strategy, self._config.search.racing_confidence)
             self._observer.began(session)

@@ -5,7 +5,9 @@
     average     it is trained once, as one more replicate of the network (`pooling`)
 
 Known is the network of every individual that was born before, whatever became of it: in flight, evaluated or failed. So
-the answer depends on births alone and can be given again at replay (D3).
+the answer depends on births alone and can be given again at replay (D3). With `average` that has a price: where the
+first individual of a network is still in flight, or has failed, a repeat competes by its one training until the network
+is measured again, and a single training can be a lucky one.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from hpcnas.canonical import InvalidGenotype
 from hpcnas.genotype import Genotype
 from hpcnas.mutation import redraw_until
 from hpcnas.population import Population
@@ -22,6 +25,9 @@ from hpcnas.sameness import network_hash
 MOST_KNOWN = 100
 """Known networks that are refused at one birth; the next one is evaluated again. A genotype of the paper's space has
 some 300 mutants, and those of the best one may all have been tried."""
+
+MOST_COUNTED = 20_000
+"""Individuals whose networks are looked at for a count that their run has not kept: half a millisecond each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +92,21 @@ def undrawn(duplicates: Duplicates, genotype: Genotype, population: Population, 
 
 
 DUPLICATES: dict[str, Duplicates] = {"retrain": retrain, "resample": resample, "average": average}
+
+
+def repeats(population: Population) -> int | None:
+    """How many individuals have the network of an earlier one. Where the run has kept no network (`retrain`) all are
+    looked at now, unless there are more than MOST_COUNTED: then None."""
+    if population.column("network").any():
+        return population.repeats
+    if len(population) > MOST_COUNTED:
+        return None
+    networks: set[bytes] = set()
+    valid = 0
+    for id in range(len(population)):
+        try:
+            networks.add(network_hash(population.individual(id).genotype))
+        except InvalidGenotype:  # in a damaged file
+            continue
+        valid += 1
+    return valid - len(networks)

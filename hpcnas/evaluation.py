@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hpcnas.messages import DataFacts, Outcome, Task
+from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Task
 
 
 class EvaluatorRefused(Exception):
@@ -38,7 +39,8 @@ class Evaluator(Protocol):
         ...
 
     def poll(self, timeout: float) -> Outcome | None:
-        """The outcome of what was started; None if it is still running after `timeout` seconds."""
+        """The outcome of what was started, with an accuracy from 0 to 1 for each of the task's seeds; None if it is
+        still running after `timeout` seconds."""
         ...
 
     def save(self, timeout: float) -> None:
@@ -48,3 +50,23 @@ class Evaluator(Protocol):
     def close(self) -> None:
         """Ends whatever runs, at once."""
         ...
+
+
+def checked(outcome: Outcome, task: Task) -> Outcome:
+    """What an evaluator has said of a task, or the failure that it is where that is no answer to it."""
+    if isinstance(outcome, Failure):
+        return outcome
+    if not isinstance(outcome, Evaluation):
+        message = f"expected an Evaluation or a Failure from the evaluator, got {type(outcome).__name__}"
+        return Failure(FailureKind.ERROR, message)
+    found, count = outcome.accuracies, len(task.seeds)
+    if len(found) == count and any(not math.isfinite(accuracy) for accuracy in found):
+        return Failure(FailureKind.NAN, f"expected finite accuracies from the evaluator, got {_shown(found)}")
+    if len(found) != count or not all(0.0 <= accuracy <= 1.0 for accuracy in found):
+        message = f"expected {count} accuracies from 0 to 1 from the evaluator, one a seed, got {_shown(found)}"
+        return Failure(FailureKind.ERROR, message)
+    return outcome
+
+
+def _shown(accuracies: Sequence[float]) -> str:
+    return f"{len(accuracies)}: {' '.join(f'{accuracy:g}' for accuracy in accuracies):.200}"

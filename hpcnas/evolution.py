@@ -2,7 +2,7 @@
 
 `ask(population, id, view)` is a pure function of the run's seed, the id of the birth, the first `view` evaluations and
 the genotypes of the individuals born before: the same question gives the same answer on any number of ranks, today and
-at replay (D3). What is told, the population records; a strategy keeps nothing of its own.
+at replay (D3). What is told, the population records; a strategy keeps nothing but what it can make again from that.
 
 Each strategy has a file of its own; `strategies` lists them.
 """
@@ -25,6 +25,10 @@ from hpcnas.population import Population
 from hpcnas.space import Space
 
 Allowed = Callable[[Genotype], bool]
+
+
+class StrategyRefused(Exception):
+    """A strategy that cannot be made of the settings: one line for a person."""
 
 
 @dataclass(frozen=True, slots=True)

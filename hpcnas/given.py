@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hpcnas.evolution import Breeding, Proposal, Strategy
+from hpcnas.evolution import Breeding, Proposal, Strategy, StrategyRefused
 from hpcnas.genotype import Genotype, GenotypeError
-from hpcnas.mutation import NothingAllowed
 from hpcnas.population import Population
 from hpcnas.space import Space
 
@@ -28,17 +27,20 @@ class GivenFirst:
     breeding: Breeding
     others: Strategy
 
+    def __post_init__(self) -> None:
+        """Raises StrategyRefused, before anything is trained, where a genotype is not allowed."""
+        for number, genotype in enumerate(self.genotypes, start=1):
+            if not self.breeding.allowed(genotype):
+                raise StrategyRefused(
+                    f"initial genotype {number} of {len(self.genotypes)} is over a constraint (--max-parameters, "
+                    "--max-flops): start again without it, or with other limits"
+                )
+
     def ask(self, population: Population, id: int, view: int) -> Proposal:
         """The given genotype of that number, else what the other strategy says. Raises NothingAllowed."""
         if id >= len(self.genotypes):
             return self.others.ask(population, id, view)
-        genotype = self.genotypes[id]
-        if not self.breeding.allowed(genotype):
-            raise NothingAllowed(
-                f"initial genotype {id + 1} of {len(self.genotypes)} is over a constraint (--max-parameters, "
-                "--max-flops): begin another run without it, or with other limits"
-            )
-        return self.breeding.given(genotype, population, id)
+        return self.breeding.given(self.genotypes[id], population, id)
 
     def bar(self, population: Population, view: int) -> float | None:
         """The other strategy's."""

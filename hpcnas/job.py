@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from hpcnas import config, jobenv, log, plugins, transport, worker
 from hpcnas.evaluation import Evaluator, EvaluatorRefused
 from hpcnas.exits import COMPLETE, WRONG_USE
-from hpcnas.launch import Leave, first_decides
+from hpcnas.launch import Leave, first_decides, load_plugins
 from hpcnas.messages import DataFacts, Place
 from hpcnas.settings import ConfigError
 from hpcnas.signals import Signals
@@ -41,11 +41,11 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
     if not isinstance(orders, Orders):
         return orders
     settings = orders.config
-    plugins.load(settings.search.plugins)  # rank 0 has them: a plugin that only some hosts have ends the job
     seats = world.gather(jobenv.Seat.here())
     try:
+        load_plugins(world, settings.search.plugins)
         bindings = jobenv.bind(seats, settings.run.device, settings.run.threads)
-    except jobenv.DeviceError as error:
+    except (Leave, jobenv.DeviceError) as error:
         if world.rank == 0:
             print(f"hpcnas: {error}", file=sys.stderr)
         if session is not None:

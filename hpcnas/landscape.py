@@ -48,13 +48,23 @@ def balance(graph: CellGraph) -> float:
 
 def fit(graph: CellGraph) -> float:
     """From −1 to 1: how well what enters the nodes suits what leaves them."""
-    into: list[list[int]] = [[] for _ in range(graph.nodes)]
-    out: list[list[int]] = [[] for _ in range(graph.nodes)]
+    into: list[list[bytes]] = [[] for _ in range(graph.nodes)]
+    out: list[list[bytes]] = [[] for _ in range(graph.nodes)]
     for edge in graph.edges:
-        into[edge.target].append(edge.operation)
-        out[edge.source].append(edge.operation)
-    suited = (_drawn(bytes(sorted(before)), bytes(sorted(after))) for before, after in zip(into, out, strict=True))
+        word = _word(edge.operation)
+        into[edge.target].append(word)
+        out[edge.source].append(word)
+    suited = (
+        _drawn(b"".join(sorted(before)), b"".join(sorted(after))) for before, after in zip(into, out, strict=True)
+    )
     return math.fsum(suited) / graph.nodes
+
+
+def _word(operation: int) -> bytes:
+    """What stands for an operation: its code, or a plugin's name, whose code is one process's."""
+    if operation <= len(primitives.NAMES):
+        return bytes([operation])
+    return primitives.name(operation).encode() + b","
 
 
 @functools.lru_cache(maxsize=4096)

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
-from hpcnas import transport
+from hpcnas import plugins, transport
 from hpcnas.exits import BROKEN, COMPLETE, WRONG_USE
 from hpcnas.signals import Signals
 from hpcnas.transport import World
@@ -73,3 +73,15 @@ def first_decides(
             orders = leave.exit_code
     decided: Orders | int = world.broadcast(orders)
     return decided, kept
+
+
+def load_plugins(world: World, names: str | None) -> None:
+    """Loads the plugins that rank 0 has ordered on every rank. Raises Leave, on all ranks alike, where one cannot."""
+    problem = None
+    try:
+        plugins.load(names)
+    except plugins.PluginError as error:
+        problem = f"rank {world.rank} on {socket.gethostname()}: {error}"
+    if problems := [text for text in world.gather(problem) if text is not None]:
+        also = f" (and {len(problems) - 1} other ranks)" if len(problems) > 1 else ""
+        raise Leave(f"{problems[0]}{also}", WRONG_USE)

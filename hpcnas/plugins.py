@@ -96,7 +96,9 @@ def _found(name: str) -> Plugin:
 
 
 def _check(name: str, plugin: Plugin) -> None:
-    """Raises PluginError for names that are no names, or that another plugin has (`config` knows the program's own)."""
+    """Raises PluginError for what is not of the type that `Plugin` says, and for names that are no names or that
+    another plugin has (`config` knows the program's own)."""
+    _check_types(name, plugin)
     ours = [*primitives.NAMES, *(one.name for one in primitives.ADDED)]
     for what, given, taken in (
         ("primitives", [one.name for one in plugin.primitives], ours),
@@ -109,3 +111,31 @@ def _check(name: str, plugin: Plugin) -> None:
                 raise PluginError(f"plugin {name!r}: expected {what} named by letters, digits and hyphens, got {one!r}")
             if one in taken or given.count(one) > 1:
                 raise PluginError(f"plugin {name!r}: expected {what} of new names, but {one!r} is there already")
+
+
+def _check_types(name: str, plugin: Plugin) -> None:
+    """Raises PluginError."""
+
+    def expect(good: bool, what: str, expected: str, found: object) -> None:
+        if not good:
+            raise PluginError(f"plugin {name!r}: {what}: expected {expected}, got {type(found).__name__}")
+
+    many: object = plugin.primitives
+    expect(isinstance(many, tuple | list), "primitives", "a tuple of Primitive, (one,) for one", many)
+    for place, primitive in enumerate(plugin.primitives):
+        what = f"primitives[{place}]"
+        expect(isinstance(primitive, Primitive), what, "a Primitive", primitive)
+        expect(isinstance(primitive.name, str), f"{what}.name", "a str", primitive.name)
+        for part in ("parameters", "multiply_adds", "build"):
+            made = getattr(primitive, part)
+            expect(callable(made), f"{what}.{part}", "a function of input and output channels", made)
+    for field_name, value in (("data", "a DataKind"), ("strategies", "a function"), ("evaluators", "a function")):
+        brought: object = getattr(plugin, field_name)
+        expect(isinstance(brought, Mapping), field_name, f"a dict of names, each with {value}", brought)
+        for key, one in getattr(plugin, field_name).items():
+            expect(isinstance(key, str), f"a name in {field_name}", "a str", key)
+            good = isinstance(one, DataKind) if field_name == "data" else callable(one)
+            expect(good, f"{field_name}[{key!r}]", value, one)
+    for kind, reader in plugin.data.items():
+        expect(isinstance(reader.syntax, str), f"data[{kind!r}].syntax", "a str", reader.syntax)
+        expect(callable(reader.read), f"data[{kind!r}].read", "a function", reader.read)

@@ -11,13 +11,16 @@ import time
 
 import numpy as np
 
+from hpcnas.config import Search
 from hpcnas.costs import Cost
+from hpcnas.duplicates import MOST_COUNTED, repeats
 from hpcnas.individuals import Birth
 from hpcnas.log import LiveLine
 from hpcnas.messages import Evaluation, Failure, Result, mean
 from hpcnas.pareto import Point, fronts
 from hpcnas.population import Population
 from hpcnas.runfile import Session
+from hpcnas.scheduling import evaluations_left
 from hpcnas.store import MemoryStore
 
 _LIVE_INTERVAL, _PLAIN_INTERVAL = 0.2, 30.0  # seconds between two lines
@@ -27,8 +30,8 @@ _logger = logging.getLogger("hpcnas")
 class Progress:
     """The observer of a search: counts what this session did and tells about it."""
 
-    def __init__(self, budget: int, line: LiveLine) -> None:
-        self._budget = budget
+    def __init__(self, search: Search, line: LiveLine) -> None:
+        self._search = search
         self._line = line
         self._began = time.monotonic()
         self._before = 0  # evaluations of earlier sessions
@@ -87,13 +90,15 @@ class Progress:
 
     def _state(self, population: Population, busy: int, workers: int) -> str:
         done = len(population.evaluated)
-        parts = [f"{done}/{self._budget} evaluated"]
+        parts = [f"{done}/{self._search.budget} evaluated"]
+        if self._search.trainings is not None:
+            parts.append(f"{population.trainings}/{self._search.trainings} trainings")
         if population.best is not None:
             parts.append(f"best {population.column('fitness')[population.best]:.4f}")
         rate = (done - self._before) / max(1e-9, time.monotonic() - self._began)
         if done > self._before:
             parts.append(f"{rate * 60:.1f}/min")
-            parts.append(f"ETA {duration((self._budget - done) / rate)}")
+            parts.append(f"ETA {duration(evaluations_left(self._search, population) / rate)}")
         parts.append(f"{busy}/{workers} workers busy")
         if population.failures:
             parts.append(f"{len(population.failures)} failed")
@@ -131,6 +136,14 @@ def front_table(population: Population, name: str, cost: Cost) -> str:
     return "\n".join(f"  {line}" for line in lines)
 
 
+def known_networks(known: int, repeats: int | None, averaged: int) -> str:
+    """How often births have met a network that was there, and what came of it."""
+    again = f"{repeats} evaluated again"
+    if repeats is None:
+        again = f"too many individuals to count (over {MOST_COUNTED:,})"
+    return f"{known} drawn again, {again}" + (f", {averaged} of them averaged in" if averaged else "")
+
+
 def final_table(population: Population) -> str:
     """What the search found, as aligned lines."""
     rows = [("evaluated", str(len(population.evaluated)))]
@@ -138,10 +151,7 @@ def final_table(population: Population) -> str:
         rows.append(("failed", str(len(population.failures))))
     rows.append(("trainings", _trainings(population)))
     rows.append(("refused genotypes", f"{population.redrawn} drawn again (invalid, or over a constraint)"))
-    repeats = population.repeats
-    if population.known or repeats:
-        averaged = f", {population.averaged} of them averaged in" if population.averaged else ""
-        rows.append(("known networks", f"{population.known} drawn again, {repeats} evaluated again{averaged}"))
+    rows.append(("known networks", known_networks(population.known, repeats(population), population.averaged)))
     spent = float(np.nansum(population.column("worker_seconds")))
     spent += sum(
         attempt.finished - attempt.started

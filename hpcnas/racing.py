@@ -9,9 +9,15 @@ An individual of which n replicates are trained, of mean accuracy m, is given up
     t     quantile of Student's distribution with ν degrees of freedom, at the confidence that is set
     bar   fitness of the best that compete for becoming parents (`Strategy.bar`)
 
-So with that confidence it would lose against the best. Until ν is 20 nobody is given up. The strategy still knows an
-individual that was given up, by the mean of what was trained: it may win a tournament without the best, and is neither
-the result of the search nor will it be. Whoever is near the best is measured in full.
+So with that confidence it would lose against the best, in this one look and against this bar. Until ν is 20 nobody is
+given up. The strategy still knows an individual that was given up, by the mean of what was trained: it may win a
+tournament without the best, and is neither the result of the search nor will it be. Whoever is near the best is
+measured in full.
+
+The confidence is no more than that. There is one look at an individual with `scheduling = fitness` and up to R − 1 with
+`replicate`, so that all in all one as good as the bar is given up more often than 1 − confidence says. And the bar is
+the best *measured* fitness, a lucky one: its owner would have less in new trainings. Both err towards giving up; the
+figures in README.md were measured with the rule as it is.
 
 A verdict depends on the accuracies and on the first `view` evaluations alone, `view` being the individual's own place
 in the order of evaluation: it can be checked at replay (D3).

@@ -14,6 +14,7 @@ from hpcnas.genotype import Genotype
 from hpcnas.imagefolder import class_names, image_files
 from hpcnas.jobenv import Binding, Seat
 from hpcnas.large import LargeSkeleton
+from hpcnas.memory import step_memory
 from hpcnas.recipe import Recipe
 from hpcnas.retrainfile import Origin
 
@@ -47,7 +48,7 @@ def text(recipe: Recipe, genotype: Genotype, origin: Origin, seats: Sequence[Sea
     half = training.precision == "bf16" or (training.precision == "auto" and any(each.gpu for each in bindings))
     copies = 4 if training.weight_averaging else 3  # weights, gradients, momentum; averages
     weights = copies * 4 * size.parameters
-    maps = training.micro_batch * counting.kept(graph, trained).bytes(2 if half else 4)
+    maps = training.micro_batch * step_memory(graph, trained).bytes(2 if half else 4)
     lines = [
         recipe.toml(),
         "# network",

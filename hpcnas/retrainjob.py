@@ -17,11 +17,11 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hpcnas import canonical, jobenv, log, plugins, walltime
+from hpcnas import canonical, jobenv, log, walltime
 from hpcnas.dataspec import DataError
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.genotype import Genotype
-from hpcnas.launch import Leave, first_decides
+from hpcnas.launch import Leave, first_decides, load_plugins
 from hpcnas.options import HelpWanted, Program, UsageError, parse
 from hpcnas.recipe import SCHEME, Recipe
 from hpcnas.retrainfolder import Finished, Folder, Refused
@@ -61,9 +61,9 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
     orders, folder = first_decides(world, lambda: _prepare(arguments))
     if not isinstance(orders, Orders):
         return orders
-    plugins.load(orders.recipe.network.plugins)  # rank 0 has them: a plugin that only some hosts have ends the job
     exit_code = BROKEN  # should an exception end it
     try:
+        load_plugins(world, orders.recipe.network.plugins)
         exit_code = _carry_out(world, orders, folder, signals)
     except Leave as leave:  # on all ranks alike
         exit_code = leave.exit_code

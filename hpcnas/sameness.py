@@ -13,8 +13,10 @@ wide as the cell's input, so that
     source ──dw──► a ──max──► (a, max) ─┐
        └───────────────────────► source ┴──1×1──► b      weighted parts are a and b; (a, max) is only a way to read a
 
-A primitive of a plugin is read likewise, however wide the part that it makes. A part that occurs twice is read twice
-(by more weights), and two equal convolutions of one input are two convolutions.
+A primitive of a plugin is read likewise, however wide the part that it makes. It must not depend on the order of its
+input's channels, weights aside: with a grouped convolution or a shuffle of channels, networks that compute different
+functions can have one hash. A part that occurs twice is read twice (by more weights), and two equal convolutions of one
+input are two convolutions.
 
 What is hashed is the graph of weighted parts with its nodes in a canonical order, found by colour refinement and, where
 that leaves ties, by trying all that no symmetry makes equal. Neither Python's hash nor an order of a set goes into it:
@@ -34,6 +36,7 @@ from hpcnas.genotype import Genotype
 
 HASH_BYTES = 16
 _MOST_PARTS = 4096  # weighted ones in a cell; wider ones are nobody's to train, and are compared as they are written
+_MOST_WAYS = 1 << 16  # that one node's map is put together of, by parts and poolings: likewise
 _MOST_REFINEMENTS = 5000  # likewise; paths with many symmetric branches take some hundreds
 
 _BITS = (1 << 64) - 1
@@ -82,7 +85,7 @@ class Parts:
 
 
 def parts(graph: CellGraph) -> Parts:
-    """A cell taken apart. Raises TooSymmetric where it has too many parts."""
+    """A cell taken apart. Raises TooSymmetric where it has too many parts, before it takes the memory for them."""
     operations, reads = [_SOURCE], [-1]
     content: list[dict[tuple[int, int], int]] = [{} for _ in range(graph.nodes)]  # of nodes: part and poolings → times
     content[0][0, 1] = 1
@@ -110,18 +113,20 @@ def parts(graph: CellGraph) -> Parts:
                 way = (part, 2 * pools + digit)
                 after[way] = after.get(way, 0) + times
         elif operation == primitives.DEPTHWISE:
+            if len(operations) + sum(before.values()) > _MOST_PARTS:
+                raise TooSymmetric
             for (part, pools), times in before.items():
                 alone = number_of(((part, pools, 1),))
                 for _ in range(times):
                     after[len(operations), 1] = 1
                     operations.append(operation)
                     reads.append(alone)
-                if len(operations) > _MOST_PARTS:
-                    raise TooSymmetric
         else:
             after[len(operations), 1] = 1
             operations.append(_number(operation))
             reads.append(map_of(edge.source))
+        if len(after) > _MOST_WAYS:
+            raise TooSymmetric
     output = map_of(graph.nodes - 1)
     return Parts(tuple(operations), tuple(reads), tuple(numbers), output)
 

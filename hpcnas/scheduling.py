@@ -10,6 +10,7 @@ nor verdicts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,9 +38,18 @@ def next_parts(search: Search, missing: Sequence[int], replicates: int) -> list[
 
 def is_complete(search: Search, population: Population) -> bool:
     """Whether the budget is spent, of evaluations or of trainings, and nothing is in flight."""
-    limit = search.trainings
-    spent = len(population.evaluated) >= search.budget or (limit is not None and population.trainings >= limit)
-    return spent and population.in_flight == 0
+    return evaluations_left(search, population) == 0 and population.in_flight == 0
+
+
+def evaluations_left(search: Search, population: Population) -> int:
+    """How many evaluations are to come, those in flight included, until the first budget is spent: exact where it is
+    that of evaluations, an estimate where it is that of trainings, by what an evaluation has taken so far."""
+    done = len(population.evaluated)
+    left = max(0, search.budget - done)
+    if search.trainings is None:
+        return left
+    each = max(1.0, population.trainings / done) if done else population.replicates
+    return min(left, math.ceil(max(0, search.trainings - population.trainings) / each))
 
 
 def _runs(numbers: Sequence[int]) -> list[Part]:

@@ -106,7 +106,7 @@ class SearchSession:
         store, settings = self._store, self.config
         assert store is not None, "a dry run searches nothing"
         log.also_to_file(store.folder / "log")
-        progress = _Observer(settings.search.budget, line, lambda: self._write_status(store, MORE_TO_DO))
+        progress = _Observer(settings.search, line, lambda: self._write_status(store, MORE_TO_DO))
         _logger.info("run %s: %d workers, budget %d", store.folder, workers, settings.search.budget)
         if store.sessions:
             progress.resumed(store.population)
@@ -153,8 +153,9 @@ class SearchSession:
         if exit_code == COMPLETE and population.best is not None:
             best = store.folder / "best.toml"
             _replace_text(best, population.individual(population.best).genotype.text())
-            _logger.info("the search is complete\n%s\n  genotype            %s", _found(self.config, store), best)
         self._write_status(store, exit_code)
+        if exit_code == COMPLETE and population.best is not None:
+            _logger.info("the search is complete\n%s\n  genotype            %s", _found(self.config, store), best)
 
     def _write_status(self, store: FileStore, exit_code: int) -> None:
         """Says where the run stands, as the exit code would."""
@@ -163,6 +164,7 @@ class SearchSession:
             "state": STATES[exit_code],
             "evaluated": len(population.evaluated),
             "budget": self.config.search.budget,
+            "trainings": population.trainings,
             "failed": len(population.failures),
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
@@ -172,8 +174,8 @@ class SearchSession:
 class _Observer(Progress):
     """Progress, and RUN/status for job scripts: if this session is killed, it says how far that had come."""
 
-    def __init__(self, budget: int, line: log.LiveLine, write_status: Callable[[], None]) -> None:
-        super().__init__(budget, line)
+    def __init__(self, search: config.Search, line: log.LiveLine, write_status: Callable[[], None]) -> None:
+        super().__init__(search, line)
         self._write_status = write_status
         self._written = -_STATUS_INTERVAL  # the first result is told at once
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hpcnas import canonical, config, counting, plugins
-from hpcnas.aging import AgeingEvolution
+from hpcnas.aging import AgingEvolution
 from hpcnas.config import Config
 from hpcnas.duplicates import DUPLICATES
-from hpcnas.evolution import Allowed, Breeding, Strategy
+from hpcnas.evolution import Allowed, Breeding, Strategy, StrategyRefused
 from hpcnas.genotype import Genotype
 from hpcnas.given import GivenFirst, kept
 from hpcnas.messages import DataFacts
@@ -26,18 +26,25 @@ MakeStrategy = Callable[[config.Search, Breeding], Strategy]
 STRATEGIES: dict[str, MakeStrategy] = {
     "tournament": TournamentEvolution.of,
     "random": RandomSearch.of,
-    "aging": AgeingEvolution.of,
+    "aging": AgingEvolution.of,
     "nsga2": Nsga2.of,
 }
 
 
 def make_strategy(config: Config, facts: DataFacts) -> Strategy:
-    """The configured strategy for networks on this data."""
+    """The configured strategy for networks on this data. Raises StrategyRefused."""
     search, allowed, size = config.search, allowance(config, facts), sizing(config, facts)
     breeding = Breeding(
         config.space, search.seed, search.initial_mutations, allowed, size, DUPLICATES[search.duplicates]
     )
     strategy = (STRATEGIES | plugins.strategies())[search.strategy](search, breeding)
+    for method, needed in (("ask", True), ("bar", search.racing)):
+        if needed and not callable(getattr(strategy, method, None)):
+            why = " for --racing" if method == "bar" else ""
+            raise StrategyRefused(
+                f"strategy {search.strategy}: expected a method `{method}`{why}, got {type(strategy).__name__} without "
+                "one (PLUGINS.md)"
+            )
     given = kept(config.space, search.initial)
     return GivenFirst(given, breeding, strategy) if given else strategy
 

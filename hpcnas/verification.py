@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from hpcnas import canonical, counting, replay
-from hpcnas.individuals import Birth, State
+from hpcnas.evolution import Strategy, StrategyRefused
+from hpcnas.individuals import COLUMNS, Birth, State
 from hpcnas.messages import Evaluation, mean
 from hpcnas.population import Population
 from hpcnas.racing import Racing
@@ -30,7 +31,12 @@ def faults(run: StoredRun) -> Iterator[Fault]:
         return
     yield from _wrong_parents(run.population)
     yield from _wrong_results(run)
-    yield from _wrong_stops(run)
+    try:
+        strategy = make_strategy(run.config, run.sessions[0].facts)
+    except StrategyRefused as refusal:  # then it cannot be continued either
+        yield Fault(0, f"expected settings that a strategy can be made of, but: {refusal}")
+        return
+    yield from _wrong_stops(run, strategy)
     yield from replay.deviations(run.config, run.sessions[0].facts, run.population)
 
 
@@ -71,11 +77,11 @@ def _wrong_results(run: StoredRun) -> Iterator[Fault]:
             yield Fault(id, f"expected {expected} parameters, got {outcome.parameters}")
 
 
-def _wrong_stops(run: StoredRun) -> Iterator[Fault]:
+def _wrong_stops(run: StoredRun, strategy: Strategy) -> Iterator[Fault]:
     """Those that were not trained in full although racing had not given them up."""
     population, search = run.population, run.config.search
     births, trained = population.column("birth"), population.column("replicates_trained")
-    racing = Racing(make_strategy(run.config, run.sessions[0].facts), search.racing_confidence)
+    racing = Racing(strategy, search.racing_confidence)
     for view, id in enumerate(population.evaluated.tolist()):  # what was known when it was the next to be recorded
         whole = int(trained[id]) == population.replicates_of(id)
         if whole or births[id] == Birth.FOUNDER:
@@ -91,18 +97,36 @@ def _wrong_stops(run: StoredRun) -> Iterator[Fault]:
 def sound_part(run: StoredRun) -> StoredRun:
     """The run without its first faulty individual and those born after it, whose births may depend on it.
 
-    What stands before does not depend on them, so it can be continued as if they had never been."""
+    What stands before does not depend on them, so it can be continued as if they had never been. Only who was given up
+    may have been so against the fitness of one that is left out: where that no longer holds, it is in flight again."""
     good = min((fault.individual for fault in faults(run)), default=len(run.population))
     whole = run.population
+    evaluated = _still_settled(run, good)
+    columns = {column.name: whole.column(column.name)[:good].copy() for column in COLUMNS}
+    failed = [attempt for attempt in whole.failed_attempts if attempt.individual < good]
+    attempts = {attempt.individual: attempt.attempt for attempt in failed}
+    for id in set(whole.evaluated[whole.evaluated < good].tolist()) - set(evaluated):
+        columns["state"][id], columns["fitness"][id] = State.ISSUED, np.nan
+        columns["attempts"][id] = attempts.get(id, 0)
+    order = np.array(evaluated, dtype=np.int64)
+    population = Population.from_columns(whole.space, whole.replicates, columns, order, failed)
+    return StoredRun(run.run, run.records, run.config, population, run.sessions)
+
+
+def _still_settled(run: StoredRun, good: int) -> list[int]:
+    """The evaluated among the first `good` individuals, in their order, but those whose trainings would go on if nobody
+    else had been born. No birth among the first knew one of these: it would have known one that is left out as well."""
+    whole, search = run.population, run.config.search
+    evaluated: list[int] = whole.evaluated[whole.evaluated < good].tolist()
+    if not search.racing or not evaluated:
+        return evaluated
+    racing = Racing(make_strategy(run.config, run.sessions[0].facts), search.racing_confidence)
     population = Population(whole.space, whole.replicates)
     for id in range(good):
         population.add(whole.individual(id))
-    last = whole.column("attempts")
-    for attempt in whole.failed_attempts:
-        id = attempt.individual
-        if id < good and (whole.column("state")[id] == State.ISSUED or attempt.attempt < last[id]):
-            population.retry(attempt)
-    for id in [*whole.evaluated.tolist(), *sorted(whole.failures)]:
-        if id < good:
+    for id in evaluated:
+        known, accuracies = len(population.evaluated), whole.accuracies(id)
+        founder = whole.column("birth")[id] == Birth.FOUNDER
+        if founder or len(accuracies) == whole.replicates or racing.hopeless(population, known, accuracies):
             population.settle(whole.result(id))
-    return StoredRun(run.run, run.records, run.config, population, run.sessions)
+    return population.evaluated.tolist()

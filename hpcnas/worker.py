@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections import deque
 
-from hpcnas.evaluation import Evaluator, EvaluatorRefused
+from hpcnas.evaluation import Evaluator, EvaluatorRefused, checked
 from hpcnas.messages import Left, Place, Ready, Refused, Result, Stop, Task
 from hpcnas.transport import WorkerEnd
 
@@ -77,4 +77,4 @@ def _evaluated(inbox: _Inbox, place: Place, evaluator: Evaluator, task: Task) ->
     evaluator.start(task)
     while (outcome := evaluator.poll(_ATTENTION)) is None:
         inbox.look()
-    return Result(task.individual, task.attempt, place, started, time.time(), outcome, task.first)
+    return Result(task.individual, task.attempt, place, started, time.time(), checked(outcome, task), task.first)

@@ -1,4 +1,4 @@
-"""Ageing evolution: only the youngest compete, and the fittest of a sample wins."""
+"""Aging evolution: only the youngest compete, and the fittest of a sample wins."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 from test_evolution import INITIAL, breeding, grow, individuals
 
-from hpcnas.aging import AgeingEvolution
+from hpcnas.aging import AgingEvolution
 from hpcnas.evolution import Proposal
 from hpcnas.individuals import Birth, Individual
 from hpcnas.messages import Evaluation, Outcome
 from hpcnas.population import Population
 
 
-def aging(alive: int = 10, sample: int = 3) -> AgeingEvolution:
-    return AgeingEvolution(breeding(), INITIAL, alive, sample)
+def aging(alive: int = 10, sample: int = 3) -> AgingEvolution:
+    return AgingEvolution(breeding(), INITIAL, alive, sample)
 
 
 def older_are_fitter(individual: Individual) -> Outcome:
     return Evaluation((1.0 / (1 + individual.id),), 1000, 0.0, 0.0, 0.0)
 
 
-def parents(strategy: AgeingEvolution, population: Population, view: int) -> list[int]:
+def parents(strategy: AgingEvolution, population: Population, view: int) -> list[int]:
     """Of 200 births that know this view."""
     asked: list[Proposal] = [strategy.ask(population, id, view) for id in range(INITIAL, INITIAL + 200)]
     return [one.parent for one in asked if one.parent is not None]

@@ -11,7 +11,7 @@ from test_canonical import build
 from torch import Tensor, nn
 
 from hpcnas.canonical import CellGraph, expand, is_valid
-from hpcnas.counting import Size, kept, node_channels, size
+from hpcnas.counting import Size, node_channels, size
 from hpcnas.genotype import Genotype, named
 from hpcnas.large import LargeSkeleton
 from hpcnas.mutation import diversified, redraw_until
@@ -162,29 +162,3 @@ def test_random_networks_have_the_flops_that_were_counted(space: Space) -> None:
 def test_the_flops_of_the_papers_cell() -> None:
     graph = expand(named("paper"))
     assert size(graph, SMALL).flops == flops_of(graph, SMALL)
-
-
-def kept_by(graph: CellGraph, skeleton: Surroundings) -> int:
-    """Bytes of feature maps that autograd keeps of two images, less those of one: so without weights."""
-    sizes = []
-    for images in (2, 3):
-        network = Network(graph, skeleton)
-        weights = {parameter.data_ptr() for parameter in network.parameters()}
-        found: dict[int, int] = {}
-
-        def keep(tensor: Tensor, weights: set[int] = weights, found: dict[int, int] = found) -> Tensor:
-            if tensor.data_ptr() not in weights:
-                found[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            scores = network(torch.zeros(images, skeleton.image_channels, skeleton.height, skeleton.width))
-        sizes.append(sum(found.values()))
-        del scores
-    return sizes[1] - sizes[0]
-
-
-def test_what_a_training_step_keeps_of_an_image() -> None:
-    for number, graph in enumerate([expand(named("paper")), *random_graphs(HIERARCHICAL, 3)]):
-        skeleton = TINY_SKELETONS[1 + number % 3]
-        assert kept(graph, skeleton).bytes(4) == pytest.approx(kept_by(graph, skeleton), rel=0.05)

@@ -10,9 +10,9 @@ import pytest
 from examples import CONFIG, SPACE, failed, population
 from test_evolution import Population, configured, evolution, grow, in_flight, individuals
 
-from hpcnas import config, runfile, simulate, verification
+from hpcnas import config, duplicates, runfile, simulate, verification
 from hpcnas.canonical import is_valid
-from hpcnas.duplicates import DUPLICATES, MOST_KNOWN, Drawn, resample, retrain
+from hpcnas.duplicates import DUPLICATES, MOST_KNOWN, Drawn, repeats, resample, retrain
 from hpcnas.genotype import Genotype
 from hpcnas.individuals import Birth, Individual
 from hpcnas.mutation import mutate
@@ -48,6 +48,18 @@ def test_a_known_network_is_drawn_again_however_it_is_written() -> None:
 def test_retraining_takes_what_is_drawn() -> None:
     draw = one_after_another(Genotype(SPACE, bytes(9)), RENAMED, CELLS[2])
     assert retrain(draw, is_valid, knowing(CELLS[0]), 1) == Drawn(RENAMED, redrawn=1, known=0, network=None)
+
+
+def test_repeats_that_nobody_has_looked_at_are_counted_from_the_genotypes(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = population()
+    for id, genotype in enumerate([CELLS[0], RENAMED, CELLS[1], Genotype(SPACE, bytes(9)), CELLS[0]]):
+        found.add(Individual(id, genotype, Birth.INITIAL, None, 0, 0, 0.0))
+    assert (found.repeats, repeats(found)) == (0, 2)
+    assert repeats(knowing(*CELLS[:3], RENAMED)) == 1
+    assert "\n  known networks     0 drawn again, 2 evaluated again\n" in final_table(found)
+    monkeypatch.setattr(duplicates, "MOST_COUNTED", 4)
+    assert repeats(found) is None
+    assert "0 drawn again, too many individuals to count (over 20,000)\n" in final_table(found)
 
 
 def test_after_so_many_known_ones_the_next_is_taken() -> None:
@@ -112,9 +124,9 @@ def test_what_was_refused_was_drawn_from_the_births_own_stream() -> None:
 def test_every_setting_is_made() -> None:
     assert tuple(DUPLICATES) == config.DUPLICATES
     assert CONFIG.search.duplicates == "retrain" == config.build(config.preset("paper")).search.duplicates
-    for name, duplicates in DUPLICATES.items():
+    for name, way in DUPLICATES.items():
         strategy = make_strategy(configured(duplicates=name), FACTS)
-        assert strategy.breeding.duplicates is duplicates  # type: ignore[attr-defined]
+        assert strategy.breeding.duplicates is way  # type: ignore[attr-defined]
 
 
 def test_a_run_that_resamples_is_sound_and_a_planted_hash_is_found(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from test_evolution import configured, grow, individuals
 from toolruns import CHAIN, POOLING, SHORTCUT, empty, eventful
 
 from hpcnas import config, replay, runfile, simulate
+from hpcnas.evolution import StrategyRefused
 from hpcnas.genotype import Genotype
-from hpcnas.given import GivenFirst, kept, written
+from hpcnas.given import kept, written
 from hpcnas.individuals import Birth
-from hpcnas.mutation import NothingAllowed, trivial
-from hpcnas.population import Population
+from hpcnas.mutation import trivial
 from hpcnas.sameness import network_hash
 from hpcnas.settings import ConfigError
 from hpcnas.sources import looked_up
@@ -105,12 +105,18 @@ def replace_cell(motif: int) -> Genotype:
     return Genotype(HIERARCHICAL, bytes(codes))
 
 
-def test_one_that_is_over_a_constraint_ends_the_search_in_words() -> None:
-    settings = configured(initial=written((replace_cell(1), replace_cell(2))), max_parameters=1000)
-    strategy = make_strategy(settings, FACTS)
-    assert isinstance(strategy, GivenFirst)
-    with pytest.raises(NothingAllowed, match="^initial genotype 2 of 2 is over a constraint"):
-        strategy.ask(Population(HIERARCHICAL, 1), 1, 0)
+def test_one_that_is_over_a_constraint_is_refused_before_anything_is_born(tmp_path: Path) -> None:
+    settings = configured(initial=written((replace_cell(6), replace_cell(1))), max_parameters=40_000)
+    with pytest.raises(StrategyRefused, match="^initial genotype 2 of 2 is over a constraint"):
+        make_strategy(settings, FACTS)
+    for number, motif in enumerate((6, 1)):
+        (tmp_path / f"{number}").write_text(replace_cell(motif).text())
+    options = ["--evaluator", "synthetic", "--budget", "4", "--run", tmp_path / "run"]
+    given = ["--initial", f"{tmp_path / '0'},{tmp_path / '1'}"]
+    done = hpcnas(*options, *given, "--max-parameters", "10000")
+    assert (done.returncode, "initial genotype 2 of 2 is over a constraint" in done.stdout) == (2, True), done.stdout
+    assert len(runfile.read(tmp_path / "run").population) == 0
+    assert hpcnas(*options, *given).returncode == 0, "the folder is as good as new"
 
 
 # Runs

@@ -15,6 +15,7 @@ from hpcnas.canonical import CellGraph, Edge, expand, is_valid
 from hpcnas.genotype import Genotype, named
 from hpcnas.landscape import balance, depth, fit, true_fitness
 from hpcnas.mutation import diversified
+from hpcnas.primitives import Primitive
 from hpcnas.space import HIERARCHICAL, Space
 
 CODES = {name: code for code, name in enumerate(primitives.NAMES, start=1)}
@@ -48,6 +49,19 @@ def test_what_suits_what_by_hand() -> None:
     graph = expand(build("1x3", ["1-2 sep, 2-3 max, 1-3 1x1"]))
     expected = (drawn("", "sep 1x1") + drawn("sep", "max") + drawn("max 1x1", "")) / 3
     assert fit(graph) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_primitive_of_a_plugin_goes_by_its_name_whatever_number_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = (
+        Primitive(name, True, lambda inputs, outputs: 0, lambda inputs, outputs: 0, lambda inputs, outputs: None)
+        for name in "ab"
+    )
+    found = []
+    for order, code in (([a, b], 7), ([b, a], 8)):
+        monkeypatch.setattr(primitives, "ADDED", order)
+        found.append(true_fitness(CellGraph(3, (Edge(0, 1, code), Edge(1, 2, 3)))))
+        found.append(true_fitness(CellGraph(3, (Edge(0, 1, 15 - code), Edge(1, 2, 3)))))
+    assert found[:2] == found[2:] and found[0] != found[1]
 
 
 def test_the_fitness_is_the_sum_of_its_terms() -> None:

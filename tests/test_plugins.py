@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import types
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import draw
@@ -22,6 +24,7 @@ import torch
 
 from hpcnas import canonical, config, counting, dataspec, plugins, primitives, runfile, verification
 from hpcnas.counting import size
+from hpcnas.evolution import StrategyRefused
 from hpcnas.fastest import fitting_method
 from hpcnas.genotype import Genotype, GenotypeError, named
 from hpcnas.mutation import diversified
@@ -33,6 +36,8 @@ from hpcnas.settings import ConfigError
 from hpcnas.skeleton import Skeleton
 from hpcnas.space import HIERARCHICAL, Space, SpaceError
 from hpcnas.stacked import StackedTraining
+from hpcnas.strategies import make_strategy
+from hpcnas.synthetic import FACTS
 from hpcnas.training import Training
 
 ROOT = Path(__file__).parent.parent
@@ -123,6 +128,26 @@ def test_a_search_with_the_pages_plugin_goes_on(command: str, folder: Path) -> N
 
 # Loading
 
+ONLY_ON_RANK_0 = """
+import os, runpy, sys
+if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK")) == "0":
+    sys.path.insert(0, "mine")
+sys.argv[1:1] = ["--evaluator", "synthetic", "--run", "run"]
+runpy.run_module("hpcnas", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_plugin_that_some_hosts_lack_is_one_line(mpi: launcher.Mpi, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "dilated.py").write_text(MODULES["dilated"])
+    (tmp_path / "start.py").write_text(ONLY_ON_RANK_0)
+    done = launcher.run(mpi, 3, ["start.py", "--plugin", "dilated", "--space", "hierarchical+dilated"], cwd=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    said = [line for line in done.stderr.splitlines() if "dilated" in line]
+    expected = rf"hpcnas: rank 1 on {re.escape(socket.gethostname())}: expected plugin 'dilated' as an entry point of "
+    assert len(said) == 1 and re.match(expected, said[0]) and said[0].endswith("on PYTHONPATH (and 1 other ranks)")
+    assert "Traceback" not in done.stderr
+
 
 def test_what_a_run_needs_is_loaded_when_it_is_read_and_refused_where_it_is_not_there(
     folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -187,6 +212,38 @@ def test_an_entry_point_goes_before_a_module(folder: Path) -> None:
             Plugin(strategies={"new": lambda search, breeding: None, "climbing": lambda search, breeding: None}),
             "plugin 'bad': expected strategies of new names, but 'climbing' is there already",
         ),
+        (
+            Plugin(primitives=primitive("new")),  # type: ignore[arg-type]
+            "plugin 'bad': primitives: expected a tuple of Primitive, (one,) for one, got Primitive",
+        ),
+        (
+            Plugin(primitives=("new",)),  # type: ignore[arg-type]
+            "plugin 'bad': primitives[0]: expected a Primitive, got str",
+        ),
+        (
+            Plugin(primitives=(replace(primitive("new"), parameters=9),)),  # type: ignore[arg-type]
+            "plugin 'bad': primitives[0].parameters: expected a function of input and output channels, got int",
+        ),
+        (
+            Plugin(data={"new": print}),  # type: ignore[dict-item]
+            "plugin 'bad': data['new']: expected a DataKind, got builtin_function_or_method",
+        ),
+        (
+            Plugin(data={"new": DataKind("new", "read")}),  # type: ignore[arg-type]
+            "plugin 'bad': data['new'].read: expected a function, got str",
+        ),
+        (
+            Plugin(strategies=["climbing"]),  # type: ignore[arg-type]
+            "plugin 'bad': strategies: expected a dict of names, each with a function, got list",
+        ),
+        (
+            Plugin(evaluators={"new": None}),  # type: ignore[dict-item]
+            "plugin 'bad': evaluators['new']: expected a function, got NoneType",
+        ),
+        (
+            Plugin(evaluators={7: print}),  # type: ignore[dict-item]
+            "plugin 'bad': a name in evaluators: expected a str, got int",
+        ),
     ],
 )
 def test_a_plugin_that_cannot_be_is_refused_whole(
@@ -225,6 +282,29 @@ def test_names_that_no_plugin_brings_are_refused(folder: Path) -> None:
     everything = {"plugins": ",".join(MODULES), "strategy": "climbing", "space": "flat+dilated"}
     others = {"evaluation": {"evaluator": "smallness"}, "data": {"source": "stripes:3"}}
     assert str(config.build({"search": everything}, others).space) == "flat+dilated"
+
+
+@pytest.mark.parametrize(
+    ("methods", "racing", "message"),
+    [
+        ({}, False, "strategy own: expected a method `ask`, got Own without one (PLUGINS.md)"),
+        ({"ask": print}, True, "strategy own: expected a method `bar` for --racing, got Own without one (PLUGINS.md)"),
+        ({"ask": print}, False, None),
+        ({"ask": print, "bar": print}, True, None),
+    ],
+)
+def test_a_strategy_without_its_methods_is_refused(
+    methods: dict[str, object], racing: bool, message: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = type("Own", (), methods)
+    brought(monkeypatch, "owned", Plugin(strategies={"own": lambda search, breeding: own()}))
+    settings = config.build({"search": {"plugins": "owned", "strategy": "own", "racing": racing}})
+    if message is None:
+        assert isinstance(make_strategy(settings, FACTS), own)
+        return
+    with pytest.raises(StrategyRefused) as refusal:
+        make_strategy(settings, FACTS)
+    assert str(refusal.value) == message
 
 
 # Primitives that are not the paper's

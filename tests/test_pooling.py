@@ -16,7 +16,7 @@ from test_scheduling import trained
 from test_verify import plant
 
 from hpcnas import config, runfile, seeds, simulate, verification
-from hpcnas.aging import AgeingEvolution
+from hpcnas.aging import AgingEvolution
 from hpcnas.canonical import is_valid
 from hpcnas.duplicates import Drawn, average
 from hpcnas.evolution import Proposal
@@ -154,7 +154,7 @@ def test_the_final_table_names_all_trainings() -> None:
 
 
 def test_those_who_left_do_not_compete_among_the_youngest() -> None:
-    strategy = AgeingEvolution(breeding(), initial_population=1, alive=3, sample=1)
+    strategy = AgingEvolution(breeding(), initial_population=1, alive=3, sample=1)
     assert [strategy.bar(corrected(), view) for view in (2, 3, 4)] == pytest.approx([0.80, 0.76, FITNESS[AGAIN]])
 
 

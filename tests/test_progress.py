@@ -17,10 +17,13 @@ import pytest
 from examples import CONFIG, SESSION, evaluated, failed, individual, population
 
 from hpcnas import log, progress
+from hpcnas.config import Search
 from hpcnas.log import LiveLine
 from hpcnas.population import Population
 from hpcnas.progress import Progress, duration, final_table, front_table
 from hpcnas.store import MemoryStore
+
+TEN = Search(budget=10)
 
 # The live line
 
@@ -199,22 +202,31 @@ def shown(stream: io.StringIO) -> str:
 
 def test_the_live_line_says_how_far_and_how_fast(clock: Clock, wide: None) -> None:
     stream = Terminal()
-    observer = Progress(10, LiveLine("live", stream))
+    observer = Progress(TEN, LiveLine("live", stream))
     observer.began(SESSION)
     clock.now += 120.0
     observer.turned(holding(population(evaluated(0), evaluated(2), failed(1), births=5)), busy=2, workers=3)
     assert shown(stream) == "2/10 evaluated · best 0.5500 · 1.0/min · ETA 8 min · 2/3 workers busy · 1 failed"
 
 
+def test_where_trainings_end_the_search_the_time_left_goes_by_them(clock: Clock, wide: None) -> None:
+    stream = Terminal()
+    observer = Progress(Search(budget=100, trainings=10), LiveLine("live", stream))
+    observer.began(SESSION)
+    clock.now += 120.0
+    observer.turned(holding(population(evaluated(0), evaluated(1), births=4)), busy=2, workers=3)
+    assert "2/100 evaluated · 4/10 trainings · best 0.5500 · 1.0/min · ETA 3 min" in shown(stream)
+
+
 def test_the_live_line_begins_without_a_speed(clock: Clock, wide: None) -> None:
     stream = Terminal()
-    Progress(10, LiveLine("live", stream)).turned(holding(population(births=2)), busy=2, workers=3)
+    Progress(TEN, LiveLine("live", stream)).turned(holding(population(births=2)), busy=2, workers=3)
     assert shown(stream) == "0/10 evaluated · 2/3 workers busy"
 
 
 def test_a_continued_run_counts_its_speed_from_where_it_began(clock: Clock, wide: None) -> None:
     stream = Terminal()
-    observer = Progress(10, LiveLine("live", stream))
+    observer = Progress(TEN, LiveLine("live", stream))
     observer.resumed(population(*(evaluated(id) for id in range(4))))
     observer.began(SESSION)
     clock.now += 60.0
@@ -224,7 +236,7 @@ def test_a_continued_run_counts_its_speed_from_where_it_began(clock: Clock, wide
 
 def test_the_live_line_is_renewed_five_times_a_second(clock: Clock) -> None:
     stream = Terminal()
-    observer = Progress(10, LiveLine("live", stream))
+    observer = Progress(TEN, LiveLine("live", stream))
     for _ in range(100):  # a second
         observer.turned(holding(population()), busy=0, workers=1)
         clock.now += 0.01
@@ -232,7 +244,7 @@ def test_the_live_line_is_renewed_five_times_a_second(clock: Clock) -> None:
 
 
 def test_plain_lines_come_twice_a_minute(clock: Clock, told: Callable[[], list[str]]) -> None:
-    observer = Progress(10, LiveLine("plain"))
+    observer = Progress(TEN, LiveLine("plain"))
     for _ in range(60):
         observer.turned(holding(population()), busy=0, workers=1)
         clock.now += 1.0
@@ -240,12 +252,12 @@ def test_plain_lines_come_twice_a_minute(clock: Clock, told: Callable[[], list[s
 
 
 def test_plain_lines_wait_for_the_first_worker(clock: Clock, told: Callable[[], list[str]]) -> None:
-    Progress(10, LiveLine("plain")).turned(MemoryStore(CONFIG), busy=0, workers=1)
+    Progress(TEN, LiveLine("plain")).turned(MemoryStore(CONFIG), busy=0, workers=1)
     assert told() == []
 
 
 def test_the_beginning_says_what_is_learnt_with_what(told: Callable[[], list[str]]) -> None:
-    Progress(10, LiveLine("plain")).began(SESSION)
+    Progress(TEN, LiveLine("plain")).began(SESSION)
     assert told() == [
         "INFO data: 40000 training and 10000 validation images, 32×32, 3 channels, 10 classes; "
         "software: hpcnas 0, numpy 2"
@@ -253,12 +265,12 @@ def test_the_beginning_says_what_is_learnt_with_what(told: Callable[[], list[str
 
 
 def test_a_continuation_says_what_there_is(told: Callable[[], list[str]]) -> None:
-    Progress(10, LiveLine("plain")).resumed(population(evaluated(0), failed(1), births=5))
+    Progress(TEN, LiveLine("plain")).resumed(population(evaluated(0), failed(1), births=5))
     assert told() == ["INFO continuing: 1 evaluated, 1 failed, 3 in flight to be issued again"]
 
 
 def test_new_bests_and_failures_are_told_and_nothing_else(told: Callable[[], list[str]]) -> None:
-    observer, found = Progress(10, LiveLine("plain")), population(births=4)
+    observer, found = Progress(TEN, LiveLine("plain")), population(births=4)
     for result in (evaluated(0, 0.5, 0.6), evaluated(1, 0.1, 0.2), failed(2), evaluated(3, 0.6, 0.6)):
         found.settle(result)
         observer.settled(result, holding(found))
@@ -271,7 +283,7 @@ def test_new_bests_and_failures_are_told_and_nothing_else(told: Callable[[], lis
 
 
 def test_a_best_that_was_measured_before_is_told_with_the_fitness_of_all(told: Callable[[], list[str]]) -> None:
-    observer, found = Progress(10, LiveLine("plain")), population(evaluated(0, 0.5, 0.6), births=1)
+    observer, found = Progress(TEN, LiveLine("plain")), population(evaluated(0, 0.5, 0.6), births=1)
     found.add(replace(individual(1), repeats=0))
     found.settle(evaluated(1, 0.7))
     observer.settled(evaluated(1, 0.7), holding(found))
@@ -287,7 +299,7 @@ def test_of_results_that_arrive_together_the_best_is_told(
 ) -> None:
     results = (evaluated(0, 0.1, 0.1), evaluated(1, 0.9, 0.9))
     found = population(*(results[id] for id in order))
-    observer = Progress(10, LiveLine("plain"))
+    observer = Progress(TEN, LiveLine("plain"))
     for id in order:
         observer.settled(results[id], holding(found))
     assert [line.split(":")[1] for line in told()] == [" individual 1"]
@@ -327,6 +339,7 @@ def test_the_final_table() -> None:
         "  failed             1\n"
         "  trainings          6\n"
         "  refused genotypes  3 drawn again (invalid, or over a constraint)\n"
+        "  known networks     0 drawn again, 1 evaluated again\n"
         "  worker time        34 s\n"
         "  best individual    2\n"
         "    fitness          0.6000 ± 0.1414 (mean ± std over 2 trainings)\n"
@@ -357,5 +370,6 @@ def test_the_final_table_of_nobody() -> None:
         "  evaluated          0\n"
         "  trainings          0\n"
         "  refused genotypes  0 drawn again (invalid, or over a constraint)\n"
+        "  known networks     0 drawn again, 0 evaluated again\n"
         "  worker time        0 s"
     )

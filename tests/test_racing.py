@@ -13,6 +13,7 @@ from examples import SPACE, individual
 
 from hpcnas import config, runfile, simulate, verification
 from hpcnas.evolution import Proposal
+from hpcnas.individuals import State
 from hpcnas.messages import Evaluation, Place, Result
 from hpcnas.population import Population
 from hpcnas.racing import Racing, student_quantile
@@ -91,14 +92,16 @@ def test_what_is_learnt_one_by_one_is_what_is_learnt_at_once() -> None:
 
 
 # A search with racing
-def raced(folder: Path, **search: object) -> runfile.StoredRun:
-    """A simulated search of three jobs on four workers, kept in a folder."""
+def raced(
+    folder: Path, workers: int = 4, spread: float = 0.3, walltime: float | None = 300.0, **search: object
+) -> runfile.StoredRun:
+    """A simulated search of several jobs, kept in a folder."""
     settings = config.build(
         {"search": {"budget": 160, "initial_population": 20, "initial_mutations": 50, "racing": True, **search}},
-        {"evaluation": {"evaluator": "synthetic", "synthetic_seconds": 40.0, "synthetic_spread": 0.3}},
-        {"run": {"grace": 5.0, "walltime": 300.0}},
+        {"evaluation": {"evaluator": "synthetic", "synthetic_seconds": 40.0, "synthetic_spread": spread}},
+        {"run": {"grace": 5.0, "walltime": walltime}},
     )
-    simulate.simulate(settings, simulate.Site(workers=4, startup=1.0, queue=0.0, handling=0.001), folder)
+    simulate.simulate(settings, simulate.Site(workers, startup=1.0, queue=0.0, handling=0.001), folder)
     return runfile.read(folder)
 
 
@@ -114,6 +117,21 @@ def test_a_search_stops_hopeless_trainings_and_every_stop_can_be_checked(
     assert trained.sum() == run.population.trainings < 0.8 * 4 * 160
     assert run.population.column("replicates_trained")[run.population.best] == 4
     assert list(verification.faults(run)) == []
+
+
+def test_of_a_damaged_run_those_whose_stop_no_longer_holds_go_on(tmp_path: Path) -> None:
+    """Individuals 124 and 126 were given up against the fitness of one that was born after them."""
+    run = raced(tmp_path / "run", workers=20, spread=0.6, walltime=None, scheduling="replicate", seed=3)
+    columns = run.population._columns
+    for wrong, back in ((40, []), (125, [124]), (127, [124, 126]), (135, [124, 126]), (150, [])):
+        columns["redrawn"][wrong] += 1
+        part = verification.sound_part(run)
+        assert len(part.population) == wrong and list(verification.faults(part)) == []
+        assert [id for id in part.population.issued if columns["state"][id] == State.EVALUATED] == back
+        for name in ("accuracies", "replicates_trained", "worker_seconds", "started", "training_seconds"):
+            kept, before = (found.column(name)[:wrong] for found in (part.population, run.population))
+            np.testing.assert_array_equal(kept, before, name)
+        columns["redrawn"][wrong] -= 1
 
 
 def test_a_stop_that_the_rule_does_not_give_is_found(tmp_path: Path) -> None:

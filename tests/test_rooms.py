@@ -42,6 +42,7 @@ SPACE = {
     "skeleton": {"config", "messages"},
     "large": {"skeleton"},
     "counting": {"canonical", "primitives", "skeleton"},
+    "memory": {"canonical", "counting", "primitives", "skeleton"},
     "blocks": {"canonical", "primitives", "skeleton"},
 }
 SEARCH = {
@@ -50,9 +51,9 @@ SEARCH = {
     "pooling": set(),
     "population": {"genotype", "individuals", "messages", "pooling", "ranking", "sameness", "space"},
     "selection": {"ranking"},
-    "duplicates": {"genotype", "mutation", "population", "sameness"},
+    "duplicates": {"canonical", "genotype", "mutation", "population", "sameness"},
     "evolution": {"counting", "duplicates", "genotype", "individuals", "mutation", "population", "seeds", "space"},
-    "given": {"evolution", "genotype", "mutation", "population", "space"},
+    "given": {"evolution", "genotype", "population", "space"},
     "racing": {"evolution", "messages", "population"},
     "scheduling": {"config", "population"},
     "pareto": set(),
@@ -67,8 +68,8 @@ SEARCH = {
     },
     "replay": {"config", "individuals", "messages", "mutation", "population", "strategies"},
     "verification": {
-        *("canonical", "counting", "individuals", "messages", "population", "racing", "replay", "runfile"),
-        *("skeleton", "strategies"),
+        *("canonical", "counting", "evolution", "individuals", "messages", "population", "racing", "replay"),
+        *("runfile", "skeleton", "strategies"),
     },
 }
 CONTROLLER = {
@@ -81,7 +82,10 @@ CONTROLLER = {
         *("config", "devices", "evolution", "exits", "individuals", "messages", "mutation", "racing"),
         *("runfile", "scheduling", "seeds", "store", "transport"),
     },
-    "progress": {"costs", "individuals", "log", "messages", "pareto", "population", "runfile", "store"},
+    "progress": {
+        *("config", "costs", "duplicates", "individuals", "log", "messages", "pareto", "population", "runfile"),
+        *("scheduling", "store"),
+    },
     "session": {
         *("config", "controller", "costs", "durable", "exits", "log", "messages", "options", "progress", "runfile"),
         *("scheduling", "signals", "sources", "store", "strategies", "transport", "walltime"),
@@ -136,7 +140,7 @@ TRAINER = {
 ENTRY = {
     "__init__": set(),
     "__main__": {"job", "launch", "signals", "simulate"},
-    "launch": {"exits", "signals", "transport"},
+    "launch": {"exits", "plugins", "signals", "transport"},
     "simulate": {
         *("canonical", "config", "controller", "exits", "landscape", "messages", "options", "progress", "runfile"),
         *("settings", "sources", "store", "strategies", "synthetic"),
@@ -154,8 +158,8 @@ RETRAINING = {
     "retrainfile": {"durable", "genotype", "individuals", "large", "messages", "recipe", "runfile", "h5py"},
     "retrainreport": {"log", "progress", "recipe", "retrainfile"},
     "retraindryrun": {
-        *("canonical", "counting", "data", "dataspec", "genotype", "imagefolder", "jobenv", "large", "recipe"),
-        "retrainfile",
+        *("canonical", "counting", "data", "dataspec", "genotype", "imagefolder", "jobenv", "large", "memory"),
+        *("recipe", "retrainfile"),
     },
     "retrainfolder": {
         *("canonical", "counting", "durable", "exits", "feed", "genotype", "log", "options", "origins", "recipe"),
@@ -174,7 +178,7 @@ RETRAINING = {
     },
     "retrainjob": {
         *("canonical", "dataspec", "distributed", "exits", "feed", "genotype", "imagestream", "jobenv", "launch"),
-        *("log", "options", "plugins", "recipe", "retraindryrun", "retrainfolder", "retraining", "settings", "signals"),
+        *("log", "options", "recipe", "retraindryrun", "retrainfolder", "retraining", "settings", "signals"),
         *("training", "transport", "walltime", "torch"),
     },
     "retrain": {"launch", "retrainjob", "signals"},

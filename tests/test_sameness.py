@@ -6,8 +6,9 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+import tracemalloc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ from hpcnas.genotype import Genotype, named
 from hpcnas.mutation import diversified, mutate
 from hpcnas.network import Cell
 from hpcnas.primitives import AVERAGE_POOLING, CONVOLUTION, DEPTHWISE, IDENTITY, MAX_POOLING, SEPARABLE
-from hpcnas.sameness import HASH_BYTES, canonical_form, cell_hash, network_hash, parts
+from hpcnas.sameness import HASH_BYTES, TooSymmetric, canonical_form, cell_hash, network_hash, parts
 from hpcnas.space import HIERARCHICAL, Space
 
 torch.set_num_threads(1)
@@ -272,8 +273,14 @@ def star(branches: int, *operations: str) -> Genotype:
 
 
 def test_many_equal_branches_take_no_time() -> None:
-    assert network_hash(star(20, "dw", "sep", "1x1")) != network_hash(star(20, "sep", "dw", "1x1"))
-    assert network_hash(star(20, "dw", "sep")) != network_hash(star(19, "dw", "sep"))
+    generator = np.random.default_rng(5)
+    for one, other in (
+        (star(20, "dw", "sep", "1x1"), star(20, "sep", "dw", "1x1")),
+        (star(20, "dw", "sep"), star(19, "dw", "sep")),
+    ):
+        assert canonical_form(parts(expand(one))) != canonical_form(parts(expand(other)))  # and is not too symmetric
+        assert network_hash(one) != network_hash(other)
+        assert network_hash(rewritten(one, generator)) == network_hash(one)
 
 
 def test_symmetries_that_are_no_twins_are_found() -> None:
@@ -306,6 +313,32 @@ def test_a_cell_too_wide_to_be_taken_apart_is_compared_as_it_is_written() -> Non
     wide, other = (build(f"1x{nodes}", [", ".join(edges[skip:])]) for skip in (0, 1))
     assert len(network_hash(wide)) == HASH_BYTES
     assert network_hash(wide) != network_hash(other)
+
+
+def full(nodes: int, name: Callable[[int, int], str]) -> Genotype:
+    """A cell with every edge that it can have."""
+    edges = [f"{j}-{i} {name(j, i)}" for i in range(2, nodes + 1) for j in range(1, i)]
+    return build(f"1x{nodes}", [", ".join(edges)])
+
+
+def test_how_many_parts_there_would_be_is_known_before_they_are_made() -> None:
+    """2^21 copies of the input at the last node but one, and a depthwise convolution of each."""
+    cell = full(24, lambda j, i: "dw" if (j, i) == (23, 24) else "id")
+    graph = expand(cell)
+    tracemalloc.start()
+    with pytest.raises(TooSymmetric):
+        parts(graph)
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert taken < 1_000_000
+    assert network_hash(cell) != network_hash(full(24, lambda j, i: "dw" if (j, i) == (22, 24) else "id"))
+
+
+def test_maps_of_very_many_poolings_are_compared_as_they_are_written() -> None:
+    cell = full(30, lambda j, i: "max" if (i + j) % 2 else "avg")
+    with pytest.raises(TooSymmetric):
+        parts(expand(cell))
+    assert network_hash(cell) == network_hash(full(30, lambda j, i: "max" if (i + j) % 2 else "avg"))
 
 
 def test_the_hash_of_a_network_is_what_it_always_was() -> None:

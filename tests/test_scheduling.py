@@ -11,7 +11,7 @@ from hpcnas import config, seeds
 from hpcnas.config import Config
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Result, Task
 from hpcnas.population import Population
-from hpcnas.scheduling import Part, next_parts
+from hpcnas.scheduling import Part, evaluations_left, next_parts
 
 
 @pytest.mark.parametrize(
@@ -143,6 +143,18 @@ def test_the_trainings_can_end_the_search() -> None:
     again = Search(Crew(1, trained), four(budget=100, trainings=12), store=search.store)
     again.run()
     assert again.crew.tasks == []
+
+
+def test_what_is_left_goes_by_whichever_budget_is_spent_first() -> None:
+    search = Search(Crew(1, trained), four(budget=3))
+    search.run()  # 3 evaluations, 12 trainings
+    left = [
+        evaluations_left(config.Search(budget=budget, trainings=trainings), search.population)
+        for budget, trainings in [(3, None), (10, None), (10, 12), (10, 11), (10, 20), (10, 21), (5, 1000)]
+    ]
+    assert left == [0, 7, 0, 0, 2, 3, 2]
+    empty = Population(search.population.space, replicates=4)
+    assert evaluations_left(config.Search(budget=100, trainings=40), empty) == 10
 
 
 def test_a_result_of_other_replicates_than_were_asked_for_is_a_broken_run() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from examples import SESSION
+from examples import CONFIG, SESSION, evaluated, individual
 
 from hpcnas import config, options, session
 from hpcnas.config import Config
+from hpcnas.exits import MORE_TO_DO
 from hpcnas.log import LiveLine
 from hpcnas.messages import Evaluation, Place, Result
 from hpcnas.store import FileStore, MemoryStore
@@ -22,7 +23,7 @@ def options_of(*arguments: str) -> Config:
 def test_the_first_result_is_told_at_once_and_later_ones_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, written = [5000.0], []
     monkeypatch.setattr(session.time, "monotonic", lambda: clock[0])
-    observer = session._Observer(10, LiveLine("plain"), lambda: written.append(clock[0]))
+    observer = session._Observer(Config().search, LiveLine("plain"), lambda: written.append(clock[0]))
     result = Result(0, 1, Place(1, "host", "cpu"), 0.0, 1.0, Evaluation((0.5,), 1, 0.0, 1.0, 0.0))
     observer.turned(MemoryStore(Config()), busy=0, workers=1)
     assert written == []
@@ -47,3 +48,14 @@ def test_a_folder_that_cannot_be_looked_into_is_refused_in_words(tmp_path: Path)
     with pytest.raises(session.RunRefused) as caught:
         session.SearchSession.open(options.parse(["--run", str(long)]))
     assert str(caught.value) == f"expected a folder that can be looked into, got {long}: File name too long"
+
+
+def test_the_status_counts_evaluations_and_trainings(tmp_path: Path) -> None:
+    store = FileStore.create(tmp_path / "run", CONFIG)
+    store.begin(SESSION)
+    store.birth(individual(0))
+    store.settle(evaluated(0))
+    session.SearchSession(CONFIG, store)._write_status(store, MORE_TO_DO)
+    store.close()
+    lines = (tmp_path / "run" / "status").read_text().splitlines()
+    assert lines[:-1] == ["state=more", "evaluated=1", "budget=5", "trainings=2", "failed=0"]

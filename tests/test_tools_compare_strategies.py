@@ -9,9 +9,11 @@ import compare_strategies
 import numpy as np
 import pytest
 from compare_strategies import Policy, interval_place, reached
+from toolruns import POOLING, SHORTCUT, eventful
 
 from hpcnas.canonical import expand
 from hpcnas.genotype import named
+from hpcnas.given import kept
 from hpcnas.individuals import Birth, Individual
 from hpcnas.landscape import true_fitness
 from hpcnas.messages import Evaluation, Place, Result
@@ -65,6 +67,12 @@ def test_a_lucky_one_is_returned_until_it_is_measured_again() -> None:
     assert fitness.tolist() == [true_fitness(expand(genotype)) for genotype in genotypes[:2]]
 
 
+def test_a_policy_may_begin_with_the_best_of_a_run(tmp_path: Path) -> None:
+    run = eventful(tmp_path / "run")
+    settings = compare_strategies.settings(f"{SMALL} --initial {run}:2", seed=0, trainings=20)
+    assert kept(settings.space, settings.search.initial) == (POOLING, SHORTCUT)
+
+
 def test_two_policies_as_table_picture_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     policies = [f"whole={SMALL}", f"raced={SMALL} --racing --scheduling replicate"]
     common = ["--seeds", "2", "--trainings", "240", "--workers", "3", "--results", str(tmp_path / "curves.json")]
@@ -87,6 +95,10 @@ def test_two_policies_as_table_picture_and_json(tmp_path: Path, capsys: pytest.C
     [
         (["--policies", "unknown"], "expected a policy"),
         (["--policies", "odd=--no-such-option"], "--no-such-option"),
+        (["--policies", "odd='--racing"], "No closing quotation"),
+        (["--policies", "odd=--initial nowhere:5"], "nowhere:5: expected a file of genotypes, or the folder of a run"),
+        (["--policies", "odd=--max-parameters 1"], "but it would stop: "),
+        (["--policies", "odd=--walltime 100"], "expected a walltime of more than"),
         (["--seeds", "0"], "at least one"),
     ],
 )

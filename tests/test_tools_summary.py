@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import curves
@@ -20,7 +21,7 @@ from toolruns import CHAIN, created, empty, eventful, steady
 
 from hpcnas import runfile
 from hpcnas.individuals import Birth, Individual
-from hpcnas.messages import Evaluation, Result
+from hpcnas.messages import Evaluation, Failure, FailureKind, Result
 from hpcnas.population import Population
 from hpcnas.space import Space
 
@@ -70,6 +71,47 @@ def test_sessions_with_what_was_under_way_at_their_end(run: Path) -> None:
     assert (second.started, second.ended, second.workers, second.evaluated) == (2000.0, 2100.0, 1, 1)
     assert (second.busy_seconds, second.worker_seconds) == (80.0, 100.0)
     assert ledger.busy_share([first, second]) == 0.96
+
+
+def test_a_fitness_in_parts_costs_what_its_parts_have(tmp_path: Path) -> None:
+    """Rank 1 trains the first replicate from 1000 to 1100 and, in another session, the second from 2000 to 2050; rank
+    2 has another individual until 1200."""
+    store = created(tmp_path / "run", racing=True)
+    store.begin(replace(SESSION, started=1000.0))
+    for id in range(2):
+        store.birth(Individual(id, CHAIN, Birth.INITIAL, None, 0, 0, 1000.0))
+    part = Evaluation((0.5,), 1000, 1.0, 2.0, 3.0)
+    store.advance(Result(0, 1, replace(PLACE, rank=1), 1000.0, 1100.0, part))
+    store.settle(Result(1, 1, PLACE, 1000.0, 1200.0, Evaluation((0.5, 0.5), 1000, 1.0, 2.0, 3.0)))
+    store.compact()
+    half = runfile.read(tmp_path / "run")
+    assert ledger.Attempts.of(half.population).seconds() == 300.0, "the part of one in flight"
+    assert ledger.accounts(half)[0].unfinished.work.tolist() == [100.0], "which is still in flight"
+    store.begin(replace(SESSION, started=2000.0, ranks=2))
+    store.settle(Result(0, 1, replace(PLACE, rank=1), 2000.0, 2050.0, part, first=1))
+    store.compact()
+    store.close()
+    run = runfile.read(tmp_path / "run")
+    attempts = ledger.Attempts.of(run.population)
+    assert attempts.seconds() == 350.0, "and not 1,250"
+    first, second = ledger.accounts(run)
+    assert (first.evaluated, first.ended, second.evaluated, second.ended) == (1, 1200.0, 1, 2050.0)
+    assert sorted(first.attempts.work.tolist()) == pytest.approx([120.0, 200.0])  # 200 of the 250 s between
+    assert second.attempts.work.tolist() == pytest.approx([30.0])
+    assert summary.facts(tmp_path / "run", run, 5)["worker_hours"] == 350 / 3600
+
+
+def test_parts_of_a_failed_individual_count_once(tmp_path: Path) -> None:
+    store = created(tmp_path / "run", scheduling="replicate")
+    store.begin(SESSION)
+    store.birth(Individual(0, CHAIN, Birth.INITIAL, None, 0, 0, 1000.0))
+    store.advance(Result(0, 1, PLACE, 1000.0, 1100.0, Evaluation((0.5,), 1000, 1.0, 2.0, 3.0)))
+    crash = Failure(FailureKind.CRASH, "crash")
+    store.retry(Result(0, 1, PLACE, 1100.0, 1110.0, crash, first=1))
+    store.settle(Result(0, 2, PLACE, 1110.0, 1115.0, crash, first=1))
+    store.compact()
+    store.close()
+    assert ledger.Attempts.of(runfile.read(tmp_path / "run").population).seconds() == 115.0
 
 
 def test_busy_workers_over_time(run: Path) -> None:
@@ -127,11 +169,14 @@ def test_everything_there_is_to_say(run: Path, capsys: pytest.CaptureFixture[str
         ],
         "budget": 6,
         "evaluated": 4,
+        "evaluations_left": 2,
+        "trainings": 8,
+        "trainings_limit": None,
         "failed": 1,
         "in_flight": 0,
         "refused_genotypes": 3,
         "known_networks": 0,
-        "repeated_networks": 0,
+        "repeated_networks": 2,
         "averaged_in": 0,
         "best": [
             {
@@ -175,6 +220,7 @@ def test_one_run_for_people(run: Path, capsys: pytest.CaptureFixture[str]) -> No
     for line in (
         "  evaluated      4 of 6; 1 failed, 0 in flight",
         "  GPU hours      0.122 (2 min an evaluation)",
+        "  known          networks: 0 drawn again, 2 evaluated again",
         "  workers busy   96.0 %",
         "  speed          5,000.0 steps/s a worker",
         "  estimated end  1970-01-01T00:38:20+00:00 if it runs, 3 min after the last event",
@@ -206,7 +252,7 @@ def test_a_repeat_shows_the_fitness_of_all_trainings(tmp_path: Path, capsys: pyt
     assert [(one["id"], one["fitness"]) for one in seen.recent] == [(2, 0.75), (1, 0.75), (0, 0.875)]
     assert curves.Curves.of(tmp_path / "run").best.tolist() == seen.course
     assert summary.main([str(tmp_path / "run")]) == 0
-    assert "0 networks drawn again, 1 evaluated again, 1 of them averaged in" in capsys.readouterr().out
+    assert "networks: 0 drawn again, 1 evaluated again, 1 of them averaged in" in capsys.readouterr().out
 
 
 def test_several_runs_a_line_each(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -235,6 +281,15 @@ def test_state(run: Path, status: str | None, expected: str) -> None:
     if status is not None:
         (run / "status").write_text(status)
     assert summary.state(run, runfile.read(run)) == expected
+
+
+def test_where_the_trainings_are_spent_nothing_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ended = steady(tmp_path / "ended", [0.5, 0.25], 1800.0, budget=100, trainings=4)
+    half = steady(tmp_path / "half", [0.5, 0.25], 1800.0, budget=100, trainings=8)
+    assert [run["remaining_seconds"] for run in as_json(capsys, ended, half)] == [0.0, 3600.0]
+    assert summary.main([str(ended)]) == 0
+    text = capsys.readouterr().out
+    assert "estimated end  the budget is spent" in text and "trainings      4 of 4" in text
 
 
 def test_a_run_without_an_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,7 +34,7 @@ def rows(*folders: Path) -> list[dict[str, object]]:
         (replace(EVOLVED, strategy="random", evaluated=200), "random search, 200"),
         (replace(EVOLVED, evaluation=0), "one random architecture"),
         (replace(EVOLVED, fittest=False), "evolution, 7000, individual 7"),
-        (replace(EVOLVED, strategy="ageing"), "ageing, 7000"),
+        (replace(EVOLVED, strategy="aging"), "aging, 7000"),
         (replace(EVOLVED, departures="racing True, data digits"), "evolution, 7000, racing True, data digits"),
         (replace(EVOLVED, departures=None), "evolution, 7000, settings unknown"),
         (Origin("paper", "hierarchical"), "evolution, 7000"),

@@ -112,6 +112,17 @@ def test_when_the_budget_is_spent_those_who_came_last_are_idle(store: FileStore)
     assert states(look(store)) == {1: "idle?", 2: "at work?", 3: "at work?", 4: "idle?"}
 
 
+def test_where_the_trainings_end_the_search_the_picture_goes_by_them(tmp_path: Path) -> None:
+    settings = config.build(examples.CONFIG.settings(), {"search": {"budget": 100, "trainings": 8}})
+    store = fill(FileStore.create(tmp_path / "run", settings), 4, evaluated(0, 3, 3010.0), evaluated(1, 1, 3020.0))
+    seen = look(store, 3020.0)
+    store.close()
+    assert (seen.left, seen.trainings, seen.trainings_limit) == (2, 4, 8)
+    assert seen.rate is not None and seen.remaining == pytest.approx(2 / seen.rate)
+    assert set(states(seen).values()) == {"at work?", "silent?"}, "two more may be born"
+    assert "2/100 evaluated · 4/8 trainings" in shown(seen)
+
+
 def test_while_there_is_work_those_never_heard_of_are_silent(store: FileStore) -> None:
     fill(store, 4, evaluated(0, 3, 3010.0), evaluated(1, 1, 3020.0))
     assert states(look(store)) == {1: "at work?", 2: "silent?", 3: "at work?", 4: "silent?"}

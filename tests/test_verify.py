@@ -9,10 +9,15 @@ import sys
 import zlib
 from pathlib import Path
 
+import examples
 import h5py
 import pytest
+import toolruns
 
 from hpcnas import runfile
+from hpcnas.individuals import Individual
+from hpcnas.messages import Evaluation, Failure, FailureKind, Result
+from hpcnas.strategies import make_strategy
 
 TOOL = Path(__file__).parent.parent / "tools" / "verify.py"
 OPTIONS = ["--evaluator", "synthetic", "--initial-population", "10", "--initial-mutations", "50", "--budget", "30"]
@@ -94,6 +99,25 @@ def test_what_stands_before_a_fault_is_written_elsewhere_and_goes_on(run: Path, 
     search(tmp_path / "new")
     assert verify(tmp_path / "new").returncode == 0
     assert len(runfile.read(tmp_path / "new").population.evaluated) == 30
+
+
+def test_trained_replicates_of_those_in_flight_and_failed_are_kept(tmp_path: Path) -> None:
+    store = toolruns.created(tmp_path / "run", scheduling="replicate", initial_mutations=1)
+    store.begin(examples.SESSION)
+    strategy = make_strategy(store.config, examples.FACTS)
+    part, crash = Evaluation((0.5,), 7, 1.0, 2.0, 3.0), Failure(FailureKind.ERROR, "broken")
+    for id in range(3):
+        proposal = strategy.ask(store.population, id, 0)
+        store.birth(Individual(id, proposal.genotype, proposal.birth, None, 0, proposal.redrawn + (id == 2), 1.0))
+        store.advance(Result(id, 1, examples.PLACE, 2.0, 3.0, part, first=1))
+    store.settle(Result(1, 1, examples.PLACE, 5.0, 6.0, crash))
+    store.compact()
+    store.close()
+    assert verify(tmp_path / "run", "--repair", tmp_path / "new").returncode == 0
+    kept = runfile.read(tmp_path / "new").population
+    assert (len(kept), kept.issued, list(kept.failures), kept.missing(0)) == (2, [0], [1], [0])
+    assert kept.column("replicates_trained").tolist() == [1, 1] and kept.trainings == 2
+    assert kept.column("worker_seconds").tolist() == [1.0, 2.0]
 
 
 def test_a_journal_damaged_in_the_middle_is_kept_up_to_there(tmp_path: Path) -> None:

@@ -28,8 +28,10 @@ import toolkit
 from hpcnas import config, landscape, options, simulate
 from hpcnas.canonical import expand
 from hpcnas.config import Config
+from hpcnas.controller import SearchStopped
 from hpcnas.population import Population
 from hpcnas.settings import ConfigError
+from hpcnas.sources import looked_up
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -141,19 +143,23 @@ def settings(how: str, seed: int, trainings: int) -> Config:
     """The configuration of a search of that policy; ends the tool where the options are wrong."""
     try:
         request = options.parse(shlex.split(how))
-        return config.build(
+        chosen = config.build(
             *request.base,
             *request.layers,
             {"search": {"seed": seed, "trainings": trainings, "budget": trainings}},
             {"evaluation": {"evaluator": "synthetic", "synthetic_seconds": 3600.0, "synthetic_spread": 0.2}},
         )
-    except (ConfigError, options.UsageError, options.HelpWanted) as error:
+        return looked_up(chosen)
+    except (ConfigError, options.UsageError, options.HelpWanted, ValueError) as error:  # a quotation without an end
         toolkit.fail(f"{how}: {error}")
 
 
 def search(chosen: Config, workers: int, points: int) -> dict[str, Any]:
-    """How one search went, at so many equal parts of its trainings, as plain values."""
-    store, _ = simulate.searched(chosen, simulate.Site(workers, startup=60.0, queue=0.0, handling=0.0005))
+    """How one search went, at so many equal parts of its trainings, as plain values; ends the tool where it stops."""
+    try:
+        store, _ = simulate.searched(chosen, simulate.Site(workers, startup=60.0, queue=0.0, handling=0.0005))
+    except (ConfigError, SearchStopped) as error:
+        toolkit.fail(f"expected a search that goes on until its trainings are spent, but it would stop: {error}")
     population = store.population
     assert chosen.search.trainings is not None, "set above"
     spent, fitness = returned(population)

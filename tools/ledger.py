@@ -3,14 +3,19 @@
 Times are in seconds since 1970, UTC, as the workers' clocks had them. An attempt whose end was never recorded (cut off
 by the end of its session, or still under way) has no cost of its own; when a session's busy time is wanted, it is
 reckoned from the last result of its worker to the last thing that is known of the session.
+
+Of an individual whose fitness was several tasks (--scheduling replicate, --racing) the file has the worker time of all
+of them, the start of the first and the end of the last: that time is taken as spread evenly over the sessions between.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from hpcnas.individuals import State
 from hpcnas.population import Population
 from hpcnas.runfile import StoredRun
 
@@ -19,23 +24,32 @@ UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
 
 @dataclass(frozen=True)
 class Attempts:
-    """Attempts at evaluations, failed ones too, as arrays of one length, in no order."""
+    """Individuals as far as they were trained, and failed attempts that were repeated, as arrays of one length, in no
+    order."""
 
     started: np.ndarray
     finished: np.ndarray
-    rank: np.ndarray
+    rank: np.ndarray  # of the last task
+    work: np.ndarray  # worker seconds between start and end
 
     @classmethod
     def of(cls, population: Population) -> Attempts:
         """All of which start and end are recorded."""
-        failed, good = population.failed_attempts, population.evaluated
+        last = {attempt.individual: attempt for attempt in population.failed_attempts}  # of a failed one in its row
+        failed = [
+            attempt
+            for attempt in population.failed_attempts
+            if attempt.individual not in population.failures or attempt is not last[attempt.individual]
+        ]
+        rows = np.flatnonzero(np.isfinite(population.column("worker_seconds")))
         return cls(
             *(
-                np.concatenate([early, population.column(name)[good]]).astype(float)
+                np.concatenate([early, population.column(name)[rows]]).astype(float)
                 for name, early in (
                     ("started", [attempt.started for attempt in failed]),
                     ("finished", [attempt.finished for attempt in failed]),
                     ("rank", [attempt.place.rank for attempt in failed]),
+                    ("worker_seconds", [attempt.finished - attempt.started for attempt in failed]),
                 )
             )
         )
@@ -45,25 +59,39 @@ class Attempts:
 
     def chosen(self, which: np.ndarray) -> Attempts:
         """Those that a mask chooses."""
-        return Attempts(self.started[which], self.finished[which], self.rank[which])
+        return Attempts(self.started[which], self.finished[which], self.rank[which], self.work[which])
 
     def seconds(self) -> float:
         """Worker time of all of them."""
-        return float((self.finished - self.started).sum())
+        return float(self.work.sum())
 
     def spent(self, times: np.ndarray) -> np.ndarray:
         """Worker seconds that had been spent on them at each of these times."""
-        return _elapsed(self.started, times) - _elapsed(self.finished, times)
+        span = self.finished - self.started
+        rate = np.divide(self.work, span, out=np.zeros(len(span)), where=span > 0)
+        return _elapsed(self.started, rate, times) - _elapsed(self.finished, rate, times)
+
+    def within(self, sessions: Sequence[tuple[float, float]]) -> list[Attempts]:
+        """Cut at the start and the end of each session; the work of one that lies in several goes by their lengths."""
+        cut = [(np.maximum(self.started, start), np.minimum(self.finished, end)) for start, end in sessions]
+        lengths = np.array([np.maximum(0.0, finished - started) for started, finished in cut])
+        whole = lengths.sum(axis=0)
+        found = []
+        for (started, finished), length in zip(cut, lengths, strict=True):
+            share = np.divide(length, whole, out=np.zeros(len(whole)), where=whole > 0)
+            found.append(Attempts(started, finished, self.rank, self.work * share).chosen(length > 0))
+        return found
 
 
-def _elapsed(since: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """At each time, the sum of the seconds since those of `since` that have passed."""
+def _elapsed(since: np.ndarray, rate: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """At each time, the sum of the seconds since those of `since` that have passed, each times its rate."""
     if not len(since):
         return np.zeros(len(times))
-    origin, ordered = since.min(), np.sort(since)
+    order = np.argsort(since)
+    origin, ordered, rates = since.min(), since[order], rate[order]
     count = np.searchsorted(ordered, times)
-    sums = np.concatenate([[0.0], np.cumsum(ordered - origin)])
-    return count * (times - origin) - sums[count]
+    sums = np.concatenate([[0.0], np.cumsum(rates * (ordered - origin))])
+    return np.concatenate([[0.0], np.cumsum(rates)])[count] * (times - origin) - sums[count]
 
 
 @dataclass(frozen=True)
@@ -92,29 +120,35 @@ def accounts(run: StoredRun) -> list[Account]:
     """One for every session."""
     population, attempts = run.population, Attempts.of(run.population)
     starts = np.array([session.started for session in run.sessions])
-    born, settled = population.column("born"), population.column("finished")
+    born, finished = population.column("born"), population.column("finished")
+    settled = np.where(population.column("state") == State.ISSUED, np.nan, finished)
 
     def session_of(times: np.ndarray) -> np.ndarray:
         return np.maximum(0, np.searchsorted(starts, times, side="right") - 1)
 
-    of_attempts, of_births = session_of(attempts.started), session_of(born)
-    of_evaluations = session_of(population.column("started")[population.evaluated])
+    of_ends, of_births = session_of(attempts.finished), session_of(born)
+    of_evaluations = session_of(finished[population.evaluated])
+    ends = [
+        float(max([session.started, *attempts.finished[of_ends == number], *born[of_births == number]]))
+        for number, session in enumerate(run.sessions)
+    ]
+    within = attempts.within([(session.started, end) for session, end in zip(run.sessions, ends, strict=True)])
     found = []
-    for number, session in enumerate(run.sessions):
-        mine = attempts.chosen(of_attempts == number)
-        ended = max([session.started, *mine.finished, *born[of_births == number]])
+    for number, (session, ended, mine) in enumerate(zip(run.sessions, ends, within, strict=True)):
         in_flight = int(np.count_nonzero((born <= ended) & ~(settled <= ended)))
-        free = dict(zip(mine.rank[order := np.argsort(mine.finished)], mine.finished[order], strict=True))
+        ended_here = attempts.chosen(of_ends == number)
+        order = np.argsort(ended_here.finished)
+        free = dict(zip(ended_here.rank[order], ended_here.finished[order], strict=True))
         idle_since = sorted([*free.values(), *[session.started] * (session.ranks - 1 - len(free))])
         since = np.array(idle_since[:in_flight])  # who was free first got what there was to do
         found.append(
             Account(
                 started=session.started,
-                ended=float(ended),
+                ended=ended,
                 workers=session.ranks - 1,
                 evaluated=int(np.count_nonzero(of_evaluations == number)),
                 attempts=mine,
-                unfinished=Attempts(since, np.full(len(since), ended), np.zeros(len(since))),
+                unfinished=Attempts(since, np.full(len(since), ended), np.zeros(len(since)), ended - since),
             )
         )
     return found

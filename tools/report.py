@@ -89,13 +89,15 @@ def tiles(facts: dict) -> Html:
     spread = "" if best is None or best["std"] is None else f" ± {100 * best['std']:.2f}"
     hours, whose = facts["worker_hours"], "GPU" if facts["on_gpus"] else "worker"
     busy = "" if facts["busy_share"] is None else f", {100 * facts['busy_share']:.0f} % busy"
+    limit = facts["trainings_limit"]
+    trainings = [f"{facts['trainings']:,} of {limit:,} trainings"] if limit else []
     lost = [f"{facts['failed']} failed"] if facts["failed"] else []
     lost += [f"{facts['in_flight']} in flight"] if facts["in_flight"] else []
     shown = [
         ("–" if best is None else f"{100 * best['fitness']:.2f} %", f"best fitness{spread}"),
         ("–" if best is None else str(best["id"]), "best individual"),
         ("–" if best is None else short(best["parameters"]), "its parameters"),
-        (f"{facts['evaluated']:,}", ", ".join([f"evaluated of {facts['budget']:,}", *lost])),
+        (f"{facts['evaluated']:,}", ", ".join([f"evaluated of {facts['budget']:,}", *trainings, *lost])),
         (f"{hours:,.1f} h" if hours >= 1 else duration(3600 * hours), f"{whose} time{busy}"),
     ]
     return tag("div", *(tag("div", tag("b", value), tag("span", label), class_="tile") for value, label in shown),

@@ -6,7 +6,8 @@ One run is told at length, several as a table with a line each. All of it is as 
 
 Worker time is that of attempts whose end is recorded; on GPUs it is GPU hours. The busy share is the time that workers
 had something to do, of the time that they were there, over all sessions. The estimated end goes by the pace of the last
-session that has evaluated anything.
+session that has evaluated anything. Networks that were evaluated again are counted from the genotypes where the run has
+not kept its networks (--duplicates retrain), of up to 20,000 individuals: some seconds.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ import retrainings
 import table1
 import toolkit
 
+from hpcnas.duplicates import repeats
 from hpcnas.messages import Failure
 from hpcnas.population import Population
-from hpcnas.progress import duration
+from hpcnas.progress import duration, known_networks
 from hpcnas.runfile import StoredRun
-from hpcnas.scheduling import is_complete
+from hpcnas.scheduling import evaluations_left, is_complete
 
 RUNNING = "running or killed"
 
@@ -66,7 +68,7 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
     done = len(population.evaluated)
     ended = sessions[-1].ended if sessions else None
     pace = next((account for account in reversed(sessions) if account.evaluated), None)
-    left = max(0, search.budget - done)
+    left = evaluations_left(search, population)
     remaining = left * (pace.ended - pace.started) / pace.evaluated if pace else None if left else 0.0
     return {
         "run": str(folder),
@@ -99,11 +101,14 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
         ],
         "budget": search.budget,
         "evaluated": done,
+        "evaluations_left": left,
+        "trainings": population.trainings,
+        "trainings_limit": search.trainings,
         "failed": len(population.failures),
         "in_flight": population.in_flight,
         "refused_genotypes": population.redrawn,
         "known_networks": population.known,
-        "repeated_networks": population.repeats,
+        "repeated_networks": repeats(population),
         "averaged_in": population.averaged,
         "best": _best(population, best),
         "failures": _failures(population),
@@ -197,8 +202,9 @@ def at_length(run: dict[str, Any]) -> str:
         ("search", f"{settings['strategy']}, {settings['space']} space{limit}, seed {settings['seed']}"),
         ("fitness", f"{settings['data']}, {settings['channels']} channels, {cost}"),
         ("evaluated", f"{done} of {run['budget']}; {run['failed']} failed, {run['in_flight']} in flight"),
+        ("trainings", f"{run['trainings']}" + (f" of {run['trainings_limit']}" if run["trainings_limit"] else "")),
         ("refused", f"{run['refused_genotypes']} genotypes drawn again (invalid, or over a constraint)"),
-        *_known(run),
+        ("known", _known(run)),
         (ledger.hours_name(run["on_gpus"]), f"{_hours(run['worker_hours'])}{each}"),
         ("workers busy", _share(run["busy_share"])),
         ("speed", "-" if run["steps_a_second"] is None else f"{run['steps_a_second']:,.1f} steps/s a worker"),
@@ -254,13 +260,9 @@ def side_by_side(runs: Sequence[dict[str, Any]]) -> str:
     return toolkit.table(header, rows)
 
 
-def _known(run: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a search that looks at networks has met again."""
-    if run["settings"]["duplicates"] == "retrain":
-        return []
-    averaged = f", {run['averaged_in']} of them averaged in" if run["settings"]["duplicates"] == "average" else ""
-    repeated = f"{run['repeated_networks']} evaluated again{averaged}"
-    return [("known", f"{run['known_networks']} networks drawn again, {repeated}")]
+def _known(run: dict[str, Any]) -> str:
+    """How often births have met a network that was there."""
+    return f"networks: {known_networks(run['known_networks'], run['repeated_networks'], run['averaged_in'])}"
 
 
 def beside_the_paper(rows: Sequence[dict[str, Any]]) -> str:
@@ -292,7 +294,7 @@ def _share(share: float | None) -> str:
 
 
 def _end(run: dict[str, Any]) -> str:
-    if run["evaluated"] >= run["budget"]:
+    if run["evaluations_left"] == 0:
         return "the budget is spent"
     if run["remaining_seconds"] is None:
         return "unknown: nothing has been evaluated yet"

@@ -35,6 +35,7 @@ from hpcnas.messages import Evaluation, Result
 from hpcnas.population import Population
 from hpcnas.progress import duration
 from hpcnas.runfile import StoredRun, StoreError
+from hpcnas.scheduling import evaluations_left
 from hpcnas.store import salvage
 
 try:
@@ -79,6 +80,9 @@ class Snapshot:
     running: bool
     evaluated: int
     budget: int
+    left: int  # evaluations to come: an estimate where the trainings are limited
+    trainings: int
+    trainings_limit: int | None
     failed: int
     in_flight: int
     sessions: int
@@ -97,8 +101,8 @@ class Snapshot:
 def look(folder: Path, now: float) -> Snapshot:
     """The run as its files have it. Raises StoreError."""
     run, problems = salvage(folder)
-    population, budget = run.population, run.config.search.budget
-    done = len(population.evaluated)
+    population, search = run.population, run.config.search
+    left = evaluations_left(search, population)
     began = run.sessions[-1].started if run.sessions else None
     state, running = condition(folder, run, now)
     found = workers(run, running)
@@ -109,14 +113,17 @@ def look(folder: Path, now: float) -> Snapshot:
         time=now,
         state=state,
         running=running,
-        evaluated=done,
-        budget=budget,
+        evaluated=len(population.evaluated),
+        budget=search.budget,
+        left=left,
+        trainings=population.trainings,
+        trainings_limit=search.trainings,
         failed=len(population.failures),
         in_flight=population.in_flight,
         sessions=len(run.sessions),
         began=began,
         rate=rate,
-        remaining=max(0, budget - done) / rate if rate else None,
+        remaining=left / rate if rate else None,
         best=None if population.best is None else individual(run, population.best),
         course=population.column("fitness")[population.bests].tolist(),
         workers=found,
@@ -219,10 +226,13 @@ def _is_repeated(run: StoredRun, attempt: Result) -> bool:
 def _states(run: StoredRun, since: dict[int, float]) -> dict[int, str]:
     """Every worker has something to do as long as there is anything; where it is not enough for all, those without are
     guessed."""
-    count, births = run.population.in_flight, len(run.population.evaluated) + run.population.in_flight
+    population, search, count = run.population, run.config.search, run.population.in_flight
     if count >= len(since):
         return dict.fromkeys(since, "at work")
-    spent = births >= run.config.search.budget  # then who came last got nothing; else who has been silent is not there
+    limit = search.trainings  # of which each in flight takes one more at least
+    spent = len(population.evaluated) + count >= search.budget
+    spent |= limit is not None and population.trainings + count >= limit
+    # then who came last got nothing; else who has been silent is not there
     ranked = sorted(since, key=lambda rank: since[rank], reverse=not spent)
     without = "idle?" if spent else "silent?"
     return {rank: ("at work?" if place < count else without) for place, rank in enumerate(ranked)}
@@ -295,12 +305,16 @@ def _printable(text: str) -> str:
 def _progress(seen: Snapshot) -> RenderableType:
     """Counts, pace, the best, and the course of the search."""
     colour = "green" if seen.running or seen.state == "complete" else "yellow"
+    trainings = "" if seen.trainings_limit is None else f" · {seen.trainings}/{seen.trainings_limit} trainings"
     head = Table.grid(expand=True, padding=(0, 1))
     head.add_column(ratio=1)
     head.add_column(justify="right", no_wrap=True)
     head.add_row(
-        ProgressBar(total=seen.budget, completed=seen.evaluated, complete_style=colour, finished_style=colour),
-        f"{seen.evaluated}/{seen.budget} evaluated",
+        ProgressBar(
+            total=max(1, seen.evaluated + seen.left), completed=seen.evaluated,
+            complete_style=colour, finished_style=colour,
+        ),  # fmt: skip
+        f"{seen.evaluated}/{seen.budget} evaluated{trainings}",
     )
     counts = [f"{seen.in_flight} in flight", f"{seen.failed} failed"]
     if seen.rate is not None:
