@@ -311,9 +311,11 @@ def _progress(seen: Snapshot) -> RenderableType:
     head.add_column(justify="right", no_wrap=True)
     head.add_row(
         ProgressBar(
-            total=max(1, seen.evaluated + seen.left), completed=seen.evaluated,
-            complete_style=colour, finished_style=colour,
-        ),  # fmt: skip
+            total=max(1, seen.evaluated + seen.left),
+            completed=seen.evaluated,
+            complete_style=colour,
+            finished_style=colour,
+        ),
         f"{seen.evaluated}/{seen.budget} evaluated{trainings}",
     )
     counts = [f"{seen.in_flight} in flight", f"{seen.failed} failed"]
