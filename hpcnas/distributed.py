@@ -6,10 +6,11 @@ What is added up, and why, is not decided here.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -18,6 +19,10 @@ from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 _PATIENCE = datetime.timedelta(minutes=15)  # for ranks that decode, save or have died where MPI does not notice
+
+
+class PeerLost(Exception):
+    """Another rank is gone, or cannot be reached: one line."""
 
 
 class World(Protocol):
@@ -35,7 +40,8 @@ class World(Protocol):
 
 
 class Group:
-    """All ranks, on one device each. Every method is called by all of them alike, in the same order."""
+    """All ranks, on one device each. Every method is called by all of them alike, in the same order. Raises PeerLost
+    where another one is not there."""
 
     def __init__(self, world: World, device: torch.device, address: str | None) -> None:
         """Meets the others. `address` is that of rank 0's host; by default its name, or the loopback if all are there.
@@ -72,7 +78,8 @@ class Group:
     def add_up(self, tensor: Tensor) -> None:
         """Gives every rank the sum over all ranks, in place; the same bits everywhere."""
         if self.size > 1:
-            torch.distributed.all_reduce(tensor)
+            with _together():
+                torch.distributed.all_reduce(tensor)
 
     @torch.no_grad()
     def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
@@ -80,10 +87,23 @@ class Group:
         if self.size > 1:
             for tensor in tensors:
                 dense = tensor.contiguous()
-                torch.distributed.broadcast(dense, src=0)
+                with _together():
+                    torch.distributed.broadcast(dense, src=0)
                 tensor.copy_(dense)
 
     def close(self) -> None:
         """Parts with the others, when all is said."""
         if self.size > 1:
             torch.distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _together() -> Iterator[None]:
+    """Makes PeerLost of what torch raises where ranks do not get together, of gloo's plain RuntimeError too."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "CUDA error" in str(error):  # this rank's own device
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise PeerLost(f"another rank is gone or cannot be reached: {reason}") from None

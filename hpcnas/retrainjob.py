@@ -21,7 +21,7 @@ from hpcnas import canonical, jobenv, log, plugins, walltime
 from hpcnas.dataspec import DataError
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.genotype import Genotype
-from hpcnas.launch import Leave, first_decides
+from hpcnas.launch import Abandoned, Leave, first_decides
 from hpcnas.options import HelpWanted, Program, UsageError, parse
 from hpcnas.recipe import SCHEME, Recipe
 from hpcnas.retrainfolder import Finished, Folder, Refused
@@ -71,6 +71,11 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
             _logger.error("%s", leave)
         elif world.rank == 0:
             print(f"hpcnas.retrain: {leave}", file=sys.stderr, flush=True)
+    except Abandoned as abandoned:
+        exit_code = MORE_TO_DO  # what is saved counts
+        if folder is not None:
+            _logger.error("%s", abandoned)
+        raise
     finally:
         if folder is not None:
             folder.close(exit_code)
@@ -116,16 +121,7 @@ def _carry_out(world: World, orders: Orders, folder: Folder | None, signals: Sig
         if folder is not None:
             folder.appear(feed.appearance, world.size, world.library, bindings[0].device)
         _agree(world, None if folder is None else folder.problem)
-        from hpcnas.distributed import Group
-
-        group = Group(world, device, recipe.run.address)
-        exit_code = COMPLETE
-        for seed in orders.seeds:
-            exit_code = _train(world, orders, seed, folder, feed, group, device, signals)
-            if exit_code != COMPLETE:
-                break
-        group.close()
-        return exit_code
+        return _train_all(world, orders, folder, feed, device, signals)
     finally:
         feed.close()
 
@@ -215,6 +211,25 @@ def _agree(world: World, problem: str | None, exit_code: int = WRONG_USE) -> Non
     for found in world.gather(problem):
         if found is not None:
             raise Leave(found, exit_code)
+
+
+def _train_all(
+    world: World, orders: Orders, folder: Folder | None, feed: Feed, device: torch.device, signals: Signals
+) -> int:
+    """One training after another; the exit code, the same on every rank."""
+    from hpcnas.distributed import Group, PeerLost
+
+    try:
+        group = Group(world, device, orders.recipe.run.address)
+        exit_code = COMPLETE
+        for seed in orders.seeds:
+            exit_code = _train(world, orders, seed, folder, feed, group, device, signals)
+            if exit_code != COMPLETE:
+                break
+        group.close()
+        return exit_code
+    except PeerLost as lost:
+        raise Abandoned(f"{lost}; the same command goes on from what is saved") from None
 
 
 def _train(
