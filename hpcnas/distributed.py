@@ -49,6 +49,7 @@ class Group:
         Raises RuntimeError (torch's) when they cannot meet.
         """
         self.rank, self.size = world.rank, world.size
+        self._world = world
         if self.size == 1:
             return
         hosts = world.gather(socket.gethostname())
@@ -90,6 +91,10 @@ class Group:
                 with _together():
                     torch.distributed.broadcast(dense, src=0)
                 tensor.copy_(dense)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, in rank order, on every rank: something small, now and then."""
+        return self._world.gather(value)
 
     def close(self) -> None:
         """Parts with the others, when all is said."""

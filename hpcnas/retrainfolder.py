@@ -214,6 +214,7 @@ class Folder:
 
         assert self._current is not None, "saved within a training"
         state = self._current.state()
+        self.note_broken(self._current.broken)
         self._note_figures()
         try:
             durable.replace(self.path / "checkpoint.pt", lambda temporary: torch.save(state, temporary))
@@ -228,14 +229,20 @@ class Folder:
         assert self._current is not None
         self._progress.stepped(self._current)
 
-    def note_broken(self, names: list[list[str]]) -> None:
-        """Images that ranks could not read."""
+    def note_broken(self, names: set[str]) -> None:
+        """Images that could not be read: says so of those that were not known, for the record's next writing."""
         record = self._record_now()
-        new = sorted({name for of_rank in names for name in of_rank} - set(record.broken))
+        new = sorted(names - set(record.broken))
         record.broken += new
         if new:
-            shown = ", ".join(new[:10]) + (", …" if len(new) > 10 else "")
+            shown = ", ".join(new[:10]) + (f", … ({retrainfile.NAME} names all)" if len(new) > 10 else "")
             _logger.warning("%d images cannot be read and were passed over: %s", len(new), shown)
+
+    def broke(self) -> None:
+        """The training cannot go on: what could not be read is named, here and in the record."""
+        assert self._current is not None
+        self.note_broken(self._current.broken)
+        self._try_to_write()
 
     def left(self, reason: str | None) -> None:
         """The training leaves before it is complete, saved."""

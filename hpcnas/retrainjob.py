@@ -259,19 +259,18 @@ def _train(
             save=folder.save if folder is not None else _nothing,
             made_step=folder.made_step if folder is not None else _nothing,
         )
-        broken = world.gather(sorted(feed.broken))
-        if folder is not None:
-            folder.note_broken(broken)
         if not complete:
             if folder is not None:
                 folder.left(reason())
             return MORE_TO_DO
         tested = training.test()
-        broken = world.gather(sorted(feed.broken))
+        broken_tests = set().union(*world.gather(feed.broken_tests))
         if folder is not None:
-            folder.note_broken(broken)
+            folder.note_broken(broken_tests)
             folder.training_complete(seed, training, tested)
     except (LossNotFinite, TooManyBroken) as error:
+        if folder is not None:
+            folder.broke()
         raise Leave(str(error), BROKEN) from None
     except DataError as error:
         raise Leave(str(error), WRONG_USE) from None

@@ -114,7 +114,8 @@ def test_all_ranks_together_test_every_readable_image_once(folder: Path) -> None
     found = [stream(settings, rank, 2) for rank in (0, 1)]
     labels = [label for feed in found for _, labels in feed.test() for label in labels.tolist()]
     assert sorted(labels) == [0, 0, 1, 1]
-    assert found[0].broken | found[1].broken == {"val/bee/0.png"}
+    assert found[0].broken_tests | found[1].broken_tests == {"val/bee/0.png"}
+    assert found[0].broken == found[1].broken == set()
 
 
 def test_a_test_image_is_the_middle_of_its_resized_self(folder: Path) -> None:

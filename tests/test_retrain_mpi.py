@@ -176,6 +176,7 @@ def test_imagenets_way_with_loader_processes_and_broken_images(one_mpi: launcher
         *("--preset", "imagenet", "--data", "imagefolder:images", "--genotype", "cell.toml", "--channels", "4"),
         *("--image-size", "32", "--steps", "6", "--batch-size", "24", "--micro-batch", "8", "--history-every", "3"),
         *("--threads", "1", "--loaders", "1", "--progress", "plain", "--run", "run"),
+        *("--max-broken", "1"),  # which both ranks meet
     ]
     done = launcher.run(one_mpi, 2, retrain(*options), cwd=tmp_path, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -186,6 +187,8 @@ def test_imagenets_way_with_loader_processes_and_broken_images(one_mpi: launcher
     strict = alone(tmp_path, *options, "--run", "strict", "--max-broken", "0")
     assert strict.returncode == 1 and "expected at most 0 unreadable images, got 1" in strict.stdout
     assert status(tmp_path / "strict")["state"] == "broken"
+    assert retrainfile.read(tmp_path / "strict").broken == ["train/ape/0.jpg"]
+    assert "cannot be read and were passed over: train/ape/0.jpg" in (tmp_path / "strict" / "log").read_text()
 
 
 WRONG = {
