@@ -8,11 +8,13 @@ RUN/status            state, steps saved, time: written first, at each save, and
 RUN/log, RUN/lock     what was said; held by the one job of the retraining
 
 A kill at any time costs the steps since the last save. What cannot be written while a training goes on is reported and
-tried again; what cannot be written at its end stops the job. Torch is imported when there is a checkpoint to handle.
+tried again; what cannot be written at its end, or when it leaves, breaks the job. What the record in memory says of a
+training is what the one on the disk says. Torch is imported when there is a checkpoint to handle.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
@@ -62,6 +64,7 @@ class Folder:
         self._lock: int | None = None
         self._current: Retraining | None = None
         self._saved = time.monotonic()
+        self._unsaved: str | None = None  # why the last save failed, if it did
 
     # ── opening ─────────────────────────────────────────────────────────────────────────────────────────────────────
     @classmethod
@@ -209,20 +212,33 @@ class Folder:
         return time.monotonic() - self._saved >= self.recipe.run.checkpoint_interval
 
     def save(self) -> None:
-        """Writes the state of the training under way, then the record of it."""
-        import torch
-
-        assert self._current is not None, "saved within a training"
-        state = self._current.state()
-        self.note_broken(self._current.broken)
-        self._note_figures()
-        try:
-            durable.replace(self.path / "checkpoint.pt", lambda temporary: torch.save(state, temporary))
-            retrainfile.write(self.path, self._record_now())
-        except (OSError, RuntimeError, StoreError) as error:  # torch makes a RuntimeError of a full disk
-            _logger.warning("no checkpoint in %s: %s", self.path, error)
+        """Writes the state of the training under way, then the record of it; where that fails, says so."""
+        training = self._current
+        assert training is not None, "saved within a training"
+        self.note_broken(training.broken)
+        self._unsaved = self._write(self.path / "checkpoint.pt", training.state(), self._figures(training))
+        if self._unsaved is not None:
+            _logger.warning("step %d is not saved in %s: %s", training.step, self.path, self._unsaved)
         self._write_status(MORE_TO_DO)
         self._saved = time.monotonic()
+
+    def _write(self, path: Path, content: dict[str, Any], row: Trained) -> str | None:
+        """Writes what torch is to read again, then the record with the row and the history of its training; why it
+        failed, if it did: then the record stays as it was, here too."""
+        import torch
+
+        training, record = self._current, self._record_now()
+        assert training is not None
+        before = record.trainings, record.history
+        try:
+            durable.replace(path, lambda temporary: torch.save(content, temporary))
+            self._note(row)
+            record.history = [found for found in record.history if found.seed != row.seed] + training.history
+            retrainfile.write(self.path, record)
+        except (OSError, RuntimeError, StoreError) as error:  # torch makes a RuntimeError of a full disk
+            record.trainings, record.history = before
+            return str(error)
+        return None
 
     def made_step(self) -> None:
         """A step was made: shows where the training stands, if it is time."""
@@ -245,36 +261,33 @@ class Folder:
         self._try_to_write()
 
     def left(self, reason: str | None) -> None:
-        """The training leaves before it is complete, saved."""
+        """The training leaves before it is complete. Sets `problem` where it is not saved."""
         assert self._current is not None
-        self._try_to_write()
+        if self._unsaved is not None:
+            self.problem = (
+                f"expected to save step {self._current.step} in {self.path}, where step {self._of(self._seed).step} is "
+                f"the last one saved: {self._unsaved}; mend that, and start the same command again"
+            )
+            return
         self._progress.left(self._current, reason or "another rank has received a signal")
 
     def training_complete(self, seed: int, training: Retraining, tested: Tested) -> None:
         """The training is complete: its weights and result are kept. Sets `problem` where they cannot be written."""
-        import torch
-
-        weights = training.weights()
-        self._note_figures()
-        self._note(
-            dataclasses.replace(
-                self._of(seed),
-                state=State.COMPLETE,
-                test_images=tested.images,
-                test_accuracy=tested.accuracy,
-                test_top5=tested.top5,
-                test_loss=tested.loss,
-                finished=time.time(),
-            )
+        row = dataclasses.replace(
+            self._figures(training),
+            state=State.COMPLETE,
+            test_images=tested.images,
+            test_accuracy=tested.accuracy,
+            test_top5=tested.top5,
+            test_loss=tested.loss,
+            finished=time.time(),
         )
-        try:
-            path = retrainfile.weights_path(self.path, seed)
-            durable.replace(path, lambda temporary: torch.save(weights, temporary))
-            retrainfile.write(self.path, self._record_now())
-            (self.path / "checkpoint.pt").unlink(missing_ok=True)
-        except (OSError, RuntimeError, StoreError) as error:
-            self.problem = f"expected to write in {self.path}: {error}"
+        failed = self._write(retrainfile.weights_path(self.path, seed), training.weights(), row)
+        if failed is not None:
+            self.problem = f"expected to write in {self.path}: {failed}"
             return
+        with contextlib.suppress(OSError):  # one that stays is known by its seed
+            (self.path / "checkpoint.pt").unlink(missing_ok=True)
         self._current = None
         self._progress.training_complete(self._of(seed))
 
@@ -300,22 +313,17 @@ class Folder:
         record = self._record_now()
         record.trainings = [row if found.seed == row.seed else found for found in record.trainings]
 
-    def _note_figures(self) -> None:
-        """Takes over what the training under way has to say about itself."""
-        training, record = self._current, self._record_now()
-        assert training is not None
+    def _figures(self, training: Retraining) -> Trained:
+        """What the training under way has to say about itself."""
         seconds = max(1e-9, training.seconds)
         images = training.step * self.recipe.training.batch_size
-        self._note(
-            dataclasses.replace(
-                self._of(self._seed),
-                step=training.step,
-                training_seconds=training.seconds,
-                images_per_second=images / seconds,
-                input_wait=min(1.0, training.waited / seconds),
-            )
+        return dataclasses.replace(
+            self._of(self._seed),
+            step=training.step,
+            training_seconds=training.seconds,
+            images_per_second=images / seconds,
+            input_wait=min(1.0, training.waited / seconds),
         )
-        record.history = [row for row in record.history if row.seed != self._seed] + training.history
 
     def _try_to_write(self) -> None:
         try:

@@ -262,6 +262,7 @@ def _train(
         if not complete:
             if folder is not None:
                 folder.left(reason())
+            _agree(world, None if folder is None else folder.problem, BROKEN)
             return MORE_TO_DO
         tested = training.test()
         broken_tests = set().union(*world.gather(feed.broken_tests))

@@ -155,6 +155,38 @@ def test_a_signal_saves_and_leaves_and_more_runs_follow(name: str, tmp_path: Pat
     assert other.returncode == 2 and "training.batch_size: 12 → 48" in other.stderr
 
 
+FULL = """
+import os
+import signal
+import sys
+import torch
+from hpcnas import retrain
+real, saves = torch.save, []
+def save(state, path):
+    saves.append(path)
+    if len(saves) > 3:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        raise RuntimeError("no space left on device")
+    real(state, path)
+torch.save = save
+sys.exit(retrain.main())
+"""
+
+
+def test_a_last_save_that_fails_breaks_the_job_and_only_what_is_saved_is_told(tmp_path: Path) -> None:
+    write_cell(tmp_path)
+    folder = tmp_path / "run"
+    command = [sys.executable, "-c", FULL, *SMALL, "--run", "run", "--checkpoint-interval", "0"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stdout + done.stderr
+    assert "where step 3 is the last one saved: no space left on device; mend that, and start" in done.stdout
+    assert (status(folder)["state"], status(folder)["steps_done"]) == ("broken", "3")
+    (training,) = retrainfile.read(folder).trainings
+    assert (training.step, training.state) == (3, State.TRAINING)
+    again = alone(tmp_path, "--run", "run")
+    assert again.returncode == 0 and "continuing seed 3 after step 3" in again.stdout, again.stdout + again.stderr
+
+
 def images_of(folder: Path) -> None:
     """Images of two classes and of differing sizes, one of each split broken."""
     draw = np.random.default_rng(1)
