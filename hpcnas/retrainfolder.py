@@ -183,21 +183,31 @@ class Folder:
             self.problem = f"expected to write in {self.path}: {error}"
 
     def checkpoint(self, seed: int, training: Retraining) -> dict[str, Any] | None:
-        """The state to go on from, if there is one of that training."""
+        """The state to go on from, if there is one of that training. Sets `problem` where the record knows of one, but
+        it cannot be had: the next save would take its place."""
         import torch
 
-        path = self.path / "checkpoint.pt"
+        path, known = self.path / "checkpoint.pt", self._of(seed)
         try:
             found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            if found["seed"] != seed:  # its training is complete
+            if known.step == 0 and found["seed"] != seed:  # that of a training that is complete
                 return None
             training.check(found)
+            return found
         except FileNotFoundError:
-            return None
+            if known.step == 0:
+                return None
+            reason = "there is no such file"
         except Exception as error:  # a damaged file can raise anything
-            _logger.warning("beginning anew without %s: %s", path, error)
-            return None
-        return found
+            reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+        if known.step == 0:
+            _logger.warning("beginning anew without %s: %s", path, reason)
+        else:
+            self.problem = (
+                f"expected {path} to hold the state of seed {seed}, saved after step {known.step}, but {reason}; "
+                f"put it back, or begin that seed anew in a folder of its own (--run, with --seed {seed})"
+            )
+        return None
 
     def training_begins(self, seed: int, training: Retraining) -> None:
         """The training of that seed begins, or goes on."""

@@ -244,7 +244,9 @@ def _train(
     facts = feed.appearance.facts
     skeleton = recipe.skeleton(facts.image_channels, facts.height, facts.width, facts.classes)
     training = Retraining(graph, skeleton, recipe, seed, feed, group, device, _warning)
-    training.resume(folder.checkpoint(seed, training) if folder is not None else None)
+    saved = None if folder is None else folder.checkpoint(seed, training)
+    _agree(world, None if folder is None else folder.problem)
+    training.resume(saved)
     reason = walltime.reason_to_leave(recipe.run.walltime, recipe.run.grace, signals)
     if folder is not None:
         folder.training_begins(seed, training)

@@ -183,6 +183,10 @@ def test_a_last_save_that_fails_breaks_the_job_and_only_what_is_saved_is_told(tm
     assert (status(folder)["state"], status(folder)["steps_done"]) == ("broken", "3")
     (training,) = retrainfile.read(folder).trainings
     assert (training.step, training.state) == (3, State.TRAINING)
+    kept = (folder / "checkpoint.pt").rename(tmp_path / "kept.pt")
+    without = alone(tmp_path, "--run", "run")
+    assert without.returncode == 2 and "to hold the state of seed 3, saved after step 3, but there is" in without.stdout
+    kept.rename(folder / "checkpoint.pt")
     again = alone(tmp_path, "--run", "run")
     assert again.returncode == 0 and "continuing seed 3 after step 3" in again.stdout, again.stdout + again.stderr
 
