@@ -74,32 +74,56 @@ class Folder:
         given = {key: value for layer in request.layers for key, value in layer.get("run", {}).items()}
         path = Path(Run(**given).run)  # type: ignore[arg-type]  # the rest need not fit together without the run's own
         try:
-            if FileStore.exists(path):
-                raise Refused(f"expected a folder for a retraining, but {path} holds a search; give another --run")
-            if not retrainfile.exists(path):
-                return cls._new(path, request)
-            return cls._continued(path, retrainfile.read(path), request)
+            cls._refuse_search(path)
+            folder = None if retrainfile.exists(path) else cls._new(path, request)
+            if request.dry_run:
+                return folder or cls._continued(path, request)
+            if folder is not None:
+                cls._create(path)
+            lock = take_lock(path)
+            try:  # what another job has left is known for certain only now
+                cls._refuse_search(path)
+                if folder is None or retrainfile.exists(path):
+                    folder = cls._continued(path, request)
+            except BaseException:
+                os.close(lock)
+                raise
         except StoreError as error:
             raise Refused(str(error)) from None
+        folder._lock = lock
+        if not folder.waiting:  # whoever finished it may have been killed before all was said
+            folder.close(COMPLETE)
+            table = final_table(folder._record_now())
+            raise Finished(f"the retraining {path} is finished (more --runs continue it)\n{table}")
+        return folder
+
+    @staticmethod
+    def _refuse_search(path: Path) -> None:
+        if FileStore.exists(path):
+            raise Refused(f"expected a folder for a retraining, but {path} holds a search; give another --run")
+
+    @staticmethod
+    def _create(path: Path) -> None:
+        """Makes the folder, if need be. Raises StoreError."""
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            durable.sync_folder(path.parent)
+        except OSError as error:
+            raise StoreError(f"expected to create the folder {path}: {error.strerror}") from None
 
     @classmethod
     def _new(cls, path: Path, request: Request) -> Folder:
+        """That of a retraining that begins; creates nothing."""
         recipe = SCHEME.build(*request.base, *request.layers)
         genotype, origin = origins.resolve(recipe.network.genotype)
         if "+" in origin.space and recipe.network.plugins is None:
             raise Refused(f"the space {origin.space} of {origin.source} has a plugin's primitives: give its --plugin")
-        folder = cls(path, recipe, genotype, origin, None)
-        if not request.dry_run:
-            try:
-                path.mkdir(parents=True, exist_ok=True)
-                durable.sync_folder(path.parent)
-            except OSError as error:
-                raise StoreError(f"expected to create the folder {path}: {error.strerror}") from None
-            folder._lock = take_lock(path)
-        return folder
+        return cls(path, recipe, genotype, origin, None)
 
     @classmethod
-    def _continued(cls, path: Path, record: Record, request: Request) -> Folder:
+    def _continued(cls, path: Path, request: Request) -> Folder:
+        """That of a retraining that goes on. Raises StoreError, Refused, ConfigError."""
+        record = retrainfile.read(path)
         recipe = SCHEME.build(SCHEME.settings(record.recipe), *request.layers)
         changed = SCHEME.differences(record.recipe, recipe)
         if changed:
@@ -121,14 +145,7 @@ class Folder:
         known = {trained.seed for trained in record.trainings}
         first = recipe.training.seed
         record.trainings += [Trained(seed) for seed in range(first, first + recipe.training.runs) if seed not in known]
-        folder = cls(path, recipe, record.genotype, record.origin, record)
-        if request.dry_run:
-            return folder
-        folder._lock = take_lock(path)
-        if not folder.waiting:  # whoever finished it may have been killed before all was said
-            folder.close(COMPLETE)
-            raise Finished(f"the retraining {path} is finished (more --runs continue it)\n{final_table(record)}")
-        return folder
+        return cls(path, recipe, record.genotype, record.origin, record)
 
     @property
     def waiting(self) -> tuple[int, ...]:

@@ -11,11 +11,11 @@ import pytest
 import torch
 from toolruns import retrained
 
-from hpcnas import retrainfile
+from hpcnas import retrainfile, retrainfolder, store
 from hpcnas.exits import MORE_TO_DO
 from hpcnas.options import parse
 from hpcnas.retrainfile import State
-from hpcnas.retrainfolder import Folder
+from hpcnas.retrainfolder import Folder, Refused
 from hpcnas.retrainjob import PROGRAM
 
 SAVED = {"seed": 1, "step": 70_000}
@@ -44,6 +44,30 @@ def checkpoint(folder: Path) -> tuple[Any, str | None]:
     found = job.checkpoint(1, SimpleNamespace(check=check))  # type: ignore[arg-type]
     job.close(MORE_TO_DO)
     return found, job.problem
+
+
+def test_what_another_job_leaves_is_read_when_that_job_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = under_way(tmp_path / "run", step=100)
+
+    def take_lock_when_it_is_free(path: Path) -> int:  # the other job saves once more before
+        record = retrainfile.read(path)
+        record.trainings[1] = dataclasses.replace(record.trainings[1], step=200)
+        retrainfile.write(path, record)
+        return store.take_lock(path)
+
+    monkeypatch.setattr(retrainfolder, "take_lock", take_lock_when_it_is_free)
+    opened(folder).close(MORE_TO_DO)
+    assert "steps_done=80200\n" in (folder / "status").read_text()
+
+
+def test_a_refusal_lets_go_of_the_folder(tmp_path: Path) -> None:
+    folder = under_way(tmp_path / "run", step=100)
+    with pytest.raises(Refused, match="was made with other settings"):
+        opened(folder, "--batch-size", "512")
+    held = opened(folder)
+    with pytest.raises(Refused, match="already has a controller: host .*, pid "):
+        opened(folder)
+    held.close(MORE_TO_DO)
 
 
 @pytest.mark.parametrize(
