@@ -60,6 +60,16 @@ def test_what_another_job_leaves_is_read_when_that_job_is_gone(tmp_path: Path, m
     assert "steps_done=80200\n" in (folder / "status").read_text()
 
 
+def test_halves_of_files_that_a_killed_job_has_left_are_removed(tmp_path: Path) -> None:
+    folder = under_way(tmp_path / "run", step=100)
+    for name in (".checkpoint.pt.4321.tmp", ".weights-1.pt.4321.tmp", "checkpoint.pt"):
+        (folder / name).write_bytes(b"")
+    opened(folder, "--dry-run")  # holds no lock: another job may be at work
+    assert len(list(folder.glob(".*"))) == 2
+    opened(folder).close(MORE_TO_DO)
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint.pt", "lock", "retrain.h5", "status"]
+
+
 def test_a_refusal_lets_go_of_the_folder(tmp_path: Path) -> None:
     folder = under_way(tmp_path / "run", step=100)
     with pytest.raises(Refused, match="was made with other settings"):
