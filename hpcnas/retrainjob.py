@@ -14,6 +14,7 @@ import ctypes
 import logging
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,7 @@ PROGRAM = Program(
     scheme=SCHEME,
     of_the_paper=frozenset({"network", "training"}),
 )
+Reason = Callable[[], str | None]
 _logger = logging.getLogger("hpcnas")
 
 
@@ -61,10 +63,11 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
     orders, folder = first_decides(world, lambda: _prepare(arguments))
     if not isinstance(orders, Orders):
         return orders
+    reason = _reason_to_leave(world, orders, signals)
     plugins.load(orders.recipe.network.plugins)  # rank 0 has them: a plugin that only some hosts have ends the job
     exit_code = BROKEN  # should an exception end it
     try:
-        exit_code = _carry_out(world, orders, folder, signals)
+        exit_code = _carry_out(world, orders, folder, reason)
     except Leave as leave:  # on all ranks alike
         exit_code = leave.exit_code
         if folder is not None and folder.logs:
@@ -96,7 +99,14 @@ def _prepare(arguments: list[str]) -> tuple[Orders, Folder | None]:
     return Orders(folder.recipe, folder.genotype, folder.waiting, request.dry_run), folder
 
 
-def _carry_out(world: World, orders: Orders, folder: Folder | None, signals: Signals) -> int:
+def _reason_to_leave(world: World, orders: Orders, signals: Signals) -> Reason:
+    """Why this rank is to leave, once it is. Rank 0 alone knows when the job ends, which it finds out here and once."""
+    if world.rank == 0 and not orders.dry_run:
+        return walltime.reason_to_leave(orders.recipe.run.walltime, orders.recipe.run.grace, signals)
+    return lambda: signals.first
+
+
+def _carry_out(world: World, orders: Orders, folder: Folder | None, reason: Reason) -> int:
     recipe = orders.recipe
     seats = world.gather(jobenv.Seat.here())
     try:
@@ -121,7 +131,7 @@ def _carry_out(world: World, orders: Orders, folder: Folder | None, signals: Sig
         if folder is not None:
             folder.appear(feed.appearance, world.size, world.library, bindings[0].device)
         _agree(world, None if folder is None else folder.problem)
-        return _train_all(world, orders, folder, feed, device, signals)
+        return _train_all(world, orders, folder, feed, device, reason)
     finally:
         feed.close()
 
@@ -214,7 +224,7 @@ def _agree(world: World, problem: str | None, exit_code: int = WRONG_USE) -> Non
 
 
 def _train_all(
-    world: World, orders: Orders, folder: Folder | None, feed: Feed, device: torch.device, signals: Signals
+    world: World, orders: Orders, folder: Folder | None, feed: Feed, device: torch.device, reason: Reason
 ) -> int:
     """One training after another; the exit code, the same on every rank."""
     from hpcnas.distributed import Group, PeerLost
@@ -223,7 +233,7 @@ def _train_all(
         group = Group(world, device, orders.recipe.run.address)
         exit_code = COMPLETE
         for seed in orders.seeds:
-            exit_code = _train(world, orders, seed, folder, feed, group, device, signals)
+            exit_code = _train(world, orders, seed, folder, feed, group, device, reason)
             if exit_code != COMPLETE:
                 break
         group.close()
@@ -234,7 +244,7 @@ def _train_all(
 
 def _train(
     world: World, orders: Orders, seed: int, folder: Folder | None, feed: Feed, group: Group, device: torch.device,
-    signals: Signals,
+    reason: Reason,
 ) -> int:  # fmt: skip
     """One training and its test; the exit code, the same on every rank."""
     from hpcnas.retraining import Retraining, TooManyBroken
@@ -247,16 +257,12 @@ def _train(
     saved = None if folder is None else folder.checkpoint(seed, training)
     _agree(world, None if folder is None else folder.problem)
     training.resume(saved)
-    reason = walltime.reason_to_leave(recipe.run.walltime, recipe.run.grace, signals)
     if folder is not None:
         folder.training_begins(seed, training)
 
-    def leave() -> bool:
-        return (reason() if world.rank == 0 else signals.first) is not None
-
     try:
         complete = training.run(
-            leave=leave,
+            leave=lambda: reason() is not None,
             save_due=folder.save_due if folder is not None else _never,
             save=folder.save if folder is not None else _nothing,
             made_step=folder.made_step if folder is not None else _nothing,

@@ -155,6 +155,17 @@ def test_a_signal_saves_and_leaves_and_more_runs_follow(name: str, tmp_path: Pat
     assert other.returncode == 2 and "training.batch_size: 12 → 48" in other.stderr
 
 
+def test_the_end_of_the_job_is_asked_for_once_for_all_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "squeue").write_text(f"#!/bin/sh\necho asked >>{tmp_path}/asked\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    write_cell(tmp_path)
+    done = alone(tmp_path, *SMALL, "--run", "run", "--runs", "2", "--steps", "1")
+    assert done.returncode == 0 and len(retrainfile.read(tmp_path / "run").test_accuracies) == 2, done.stderr
+    assert (tmp_path / "asked").read_text() == "asked\n"
+
+
 FULL = """
 import os
 import signal
