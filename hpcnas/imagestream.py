@@ -274,9 +274,12 @@ def training_folder(recipe: Recipe) -> Path:
 def test_folder(recipe: Recipe) -> Path:
     """DIR/val, where ImageNet keeps what the paper tests on; else DIR/test. Raises DataError where there is neither."""
     folder = _folder(recipe)
-    for name in ("val", "test"):
-        if (folder / name).is_dir():
-            return folder / name
+    try:
+        for name in ("val", "test"):
+            if (folder / name).is_dir():
+                return folder / name
+    except OSError as error:
+        raise DataError(f"cannot look through {folder}: {error.strerror}") from error
     raise DataError(f"expected {folder / 'val'} to hold a folder of images for each class, to test the network on")
 
 

@@ -125,7 +125,7 @@ def _carry_out(world: World, orders: Orders, folder: Folder | None, reason: Reas
         return COMPLETE
     if folder is not None:
         folder.begin(line)
-    device = _device(bindings[world.rank])
+    device = _device(world, bindings[world.rank])
     feed = _feed(world, recipe, device, bindings[world.rank].threads)
     try:
         if folder is not None:
@@ -161,17 +161,22 @@ def _check_ranks(recipe: Recipe, seats: list[jobenv.Seat], bindings: list[jobenv
             )
 
 
-def _device(binding: jobenv.Binding) -> torch.device:
-    """The device of this rank, made ready. Raises RuntimeError where torch cannot use it."""
+def _device(world: World, binding: jobenv.Binding) -> torch.device:
+    """The device of this rank, made ready. Raises Leave on all ranks where torch cannot use that of one of them."""
     os.environ["CUDA_VISIBLE_DEVICES"] = binding.gpu or ""  # before torch looks
     import torch
 
+    problem = None
+    if binding.gpu is not None and not torch.cuda.is_available():
+        problem = (
+            f"expected the GPU {binding.gpu} to be usable, but torch {torch.__version__} sees none; "
+            "install a torch that was built for it, or use --device cpu"
+        )
+    _agree(world, problem)
     torch.set_num_threads(binding.threads)
     if binding.gpu is None:
         _keep_memory()
         return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise RuntimeError(f"expected the GPU {binding.gpu} to be usable, but torch {torch.__version__} sees none")
     torch.backends.cudnn.benchmark = True  # all micro-batches are of one shape
     torch.cuda.set_device(0)
     return torch.device("cuda", 0)
@@ -227,7 +232,7 @@ def _train_all(
     world: World, orders: Orders, folder: Folder | None, feed: Feed, device: torch.device, reason: Reason
 ) -> int:
     """One training after another; the exit code, the same on every rank."""
-    from hpcnas.distributed import Group, PeerLost
+    from hpcnas.distributed import AddressError, Group, PeerLost
 
     try:
         group = Group(world, device, orders.recipe.run.address)
@@ -238,6 +243,8 @@ def _train_all(
                 break
         group.close()
         return exit_code
+    except AddressError as error:
+        raise Leave(str(error), WRONG_USE) from None
     except PeerLost as lost:
         raise Abandoned(f"{lost}; the same command goes on from what is saved") from None
 

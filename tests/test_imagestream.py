@@ -138,6 +138,8 @@ def test_what_is_missing_is_told_in_words(folder: Path, tmp_path: Path) -> None:
         imagestream.test_folder(recipe(tmp_path))
     with pytest.raises(DataError, match="expected --mean and --std of 3 channels, got 1"):
         stream(recipe(folder, mean=(1.0,), std=(1.0,)))
+    with pytest.raises(DataError, match="cannot look through /n{300}: File name too long"):
+        imagestream.test_folder(recipe(Path("/" + "n" * 300)))
 
 
 def test_a_copy_elsewhere_has_the_same_fingerprint(folder: Path, tmp_path: Path) -> None:

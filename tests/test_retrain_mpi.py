@@ -6,6 +6,7 @@ Numbers are float64, so that what was continued can be compared with what was ne
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -203,17 +204,19 @@ def test_a_last_save_that_fails_breaks_the_job_and_only_what_is_saved_is_told(tm
 
 
 def images_of(folder: Path) -> None:
-    """Images of two classes and of differing sizes, one of each split broken."""
+    """Images of two classes and of differing sizes, one of each split broken. A class and a broken one have names that
+    are not UTF-8, as Python reads them."""
     draw = np.random.default_rng(1)
     for split, count in (("train", 20), ("val", 4)):
-        for name in ("ape", "bee"):
+        for name in ("ape", "b\udcfc"):
             place = folder / split / name
             place.mkdir(parents=True)
             for number in range(count):
                 height, width = draw.integers(40, 60, size=2)
                 pixels = draw.integers(0, 256, (height, width, 3), dtype=np.uint8)
                 PIL.Image.fromarray(pixels).save(place / f"{number}.jpg")
-        (folder / split / "ape" / "0.jpg").write_bytes(b"no image")
+        (folder / split / "ape" / "0.jpg").rename(folder / split / "ape" / "\udcfc.jpg")
+        (folder / split / "ape" / "\udcfc.jpg").write_bytes(b"no image")
 
 
 def test_imagenets_way_with_loader_processes_and_broken_images(one_mpi: launcher.Mpi, tmp_path: Path) -> None:
@@ -228,14 +231,14 @@ def test_imagenets_way_with_loader_processes_and_broken_images(one_mpi: launcher
     done = launcher.run(one_mpi, 2, retrain(*options), cwd=tmp_path, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     found = retrainfile.read(tmp_path / "run")
-    assert found.broken == ["train/ape/0.jpg", "val/ape/0.jpg"]
+    assert found.broken == ["train/ape/\udcfc.jpg", "val/ape/\udcfc.jpg"]
     assert found.trainings[0].test_images == 7 and found.trainings[0].input_wait is not None
-    assert (found.inputs.resize, found.inputs.crop, found.inputs.class_names) == (37, 32, ("ape", "bee"))
+    assert (found.inputs.resize, found.inputs.crop, found.inputs.class_names) == (37, 32, ("ape", "b\udcfc"))
     strict = alone(tmp_path, *options, "--run", "strict", "--max-broken", "0")
     assert strict.returncode == 1 and "expected at most 0 unreadable images, got 1" in strict.stdout
     assert status(tmp_path / "strict")["state"] == "broken"
-    assert retrainfile.read(tmp_path / "strict").broken == ["train/ape/0.jpg"]
-    assert "cannot be read and were passed over: train/ape/0.jpg" in (tmp_path / "strict" / "log").read_text()
+    assert retrainfile.read(tmp_path / "strict").broken == ["train/ape/\udcfc.jpg"]
+    assert "cannot be read and were passed over: train/ape/\\udcfc.jpg" in (tmp_path / "strict" / "log").read_text()
 
 
 WRONG = {
@@ -243,6 +246,10 @@ WRONG = {
     "statistics": (["--batch-statistics", "step"], "expected 4 ranks for --batch-statistics step, one a micro-batch"),
     "no GPU": (["--device", "cuda"], "expected a GPU for every worker (--device cuda)"),
     "unknown genotype": (["--genotype", "nowhere:3"], "--genotype nowhere:3: expected a run in nowhere"),
+    "unknown address": (
+        ["--address", "nowhere.invalid"],
+        "expected all ranks to reach rank 0's host as nowhere.invalid, but",
+    ),
     "missing data": (["--data", "imagefolder:nowhere"], "expected nowhere/train to hold"),
 }
 
@@ -263,6 +270,14 @@ def test_too_many_ranks_are_refused_under_every_launcher(mpi: launcher.Mpi, tmp_
 @pytest.mark.parametrize("case", sorted(set(WRONG) - {"too many ranks"}))
 def test_wrong_use_is_refused(case: str, one_mpi: launcher.Mpi, tmp_path: Path) -> None:
     refused(one_mpi, case, tmp_path)
+
+
+def test_a_gpu_that_torch_cannot_use_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-00000000-0000-0000-0000-000000000000")
+    done = alone(tmp_path, "--run", "run")
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stdout + done.stderr
+    assert re.search(r"expected the GPU GPU-0000\S+ to be usable, but torch \S+ sees none", done.stdout)
+    assert status(tmp_path / "run")["state"] == "wrong-use"
 
 
 def test_dry_run_says_what_it_would_do_and_writes_nothing(tmp_path: Path) -> None:

@@ -80,6 +80,11 @@ def test_a_refusal_lets_go_of_the_folder(tmp_path: Path) -> None:
     held.close(MORE_TO_DO)
 
 
+def test_a_folder_that_cannot_be_looked_into_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="expected to look into .*n: File name too long; give another --run"):
+        opened(tmp_path / ("n" * 300))
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
