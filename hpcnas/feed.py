@@ -45,7 +45,8 @@ class Feed(Protocol):
     """Images for one rank."""
 
     appearance: Appearance
-    broken: set[str]  # names of images that could not be read so far
+    broken: set[str]  # names of training images that this rank could not read so far
+    broken_tests: set[str]  # likewise of test images
 
     def begin(self, seed: int, step: int) -> None:
         """The training of that seed goes on with that step, from 0."""
@@ -80,6 +81,7 @@ class Resident:
         crop = recipe.augmentation.crop
         self._crop = max(1, round(crop * height)), max(1, round(crop * width))
         self.broken: set[str] = set()
+        self.broken_tests: set[str] = set()
         self.appearance = Appearance(
             facts=DataFacts(channels, height, width, len(dataset.classes), count, 0, dataset.fingerprint),
             class_names=dataset.classes,

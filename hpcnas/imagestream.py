@@ -209,6 +209,7 @@ class Stream:
             }
         self._coming: Iterator[Loaded] = iter(())
         self.broken: set[str] = set()
+        self.broken_tests: set[str] = set()
         side = recipe.data.image_size
         self.appearance = Appearance(
             facts=DataFacts(3, side, side, len(listing.classes), len(listing.files), 0, listing.fingerprint),
@@ -241,11 +242,12 @@ class Stream:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def next(self, step: int, micro_batch: int, generator: torch.Generator) -> Batch:
-        return self._taken(next(self._coming))
+        loaded = next(self._coming)
+        self.broken.update(loaded[2])
+        return self._taken(loaded)
 
     def _taken(self, loaded: Loaded) -> Batch:
-        images, labels, passed = loaded
-        self.broken.update(passed)
+        images, labels, _ = loaded
         pixels = images.to(self._device, non_blocking=True)
         return self._normalise(pixels), labels.to(self._device, non_blocking=True)
 
@@ -256,10 +258,9 @@ class Stream:
         mine = range(self._rank, len(listing.files), self._ranks)
         batches = [list(mine[start : start + _TEST_BATCH]) for start in range(0, len(mine), _TEST_BATCH)]
         for loaded in self._started(_TestImages(listing, self._recipe), batches):
+            self.broken_tests.update(loaded[2])
             if len(loaded[1]):
                 yield self._taken(loaded)
-            else:
-                self.broken.update(loaded[2])
 
     def close(self) -> None:
         self._coming = iter(())  # loaders end with their iterator
@@ -273,9 +274,12 @@ def training_folder(recipe: Recipe) -> Path:
 def test_folder(recipe: Recipe) -> Path:
     """DIR/val, where ImageNet keeps what the paper tests on; else DIR/test. Raises DataError where there is neither."""
     folder = _folder(recipe)
-    for name in ("val", "test"):
-        if (folder / name).is_dir():
-            return folder / name
+    try:
+        for name in ("val", "test"):
+            if (folder / name).is_dir():
+                return folder / name
+    except OSError as error:
+        raise DataError(f"cannot look through {folder}: {error.strerror}") from error
     raise DataError(f"expected {folder / 'val'} to hold a folder of images for each class, to test the network on")
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from hpcnas import plugins, transport
-from hpcnas.exits import BROKEN, COMPLETE, WRONG_USE
+from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.signals import Signals
 from hpcnas.transport import World
 
@@ -31,6 +31,10 @@ class Leave(Exception):
     def __init__(self, text: str, exit_code: int) -> None:
         super().__init__(text)
         self.exit_code = exit_code
+
+
+class Abandoned(Exception):
+    """Other ranks are gone, so that this one can neither go on nor take leave of them: one line."""
 
 
 def rank_of(program: str, work: Callable[[World, list[str], Signals], int], signals: Signals) -> int:
@@ -48,12 +52,17 @@ def rank_of(program: str, work: Callable[[World, list[str], Signals], int], sign
             sys.stderr.flush()
             os._exit(exit_code)  # MPI_Finalize may wait for the dead
         return exit_code
-    except BaseException:
-        print(f"{program}: rank {world.rank} on {socket.gethostname()} broke:", file=sys.stderr)
-        traceback.print_exc()
+    except BaseException as error:
+        name, exit_code = f"{program}: rank {world.rank} on {socket.gethostname()}", BROKEN
+        if isinstance(error, Abandoned):
+            exit_code = MORE_TO_DO
+            print(f"{name}: {error}", file=sys.stderr)
+        else:
+            print(f"{name} broke:", file=sys.stderr)
+            traceback.print_exc()
         sys.stderr.flush()
         time.sleep(0.1)  # a launcher told to abort may drop what it has not read yet
-        world.abort(BROKEN)
+        world.abort(exit_code)
         raise
 
 

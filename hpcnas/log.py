@@ -79,8 +79,15 @@ def also_to_file(path: Path) -> None:
     logging.getLogger("hpcnas").addHandler(handler)
 
 
+class _Printable(logging.Formatter):
+    """Shows what no encoding takes, in names of files, as backslashes and digits."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).encode("utf-8", "backslashreplace").decode()
+
+
 def _formatter(rank: int) -> logging.Formatter:
     where = f"rank {rank} {socket.gethostname()}"
-    formatter = logging.Formatter(f"%(asctime)sZ {where} %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter = _Printable(f"%(asctime)sZ {where} %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     return formatter

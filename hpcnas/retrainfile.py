@@ -222,7 +222,7 @@ def _image(found: Retraining) -> memoryview:
                 column.name: [_encoded(session[column.name]) for session in sessions] for column in SESSION_COLUMNS
             },
         )
-        names = np.asarray([name.encode() for name in found.broken], dtype="S")
+        names = np.asarray([_bytes(name) for name in found.broken], dtype="S")
         write_dataset(file.create_group("broken"), "file", names, "images that could not be read, relative to the data")
     return memory.getbuffer()
 
@@ -262,7 +262,7 @@ def _write_network(group: h5py.Group, found: Retraining) -> None:
     write_dataset(group, "flops", np.int64(found.flops), "of one forward pass of one image", "1")
     write_dataset(group, "mean", np.asarray(inputs.mean, dtype=np.float64), "subtracted from pixels, 0 to 255")
     write_dataset(group, "std", np.asarray(inputs.std, dtype=np.float64), "that the difference is divided by")
-    names = np.asarray([name.encode() for name in inputs.class_names], dtype="S")
+    names = np.asarray([_bytes(name) for name in inputs.class_names], dtype="S")
     write_dataset(group, "class_names", names, "in the order of the class scores")
     write_dataset(group, "resize", np.int64(inputs.resize), "shorter side of a test image before its crop", "pixels")
     smaller = np.int64(min(skeleton.height, skeleton.width))
@@ -280,11 +280,21 @@ def _columns(columns: Sequence[Column], rows: Sequence[Any]) -> dict[str, list[A
 
 
 def _encoded(value: object) -> object:
-    return value.encode() if isinstance(value, str) else value
+    return _bytes(value) if isinstance(value, str) else value
 
 
 def _text(value: str) -> np.bytes_:
-    return np.bytes_(value.encode())
+    return np.bytes_(_bytes(value))
+
+
+def _bytes(text: str) -> bytes:
+    """UTF-8, and names of files as they are, which may be anything."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _str(data: bytes) -> str:
+    """What `_bytes` was given."""
+    return bytes(data).decode("utf-8", "surrogateescape")
 
 
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -330,12 +340,12 @@ def _read(path: Path, file: h5py.File) -> Retraining:
         trainings=[_trained(row) for row in _rows(tables["trainings"])],
         history=[Row(**row) for row in _rows(tables["history"])],
         sessions=[_session(row) for row in _rows(tables["sessions"])],
-        broken=[bytes(name).decode() for name in file["broken/file"][()]],
+        broken=[_str(name) for name in file["broken/file"][()]],
     )
 
 
 def _string(group: h5py.Group, name: str) -> str:
-    return bytes(group[name][()]).decode()
+    return _str(group[name][()])
 
 
 def _origin(group: h5py.Group) -> Origin:
@@ -358,7 +368,7 @@ def _inputs(group: h5py.Group) -> Inputs:
     numbers = {name: int(group[name][()]) for name in ("image_channels", "height", "width", "classes", "channels")}
     return Inputs(
         skeleton=LargeSkeleton(**numbers, cells=tuple(group["cells"][()].tolist()), kind=_string(group, "stem")),
-        class_names=tuple(bytes(name).decode() for name in group["class_names"][()]),
+        class_names=tuple(_str(name) for name in group["class_names"][()]),
         mean=tuple(group["mean"][()].tolist()),
         std=tuple(group["std"][()].tolist()),
         resize=int(group["resize"][()]),
@@ -378,7 +388,7 @@ def _trained(row: dict[str, Any]) -> Trained:
 
 def _session(row: dict[str, Any]) -> Session:
     facts = DataFacts(**json.loads(row.pop("data")))
-    texts = {name: row[name].decode() for name in ("host", "device")}
+    texts = {name: _str(row[name]) for name in ("host", "device")}
     return Session(**row | texts | {"software": json.loads(row["software"])}, facts=facts)
 
 

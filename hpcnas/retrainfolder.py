@@ -8,11 +8,13 @@ RUN/status            state, steps saved, time: written first, at each save, and
 RUN/log, RUN/lock     what was said; held by the one job of the retraining
 
 A kill at any time costs the steps since the last save. What cannot be written while a training goes on is reported and
-tried again; what cannot be written at its end stops the job. Torch is imported when there is a checkpoint to handle.
+tried again; what cannot be written at its end, or when it leaves, breaks the job. What the record in memory says of a
+training is what the one on the disk says. Torch is imported when there is a checkpoint to handle.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
@@ -62,6 +64,7 @@ class Folder:
         self._lock: int | None = None
         self._current: Retraining | None = None
         self._saved = time.monotonic()
+        self._unsaved: str | None = None  # why the last save failed, if it did
 
     # ── opening ─────────────────────────────────────────────────────────────────────────────────────────────────────
     @classmethod
@@ -71,33 +74,62 @@ class Folder:
         given = {key: value for layer in request.layers for key, value in layer.get("run", {}).items()}
         path = Path(Run(**given).run)  # type: ignore[arg-type]  # the rest need not fit together without the run's own
         try:
-            if FileStore.exists(path):
-                raise Refused(f"expected a folder for a retraining, but {path} holds a search; give another --run")
-            if not retrainfile.exists(path):
-                return cls._new(path, request)
-            return cls._continued(path, retrainfile.read(path), request)
+            cls._refuse_search(path)
+            folder = None if retrainfile.exists(path) else cls._new(path, request)
+            if request.dry_run:
+                return folder or cls._continued(path, request)
+            if folder is not None:
+                cls._create(path)
+            lock = take_lock(path)
+            try:  # what another job has left is known for certain only now
+                cls._refuse_search(path)
+                if folder is None or retrainfile.exists(path):
+                    folder = cls._continued(path, request)
+            except BaseException:
+                os.close(lock)
+                raise
         except StoreError as error:
             raise Refused(str(error)) from None
+        except OSError as error:  # of a look at what is there
+            raise Refused(f"expected to look into {path}: {error.strerror}; give another --run") from None
+        folder._lock = lock
+        for half in path.glob(".*.tmp"):  # of a file that was being written when a job was killed
+            with contextlib.suppress(OSError):
+                half.unlink()
+        if not folder.waiting:  # whoever finished it may have been killed before all was said
+            folder.close(COMPLETE)
+            table = final_table(folder._record_now())
+            raise Finished(f"the retraining {path} is finished (more --runs continue it)\n{table}")
+        return folder
+
+    @staticmethod
+    def _refuse_search(path: Path) -> None:
+        if FileStore.exists(path):
+            raise Refused(f"expected a folder for a retraining, but {path} holds a search; give another --run")
+
+    @staticmethod
+    def _create(path: Path) -> None:
+        """Makes the folder, if need be. Raises StoreError."""
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            durable.sync_folder(path.parent)
+        except OSError as error:
+            raise StoreError(f"expected to create the folder {path}: {error.strerror}") from None
 
     @classmethod
     def _new(cls, path: Path, request: Request) -> Folder:
+        """That of a retraining that begins; creates nothing."""
         recipe = SCHEME.build(*request.base, *request.layers)
         genotype, origin = origins.resolve(recipe.network.genotype)
         if "+" in origin.space and recipe.network.plugins is None:
             raise Refused(f"the space {origin.space} of {origin.source} has a plugin's primitives: give its --plugin")
-        folder = cls(path, recipe, genotype, origin, None)
-        if not request.dry_run:
-            try:
-                path.mkdir(parents=True, exist_ok=True)
-                durable.sync_folder(path.parent)
-            except OSError as error:
-                raise StoreError(f"expected to create the folder {path}: {error.strerror}") from None
-            folder._lock = take_lock(path)
-        return folder
+        return cls(path, recipe, genotype, origin, None)
 
     @classmethod
-    def _continued(cls, path: Path, record: Record, request: Request) -> Folder:
-        recipe = SCHEME.build(SCHEME.settings(record.recipe), *request.layers)
+    def _continued(cls, path: Path, request: Request) -> Folder:
+        """That of a retraining that goes on. Raises StoreError, Refused, ConfigError."""
+        record = retrainfile.read(path)
+        recipe = SCHEME.build(SCHEME.lasting(record.recipe), *request.layers)
         changed = SCHEME.differences(record.recipe, recipe)
         if changed:
             listing = "\n  ".join(changed)
@@ -118,14 +150,7 @@ class Folder:
         known = {trained.seed for trained in record.trainings}
         first = recipe.training.seed
         record.trainings += [Trained(seed) for seed in range(first, first + recipe.training.runs) if seed not in known]
-        folder = cls(path, recipe, record.genotype, record.origin, record)
-        if request.dry_run:
-            return folder
-        folder._lock = take_lock(path)
-        if not folder.waiting:  # whoever finished it may have been killed before all was said
-            folder.close(COMPLETE)
-            raise Finished(f"the retraining {path} is finished (more --runs continue it)\n{final_table(record)}")
-        return folder
+        return cls(path, recipe, record.genotype, record.origin, record)
 
     @property
     def waiting(self) -> tuple[int, ...]:
@@ -180,21 +205,31 @@ class Folder:
             self.problem = f"expected to write in {self.path}: {error}"
 
     def checkpoint(self, seed: int, training: Retraining) -> dict[str, Any] | None:
-        """The state to go on from, if there is one of that training."""
+        """The state to go on from, if there is one of that training. Sets `problem` where the record knows of one, but
+        it cannot be had: the next save would take its place."""
         import torch
 
-        path = self.path / "checkpoint.pt"
+        path, known = self.path / "checkpoint.pt", self._of(seed)
         try:
             found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            if found["seed"] != seed:  # its training is complete
+            if known.step == 0 and found["seed"] != seed:  # that of a training that is complete
                 return None
             training.check(found)
+            return found
         except FileNotFoundError:
-            return None
+            if known.step == 0:
+                return None
+            reason = "there is no such file"
         except Exception as error:  # a damaged file can raise anything
-            _logger.warning("beginning anew without %s: %s", path, error)
-            return None
-        return found
+            reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+        if known.step == 0:
+            _logger.warning("beginning anew without %s: %s", path, reason)
+        else:
+            self.problem = (
+                f"expected {path} to hold the state of seed {seed}, saved after step {known.step}, but {reason}; "
+                f"put it back, or begin that seed anew in a folder of its own (--run, with --seed {seed})"
+            )
+        return None
 
     def training_begins(self, seed: int, training: Retraining) -> None:
         """The training of that seed begins, or goes on."""
@@ -209,65 +244,82 @@ class Folder:
         return time.monotonic() - self._saved >= self.recipe.run.checkpoint_interval
 
     def save(self) -> None:
-        """Writes the state of the training under way, then the record of it."""
-        import torch
-
-        assert self._current is not None, "saved within a training"
-        state = self._current.state()
-        self._note_figures()
-        try:
-            durable.replace(self.path / "checkpoint.pt", lambda temporary: torch.save(state, temporary))
-            retrainfile.write(self.path, self._record_now())
-        except (OSError, RuntimeError, StoreError) as error:  # torch makes a RuntimeError of a full disk
-            _logger.warning("no checkpoint in %s: %s", self.path, error)
+        """Writes the state of the training under way, then the record of it; where that fails, says so."""
+        training = self._current
+        assert training is not None, "saved within a training"
+        self.note_broken(training.broken)
+        self._unsaved = self._write(self.path / "checkpoint.pt", training.state(), self._figures(training))
+        if self._unsaved is not None:
+            _logger.warning("step %d is not saved in %s: %s", training.step, self.path, self._unsaved)
         self._write_status(MORE_TO_DO)
         self._saved = time.monotonic()
+
+    def _write(self, path: Path, content: dict[str, Any], row: Trained) -> str | None:
+        """Writes what torch is to read again, then the record with the row and the history of its training; why it
+        failed, if it did: then the record stays as it was, here too."""
+        import torch
+
+        training, record = self._current, self._record_now()
+        assert training is not None
+        before = record.trainings, record.history
+        try:
+            durable.replace(path, lambda temporary: torch.save(content, temporary))
+            self._note(row)
+            record.history = [found for found in record.history if found.seed != row.seed] + training.history
+            retrainfile.write(self.path, record)
+        except (OSError, RuntimeError, StoreError) as error:  # torch makes a RuntimeError of a full disk
+            record.trainings, record.history = before
+            return str(error)
+        return None
 
     def made_step(self) -> None:
         """A step was made: shows where the training stands, if it is time."""
         assert self._current is not None
         self._progress.stepped(self._current)
 
-    def note_broken(self, names: list[list[str]]) -> None:
-        """Images that ranks could not read."""
+    def note_broken(self, names: set[str]) -> None:
+        """Images that could not be read: says so of those that were not known, for the record's next writing."""
         record = self._record_now()
-        new = sorted({name for of_rank in names for name in of_rank} - set(record.broken))
+        new = sorted(names - set(record.broken))
         record.broken += new
         if new:
-            shown = ", ".join(new[:10]) + (", …" if len(new) > 10 else "")
+            shown = ", ".join(new[:10]) + (f", … ({retrainfile.NAME} names all)" if len(new) > 10 else "")
             _logger.warning("%d images cannot be read and were passed over: %s", len(new), shown)
 
-    def left(self, reason: str | None) -> None:
-        """The training leaves before it is complete, saved."""
+    def broke(self) -> None:
+        """The training cannot go on: what could not be read is named, here and in the record."""
         assert self._current is not None
+        self.note_broken(self._current.broken)
         self._try_to_write()
+
+    def left(self, reason: str | None) -> None:
+        """The training leaves before it is complete. Sets `problem` where it is not saved."""
+        assert self._current is not None
+        if self._unsaved is not None:
+            self.problem = (
+                f"expected to save step {self._current.step} in {self.path}, where step {self._of(self._seed).step} is "
+                f"the last one saved: {self._unsaved}; mend that, and start the same command again"
+            )
+            return
         self._progress.left(self._current, reason or "another rank has received a signal")
 
     def training_complete(self, seed: int, training: Retraining, tested: Tested) -> None:
         """The training is complete: its weights and result are kept. Sets `problem` where they cannot be written."""
-        import torch
-
-        weights = training.weights()
-        self._note_figures()
-        self._note(
-            dataclasses.replace(
-                self._of(seed),
-                state=State.COMPLETE,
-                test_images=tested.images,
-                test_accuracy=tested.accuracy,
-                test_top5=tested.top5,
-                test_loss=tested.loss,
-                finished=time.time(),
-            )
+        row = dataclasses.replace(
+            self._figures(training),
+            state=State.COMPLETE,
+            test_images=tested.images,
+            test_accuracy=tested.accuracy,
+            test_top5=tested.top5,
+            test_loss=tested.loss,
+            finished=time.time(),
         )
-        try:
-            path = retrainfile.weights_path(self.path, seed)
-            durable.replace(path, lambda temporary: torch.save(weights, temporary))
-            retrainfile.write(self.path, self._record_now())
-            (self.path / "checkpoint.pt").unlink(missing_ok=True)
-        except (OSError, RuntimeError, StoreError) as error:
-            self.problem = f"expected to write in {self.path}: {error}"
+        failed = self._write(retrainfile.weights_path(self.path, seed), training.weights(), row)
+        if failed is not None:
+            self.problem = f"expected to write in {self.path}: {failed}"
             return
+        with contextlib.suppress(OSError):  # one that stays is known by its seed
+            (self.path / "checkpoint.pt").unlink(missing_ok=True)
         self._current = None
         self._progress.training_complete(self._of(seed))
 
@@ -293,24 +345,19 @@ class Folder:
         record = self._record_now()
         record.trainings = [row if found.seed == row.seed else found for found in record.trainings]
 
-    def _note_figures(self) -> None:
-        """Takes over what the training under way has to say about itself."""
-        training, record = self._current, self._record_now()
-        assert training is not None
+    def _figures(self, training: Retraining) -> Trained:
+        """What the training under way has to say about itself."""
         seconds = max(1e-9, training.seconds)
         images = training.step * self.recipe.training.batch_size
         peaks = self._of(self._seed).peak_memory, training.peak_memory  # earlier jobs', this one's
-        self._note(
-            dataclasses.replace(
-                self._of(self._seed),
-                step=training.step,
-                training_seconds=training.seconds,
-                images_per_second=images / seconds,
-                input_wait=min(1.0, training.waited / seconds),
-                peak_memory=max(filter(None, peaks), default=None),
-            )
+        return dataclasses.replace(
+            self._of(self._seed),
+            step=training.step,
+            training_seconds=training.seconds,
+            images_per_second=images / seconds,
+            input_wait=min(1.0, training.waited / seconds),
+            peak_memory=max(filter(None, peaks), default=None),
         )
-        record.history = [row for row in record.history if row.seed != self._seed] + training.history
 
     def _try_to_write(self) -> None:
         try:

@@ -73,6 +73,7 @@ class Retraining:
         self.seconds = 0.0  # spent on them
         self.waited = 0.0  # share of these seconds that ranks waited for images, times the seconds
         self.history: list[Row] = []
+        self.broken: set[str] = set()  # training images that some rank could not read; on every rank the same
         self._recipe, self._seed, self._feed, self._group, self._device = recipe, seed, feed, group, device
         self._classes = skeleton.classes
         self._warn = warn
@@ -175,7 +176,7 @@ class Retraining:
                 images = cutout(images, self._recipe.augmentation.cutout, self._generator)
             self._pass(images.to(self._number), labels)
         sums.figures[_WAITED] += waited
-        sums.figures[_BROKEN] += len(self._feed.broken)
+        sums.figures[_BROKEN] += len(self._feed.broken - self.broken)
         sums.figures[_LEAVING] += leave
         sums.figures[_SAVING] += save
         sums.add_up(self._group)
@@ -225,11 +226,8 @@ class Retraining:
         training = self._recipe.training
         if not torch.isfinite(figures[_LOSS]):
             raise LossNotFinite(f"the loss of seed {self._seed} was not finite at step {step} of {training.steps}")
-        if figures[_BROKEN] > self._recipe.data.max_broken:
-            raise TooManyBroken(
-                f"expected at most {self._recipe.data.max_broken} unreadable images, got {int(figures[_BROKEN])}; "
-                "mend the data, or allow more with --max-broken"
-            )
+        if figures[_BROKEN]:  # some rank has met others than those known, which is rare
+            self._share_broken()
         self._leaving |= bool(figures[_LEAVING])
         self._saving |= bool(figures[_SAVING])
         self._figures += figures.double()
@@ -251,6 +249,15 @@ class Retraining:
             )
             self._figures.zero_()
             self._read, self._row_seconds = 0, 0.0
+
+    def _share_broken(self) -> None:
+        """Makes what each rank could not read known to all. Raises TooManyBroken."""
+        self.broken = self.broken.union(*self._group.gather(self._feed.broken))
+        if len(self.broken) > self._recipe.data.max_broken:
+            raise TooManyBroken(
+                f"expected at most {self._recipe.data.max_broken} unreadable images, got {len(self.broken)}; "
+                "mend the data, or allow more with --max-broken"
+            )
 
     # ── the test ────────────────────────────────────────────────────────────────────────────────────────────────────
     @torch.no_grad()
@@ -321,7 +328,7 @@ class Retraining:
             "row_seconds": self._row_seconds,
             "seconds": self.seconds,
             "waited": self.waited,
-            "broken": sorted(self._feed.broken),
+            "broken": sorted(self.broken),
         }
 
     def resume(self, found: dict[str, Any] | None) -> None:
@@ -336,11 +343,12 @@ class Retraining:
             self._figures = torch.tensor(found["figures"], dtype=torch.float64)
             self._read, self._row_seconds = found["read"], found["row_seconds"]
             self.step, self.seconds, self.waited = found["step"], found["seconds"], found["waited"]
-            self._feed.broken.update(found["broken"])
+            self.broken = set(found["broken"])
         self._group.copy_from_first(self._tensors())
         step = torch.tensor([float(self.step), float(self._read)], dtype=torch.float64, device=self._device)
         self._group.copy_from_first([step])
         self.step, self._read = int(step[0]), int(step[1])
+        self.broken = self._group.gather(self.broken)[0]
 
     def check(self, found: dict[str, Any]) -> None:
         """Raises ValueError unless that is a state of this training."""

@@ -14,6 +14,7 @@ import ctypes
 import logging
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from hpcnas import canonical, jobenv, log, walltime
 from hpcnas.dataspec import DataError
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.genotype import Genotype
-from hpcnas.launch import Leave, first_decides, load_plugins
+from hpcnas.launch import Abandoned, Leave, first_decides, load_plugins
 from hpcnas.options import HelpWanted, Program, UsageError, parse
 from hpcnas.recipe import SCHEME, Recipe
 from hpcnas.retrainfolder import Finished, Folder, Refused
@@ -43,6 +44,7 @@ PROGRAM = Program(
     scheme=SCHEME,
     of_the_paper=frozenset({"network", "training"}),
 )
+Reason = Callable[[], str | None]
 _logger = logging.getLogger("hpcnas")
 
 
@@ -61,16 +63,22 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
     orders, folder = first_decides(world, lambda: _prepare(arguments))
     if not isinstance(orders, Orders):
         return orders
+    reason = _reason_to_leave(world, orders, signals)
     exit_code = BROKEN  # should an exception end it
     try:
         load_plugins(world, orders.recipe.network.plugins)
-        exit_code = _carry_out(world, orders, folder, signals)
+        exit_code = _carry_out(world, orders, folder, reason)
     except Leave as leave:  # on all ranks alike
         exit_code = leave.exit_code
         if folder is not None and folder.logs:
             _logger.error("%s", leave)
         elif world.rank == 0:
             print(f"hpcnas.retrain: {leave}", file=sys.stderr, flush=True)
+    except Abandoned as abandoned:
+        exit_code = MORE_TO_DO  # what is saved counts
+        if folder is not None:
+            _logger.error("%s", abandoned)
+        raise
     finally:
         if folder is not None:
             folder.close(exit_code)
@@ -91,7 +99,14 @@ def _prepare(arguments: list[str]) -> tuple[Orders, Folder | None]:
     return Orders(folder.recipe, folder.genotype, folder.waiting, request.dry_run), folder
 
 
-def _carry_out(world: World, orders: Orders, folder: Folder | None, signals: Signals) -> int:
+def _reason_to_leave(world: World, orders: Orders, signals: Signals) -> Reason:
+    """Why this rank is to leave, once it is. Rank 0 alone knows when the job ends, which it finds out here and once."""
+    if world.rank == 0 and not orders.dry_run:
+        return walltime.reason_to_leave(orders.recipe.run.walltime, orders.recipe.run.grace, signals)
+    return lambda: signals.first
+
+
+def _carry_out(world: World, orders: Orders, folder: Folder | None, reason: Reason) -> int:
     recipe = orders.recipe
     seats = world.gather(jobenv.Seat.here())
     try:
@@ -110,22 +125,13 @@ def _carry_out(world: World, orders: Orders, folder: Folder | None, signals: Sig
         return COMPLETE
     if folder is not None:
         folder.begin(line)
-    device = _device(bindings[world.rank])
+    device = _device(world, bindings[world.rank])
     feed = _feed(world, recipe, device, bindings[world.rank].threads)
     try:
         if folder is not None:
             folder.appear(feed.appearance, world.size, world.library, bindings[0].device)
         _agree(world, None if folder is None else folder.problem)
-        from hpcnas.distributed import Group
-
-        group = Group(world, device, recipe.run.address)
-        exit_code = COMPLETE
-        for seed in orders.seeds:
-            exit_code = _train(world, orders, seed, folder, feed, group, device, signals)
-            if exit_code != COMPLETE:
-                break
-        group.close()
-        return exit_code
+        return _train_all(world, orders, folder, feed, device, reason)
     finally:
         feed.close()
 
@@ -162,17 +168,22 @@ def _check_ranks(recipe: Recipe, seats: list[jobenv.Seat], bindings: list[jobenv
             )
 
 
-def _device(binding: jobenv.Binding) -> torch.device:
-    """The device of this rank, made ready. Raises RuntimeError where torch cannot use it."""
+def _device(world: World, binding: jobenv.Binding) -> torch.device:
+    """The device of this rank, made ready. Raises Leave on all ranks where torch cannot use that of one of them."""
     os.environ["CUDA_VISIBLE_DEVICES"] = binding.gpu or ""  # before torch looks
     import torch
 
+    problem = None
+    if binding.gpu is not None and not torch.cuda.is_available():
+        problem = (
+            f"expected the GPU {binding.gpu} to be usable, but torch {torch.__version__} sees none; "
+            "install a torch that was built for it, or use --device cpu"
+        )
+    _agree(world, problem)
     torch.set_num_threads(binding.threads)
     if binding.gpu is None:
         _keep_memory()
         return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise RuntimeError(f"expected the GPU {binding.gpu} to be usable, but torch {torch.__version__} sees none")
     torch.backends.cudnn.benchmark = True  # all micro-batches are of one shape
     torch.cuda.set_device(0)
     return torch.device("cuda", 0)
@@ -224,9 +235,30 @@ def _agree(world: World, problem: str | None, exit_code: int = WRONG_USE) -> Non
             raise Leave(found, exit_code)
 
 
+def _train_all(
+    world: World, orders: Orders, folder: Folder | None, feed: Feed, device: torch.device, reason: Reason
+) -> int:
+    """One training after another; the exit code, the same on every rank."""
+    from hpcnas.distributed import AddressError, Group, PeerLost
+
+    try:
+        group = Group(world, device, orders.recipe.run.address)
+        exit_code = COMPLETE
+        for seed in orders.seeds:
+            exit_code = _train(world, orders, seed, folder, feed, group, device, reason)
+            if exit_code != COMPLETE:
+                break
+        group.close()
+        return exit_code
+    except AddressError as error:
+        raise Leave(str(error), WRONG_USE) from None
+    except PeerLost as lost:
+        raise Abandoned(f"{lost}; the same command goes on from what is saved") from None
+
+
 def _train(
     world: World, orders: Orders, seed: int, folder: Folder | None, feed: Feed, group: Group, device: torch.device,
-    signals: Signals,
+    reason: Reason,
 ) -> int:  # fmt: skip
     """One training and its test; the exit code, the same on every rank."""
     from hpcnas.retraining import Retraining, TooManyBroken
@@ -236,34 +268,32 @@ def _train(
     facts = feed.appearance.facts
     skeleton = recipe.skeleton(facts.image_channels, facts.height, facts.width, facts.classes)
     training = Retraining(graph, skeleton, recipe, seed, feed, group, device, _warning)
-    training.resume(folder.checkpoint(seed, training) if folder is not None else None)
-    reason = walltime.reason_to_leave(recipe.run.walltime, recipe.run.grace, signals)
+    saved = None if folder is None else folder.checkpoint(seed, training)
+    _agree(world, None if folder is None else folder.problem)
+    training.resume(saved)
     if folder is not None:
         folder.training_begins(seed, training)
 
-    def leave() -> bool:
-        return (reason() if world.rank == 0 else signals.first) is not None
-
     try:
         complete = training.run(
-            leave=leave,
+            leave=lambda: reason() is not None,
             save_due=folder.save_due if folder is not None else _never,
             save=folder.save if folder is not None else _nothing,
             made_step=folder.made_step if folder is not None else _nothing,
         )
-        broken = world.gather(sorted(feed.broken))
-        if folder is not None:
-            folder.note_broken(broken)
         if not complete:
             if folder is not None:
                 folder.left(reason())
+            _agree(world, None if folder is None else folder.problem, BROKEN)
             return MORE_TO_DO
         tested = training.test()
-        broken = world.gather(sorted(feed.broken))
+        broken_tests = set().union(*world.gather(feed.broken_tests))
         if folder is not None:
-            folder.note_broken(broken)
+            folder.note_broken(broken_tests)
             folder.training_complete(seed, training, tested)
     except (LossNotFinite, TooManyBroken) as error:
+        if folder is not None:
+            folder.broke()
         raise Leave(str(error), BROKEN) from None
     except DataError as error:
         raise Leave(str(error), WRONG_USE) from None

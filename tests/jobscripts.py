@@ -21,6 +21,8 @@ SYNTHETIC = [
     *("--compact-interval", "0.5"),
 ]
 
+STEP_A_JOB = ("--walltime", "60", "--grace", "60")  # of a retraining: it is to leave as soon as it has begun
+
 
 def launcher(name: str) -> mpi.Mpi:
     """An installed MPI; skips the test, or fails it where MPI is demanded, if it is not there."""

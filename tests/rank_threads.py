@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,9 +16,11 @@ Result = TypeVar("Result")
 class ThreadGroup:
     """`distributed.Group` of one thread. Sums are added up in the order of ranks."""
 
-    def __init__(self, rank: int, size: int, table: list[Tensor], barrier: threading.Barrier) -> None:
+    def __init__(
+        self, rank: int, size: int, table: list[Tensor], values: list[Any], barrier: threading.Barrier
+    ) -> None:
         self.rank, self.size = rank, size
-        self._table = table
+        self._table, self._values = table, values
         self._barrier = barrier
 
     def add_up(self, tensor: Tensor) -> None:
@@ -33,6 +35,13 @@ class ThreadGroup:
             tensor.copy_(self._table[0])
             self._barrier.wait()
 
+    def gather(self, value: Any) -> list[Any]:
+        self._values[self.rank] = value
+        self._barrier.wait()
+        gathered = list(self._values)
+        self._barrier.wait()
+        return gathered
+
     def _exchange(self, tensor: Tensor) -> None:
         self._table[self.rank] = tensor.detach().clone()
         self._barrier.wait()
@@ -40,12 +49,12 @@ class ThreadGroup:
 
 def on_ranks(size: int, work: Callable[[ThreadGroup], Result]) -> list[Result]:
     """What each rank's work gives, in the order of ranks."""
-    table = [torch.empty(0)] * size
+    table, values = [torch.empty(0)] * size, [None] * size
     barrier = threading.Barrier(size, timeout=60)
 
     def ranked(rank: int) -> Result:
         try:
-            return work(ThreadGroup(rank, size, table, barrier))
+            return work(ThreadGroup(rank, size, table, values, barrier))
         except BaseException:
             barrier.abort()  # the others would wait
             raise

@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,9 @@ import live_run
 import mpi as launcher
 import pbs
 import pytest
-from jobscripts import assert_complete, evaluations, launch_line, places, read, status
+from jobscripts import STEP_A_JOB, assert_complete, evaluations, launch_line, places, read, status
+
+from hpcnas import retrainfile
 
 LAUNCHES = {"mpich": ("mpirun",), "openmpi": ("mpirun", "OVERSUBSCRIBE")}
 
@@ -55,9 +56,9 @@ class Pbs:
         )
 
     def chain(self, *options: str) -> str:
-        """Submits a search, with these options, and a retraining in play of what it finds; returns what is said."""
-        values = jobscripts.retraining(self.folder / "large", self.folder / "run")
-        values["LAUNCH"] = [str(jobscripts.played(self.folder))]
+        """Submits a search, with these options, and a retraining in two jobs of what it finds; returns what is said."""
+        values = jobscripts.retraining(self.folder / "large", self.folder / "run", "--steps", "2", *STEP_A_JOB)
+        values["LAUNCH"] = launch_line("pbs_retrain.sh", "mpirun")
         scripts = {
             "SEARCH": str(self.search("mpich", *options, walltime=59)),
             "RETRAIN": str(self.edited("pbs_retrain.sh", values, "mpich", 59)),
@@ -135,19 +136,21 @@ def test_a_job_that_is_killed_loses_nothing_and_stays_away_until_it_is_submitted
     assert {id: after[id] for id in known} == known
 
 
-def test_a_chain_retrains_when_the_search_is_complete_and_not_before(batch: Pbs) -> None:
+def test_a_chain_retrains_when_the_search_is_complete_and_not_before_in_as_many_jobs_as_it_takes(batch: Pbs) -> None:
     said = batch.chain("--walltime", "5", "--grace", "1", "--budget", "30")
     assert said == "2.standin is the search, 1.standin the retraining after it"
     exit_code, log = batch.ended("1.standin")
-    assert exit_code == 0, log
-    retrained, *searches = batch.jobs()
+    assert exit_code == 0 and "the job's time is nearly over" in log, log
+    retrained, *searches, again = batch.jobs()
     assert len(searches) >= 2, "the search was not submitted again: it was too quick"
-    assert_complete(batch.folder / "run", budget=30)
+    stored = assert_complete(batch.folder / "run", budget=30)
     last_end = (batch.folder / searches[-1] / "exit").stat().st_mtime
     assert float(read(batch.folder / retrained / "began")) >= last_end
-    words = read(batch.folder / "large" / "words")
-    assert words.startswith(f"-n 2 {sys.executable} -m hpcnas.retrain --preset quick")
-    assert words.endswith(f"--genotype {batch.folder}/run:best --data digits --run {batch.folder}/large\n")
+    exit_code, log = batch.ended(again)
+    assert exit_code == 0 and status(batch.folder / "large")["state"] == "complete", log
+    found = retrainfile.read(batch.folder / "large")
+    assert (found.origin.run, found.origin.individual) == (stored.run, stored.population.best)
+    assert [session.ranks for session in found.sessions] == [2, 2]
 
 
 def test_without_a_complete_search_nothing_is_retrained(batch: Pbs) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import jobscripts
 import pytest
 from demand import absent
-from jobscripts import assert_complete, evaluations, launch_line, places, read, status
+from jobscripts import STEP_A_JOB, assert_complete, evaluations, launch_line, places, read, status
 from slurm import CHEAPEST, Cluster, pmix_missing
 
 from hpcnas import retrainfile
@@ -97,13 +97,19 @@ class Submitter:
         return {"PATH": os.pathsep.join((str(self.folder / "bin"), os.environ["PATH"]))}
 
     def chain(
-        self, name: str, *options: str, directives: Mapping[str, str | None] = {}, **retraining: str | Sequence[str]
+        self,
+        name: str,
+        *options: str,
+        then: Sequence[str] = (),
+        directives: Mapping[str, str | None] = {},
+        **retraining: str | Sequence[str],
     ) -> tuple[Submitted, Submitted]:
-        """Submits a search, with these options, and the retraining of what it finds, by slurm_chain.sh."""
+        """Submits a search, with these options, and the retraining of what it finds, `then` with these, by
+        slurm_chain.sh."""
         folder, module = self.folder / name, jobscripts.launcher("mpich")
         folder.mkdir()
         values = places(folder / "run", *HALF, *options) | {"SCRATCH": "", "LAUNCH": launch_line("slurm.sh", "mpirun")}
-        after = jobscripts.retraining(folder / "large", folder / "run")
+        after = jobscripts.retraining(folder / "large", folder / "run", *then)
         after["LAUNCH"] = launch_line("slurm_retrain.sh", "mpirun")
         scripts = {}
         for variable, script, edits, lines in (
@@ -115,10 +121,10 @@ class Submitter:
         said = self.cluster.ask(str(chain), cwd=folder, env=self.env)
         numbers = re.fullmatch(r"Submitted batch job (\d+), a search, and (\d+), a retraining after it\n", said)
         assert numbers is not None, said
-        search, then = (int(number) for number in numbers.groups())
+        first, second = (int(number) for number in numbers.groups())
         return (
-            Submitted(self.cluster, search, folder, folder / "run"),
-            Submitted(self.cluster, then, folder, folder / "large"),
+            Submitted(self.cluster, first, folder, folder / "run"),
+            Submitted(self.cluster, second, folder, folder / "large"),
         )
 
 
@@ -181,11 +187,11 @@ def jobs(submit: Submitter) -> dict[str, Submitted]:
 
 @pytest.fixture(scope="module", autouse=True)
 def chains(submit: Submitter, jobs: dict[str, Submitted]) -> dict[str, tuple[Submitted, Submitted]]:
-    """Searches, which need more than one job, and the retraining behind each. Submitted before the first test, when all
-    that is to be struck has been."""
+    """Searches, which need more than one job, and the retraining behind each, the first one's in two jobs. Submitted
+    before the first test, when all that is to be struck has been."""
     play = jobscripts.played(submit.folder)
     return {
-        "requeued": submit.chain("chain", *LEAVE_SOON, "--budget", "30"),
+        "requeued": submit.chain("chain", *LEAVE_SOON, "--budget", "30", then=("--steps", "2", *STEP_A_JOB)),
         "submitted anew": submit.chain(
             *("chain-anew", *LEAVE_SOON, "--budget", "30"),
             directives={"--requeue": None, "--no-requeue": ""},
@@ -295,18 +301,18 @@ def test_an_array_searches_with_several_seeds_and_copies_the_data_for_each(jobs:
     assert "told to end" not in job.log  # by another seed's requeuing, say
 
 
-def test_a_chain_retrains_the_best_cell_of_a_search_that_was_requeued(
+def test_a_chain_retrains_the_best_cell_of_a_search_that_was_requeued_as_the_retraining_is(
     chains: dict[str, tuple[Submitted, Submitted]],
 ) -> None:
     search, then = chains["requeued"]
     said = then.ended("COMPLETED")
     before = search.ended("COMPLETED")
-    assert int(before["Restarts"]) >= 1 and said["StartTime"] >= before["EndTime"]
+    assert int(before["Restarts"]) >= 1 and said["Restarts"] == "1" and said["StartTime"] >= before["EndTime"]
     stored = assert_complete(search.run, budget=30)
     assert status(then.run)["state"] == "complete"
     found = retrainfile.read(then.run)
     assert (found.origin.run, found.origin.individual) == (stored.run, stored.population.best)
-    assert [session.ranks for session in found.sessions] == [2]
+    assert [session.ranks for session in found.sessions] == [2, 2]
 
 
 def test_a_chain_waits_for_the_last_job_of_a_search_that_submits_itself_anew(

@@ -6,6 +6,7 @@ Numbers are float64, so that what was continued can be compared with what was ne
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -82,7 +83,7 @@ def test_a_killed_retraining_goes_on_with_other_ranks_as_if_nothing_had_been(
         ranks(job)[1].kill()
         job.communicate(timeout=120)
         assert job.returncode != 0
-    assert status(folder)["state"] in ("more", "broken")  # broken: rank 0 outlived its peer by a moment
+    assert status(folder)["state"] == "more"
     before = retrainfile.read(folder)
     assert 10 <= before.trainings[0].step < STEPS and before.trainings[0].state is State.TRAINING
     done = launcher.run(mpi, 3, retrain("--run", "run", "--genotype", "cell.toml"), cwd=tmp_path, timeout=280)
@@ -94,6 +95,32 @@ def test_a_killed_retraining_goes_on_with_other_ranks_as_if_nothing_had_been(
         ["genotype.toml", "lock", "log", "retrain.h5", "status", "weights-3.pt"]
     )
     assert_same(uninterrupted, folder)
+
+
+DESERTED = """
+import sys
+import torch.distributed
+from hpcnas import retrain
+real, steps = torch.distributed.all_reduce, []
+def all_reduce(tensor):
+    steps.append(1)
+    if len(steps) > 8:
+        raise RuntimeError("pair.cc:547] Connection closed by peer [127.0.0.1]:31743")
+    real(tensor)
+torch.distributed.all_reduce = all_reduce
+sys.exit(retrain.main())
+"""
+
+
+def test_a_rank_whose_peer_is_gone_leaves_more_to_do(one_mpi: launcher.Mpi, tmp_path: Path) -> None:
+    write_cell(tmp_path)
+    options = [*SMALL, "--run", "run", "--checkpoint-interval", "0"]
+    done = launcher.run(one_mpi, 2, ["-c", DESERTED, *options], cwd=tmp_path)
+    assert done.returncode == 75, done.stdout + done.stderr
+    assert status(tmp_path / "run")["state"] == "more" and saved_steps(tmp_path / "run") == 8
+    expected = "another rank is gone or cannot be reached: pair.cc:547] Connection closed by peer [127.0.0.1]:31743"
+    assert expected in (tmp_path / "run" / "log").read_text() and expected in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def saved_steps(folder: Path) -> int:
@@ -129,18 +156,67 @@ def test_a_signal_saves_and_leaves_and_more_runs_follow(name: str, tmp_path: Pat
     assert other.returncode == 2 and "training.batch_size: 12 → 48" in other.stderr
 
 
+def test_the_end_of_the_job_is_asked_for_once_for_all_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "squeue").write_text(f"#!/bin/sh\necho asked >>{tmp_path}/asked\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    write_cell(tmp_path)
+    done = alone(tmp_path, *SMALL, "--run", "run", "--runs", "2", "--steps", "1")
+    assert done.returncode == 0 and len(retrainfile.read(tmp_path / "run").test_accuracies) == 2, done.stderr
+    assert (tmp_path / "asked").read_text() == "asked\n"
+
+
+FULL = """
+import os
+import signal
+import sys
+import torch
+from hpcnas import retrain
+real, saves = torch.save, []
+def save(state, path):
+    saves.append(path)
+    if len(saves) > 3:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        raise RuntimeError("no space left on device")
+    real(state, path)
+torch.save = save
+sys.exit(retrain.main())
+"""
+
+
+def test_a_last_save_that_fails_breaks_the_job_and_only_what_is_saved_is_told(tmp_path: Path) -> None:
+    write_cell(tmp_path)
+    folder = tmp_path / "run"
+    command = [sys.executable, "-c", FULL, *SMALL, "--run", "run", "--checkpoint-interval", "0"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stdout + done.stderr
+    assert "where step 3 is the last one saved: no space left on device; mend that, and start" in done.stdout
+    assert (status(folder)["state"], status(folder)["steps_done"]) == ("broken", "3")
+    (training,) = retrainfile.read(folder).trainings
+    assert (training.step, training.state) == (3, State.TRAINING)
+    kept = (folder / "checkpoint.pt").rename(tmp_path / "kept.pt")
+    without = alone(tmp_path, "--run", "run")
+    assert without.returncode == 2 and "to hold the state of seed 3, saved after step 3, but there is" in without.stdout
+    kept.rename(folder / "checkpoint.pt")
+    again = alone(tmp_path, "--run", "run")
+    assert again.returncode == 0 and "continuing seed 3 after step 3" in again.stdout, again.stdout + again.stderr
+
+
 def images_of(folder: Path) -> None:
-    """Images of two classes and of differing sizes, one of each split broken."""
+    """Images of two classes and of differing sizes, one of each split broken. A class and a broken one have names that
+    are not UTF-8, as Python reads them."""
     draw = np.random.default_rng(1)
     for split, count in (("train", 20), ("val", 4)):
-        for name in ("ape", "bee"):
+        for name in ("ape", "b\udcfc"):
             place = folder / split / name
             place.mkdir(parents=True)
             for number in range(count):
                 height, width = draw.integers(40, 60, size=2)
                 pixels = draw.integers(0, 256, (height, width, 3), dtype=np.uint8)
                 PIL.Image.fromarray(pixels).save(place / f"{number}.jpg")
-        (folder / split / "ape" / "0.jpg").write_bytes(b"no image")
+        (folder / split / "ape" / "0.jpg").rename(folder / split / "ape" / "\udcfc.jpg")
+        (folder / split / "ape" / "\udcfc.jpg").write_bytes(b"no image")
 
 
 def test_imagenets_way_with_loader_processes_and_broken_images(one_mpi: launcher.Mpi, tmp_path: Path) -> None:
@@ -150,17 +226,20 @@ def test_imagenets_way_with_loader_processes_and_broken_images(one_mpi: launcher
         *("--preset", "imagenet", "--data", "imagefolder:images", "--genotype", "cell.toml", "--channels", "4"),
         *("--image-size", "32", "--steps", "6", "--batch-size", "24", "--micro-batch", "8", "--history-every", "3"),
         *("--threads", "1", "--loaders", "1", "--progress", "plain", "--run", "run"),
+        *("--max-broken", "1"),  # which both ranks meet
     ]
     done = launcher.run(one_mpi, 2, retrain(*options), cwd=tmp_path, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     found = retrainfile.read(tmp_path / "run")
-    assert found.broken == ["train/ape/0.jpg", "val/ape/0.jpg"]
+    assert found.broken == ["train/ape/\udcfc.jpg", "val/ape/\udcfc.jpg"]
     assert found.trainings[0].test_images == 7 and found.trainings[0].input_wait is not None
-    assert (found.inputs.resize, found.inputs.class_names) == (37, ("ape", "bee"))
+    assert (found.inputs.resize, found.inputs.class_names) == (37, ("ape", "b\udcfc"))
     assert (found.inputs.skeleton.height, found.inputs.skeleton.width) == (32, 32)
     strict = alone(tmp_path, *options, "--run", "strict", "--max-broken", "0")
     assert strict.returncode == 1 and "expected at most 0 unreadable images, got 1" in strict.stdout
     assert status(tmp_path / "strict")["state"] == "broken"
+    assert retrainfile.read(tmp_path / "strict").broken == ["train/ape/\udcfc.jpg"]
+    assert "cannot be read and were passed over: train/ape/\\udcfc.jpg" in (tmp_path / "strict" / "log").read_text()
 
 
 WRONG = {
@@ -168,6 +247,10 @@ WRONG = {
     "statistics": (["--batch-statistics", "step"], "expected 4 ranks for --batch-statistics step, one a micro-batch"),
     "no GPU": (["--device", "cuda"], "expected a GPU for every worker (--device cuda)"),
     "unknown genotype": (["--genotype", "nowhere:3"], "--genotype nowhere:3: expected a run in nowhere"),
+    "unknown address": (
+        ["--address", "nowhere.invalid"],
+        "expected all ranks to reach rank 0's host as nowhere.invalid, but",
+    ),
     "missing data": (["--data", "imagefolder:nowhere"], "expected nowhere/train to hold"),
 }
 
@@ -190,16 +273,34 @@ def test_wrong_use_is_refused(case: str, one_mpi: launcher.Mpi, tmp_path: Path) 
     refused(one_mpi, case, tmp_path)
 
 
-def test_dry_run_says_what_it_would_do_and_writes_nothing(tmp_path: Path) -> None:
+def test_a_gpu_that_torch_cannot_use_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-00000000-0000-0000-0000-000000000000")
+    done = alone(tmp_path, "--run", "run")
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stdout + done.stderr
+    assert re.search(r"expected the GPU GPU-0000\S+ to be usable, but torch \S+ sees none", done.stdout)
+    assert status(tmp_path / "run")["state"] == "wrong-use"
+
+
+WITHOUT_TORCH = """
+import sys
+from hpcnas import retrain
+exit_code = retrain.main()
+assert "torch" not in sys.modules
+sys.exit(exit_code)
+"""
+
+
+def test_dry_run_says_what_it_would_do_loads_no_torch_and_writes_nothing(tmp_path: Path) -> None:
     said = {}
     for preset in ("cifar-large", "imagenet"):
-        done = alone(tmp_path, "--preset", preset, "--dry-run", "--threads", "1")
+        command = [sys.executable, "-c", WITHOUT_TORCH, "--preset", preset, "--dry-run", "--threads", "1"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         said[preset] = done.stdout
     assert "15,727,306 parameters" in said["cifar-large"]
     assert "divided by 10 after 40,000, 60,000, 70,000 steps" in said["cifar-large"]
     assert "62,832,520 parameters" in said["imagenet"] and "32 micro-batches of 32 a step" in said["imagenet"]
-    assert "torch" not in said["imagenet"] and list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_searchs_folder_is_not_taken(tmp_path: Path) -> None:

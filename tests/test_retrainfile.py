@@ -50,6 +50,15 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert RECORD.test_accuracies == [0.9625]
 
 
+def test_names_that_are_not_utf8_are_read_back_too(tmp_path: Path) -> None:
+    inputs = dataclasses.replace(INPUTS, class_names=("ape", "bee", "gn\udcfc"))  # b"gn\xfc", as Python reads it
+    record = dataclasses.replace(RECORD, inputs=inputs, broken=["train/gn\udcfc/1.jpg"])
+    retrainfile.write(tmp_path, record)
+    assert retrainfile.read(tmp_path) == record
+    with h5py.File(tmp_path / "retrain.h5") as file:
+        assert file["network/class_names"][2] == b"gn\xfc" and file["broken/file"][0] == b"train/gn\xfc/1.jpg"
+
+
 def test_what_is_not_known_is_read_back_as_none(tmp_path: Path) -> None:
     bare = dataclasses.replace(RECORD, origin=Origin("paper", "6x4/1x5"), trainings=[Trained(0)], history=[], broken=[])
     retrainfile.write(tmp_path, bare)

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from hpcnas import averaging
 from hpcnas.canonical import expand
-from hpcnas.feed import Resident
+from hpcnas.feed import Batch, Resident
 from hpcnas.network import Network
 from hpcnas.recipe import SCHEME, Recipe
-from hpcnas.retraining import Retraining, learning_rate
+from hpcnas.retraining import Retraining, TooManyBroken, learning_rate
 from hpcnas.training import LossNotFinite
 
 torch.set_num_threads(1)
@@ -225,6 +225,40 @@ def test_ranks_leave_and_save_together_whoever_wants_it() -> None:
         return training.step, saved
 
     assert on_ranks(2, work) == [(4, [2, 4]), (4, [2, 4])]
+
+
+def with_broken_images(training: Retraining, names: dict[int, set[str]]) -> Retraining:
+    """Its rank meets these in these steps, from 0."""
+    feed, given = training._feed, training._feed.next
+
+    def next(step: int, micro_batch: int, generator: torch.Generator) -> Batch:
+        feed.broken |= names.get(step, set())
+        return given(step, micro_batch, generator)
+
+    feed.next = next  # type: ignore[method-assign]
+    return training
+
+
+def test_a_broken_image_counts_once_whichever_ranks_meet_it_and_all_of_them_know() -> None:
+    settings = SCHEME.build(SCHEME.settings(recipe()), {"data": {"max_broken": 2}})
+    met: list[dict[int, set[str]]] = [{0: {"a"}, 3: {"b"}}, {1: {"b"}, 2: {"a"}}]
+
+    def work(group: ThreadGroup) -> dict[str, Any]:
+        training = with_broken_images(made(settings, group), met[group.rank])
+        assert not run(training, until=5)
+        return training.state()
+
+    states = on_ranks(2, work)
+    assert [state["broken"] for state in states] == [["a", "b"], ["a", "b"]]
+
+    def continued(group: ThreadGroup) -> set[str]:
+        training = with_broken_images(made(settings, group), {4: {"a"}, 5: {"c"} if group.rank == 1 else {"b"}})
+        training.resume(states[0] if group.rank == 0 else None)
+        with pytest.raises(TooManyBroken, match="expected at most 2 unreadable images, got 3; mend the data, or"):
+            run(training)
+        return training.broken
+
+    assert on_ranks(3, continued) == [{"a", "b", "c"}] * 3
 
 
 def test_a_loss_that_is_not_finite_stops_all_ranks() -> None:
