@@ -177,8 +177,8 @@ SESSION_COLUMNS = (
 
 
 def exists(folder: Path) -> bool:
-    """Whether the folder holds a retraining."""
-    return (folder / NAME).is_file()
+    """Whether the folder holds a retraining. Raises StoreError where that cannot be seen."""
+    return runfile.exists(folder, NAME)
 
 
 def weights_path(folder: Path, seed: int) -> Path:

@@ -90,8 +90,6 @@ class Folder:
                 raise
         except StoreError as error:
             raise Refused(str(error)) from None
-        except OSError as error:  # of a look at what is there
-            raise Refused(f"expected to look into {path}: {error.strerror}; give another --run") from None
         folder._lock = lock
         for half in path.glob(".*.tmp"):  # of a file that was being written when a job was killed
             with contextlib.suppress(OSError):

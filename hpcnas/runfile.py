@@ -165,10 +165,11 @@ def write_dataset(group: h5py.Group, name: str, data: Any, description: str, uni
     dataset.attrs["unit"] = np.bytes_(unit)
 
 
-def exists(folder: Path) -> bool:
-    """Whether the folder holds a run. Raises StoreError where that cannot be seen."""
+def exists(folder: Path, name: str = "population.h5") -> bool:
+    """Whether the folder holds a run, or the file that makes it another thing. Raises StoreError where that cannot be
+    seen."""
     try:
-        return (folder / "population.h5").is_file()
+        return (folder / name).is_file()
     except OSError as error:  # a folder closed to us, a name that is too long, a server that is gone
         raise StoreError(f"expected a folder that can be looked into, got {folder}: {error.strerror}") from None
 

@@ -44,7 +44,7 @@ def load(folder: Path) -> Found:
 
 def names_one(text: str) -> bool:
     """Whether `FOLDER` or `FOLDER:SEED` names a retraining, and not a search or a file."""
-    return any(retrainfile.exists(folder) for folder in _readings(text))
+    return any(_is_one(folder) for folder in _readings(text))
 
 
 def trained(text: str) -> tuple[Found, Trained]:
@@ -52,7 +52,7 @@ def trained(text: str) -> tuple[Found, Trained]:
 
     By itself never that of the highest accuracy: the test images would have chosen it.
     """
-    folder = next((folder for folder in _readings(text) if retrainfile.exists(folder)), Path(text))
+    folder = next((folder for folder in _readings(text) if _is_one(folder)), Path(text))
     found = load(folder)
     seeds = {training.seed: training for training in found.complete}
     if not seeds:
@@ -69,6 +69,14 @@ def mean_and_std(values: list[float]) -> str:
     """Shares of images in words: percent, with the standard deviation of several."""
     spread = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{100 * statistics.fmean(values):.2f}{spread} %"
+
+
+def _is_one(folder: Path) -> bool:
+    """Whether a retraining is there; one that cannot be looked for is told of by whoever reads it."""
+    try:
+        return retrainfile.exists(folder)
+    except StoreError:
+        return False
 
 
 def _readings(text: str) -> list[Path]:
