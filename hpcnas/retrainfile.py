@@ -301,7 +301,7 @@ def _str(data: bytes) -> str:
 def read(folder: Path) -> Retraining:
     """The retraining as its last retrain.h5 has it, also while it goes on. Raises StoreError."""
     path = folder / NAME
-    if not path.is_file():
+    if not exists(folder):
         raise StoreError(f"expected a retraining in {folder}, but there is no {NAME}")
     try:
         with h5py.File(path, "r", locking=False) as file:

@@ -15,6 +15,7 @@ import export
 import numpy as np
 import predict
 import pytest
+import toolkit
 import torch
 from PIL import Image
 from toolruns import INPUTS, POOLING, retrained
@@ -254,6 +255,10 @@ def test_the_table_and_what_cannot_be_read(
     assert "No such file or directory" in said.err
 
 
+def test_a_name_that_is_no_text_is_shown_all_the_same() -> None:
+    assert toolkit.table(["class", "%"], [["b\udcfc", 98.5]]) == "class       %\nb\\udcfc  98.5"
+
+
 def test_what_is_no_network(tmp_path: Path, images: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     demand.package("onnxruntime")
     (tmp_path / "bad.onnx").write_text("no")
@@ -261,6 +266,7 @@ def test_what_is_no_network(tmp_path: Path, images: list[Path], capsys: pytest.C
     written("onnx", tmp_path / "cell.toml", tmp_path / "untrained.onnx")
     for name, expected in {
         "nothing": "expected a retraining in",
+        300 * "n": "expected a folder that can be looked into",
         "nothing.onnx": "expected the file",
         "bad.onnx": "expected an ONNX file",
         "untrained.onnx": "expected the ONNX file of a retraining",

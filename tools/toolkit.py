@@ -113,8 +113,9 @@ def picture_path(text: str) -> Path:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Aligned columns: numbers (also as text, such as 1,234 or +0.5) to the right, words to the left."""
-    texts = [[str(cell) for cell in row] for row in (header, *rows)]
+    """Aligned columns: numbers (also as text, such as 1,234 or +0.5) to the right, words to the left; what no encoding
+    takes, in names of files, as backslashes and digits."""
+    texts = [[str(cell).encode("utf-8", "backslashreplace").decode() for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in texts) for column in range(len(header))]
     numeric = [all(_is_number(row[column]) for row in rows) for column in range(len(header))]
     lines = []
