@@ -235,7 +235,7 @@ def test_a_job_told_of_its_end_requeues_itself_until_the_search_is_complete(jobs
     assert int(said["Restarts"]) >= 1
     assert "SIGUSR1 received" in job.log
     stored = assert_complete(job.run, budget=170)
-    assert len(stored.sessions) == int(said["Restarts"]) + 1
+    assert 2 <= len(stored.sessions) <= int(said["Restarts"]) + 1  # none where the end came before the workers
     assert stored.population.failures == {}
 
 
@@ -244,7 +244,7 @@ def test_a_job_that_asks_slurm_for_its_end_leaves_before_it(jobs: dict[str, Subm
     said = job.ended("COMPLETED")
     assert int(said["Restarts"]) >= 1
     assert "the job's time is nearly over" in job.log and "SIG" not in job.log
-    assert len(assert_complete(job.run, budget=80).sessions) == int(said["Restarts"]) + 1
+    assert 2 <= len(assert_complete(job.run, budget=80).sessions) <= int(said["Restarts"]) + 1
 
 
 def test_a_job_requeued_in_the_middle_goes_on(jobs: dict[str, Submitted]) -> None:
