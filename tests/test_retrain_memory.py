@@ -38,9 +38,9 @@ def test_the_most_that_any_of_its_jobs_has_seen_is_kept(
     record.trainings = [Trained(0, State.TRAINING, peak_memory=before)]
     folder = Folder(tmp_path / "large", record.recipe, record.genotype, record.origin, record)
     training: Any = SimpleNamespace(step=3, seconds=1.0, waited=0.0, history=[], peak_memory=now)
-    folder._current, folder._seed = training, 0
-    folder._note_figures()
-    assert (record.trainings[0].step, record.trainings[0].peak_memory) == (3, kept)
+    folder._seed = 0
+    row = folder._figures(training)
+    assert (row.step, row.peak_memory) == (3, kept)
 
 
 @pytest.mark.parametrize(
