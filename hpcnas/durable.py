@@ -5,6 +5,7 @@ The only place that creates, syncs and renames; standard library alone.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,13 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def remove_halves(folder: Path) -> None:
+    """Removes what kills within `replace` have left; nobody else may be writing there. What stays does no harm."""
+    for half in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            half.unlink()
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -91,9 +91,7 @@ class Folder:
         except StoreError as error:
             raise Refused(str(error)) from None
         folder._lock = lock
-        for half in path.glob(".*.tmp"):  # of a file that was being written when a job was killed
-            with contextlib.suppress(OSError):
-                half.unlink()
+        durable.remove_halves(path)
         if not folder.waiting:  # whoever finished it may have been killed before all was said
             folder.close(COMPLETE)
             table = final_table(folder._record_now())

@@ -269,9 +269,10 @@ class _Renewal(threading.Thread):
 
 def _tidy(folder: Path, population: Population) -> None:
     """Removes what a kill can leave: halves of files, and checkpoints of trainings that are done."""
+    durable.remove_halves(folder)
     wanted = {checkpoint_name(id, first) for id in population.issued for first in population.missing(id)}
-    for path in [*folder.glob(".*.tmp"), *(folder / "inflight").glob("*")]:
-        if path.parent == folder or path.name not in wanted:
+    for path in (folder / "inflight").glob("*"):
+        if path.name not in wanted:
             _remove(path)
 
 

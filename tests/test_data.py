@@ -19,7 +19,7 @@ from pathlib import Path
 import demand
 import numpy as np
 import pytest
-from test_imagefolder import write_folder
+from drawn_folders import write_folder
 
 from hpcnas import data, dataspec
 from hpcnas.data import DataError, Images

@@ -11,22 +11,17 @@ import signal
 import socket
 import subprocess
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from examples import CONFIG, FACTS, SESSION, SPACE, add_births, assert_same, evaluated, failed, individual, population
+from examples import CONFIG, SESSION, assert_same, evaluated, individual, population
+from stored import assert_whole, no_space, stored_run
 
 from hpcnas import durable, journal, runfile, store
 from hpcnas.config import build
-from hpcnas.genotype import Genotype
-from hpcnas.individuals import COLUMNS, Birth, Individual
-from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
-from hpcnas.runfile import Session, StoreError
+from hpcnas.runfile import StoreError
 from hpcnas.store import FileStore
 
 ROOT = Path(store.__file__).parents[1]
@@ -36,31 +31,7 @@ ROOT = Path(store.__file__).parents[1]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A closed run: records 1 to 5 in population.h5, records 6 and 7 in the journal."""
-    folder = tmp_path / "run"
-    new = FileStore.create(folder, CONFIG)
-    new.begin(SESSION)
-    add_births(new, 3)
-    new.settle(evaluated(2))
-    new.compact()
-    new.settle(failed(0))
-    new.birth(individual(3))
-    new.commit()
-    new.close()
-    return folder
-
-
-def assert_whole(folder: Path) -> None:
-    """The run of the `folder` fixture opens with all its records, and goes on."""
-    found = FileStore.open(folder)
-    assert_same(found.population, population(evaluated(2), failed(0), births=4))
-    assert found.sessions == [SESSION]
-    found.settle(evaluated(1))
-    found.commit()
-    found.close()
-    found = FileStore.open(folder)
-    assert_same(found.population, population(evaluated(2), failed(0), evaluated(1), births=4))
-    found.close()
+    return stored_run(tmp_path / "run")
 
 
 def test_a_run_is_three_files(folder: Path) -> None:
@@ -164,15 +135,11 @@ def test_a_full_disk_at_creation_is_said_and_nothing_exists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     with monkeypatch.context() as full:
-        full.setattr(os, call, _no_space)
+        full.setattr(os, call, no_space)
         with pytest.raises(StoreError, match="No space left on device"):
             FileStore.create(tmp_path, CONFIG)
     assert not FileStore.exists(tmp_path)
     FileStore.create(tmp_path, CONFIG).close()  # the lock is free again
-
-
-def _no_space(*given: Any) -> int:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 # Crashes between two renames; more of them in test_crash_points
@@ -205,128 +172,6 @@ def test_a_population_older_than_its_journal_is_refused(tmp_path: Path, folder: 
     shutil.copy(tmp_path / "backup.h5", folder / "population.h5")
     with pytest.raises(StoreError, match=r"begin at record 5 or before, but it begins at 7: population\.h5 is older"):
         FileStore.open(folder)
-
-
-# Renewal of population.h5 while records come
-
-
-class Later(store._Renewal):
-    """A renewal that is written when the test wants it, or when the store waits for it."""
-
-    def start(self) -> None:
-        self.over = False
-
-    def is_alive(self) -> bool:
-        return not self.over
-
-    def join(self, timeout: float | None = None) -> None:
-        if not self.over:
-            self.over = True
-            self.run()
-
-
-@pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_Renewal", Later)
-
-
-@pytest.mark.usefixtures("later")
-def test_what_comes_meanwhile_is_in_the_old_journal_and_then_in_the_new(folder: Path) -> None:
-    run = FileStore.open(folder)
-    run.compact_aside()  # with records 6 and 7
-    run.settle(evaluated(1))  # record 8
-    run.commit()
-    run.birth(individual(4))
-    run.commit()
-    assert runfile.read(folder).records == 5
-    assert [journal.read(folder / "journal").base, len(journal.read(folder / "journal").records)] == [5, 4]
-    renewal = run._renewal
-    assert renewal is not None
-    renewal.join()  # renamed, and the journal is still the old one
-    assert runfile.read(folder).records == 7
-    assert journal.read(folder / "journal").base == 5
-    run.birth(individual(5))
-    run.commit()  # now it is noticed
-    contents = journal.read(folder / "journal")
-    assert (contents.base, len(contents.records)) == (7, 3)
-    assert run._renewal is None
-    run.close()
-    found = FileStore.open(folder)
-    assert_same(found.population, run.population)
-    found.close()
-
-
-@pytest.mark.usefixtures("later")
-def test_one_renewal_at_a_time_and_the_last_one_has_it_all(folder: Path) -> None:
-    run = FileStore.open(folder)
-    run.compact_aside()
-    first = run._renewal
-    run.settle(evaluated(1))
-    run.compact_aside()
-    assert run._renewal is first
-    run.compact()
-    assert runfile.read(folder).records == 8 and journal.read(folder / "journal").records == []
-    run.close()
-
-
-@pytest.mark.usefixtures("later")
-def test_a_checkpoint_stays_until_the_result_is_on_the_disk_also_where_a_renewal_ends_first(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (folder / "inflight").mkdir()
-    (folder / "inflight" / "1.pt").write_bytes(b"state")
-    run = FileStore.open(folder)
-    run.compact_aside()
-    run.settle(evaluated(1))  # not committed
-    seen = []
-    unlinked = store._remove
-
-    def remove(path: Path | str) -> None:
-        seen.append((Path(path).name, 1 in store.salvage(folder)[0].population.evaluated))
-        unlinked(path)
-
-    monkeypatch.setattr(store, "_remove", remove)
-    run.compact()
-    assert seen == [("1.pt", True)]
-    run.close()
-
-
-def test_files_renewed_between_two_reads_are_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, answers = store._salvaged, [["population.h5 is older than its journal"], []]
-    monkeypatch.setattr(store, "_salvaged", lambda folder: (whole(folder)[0], answers.pop(0)))
-    assert store.salvage(folder)[1] == [] and answers == []
-
-
-@pytest.mark.usefixtures("later")
-def test_closing_waits_for_a_renewal(folder: Path) -> None:
-    run = FileStore.open(folder)
-    run.compact_aside()
-    run.close()
-    assert runfile.read(folder).records == 7
-    assert list(folder.glob(".*.tmp")) == []
-    assert_whole(folder)
-
-
-def _broken(*given: object) -> None:
-    raise MemoryError("too little memory")
-
-
-@pytest.mark.usefixtures("later")
-@pytest.mark.parametrize(("broken", "reason"), [(_no_space, "No space left on device"), (_broken, "too little memory")])
-def test_a_renewal_that_fails_is_said_by_the_next_commit(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, broken: Callable[..., None], reason: str
-) -> None:
-    run = FileStore.open(folder)
-    run.compact_aside()
-    with monkeypatch.context() as full:
-        full.setattr(os, "rename", broken)
-        assert run._renewal is not None
-        run._renewal.join()
-    with pytest.raises(StoreError, match=rf"^expected to renew .*{reason}.*nothing acknowledged is lost"):
-        run.commit()
-    assert runfile.read(folder).records == journal.read(folder / "journal").base == 5
-    run.close()
-    assert_whole(folder)
 
 
 # What cannot be continued
@@ -474,7 +319,7 @@ def test_after_a_failed_commit_nothing_is_taken_any_more(
     run = FileStore.open(folder)
     run.settle(evaluated(1))
     with monkeypatch.context() as full:
-        full.setattr(os, call, _no_space)
+        full.setattr(os, call, no_space)
         with pytest.raises(StoreError, match=r"No space left on device; nothing acknowledged is lost"):
             run.commit()
     for again in (run.commit, run.compact):
@@ -497,7 +342,7 @@ def test_after_a_failed_compaction_nothing_is_lost_and_nothing_taken(
     def replace_one(path: Path, write: Callable[[Path], object]) -> None:
         with monkeypatch.context() as full:
             if path.name == name:
-                full.setattr(durable if call == "sync_folder" else os, call, _no_space)
+                full.setattr(durable if call == "sync_folder" else os, call, no_space)
             real(path, write)
 
     with monkeypatch.context() as patched:
@@ -509,90 +354,6 @@ def test_after_a_failed_compaction_nothing_is_lost_and_nothing_taken(
         run.commit()  # it could go to a file that is no longer there
     run.close()
     assert_whole(folder)
-
-
-# Values there and back, through the journal and through population.h5
-
-AWKWARD_RESULTS = (
-    Result(0, 1, Place(0, "", ""), 0.1 + 0.2, 1e-320, Evaluation((0.1, 1 / 3), 2**40, float("nan"), 0.0, -0.0)),
-    Result(1, 3, Place(200, "nöde", "cuda:0"), -1.5, 2.0**52 + 0.5, Failure(FailureKind.NAN, "")),
-    Result(2, 1, Place(3, "n", "cpu"), 1.0, float("inf"), Failure(FailureKind.ERROR, 'ü ☃ 𝄞\r\n\t"\\ \x1b[2K\0 end')),
-    Result(3, 1, Place(3, "n", "cpu"), 1.0, 2.0, Failure(FailureKind.CRASH, "x" * 5000 + "☃" * 500)),
-    Result(4, 255, Place(3, "n", "cpu"), 1.0, 2.0, Failure(FailureKind.OVERRUN, "name \udcff\0")),
-)
-AWKWARD_SESSION = Session(0.1, "nöde", 2**40, 201, {"ü": '"\n', "": ""}, replace(FACTS, fingerprint="☃"))
-
-
-@pytest.fixture(params=["journal", "population.h5"])
-def awkward(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FileStore]:
-    """A run of awkward values, reopened from one file or the other."""
-    new = FileStore.create(tmp_path, CONFIG)
-    new.begin(AWKWARD_SESSION)
-    for id in range(6):
-        codes = bytes((id + place) % 7 for place in range(6)) + bytes([0, 1, 2])
-        parent, born = (None, 1e9 + id / 3) if id < 3 else (id - 2, float(id))
-        kind = Birth.RANDOM if id < 3 else Birth.MUTATION
-        network = bytes([id] * 16) if id else None
-        new.birth(Individual(id, Genotype(SPACE, codes), kind, parent, id * 1000, id, born, 2 * id, network))
-    new.retry(replace(AWKWARD_RESULTS[3], attempt=1))
-    for result in AWKWARD_RESULTS:
-        new.settle(result)
-    (new.commit if request.param == "journal" else new.compact)()
-    new.close()
-    found = FileStore.open(tmp_path)
-    yield found
-    found.close()
-
-
-def test_individuals_come_back_bit_for_bit(awkward: FileStore) -> None:
-    found = [awkward.population.individual(id) for id in range(6)]
-    assert [one.parent for one in found] == [None, None, None, 1, 2, 3]
-    assert [one.genotype.codes[:2] for one in found] == [b"\0\1", b"\1\2", b"\2\3", b"\3\4", b"\4\5", b"\5\6"]
-    assert [one.born for one in found] == [1e9, 1e9 + 1 / 3, 1e9 + 2 / 3, 3.0, 4.0, 5.0]
-    assert [(one.view, one.redrawn, one.known) for one in found] == [(id * 1000, id, 2 * id) for id in range(6)]
-    assert [one.network for one in found] == [None, *(bytes([id] * 16) for id in range(1, 6))]
-
-
-def test_a_birth_from_before_networks_were_kept_comes_back(tmp_path: Path) -> None:
-    new = FileStore.create(tmp_path, CONFIG)
-    new.birth(individual(0))
-    new.commit()
-    new.close()
-    old = (tmp_path / "journal").read_bytes()[:-1].rpartition(b"\n")
-    body = old[2][9:].replace(b',"known":0,"network":null', b"")
-    assert body != old[2][9:]
-    (tmp_path / "journal").write_bytes(old[0] + b"\n%08x %s\n" % (zlib.crc32(body), body))
-    found = FileStore.open(tmp_path)
-    assert found.population.individual(0) == individual(0)
-    found.close()
-
-
-def test_results_come_back_bit_for_bit(awkward: FileStore) -> None:
-    found = [awkward.population.result(id) for id in range(5)]
-    assert str(found[0]) == str(AWKWARD_RESULTS[0])  # NaN is not equal to itself
-    assert found[1:3] == list(AWKWARD_RESULTS[1:3])
-
-
-def test_messages_come_back_as_far_as_they_fit(awkward: FileStore) -> None:
-    failures = awkward.population.failures
-    assert failures[3].message == "x" * 548 + "☃" * 500
-    assert failures[4].message == "name ?"
-    assert [(attempt.individual, attempt.attempt) for attempt in awkward.population.failed_attempts] == [
-        (3, 1), (1, 3), (2, 1), (3, 1), (4, 255),
-    ]  # fmt: skip
-
-
-def test_sessions_come_back_bit_for_bit(awkward: FileStore) -> None:
-    assert awkward.sessions == [AWKWARD_SESSION]
-
-
-def test_the_file_and_the_journal_agree_in_every_column(awkward: FileStore) -> None:
-    before = {column.name: awkward.population.column(column.name).copy() for column in COLUMNS}
-    awkward.compact()
-    found = runfile.read(awkward.folder).population
-    for name, column in before.items():
-        np.testing.assert_array_equal(found.column(name), column, name)
-    assert found.failed_attempts == awkward.population.failed_attempts
 
 
 # Checkpoints of evaluations in flight

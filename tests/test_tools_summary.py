@@ -13,9 +13,9 @@ import export
 import ledger
 import numpy as np
 import pytest
+import snapshot
 import summary
 import toolkit
-import watch
 from examples import PLACE, SESSION
 from toolruns import CHAIN, created, empty, eventful, steady
 
@@ -247,7 +247,7 @@ def test_a_repeat_shows_the_fitness_of_all_trainings(tmp_path: Path, capsys: pyt
     stored = runfile.read(tmp_path / "run")
     assert toolkit.spread(stored.population).tolist() == pytest.approx([0.0, 0.0, 0.21651], abs=1e-5)
     assert export.fitness(stored, 2) == "0.7500 ± 0.2165 (validation accuracy; trainings: 3)"
-    seen = watch.look(tmp_path / "run", 1100.0)
+    seen = snapshot.look(tmp_path / "run", 1100.0)
     assert (seen.course, seen.best["id"]) == ([0.875, 0.875, 0.75], 1)
     assert [(one["id"], one["fitness"]) for one in seen.recent] == [(2, 0.75), (1, 0.75), (0, 0.875)]
     assert curves.Curves.of(tmp_path / "run").best.tolist() == seen.course

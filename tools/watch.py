@@ -16,27 +16,19 @@ import datetime
 import math
 import os
 import re
-import socket
-import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import psutil
 import toolkit
 import usage
+from snapshot import Snapshot, Worker, look
 
-from hpcnas.individuals import State
-from hpcnas.messages import Evaluation, Result
-from hpcnas.population import Population
 from hpcnas.progress import duration
-from hpcnas.runfile import StoredRun, StoreError
-from hpcnas.scheduling import evaluations_left
-from hpcnas.store import salvage
+from hpcnas.runfile import StoreError
 
 try:
     from rich.console import Console, Group, RenderableType
@@ -48,225 +40,7 @@ try:
 except ImportError as error:
     toolkit.fail(f"expected rich for the view, but {error}: pip install rich")
 
-ROUNDS = 4  # of evaluations by all workers, over which throughput is measured
 BLOCKS = "▁▂▃▄▅▆▇█"
-
-
-# ── what there is to see ────────────────────────────────────────────────────────────────────────────────────────────
-@dataclass(frozen=True)
-class Worker:
-    """A worker, by its results of the present session. `since` is the end of the last one, or the session's start, in
-    seconds since 1970; `typical` the median duration of its evaluations in seconds."""
-
-    rank: int
-    host: str
-    device: str
-    state: str
-    since: float
-    typical: float | None
-    evaluated: int
-    failed: int
-    last: int | None  # individual of its last result
-    last_fitness: float | None
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A run at one moment. Times are in seconds since 1970, durations in seconds."""
-
-    run: str
-    time: float
-    state: str
-    running: bool
-    evaluated: int
-    budget: int
-    left: int  # evaluations to come: an estimate where the trainings are limited
-    trainings: int
-    trainings_limit: int | None
-    failed: int
-    in_flight: int
-    sessions: int
-    began: float | None
-    rate: float | None  # evaluations a second, lately
-    remaining: float | None
-    best: dict[str, Any] | None
-    course: list[float]  # best fitness after each evaluation
-    workers: list[Worker]
-    flying: list[tuple[int, float]]  # individuals in flight, and for how long at most
-    recent: list[dict[str, Any]]
-    failures: list[str]
-    problems: list[str]
-
-
-def look(folder: Path, now: float) -> Snapshot:
-    """The run as its files have it. Raises StoreError."""
-    run, problems = salvage(folder)
-    population, search = run.population, run.config.search
-    left = evaluations_left(search, population)
-    began = run.sessions[-1].started if run.sessions else None
-    state, running = condition(folder, run, now)
-    found = workers(run, running)
-    rate = throughput(run, now if running else None)
-    born = population.column("born")
-    return Snapshot(
-        run=str(folder),
-        time=now,
-        state=state,
-        running=running,
-        evaluated=len(population.evaluated),
-        budget=search.budget,
-        left=left,
-        trainings=population.trainings,
-        trainings_limit=search.trainings,
-        failed=len(population.failures),
-        in_flight=population.in_flight,
-        sessions=len(run.sessions),
-        began=began,
-        rate=rate,
-        remaining=left / rate if rate else None,
-        best=None if population.best is None else individual(run, population.best),
-        course=population.column("fitness")[population.bests].tolist(),
-        workers=found,
-        flying=[(id, max(0.0, now - max(born[id], began or 0.0))) for id in population.issued],
-        recent=[individual(run, int(id)) for id in population.evaluated[:-6:-1]],
-        failures=[str(attempt) for attempt in population.failed_attempts[:-4:-1]],
-        problems=problems,
-    )
-
-
-def condition(folder: Path, run: StoredRun, now: float) -> tuple[str, bool]:
-    """How the run is, in words, and whether a controller is at work on it."""
-    status = _status(folder)
-    if status in ("complete", "broken", "wrong-use"):
-        return status, False
-    holder = _holder(folder)
-    if holder is not None:
-        return ("running", True) if holder else ("stopped: there is more to do", False)
-    quiet = now - max(_modified(folder / name) for name in ("population.h5", "journal", "status"))
-    if quiet <= 60.0 + 3.0 * run.config.run.compact_interval:
-        return "running", True  # or has ended this minute
-    return f"no sign of life for {duration(quiet)}", False
-
-
-def _status(folder: Path) -> str:
-    try:
-        lines = (folder / "status").read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return ""
-    return dict(line.partition("=")[::2] for line in lines).get("state", "")
-
-
-def _holder(folder: Path) -> bool | None:
-    """Whether the process that last held the run is there; None where it was another host's."""
-    try:
-        match = re.fullmatch(r"host (\S+), pid (\d{1,9})\s*", (folder / "lock").read_text(encoding="utf-8"))
-        if match is None or match[1] != socket.gethostname():
-            return None
-        return psutil.Process(int(match[2])).create_time() <= _modified(folder / "lock") + 1.0
-    except psutil.NoSuchProcess:
-        return False
-    except (OSError, ValueError, psutil.Error):
-        return None
-
-
-def _modified(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def individual(run: StoredRun, id: int) -> dict[str, Any]:
-    """What is known of an evaluated individual."""
-    population, result = run.population, run.population.result(id)
-    assert isinstance(result.outcome, Evaluation), "evaluated"
-    parent = population.individual(id).parent
-    accuracies, fitness = population.pooled(id), population.column("fitness")
-    return {
-        "id": id,
-        "fitness": float(fitness[id]),
-        "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-        "parameters": result.outcome.parameters,
-        "parent": parent,
-        "gain": None if parent is None else float(fitness[id] - fitness[parent]),
-        "seconds": result.finished - result.started,
-        "finished": result.finished,
-        "rank": result.place.rank,
-    }
-
-
-def workers(run: StoredRun, running: bool) -> list[Worker]:
-    """Those of the last session, by rank."""
-    if not run.sessions:
-        return []
-    population, session = run.population, run.sessions[-1]
-    first = 0 if session.software.get("mpi") == "none" else 1  # alone, controller and worker are one process
-    results: dict[int, list[Result]] = {rank: [] for rank in range(first, session.ranks + first - 1)}
-    settled = np.flatnonzero(population.column("finished") >= session.started)
-    for result in [population.result(int(id)) for id in settled] + [
-        attempt
-        for attempt in population.failed_attempts
-        if _is_repeated(run, attempt) and attempt.finished >= session.started
-    ]:
-        results.setdefault(result.place.rank, []).append(result)
-    since = {}
-    for rank, its in results.items():
-        its.sort(key=lambda result: result.finished)
-        since[rank] = its[-1].finished if its else session.started
-    states = _states(run, since) if running else dict.fromkeys(since, "-")
-    return [_worker(population, rank, its, states[rank], since[rank]) for rank, its in sorted(results.items())]
-
-
-def _is_repeated(run: StoredRun, attempt: Result) -> bool:
-    """Whether a failed attempt was not the last one, which is its individual's result."""
-    state = run.population.column("state")[attempt.individual]
-    return state != State.FAILED or attempt.attempt < run.population.column("attempts")[attempt.individual]
-
-
-def _states(run: StoredRun, since: dict[int, float]) -> dict[int, str]:
-    """Every worker has something to do as long as there is anything; where it is not enough for all, those without are
-    guessed."""
-    population, search, count = run.population, run.config.search, run.population.in_flight
-    if count >= len(since):
-        return dict.fromkeys(since, "at work")
-    limit = search.trainings  # of which each in flight takes one more at least
-    spent = len(population.evaluated) + count >= search.budget
-    spent |= limit is not None and population.trainings + count >= limit
-    # then who came last got nothing; else who has been silent is not there
-    ranked = sorted(since, key=lambda rank: since[rank], reverse=not spent)
-    without = "idle?" if spent else "silent?"
-    return {rank: ("at work?" if place < count else without) for place, rank in enumerate(ranked)}
-
-
-def _worker(population: Population, rank: int, results: list[Result], state: str, since: float) -> Worker:
-    evaluations = [result for result in results if isinstance(result.outcome, Evaluation)]
-    last = results[-1] if results else None
-    return Worker(
-        rank=rank,
-        host=last.place.host if last else "",
-        device=last.place.device if last else "",
-        state=state,
-        since=since,
-        typical=statistics.median(one.finished - one.started for one in evaluations) if evaluations else None,
-        evaluated=len(evaluations),
-        failed=len(results) - len(evaluations),
-        last=last.individual if last else None,
-        last_fitness=float(population.column("fitness")[last.individual]) if last in evaluations else None,
-    )
-
-
-def throughput(run: StoredRun, now: float | None) -> float | None:
-    """Evaluations a second over the last rounds of the last session, up to `now` or to the last of them."""
-    if not run.sessions:
-        return None
-    session, finished = run.sessions[-1], run.population.column("finished")[run.population.evaluated]
-    finished = np.sort(finished[finished >= session.started])
-    count = min(len(finished), ROUNDS * max(1, session.ranks - 1))
-    if count == 0:
-        return None
-    since = finished[-count - 1] if len(finished) > count else session.started
-    elapsed = (finished[-1] if now is None else max(now, finished[-1])) - since
-    return float(count / elapsed) if elapsed > 0 else None
 
 
 # ── how it looks ────────────────────────────────────────────────────────────────────────────────────────────────────
