@@ -39,6 +39,7 @@ from hpcnas.messages import (
     Result,
     Stop,
     Task,
+    Warned,
 )
 from hpcnas.mutation import NothingAllowed
 from hpcnas.racing import Racing
@@ -136,6 +137,7 @@ class Controller:
         self._again: deque[Work] = deque()  # goes before new births
         for id in store.population.issued:  # in flight when the last session ended, by birth
             self._again.extend(self._next_works(store.population.individual(id)))
+        self._warned: set[str] = set()  # what workers have said and the log has
         self._failures_in_a_row = 0
         self._compacted = now()
         self._compaction_seconds = 0.0
@@ -198,6 +200,8 @@ class Controller:
                 self._welcome(worker, message)
             case Refused():
                 self._refuse(worker, message)
+            case Warned():
+                self._warn_once(message)
             case Result():
                 return self._take(worker, message)
             case Died():
@@ -234,6 +238,12 @@ class Controller:
             for refused in self._refused.values():
                 self._observer.warned(_without(refused))
         self._idle[worker] = None
+
+    def _warn_once(self, warned: Warned) -> None:
+        """Tells what a worker lives with, and the first to say so."""
+        if warned.text not in self._warned:
+            self._warned.add(warned.text)
+            self._observer.warned(f"{warned.place}: {warned.text}")
 
     def _refuse(self, worker: int, refused: Refused) -> None:
         """Goes on without a worker that cannot work, unless there is no other. Raises SearchStopped."""
@@ -408,6 +418,8 @@ class Controller:
             for worker, message in self._end.receive(timeout=_ATTENTION):
                 if isinstance(message, Left | Died):
                     present.discard(worker)
+                elif isinstance(message, Warned):
+                    self._warn_once(message)
                 elif isinstance(message, Result) and record and worker in present:
                     settled = self._take(worker, message)
                     self._store.commit()

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,6 +50,13 @@ class Evaluator(Protocol):
     def close(self) -> None:
         """Ends whatever runs, at once."""
         ...
+
+
+def warnings(evaluator: Evaluator) -> list[str]:
+    """What has gone wrong since the last look that the evaluations can live with, a line each. An evaluator that has
+    such lines has a method `warnings`; those of plugins need none."""
+    take: Callable[[], list[str]] | None = getattr(evaluator, "warnings", None)
+    return [] if take is None else take()
 
 
 def checked(outcome: Outcome, task: Task) -> Outcome:

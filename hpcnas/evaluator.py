@@ -68,7 +68,14 @@ class Saved:
     """The child has nothing unsaved."""
 
 
-FromChild = Outcome | Loaded | Unusable | Beat | Saved
+@dataclass(frozen=True)
+class Remark:
+    """Something that the child lives with and a person should know: one line."""
+
+    text: str
+
+
+FromChild = Outcome | Loaded | Unusable | Beat | Saved | Remark
 
 
 class TrainerEvaluator:
@@ -86,6 +93,7 @@ class TrainerEvaluator:
         self._command = command
         self._now = now
         self._task: Task | None = None  # running, or waiting for its child
+        self._warnings: list[str] = []
         self._child = self._new_child()
 
     def _new_child(self) -> _Child:
@@ -134,12 +142,19 @@ class TrainerEvaluator:
                     return self._given_up(message.kind, message.message)
                 case Unusable():
                     return self._given_up(FailureKind.ERROR, message.reason)
+                case Remark():
+                    self._warnings.append(message.text)
                 case Loaded():
                     self._ready = message
                     if self._task is None:
                         return None
                     self._started = self._now()
                     self._child.send(self._task)
+
+    def warnings(self) -> list[str]:
+        """What the child has said since the last look that it can live with."""
+        found, self._warnings = self._warnings, []
+        return found
 
     def _overdue(self) -> Failure | None:
         """The failure of a child that is silent, or busy, for too long."""
@@ -167,7 +182,10 @@ class TrainerEvaluator:
         self._child.send(Save())
         with contextlib.suppress(EOFError):
             while (left := end - self._now()) > 0:
-                if isinstance(self._child.receive(left), Saved | Evaluation | Failure):
+                message = self._child.receive(left)
+                if isinstance(message, Remark):
+                    self._warnings.append(message.text)
+                elif isinstance(message, Saved | Evaluation | Failure):
                     return
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """What crosses between controller and workers: frozen records, nothing else (D2, D4).
 
-    controller ── Task, Stop ──► worker            worker ── Ready | Refused, Result, Left ──► controller
+    controller ── Task, Stop ──► worker            worker ── Ready | Refused, Warned, Result, Left ──► controller
                                                 transport, of a worker that cannot any more: Died ──► controller
 
 An outcome is an Evaluation or a Failure; there is no fake fitness.
@@ -157,6 +157,15 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Warned:
+    """Something that a worker lives with and a person should know: one line, which the log has once a job however many
+    workers say it (`text` therefore names no worker)."""
+
+    place: Place
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """No more tasks: save what runs, for so many seconds at most, and end with this exit code."""
 
@@ -174,5 +183,5 @@ class Died:
     """What the transport says in place of a worker whose process has ended without a word."""
 
 
-FromWorker = Ready | Refused | Result | Left | Died
+FromWorker = Ready | Refused | Warned | Result | Left | Died
 ToWorker = Task | Stop

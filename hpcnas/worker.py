@@ -10,8 +10,8 @@ import contextlib
 import time
 from collections import deque
 
-from hpcnas.evaluation import Evaluator, EvaluatorRefused, checked
-from hpcnas.messages import Left, Place, Ready, Refused, Result, Stop, Task
+from hpcnas.evaluation import Evaluator, EvaluatorRefused, checked, warnings
+from hpcnas.messages import Left, Place, Ready, Refused, Result, Stop, Task, Warned
 from hpcnas.transport import WorkerEnd
 
 _ATTENTION = 0.05  # seconds between looks at the controller's messages while something else goes on
@@ -52,13 +52,23 @@ def run(end: WorkerEnd, place: Place, evaluator: Evaluator) -> int:
     with contextlib.closing(evaluator):
         try:
             end.send(_greeting(inbox, place, evaluator))
+            _warn(end, place, evaluator)
             while True:
-                end.send(_evaluated(inbox, place, evaluator, inbox.next()))
+                result = _evaluated(inbox, place, evaluator, inbox.next())
+                _warn(end, place, evaluator)
+                end.send(result)
         except _Stopped as stopped:
             stop = stopped.stop
             evaluator.save(stop.save_seconds)
+            _warn(end, place, evaluator)
     end.send(Left())
     return stop.exit_code
+
+
+def _warn(end: WorkerEnd, place: Place, evaluator: Evaluator) -> None:
+    """Hands on what the evaluator lives with."""
+    for text in warnings(evaluator):
+        end.send(Warned(place, text))
 
 
 def _greeting(inbox: _Inbox, place: Place, evaluator: Evaluator) -> Ready | Refused:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from hpcnas import trainer
 from hpcnas.evaluation import Loaded
-from hpcnas.evaluator import Assignment, Beat, Save, Saved, Unusable
+from hpcnas.evaluator import Assignment, Beat, Remark, Save, Saved, Unusable
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Task
 
 COMMAND = (sys.executable, str(Path(__file__).resolve()))
@@ -51,6 +51,8 @@ def main() -> None:
         if word == "half":  # of a message that is announced with 256 bytes
             os.write(pipe.fileno(), b"\0\0\1\0" + bytes(128))
             os._exit(5)
+        if word == "remark":
+            pipe.send(Remark(f"individual {request.individual} is odd"))
         if word == "beat":
             beat_until_asked_to_save(pipe, Path(assignment.config.run.run, "inflight", f"{request.individual}.pt"))
         pipe.send(outcome(word, request))

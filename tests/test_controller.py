@@ -36,6 +36,7 @@ from hpcnas.messages import (
     Ready,
     Refused,
     Task,
+    Warned,
 )
 from hpcnas.store import MemoryStore
 
@@ -106,6 +107,14 @@ def test_a_worker_holds_several_evaluations_only_if_they_are_brief_and_the_loop_
     ahead = [individual - view for individual, view in enumerate(search.population.column("view").tolist())]
     assert ahead[:10] == [0] * 10  # that they are brief has to be seen first
     assert max(ahead) == held - 1
+
+
+def test_what_workers_live_with_is_told_once_a_job() -> None:
+    search = Search(Crew(2), settings(search={"budget": 4}))
+    for rank, text in ((1, "no compiler"), (2, "no compiler"), (2, "no room")):
+        search.crew.inbox.append((rank, Warned(place(rank), text)))
+    search.run()
+    assert search.listener.warnings == [f"{place(1)}: no compiler", f"{place(2)}: no room"]
 
 
 # ── retries ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -134,6 +134,13 @@ def test_polling_waits_no_longer_than_it_was_told_to(make: Make) -> None:
     assert one.poll(0.0) is None and one.poll(0.2) is None
 
 
+def test_what_a_child_lives_with_is_kept_until_it_is_asked_for(make: Make) -> None:
+    one = make({"4": "remark"})
+    assert [outcome(one, task(individual)) for individual in (4, 5)] == [done(4), done(5)]
+    assert one.warnings() == ["individual 4 is odd"]
+    assert one.warnings() == []
+
+
 def test_what_a_child_prints_disturbs_nobody(make: Make) -> None:
     assert outcome(make({"1": "babble"}), task(1)) == done(1)
 

@@ -13,7 +13,7 @@ from examples import FACTS, PLACE, SPACE
 from hpcnas import worker
 from hpcnas.evaluation import EvaluatorRefused, Loaded
 from hpcnas.genotype import Genotype
-from hpcnas.messages import Evaluation, Failure, FailureKind, Left, Outcome, Ready, Refused, Result, Stop, Task
+from hpcnas.messages import Evaluation, Failure, FailureKind, Left, Outcome, Ready, Refused, Result, Stop, Task, Warned
 from hpcnas.transport import Hub
 
 EVALUATION = Evaluation((0.5, 1.0), 10, 0.0, 1.0, 0.0)
@@ -82,6 +82,17 @@ def test_a_worker_evaluates_tasks_until_it_is_stopped() -> None:
     assert before <= first.started <= first.finished <= second.started <= second.finished <= time.time()
     assert left == Left()
     assert evaluator.notes == ["start 7", "start 8", "save within 5", "close"]
+
+
+def test_what_an_evaluator_lives_with_is_said_before_the_result_that_it_was_met_in() -> None:
+    hub, evaluator = Hub(1), Scripted([EVALUATION])
+    remarks = [["no compiler"], ["no room"], ["no room to save"]]
+    evaluator.warnings = lambda: remarks.pop(0)  # type: ignore[attr-defined]
+    for message in (task(7), Stop(0, 5.0)):
+        hub.controller().send(1, message)
+    _, (ready, first, second, result, third, left) = served(evaluator, hub)
+    assert [first, second, third] == [Warned(PLACE, text) for text in ("no compiler", "no room", "no room to save")]
+    assert isinstance(ready, Ready) and isinstance(result, Result) and left == Left()
 
 
 def test_an_evaluation_is_saved_when_stop_comes_in_its_middle() -> None:
