@@ -18,6 +18,8 @@ import torch.distributed
 from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+from hpcnas import causes
+
 _PATIENCE = datetime.timedelta(minutes=15)  # for ranks that decode, save or have died where MPI does not notice
 
 _MEETING = datetime.timedelta(minutes=1)  # for a connection to rank 0, which is there
@@ -137,7 +139,7 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or "CUDA error" in str(error):  # this rank's own device
+        if causes.is_out_of_memory(error) or "CUDA error" in str(error):  # this rank's own device
             raise
         raise PeerLost(f"another rank is gone or cannot be reached: {_first_line(error)}") from None
 

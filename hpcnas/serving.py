@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy
 import torch
 
-from hpcnas import durable, plugins, profiling, training
+from hpcnas import causes, durable, plugins, profiling, training
 from hpcnas.config import Config
 from hpcnas.data import load_training
 from hpcnas.dataspec import DataError
@@ -29,10 +29,6 @@ from hpcnas.messages import Failure, FailureKind, Outcome, Task, checkpoint_name
 from hpcnas.skeleton import Skeleton
 
 _BEAT_INTERVAL = 1.0  # seconds, at the most
-_OUT_OF_MEMORY = (  # what torch and CUDA's libraries say where they raise no OutOfMemoryError
-    *("can't allocate memory", "CUDA error: out of memory", "std::bad_alloc"),
-    *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
-)
 
 
 def serve(pipe: Connection, assignment: Assignment) -> int:
@@ -116,6 +112,11 @@ class Attendance:
             _complain(f"no checkpoint {self._path}: {error}")
         self._saved = time.monotonic()
 
+    def discard(self) -> None:
+        """Removes the checkpoint: another attempt begins anew."""
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
 
 def _complain(text: str) -> None:
     """To the file that the worker reads the last words from; it may be full itself."""
@@ -132,18 +133,12 @@ def _outcome(
         beat = attendance.beat if trace is None else trace.around(attendance.beat)
         return fitness.run(beat=beat, replicate_done=attendance.save)
     except training.LossNotFinite as error:
+        attendance.discard()  # what it was resumed from may have come from a device that cannot calculate
         return Failure(FailureKind.NAN, str(error))
     except BrokenPipeError:
         raise SystemExit(0) from None
     except Exception as error:
-        return Failure(_kind(error), traceback.format_exc())
-
-
-def _kind(error: Exception) -> FailureKind:
-    """What an exception of a training says about it: a device that has broken down is as good as a crash."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
-        return FailureKind.OOM
-    return FailureKind.CRASH if "CUDA error" in str(error) else FailureKind.ERROR
+        return Failure(causes.kind(error), traceback.format_exc())
 
 
 def _device(assignment: Assignment) -> torch.device:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hpcnas import config, counting
+from hpcnas import causes, config, counting
 from hpcnas.augment import EpochSampler, Normaliser, random_crop, random_flip
 from hpcnas.canonical import expand
 from hpcnas.data import DataSet, channel_statistics, split
@@ -277,8 +277,8 @@ class FitnessInProgress:
         while len(self._accuracies) < len(self._seeds):
             try:
                 self._accuracies += self._some(beat)
-            except torch.OutOfMemoryError:
-                if self._running == 1:
+            except Exception as error:
+                if self._running == 1 or not causes.is_out_of_memory(error):
                     raise
                 self._side_by_side = self._running // 2
                 self._saved = None  # a state of so many does not fit here either: these begin anew

@@ -101,6 +101,7 @@ WORKER = {
     "worker": {"evaluation", "messages", "transport"},
 }
 TRAINER = {
+    "causes": {"messages"},
     "torchvision_shim": {"torch", "torchvision"},
     "imagefolder": {"dataspec", "torchvision_shim", "PIL"},
     "data": {"dataspec", "imagefolder", "plugins", "torchvision_shim", "torchvision", "PIL"},
@@ -110,8 +111,8 @@ TRAINER = {
     "averaging": {"torch"},
     "regularisation": {"canonical", "network", "operations", "primitives", "skeleton", "torch"},
     "training": {
-        *("augment", "canonical", "config", "counting", "data", "genotype", "messages", "network", "skeleton"),
-        "torch",
+        *("augment", "canonical", "causes", "config", "counting", "data", "genotype", "messages", "network"),
+        *("skeleton", "torch"),
     },
     "trainer": {"evaluator", "serving"},
     "kernels": set(),
@@ -133,8 +134,8 @@ TRAINER = {
     },
     "profiling": {"durable", "torch"},
     "serving": {
-        *("config", "data", "dataspec", "durable", "evaluation", "evaluator", "fastest", "messages", "plugins"),
-        *("profiling", "skeleton", "training", "torch"),
+        *("causes", "config", "data", "dataspec", "durable", "evaluation", "evaluator", "fastest", "messages"),
+        *("plugins", "profiling", "skeleton", "training", "torch"),
     },
 }
 ENTRY = {
@@ -165,7 +166,7 @@ RETRAINING = {
         *("canonical", "counting", "durable", "exits", "feed", "genotype", "log", "options", "origins", "recipe"),
         *("retrainfile", "retraining", "retrainreport", "runfile", "store", "torch"),
     },
-    "distributed": {"torch"},
+    "distributed": {"causes", "torch"},
     "sums": {"distributed", "torch"},
     "feed": {"augment", "data", "dataspec", "messages", "order", "recipe", "torch"},
     "imagestream": {

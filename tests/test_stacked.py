@@ -140,12 +140,13 @@ class TooMany(Training):
 
     side_by_side = 4
     groups: list[int] = []
+    error: Exception = torch.OutOfMemoryError("CUDA out of memory")
 
     @classmethod
     def of(cls, genotype: Any, skeleton: Any, data: Any, settings: Any, seeds: tuple[int, ...]) -> Any:
         cls.groups.append(len(seeds))
         if len(seeds) > 1:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise cls.error
         return Training.of(genotype, skeleton, data, settings, seeds)
 
 
@@ -155,9 +156,29 @@ def evaluation(data: TrainingData, done: Callable[[], None]) -> FitnessInProgres
     return FitnessInProgress(GENOTYPE, (1, 2, 3, 4), SKELETON, cpu, SETTINGS, TooMany)
 
 
-def test_out_of_memory_is_met_with_half_as_many_side_by_side(data: TrainingData) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+        RuntimeError("HIP error: hipErrorOutOfMemory"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_is_met_with_half_as_many_side_by_side(
+    data: TrainingData, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TooMany, "error", error)
     found = evaluation(data, nothing).run(nothing, nothing)
     assert len(found.accuracies) == 4 and TooMany.groups == [4, 2, 1, 1, 1, 1]
+
+
+def test_any_other_error_is_not_met_with_fewer(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TooMany, "error", RuntimeError("Triton Error [CUDA]: misaligned address"))
+    with pytest.raises(RuntimeError, match="misaligned"):
+        evaluation(data, nothing).run(nothing, nothing)
+    assert TooMany.groups == [4]
 
 
 def test_a_saved_state_of_more_than_fit_is_begun_anew_with_fewer(data: TrainingData) -> None:
