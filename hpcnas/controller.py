@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from hpcnas import seeds
+from hpcnas import retries, seeds
 from hpcnas.config import Config
 from hpcnas.devices import Devices
 from hpcnas.evolution import Strategy, StrategyRefused
@@ -30,7 +30,6 @@ from hpcnas.messages import (
     Died,
     Evaluation,
     Failure,
-    FailureKind,
     FromWorker,
     Left,
     Place,
@@ -48,7 +47,6 @@ from hpcnas.scheduling import Part, is_complete, next_parts
 from hpcnas.store import MemoryStore
 from hpcnas.transport import ControllerEnd
 
-REPEATED = frozenset({FailureKind.CRASH, FailureKind.OOM, FailureKind.HANG})  # another worker may do better
 _ATTENTION = 0.2  # seconds between looks at signals and the clock
 _BRIEF = 0.02  # seconds; a worker that has had so many evaluations in a row that were briefer may hold several
 _BRIEF_IN_A_ROW = 10
@@ -199,7 +197,9 @@ class Controller:
             case Ready():
                 self._welcome(worker, message)
             case Refused():
-                self._refuse(worker, message)
+                self._take_back(worker)
+                if worker not in self._refused:  # as one of a bad device
+                    self._refuse(worker, message)
             case Warned():
                 self._warn_once(message)
             case Result():
@@ -252,18 +252,24 @@ class Controller:
         if len(self._refused) == len(self._workers):
             also = f" (and {len(self._refused) - 1} other ranks)" if len(self._refused) > 1 else ""
             exit_code = BROKEN if self._strategy is not None else WRONG_USE
+            if any(one.passes for one in self._refused.values()):
+                exit_code = MORE_TO_DO
             raise SearchStopped(f"{refused.place}{also}: {refused.reason}", exit_code)
         if self._strategy is not None:
             self._observer.warned(_without(refused))
 
     def _bury(self, worker: int) -> None:
-        """Goes on without a worker whose process has died: its work goes to another, as if it had not begun."""
+        """Goes on without a worker whose process has died."""
         self._dead.add(worker)
+        self._take_back(worker)
+        place = self._places.get(worker, Place(worker, "an unknown host", "unknown device"))
+        self._refuse(worker, Refused(place, "its process has died"))
+
+    def _take_back(self, worker: int) -> None:
+        """What a worker holds goes to others, as if it had not begun."""
         self._idle.pop(worker, None)
         held = [work for work in self._busy.pop(worker, []) if work.individual.id in self._to_come]
         self._again.extendleft(reversed(held))
-        place = self._places.get(worker, Place(worker, "an unknown host", "unknown device"))
-        self._refuse(worker, Refused(place, "its process has died"))
 
     def _take(self, worker: int, result: Result) -> Result | None:
         """Records a result: returns all that is known of its individual if this was the last word on it, None if there
@@ -281,16 +287,19 @@ class Controller:
         if id not in self._to_come:  # another of its replicates has failed meanwhile
             return None
         if isinstance(result.outcome, Failure):
-            self._devices.failed(result.place, result.individual)
-            if result.outcome.kind in REPEATED and result.attempt < self._config.run.max_attempts:
+            self._devices.failed(result.place, (id, result.first))
+            able = {one: place for one, place in self._places.items() if one in self._able}
+            failed = self._store.population.failed_attempts
+            if retries.wanted(result, failed, self._config.run.max_attempts, able):
                 self._store.retry(result)
-                self._again.append(replace(work, attempt=result.attempt + 1, avoid=work.avoid | {worker}))
+                avoid = work.avoid | retries.avoided(worker, result.place, able)
+                self._again.append(replace(work, attempt=result.attempt + 1, avoid=avoid))
                 self._observer.warned(f"{result}; it will be tried again")
                 return None
             self._failures_in_a_row += 1
         else:
             self._failures_in_a_row = 0
-            self._devices.succeeded(result.place, result.individual)
+            self._devices.succeeded(result.place, (id, result.first))
             self._retire_bad_devices()
             if self._goes_on(id, result.outcome):
                 self._store.advance(result)

@@ -14,7 +14,12 @@ from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome
 
 
 class EvaluatorRefused(Exception):
-    """Evaluations cannot begin for a reason that a person must mend: one line."""
+    """Evaluations cannot begin, or cannot go on: one line. `passes` is whether another job may do better as things are;
+    else a person must mend it."""
+
+    def __init__(self, reason: str, passes: bool = False) -> None:
+        super().__init__(reason)
+        self.passes = passes
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,13 @@ class Evaluator(Protocol):
         ...
 
     def start(self, task: Task) -> None:
-        """Begins an evaluation; the one before must have ended."""
+        """Begins an evaluation; the one before must have ended. Raises EvaluatorRefused, as `poll` does."""
         ...
 
     def poll(self, timeout: float) -> Outcome | None:
         """The outcome of what was started, with an accuracy from 0 to 1 for each of the task's seeds; None if it is
-        still running after `timeout` seconds."""
+        still running after `timeout` seconds. Raises EvaluatorRefused where this worker cannot evaluate any more: the
+        task then goes to another one, as if it had not begun."""
         ...
 
     def save(self, timeout: float) -> None:

@@ -11,10 +11,9 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,10 +21,12 @@ from typing import IO
 
 from hpcnas.config import Config
 from hpcnas.evaluation import EvaluatorRefused, Loaded
+from hpcnas.interpreter import python
 from hpcnas.jobenv import Binding
-from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
+from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Task
+from hpcnas.starts import Starts
 
-TRAINER = (sys.executable, "-m", "hpcnas.trainer")
+TRAINER = "from hpcnas import trainer; sys.exit(trainer.main())"
 STACK_SIGNAL = signal.SIGUSR2  # makes a child print where its threads are
 COORDINATED = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)  # signals that the ranks act upon, never a child
 
@@ -85,37 +86,50 @@ class TrainerEvaluator:
         self,
         config: Config,
         binding: Binding,
-        command: tuple[str, ...] = TRAINER,
+        command: Sequence[str] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._binding = binding
-        self._command = command
+        self._command = python(TRAINER) if command is None else command
         self._now = now
         self._task: Task | None = None  # running, or waiting for its child
         self._warnings: list[str] = []
-        self._child = self._new_child()
+        self._known: DataFacts | None = None  # what the first child that was ready had read
+        self._starts = Starts(now)
+        self._begin_child()
 
-    def _new_child(self) -> _Child:
+    def _begin_child(self) -> None:
+        """Starts a child; none is there where that is in vain. Raises EvaluatorRefused after too many times."""
         self._ready: Loaded | None = None
         self._heard = self._now()
-        return _Child(self._command, self._config, self._binding)
+        self._child: _Child | None = None
+        try:
+            self._child = _Child(self._command, self._config, self._binding)
+        except OSError as error:  # too many processes, too little memory, no temporary folder
+            self._started_in_vain(f"the trainer's process cannot be started: {error}")
+
+    def _started_in_vain(self, reason: str) -> None:
+        """Another start follows, after a pause. Raises EvaluatorRefused after too many times."""
+        self.close()
+        self._child = None
+        if not self._starts.failed():
+            raise EvaluatorRefused(f"{self._starts.in_vain} starts in vain; the last one: {reason}", passes=True)
+        self._warnings.append(f"starting a trainer is tried again; {Failure(FailureKind.CRASH, reason).summary}")
 
     def ready(self, timeout: float) -> Loaded | None:
-        failure = None if self._ready is not None else self._listen(timeout)
-        if failure is not None:
-            self.close()
-            assert isinstance(failure, Failure), "an evaluation before the first task"
-            raise EvaluatorRefused(failure.message)
+        if self._ready is None:
+            outcome = self._listen(timeout)
+            assert outcome is None, "an outcome before the first task"
         return self._ready
 
     def start(self, task: Task) -> None:
-        if not self._child.alive:
+        if self._child is not None and not self._child.alive:
             self._child.close()
-            self._child = self._new_child()
+            self._begin_child()
         self._task = task
         self._started = self._heard = self._now()
-        if self._ready is not None:
+        if self._child is not None and self._ready is not None:
             self._child.send(task)
 
     def poll(self, timeout: float) -> Outcome | None:
@@ -128,55 +142,83 @@ class TrainerEvaluator:
         """Takes the child's messages for `timeout` seconds or to the end of what it does."""
         end = self._now() + timeout
         while True:
+            if self._child is None:
+                if (pause := self._starts.pause) > 0:
+                    time.sleep(min(pause, timeout))
+                    return None
+                self._begin_child()
+                continue
             try:
                 message = self._child.receive(max(0.0, end - self._now()))
             except EOFError:
-                return self._given_up(self._child.kind_of_death(), self._child.how_it_ended())
+                how = self._child.how_it_ended()
+                if self._ready is None:
+                    self._started_in_vain(how)
+                    continue
+                return self._given_up(self._child, self._child.kind_of_death(), how)
             if message is None:
-                return self._overdue()
+                return self._overdue(self._child)
             self._heard = self._now()
             match message:
                 case Evaluation():
                     return message
                 case Failure():  # the next evaluation gets a child of its own: this one may be broken for good
-                    return self._given_up(message.kind, message.message)
+                    return self._given_up(self._child, message.kind, message.message)
                 case Unusable():
-                    return self._given_up(FailureKind.ERROR, message.reason)
+                    self._cannot_use(message.reason)
                 case Remark():
                     self._warnings.append(message.text)
                 case Loaded():
-                    self._ready = message
+                    if self._known not in (None, message.facts):
+                        self._cannot_use(f"expected the data of before, {self._known}, but found {message.facts}")
+                        continue
+                    self._ready, self._known = message, message.facts
+                    self._starts.succeeded()
                     if self._task is None:
                         return None
                     self._started = self._now()
                     self._child.send(self._task)
+
+    def _cannot_use(self, reason: str) -> None:
+        """What hinders the first child, a person must mend; what worked for one before, may work again. Raises
+        EvaluatorRefused."""
+        if self._known is not None:
+            self._started_in_vain(reason)
+        else:
+            self.close()
+            raise EvaluatorRefused(reason)
 
     def warnings(self) -> list[str]:
         """What the child has said since the last look that it can live with."""
         found, self._warnings = self._warnings, []
         return found
 
-    def _overdue(self) -> Failure | None:
-        """The failure of a child that is silent, or busy, for too long."""
+    def _overdue(self, child: _Child) -> Failure | None:
+        """The failure of a child that is silent, or busy, for too long. Raises EvaluatorRefused where it never was
+        ready: starting has then taken long enough."""
         run, now = self._config.run, self._now()
         waits = self._task is not None or self._ready is None
         patience = run.hang_timeout if self._ready is not None else max(run.hang_timeout, _LOADING_PATIENCE)
         if waits and now - self._heard > patience:
-            silent = f"no sign of life for {patience:g} s (--hang-timeout); where it was:"
-            return self._given_up(FailureKind.HANG, f"{silent}\n{self._child.stacks()}")
+            silent = f"no sign of life for {patience:g} s (--hang-timeout); where it was:\n{child.stacks()}"
+            failure = self._given_up(child, FailureKind.HANG, silent)
+            if self._ready is None:
+                raise EvaluatorRefused(failure.message, passes=True)
+            return failure
         if self._task is not None and self._ready is not None and run.evaluation_timeout is not None:
             if now - self._started > run.evaluation_timeout:
                 message = f"not done after {run.evaluation_timeout:g} s (--evaluation-timeout)"
-                return self._given_up(FailureKind.OVERRUN, message)
+                return self._given_up(child, FailureKind.OVERRUN, message)
         return None
 
-    def _given_up(self, kind: FailureKind, message: str) -> Failure:
+    @staticmethod
+    def _given_up(child: _Child, kind: FailureKind, message: str) -> Failure:
         """The failure that ends a child."""
-        self._child.close()
+        child.close()
         return Failure(kind, message)
 
     def save(self, timeout: float) -> None:
-        if self._task is None or self._ready is None or not self._child.alive:
+        if self._task is None or self._ready is None or self._child is None or not self._child.alive:
             return
         end = self._now() + timeout
         self._child.send(Save())
@@ -189,23 +231,32 @@ class TrainerEvaluator:
                     return
 
     def close(self) -> None:
-        self._child.close()
+        if self._child is not None:
+            self._child.close()
 
 
 class _Child:
-    """One trainer process, from its start to its end; it reads its assignment first."""
+    """One trainer process, from its start to its end; it reads its assignment first. Raises OSError where there is no
+    room for it."""
 
-    def __init__(self, command: tuple[str, ...], config: Config, binding: Binding) -> None:
-        ours, theirs = socket.socketpair()
-        self._pipe = Connection(ours.detach())
-        self._output: IO[bytes] = tempfile.TemporaryFile()
+    def __init__(self, command: Sequence[str], config: Config, binding: Binding) -> None:
         self._kills_before = _out_of_memory_kills()
+        with contextlib.ExitStack() as opened:  # closed where something fails
+            self._output: IO[bytes] = opened.enter_context(tempfile.TemporaryFile())
+            ours, theirs = socket.socketpair()
+            self._pipe = opened.enter_context(Connection(ours.detach()))
+            with theirs:
+                self._process = self._started(command, binding, theirs.fileno())
+            opened.pop_all()
+        self.send(Assignment(config, binding.threads, binding.gpu is not None, os.getpid()))
+
+    def _started(self, command: Sequence[str], binding: Binding, pipe: int) -> subprocess.Popen[bytes]:
         # Blocked signals stay blocked in the child until it ignores them: one sent to the whole job must not end it.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, COORDINATED)
         try:
-            self._process = subprocess.Popen(
-                [*command, str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
+            return subprocess.Popen(
+                [*command, str(pipe)],
+                pass_fds=(pipe,),
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=self._output,
@@ -214,8 +265,6 @@ class _Child:
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            theirs.close()
-        self.send(Assignment(config, binding.threads, binding.gpu is not None, os.getpid()))
 
     @property
     def alive(self) -> bool:
@@ -246,7 +295,7 @@ class _Child:
         if code is None:
             how = "closed its pipe but did not end"
         elif code < 0:
-            how = f"was ended by {signal.Signals(-code).name}"
+            how = f"was ended by {_signal_name(-code)}"
         else:
             how = f"ended with exit code {code}"
         return f"the trainer {how}; its last words:\n{self._printed()}"
@@ -288,6 +337,13 @@ class _Child:
         self._output.close()
 
 
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most of the real-time signals have none
+        return f"signal {number}"
+
+
 def _text(printed: bytes) -> str:
     return printed.decode(errors="replace").strip()
 
@@ -319,6 +375,4 @@ def _child_environment(binding: Binding) -> dict[str, str]:
         "MALLOC_MMAP_THRESHOLD_": str(8 << 30),
         "MALLOC_TRIM_THRESHOLD_": str(16 << 30),
     }
-    package = str(Path(__file__).resolve().parent.parent)
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package, environment.get("PYTHONPATH"))))
     return environment

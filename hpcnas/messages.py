@@ -150,10 +150,11 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A worker cannot start for a reason that a person must mend, such as missing data: one line."""
+    """A worker cannot start, or cannot go on: one line. What it holds is not begun."""
 
     place: Place
     reason: str
+    passes: bool = False  # another job may do better as things are; else a person must mend it, such as missing data
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The trainer child of a worker: `python -m hpcnas.trainer FD` (D4).
+"""The trainer child of a worker, whose pipe is descriptor `sys.argv[1]` (D4).
 
 It ties its life to the worker's before anything else: torch takes seconds to import, and a worker may die meanwhile.
 What it does then is `serving`'s business. The process ends with its pipe, and with its worker however that dies.
@@ -56,7 +56,3 @@ def _end_with(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

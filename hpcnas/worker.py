@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
+from typing import NoReturn
 
 from hpcnas.evaluation import Evaluator, EvaluatorRefused, checked, warnings
 from hpcnas.messages import Left, Place, Ready, Refused, Result, Stop, Task, Warned
@@ -45,18 +46,18 @@ class _Inbox:
             self.look(timeout=60.0)
         return self._tasks.popleft()
 
+    def wait_for_stop(self) -> NoReturn:
+        """Begins nothing more; raises _Stopped."""
+        while True:
+            self.look(timeout=60.0)
+
 
 def run(end: WorkerEnd, place: Place, evaluator: Evaluator) -> int:
     """Serves the controller until it says Stop; returns the exit code that it named. Closes the evaluator."""
     inbox = _Inbox(end)
     with contextlib.closing(evaluator):
         try:
-            end.send(_greeting(inbox, place, evaluator))
-            _warn(end, place, evaluator)
-            while True:
-                result = _evaluated(inbox, place, evaluator, inbox.next())
-                _warn(end, place, evaluator)
-                end.send(result)
+            _serve(end, inbox, place, evaluator)
         except _Stopped as stopped:
             stop = stopped.stop
             evaluator.save(stop.save_seconds)
@@ -65,19 +66,32 @@ def run(end: WorkerEnd, place: Place, evaluator: Evaluator) -> int:
     return stop.exit_code
 
 
+def _serve(end: WorkerEnd, inbox: _Inbox, place: Place, evaluator: Evaluator) -> NoReturn:
+    """Evaluates task after task until it is stopped, or as long as the evaluator can; raises _Stopped."""
+    try:
+        end.send(_greeting(end, inbox, place, evaluator))
+        _warn(end, place, evaluator)
+        while True:
+            result = _evaluated(inbox, place, evaluator, inbox.next())
+            _warn(end, place, evaluator)
+            end.send(result)
+    except EvaluatorRefused as refusal:
+        _warn(end, place, evaluator)
+        end.send(Refused(place, str(refusal), refusal.passes))
+        inbox.wait_for_stop()
+
+
 def _warn(end: WorkerEnd, place: Place, evaluator: Evaluator) -> None:
     """Hands on what the evaluator lives with."""
     for text in warnings(evaluator):
         end.send(Warned(place, text))
 
 
-def _greeting(inbox: _Inbox, place: Place, evaluator: Evaluator) -> Ready | Refused:
-    """What the controller is told when the evaluator is ready, or cannot be."""
-    try:
-        while (loaded := evaluator.ready(_ATTENTION)) is None:
-            inbox.look()
-    except EvaluatorRefused as refusal:
-        return Refused(place, str(refusal))
+def _greeting(end: WorkerEnd, inbox: _Inbox, place: Place, evaluator: Evaluator) -> Ready:
+    """What the controller is told when the evaluator is ready. Raises EvaluatorRefused."""
+    while (loaded := evaluator.ready(_ATTENTION)) is None:
+        _warn(end, place, evaluator)
+        inbox.look()
     return Ready(place, loaded.facts, loaded.software)
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from examples import FACTS, SPACE
@@ -61,8 +60,14 @@ class Crew:
     `parting` for it, then Left.
     """
 
-    def __init__(self, workers: int, answer: Answer = lambda rank, task: GOOD) -> None:
+    def __init__(
+        self,
+        workers: int,
+        answer: Answer = lambda rank, task: GOOD,
+        place: Callable[[int], Place] = place,
+    ) -> None:
         self.ranks = range(1, workers + 1)
+        self.place = place
         self.answer = answer
         self.tasks: list[tuple[int, Task]] = []
         self.stops: dict[int, Stop] = {}
@@ -79,7 +84,7 @@ class Crew:
         self.tasks.append((rank, message))
         outcome = self.answer(rank, message)
         if outcome is not None:
-            self.inbox.append((rank, result(rank, message, outcome)))
+            self.inbox.append((rank, replace(result(rank, message, outcome), place=self.place(rank))))
 
     def receive(self, timeout: float) -> list[tuple[int, FromWorker]]:
         return [self.inbox.popleft()] if self.inbox else []
@@ -202,5 +207,5 @@ class Brief(Crew):
             sender, said = self.inbox.pop()
             before += 1
             if isinstance(said, Result):
-                said = dataclasses.replace(said, finished=said.started + self.seconds)
+                said = replace(said, finished=said.started + self.seconds)
             self.inbox.append((sender, said))

@@ -1,4 +1,4 @@
-"""Stands in for `python -m hpcnas.trainer`: the same pipe, no torch, and misbehaviour by plan.
+"""Stands in for the trainer: the same pipe, no torch, and misbehaviour by plan.
 
 HPCNAS_TEST_PLAN is a JSON object that maps an individual's id to what the attempts at it do: with {"4": "hang done"}
 the first attempt at individual 4 hangs, all later ones are done. Whoever is not named is done. "loading" says what
@@ -7,6 +7,7 @@ children do when they should load, {"loading": "unusable"}.
 
 from __future__ import annotations
 
+import dataclasses
 import faulthandler
 import json
 import os
@@ -37,7 +38,8 @@ def main() -> None:
         pipe.send(Unusable("there are no images"))
         sys.exit(2)
     misbehave(plan.get("loading", "done"))
-    pipe.send(Loaded(FACTS, {"script": "1"}))
+    facts = dataclasses.replace(FACTS, fingerprint="another") if plan.get("loading") == "another" else FACTS
+    pipe.send(Loaded(facts, {"script": "1"}))
     while True:
         try:
             request: Task | Save = pipe.recv()

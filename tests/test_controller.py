@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
+from collections.abc import Callable
 
 import pytest
 from examples import FACTS, SESSION, evaluated, failed, individual
@@ -15,6 +16,7 @@ from scripted_crew import (
     NAN,
     OOM,
     OVERRUN,
+    Answer,
     Brief,
     Crew,
     Search,
@@ -27,12 +29,13 @@ from scripted_crew import (
 )
 
 from hpcnas import controller, seeds, strategies
-from hpcnas.exits import WRONG_USE
+from hpcnas.exits import MORE_TO_DO, WRONG_USE
 from hpcnas.messages import (
     Died,
     Failure,
     FailureKind,
     Outcome,
+    Place,
     Ready,
     Refused,
     Task,
@@ -59,7 +62,7 @@ def test_a_task_carries_the_genotype_and_the_seeds_of_its_individual() -> None:
         assert task.seeds == tuple(seeds.training_seed(9, task.individual, replicate) for replicate in (0, 1))
 
 
-@pytest.mark.parametrize("kind", [OVERRUN, NAN, ERROR])
+@pytest.mark.parametrize("kind", [OVERRUN, ERROR])
 def test_a_failure_that_would_come_again_is_recorded_at_once_and_never_counted(kind: Failure) -> None:
     search = Search(Crew(2, by_individual({1: [kind], 3: [kind]})))
     search.run()
@@ -182,6 +185,56 @@ def test_a_failure_after_a_retry_is_not_repeated_if_it_would_come_again() -> Non
     assert search.population.failures == {1: ERROR}
 
 
+def test_a_loss_that_is_finite_nowhere_is_tried_on_two_devices() -> None:
+    search = Search(Crew(3, by_individual({1: [NAN, NAN]})), settings(search={"budget": 3}, run={"max_attempts": 9}))
+    search.run()
+    assert search.states() == states("EFEE")
+    assert search.population.failures == {1: NAN}
+    assert [(rank, attempt) for rank, id, attempt in search.crew.given if id == 1] == [(2, 1), (1, 2)]
+
+
+def test_a_loss_that_is_not_finite_fails_at_once_where_all_share_a_device() -> None:
+    crew = Crew(2, by_individual({1: [NAN]}), lambda rank: Place(rank, "node", "cpu"))
+    search = Search(crew, settings(search={"budget": 3}))
+    search.run()
+    assert search.states() == states("EFEE")
+    assert search.population.column("attempts").tolist() == [1] * 4
+
+
+def test_a_device_that_calculates_wrongly_is_taken_out_of_use_and_costs_no_individual() -> None:
+    def answer(rank: int, task: Task) -> Outcome:
+        return NAN if rank == 1 else GOOD
+
+    search = Search(Crew(3, answer), settings(search={"budget": 20}, run={"device_failures": 2}))
+    search.run()
+    assert search.states() == states("E" * 20)
+    assert "going on without rank 1 on node-1 (cuda:0): 2 evaluations in a row have failed here, but not elsewhere" in (
+        search.listener.warnings
+    )
+
+
+def test_that_a_loss_was_not_finite_is_known_after_a_restart() -> None:
+    store = left_behind()
+    store.retry(dataclasses.replace(failed(6, kind=FailureKind.NAN), attempt=1))
+    search = Search(Crew(2, by_individual({6: [NAN, NAN]})), settings(search={"budget": 7}), store)
+    search.run()
+    assert search.population.failures[6] == NAN
+    assert [attempt for _, id, attempt in search.crew.given if id == 6] == [2]
+
+
+def test_a_retry_spares_all_who_share_the_device() -> None:
+    """Ranks 1 and 2 are on one device: rank 3 tries again what one of them has failed at, when it has time."""
+
+    def answer(rank: int, task: Task) -> Outcome:
+        return CRASH if rank < 3 else GOOD
+
+    crew = Crew(3, answer, lambda rank: Place(rank, "node", f"cuda:{rank // 3}"))
+    search = Search(crew, settings(search={"budget": 4}, run={"device_failures": 100}))
+    search.run()
+    assert {attempt for rank, _, attempt in search.crew.given if rank < 3} == {1}
+    assert len(search.population.failures) == 0
+
+
 # ── a restart ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def left_behind() -> MemoryStore:
     """A run with individuals 0 to 6: 3 evaluated, 4 failed, and the others in flight, 5 after a crash."""
@@ -246,6 +299,66 @@ def test_a_search_without_workers_is_wrong_use() -> None:
     stop = search.stopped()
     assert stop.exit_code == WRONG_USE
     assert str(stop) == "rank 3 on node-3 (cuda:0) (and 2 other ranks): there are no images"
+
+
+@pytest.mark.parametrize("passing", [{1}, {3}, {1, 2, 3}])
+def test_a_search_whose_workers_may_start_the_next_time_has_more_to_do(passing: set[int]) -> None:
+    search = Search(Crew(3))
+    search.crew.inbox = deque((rank, Refused(place(rank), "no process", rank in passing)) for rank in (1, 2, 3))
+    assert search.stopped().exit_code == MORE_TO_DO
+    assert len(search.population) == 0
+
+
+def unable(lost: set[int], search: Callable[[], Search]) -> Answer:
+    """Workers that can begin one task, but not a second one; the others are good."""
+    asked: set[int] = set()
+
+    def answer(rank: int, task: Task) -> Outcome | None:
+        if rank not in lost or rank not in asked:
+            asked.add(rank)
+            return GOOD
+        search().crew.inbox.append((rank, Refused(place(rank), "the GPU has gone", passes=True)))
+        return None
+
+    return answer
+
+
+def test_the_work_of_a_worker_that_cannot_go_on_goes_to_another_as_if_it_had_not_begun() -> None:
+    search = Search(Crew(2, unable({1}, lambda: search)))
+    search.run()
+    assert search.states() == states("EEEEE")
+    assert search.population.column("attempts").tolist() == [1] * 5
+    assert search.population.failed_attempts == []
+    assert search.listener.warnings == ["going on without rank 1 on node-1 (cuda:0): the GPU has gone"]
+    assert [rank for rank, _, _ in search.crew.given].count(1) == 2
+
+
+def test_the_last_worker_that_cannot_go_on_leaves_its_work_to_another_job() -> None:
+    search = Search(Crew(2, unable({1, 2}, lambda: search)))
+    stop = search.stopped()
+    assert stop.exit_code == MORE_TO_DO
+    assert str(stop).endswith("(and 1 other ranks): the GPU has gone")
+    assert search.states() == states("EEII")
+    assert search.population.column("attempts").tolist() == [1, 1, 0, 0]
+    assert search.population.failed_attempts == []
+
+
+def test_a_worker_of_a_bad_device_that_cannot_go_on_is_told_of_once() -> None:
+    def answer(rank: int, task: Task) -> Outcome | None:
+        if rank == 2:
+            return GOOD
+        if any("going on without" in text for text in search.listener.warnings):
+            return None
+        if len([one for one, _ in search.crew.tasks if one == 1]) <= 2:
+            return CRASH
+        search.crew.inbox.append((1, Refused(place(1), "the GPU has gone", passes=True)))
+        return None
+
+    search = Search(Crew(2, answer), settings(search={"budget": 12}, run={"device_failures": 2}))
+    search.run()
+    assert search.states() == states("E" * 12)
+    without = [text for text in search.listener.warnings if "going on without" in text]
+    assert len(without) == 1
 
 
 def test_a_worker_with_other_data_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import pytest
 import scripted_trainer
 from examples import SPACE
 
-from hpcnas import config, evaluator
+from hpcnas import config, evaluator, starts
 from hpcnas.evaluation import EvaluatorRefused, Loaded
 from hpcnas.evaluator import TrainerEvaluator
 from hpcnas.genotype import Genotype
@@ -41,6 +42,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
         **run: float,
     ) -> TrainerEvaluator:
         monkeypatch.setenv(scripted_trainer.PLAN, json.dumps(plan or {}))
+        monkeypatch.setattr(starts, "PAUSES", (1e-3,) * 3)
         settings = config.build({"run": {**PATIENT, **run}})
         made.append(TrainerEvaluator(settings, Binding(None, 1), command, now))
         return made[-1]
@@ -284,10 +286,72 @@ def test_an_evaluation_that_beats_for_ever_overruns_by_the_clock(make: Make) -> 
     ],
 )
 def test_a_child_that_cannot_load_refuses_the_evaluator(make: Make, word: str, reason: str) -> None:
+    one = make({"loading": word})
     with pytest.raises(EvaluatorRefused) as caught:
-        loaded(make({"loading": word}))
-    assert str(caught.value) == reason
+        loaded(one)
+    assert str(caught.value).removeprefix("4 starts in vain; the last one: ") == reason
+    assert caught.value.passes is (word != "unusable")  # a mistake is a person's, what dies may live the next time
+    assert len(one.warnings()) == (0 if word == "unusable" else 3)
     assert children() == []
+
+
+def await_warning(one: TrainerEvaluator) -> str:
+    """What is said of a start in vain; the next one has not begun yet."""
+    deadline = time.monotonic() + GUARD
+    while not (said := one.warnings()):
+        assert one.ready(0.05) is None and time.monotonic() < deadline
+    (text,) = said
+    return text
+
+
+def test_a_child_that_dies_while_it_starts_is_started_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = make({"loading": "kill"})
+    for _ in range(3):
+        assert await_warning(one) == (
+            "starting a trainer is tried again; the trainer was ended by SIGKILL; its last words: (it printed nothing)"
+        )
+    monkeypatch.setenv(scripted_trainer.PLAN, "{}")
+    loaded(one)
+    assert outcome(one, task(1)) == done(1)
+
+
+def test_starts_in_vain_are_counted_in_a_row(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = make({"loading": "exit"})
+    for individual in range(3):
+        for _ in range(3):
+            await_warning(one)
+        monkeypatch.setenv(scripted_trainer.PLAN, json.dumps({str(individual): "exit"}))
+        assert failure(one, task(individual)).kind is FailureKind.CRASH
+        monkeypatch.setenv(scripted_trainer.PLAN, json.dumps({"loading": "exit"}))
+        one.start(task(99))
+
+
+@pytest.mark.parametrize("what", ["subprocess.Popen", "tempfile.TemporaryFile", "socket.socketpair"])
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE])
+def test_a_process_that_the_system_refuses_is_started_later(
+    make: Make, monkeypatch: pytest.MonkeyPatch, what: str, number: int
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(f"hpcnas.evaluator.{what}", refuse)
+        one = make()
+        assert os.strerror(number) in await_warning(one)
+        assert len(os.listdir("/proc/self/fd")) == before
+        one.start(task(1))  # one that waits
+        with pytest.raises(EvaluatorRefused, match="4 starts in vain; .* the trainer's process cannot") as caught:
+            awaited(one)
+        assert caught.value.passes
+        one = make()
+    assert outcome(one, task(1)) == done(1)
+
+
+def test_a_signal_without_a_name_is_told_by_its_number(make: Make) -> None:
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGRTMIN + 3)"
+    with pytest.raises(EvaluatorRefused, match=f"the trainer was ended by signal {signal.SIGRTMIN + 3};"):
+        loaded(make(command=(sys.executable, "-c", code)))
 
 
 def test_loading_may_be_silent_for_longer_than_a_training(make: Make) -> None:
@@ -300,13 +364,47 @@ def test_loading_may_be_silent_for_longer_than_a_training(make: Make) -> None:
         one.ready(0.1)
 
 
-def test_a_replacement_that_cannot_load_fails_the_evaluation(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("unusable", "there are no images"),
+        ("exit", "the trainer ended with exit code 3; its last words:\nI am leaving"),
+        ("another", "expected the data of before, .*'scripted'.*, but found .*'another'"),
+    ],
+)
+def test_a_replacement_that_cannot_load_costs_the_worker_and_not_the_evaluation(
+    make: Make, monkeypatch: pytest.MonkeyPatch, word: str, reason: str
+) -> None:
+    one = make({"1": "exit"})
+    failure(one, task(1))
+    monkeypatch.setenv(scripted_trainer.PLAN, json.dumps({"loading": word}))
+    one.start(task(2))
+    with pytest.raises(EvaluatorRefused, match=f"4 starts in vain; the last one: {reason}") as caught:
+        awaited(one)
+    assert caught.value.passes  # it has worked here before
+    assert children() == []
+
+
+def test_a_replacement_that_cannot_load_for_a_while_costs_nothing(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     one = make({"1": "exit"})
     failure(one, task(1))
     monkeypatch.setenv(scripted_trainer.PLAN, json.dumps({"loading": "unusable"}))
-    assert failure(one, task(2)) == Failure(FailureKind.ERROR, "there are no images")
+    one.start(task(2))
+    assert "there are no images" in await_warning(one)
     monkeypatch.setenv(scripted_trainer.PLAN, "{}")
-    assert outcome(one, task(3)) == done(3)
+    assert awaited(one) == done(2)
+
+
+def test_a_replacement_that_hangs_while_it_loads_costs_the_worker(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    one = make({"1": "exit"}, now=lambda: clock[0], hang_timeout=1.0)
+    failure(one, task(1))
+    monkeypatch.setenv(scripted_trainer.PLAN, json.dumps({"loading": "hang"}))
+    one.start(task(2))
+    clock[0] = 601.0
+    with pytest.raises(EvaluatorRefused, match="no sign of life for 600 s") as caught:
+        one.poll(0.1)
+    assert caught.value.passes
 
 
 # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -377,6 +475,7 @@ def test_a_child_is_no_rank_and_knows_its_device_and_threads(monkeypatch: pytest
         "import os; print(sorted(name for name in os.environ if name.startswith(('PMI', 'OMPI', 'PRTE', 'HYDRA', 'MPI'"
         "))), *(os.environ[name] for name in ('CUDA_VISIBLE_DEVICES', 'OMP_NUM_THREADS', 'SLURM_JOB_ID')), sep='|')"
     )
+    monkeypatch.setattr(starts, "PAUSES", ())
     one = TrainerEvaluator(config.Config(), Binding("GPU-6f1c", 3), (sys.executable, "-c", code))
     with pytest.raises(EvaluatorRefused) as caught:
         loaded(one)

@@ -78,8 +78,9 @@ CONTROLLER = {
     "transport": {"messages", "mpi4py"},
     "sources": {"canonical", "config", "genotype", "given", "runfile", "sameness", "settings", "space"},
     "devices": {"messages"},
+    "retries": {"devices", "messages"},
     "controller": {
-        *("config", "devices", "evolution", "exits", "individuals", "messages", "mutation", "racing"),
+        *("config", "devices", "evolution", "exits", "individuals", "messages", "mutation", "racing", "retries"),
         *("runfile", "scheduling", "seeds", "store", "transport"),
     },
     "progress": {
@@ -93,7 +94,9 @@ CONTROLLER = {
 }
 WORKER = {
     "evaluation": {"messages"},
-    "evaluator": {"config", "evaluation", "jobenv", "messages"},
+    "starts": set(),
+    "interpreter": set(),
+    "evaluator": {"config", "evaluation", "interpreter", "jobenv", "messages", "starts"},
     "landscape": {"canonical", "primitives"},
     "synthetic": {
         *("canonical", "config", "counting", "evaluation", "genotype", "landscape", "messages", "seeds", "skeleton"),

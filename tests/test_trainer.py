@@ -26,6 +26,7 @@ from hpcnas.data import load_training
 from hpcnas.evaluator import Assignment, EvaluatorRefused, Saved, TrainerEvaluator
 from hpcnas.fastest import fastest_method
 from hpcnas.genotype import Genotype
+from hpcnas.interpreter import python
 from hpcnas.jobenv import Binding
 from hpcnas.messages import Evaluation, Failure, FailureKind, Task
 from hpcnas.skeleton import Skeleton
@@ -84,7 +85,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     started: list[TrainerEvaluator] = []
 
     def start(
-        command: tuple[str, ...] = evaluator.TRAINER, gpu: str | None = None, **changes: dict[str, object]
+        command: tuple[str, ...] | None = None, gpu: str | None = None, **changes: dict[str, object]
     ) -> TrainerEvaluator:
         started.append(TrainerEvaluator(settings(tmp_path, **changes), Binding(gpu, 1), command))
         return started[-1]
@@ -354,7 +355,7 @@ def popen(parent: int) -> tuple[subprocess.Popen[bytes], object]:
     """A trainer that takes process `parent` for its worker, and the worker's end of its pipe."""
     ours, theirs = Pipe()
     with theirs:
-        command = [*evaluator.TRAINER, str(theirs.fileno())]
+        command = [*python(evaluator.TRAINER), str(theirs.fileno())]
         process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stderr=subprocess.DEVNULL)
     ours.send(Assignment(settings(Path("nowhere")), 1, False, parent))
     return process, ours

@@ -170,6 +170,28 @@ def test_a_worker_that_cannot_work_says_why_and_waits_for_stop() -> None:
     assert served(evaluator, hub) == (2, [Refused(PLACE, "there are no images"), Left()])
 
 
+@pytest.mark.parametrize("moment", ["start", "poll"])
+def test_a_worker_that_cannot_go_on_says_why_and_begins_nothing_more(moment: str) -> None:
+    hub, evaluator = Hub(1), Scripted([EVALUATION])
+    remarks: list[list[str]] = [[], [], ["starting a trainer is tried again"], []]
+    evaluator.warnings = lambda: remarks.pop(0)  # type: ignore[attr-defined]
+    calls = iter([getattr(evaluator, moment)])
+
+    def once(given: object) -> object:
+        for call in calls:
+            return call(given)
+        raise EvaluatorRefused("the GPU has gone", passes=True)
+
+    setattr(evaluator, moment, once)
+    for message in (task(7), task(8), task(9), Stop(75, 2.5)):
+        hub.controller().send(1, message)
+    exit_code, said = served(evaluator, hub)
+    assert exit_code == 75
+    assert [type(message) for message in said] == [Ready, Result, Warned, Refused, Left]
+    assert said[3] == Refused(PLACE, "the GPU has gone", passes=True)
+    assert "start 9" not in evaluator.notes and evaluator.notes[-1] == "close"
+
+
 def test_the_evaluator_is_closed_whatever_breaks() -> None:
     hub, evaluator = Hub(1), Scripted()  # has no outcome to give
     hub.controller().send(1, task(7))
