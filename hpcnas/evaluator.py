@@ -7,6 +7,7 @@ evaluation: the rank goes on with a new child. Nothing here imports torch, and n
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO
 
+from hpcnas.clocks import Attentive
 from hpcnas.config import Config
 from hpcnas.evaluation import EvaluatorRefused, Loaded
 from hpcnas.jobenv import Binding
@@ -32,6 +34,7 @@ COORDINATED = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)  # signals that th
 _LAUNCHER_PREFIXES = ("OMPI_", "PMI", "PMIX_", "PRTE_", "HYDRA_", "MPI_")  # the child is no rank
 _LAST_WORDS = 1500  # bytes of a child's output that go into its failure
 _LOADING_PATIENCE = 600.0  # seconds without a word while a child imports torch and reads the data, at the least
+_LONGEST_LOOK = 1.0  # seconds that pass between two looks at a child, at the most: the rest this process stood still
 _DYING_PATIENCE = 5.0  # seconds; a process that hangs in a driver cannot even be killed
 
 
@@ -92,13 +95,15 @@ class TrainerEvaluator:
         self._binding = binding
         self._command = command
         self._now = now
+        limits = [config.run.hang_timeout, config.run.evaluation_timeout or math.inf]
+        self._patience_clock = Attentive(min(_LONGEST_LOOK, *(limit / 4 for limit in limits)), now)
         self._task: Task | None = None  # running, or waiting for its child
         self._warnings: list[str] = []
         self._child = self._new_child()
 
     def _new_child(self) -> _Child:
         self._ready: Loaded | None = None
-        self._heard = self._now()
+        self._heard = self._patience_clock()
         return _Child(self._command, self._config, self._binding)
 
     def ready(self, timeout: float) -> Loaded | None:
@@ -114,7 +119,7 @@ class TrainerEvaluator:
             self._child.close()
             self._child = self._new_child()
         self._task = task
-        self._started = self._heard = self._now()
+        self._started = self._heard = self._patience_clock()
         if self._ready is not None:
             self._child.send(task)
 
@@ -134,7 +139,7 @@ class TrainerEvaluator:
                 return self._given_up(self._child.kind_of_death(), self._child.how_it_ended())
             if message is None:
                 return self._overdue()
-            self._heard = self._now()
+            self._heard = self._patience_clock()
             match message:
                 case Evaluation():
                     return message
@@ -148,7 +153,7 @@ class TrainerEvaluator:
                     self._ready = message
                     if self._task is None:
                         return None
-                    self._started = self._now()
+                    self._started = self._heard
                     self._child.send(self._task)
 
     def warnings(self) -> list[str]:
@@ -157,8 +162,8 @@ class TrainerEvaluator:
         return found
 
     def _overdue(self) -> Failure | None:
-        """The failure of a child that is silent, or busy, for too long."""
-        run, now = self._config.run, self._now()
+        """The failure of a child that is silent, or busy, for too long while this process could have heard it."""
+        run, now = self._config.run, self._patience_clock()
         waits = self._task is not None or self._ready is None
         patience = run.hang_timeout if self._ready is not None else max(run.hang_timeout, _LOADING_PATIENCE)
         if waits and now - self._heard > patience:

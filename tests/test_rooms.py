@@ -23,7 +23,8 @@ STDLIB_ONLY = {
     "exits": set(),
     "signals": set(),
     "durable": set(),
-    "walltime": {"signals"},
+    "clocks": set(),
+    "walltime": {"clocks", "signals"},
     "jobenv": set(),
     "log": set(),
     "config": {"dataspec", "plugins", "settings", "space"},
@@ -93,7 +94,7 @@ CONTROLLER = {
 }
 WORKER = {
     "evaluation": {"messages"},
-    "evaluator": {"config", "evaluation", "jobenv", "messages"},
+    "evaluator": {"clocks", "config", "evaluation", "jobenv", "messages"},
     "landscape": {"canonical", "primitives"},
     "synthetic": {
         *("canonical", "config", "counting", "evaluation", "genotype", "landscape", "messages", "seeds", "skeleton"),
