@@ -7,9 +7,10 @@ whatever else it does, and lets what runs be saved before it leaves.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import deque
+from collections.abc import Callable
 
+from hpcnas.clocks import Dated
 from hpcnas.evaluation import Evaluator, EvaluatorRefused, checked, warnings
 from hpcnas.messages import Left, Place, Ready, Refused, Result, Stop, Task, Warned
 from hpcnas.transport import WorkerEnd
@@ -48,13 +49,13 @@ class _Inbox:
 
 def run(end: WorkerEnd, place: Place, evaluator: Evaluator) -> int:
     """Serves the controller until it says Stop; returns the exit code that it named. Closes the evaluator."""
-    inbox = _Inbox(end)
+    inbox, now = _Inbox(end), Dated()
     with contextlib.closing(evaluator):
         try:
             end.send(_greeting(inbox, place, evaluator))
             _warn(end, place, evaluator)
             while True:
-                result = _evaluated(inbox, place, evaluator, inbox.next())
+                result = _evaluated(inbox, place, evaluator, inbox.next(), now)
                 _warn(end, place, evaluator)
                 end.send(result)
         except _Stopped as stopped:
@@ -81,10 +82,10 @@ def _greeting(inbox: _Inbox, place: Place, evaluator: Evaluator) -> Ready | Refu
     return Ready(place, loaded.facts, loaded.software)
 
 
-def _evaluated(inbox: _Inbox, place: Place, evaluator: Evaluator, task: Task) -> Result:
+def _evaluated(inbox: _Inbox, place: Place, evaluator: Evaluator, task: Task, now: Callable[[], float]) -> Result:
     """The result of a task."""
-    started = time.time()
+    started = now()
     evaluator.start(task)
     while (outcome := evaluator.poll(_ATTENTION)) is None:
         inbox.look()
-    return Result(task.individual, task.attempt, place, started, time.time(), checked(outcome, task), task.first)
+    return Result(task.individual, task.attempt, place, started, now(), checked(outcome, task), task.first)

@@ -78,18 +78,19 @@ CONTROLLER = {
     "store": {"config", "durable", "genotype", "individuals", "journal", "messages", "population", "runfile"},
     "transport": {"messages", "mpi4py"},
     "sources": {"canonical", "config", "genotype", "given", "runfile", "sameness", "settings", "space"},
+    "attention": {"clocks", "messages", "transport"},
     "devices": {"messages"},
     "controller": {
-        *("config", "devices", "evolution", "exits", "individuals", "messages", "mutation", "racing"),
-        *("runfile", "scheduling", "seeds", "store", "transport"),
+        *("attention", "clocks", "config", "devices", "evolution", "exits", "individuals", "messages", "mutation"),
+        *("racing", "runfile", "scheduling", "seeds", "store", "transport"),
     },
     "progress": {
         *("config", "costs", "duplicates", "individuals", "log", "messages", "pareto", "population", "runfile"),
         *("scheduling", "store"),
     },
     "session": {
-        *("config", "controller", "costs", "durable", "exits", "log", "messages", "options", "progress", "runfile"),
-        *("scheduling", "signals", "sources", "store", "strategies", "transport", "walltime"),
+        *("attention", "config", "controller", "costs", "durable", "exits", "log", "messages", "options", "progress"),
+        *("runfile", "scheduling", "signals", "sources", "store", "strategies", "transport", "walltime"),
     },
 }
 WORKER = {
@@ -99,7 +100,7 @@ WORKER = {
     "synthetic": {
         *("canonical", "config", "counting", "evaluation", "genotype", "landscape", "messages", "seeds", "skeleton"),
     },
-    "worker": {"evaluation", "messages", "transport"},
+    "worker": {"clocks", "evaluation", "messages", "transport"},
 }
 TRAINER = {
     "torchvision_shim": {"torch", "torchvision"},
@@ -147,8 +148,8 @@ ENTRY = {
         *("settings", "sources", "store", "strategies", "synthetic"),
     },
     "job": {
-        *("config", "dryrun", "evaluation", "evaluator", "exits", "jobenv", "launch", "log", "messages", "options"),
-        *("plugins", "session", "settings", "signals", "synthetic", "transport", "worker"),
+        *("attention", "config", "dryrun", "evaluation", "evaluator", "exits", "jobenv", "launch", "log", "messages"),
+        *("options", "plugins", "session", "settings", "signals", "synthetic", "transport", "worker"),
     },
     "dryrun": {"canonical", "config", "counting", "genotype", "jobenv", "messages", "mutation", "seeds", "skeleton"},
 }
