@@ -11,6 +11,7 @@ repeated, go before new births. How a fitness is divided into tasks is `scheduli
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import time
@@ -20,12 +21,15 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from hpcnas import retries, seeds
+from hpcnas.attention import Attention
+from hpcnas.clocks import Dated
 from hpcnas.config import Config
 from hpcnas.devices import Devices
 from hpcnas.evolution import Strategy, StrategyRefused
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.individuals import Individual
 from hpcnas.messages import (
+    Alive,
     DataFacts,
     Died,
     Evaluation,
@@ -93,6 +97,7 @@ class Work:
     part: Part
     attempt: int
     avoid: frozenset[int]
+    answered: bool = False  # by another worker that did it meanwhile: nobody waits for this one any more
 
 
 class Controller:
@@ -108,7 +113,8 @@ class Controller:
         software: Mapping[str, str],
         observer: Observer,
         reason_to_leave: Callable[[], str | None] = lambda: None,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] | None = None,
+        attention: Attention | None = None,
     ) -> None:
         self._config = config
         self._store = store
@@ -121,7 +127,9 @@ class Controller:
         self._software = software
         self._observer = observer
         self._reason_to_leave = reason_to_leave
-        self._now = now
+        self._now = now or Dated()
+        self._attention = attention or Attention(workers, math.inf)
+        self._on_loan: list[Work] = []  # what a silent worker holds and another does meanwhile
         self._refused: dict[int, Refused] = {}
         self._dead: set[int] = set()
         self._idle: dict[int, None] = {}  # workers that have room for a task, in the order of their asking
@@ -137,7 +145,7 @@ class Controller:
             self._again.extend(self._next_works(store.population.individual(id)))
         self._warned: set[str] = set()  # what workers have said and the log has
         self._failures_in_a_row = 0
-        self._compacted = now()
+        self._compacted = self._now()
         self._compaction_seconds = 0.0
 
     def run(self) -> None:
@@ -165,6 +173,7 @@ class Controller:
         arrived = self._end.receive(timeout=_ATTENTION)
         began = self._now()
         settled = [result for worker, message in arrived if (result := self._hear(worker, message)) is not None]
+        self._notice_silence()
         tasks = self._hand_out()
         self._store.commit()
         for worker, task in tasks:
@@ -193,6 +202,8 @@ class Controller:
         """Takes a message in; returns it if it was a result that has settled its individual."""
         if worker in self._dead:  # its work has been given to others: what it said before comes too late
             return None
+        if self._attention.heard(worker):
+            self._observer.warned(f"{self._place(worker)} is heard again")
         match message:
             case Ready():
                 self._welcome(worker, message)
@@ -202,6 +213,8 @@ class Controller:
                     self._refuse(worker, message)
             case Warned():
                 self._warn_once(message)
+            case Alive():
+                pass
             case Result():
                 return self._take(worker, message)
             case Died():
@@ -262,14 +275,31 @@ class Controller:
         """Goes on without a worker whose process has died."""
         self._dead.add(worker)
         self._take_back(worker)
-        place = self._places.get(worker, Place(worker, "an unknown host", "unknown device"))
-        self._refuse(worker, Refused(place, "its process has died"))
+        self._refuse(worker, Refused(self._place(worker), "its process has died"))
 
     def _take_back(self, worker: int) -> None:
         """What a worker holds goes to others, as if it had not begun."""
         self._idle.pop(worker, None)
-        held = [work for work in self._busy.pop(worker, []) if work.individual.id in self._to_come]
-        self._again.extendleft(reversed(held))
+        left = self._busy.pop(worker, deque())
+        held = [work for work in left if work.individual.id in self._to_come and not work.answered]
+        self._again.extendleft(reversed([work for work in held if not self._holders(work)]))
+
+    def _place(self, worker: int) -> Place:
+        return self._places.get(worker, Place(worker, "an unknown host", "unknown device"))
+
+    def _notice_silence(self) -> None:
+        """Says who has been silent for too long while it had something to do, or to get ready for."""
+        if not self._attention.due():
+            return
+        there = self._workers - self._dead - self._refused.keys()
+        new = self._attention.look(worker for worker in there if worker in self._busy or worker not in self._places)
+        if new:
+            who = ", ".join(str(self._place(worker)) for worker in new[:3])
+            others = f" and {len(new) - 3} other ranks" if len(new) > 3 else ""
+            self._observer.warned(
+                f"nothing heard for {self._attention.patience:g} s of {who}{others}: stopped, swapped out or cut off? "
+                "What they have to do is given to workers that have nothing else; the first answer counts"
+            )
 
     def _take(self, worker: int, result: Result) -> Result | None:
         """Records a result: returns all that is known of its individual if this was the last word on it, None if there
@@ -284,8 +314,9 @@ class Controller:
         if worker not in self._refused and len(held) < self._room[worker]:
             self._idle[worker] = None
         id = result.individual
-        if id not in self._to_come:  # another of its replicates has failed meanwhile
+        if work.answered or id not in self._to_come:  # by another, or another of its replicates has failed meanwhile
             return None
+        self._end_loan(work)
         if isinstance(result.outcome, Failure):
             self._devices.failed(result.place, (id, result.first))
             able = {one: place for one, place in self._places.items() if one in self._able}
@@ -349,9 +380,13 @@ class Controller:
         """Tasks for idle workers as far as there is work, recorded but not yet committed."""
         tasks = []
         for worker in list(self._idle):
-            if not self._again and not self._may_have_births():
+            if not self._again and not self._may_have_births() and not self._attention.silent:
                 break
+            if worker in self._attention.silent:
+                continue
             held = self._busy.setdefault(worker, deque())
+            if not held:
+                self._attention.expect(worker)
             while len(held) < self._room[worker] and (work := self._next_work(worker)) is not None:
                 held.append(work)
                 tasks.append((worker, self._task(work)))
@@ -378,11 +413,11 @@ class Controller:
     def _next_work(self, worker: int) -> Work | None:
         """What this worker should do: repeat what others left, else something new; None if there is nothing for it."""
         for work in self._again:
-            if worker not in work.avoid or self._able <= work.avoid:
+            if self._suits(worker, work):
                 self._again.remove(work)
                 return work
         if not self._may_have_births():
-            return None
+            return self._borrowed_work(worker)
         assert self._strategy is not None, "no worker is idle before the first was welcome"
         population = self._store.population
         id, view = len(population), len(population.evaluated)
@@ -398,6 +433,34 @@ class Controller:
         first, *others = self._next_works(individual)
         self._again.extend(others)
         return first
+
+    def _suits(self, worker: int, work: Work) -> bool:
+        """Whether the worker may be given the work: it has not failed at it, or no other is there that has not."""
+        return worker not in work.avoid or self._able - self._attention.silent <= work.avoid
+
+    def _borrowed_work(self, worker: int) -> Work | None:
+        """What none but silent workers hold."""
+        silent = self._attention.silent
+        for other in sorted(silent & self._busy.keys()):
+            for work in self._busy[other]:
+                wanted = work.individual.id in self._to_come and not work.answered
+                if wanted and self._suits(worker, work) and self._holders(work) <= silent:
+                    self._on_loan.append(work)
+                    return work
+        return None
+
+    def _holders(self, work: Work) -> set[int]:
+        return {worker for worker, held in self._busy.items() if any(one is work for one in held)}
+
+    def _end_loan(self, work: Work) -> None:
+        """The work has been done: whoever else holds it may answer, too, which counts for nothing."""
+        if not any(one is work for one in self._on_loan):
+            return
+        self._on_loan = [one for one in self._on_loan if one is not work]
+        for worker in self._holders(work):
+            self._busy[worker] = deque(
+                replace(one, answered=True) if one is work else one for one in self._busy[worker]
+            )
 
     def _next_works(self, individual: Individual) -> list[Work]:
         """What is to be done next for an individual in flight of which nothing is under way."""
@@ -423,8 +486,9 @@ class Controller:
         for worker in self._workers:
             self._end.send(worker, Stop(exit_code, patience))
         present, deadline = set(self._workers - self._dead), time.monotonic() + patience
-        while present and time.monotonic() < deadline:
+        while present - self._attention.silent and time.monotonic() < deadline:
             for worker, message in self._end.receive(timeout=_ATTENTION):
+                self._attention.heard(worker)
                 if isinstance(message, Left | Died):
                     present.discard(worker)
                 elif isinstance(message, Warned):

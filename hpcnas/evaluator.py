@@ -7,6 +7,7 @@ evaluation: the rank goes on with a new child. Nothing here imports torch, and n
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO
 
+from hpcnas.clocks import Attentive
 from hpcnas.config import Config
 from hpcnas.evaluation import EvaluatorRefused, Loaded
 from hpcnas.interpreter import python
@@ -33,6 +35,7 @@ COORDINATED = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)  # signals that th
 _LAUNCHER_PREFIXES = ("OMPI_", "PMI", "PMIX_", "PRTE_", "HYDRA_", "MPI_")  # the child is no rank
 _LAST_WORDS = 1500  # bytes of a child's output that go into its failure
 _LOADING_PATIENCE = 600.0  # seconds without a word while a child imports torch and reads the data, at the least
+_LONGEST_LOOK = 1.0  # seconds that pass between two looks at a child, at the most: the rest this process stood still
 _DYING_PATIENCE = 5.0  # seconds; a process that hangs in a driver cannot even be killed
 
 
@@ -93,6 +96,8 @@ class TrainerEvaluator:
         self._binding = binding
         self._command = python(TRAINER) if command is None else command
         self._now = now
+        limits = [config.run.hang_timeout, config.run.evaluation_timeout or math.inf]
+        self._patience_clock = Attentive(min(_LONGEST_LOOK, *(limit / 4 for limit in limits)), now)
         self._task: Task | None = None  # running, or waiting for its child
         self._warnings: list[str] = []
         self._known: DataFacts | None = None  # what the first child that was ready had read
@@ -102,7 +107,7 @@ class TrainerEvaluator:
     def _begin_child(self) -> None:
         """Starts a child; none is there where that is in vain. Raises EvaluatorRefused after too many times."""
         self._ready: Loaded | None = None
-        self._heard = self._now()
+        self._heard = self._patience_clock()
         self._child: _Child | None = None
         try:
             self._child = _Child(self._command, self._config, self._binding)
@@ -128,7 +133,7 @@ class TrainerEvaluator:
             self._child.close()
             self._begin_child()
         self._task = task
-        self._started = self._heard = self._now()
+        self._started = self._heard = self._patience_clock()
         if self._child is not None and self._ready is not None:
             self._child.send(task)
 
@@ -158,7 +163,7 @@ class TrainerEvaluator:
                 return self._given_up(self._child, self._child.kind_of_death(), how)
             if message is None:
                 return self._overdue(self._child)
-            self._heard = self._now()
+            self._heard = self._patience_clock()
             match message:
                 case Evaluation():
                     return message
@@ -176,7 +181,7 @@ class TrainerEvaluator:
                     self._starts.succeeded()
                     if self._task is None:
                         return None
-                    self._started = self._now()
+                    self._started = self._heard
                     self._child.send(self._task)
 
     def _cannot_use(self, reason: str) -> None:
@@ -194,9 +199,9 @@ class TrainerEvaluator:
         return found
 
     def _overdue(self, child: _Child) -> Failure | None:
-        """The failure of a child that is silent, or busy, for too long. Raises EvaluatorRefused where it never was
-        ready: starting has then taken long enough."""
-        run, now = self._config.run, self._now()
+        """The failure of a child that is silent, or busy, for too long while this process could have heard it. Raises
+        EvaluatorRefused where it never was ready: starting has then taken long enough."""
+        run, now = self._config.run, self._patience_clock()
         waits = self._task is not None or self._ready is None
         patience = run.hang_timeout if self._ready is not None else max(run.hang_timeout, _LOADING_PATIENCE)
         if waits and now - self._heard > patience:

@@ -14,7 +14,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hpcnas import config, jobenv, log, plugins, transport, worker
+from hpcnas import attention, config, jobenv, log, plugins, transport, worker
 from hpcnas.evaluation import Evaluator, EvaluatorRefused
 from hpcnas.exits import COMPLETE, WRONG_USE
 from hpcnas.launch import Leave, first_decides, load_plugins
@@ -63,7 +63,8 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
     binding = bindings[world.rank - 1]
     place = Place(world.rank, seats[world.rank].host, binding.device)
     del seats, bindings  # those of hundreds of ranks
-    return worker.run(world.worker(), place, make_evaluator(settings, binding))
+    end = attention.Audible(world.worker(), attention.patience(settings.run.hang_timeout))
+    return worker.run(end, place, make_evaluator(settings, binding))
 
 
 def _prepare(arguments: list[str]) -> tuple[Orders, SearchSession | None]:
@@ -100,7 +101,8 @@ def _alone(
 
     def work() -> None:
         try:
-            worker.run(hub.worker(1), place, make_evaluator(settings, binding))
+            end = attention.Audible(hub.worker(1), attention.patience(settings.run.hang_timeout))
+            worker.run(end, place, make_evaluator(settings, binding))
         except BaseException as error:
             hub.broke(error)
 

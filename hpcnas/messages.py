@@ -1,6 +1,6 @@
 """What crosses between controller and workers: frozen records, nothing else (D2, D4).
 
-    controller ── Task, Stop ──► worker            worker ── Ready | Refused, Warned, Result, Left ──► controller
+    controller ── Task, Stop ──► worker            worker ── Ready | Refused, Warned, Alive, Result, Left ──► controller
                                                 transport, of a worker that cannot any more: Died ──► controller
 
 An outcome is an Evaluation or a Failure; there is no fake fitness.
@@ -167,6 +167,11 @@ class Warned:
 
 
 @dataclass(frozen=True, slots=True)
+class Alive:
+    """A worker is still there: what it says where it has said nothing else for a while."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """No more tasks: save what runs, for so many seconds at most, and end with this exit code."""
 
@@ -184,5 +189,5 @@ class Died:
     """What the transport says in place of a worker whose process has ended without a word."""
 
 
-FromWorker = Ready | Refused | Warned | Result | Left | Died
+FromWorker = Ready | Refused | Warned | Alive | Result | Left | Died
 ToWorker = Task | Stop

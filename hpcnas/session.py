@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hpcnas import __version__, config, controller, costs, durable, log, walltime
+from hpcnas.attention import Attention, patience
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, STATES, WRONG_USE
 from hpcnas.messages import Result
 from hpcnas.options import Request
@@ -118,15 +119,17 @@ class SearchSession:
             "h5py": importlib.metadata.version("h5py"),
             "mpi": mpi_library,
         }
+        ranks = range(1, workers + 1)
         search = controller.Controller(
             settings,
             store,
             lambda facts: make_strategy(settings, facts),
             end,
-            range(1, workers + 1),
+            ranks,
             software,
             progress,
             reason_to_leave=walltime.reason_to_leave(settings.run.walltime, settings.run.grace, signals),
+            attention=Attention(ranks, patience(settings.run.hang_timeout)),
         )
         exit_code = BROKEN  # should an exception end it
         try:

@@ -7,10 +7,11 @@ whatever else it does, and lets what runs be saved before it leaves.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import deque
+from collections.abc import Callable
 from typing import NoReturn
 
+from hpcnas.clocks import Dated
 from hpcnas.evaluation import Evaluator, EvaluatorRefused, checked, warnings
 from hpcnas.messages import Left, Place, Ready, Refused, Result, Stop, Task, Warned
 from hpcnas.transport import WorkerEnd
@@ -54,10 +55,10 @@ class _Inbox:
 
 def run(end: WorkerEnd, place: Place, evaluator: Evaluator) -> int:
     """Serves the controller until it says Stop; returns the exit code that it named. Closes the evaluator."""
-    inbox = _Inbox(end)
+    inbox, now = _Inbox(end), Dated()
     with contextlib.closing(evaluator):
         try:
-            _serve(end, inbox, place, evaluator)
+            _serve(end, inbox, place, evaluator, now)
         except _Stopped as stopped:
             stop = stopped.stop
             evaluator.save(stop.save_seconds)
@@ -66,13 +67,15 @@ def run(end: WorkerEnd, place: Place, evaluator: Evaluator) -> int:
     return stop.exit_code
 
 
-def _serve(end: WorkerEnd, inbox: _Inbox, place: Place, evaluator: Evaluator) -> NoReturn:
+def _serve(
+    end: WorkerEnd, inbox: _Inbox, place: Place, evaluator: Evaluator, now: Callable[[], float]
+) -> NoReturn:
     """Evaluates task after task until it is stopped, or as long as the evaluator can; raises _Stopped."""
     try:
         end.send(_greeting(end, inbox, place, evaluator))
         _warn(end, place, evaluator)
         while True:
-            result = _evaluated(inbox, place, evaluator, inbox.next())
+            result = _evaluated(inbox, place, evaluator, inbox.next(), now)
             _warn(end, place, evaluator)
             end.send(result)
     except EvaluatorRefused as refusal:
@@ -95,10 +98,10 @@ def _greeting(end: WorkerEnd, inbox: _Inbox, place: Place, evaluator: Evaluator)
     return Ready(place, loaded.facts, loaded.software)
 
 
-def _evaluated(inbox: _Inbox, place: Place, evaluator: Evaluator, task: Task) -> Result:
+def _evaluated(inbox: _Inbox, place: Place, evaluator: Evaluator, task: Task, now: Callable[[], float]) -> Result:
     """The result of a task."""
-    started = time.time()
+    started = now()
     evaluator.start(task)
     while (outcome := evaluator.poll(_ATTENTION)) is None:
         inbox.look()
-    return Result(task.individual, task.attempt, place, started, time.time(), checked(outcome, task), task.first)
+    return Result(task.individual, task.attempt, place, started, now(), checked(outcome, task), task.first)

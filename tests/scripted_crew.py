@@ -10,6 +10,7 @@ import pytest
 from examples import FACTS, SPACE
 
 from hpcnas import config, evolution
+from hpcnas.attention import Attention
 from hpcnas.config import Config
 from hpcnas.controller import Controller, SearchStopped
 from hpcnas.evolution import Proposal
@@ -148,6 +149,7 @@ class Search:
     strategy: Callable[[DataFacts], evolution.Strategy] = Numbered
     now: Callable[[], float] = lambda: 2000.0
     listener: Listener = field(default_factory=Listener)
+    attention: Attention | None = None
 
     def __post_init__(self) -> None:
         self.store = self.store or MemoryStore(self.config)
@@ -157,7 +159,7 @@ class Search:
         assert self.store is not None
         one = Controller(
             self.config, self.store, self.strategy, self.crew, list(self.crew.ranks), {"hpcnas": "1"}, self.listener,
-            reason_to_leave=self.reason, now=self.now,
+            reason_to_leave=self.reason, now=self.now, attention=self.attention,
         )  # fmt: skip
         one.run()
 

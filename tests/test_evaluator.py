@@ -267,13 +267,60 @@ def test_an_evaluation_that_beats_for_ever_overruns_by_the_clock(make: Make) -> 
     loaded(one)
     clock[0] = 500.0
     one.start(task(1))
-    clock[0] = 1500.0
-    assert one.poll(0.0) is None
-    clock[0] = 1500.1
+    for _ in range(999):
+        clock[0] += 1.0
+        assert one.poll(0.0) is None
     deadline = time.monotonic() + GUARD
     while (found := one.poll(0.0)) is None:  # beats come in between
         assert time.monotonic() < deadline
+        clock[0] += 0.1
+    assert clock[0] >= 1500.0
     assert found == Failure(FailureKind.OVERRUN, "not done after 1000 s (--evaluation-timeout)")
+
+
+def test_time_in_which_the_job_stood_still_counts_for_no_timeout(make: Make) -> None:
+    """Rank and child are stopped for hours: the rank sees a clock that has gone on, and a child as silent as before."""
+    clock = [0.0]
+    one = make({"1": "hang"}, now=lambda: clock[0], hang_timeout=10.0, evaluation_timeout=100.0)
+    loaded(one)
+    one.start(task(1))
+    for _ in range(9):
+        clock[0] += 3600.0
+        assert one.poll(0.0) is None
+    found = None
+    for _ in range(2):  # of its own time, it has looked for ten seconds
+        clock[0] += 1.0
+        found = found or one.poll(0.0)
+    assert isinstance(found, Failure) and found.kind is FailureKind.HANG
+
+
+STOPPED = """
+import os, signal, sys, threading, time
+from hpcnas import config
+from hpcnas.evaluator import TrainerEvaluator
+from hpcnas.jobenv import Binding
+from test_evaluator import awaited, done, loaded, task
+from scripted_trainer import COMMAND
+settings = config.build({"run": {"hang_timeout": 6.0, "evaluation_timeout": 6.0}})
+one = TrainerEvaluator(settings, Binding(None, 1), COMMAND)
+loaded(one)
+one.start(task(1))
+print("started", one._child._process.pid, flush=True)
+print(awaited(one) == done(1), flush=True)
+"""
+
+
+def test_a_rank_and_its_child_may_be_stopped_for_longer_than_their_timeouts() -> None:
+    environment = {**os.environ, scripted_trainer.PLAN: json.dumps({"1": "slow"})}
+    tests = Path(__file__).parent
+    with subprocess.Popen([sys.executable, "-c", STOPPED], stdout=subprocess.PIPE, cwd=tests, env=environment) as rank:
+        assert rank.stdout is not None
+        child = int(rank.stdout.readline().split()[1])
+        for number, wait in ((signal.SIGSTOP, 7.0), (signal.SIGCONT, 0.0)):
+            for process in (rank.pid, child):
+                os.kill(process, number)
+            time.sleep(wait)  # longer than both
+        assert rank.stdout.readline() == b"True\n"
 
 
 # ── loading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -356,10 +403,11 @@ def test_a_signal_without_a_name_is_told_by_its_number(make: Make) -> None:
 
 def test_loading_may_be_silent_for_longer_than_a_training(make: Make) -> None:
     clock = [0.0]
-    one = make({"loading": "hang"}, now=lambda: clock[0], hang_timeout=1.0)
-    clock[0] = 599.0
-    assert one.ready(0.1) is None
-    clock[0] = 601.0
+    one = make({"loading": "hang"}, now=lambda: clock[0], hang_timeout=4.0)
+    for _ in range(600):
+        clock[0] += 1.0
+        assert one.ready(0.0) is None
+    clock[0] += 1.0
     with pytest.raises(EvaluatorRefused, match="no sign of life for 600 s"):
         one.ready(0.1)
 
@@ -397,13 +445,16 @@ def test_a_replacement_that_cannot_load_for_a_while_costs_nothing(make: Make, mo
 
 def test_a_replacement_that_hangs_while_it_loads_costs_the_worker(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    one = make({"1": "exit"}, now=lambda: clock[0], hang_timeout=1.0)
+    one = make({"1": "exit"}, now=lambda: clock[0], hang_timeout=4.0)
     failure(one, task(1))
     monkeypatch.setenv(scripted_trainer.PLAN, json.dumps({"loading": "hang"}))
     one.start(task(2))
-    clock[0] = 601.0
+    for _ in range(600):
+        clock[0] += 1.0
+        assert one.poll(0.0) is None
+    clock[0] += 1.0
     with pytest.raises(EvaluatorRefused, match="no sign of life for 600 s") as caught:
-        one.poll(0.1)
+        one.poll(0.0)
     assert caught.value.passes
 
 

@@ -23,7 +23,8 @@ STDLIB_ONLY = {
     "exits": set(),
     "signals": set(),
     "durable": set(),
-    "walltime": {"signals"},
+    "clocks": set(),
+    "walltime": {"clocks", "signals"},
     "jobenv": set(),
     "log": set(),
     "config": {"dataspec", "plugins", "settings", "space"},
@@ -77,31 +78,32 @@ CONTROLLER = {
     "store": {"config", "durable", "genotype", "individuals", "journal", "messages", "population", "runfile"},
     "transport": {"messages", "mpi4py"},
     "sources": {"canonical", "config", "genotype", "given", "runfile", "sameness", "settings", "space"},
+    "attention": {"clocks", "messages", "transport"},
     "devices": {"messages"},
     "retries": {"devices", "messages"},
     "controller": {
-        *("config", "devices", "evolution", "exits", "individuals", "messages", "mutation", "racing", "retries"),
-        *("runfile", "scheduling", "seeds", "store", "transport"),
+        *("attention", "clocks", "config", "devices", "evolution", "exits", "individuals", "messages", "mutation"),
+        *("racing", "retries", "runfile", "scheduling", "seeds", "store", "transport"),
     },
     "progress": {
         *("config", "costs", "duplicates", "individuals", "log", "messages", "pareto", "population", "runfile"),
         *("scheduling", "store"),
     },
     "session": {
-        *("config", "controller", "costs", "durable", "exits", "log", "messages", "options", "progress", "runfile"),
-        *("scheduling", "signals", "sources", "store", "strategies", "transport", "walltime"),
+        *("attention", "config", "controller", "costs", "durable", "exits", "log", "messages", "options", "progress"),
+        *("runfile", "scheduling", "signals", "sources", "store", "strategies", "transport", "walltime"),
     },
 }
 WORKER = {
     "evaluation": {"messages"},
     "starts": set(),
     "interpreter": set(),
-    "evaluator": {"config", "evaluation", "interpreter", "jobenv", "messages", "starts"},
+    "evaluator": {"clocks", "config", "evaluation", "interpreter", "jobenv", "messages", "starts"},
     "landscape": {"canonical", "primitives"},
     "synthetic": {
         *("canonical", "config", "counting", "evaluation", "genotype", "landscape", "messages", "seeds", "skeleton"),
     },
-    "worker": {"evaluation", "messages", "transport"},
+    "worker": {"clocks", "evaluation", "messages", "transport"},
 }
 TRAINER = {
     "causes": {"messages"},
@@ -150,8 +152,8 @@ ENTRY = {
         *("settings", "sources", "store", "strategies", "synthetic"),
     },
     "job": {
-        *("config", "dryrun", "evaluation", "evaluator", "exits", "jobenv", "launch", "log", "messages", "options"),
-        *("plugins", "session", "settings", "signals", "synthetic", "transport", "worker"),
+        *("attention", "config", "dryrun", "evaluation", "evaluator", "exits", "jobenv", "launch", "log", "messages"),
+        *("options", "plugins", "session", "settings", "signals", "synthetic", "transport", "worker"),
     },
     "dryrun": {"canonical", "config", "counting", "genotype", "jobenv", "messages", "mutation", "seeds", "skeleton"},
 }
