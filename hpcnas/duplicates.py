@@ -7,7 +7,8 @@
 Known is the network of every individual that was born before, whatever became of it: in flight, evaluated or failed. So
 the answer depends on births alone and can be given again at replay (D3). With `average` that has a price: where the
 first individual of a network is still in flight, or has failed, a repeat competes by its one training until the network
-is measured again, and a single training can be a lucky one.
+is measured again, and a single training can be a lucky one. Births that an older version of the hash has looked at are
+answered by that version again, all others by today's, which looks at those once more.
 """
 
 from __future__ import annotations
@@ -62,12 +63,12 @@ def resample(
     draw: Callable[[], Genotype], allowed: Callable[[Genotype], bool], population: Population, id: int
 ) -> Drawn:
     """The first allowed genotype of a network that is new; after `MOST_KNOWN` known ones the next, whatever it is."""
-    redrawn = 0
+    redrawn, version = 0, population.hash_version(id)
     for known in range(MOST_KNOWN + 1):
         genotype, refused = redraw_until(draw, allowed)
         redrawn += refused
-        network = network_hash(genotype)
-        if known == MOST_KNOWN or not population.knows(network, id):
+        network = network_hash(genotype, version)
+        if known == MOST_KNOWN or not population.knows(network, id, version):
             break
     return Drawn(genotype, redrawn, known, network)
 
@@ -77,8 +78,9 @@ def average(
 ) -> Drawn:
     """The first allowed genotype; where its network is known, a repeat of the first individual that has it."""
     genotype, redrawn = redraw_until(draw, allowed)
-    network = network_hash(genotype)
-    first = population.first_with(network)
+    version = population.hash_version(id)
+    network = network_hash(genotype, version)
+    first = population.first_with(network, version)
     return Drawn(genotype, redrawn, 0, network, repeats=first if first is not None and first < id else None)
 
 
@@ -88,7 +90,7 @@ def undrawn(duplicates: Duplicates, genotype: Genotype, population: Population, 
         return Drawn(genotype, 0, 0, None)
     if duplicates is average:
         return average(lambda: genotype, lambda _: True, population, id)
-    return Drawn(genotype, 0, 0, network_hash(genotype))
+    return Drawn(genotype, 0, 0, network_hash(genotype, population.hash_version(id)))
 
 
 DUPLICATES: dict[str, Duplicates] = {"retrain": retrain, "resample": resample, "average": average}

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hpcnas import sameness
 from hpcnas.genotype import Genotype
 from hpcnas.messages import FailureKind
 
@@ -38,8 +39,8 @@ class State(IntEnum):
 class Individual:
     """What is fixed at birth. `view` is how many evaluations the strategy knew, `redrawn` and `known` how many
     genotypes it refused before this one; `born` is in seconds since 1970, UTC; `network` is the hash that `sameness`
-    gives, where the strategy has looked at it; `repeats` is the first individual with that network, where this one
-    measures it once more (`pooling`)."""
+    gives, where the strategy has looked at it, and `network_version` that of the hash by which it looked; `repeats` is
+    the first individual with that network, where this one measures it once more (`pooling`)."""
 
     id: int
     genotype: Genotype
@@ -51,6 +52,7 @@ class Individual:
     known: int = 0
     network: bytes | None = None
     repeats: int | None = None
+    network_version: int = sameness.VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ COLUMNS = (
     Column("redrawn", "i4", "genotypes refused before this one (invalid, or over a constraint)", "genotypes"),
     Column("known", "i4", "genotypes refused before this one because their network was known", "genotypes", added=True),
     Column("network", "u1", "hash of its network; zeros where nobody looked at it", width="hash", added=True),
+    Column("network_version", "u1", "version of that hash; 0 where nobody looked", added=True),
     Column("repeats", "i8", "first individual of its network, which it measures once more", missing=-1, added=True),
     Column("genotype", "u1", "array form of the genotype", "operation codes", width="edges"),
     Column("born", "f8", "when it was born, UTC", "s since 1970-01-01", np.nan),

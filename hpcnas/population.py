@@ -13,12 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from hpcnas.canonical import InvalidGenotype
 from hpcnas.genotype import Genotype
 from hpcnas.individuals import COLUMNS, Birth, Column, Individual, State
 from hpcnas.messages import Evaluation, Failure, Place, Result, mean
 from hpcnas.pooling import Pools, bests
 from hpcnas.ranking import Ranking
-from hpcnas.sameness import HASH_BYTES
+from hpcnas.sameness import HASH_BYTES, VERSION, network_hash
 from hpcnas.space import Space
 
 
@@ -41,7 +42,7 @@ class Population:
         self._ranking: Ranking | None = None  # of the view that was asked for last
         self._ranked = 0  # that view
         self._pools = Pools()
-        self._first: dict[bytes, int] | None = None  # network → the first that has it, once somebody has asked
+        self._first: dict[int, dict[bytes, int]] = {}  # version of the hash that was asked for → network → first of it
         self._columns = {column.name: self._blank(column, 64) for column in COLUMNS}
 
     def _blank(self, column: Column, rows: int) -> np.ndarray:
@@ -80,8 +81,9 @@ class Population:
         columns["known"][row] = individual.known
         if individual.network is not None:
             columns["network"][row] = np.frombuffer(individual.network, dtype=np.uint8)
-            if self._first is not None:
-                self._first.setdefault(individual.network, row)
+            columns["network_version"][row] = individual.network_version
+            if individual.network_version in self._first:
+                self._first[individual.network_version].setdefault(individual.network, row)
         if individual.repeats is not None:
             columns["repeats"][row] = individual.repeats
             evaluated = bool(columns["state"][individual.repeats] == State.EVALUATED)
@@ -236,16 +238,43 @@ class Population:
         """The highest fitness among the first `view` evaluated, at least one."""
         return float(self._columns["fitness"][self.ranking(view)[0]])
 
-    def first_with(self, network: bytes) -> int | None:
-        """The lowest id of those that have this network, as far as their networks were looked at."""
-        if self._first is None:
-            ids, networks = self._networks()
-            self._first = dict(zip(reversed(networks), reversed(ids), strict=True))
-        return self._first.get(network)
+    def hash_version(self, id: int) -> int:
+        """The version of the hash by which birth `id` looks at networks, or has looked at them."""
+        recorded = int(self._columns["network_version"][id]) if id < self._length else 0
+        return recorded or VERSION
 
-    def knows(self, network: bytes, id: int) -> bool:
-        """Whether an individual born before `id` has this network."""
-        first = self.first_with(network)
+    @property
+    def older_hashes(self) -> int:
+        """How many individuals carry a hash of an older version than today's."""
+        versions = self.column("network_version")
+        return int(np.count_nonzero((versions > 0) & (versions < VERSION)))
+
+    def first_with(self, network: bytes, version: int = VERSION) -> int | None:
+        """The lowest id of those that have this network, by that version of the hash, as far as their networks were
+        looked at: births of an older version too, but none of a newer one."""
+        if version not in self._first:
+            found = self._first[version] = {}
+            ids, networks = self._networks()
+            versions = self._columns["network_version"]
+            for id, recorded in zip(ids, networks, strict=True):
+                if versions[id] == version:
+                    found.setdefault(recorded, id)
+                elif versions[id] < version and (renewed := self.network_of(id)) is not None:
+                    first = self._pools.first.get(id, id)
+                    if first == id or self.network_of(first) == renewed:  # else it is pooled with another network
+                        found.setdefault(renewed, id)
+        return self._first[version].get(network)
+
+    def network_of(self, id: int) -> bytes | None:
+        """The hash of today of an individual's network, whatever was recorded; None where it has none."""
+        try:
+            return network_hash(self.individual(id).genotype)
+        except InvalidGenotype:  # in a damaged file
+            return None
+
+    def knows(self, network: bytes, id: int, version: int = VERSION) -> bool:
+        """Whether an individual born before `id` has this network, by that version of the hash."""
+        first = self.first_with(network, version)
         return first is not None and first < id
 
     @property
@@ -309,6 +338,7 @@ class Population:
             known=int(columns["known"][id]),
             network=columns["network"][id].tobytes() if columns["network"][id].any() else None,
             repeats=self._pools.first.get(id),
+            network_version=self.hash_version(id),
         )
 
     def result(self, id: int) -> Result:

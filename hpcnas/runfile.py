@@ -221,6 +221,8 @@ def _add_what_older_runs_lack(table: dict[str, np.ndarray]) -> None:
     """Columns that came later: what was true of every fitness before they came."""
     if "replicates_trained" not in table:
         table["replicates_trained"] = (~np.isnan(table["accuracies"])).sum(axis=1).astype(np.uint8)
+    if "network_version" not in table and "network" in table:
+        table["network_version"] = np.any(table["network"], axis=1).astype(np.uint8)
     if "worker_seconds" not in table:
         table["worker_seconds"] = table["finished"] - table["started"]
 

@@ -20,7 +20,10 @@ input are two convolutions.
 
 What is hashed is the graph of weighted parts with its nodes in a canonical order, found by colour refinement and, where
 that leaves ties, by trying all that no symmetry makes equal. Neither Python's hash nor an order of a set goes into it:
-the hash is the same on every machine and in every version.
+the hash is the same on every machine.
+
+Version 1 of the hash did not know whether chains of twins go on side by side or meet, and joined networks that differ.
+What was decided by it is made again by it (`replay`); hashes of networks without such chains are the same in both.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from hpcnas.canonical import CellGraph
 from hpcnas.genotype import Genotype
 
 HASH_BYTES = 16
+VERSION = 2  # of the hash; an individual's is kept beside it
 _MOST_PARTS = 4096  # weighted ones in a cell; wider ones are nobody's to train, and are compared as they are written
 _MOST_WAYS = 1 << 16  # that one node's map is put together of, by parts and poolings: likewise
 _MOST_REFINEMENTS = 5000  # likewise; paths with many symmetric branches take some hundreds
@@ -47,20 +51,20 @@ _TWINS = 48  # bits of an operation's number; how many twins it has stands above
 Way = tuple[int, int, int]  # (weighted part, poolings on the way from it, how many times)
 
 
-def network_hash(genotype: Genotype) -> bytes:
+def network_hash(genotype: Genotype, version: int = VERSION) -> bytes:
     """16 bytes, equal where two genotypes describe the same network. Raises InvalidGenotype where there is none."""
-    return _hash_of_bare(canonical.bare(genotype))
+    return _hash_of_bare(canonical.bare(genotype), version)
 
 
 @functools.lru_cache(maxsize=4096)  # a third of the mutations change nothing, and parents are parents again
-def _hash_of_bare(genotype: Genotype) -> bytes:
-    return cell_hash(canonical.expand(genotype))
+def _hash_of_bare(genotype: Genotype, version: int) -> bytes:
+    return cell_hash(canonical.expand(genotype), version)
 
 
-def cell_hash(graph: CellGraph) -> bytes:
+def cell_hash(graph: CellGraph, version: int = VERSION) -> bytes:
     """That of a cell's graph of primitives."""
     try:
-        form = canonical_form(parts(graph))
+        form = canonical_form(parts(graph), version)
     except TooSymmetric:
         form = tuple(number for edge in graph.edges for number in (edge.source, edge.target, _number(edge.operation)))
     return hashlib.blake2b(",".join(map(str, form)).encode(), digest_size=HASH_BYTES, person=b"hpcnas network").digest()
@@ -138,21 +142,24 @@ def _number(operation: int) -> int:
     return int.from_bytes(hashlib.blake2b(primitives.name(operation).encode(), digest_size=_TWINS // 8).digest(), "big")
 
 
-def canonical_form(graph: Parts) -> tuple[int, ...]:
+def canonical_form(graph: Parts, version: int = VERSION) -> tuple[int, ...]:
     """Numbers that are equal for isomorphic graphs of parts and for no others. Raises TooSymmetric."""
     search = _Search(graph)
     colours = search.refined(list(graph.operations))
     if len(set(colours)) == len(colours):  # then no two parts are twins
         return search.leaf(colours)
-    without_twins = _without_twins(graph)
+    without_twins = _without_twins(graph, meetings_told=version > 1)
     return _Search(without_twins).least(list(without_twins.operations), ())
 
 
-def _without_twins(graph: Parts) -> Parts:
+def _without_twins(graph: Parts, meetings_told: bool) -> Parts:
     """One part for all of the same kind, operation and readers, with their number in its operation.
 
     Of a kind are parts that are read alike: in the same maps of several parts, and in maps of their own by parts that
     are of a kind again. Whatever reads a map of one part alone goes with it.
+
+    Twins that go on side by side and twins that meet leave one map of one part. Where there are several copies of it,
+    the map that each copy has for itself has its times negative; every other map holds all copies.
     """
     count = len(graph.operations)
     shared: list[list[Way]] = [[] for _ in range(count)]  # part → (map of several, poolings, times)
@@ -185,12 +192,19 @@ def _without_twins(graph: Parts) -> Parts:
         numbers[read, kind[part]] = place[part] = len(twins)
         twins.append(1)
     kept = list(place)
+    maps = [tuple((place[part], pools, times) for part, pools, times in ways if part in place) for ways in graph.maps]
+    if meetings_told:
+        copies: dict[int, int] = {}  # of parts that are kept: its twins, and theirs that it follows
+        for part, number in place.items():
+            followed = alone.get(graph.reads[part])
+            copies[part] = twins[number] * (1 if followed is None else copies[followed[0]])
+        for number, (part, pools, times) in alone.items():
+            if copies.get(part, 1) > 1:
+                maps[number] = ((place[part], pools, -times),)
     return Parts(
         operations=tuple(graph.operations[part] + (twins[place[part]] << _TWINS) for part in kept),
         reads=tuple(graph.reads[part] for part in kept),
-        maps=tuple(
-            tuple((place[part], pools, times) for part, pools, times in ways if part in place) for ways in graph.maps
-        ),
+        maps=tuple(maps),
         output=graph.output,
     )
 

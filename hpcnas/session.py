@@ -111,6 +111,12 @@ class SearchSession:
         _logger.info("run %s: %d workers, budget %d", store.folder, workers, settings.search.budget)
         if store.sessions:
             progress.resumed(store.population)
+        if older := store.population.older_hashes:
+            _logger.info(
+                "%d individuals carry an older version of the network's hash, which joined some that differ: they are "
+                "looked at again, and from now on births are decided by today's (tools/verify.py says what it did)",
+                older,
+            )
         self._write_status(store, MORE_TO_DO)  # and so it stays if this session is killed
         software = {
             "hpcnas": __version__,

@@ -323,6 +323,8 @@ def _birth_record(individual: Individual) -> dict[str, Any]:
         "known": individual.known,
         "network": None if individual.network is None else individual.network.hex(),
     }
+    if individual.network is not None:
+        record["network_version"] = individual.network_version
     if individual.repeats is not None:  # in searches that average
         record["repeats"] = individual.repeats
     return record
@@ -368,6 +370,7 @@ def _apply(record: journal.Record, store: MemoryStore) -> None:
                 known=data.get("known", 0),
                 network=None if network is None else bytes.fromhex(network),
                 repeats=data.get("repeats"),
+                network_version=data.get("network_version", 1),
             )
         )
     elif kind in ("advance", "settle", "retry"):

@@ -40,6 +40,12 @@ def faults(run: StoredRun) -> Iterator[Fault]:
     yield from replay.deviations(run.config, run.sessions[0].facts, run.population)
 
 
+def notes(run: StoredRun) -> Iterator[str]:
+    """What a person should know about a run that is sound; one line each."""
+    if run.sessions:
+        yield from replay.joined(run.config, run.sessions[0].facts, run.population)
+
+
 def overspent(run: StoredRun) -> str | None:
     """What is wrong with the budget, if anything."""
     done, under_way, budget = len(run.population.evaluated), run.population.in_flight, run.config.search.budget

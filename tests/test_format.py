@@ -56,8 +56,8 @@ def fill(store: FileStore) -> None:
     """One of everything: an individual in flight and its repeat, one evaluated, one failed at its second attempt."""
     store.begin(examples.SESSION)
     for id in range(4):
-        repeats = 0 if id == 3 else None
-        store.birth(dataclasses.replace(examples.individual(id, parent=0 if id == 1 else None), repeats=repeats))
+        looked = {"repeats": 0, "network": bytes(range(16))} if id == 3 else {}
+        store.birth(dataclasses.replace(examples.individual(id, parent=0 if id == 1 else None), **looked))
     store.advance(examples.evaluated(1, 0.5))
     store.settle(dataclasses.replace(examples.evaluated(1, 0.6), first=1))
     store.retry(dataclasses.replace(examples.failed(2), attempt=1))

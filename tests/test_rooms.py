@@ -47,10 +47,10 @@ SPACE = {
     "blocks": {"canonical", "primitives", "skeleton"},
 }
 SEARCH = {
-    "individuals": {"genotype", "messages"},
+    "individuals": {"genotype", "messages", "sameness"},
     "ranking": set(),
     "pooling": set(),
-    "population": {"genotype", "individuals", "messages", "pooling", "ranking", "sameness", "space"},
+    "population": {"canonical", "genotype", "individuals", "messages", "pooling", "ranking", "sameness", "space"},
     "selection": {"ranking"},
     "duplicates": {"canonical", "genotype", "mutation", "population", "sameness"},
     "evolution": {"counting", "duplicates", "genotype", "individuals", "mutation", "population", "seeds", "space"},
@@ -67,7 +67,7 @@ SEARCH = {
         *("aging", "canonical", "config", "counting", "duplicates", "evolution", "genotype", "given", "messages"),
         *("nsga2", "plugins", "randomsearch", "skeleton", "tournament"),
     },
-    "replay": {"config", "individuals", "messages", "mutation", "population", "strategies"},
+    "replay": {"config", "individuals", "messages", "mutation", "population", "sameness", "strategies"},
     "verification": {
         *("canonical", "counting", "evolution", "individuals", "messages", "population", "racing", "replay"),
         *("runfile", "skeleton", "strategies"),

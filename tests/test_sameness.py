@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 from hpcnas import primitives
 from hpcnas.canonical import CellGraph, InvalidGenotype, expand, is_valid
+from hpcnas.counting import size
 from hpcnas.genotype import Genotype, named
+from hpcnas.large import LargeSkeleton
 from hpcnas.mutation import diversified, mutate
 from hpcnas.network import Cell
 from hpcnas.primitives import AVERAGE_POOLING, CONVOLUTION, DEPTHWISE, IDENTITY, MAX_POOLING, SEPARABLE
@@ -247,10 +249,33 @@ def test_the_same(one: str, other: str) -> None:
         ("1-2 sep, 1-3 sep, 2-5 1x1, 3-5 1x1", "1-2 sep, 2-3 id, 2-5 1x1, 3-5 1x1"),  # two read one, or one each
         ("1-2 sep, 2-5 1x1, 1-5 1x1", "1-2 sep, 1-3 id, 2-3 id, 3-5 1x1"),  # two weights of two, or one of both
         ("1-2 1x1, 2-5 dw", "1-2 dw, 2-5 1x1"),
+        ("1-2 1x1, 1-3 1x1, 2-5 1x1, 3-5 1x1", "1-2 1x1, 1-3 1x1, 2-4 id, 3-4 id, 4-5 1x1"),  # twins go on, or meet
     ],
 )
 def test_not_the_same(one: str, other: str) -> None:
     assert not same(one, other)
+
+
+def test_twins_that_meet_and_twins_that_go_on_have_other_sizes_and_other_hashes() -> None:
+    """Version 1 of the hash joined these, and networks of the paper's spaces alike."""
+    skeleton = LargeSkeleton(3, 32, 32, 10, 16, (1, 1, 1), "plain")
+    go_on, meet = (
+        build("1x5", [edges])
+        for edges in ("1-2 1x1, 1-3 1x1, 2-5 1x1, 3-5 1x1", "1-2 1x1, 1-3 1x1, 2-4 id, 3-4 id, 4-5 1x1")
+    )
+    assert [size(expand(one), skeleton).parameters for one in (go_on, meet)] == [39_162, 31_274]
+    assert network_hash(go_on, 1) == network_hash(meet, 1)
+    assert network_hash(go_on) != network_hash(meet)
+    others = ["1-2 1x1, 1-3 1x1, 2-5 dw, 3-5 dw", "1-2 1x1, 1-3 1x1, 2-4 id, 3-4 id, 4-5 dw"]  # alike: of each part
+    assert same(*others)
+    deep = [  # after the second convolution, after the first, and before both
+        "1-2 sep, 1-3 sep, 2-4 1x1, 3-5 1x1, 4-6 dw, 5-6 dw, 6-7 sep",
+        "1-2 sep, 1-3 sep, 2-4 1x1, 3-5 1x1, 4-7 sep, 5-7 sep",
+        "1-2 sep, 1-3 sep, 2-4 id, 3-4 id, 4-5 1x1, 5-7 sep",
+        "1-2 sep, 1-3 sep, 2-4 1x1, 3-5 1x1, 4-6 id, 5-6 id, 6-7 sep",
+        "1-2 sep, 1-3 sep, 2-4 id, 3-4 id, 4-5 1x1, 4-6 1x1, 5-7 sep, 6-7 sep",
+    ]
+    assert len({network_hash(build("1x7", [edges])) for edges in deep}) == 5
 
 
 def test_there_is_no_hash_of_no_network() -> None:

@@ -26,7 +26,7 @@ from hpcnas.genotype import Genotype
 from hpcnas.individuals import COLUMNS, Birth
 from hpcnas.population import Population
 from hpcnas.runfile import Session, StoredRun, StoreError
-from hpcnas.sameness import network_hash
+from hpcnas.sameness import VERSION, network_hash
 from hpcnas.store import FileStore, salvage
 
 FREE = (  # how settings of [search] begin
@@ -118,9 +118,10 @@ def merged(runs: Sequence[StoredRun]) -> Population:
     columns["redrawn"][:] = columns["known"][:] = 0
     first = runs[0].population
     if runs[0].config.search.duplicates != "retrain":  # then the search that goes on has to know them
-        for row in np.flatnonzero(~columns["network"].any(axis=1)):
+        for row in np.flatnonzero(columns["network_version"] != VERSION):  # nobody has looked, or by another hash
             genotype = Genotype.from_array(first.space, columns["genotype"][row])
             columns["network"][row] = np.frombuffer(network_hash(genotype), dtype=np.uint8)
+            columns["network_version"][row] = VERSION
     return Population.from_columns(first.space, first.replicates, columns, np.arange(count), [])
 
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Checks a run: its files, ids, parents, results, budget and, by replay, every genotype.
 
-Exit code 0: sound. 1: not sound, with a line a fault. 2: there is nothing to check. With --repair NEW, what is provably
-good of a damaged run is written to the new folder NEW, from which the search can go on; the original stays as it is.
+Exit code 0: sound, perhaps with notes. 1: not sound, with a line a fault. 2: there is nothing to check. With --repair
+NEW, what is provably good of a damaged run is written to the new folder NEW, from which the search can go on; the
+original stays as it is.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ def main() -> int:
     problems += [str(fault) for fault in verification.faults(run)]
     if (excess := verification.overspent(run)) is not None:
         problems.append(excess)
+    notes = [] if problems else list(verification.notes(run))
     counts = {
         "individuals": len(run.population),
         "evaluated": len(run.population.evaluated),
@@ -36,10 +38,13 @@ def main() -> int:
         "in flight": run.population.in_flight,
     }
     if options.json:
-        toolkit.print_json({"run": str(options.run), "sound": not problems, "problems": problems, **counts})
+        told = {"sound": not problems, "problems": problems, "notes": notes}
+        toolkit.print_json({"run": str(options.run), **told, **counts})
     else:
         for problem in problems:
             print(problem)
+        for note in notes:
+            print(f"note: {note}")
         listing = ", ".join(f"{number} {name}" for name, number in counts.items())
         print(f"{options.run}: {'NOT SOUND' if problems else 'sound'} ({listing})")
     if options.repair is not None:
