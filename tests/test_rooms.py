@@ -23,6 +23,7 @@ STDLIB_ONLY = {
     "exits": set(),
     "signals": set(),
     "durable": set(),
+    "sealed": set(),
     "walltime": {"signals"},
     "jobenv": set(),
     "log": set(),
@@ -74,7 +75,7 @@ SEARCH = {
 }
 CONTROLLER = {
     "runfile": {"config", "durable", "individuals", "messages", "population", "settings", "h5py"},
-    "store": {"config", "durable", "genotype", "individuals", "journal", "messages", "population", "runfile"},
+    "store": {"config", "durable", "genotype", "individuals", "journal", "messages", "population", "runfile", "sealed"},
     "transport": {"messages", "mpi4py"},
     "sources": {"canonical", "config", "genotype", "given", "runfile", "sameness", "settings", "space"},
     "devices": {"messages"},
@@ -132,9 +133,10 @@ TRAINER = {
         "torch",
     },
     "profiling": {"durable", "torch"},
+    "checkpoints": {"durable", "sealed", "torch"},
     "serving": {
-        *("config", "data", "dataspec", "durable", "evaluation", "evaluator", "fastest", "messages", "plugins"),
-        *("profiling", "skeleton", "training", "torch"),
+        *("checkpoints", "config", "data", "dataspec", "evaluation", "evaluator", "fastest", "messages", "plugins"),
+        *("profiling", "sealed", "skeleton", "training", "torch"),
     },
 }
 ENTRY = {
@@ -162,8 +164,8 @@ RETRAINING = {
         *("recipe", "retrainfile"),
     },
     "retrainfolder": {
-        *("canonical", "counting", "durable", "exits", "feed", "genotype", "log", "options", "origins", "recipe"),
-        *("retrainfile", "retraining", "retrainreport", "runfile", "store", "torch"),
+        *("canonical", "checkpoints", "counting", "durable", "exits", "feed", "genotype", "log", "options", "origins"),
+        *("recipe", "retrainfile", "retraining", "retrainreport", "runfile", "sealed", "store"),
     },
     "distributed": {"torch"},
     "sums": {"distributed", "torch"},
