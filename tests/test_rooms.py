@@ -103,7 +103,7 @@ WORKER = {
 }
 TRAINER = {
     "torchvision_shim": {"torch", "torchvision"},
-    "imagefolder": {"dataspec", "torchvision_shim", "PIL"},
+    "imagefolder": {"dataspec", "durable", "sealed", "torchvision_shim", "PIL"},
     "data": {"dataspec", "imagefolder", "plugins", "torchvision_shim", "torchvision", "PIL"},
     "operations": {"primitives", "torch"},
     "network": {"canonical", "counting", "operations", "skeleton", "torch"},
