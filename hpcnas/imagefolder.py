@@ -1,6 +1,6 @@
 """A folder of images (DIR/train/<class>/*, DIR/test/<class>/*) as one array: decoded once, then mapped.
 
-    DIR/.hpcnas-train-<key>.npy    pixels (N, H, W, C), then a trailer with the key: whole or not there at all
+    DIR/.hpcnas-train-<key>.npy    pixels (N, H, W, C), a trailer with the key, a seal: whole or not there at all
     DIR/.hpcnas-train-<key>.lock   flock of the process that decodes; its modification time is a sign of life
 
 The layout and its order are those of torchvision's `ImageFolder`, hidden files and folders excepted. The key
@@ -8,7 +8,7 @@ covers name, size and modification time of every image, so a changed folder is d
 states are left alone because a run may still have them mapped. Correct without the lock too (own temporary
 file, then rename): the lock only spares 200 processes the same work, so whoever cannot have it, or waits in
 vain, decodes alone. A folder that cannot be written has its cache in the user's cache folder, else in
-nobody's.
+nobody's. Every process looks at all of the cache before it uses it: damage is said and the cache made anew.
 
 Reading a split must not open anything of the other. Needs numpy, and pillow where something is decoded.
 
@@ -30,11 +30,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcnas import durable, sealed
 from hpcnas.dataspec import SMALLEST_SIDE, DataError
 
 if TYPE_CHECKING:
@@ -139,53 +140,95 @@ def _cache_files(root: Path, split: str, listing: Listing) -> list[Path]:
 
 
 def _pixels(listing: Listing, places: list[Path]) -> NDArray[np.uint8]:
-    for cache in places:
-        pixels = _open_cache(cache, listing)
+    caches = [_Cache(place, listing) for place in places]
+    for cache in caches:
+        pixels = cache.open()
         if pixels is not None:
             return pixels
-    for cache in places:
+    for cache in caches:
         try:
             return _decode_once(listing, cache)
         except OSError as error:  # read-only, full, over quota, no sign of life
-            log.warning("cannot keep the decoded images in %s: %s", cache, error)
+            log.warning("cannot keep the decoded images in %s: %s", cache.path, error.strerror or error)
     log.warning("no place for decoded images: every process decodes %s for itself", listing.folder)
     return np.concatenate(list(_decode(listing)))
 
 
-def _trailer(listing: Listing) -> bytes:
-    return f"hpcnas-pixels {listing.key}".encode()
+class _Cache:
+    """A file that the pixels of a listing may be kept in. What is no such file is passed over, which is said, and not
+    looked at again."""
 
+    def __init__(self, path: Path, listing: Listing) -> None:
+        self.path = path
+        self.trailer = f"hpcnas-pixels {listing.key}".encode()
+        self.damaged = False  # what was found there is of no use
+        self._count = len(listing.files)
+        self._useless: object = None  # which file that was
+        self._told: set[str] = set()
 
-def _open_cache(cache: Path, listing: Listing) -> NDArray[np.uint8] | None:
-    """The cached pixels, mapped read-only; None if the file is missing, incomplete, or another listing's."""
-    trailer = _trailer(listing)
-    try:
-        with open(cache, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - len(trailer)))
-            if file.read() != trailer:
-                return None
-        pixels: np.memmap = np.load(cache, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):  # absent or unreadable; a damaged header
+    def open(self) -> NDArray[np.uint8] | None:
+        """The pixels, mapped read-only, after a look at all of them; None if there is no file, or none of use."""
+        try:
+            with open(self.path, "rb") as file:
+                state = os.fstat(file.fileno())
+                which = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+                if which == self._useless:
+                    return None
+                self._useless = which
+                pixels = self._mapped(file)
+                self._useless = None
+                return pixels
+        except FileNotFoundError:
+            return None
+        except sealed.Damaged as damage:
+            reason = str(damage)
+        except OSError as error:
+            reason = error.strerror or str(error)
+        self.damaged = True
+        if reason not in self._told:
+            self._told.add(reason)
+            log.warning("not using the decoded images kept in %s: %s", self.path, reason)
         return None
-    whole = pixels.offset + pixels.nbytes + len(trailer) == size
-    if not whole or pixels.dtype != np.uint8 or pixels.ndim != 4 or len(pixels) != len(listing.files):
-        return None
-    return pixels
+
+    def _mapped(self, file: IO[bytes]) -> NDArray[np.uint8]:
+        """Raises Damaged, also for what is whole but another thing, and OSError."""
+        length = sealed.content_length(file)
+        if length is None:
+            old = self._has_trailer(file, os.fstat(file.fileno()).st_size)
+            raise sealed.Damaged(
+                "it carries no checksum: an earlier version has written it" if old else "its end is not what it was"
+            )
+        if not self._has_trailer(file, length):
+            raise sealed.Damaged("it is of another state of the images")
+        try:
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        except ValueError as error:
+            raise sealed.Damaged(str(error)) from None
+        if dtype != np.uint8 or len(shape) != 4 or shape[0] != self._count:
+            raise sealed.Damaged(f"expected uint8 ({self._count}, H, W, C), got {dtype} {shape}")
+        return np.memmap(file, dtype, "r", offset=file.tell(), shape=shape)
+
+    def _has_trailer(self, file: IO[bytes], end: int) -> bool:
+        length = len(self.trailer)
+        return os.pread(file.fileno(), length, max(0, end - length)) == self.trailer
 
 
-def _decode_once(listing: Listing, cache: Path) -> NDArray[np.uint8]:
+def _decode_once(listing: Listing, cache: _Cache) -> NDArray[np.uint8]:
     """The pixels out of `cache`, after this process or the one that has the lock filled it.
 
     Raises OSError where that cannot be, TimeoutError among them, and DataError for bad images.
     """
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(cache.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o666)
+    cache.path.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(cache.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        pixels = _wait_for_lock(lock, lambda: _open_cache(cache, listing))
+        pixels = _wait_for_lock(lock, cache.open)
         if pixels is None:
+            anew = cache.damaged
             _write_cache(listing, cache, alive=lambda: os.utime(lock))
-            pixels = _open_cache(cache, listing)
+            pixels = cache.open()
+            if anew and pixels is not None:
+                log.warning("made %s anew", cache.path)
         if pixels is None:
             raise OSError("what was just written there reads differently")
         return pixels
@@ -224,28 +267,31 @@ def _try_lock(lock: int) -> bool:
     return True
 
 
-def _write_cache(listing: Listing, cache: Path, alive: Callable[[], None]) -> None:
+def _write_cache(listing: Listing, cache: _Cache, alive: Callable[[], None]) -> None:
     """Decode into a temporary file, calling `alive` after each block, and rename it; raises OSError."""
-    for litter in cache.parent.glob(f"{cache.name}.*.tmp"):
+    path = cache.path
+    for litter in path.parent.glob(f"{path.name}.*.tmp"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - litter.stat().st_mtime > LITTER_SECONDS:
                 litter.unlink()
-    log.info("decoding %d images of %s, once, into %s", len(listing.files), listing.folder, cache)
+    log.info("decoding %d images of %s, once, into %s", len(listing.files), listing.folder, path)
     started = time.monotonic()
-    temporary = cache.with_name(f"{cache.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+
+    def fill(file: sealed.Sealing) -> None:
+        for number, block in enumerate(_decode(listing)):
+            if number == 0:
+                shape = (len(listing.files), *block.shape[1:])
+                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(block.data)
+            alive()
+        file.write(cache.trailer)
+
     try:
-        with open(temporary, "wb") as file:
-            for block in _decode(listing):
-                if file.tell() == 0:
-                    shape = (len(listing.files), *block.shape[1:])
-                    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-                    np.lib.format.write_array_header_1_0(file, header)
-                file.write(block.data)
-                alive()
-            file.write(_trailer(listing))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, cache)
+        sealed.write(temporary, fill)
+        durable.sync_file(temporary)
+        os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     log.info("decoded %d images in %.1f s", len(listing.files), time.monotonic() - started)

@@ -27,7 +27,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpcnas import __version__, canonical, counting, durable, log, origins, retrainfile
+from hpcnas import __version__, canonical, counting, durable, log, origins, retrainfile, sealed
 from hpcnas.exits import COMPLETE, MORE_TO_DO, STATES
 from hpcnas.genotype import Genotype
 from hpcnas.options import Request
@@ -203,23 +203,26 @@ class Folder:
     def checkpoint(self, seed: int, training: Retraining) -> dict[str, Any] | None:
         """The state to go on from, if there is one of that training. Sets `problem` where the record knows of one, but
         it cannot be had: the next save would take its place."""
-        import torch
-
         path, known = self.path / "checkpoint.pt", self._of(seed)
         try:
-            found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            found, note = _loaded(path)
             if known.step == 0 and found["seed"] != seed:  # that of a training that is complete
                 return None
             training.check(found)
+            if note is not None:
+                _logger.warning("%s: %s; damage that does not show would be trained on", path, note)
             return found
         except FileNotFoundError:
             if known.step == 0:
                 return None
             reason = "there is no such file"
         except Exception as error:  # a damaged file can raise anything
-            reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+            reason = _reason(error)
         if known.step == 0:
-            _logger.warning("beginning anew without %s: %s", path, reason)
+            kept = ""
+            with contextlib.suppress(OSError):
+                kept = f"; it is kept as {sealed.set_aside(path).name}"
+            _logger.warning("beginning seed %d anew without %s: %s%s", seed, path, reason, kept)
         else:
             self.problem = (
                 f"expected {path} to hold the state of seed {seed}, saved after step {known.step}, but {reason}; "
@@ -244,28 +247,34 @@ class Folder:
         training = self._current
         assert training is not None, "saved within a training"
         self.note_broken(training.broken)
+        before = self._unsaved
         self._unsaved = self._write(self.path / "checkpoint.pt", training.state(), self._figures(training))
-        if self._unsaved is not None:
-            _logger.warning("step %d is not saved in %s: %s", training.step, self.path, self._unsaved)
+        if self._unsaved is not None and self._unsaved != before:  # once, and not at every save
+            _logger.warning(
+                "step %d is not saved in %s: %s; until that is mended, a job that is cut off loses the steps since "
+                "step %d, the last one saved", training.step, self.path, self._unsaved, self._of(self._seed).step
+            )  # fmt: skip
+        elif self._unsaved is None and before is not None:
+            _logger.info("step %d is saved again in %s", training.step, self.path)
         self._write_status(MORE_TO_DO)
         self._saved = time.monotonic()
 
     def _write(self, path: Path, content: dict[str, Any], row: Trained) -> str | None:
         """Writes what torch is to read again, then the record with the row and the history of its training; why it
         failed, if it did: then the record stays as it was, here too."""
-        import torch
+        from hpcnas import checkpoints
 
         training, record = self._current, self._record_now()
         assert training is not None
         before = record.trainings, record.history
         try:
-            durable.replace(path, lambda temporary: torch.save(content, temporary))
+            checkpoints.save(path, content)
             self._note(row)
             record.history = [found for found in record.history if found.seed != row.seed] + training.history
             retrainfile.write(self.path, record)
-        except (OSError, RuntimeError, StoreError) as error:  # torch makes a RuntimeError of a full disk
+        except (OSError, RuntimeError, StoreError) as error:  # the second from torch's own writing
             record.trainings, record.history = before
-            return str(error)
+            return (error.strerror if isinstance(error, OSError) else None) or str(error)
         return None
 
     def made_step(self) -> None:
@@ -377,3 +386,21 @@ class Folder:
             durable.replace_text(self.path / "status", text)
         except OSError as error:
             _logger.error("%s: expected to write it: %s", self.path / "status", error.strerror)
+
+
+def _loaded(path: Path) -> tuple[dict[str, Any], str | None]:
+    """What is saved there, and what is to be said of it, if anything. Raises FileNotFoundError, and all sorts of things
+    for damage."""
+    from hpcnas import checkpoints
+
+    try:
+        return checkpoints.load(path), None
+    except checkpoints.Unsealed as error:
+        return checkpoints.load_unsealed_too(path), str(error)
+
+
+def _reason(error: Exception) -> str:
+    """Why a file cannot be read, in a line; damaged files can raise anything."""
+    if isinstance(error, sealed.Damaged):
+        return f"it is damaged: {error}"
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])

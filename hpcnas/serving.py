@@ -7,9 +7,9 @@ or anywhere, goes on from its checkpoint in RUN/inflight. Knows neither MPI nor 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import platform
-import sys
 import time
 import traceback
 from multiprocessing.connection import Connection
@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy
 import torch
 
-from hpcnas import causes, durable, plugins, profiling, training
+from hpcnas import causes, checkpoints, plugins, profiling, sealed, training
 from hpcnas.config import Config
 from hpcnas.data import load_training
 from hpcnas.dataspec import DataError
 from hpcnas.evaluation import Loaded
-from hpcnas.evaluator import Assignment, Beat, Save, Saved, Unusable
+from hpcnas.evaluator import Assignment, Beat, Remark, Save, Saved, Unusable
 from hpcnas.fastest import fastest_method, fitting_method
 from hpcnas.messages import Failure, FailureKind, Outcome, Task, checkpoint_name
 from hpcnas.skeleton import Skeleton
@@ -34,6 +34,7 @@ _BEAT_INTERVAL = 1.0  # seconds, at the most
 def serve(pipe: Connection, assignment: Assignment) -> int:
     """Serves one worker until its pipe closes; returns the exit code of the process."""
     config = assignment.config
+    logging.getLogger("hpcnas").addHandler(_ToWorker(pipe))
     torch.set_num_threads(assignment.threads)
     try:
         plugins.load(config.search.plugins)
@@ -67,25 +68,57 @@ def serve(pipe: Connection, assignment: Assignment) -> int:
         pipe.send(outcome)
 
 
+class _ToWorker(logging.Handler):
+    """Hands what this process warns of to the worker, and so to the job's log."""
+
+    def __init__(self, pipe: Connection) -> None:
+        super().__init__(logging.WARNING)
+        self._pipe = pipe
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):  # the worker is gone, and this process ends with it
+            self._pipe.send(Remark(record.getMessage()))
+
+
 class Attendance:
     """What happens beside a training: signs of life, checkpoints, and the worker's wish to save and end."""
 
     def __init__(self, pipe: Connection, config: Config, name: str, fitness: training.FitnessInProgress) -> None:
         self._pipe = pipe
-        self._path = Path(config.run.run) / "inflight" / name
+        self._run = Path(config.run.run).absolute()
+        self._path = self._run / "inflight" / name
         self._checkpoint_interval = config.run.checkpoint_interval
         self._beat_interval = min(_BEAT_INTERVAL, config.run.hang_timeout / 4)
         self._fitness = fitness
         self._beaten = self._saved = time.monotonic()
+        self._said: set[str] = set()
 
     def resume(self) -> None:
-        """Takes up the checkpoint, if there is one of just this evaluation."""
+        """Takes up the checkpoint, if there is one of just this evaluation; says so where it is of no use."""
         try:
-            self._fitness.resume(torch.load(self._path, map_location="cpu", weights_only=True))
+            self._fitness.resume(checkpoints.load(self._path))
         except FileNotFoundError:
             pass
-        except Exception as error:  # a damaged file can raise anything
-            _complain(f"beginning anew without {self._path}: {error}")
+        except checkpoints.Unsealed as error:
+            self._remark(f"checkpoints in {self._path.parent}: {error}; their evaluations begin anew")
+        except sealed.Damaged as error:
+            self._remark(f"{self._path} is damaged: {error}; {self._set_aside()}, and its evaluation begins anew")
+        except training.OtherEvaluation:
+            self._remark(
+                f"checkpoints in {self._path.parent} are of trainings by another method or on another type of device; "
+                "their evaluations begin anew"
+            )
+        except OSError as error:
+            self._remark(f"expected to read {self._path}: {error.strerror}; its evaluation begins anew")
+        except Exception as error:  # sealed as it is, and yet nothing that this version of torch or this program reads
+            reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+            self._remark(f"expected a state of this evaluation in {self._path}: {reason:.200}; it begins anew")
+
+    def _set_aside(self) -> str:
+        try:
+            return f"it is kept as {sealed.set_aside(self._path).name}"
+        except OSError as error:
+            return f"it cannot be kept aside ({error.strerror})"
 
     def beat(self) -> None:
         """Between two steps. Raises SystemExit when the worker wants to leave, or has left."""
@@ -103,13 +136,18 @@ class Attendance:
             self.save()
 
     def save(self) -> None:
-        """Writes the checkpoint; a folder that cannot be written to costs no more than the checkpoint."""
+        """Writes the checkpoint; a folder that cannot be written to costs no more than that, and is told of."""
+        state = self._fitness.state()
         try:
-            self._path.parent.mkdir(exist_ok=True)
-            state = self._fitness.state()
-            durable.replace(self._path, lambda temporary: torch.save(state, temporary))
-        except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
-            _complain(f"no checkpoint {self._path}: {error}")
+            with contextlib.suppress(FileExistsError):  # a link to a folder elsewhere, or something that shows below
+                self._path.parent.mkdir()
+            checkpoints.save(self._path, state)
+        except (OSError, RuntimeError) as error:  # the latter from torch's own writing
+            self._remark(
+                f"no checkpoints in {self._path.parent}: {self._why_not_written(error)}; an evaluation that is cut "
+                "off, by the end of the job or a kill, loses its work since its last checkpoint or, without one, its "
+                "start"
+            )
         self._saved = time.monotonic()
 
     def discard(self) -> None:
@@ -117,11 +155,23 @@ class Attendance:
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
 
+    def _why_not_written(self, error: OSError | RuntimeError) -> str:
+        """In words that are the same for all workers who meet the same."""
+        if isinstance(error, RuntimeError):
+            return f"{str(error).splitlines()[0]:.200}"
+        folder = self._path.parent
+        with contextlib.suppress(OSError):
+            if not self._run.is_dir():
+                return f"the folder {self._run} is not there on the host of this worker"
+            if folder.is_symlink() and not folder.is_dir():
+                return f"it is a link to {os.readlink(folder)}, where no folder is on the host of this worker"
+        return error.strerror or str(error)
 
-def _complain(text: str) -> None:
-    """To the file that the worker reads the last words from; it may be full itself."""
-    with contextlib.suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+    def _remark(self, text: str) -> None:
+        """To the job's log, once an evaluation."""
+        if text not in self._said:
+            self._said.add(text)
+            self._pipe.send(Remark(text))
 
 
 def _outcome(

@@ -23,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hpcnas import durable, journal, runfile
+from hpcnas import durable, journal, runfile, sealed
 from hpcnas.config import Config
 from hpcnas.genotype import Genotype
 from hpcnas.individuals import Birth, Individual
@@ -272,7 +272,7 @@ def _tidy(folder: Path, population: Population) -> None:
     durable.remove_halves(folder)
     wanted = {checkpoint_name(id, first) for id in population.issued for first in population.missing(id)}
     for path in (folder / "inflight").glob("*"):
-        if path.name not in wanted:
+        if path.name not in wanted and not path.name.endswith(sealed.DAMAGED):
             _remove(path)
 
 

@@ -34,6 +34,10 @@ class LossNotFinite(ArithmeticError):
     """The loss became infinite or not a number: there is no fitness."""
 
 
+class OtherEvaluation(ValueError):
+    """A saved state is that of another evaluation, or of this one on another kind of device or by another method."""
+
+
 @dataclass(frozen=True)
 class TrainingData:
     """Both splits on the device: uint8 (N, H, W, C) and int64 (N,); and how pixels become inputs."""
@@ -327,13 +331,12 @@ class FitnessInProgress:
         }
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Goes on from a `state`. Raises ValueError if it is that of another evaluation."""
+        """Goes on from a `state`. Raises OtherEvaluation, and other things for what is none; then it is as before."""
         if state["of"] != self._identity():
-            raise ValueError(f"expected the state of {self._identity()}, got that of {state['of']}")
-        self._accuracies = list(state["accuracies"])
-        self._running = state["running"]
-        self._saved = state["trainings"]
+            raise OtherEvaluation(f"expected the state of {self._identity()}, got that of {state['of']}")
+        accuracies, running, saved = list(state["accuracies"]), state["running"], state["trainings"]
         self._clock.seconds |= state["seconds"]
+        self._accuracies, self._running, self._saved = accuracies, running, saved
 
     def _identity(self) -> str:
         """What has to be the same for a state to be continued; generators differ from one type of device to another."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from drawn_folders import caches, draw, drawn, pixels_of, save, write_folder
 
-from hpcnas import data, imagefolder
+from hpcnas import data, imagefolder, sealed
 
 ROOT = Path(data.__file__).parents[1]
 
@@ -90,8 +91,12 @@ def test_a_copied_folder_has_the_same_fingerprint(root: Path, tmp_path: Path) ->
     assert copy.fingerprint == data.load_training(f"imagefolder:{root}").fingerprint
 
 
+def sealed_again(cache: Path, content: bytes) -> None:
+    sealed.write(cache, lambda file: file.write(content))
+
+
 def cut(cache: Path) -> None:
-    cache.write_bytes(cache.read_bytes()[:-100])
+    cache.write_bytes(cache.read_bytes()[:-200])
 
 
 def cut_in_the_middle(cache: Path) -> None:
@@ -107,14 +112,34 @@ def foreign(cache: Path) -> None:
     np.save(cache, drawn(0, 1, 2, 3, 4, 6))
 
 
+def of_an_earlier_version(cache: Path) -> None:
+    cache.write_bytes(cache.read_bytes()[: -sealed.SEAL_BYTES])
+
+
 def of_another_state(cache: Path) -> None:
+    content = cache.read_bytes()[: -sealed.SEAL_BYTES]
+    sealed_again(cache, content[:-4] + b"0123")
+
+
+def of_other_images(cache: Path) -> None:
     content = cache.read_bytes()
-    cache.write_bytes(content[:-4] + b"0123")
+    trailer = content[-sealed.SEAL_BYTES - 38 : -sealed.SEAL_BYTES]
+    np.save(cache, drawn(0, 1, 2))
+    sealed_again(cache, cache.read_bytes() + trailer)
 
 
 def spoil_the_header(cache: Path) -> None:
     content = cache.read_bytes()
     cache.write_bytes(b"#" * 20 + content[20:])
+
+
+def spoil_the_header_under_its_seal(cache: Path) -> None:
+    sealed_again(cache, b"#" * 20 + cache.read_bytes()[20 : -sealed.SEAL_BYTES])
+
+
+def turn_a_pixel_over(cache: Path) -> None:
+    content = cache.read_bytes()
+    cache.write_bytes(content[:400] + bytes([content[400] ^ 128]) + content[401:])
 
 
 def make_a_folder(cache: Path) -> None:
@@ -123,16 +148,81 @@ def make_a_folder(cache: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [cut, cut_in_the_middle, empty, foreign, of_another_state, spoil_the_header, make_a_folder]
+    ("damage", "reason"),
+    [
+        (cut, "its end is not what it was"),
+        (cut_in_the_middle, "it was written with 1606 bytes and now has 1596"),
+        (empty, "it is empty"),
+        (foreign, "its end is not what it was"),
+        (of_an_earlier_version, "it carries no checksum: an earlier version has written it"),
+        (of_another_state, "it is of another state of the images"),
+        (of_other_images, "expected uint8 (6, H, W, C), got uint8 (3, 8, 10, 3)"),
+        (spoil_the_header, "its checksum does not fit its 1606 bytes"),
+        (spoil_the_header_under_its_seal, "the magic string is not correct"),
+        (turn_a_pixel_over, "its checksum does not fit its 1606 bytes"),
+        (make_a_folder, "Is a directory"),
+    ],
 )
-def test_a_bad_cache_is_noticed_and_made_again(
-    root: Path, damage: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bad_cache_is_named_and_made_again(
+    root: Path, damage: Callable[[Path], None], reason: str, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
     pixels_of(root)
-    damage(caches(root)[0])
+    (cache,) = caches(root)
+    damage(cache)
     np.testing.assert_array_equal(pixels_of(root), drawn(0, 1, 2, 3, 4, 5))
+    assert caplog.messages[0].startswith(f"not using the decoded images kept in {cache}: {reason}")
+    last = f"cannot keep the decoded images in {cache}: Is a directory" if cache.is_dir() else f"made {cache} anew"
+    assert caplog.messages[1:] == [last]
     forbid_decoding(monkeypatch)
     np.testing.assert_array_equal(pixels_of(root), drawn(0, 1, 2, 3, 4, 5))
+
+
+def test_no_bit_of_a_cache_turns_over_unnoticed(root: Path) -> None:
+    """Of 160 in pixels 101 were trained on, of 1,024 in the header 112 ended every worker."""
+    pixels_of(root)
+    (path,) = caches(root)
+    listing, whole, draw = imagefolder.list_split(root / "train"), path.read_bytes(), random.Random(0)
+    header, rest = range(8 * 128), range(8 * 128, 8 * len(whole))
+    for bit in [*header, *draw.sample(rest, 600)]:
+        changed = bytearray(whole)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        cache = imagefolder._Cache(path, listing)
+        assert cache.open() is None and cache.damaged, f"bit {bit}"
+
+
+def test_what_is_of_no_use_is_looked_at_and_told_of_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those who wait for another process look again and again; many look at gigabytes."""
+    pixels_of(root)
+    (path,) = caches(root)
+    whole = path.read_bytes()
+    turn_a_pixel_over(path)
+    cache, looks = imagefolder._Cache(path, imagefolder.list_split(root / "train")), []
+    look = sealed.content_length
+    monkeypatch.setattr(sealed, "content_length", lambda file: (looks.append(file), look(file))[1])
+    assert [cache.open() for _ in range(3)] == [None, None, None]
+    assert len(looks) == len(caplog.messages) == 1
+    os.replace(path, path.with_name("old"))
+    path.write_bytes(whole)  # another process has made it anew
+    assert cache.open() is not None
+
+
+def test_an_unreadable_cache_is_told_of_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels_of(root)
+    (path,) = caches(root)
+    cache = imagefolder._Cache(path, imagefolder.list_split(root / "train"))
+
+    def broken(file: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(sealed, "content_length", broken)
+    assert [cache.open() for _ in range(3)] == [None, None, None]
+    assert caplog.messages == [f"not using the decoded images kept in {path}: Input/output error"]
 
 
 def make_read_only(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
@@ -172,7 +262,9 @@ def test_without_any_place_every_process_decodes_and_says_so(
 ) -> None:
     make_read_only(monkeypatch, root, tmp_path / "user-cache")
     np.testing.assert_array_equal(pixels_of(root), drawn(0, 1, 2, 3, 4, 5))
-    assert "every process decodes" in caplog.text and "Read-only file system" in caplog.text
+    (own,) = (place for place in caplog.messages if str(root / ".hpcnas-train-") in place)
+    assert own.endswith(".npy: Read-only file system")  # the same words in every process: the log has them once
+    assert caplog.messages[-1] == f"no place for decoded images: every process decodes {root}/train for itself"
 
 
 def test_a_full_disk_leaves_nothing_behind(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +302,8 @@ def test_what_another_process_finished_meanwhile_is_not_decoded_again(
 ) -> None:
     pixels_of(root)
     forbid_decoding(monkeypatch)
-    found = imagefolder._decode_once(imagefolder.list_split(root / "train"), caches(root)[0])
+    listing = imagefolder.list_split(root / "train")
+    found = imagefolder._decode_once(listing, imagefolder._Cache(caches(root)[0], listing))
     np.testing.assert_array_equal(found, drawn(0, 1, 2, 3, 4, 5))
 
 

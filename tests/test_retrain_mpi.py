@@ -174,12 +174,13 @@ import sys
 import torch
 from hpcnas import retrain
 real, saves = torch.save, []
-def save(state, path):
-    saves.append(path)
-    if len(saves) > 3:
+def save(state, file):
+    saves.append(file)
+    if len(saves) > 5:
         os.kill(os.getpid(), signal.SIGUSR1)
-        raise RuntimeError("no space left on device")
-    real(state, path)
+    if len(saves) > 3:
+        raise OSError(122, "Disk quota exceeded")
+    real(state, file)
 torch.save = save
 sys.exit(retrain.main())
 """
@@ -191,7 +192,9 @@ def test_a_last_save_that_fails_breaks_the_job_and_only_what_is_saved_is_told(tm
     command = [sys.executable, "-c", FULL, *SMALL, "--run", "run", "--checkpoint-interval", "0"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stdout + done.stderr
-    assert "where step 3 is the last one saved: no space left on device; mend that, and start" in done.stdout
+    assert "where step 3 is the last one saved: Disk quota exceeded; mend that, and start" in done.stdout
+    (warned,) = [line for line in done.stdout.splitlines() if "is not saved in" in line]
+    assert "step 4 is not saved" in warned and "a job that is cut off loses the steps since step 3" in warned
     assert (status(folder)["state"], status(folder)["steps_done"]) == ("broken", "3")
     (training,) = retrainfile.read(folder).trainings
     assert (training.step, training.state) == (3, State.TRAINING)

@@ -24,6 +24,7 @@ STDLIB_ONLY = {
     "signals": set(),
     "durable": set(),
     "clocks": set(),
+    "sealed": set(),
     "walltime": {"clocks", "signals"},
     "jobenv": set(),
     "log": set(),
@@ -75,7 +76,7 @@ SEARCH = {
 }
 CONTROLLER = {
     "runfile": {"config", "durable", "individuals", "messages", "population", "settings", "h5py"},
-    "store": {"config", "durable", "genotype", "individuals", "journal", "messages", "population", "runfile"},
+    "store": {"config", "durable", "genotype", "individuals", "journal", "messages", "population", "runfile", "sealed"},
     "transport": {"messages", "mpi4py"},
     "sources": {"canonical", "config", "genotype", "given", "runfile", "sameness", "settings", "space"},
     "attention": {"clocks", "messages", "transport"},
@@ -108,7 +109,7 @@ WORKER = {
 TRAINER = {
     "causes": {"messages"},
     "torchvision_shim": {"torch", "torchvision"},
-    "imagefolder": {"dataspec", "torchvision_shim", "PIL"},
+    "imagefolder": {"dataspec", "durable", "sealed", "torchvision_shim", "PIL"},
     "data": {"dataspec", "imagefolder", "plugins", "torchvision_shim", "torchvision", "PIL"},
     "operations": {"primitives", "torch"},
     "network": {"canonical", "counting", "operations", "skeleton", "torch"},
@@ -138,9 +139,10 @@ TRAINER = {
         "torch",
     },
     "profiling": {"durable", "torch"},
+    "checkpoints": {"durable", "sealed", "torch"},
     "serving": {
-        *("causes", "config", "data", "dataspec", "durable", "evaluation", "evaluator", "fastest", "messages"),
-        *("plugins", "profiling", "skeleton", "training", "torch"),
+        *("causes", "checkpoints", "config", "data", "dataspec", "evaluation", "evaluator", "fastest", "messages"),
+        *("plugins", "profiling", "sealed", "skeleton", "training", "torch"),
     },
 }
 ENTRY = {
@@ -168,8 +170,8 @@ RETRAINING = {
         *("recipe", "retrainfile"),
     },
     "retrainfolder": {
-        *("canonical", "counting", "durable", "exits", "feed", "genotype", "log", "options", "origins", "recipe"),
-        *("retrainfile", "retraining", "retrainreport", "runfile", "store", "torch"),
+        *("canonical", "checkpoints", "counting", "durable", "exits", "feed", "genotype", "log", "options", "origins"),
+        *("recipe", "retrainfile", "retraining", "retrainreport", "runfile", "sealed", "store"),
     },
     "distributed": {"causes", "torch"},
     "sums": {"distributed", "torch"},

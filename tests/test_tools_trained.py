@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from PIL import Image
 from toolruns import INPUTS, POOLING, retrained
 from torch import Tensor
 
-from hpcnas import canonical, retrainfile
+from hpcnas import canonical, checkpoints, retrainfile
 from hpcnas.large import LargeSkeleton
 from hpcnas.network import Network
 from hpcnas.retrainfile import Inputs, Origin
@@ -39,7 +40,7 @@ def with_weights(folder: Path, inputs: Inputs, seeds: int = 2) -> Path:
         network = Network(canonical.expand(POOLING), inputs.skeleton)
         for _ in range(2):
             network(3 * torch.randn(8, inputs.skeleton.image_channels, 8, 8) + 1)
-        torch.save(network.state_dict(), retrainfile.weights_path(folder, seed))
+        checkpoints.save(retrainfile.weights_path(folder, seed), network.state_dict())
     return folder
 
 
@@ -275,3 +276,23 @@ def test_what_is_no_network(tmp_path: Path, images: list[Path], capsys: pytest.C
             predict.main([str(tmp_path / name), str(images[0])])
         assert ended.value.code == 2
         assert expected in capsys.readouterr().err
+
+
+def test_damaged_weights_classify_nothing_and_are_not_handed_on(
+    tmp_path: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = with_weights(tmp_path / "large", INPUTS, seeds=1)
+    weights = retrainfile.weights_path(folder, 0)
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:700] + bytes([whole[700] ^ 64]) + whole[701:])
+    for command in (
+        lambda: predict.main([str(folder), str(images[0])]),
+        lambda: export.main(["weights", str(folder), "-o", str(tmp_path / "copy.pt")]),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            command()
+        assert ended.value.code == 2
+        assert f"{weights} is damaged: its checksum does not fit its " in capsys.readouterr().err
+    assert not (tmp_path / "copy.pt").exists()
+    torch.save(torch.load(io.BytesIO(whole), weights_only=True), weights)  # as an earlier version has it
+    assert predict.main([str(folder), str(images[0])]) == 0

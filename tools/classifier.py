@@ -8,7 +8,7 @@ import toolkit
 import torch
 from torch import Tensor, nn
 
-from hpcnas import canonical
+from hpcnas import canonical, checkpoints, sealed
 from hpcnas.network import Network
 from hpcnas.retrainfile import Inputs, Retraining
 
@@ -38,7 +38,9 @@ def load(retraining: Retraining, weights: Path) -> Classifier:
 def load_weights(network: Network, weights: Path) -> None:
     """Gives a network the weights of a file; ends the tool where that is not a state_dict of it."""
     try:
-        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        network.load_state_dict(checkpoints.load_unsealed_too(weights))
+    except sealed.Damaged as error:
+        toolkit.fail(f"{weights} is damaged: {error}")
     except (OSError, RuntimeError, TypeError, ValueError, EOFError) as error:
         toolkit.fail(f"{weights}: expected a state_dict of this network: {str(error).splitlines()[0]}")
     except Exception as error:  # what unpickling makes of bytes that are no such file

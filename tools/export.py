@@ -39,7 +39,7 @@ import numpy as np
 import retrainings
 import toolkit
 
-from hpcnas import __version__, canonical, counting, primitives
+from hpcnas import __version__, canonical, counting, primitives, sealed
 from hpcnas.canonical import CellGraph
 from hpcnas.genotype import Genotype
 from hpcnas.individuals import COLUMNS
@@ -186,6 +186,11 @@ def copy_weights(found: Source, output: Path) -> None:
         toolkit.fail(f"expected a retraining, got {found.origin}: a search keeps no weights")
     if not found.learnt.file.is_file():
         toolkit.fail(f"expected the weights in {found.learnt.file}, but there is no such file")
+    try:
+        with open(found.learnt.file, "rb") as file:
+            sealed.content_length(file)
+    except sealed.Damaged as error:
+        toolkit.fail(f"{found.learnt.file} is damaged: {error}")
     shutil.copyfile(found.learnt.file, output)
 
 
