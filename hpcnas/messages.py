@@ -1,6 +1,6 @@
 """What crosses between controller and workers: frozen records, nothing else (D2, D4).
 
-    controller ── Task, Stop ──► worker            worker ── Ready | Refused, Warned, Result, Left ──► controller
+    controller ── Task, Stop ──► worker            worker ── Ready | Refused, Warned, Result, Broke, Left ──► controller
                                                 transport, of a worker that cannot any more: Died ──► controller
 
 An outcome is an Evaluation or a Failure; there is no fake fitness.
@@ -166,6 +166,15 @@ class Warned:
 
 
 @dataclass(frozen=True, slots=True)
+class Broke:
+    """What a worker runs has a fault that every worker would meet, such as a plugin's: one line, and the traceback."""
+
+    place: Place
+    reason: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """No more tasks: save what runs, for so many seconds at most, and end with this exit code."""
 
@@ -183,5 +192,5 @@ class Died:
     """What the transport says in place of a worker whose process has ended without a word."""
 
 
-FromWorker = Ready | Refused | Warned | Result | Left | Died
+FromWorker = Ready | Refused | Warned | Result | Broke | Left | Died
 ToWorker = Task | Stop

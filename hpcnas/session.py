@@ -12,6 +12,7 @@ import importlib.metadata
 import logging
 import platform
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from hpcnas import __version__, config, controller, costs, durable, log, walltim
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, STATES, WRONG_USE
 from hpcnas.messages import Result
 from hpcnas.options import Request
+from hpcnas.plugins import PluginFault
 from hpcnas.progress import Progress, final_table, front_table
 from hpcnas.runfile import StoreError
 from hpcnas.scheduling import is_complete
@@ -138,7 +140,9 @@ class SearchSession:
                 known, budget, waiting = len(population.evaluated), settings.search.budget, population.in_flight
                 _logger.info("left with %d of %d evaluated and %d in flight", known, budget, waiting)
             else:
-                _logger.error("%s", stop)
+                log.fault(str(stop), stop.traceback)
+        except PluginFault as fault:
+            log.fault(str(fault), "".join(traceback.format_exception(fault)))
         except StoreError as error:
             _logger.error("%s", error)
         finally:

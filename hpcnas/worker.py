@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import time
+import traceback
 from collections import deque
+from typing import NoReturn
 
-from hpcnas.evaluation import Evaluator, EvaluatorRefused, checked, warnings
-from hpcnas.messages import Left, Place, Ready, Refused, Result, Stop, Task, Warned
+from hpcnas.evaluation import Evaluator, EvaluatorRefused, warnings
+from hpcnas.messages import Broke, Left, Place, Ready, Refused, Result, Stop, Task, Warned
+from hpcnas.plugins import PluginFault
 from hpcnas.transport import WorkerEnd
 
 _ATTENTION = 0.05  # seconds between looks at the controller's messages while something else goes on
@@ -51,18 +54,28 @@ def run(end: WorkerEnd, place: Place, evaluator: Evaluator) -> int:
     inbox = _Inbox(end)
     with contextlib.closing(evaluator):
         try:
-            end.send(_greeting(inbox, place, evaluator))
-            _warn(end, place, evaluator)
-            while True:
-                result = _evaluated(inbox, place, evaluator, inbox.next())
-                _warn(end, place, evaluator)
-                end.send(result)
+            _serve(end, inbox, place, evaluator)
         except _Stopped as stopped:
             stop = stopped.stop
             evaluator.save(stop.save_seconds)
             _warn(end, place, evaluator)
     end.send(Left())
     return stop.exit_code
+
+
+def _serve(end: WorkerEnd, inbox: _Inbox, place: Place, evaluator: Evaluator) -> NoReturn:
+    """Evaluates until the controller says Stop: raises _Stopped."""
+    try:
+        end.send(_greeting(inbox, place, evaluator))
+        _warn(end, place, evaluator)
+        while True:
+            result = _evaluated(inbox, place, evaluator, inbox.next())
+            _warn(end, place, evaluator)
+            end.send(result)
+    except PluginFault as fault:
+        end.send(Broke(place, str(fault), "".join(traceback.format_exception(fault))))
+        while True:
+            inbox.look(timeout=60.0)
 
 
 def _warn(end: WorkerEnd, place: Place, evaluator: Evaluator) -> None:
@@ -87,4 +100,4 @@ def _evaluated(inbox: _Inbox, place: Place, evaluator: Evaluator, task: Task) ->
     evaluator.start(task)
     while (outcome := evaluator.poll(_ATTENTION)) is None:
         inbox.look()
-    return Result(task.individual, task.attempt, place, started, time.time(), checked(outcome, task), task.first)
+    return Result(task.individual, task.attempt, place, started, time.time(), outcome, task.first)

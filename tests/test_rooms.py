@@ -16,7 +16,10 @@ HEAVY = {"torch", "torchvision", "triton", "h5py", "mpi4py", "PIL", "psutil"}
 # but those of the first block, which the command line needs before anything else.
 STDLIB_ONLY = {
     "primitives": set(),
-    "plugins": {"primitives"},
+    "answers": set(),
+    "searchpath": set(),
+    "terminal": set(),
+    "plugins": {"answers", "primitives", "searchpath"},
     "space": {"primitives"},
     "dataspec": {"plugins"},
     "settings": set(),
@@ -25,9 +28,9 @@ STDLIB_ONLY = {
     "durable": set(),
     "walltime": {"signals"},
     "jobenv": set(),
-    "log": set(),
+    "log": {"terminal"},
     "config": {"dataspec", "plugins", "settings", "space"},
-    "options": {"config", "settings"},
+    "options": {"config", "plugins", "settings"},
     "journal": {"durable"},
     "schedules": set(),
 }
@@ -65,6 +68,7 @@ SEARCH = {
     "strategies": {
         *("aging", "canonical", "config", "counting", "duplicates", "evolution", "genotype", "given", "messages"),
         *("nsga2", "plugins", "randomsearch", "skeleton", "tournament"),
+        *("answers", "individuals", "mutation", "population"),
     },
     "replay": {"config", "individuals", "messages", "mutation", "population", "strategies"},
     "verification": {
@@ -76,7 +80,7 @@ CONTROLLER = {
     "runfile": {"config", "durable", "individuals", "messages", "population", "settings", "h5py"},
     "store": {"config", "durable", "genotype", "individuals", "journal", "messages", "population", "runfile"},
     "transport": {"messages", "mpi4py"},
-    "sources": {"canonical", "config", "genotype", "given", "runfile", "sameness", "settings", "space"},
+    "sources": {"canonical", "config", "genotype", "given", "plugins", "runfile", "sameness", "settings", "space"},
     "devices": {"messages"},
     "controller": {
         *("config", "devices", "evolution", "exits", "individuals", "messages", "mutation", "racing"),
@@ -88,17 +92,18 @@ CONTROLLER = {
     },
     "session": {
         *("config", "controller", "costs", "durable", "exits", "log", "messages", "options", "progress", "runfile"),
-        *("scheduling", "signals", "sources", "store", "strategies", "transport", "walltime"),
+        *("plugins", "scheduling", "signals", "sources", "store", "strategies", "transport", "walltime"),
     },
 }
 WORKER = {
-    "evaluation": {"messages"},
+    "evaluation": {"answers", "messages"},
+    "plugged": {"answers", "config", "evaluation", "jobenv", "messages", "plugins"},
     "evaluator": {"config", "evaluation", "jobenv", "messages"},
     "landscape": {"canonical", "primitives"},
     "synthetic": {
         *("canonical", "config", "counting", "evaluation", "genotype", "landscape", "messages", "seeds", "skeleton"),
     },
-    "worker": {"evaluation", "messages", "transport"},
+    "worker": {"evaluation", "messages", "plugins", "transport"},
 }
 TRAINER = {
     "torchvision_shim": {"torch", "torchvision"},
@@ -139,7 +144,7 @@ TRAINER = {
 }
 ENTRY = {
     "__init__": set(),
-    "__main__": {"job", "launch", "signals", "simulate"},
+    "__main__": {"job", "launch", "searchpath", "signals", "simulate", "terminal"},
     "launch": {"exits", "plugins", "signals", "transport"},
     "simulate": {
         *("canonical", "config", "controller", "exits", "landscape", "messages", "options", "progress", "runfile"),
@@ -147,14 +152,14 @@ ENTRY = {
     },
     "job": {
         *("config", "dryrun", "evaluation", "evaluator", "exits", "jobenv", "launch", "log", "messages", "options"),
-        *("plugins", "session", "settings", "signals", "synthetic", "transport", "worker"),
+        *("plugged", "plugins", "session", "settings", "signals", "synthetic", "transport", "worker"),
     },
     "dryrun": {"canonical", "config", "counting", "genotype", "jobenv", "messages", "mutation", "seeds", "skeleton"},
 }
 RETRAINING = {
     "recipe": {"dataspec", "large", "plugins", "settings"},
     "order": {"seeds"},
-    "origins": {"canonical", "config", "dataspec", "genotype", "retrainfile", "runfile", "settings"},
+    "origins": {"canonical", "config", "dataspec", "genotype", "plugins", "retrainfile", "runfile", "settings"},
     "retrainfile": {"durable", "genotype", "individuals", "large", "messages", "recipe", "runfile", "h5py"},
     "retrainreport": {"log", "progress", "recipe", "retrainfile"},
     "retraindryrun": {
@@ -181,7 +186,7 @@ RETRAINING = {
         *("log", "options", "recipe", "retraindryrun", "retrainfolder", "retraining", "settings", "signals"),
         *("training", "transport", "walltime", "torch"),
     },
-    "retrain": {"launch", "retrainjob", "signals"},
+    "retrain": {"launch", "retrainjob", "searchpath", "signals", "terminal"},
 }
 ROOMS = STDLIB_ONLY | SPACE | SEARCH | CONTROLLER | WORKER | TRAINER | RETRAINING | ENTRY
 

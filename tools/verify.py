@@ -63,4 +63,4 @@ def _repair(run: StoredRun, target: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(toolkit.run(main))
