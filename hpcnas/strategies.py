@@ -60,6 +60,8 @@ class PluggedStrategy:
             numbers[name] = answers.whole(value)
             if numbers[name] is None and (value is not None or name in ("redrawn", "known")):
                 raise plugins.PluginFault(f"{whose}: expected a whole number for {name}, got {value!r:.100}")
+        if found.birth not in set(Birth):
+            raise plugins.PluginFault(f"{whose}: expected a Birth, got {found.birth!r:.100}")
         return replace(found, birth=Birth(found.birth), **numbers)
 
     def bar(self, population: Population, view: int) -> float | None:
@@ -68,6 +70,11 @@ class PluggedStrategy:
         if number is None and found is not None:
             raise plugins.PluginFault(f"{self.whose}: expected a number or None from `bar`, got {found!r:.100}")
         return number
+
+
+def is_known(name: str) -> bool:
+    """Whether a strategy of that name is there: one of ours, or of a plugin that is loaded."""
+    return name in STRATEGIES or name in plugins.strategies()
 
 
 def make_strategy(config: Config, facts: DataFacts) -> Strategy:

@@ -183,7 +183,7 @@ RETRAINING = {
     },
     "retrainjob": {
         *("canonical", "dataspec", "distributed", "exits", "feed", "genotype", "imagestream", "jobenv", "launch"),
-        *("log", "options", "recipe", "retraindryrun", "retrainfolder", "retraining", "settings", "signals"),
+        *("log", "options", "plugins", "recipe", "retraindryrun", "retrainfolder", "retraining", "settings", "signals"),
         *("training", "transport", "walltime", "torch"),
     },
     "retrain": {"launch", "retrainjob", "searchpath", "signals", "terminal"},
