@@ -228,20 +228,24 @@ class Config:
 
     def __post_init__(self) -> None:
         try:
-            plugins.load(self.search.plugins)
+            plugins.require(self.search.plugins)
         except plugins.PluginError as error:
             raise ConfigError(f"search.plugins: {error}") from None
+        unknown = plugins.left_out(self.search.plugins)  # a run is only read: what they bring may have any name
         _check_names("data.source", dataspec.KINDS, plugins.data())
-        _check_name("search.strategy", self.search.strategy, STRATEGIES, plugins.strategies())
-        _check_name("evaluation.evaluator", self.evaluation.evaluator, EVALUATORS, plugins.evaluators())
+        if not unknown:
+            _check_name("search.strategy", self.search.strategy, STRATEGIES, plugins.strategies())
+            _check_name("evaluation.evaluator", self.evaluation.evaluator, EVALUATORS, plugins.evaluators())
         try:
             Space.parse(self.search.space)
         except SpaceError as error:
-            raise ConfigError(f"search.space: {error}") from None
+            reason = plugins.NotNamed(unknown) if unknown and "+" in self.search.space else error
+            raise ConfigError(f"search.space: {reason}") from None
         try:
             dataspec.parse(self.data.source)
         except dataspec.DataError as error:
-            raise ConfigError(f"data.source: {error}") from None
+            if not unknown:
+                raise ConfigError(f"data.source: {error}") from None
         if self.search.racing and self.search.strategy == "nsga2":
             raise ConfigError("search.racing: expected a strategy that goes by fitness alone, got nsga2: leave one out")
         if self.search.duplicates == "average" and self.search.strategy == "nsga2":

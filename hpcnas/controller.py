@@ -30,6 +30,7 @@ from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.individuals import Individual
 from hpcnas.messages import (
     Alive,
+    Broke,
     DataFacts,
     Died,
     Evaluation,
@@ -58,11 +59,13 @@ _MOST_AT_ONCE = 8
 
 
 class SearchStopped(Exception):
-    """The search cannot go on here; one line for a person, and the exit code that says what to do about it."""
+    """The search cannot go on here; one line for a person, the exit code that says what to do about it, and where there
+    is one, a traceback."""
 
-    def __init__(self, reason: str, exit_code: int) -> None:
+    def __init__(self, reason: str, exit_code: int, traceback: str | None = None) -> None:
         super().__init__(reason)
         self.exit_code = exit_code
+        self.traceback = traceback
 
 
 class Observer(Protocol):
@@ -217,6 +220,8 @@ class Controller:
                 pass
             case Result():
                 return self._take(worker, message)
+            case Broke():
+                raise SearchStopped(f"{message.place}: {message.reason}", BROKEN, message.traceback)
             case Died():
                 self._bury(worker)
             case Left():

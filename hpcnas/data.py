@@ -155,15 +155,22 @@ def _read(spec: DataSpec, which: Split, download: bool) -> Parts:
         case Folder("imagefolder", path):
             return imagefolder.load(path, which)
         case Plugged(kind, rest):
-            return _plugged(plugins.data()[kind].read(rest, which, download))
+            return _plugged(kind, rest, which, download)
         case Folder(kind, path):
             return _archive(kind, path, which, download)
 
 
-def _plugged(parts: Any) -> Parts:
+def _plugged(kind: str, rest: str, which: Split, download: bool) -> Parts:
     """What a plugin has read, as far as `Images` and `DataSet` do not check it."""
-    classes, pixels, labels = parts
-    return tuple(map(str, classes)), np.asarray(pixels), np.asarray(labels)
+    whose = f"{plugins.bringer('data', kind)}: `read` of {kind!r}"
+    try:
+        parts = plugins.answer(whose, plugins.data()[kind].read, rest, which, download, but=(DataError,))
+        classes, pixels, labels = parts
+        return tuple(map(str, classes)), np.asarray(pixels), np.asarray(labels)
+    except plugins.PluginFault as fault:
+        raise DataError(str(fault)) from fault
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{whose}: expected (classes, pixels, labels), got {type(parts).__name__}: {error}") from None
 
 
 def _digits(which: Split) -> Parts:

@@ -85,8 +85,9 @@ def parse(spec: str) -> DataSpec:
 
 def title(spec: str, classes: int, fingerprint: str) -> str:
     """Data by a name that is the same wherever they lie, and of no other data: where the kind does not say what they
-    are, by their classes and fingerprint. Raises DataError as `parse` does."""
-    match parse(spec):
+    are (that of a plugin never does, loaded or not), by their classes and fingerprint. Raises DataError as `parse`."""
+    kind, _, rest = spec.partition(":")
+    match parse(spec) if kind in KINDS else Plugged(kind, rest):
         case Digits():
             return "digits"
         case Synthetic(images, shape):

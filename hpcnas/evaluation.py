@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from hpcnas import answers
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Task
+
+SECONDS = ("setup_seconds", "training_seconds", "validation_seconds")
 
 
 class EvaluatorRefused(Exception):
@@ -65,21 +68,36 @@ def warnings(evaluator: Evaluator) -> list[str]:
     return [] if take is None else take()
 
 
-def checked(outcome: Outcome, task: Task) -> Outcome:
-    """What an evaluator has said of a task, or the failure that it is where that is no answer to it."""
+def checked(outcome: Outcome, task: Task, whose: str = "the evaluator") -> Outcome:
+    """What an evaluator has said of a task, in Python's numbers, or the failure that it is where that is no answer to
+    it; `whose` is named there."""
     if isinstance(outcome, Failure):
-        return outcome
+        kind = outcome.kind if outcome.kind in set(FailureKind) else FailureKind.ERROR
+        return Failure(FailureKind(kind), str(outcome.message))
     if not isinstance(outcome, Evaluation):
-        message = f"expected an Evaluation or a Failure from the evaluator, got {type(outcome).__name__}"
+        message = f"expected an Evaluation or a Failure from {whose}, got {type(outcome).__name__}"
         return Failure(FailureKind.ERROR, message)
-    found, count = outcome.accuracies, len(task.seeds)
-    if len(found) == count and any(not math.isfinite(accuracy) for accuracy in found):
-        return Failure(FailureKind.NAN, f"expected finite accuracies from the evaluator, got {_shown(found)}")
-    if len(found) != count or not all(0.0 <= accuracy <= 1.0 for accuracy in found):
-        message = f"expected {count} accuracies from 0 to 1 from the evaluator, one a seed, got {_shown(found)}"
+    given: object = outcome.accuracies
+    found, count = list(given) if isinstance(given, Iterable) else [given], len(task.seeds)
+    accuracies = [number for one in found if (number := answers.real(one)) is not None]
+    if len(found) == len(accuracies) == count and not all(map(math.isfinite, accuracies)):
+        return Failure(FailureKind.NAN, f"expected finite accuracies from {whose}, got {_shown(found)}")
+    if len(found) != count or len(accuracies) != count or not all(0.0 <= one <= 1.0 for one in accuracies):
+        message = f"expected {count} accuracies from 0 to 1 from {whose}, one a seed, got {_shown(found)}"
         return Failure(FailureKind.ERROR, message)
-    return outcome
+    parameters = answers.whole(outcome.parameters)
+    if parameters is None:
+        message = f"expected a whole number of parameters from {whose}, got {outcome.parameters!r:.100}"
+        return Failure(FailureKind.ERROR, message)
+    seconds = {name: answers.amount(getattr(outcome, name)) for name in SECONDS}
+    for name, value in seconds.items():
+        if value is None:
+            message = f"expected {name} from 0 from {whose}, got {getattr(outcome, name)!r:.100}"
+            return Failure(FailureKind.ERROR, message)
+    return Evaluation(tuple(accuracies), parameters, *[value for value in seconds.values() if value is not None])
 
 
-def _shown(accuracies: Sequence[float]) -> str:
-    return f"{len(accuracies)}: {' '.join(f'{accuracy:g}' for accuracy in accuracies):.200}"
+def _shown(accuracies: Sequence[object]) -> str:
+    plain = map(answers.plain, accuracies)
+    texts = (f"{one:g}" if isinstance(one, float | int) and not isinstance(one, bool) else repr(one) for one in plain)
+    return f"{len(accuracies)}: {' '.join(texts):.200}"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from hpcnas import attention, config, jobenv, log, plugins, transport, worker
 from hpcnas.evaluation import Evaluator, EvaluatorRefused
-from hpcnas.exits import COMPLETE, WRONG_USE
+from hpcnas.exits import BROKEN, COMPLETE, WRONG_USE
 from hpcnas.launch import Leave, first_decides, load_plugins
 from hpcnas.messages import DataFacts, Place
 from hpcnas.settings import ConfigError
@@ -115,9 +115,10 @@ def _alone(
 
 def make_evaluator(settings: config.Config, binding: jobenv.Binding) -> Evaluator:
     """The configured evaluator, starting."""
-    if (make := plugins.evaluators().get(settings.evaluation.evaluator)) is not None:
-        found: Evaluator = make(settings, binding)
-        return found
+    if settings.evaluation.evaluator in plugins.evaluators():
+        from hpcnas.plugged import PluggedEvaluator
+
+        return PluggedEvaluator(settings, binding)
     if settings.evaluation.evaluator == "synthetic":
         from hpcnas.synthetic import SyntheticEvaluator
 
@@ -129,7 +130,7 @@ def make_evaluator(settings: config.Config, binding: jobenv.Binding) -> Evaluato
 
 def _dry_run(world: World, settings: config.Config, seats: list[jobenv.Seat], bindings: list[jobenv.Binding]) -> int:
     """Prints what a search would do. The first worker looks at the data, as it would in a search."""
-    found: DataFacts | str | None = None
+    found: DataFacts | tuple[str, int] | None = None
     first_worker = min(1, world.size - 1)
     if world.rank == first_worker:
         with contextlib.closing(make_evaluator(settings, bindings[0])) as evaluator:
@@ -138,7 +139,9 @@ def _dry_run(world: World, settings: config.Config, seats: list[jobenv.Seat], bi
                     pass
                 found = loaded.facts
             except EvaluatorRefused as refusal:
-                found = str(refusal)
+                found = str(refusal), WRONG_USE
+            except plugins.PluginFault as fault:
+                found = str(fault), BROKEN
     found = world.gather(found)[first_worker]
     if world.rank == 0:
         from hpcnas import dryrun
@@ -146,5 +149,5 @@ def _dry_run(world: World, settings: config.Config, seats: list[jobenv.Seat], bi
         if isinstance(found, DataFacts):
             print(dryrun.text(settings, found, seats, bindings), flush=True)
         else:
-            print(f"hpcnas: {found}", file=sys.stderr)
-    return COMPLETE if isinstance(found, DataFacts) else WRONG_USE
+            print(f"hpcnas: {found[0]}", file=sys.stderr)
+    return COMPLETE if isinstance(found, DataFacts) else found[1]

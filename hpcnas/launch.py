@@ -7,7 +7,6 @@ Whatever happens, no rank is left waiting for another. Knows neither a search no
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import sys
@@ -54,8 +53,8 @@ def rank_of(program: str, work: Callable[[World, list[str], Signals], int], sign
         return exit_code
     except BaseException as error:
         name, exit_code = f"{program}: rank {world.rank} on {socket.gethostname()}", BROKEN
-        if isinstance(error, Abandoned):
-            exit_code = MORE_TO_DO
+        if isinstance(error, Abandoned | plugins.PluginFault):
+            exit_code = MORE_TO_DO if isinstance(error, Abandoned) else BROKEN
             print(f"{name}: {error}", file=sys.stderr)
         else:
             print(f"{name} broke:", file=sys.stderr)
@@ -77,8 +76,7 @@ def first_decides(
         try:
             orders, kept = prepare()
         except Leave as leave:
-            with contextlib.suppress(BrokenPipeError):
-                print(leave, file=sys.stdout if leave.exit_code == COMPLETE else sys.stderr, flush=True)
+            print(leave, file=sys.stdout if leave.exit_code == COMPLETE else sys.stderr, flush=True)
             orders = leave.exit_code
     decided: Orders | int = world.broadcast(orders)
     return decided, kept

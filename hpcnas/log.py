@@ -1,7 +1,7 @@
 """Where words go: the terminal's live line, and logs for whoever reads them at three in the morning.
 
 A log line says time, rank and host, then what happened. Set up by the program's entry, never on
-import. The controller's lines also go to RUN/log.
+import. The controller's lines also go to RUN/log, and the tracebacks of faults that it tells of there alone.
 """
 
 from __future__ import annotations
@@ -14,12 +14,18 @@ import time
 from pathlib import Path
 from typing import IO
 
+from hpcnas import terminal
+
+_logger = logging.getLogger("hpcnas")
+
 
 class LiveLine:
     """One line of a terminal that is written over and over; does nothing where it is not wanted."""
 
-    def __init__(self, mode: str, stream: IO[str] = sys.stdout) -> None:
-        """`mode` is live, plain, or auto: live on a terminal that no MPI launcher pretends."""
+    def __init__(self, mode: str, stream: IO[str] | None = None) -> None:
+        """`mode` is live, plain, or auto: live on a terminal that no MPI launcher pretends. On standard output unless
+        another stream is given."""
+        stream = stream or sys.stdout
         pretended = "OMPI_COMM_WORLD_SIZE" in os.environ  # Open MPI gives its ranks a terminal of their own
         terminal = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not pretended
         self.live = mode == "live" or (mode == "auto" and terminal)
@@ -31,13 +37,14 @@ class LiveLine:
             import shutil  # seldom needed, and every rank is here
 
             width = shutil.get_terminal_size().columns - 1
-            self._stream.write(f"\r\x1b[2K{text[:width]}")
+            terminal.steer(self._stream, "\r\x1b[2K")
+            self._stream.write(terminal.one_line(text)[:width])
             self._stream.flush()
 
     def clear(self) -> None:
         """Empties the line, so that other output may follow."""
         if self.live:
-            self._stream.write("\r\x1b[2K")
+            terminal.steer(self._stream, "\r\x1b[2K")
             self._stream.flush()
 
 
@@ -46,6 +53,7 @@ class _AroundLiveLine(logging.StreamHandler):
 
     def __init__(self, line: LiveLine) -> None:
         super().__init__(sys.stdout)
+        self.setLevel(logging.INFO)
         self._line = line
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -65,25 +73,32 @@ def configure(rank: int, line: LiveLine) -> logging.Logger:
     """The program's logger, writing to standard output: everything on rank 0, warnings on the others."""
     handler = _AroundLiveLine(line)
     handler.setFormatter(_formatter(rank))
-    logger = logging.getLogger("hpcnas")
-    logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
-    logger.handlers = [handler]
-    logger.propagate = False
-    return logger
+    _logger.setLevel(logging.DEBUG if rank == 0 else logging.WARNING)
+    _logger.handlers = [handler]
+    _logger.propagate = False
+    return _logger
 
 
 def also_to_file(path: Path) -> None:
     """Appends the program's log on rank 0 to a file as well."""
     handler = _ToFile(path, encoding="utf-8")
     handler.setFormatter(_formatter(rank=0))
-    logging.getLogger("hpcnas").addHandler(handler)
+    _logger.addHandler(handler)
+
+
+def fault(text: str, traceback: str | None) -> None:
+    """Tells of a fault, and keeps its traceback, if there is one, in RUN/log."""
+    _logger.error("%s", text)
+    if traceback is not None:
+        _logger.debug("%s", traceback.rstrip())
 
 
 class _Printable(logging.Formatter):
-    """Shows what no encoding takes, in names of files, as backslashes and digits."""
+    """Shows what a terminal would obey, and what no encoding takes, as backslashes and digits; a text of several lines
+    stays one entry."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).encode("utf-8", "backslashreplace").decode()
+        return terminal.indented(super().format(record))
 
 
 def _formatter(rank: int) -> logging.Formatter:

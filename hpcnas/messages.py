@@ -1,6 +1,7 @@
 """What crosses between controller and workers: frozen records, nothing else (D2, D4).
 
-    controller ── Task, Stop ──► worker            worker ── Ready | Refused, Warned, Alive, Result, Left ──► controller
+    controller ── Task, Stop ──► worker            worker ── Ready | Refused, Warned, Alive, Result ──► controller
+                                                   worker ── Broke, Left ──► controller
                                                 transport, of a worker that cannot any more: Died ──► controller
 
 An outcome is an Evaluation or a Failure; there is no fake fitness.
@@ -172,6 +173,15 @@ class Alive:
 
 
 @dataclass(frozen=True, slots=True)
+class Broke:
+    """What a worker runs has a fault that every worker would meet, such as a plugin's: one line, and the traceback."""
+
+    place: Place
+    reason: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """No more tasks: save what runs, for so many seconds at most, and end with this exit code."""
 
@@ -189,5 +199,5 @@ class Died:
     """What the transport says in place of a worker whose process has ended without a word."""
 
 
-FromWorker = Ready | Refused | Warned | Alive | Result | Left | Died
+FromWorker = Ready | Refused | Warned | Alive | Result | Broke | Left | Died
 ToWorker = Task | Stop

@@ -11,7 +11,7 @@ import typing
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcnas import __version__, config
+from hpcnas import __version__, config, plugins
 from hpcnas.settings import ConfigError, Scheme, Settings, base_type, field_types
 
 
@@ -124,6 +124,7 @@ def _shown(value: object) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
+@plugins.named_here()
 def parse(arguments: list[str], program: Program = SEARCH) -> Request:
     """What is asked for. Raises UsageError, ConfigError, or HelpWanted with the text to print."""
     scheme = program.scheme

@@ -9,7 +9,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from hpcnas import canonical, config, dataspec, genotype, runfile
+from hpcnas import canonical, config, dataspec, genotype, plugins, runfile
 from hpcnas.genotype import Genotype, GenotypeError
 from hpcnas.retrainfile import Origin
 from hpcnas.runfile import StoreError
@@ -23,7 +23,8 @@ _ASIDE = ("search.space", "search.strategy", "search.max_parameters", "search.se
 def resolve(text: str) -> tuple[Genotype, Origin]:
     """What `RUN`, `RUN:best`, `RUN:ID`, `FILE.toml` or `paper` names. Raises ConfigError, also for one without a
     network."""
-    found, origin = _named(text)
+    with plugins.done_without(lambda names: None):  # a genotype needs no more than primitives, which `read` asks for
+        found, origin = _named(text)
     try:
         canonical.expand(found)
     except canonical.InvalidGenotype as error:

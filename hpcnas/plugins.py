@@ -2,25 +2,34 @@
 
     --plugin NAME   an entry point of the group `hpcnas` that has this name, else the module NAME and its `plugin`
 
-Nothing is loaded that was not asked for: what is installed changes no search. A run keeps the names, and every process
-that opens it or works for it loads them again, once. Standard library alone; plugins must leave torch to their trainer.
+Nothing is loaded that was not asked for: what is installed changes no search. A run keeps the names, but a run may come
+from somebody else: what it names is loaded only where the person who opens it names it too (`named_here`,
+HPCNAS_PLUGINS). Standard library alone; plugins must leave torch to their trainer.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
-from hpcnas import primitives
+from hpcnas import answers, primitives, searchpath
 from hpcnas.primitives import Primitive
 
 GROUP = "hpcnas"
+VARIABLE = "HPCNAS_PLUGINS"  # plugins that a person names for everything that it starts, with commas
+Answer = TypeVar("Answer")
 
 
 class PluginError(ValueError):
     """A plugin that cannot be used: one line for a person."""
+
+
+class PluginFault(Exception):
+    """A plugin's own code has raised what it must not raise: one line that names it; the cause is its exception."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +61,127 @@ class Plugin:
 
 
 _loaded: dict[str, Plugin] = {}
+_named_here = False
+_tell: Callable[[list[str]], None] | None = None  # who is told what is left out, where plugins may be
 
 
 def load(names: str | None) -> None:
-    """Loads plugins, several with commas, unless this process has them. Raises PluginError; none is added in part."""
-    for name in names.split(",") if names else ():
+    """Loads plugins that a person has named, several with commas, unless this process has them. Raises PluginError;
+    none is added in part."""
+    for name in _each(names):
         if name not in _loaded:
             found = _found(name)
             _check(name, found)
-            primitives.ADDED.extend(found.primitives)
+            primitives.ADDED.extend(_guarded(name, one) for one in found.primitives)
             _loaded[name] = found
+
+
+def require(names: str | None) -> None:
+    """What a configuration needs: is loaded if a person has named it, else nothing is. Raises PluginError."""
+    if _named_here:
+        load(names)
+        return
+    wanted = [name for name in _each(names) if name not in _loaded]
+    known = _each(os.environ.get(VARIABLE))
+    load(",".join(name for name in wanted if name in known))
+    missing = [name for name in wanted if name not in known]
+    if missing and _tell is not None:
+        _tell(missing)
+    elif missing:
+        raise NotNamed(missing)
+
+
+class NotNamed(PluginError):
+    """Plugins that a run names, and nobody here."""
+
+    def __init__(self, names: list[str]) -> None:
+        listing = ",".join(names)
+        super().__init__(
+            f"{listing}: not loaded: what a run names is code, and is loaded only where you name it too; add --plugin "
+            f"{listing} (for tools: {VARIABLE}={listing}) if you trust it"
+        )
+
+
+@contextlib.contextmanager
+def named_here() -> Iterator[None]:
+    """Within it, what configurations need is loaded: they are those of the person who has started this process."""
+    global _named_here
+    before, _named_here = _named_here, True
+    try:
+        yield
+    finally:
+        _named_here = before
+
+
+@contextlib.contextmanager
+def done_without(tell: Callable[[list[str]], None]) -> Iterator[None]:
+    """Within it, runs are read without the plugins that nobody here has named: `tell` gets their names."""
+    global _tell
+    before, _tell = _tell, tell
+    try:
+        yield
+    finally:
+        _tell = before
+
+
+def left_out(names: str | None) -> list[str]:
+    """Which of these plugins a configuration is read without."""
+    return [name for name in _each(names) if name not in _loaded]
+
+
+def _each(names: str | None) -> list[str]:
+    return names.split(",") if names else []
+
+
+def answer(
+    whose: str, call: Callable[..., Answer], *arguments: Any, but: tuple[type[Exception], ...] = ()
+) -> Answer:
+    """What a plugin's function returns. Raises what it may raise, `but`, and PluginFault for everything else; `whose`
+    says which function it is."""
+    try:
+        return call(*arguments)
+    except Exception as error:  # a plugin's own code can raise anything
+        if isinstance(error, (PluginFault, *but)):
+            raise
+        raise PluginFault(f"{whose} raised {told(error)}") from error
+
+
+def told(error: BaseException) -> str:
+    """An exception in one line, with the place where it was raised."""
+    place, frames = "", error.__traceback__
+    while frames is not None:
+        place, frames = f" ({os.path.basename(frames.tb_frame.f_code.co_filename)}:{frames.tb_lineno})", frames.tb_next
+    return f"{type(error).__name__}: {' '.join(str(error).split()):.300}{place}"
+
+
+def bringer(field_name: str, name: str) -> str:
+    """What brings a strategy, data or an evaluator of that name, in words."""
+    found = [plugin for plugin, brought in _loaded.items() if name in getattr(brought, field_name)]
+    return f"plugin {found[0]!r}" if found else "the program"
+
+
+def _guarded(plugin: str, primitive: Primitive) -> Primitive:
+    """The primitive with functions that raise PluginFault alone, and with costs that are numbers from 0."""
+
+    def whose(part: str) -> str:
+        return f"plugin {plugin!r}: `{part}` of primitive {primitive.name!r}"
+
+    def cost(part: str, call: Callable[[int, int], int]) -> Callable[[int, int], int]:
+        def checked(inputs: int, outputs: int) -> int:
+            found: object = answer(whose(part), call, inputs, outputs)
+            number = answers.whole(found)
+            if number is None:
+                raise PluginFault(f"{whose(part)}: expected a whole number from 0, got {found!r:.100}")
+            return number
+
+        return checked
+
+    return replace(
+        primitive,
+        parameters=cost("parameters", primitive.parameters),
+        multiply_adds=cost("multiply_adds", primitive.multiply_adds),
+        build=lambda inputs, outputs: answer(whose("build"), primitive.build, inputs, outputs),
+    )
 
 
 def data() -> dict[str, DataKind]:
@@ -82,13 +202,17 @@ def evaluators() -> dict[str, Callable[[Any, Any], Any]]:
 def _found(name: str) -> Plugin:
     import importlib.metadata  # brings much that ranks without plugins do not need
 
-    points = importlib.metadata.entry_points(group=GROUP, name=name)
     try:
-        found = next(iter(points)).load() if points else importlib.import_module(name).plugin
+        with searchpath.for_plugins():
+            points = importlib.metadata.entry_points(group=GROUP, name=name)
+            found = next(iter(points)).load() if points else importlib.import_module(name).plugin
     except Exception as error:  # a plugin's own code can raise anything
+        module = name.partition(".")[0]
+        here = isinstance(error, ModuleNotFoundError) and (os.path.isdir(module) or os.path.isfile(f"{module}.py"))
+        hint = " (it lies in the current folder, which is not searched: PYTHONPATH=$PWD names it)" if here else ""
         raise PluginError(
             f"expected plugin {name!r} as an entry point of the group {GROUP!r} or as a module with `plugin` in it, "
-            f"but {type(error).__name__}: {error}; install it, or put its folder on PYTHONPATH"
+            f"but {type(error).__name__}: {error}{hint}; install it, or put its folder on PYTHONPATH"
         ) from None
     if not isinstance(found, Plugin):
         raise PluginError(f"plugin {name!r}: expected a hpcnas.plugins.Plugin, got {type(found).__name__}")

@@ -161,13 +161,15 @@ class Recipe:
     def __post_init__(self) -> None:
         training, data = self.training, self.data
         try:
-            plugins.load(self.network.plugins)
+            plugins.require(self.network.plugins)
         except plugins.PluginError as error:
             raise ConfigError(f"network.plugins: {error}") from None
+        spec: dataspec.DataSpec | None = None
         try:
             spec = dataspec.parse(data.source)
         except dataspec.DataError as error:
-            raise ConfigError(f"data.source: {error}") from None
+            if not plugins.left_out(self.network.plugins):  # else a retraining is only read
+                raise ConfigError(f"data.source: {error}") from None
         if data.loading == "stream" and not (isinstance(spec, dataspec.Folder) and spec.kind == "imagefolder"):
             raise ConfigError(f"data.loading: expected imagefolder:DIR to stream from, got {data.source!r}")
         if not self.network.cells:

@@ -14,6 +14,7 @@ import ctypes
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.genotype import Genotype
 from hpcnas.launch import Abandoned, Leave, first_decides, load_plugins
 from hpcnas.options import HelpWanted, Program, UsageError, parse
+from hpcnas.plugins import PluginFault
 from hpcnas.recipe import SCHEME, Recipe
 from hpcnas.retrainfolder import Finished, Folder, Refused
 from hpcnas.settings import ConfigError
@@ -74,6 +76,10 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
             _logger.error("%s", leave)
         elif world.rank == 0:
             print(f"hpcnas.retrain: {leave}", file=sys.stderr, flush=True)
+    except PluginFault as fault:
+        if folder is not None and folder.logs:
+            log.fault(str(fault), "".join(traceback.format_exception(fault)))
+        raise
     except Abandoned as abandoned:
         exit_code = MORE_TO_DO  # what is saved counts
         if folder is not None:

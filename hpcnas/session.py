@@ -12,6 +12,7 @@ import importlib.metadata
 import logging
 import platform
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from hpcnas.attention import Attention, patience
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, STATES, WRONG_USE
 from hpcnas.messages import Result
 from hpcnas.options import Request
+from hpcnas.plugins import PluginFault
 from hpcnas.progress import Progress, final_table, front_table
 from hpcnas.runfile import StoreError
 from hpcnas.scheduling import is_complete
@@ -147,7 +149,9 @@ class SearchSession:
                 known, budget, waiting = len(population.evaluated), settings.search.budget, population.in_flight
                 _logger.info("left with %d of %d evaluated and %d in flight", known, budget, waiting)
             else:
-                _logger.error("%s", stop)
+                log.fault(str(stop), stop.traceback)
+        except PluginFault as fault:
+            log.fault(str(fault), "".join(traceback.format_exception(fault)))
         except StoreError as error:
             _logger.error("%s", error)
         finally:

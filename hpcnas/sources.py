@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from hpcnas import canonical, runfile
+from hpcnas import canonical, plugins, runfile
 from hpcnas.config import Config
 from hpcnas.genotype import Genotype, GenotypeError
 from hpcnas.given import CODES, of_codes, written
@@ -74,7 +74,8 @@ def _best(folder: Path, count: int) -> Iterator[Genotype]:
     """The `count` fittest of a run, the first of equal fitness first, each of another network."""
     if not folder.exists():
         raise GenotypeError("expected a file of genotypes, or the folder of a run, but there is nothing of that name")
-    population = runfile.read(folder).population
+    with plugins.done_without(lambda names: None):  # genotypes need no more than primitives, which `read` asks for
+        population = runfile.read(folder).population
     fitness = population.column("fitness")
     networks: set[bytes] = set()
     for id in sorted(population.competing(len(population.evaluated)).tolist(), key=lambda id: -fitness[id]):

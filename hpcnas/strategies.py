@@ -7,16 +7,21 @@ A new one is a file with a class like `tournament.TournamentEvolution`, a line i
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
-from hpcnas import canonical, config, counting, plugins
+from hpcnas import answers, canonical, config, counting, plugins
 from hpcnas.aging import AgingEvolution
 from hpcnas.config import Config
 from hpcnas.duplicates import DUPLICATES
-from hpcnas.evolution import Allowed, Breeding, Strategy, StrategyRefused
+from hpcnas.evolution import Allowed, Breeding, Proposal, Strategy, StrategyRefused
 from hpcnas.genotype import Genotype
 from hpcnas.given import GivenFirst, kept
+from hpcnas.individuals import Birth
 from hpcnas.messages import DataFacts
+from hpcnas.mutation import NothingAllowed
 from hpcnas.nsga2 import Nsga2
+from hpcnas.population import Population
 from hpcnas.randomsearch import RandomSearch
 from hpcnas.skeleton import Skeleton
 from hpcnas.tournament import TournamentEvolution
@@ -31,13 +36,59 @@ STRATEGIES: dict[str, MakeStrategy] = {
 }
 
 
+class StrategyMissing(StrategyRefused):
+    """The strategy is brought by a plugin that a run is read without."""
+
+
+@dataclass(frozen=True)
+class PluggedStrategy:
+    """A plugin's strategy, held to its word: what it raises is told as its own, and its numbers are Python's.
+
+    Its methods raise PluginFault."""
+
+    whose: str
+    inner: Strategy
+
+    def ask(self, population: Population, id: int, view: int) -> Proposal:
+        whose = f"{self.whose}: `ask`"
+        found: object = plugins.answer(whose, self.inner.ask, population, id, view, but=(NothingAllowed,))
+        if not isinstance(found, Proposal) or found.genotype.space != population.space:
+            raise plugins.PluginFault(f"{whose}: expected a Proposal of space {population.space}, got {found!r:.100}")
+        numbers: dict[str, Any] = {}
+        for name in ("parent", "redrawn", "known", "repeats"):
+            value: object = getattr(found, name)
+            numbers[name] = answers.whole(value)
+            if numbers[name] is None and (value is not None or name in ("redrawn", "known")):
+                raise plugins.PluginFault(f"{whose}: expected a whole number for {name}, got {value!r:.100}")
+        if found.birth not in set(Birth):
+            raise plugins.PluginFault(f"{whose}: expected a Birth, got {found.birth!r:.100}")
+        return replace(found, birth=Birth(found.birth), **numbers)
+
+    def bar(self, population: Population, view: int) -> float | None:
+        found: object = plugins.answer(f"{self.whose}: `bar`", self.inner.bar, population, view)
+        number = answers.real(found)
+        if number is None and found is not None:
+            raise plugins.PluginFault(f"{self.whose}: expected a number or None from `bar`, got {found!r:.100}")
+        return number
+
+
+def is_known(name: str) -> bool:
+    """Whether a strategy of that name is there: one of ours, or of a plugin that is loaded."""
+    return name in STRATEGIES or name in plugins.strategies()
+
+
 def make_strategy(config: Config, facts: DataFacts) -> Strategy:
-    """The configured strategy for networks on this data. Raises StrategyRefused."""
+    """The configured strategy for networks on this data. Raises StrategyRefused, and PluginFault."""
     search, allowed, size = config.search, allowance(config, facts), sizing(config, facts)
     breeding = Breeding(
         config.space, search.seed, search.initial_mutations, allowed, size, DUPLICATES[search.duplicates]
     )
-    strategy = (STRATEGIES | plugins.strategies())[search.strategy](search, breeding)
+    make = (STRATEGIES | plugins.strategies()).get(search.strategy)
+    if make is None:
+        missing = plugins.NotNamed(plugins.left_out(search.plugins))
+        raise StrategyMissing(f"strategy {search.strategy} is a plugin's, {missing}")
+    whose = f"{plugins.bringer('strategies', search.strategy)}: strategy {search.strategy!r}"
+    strategy = plugins.answer(whose, make, search, breeding)
     for method, needed in (("ask", True), ("bar", search.racing)):
         if needed and not callable(getattr(strategy, method, None)):
             why = " for --racing" if method == "bar" else ""
@@ -45,6 +96,8 @@ def make_strategy(config: Config, facts: DataFacts) -> Strategy:
                 f"strategy {search.strategy}: expected a method `{method}`{why}, got {type(strategy).__name__} without "
                 "one (PLUGINS.md)"
             )
+    if search.strategy not in STRATEGIES:
+        strategy = PluggedStrategy(whose, strategy)
     given = kept(config.space, search.initial)
     return GivenFirst(given, breeding, strategy) if given else strategy
 

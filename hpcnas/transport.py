@@ -83,8 +83,10 @@ class Hub:
         return HubWorkerEnd(rank, self._to_controller, self._to_worker[rank])
 
     def broke(self, error: BaseException) -> None:
-        """A worker has broken: the controller's next `receive` raises its exception."""
+        """A worker has broken: the controller's next `receive` raises its exception, and then nobody is there."""
         self._to_controller.put(error)
+        for worker in self._to_worker:
+            self._to_controller.put((worker, Died()))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from hpcnas.racing import Racing
 from hpcnas.replay import Fault
 from hpcnas.runfile import StoredRun
 from hpcnas.skeleton import Skeleton
-from hpcnas.strategies import make_strategy
+from hpcnas.strategies import StrategyMissing, make_strategy
 
 
 def faults(run: StoredRun) -> Iterator[Fault]:
@@ -33,6 +33,8 @@ def faults(run: StoredRun) -> Iterator[Fault]:
     yield from _wrong_results(run)
     try:
         strategy = make_strategy(run.config, run.sessions[0].facts)
+    except StrategyMissing:  # nothing can be said of its decisions
+        return
     except StrategyRefused as refusal:  # then it cannot be continued either
         yield Fault(0, f"expected settings that a strategy can be made of, but: {refusal}")
         return

@@ -7,13 +7,15 @@ whatever else it does, and lets what runs be saved before it leaves.
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import NoReturn
 
 from hpcnas.clocks import Dated
-from hpcnas.evaluation import Evaluator, EvaluatorRefused, checked, warnings
-from hpcnas.messages import Left, Place, Ready, Refused, Result, Stop, Task, Warned
+from hpcnas.evaluation import Evaluator, EvaluatorRefused, warnings
+from hpcnas.messages import Broke, Left, Place, Ready, Refused, Result, Stop, Task, Warned
+from hpcnas.plugins import PluginFault
 from hpcnas.transport import WorkerEnd
 
 _ATTENTION = 0.05  # seconds between looks at the controller's messages while something else goes on
@@ -81,7 +83,9 @@ def _serve(
     except EvaluatorRefused as refusal:
         _warn(end, place, evaluator)
         end.send(Refused(place, str(refusal), refusal.passes))
-        inbox.wait_for_stop()
+    except PluginFault as fault:
+        end.send(Broke(place, str(fault), "".join(traceback.format_exception(fault))))
+    inbox.wait_for_stop()
 
 
 def _warn(end: WorkerEnd, place: Place, evaluator: Evaluator) -> None:
@@ -104,4 +108,4 @@ def _evaluated(inbox: _Inbox, place: Place, evaluator: Evaluator, task: Task, no
     evaluator.start(task)
     while (outcome := evaluator.poll(_ATTENTION)) is None:
         inbox.look()
-    return Result(task.individual, task.attempt, place, started, now(), checked(outcome, task), task.first)
+    return Result(task.individual, task.attempt, place, started, now(), outcome, task.first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import socket
@@ -36,7 +37,7 @@ from hpcnas.settings import ConfigError
 from hpcnas.skeleton import Skeleton
 from hpcnas.space import HIERARCHICAL, Space, SpaceError
 from hpcnas.stacked import StackedTraining
-from hpcnas.strategies import make_strategy
+from hpcnas.strategies import PluggedStrategy, make_strategy
 from hpcnas.synthetic import FACTS
 from hpcnas.training import Training
 
@@ -55,6 +56,13 @@ def nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test has a process to itself, as far as plugins are concerned."""
     monkeypatch.setattr(plugins, "_loaded", {})
     monkeypatch.setattr(primitives, "ADDED", [])
+    monkeypatch.delenv(plugins.VARIABLE, raising=False)
+
+
+def own(*layers: config.Settings) -> config.Config:
+    """A configuration that names its plugins on the command line, say."""
+    with plugins.named_here():
+        return config.build(*layers)
 
 
 @pytest.fixture
@@ -63,6 +71,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name, code in MODULES.items():
         (tmp_path / f"{name}.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     yield tmp_path
     for name in MODULES:
         sys.modules.pop(name, None)
@@ -93,7 +102,8 @@ def search(command: str, folder: Path, *options: str) -> runfile.StoredRun:
     words = shlex.split(command)
     done = subprocess.run([sys.executable, *words[1:], *SMALLER, *options], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    run = runfile.read(folder / words[-1])
+    with plugins.named_here():
+        run = runfile.read(folder / words[-1])
     assert not run.population.failures
     assert list(verification.faults(run)) == []
     assert run.config.search.plugins == words[4]
@@ -112,7 +122,8 @@ def test_the_pages_primitive_is_trained_by_other_ranks_than_the_one_that_draws_i
     words = shlex.split(COMMANDS[0])
     done = launcher.run(one_mpi, 2, [*words[1:], *SMALLER], cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
-    run = runfile.read(folder / words[-1])
+    with plugins.named_here():
+        run = runfile.read(folder / words[-1])
     population = run.population
     assert len(population.evaluated) == 3 and list(verification.faults(run)) == []
     graphs = [canonical.expand(population.individual(id).genotype) for id in range(3)]
@@ -152,12 +163,13 @@ def test_a_plugin_that_some_hosts_lack_is_one_line(mpi: launcher.Mpi, tmp_path: 
 def test_what_a_run_needs_is_loaded_when_it_is_read_and_refused_where_it_is_not_there(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = config.build({"search": {"plugins": "dilated,stripes", "space": "1x3+dilated"}})
+    settings = own({"search": {"plugins": "dilated,stripes", "space": "1x3+dilated"}})
     runfile.write(folder / "population.h5", runfile.StoredRun("run", 0, settings, runfile_population(settings)))
     with h5py.File(folder / "population.h5") as file:
         assert file.attrs["space"] == b"1x3+dilated"
     monkeypatch.setattr(plugins, "_loaded", {})
     monkeypatch.setattr(primitives, "ADDED", [])
+    monkeypatch.setenv(plugins.VARIABLE, "stripes,others,dilated")
     assert runfile.read(folder).config == settings
     assert [one.name for one in primitives.ADDED] == ["dilated"] and list(plugins.data()) == ["stripes"]
     monkeypatch.setattr(plugins, "_loaded", {})
@@ -267,7 +279,7 @@ def test_a_plugin_that_cannot_be_is_refused_whole(
 def test_the_programs_own_names_are_taken(plugin: Plugin, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     brought(monkeypatch, "bad", plugin)
     with pytest.raises(ConfigError, match=f"^search.plugins: {message}"):
-        config.build({"search": {"plugins": "bad"}})
+        own({"search": {"plugins": "bad"}})
 
 
 def test_names_that_no_plugin_brings_are_refused(folder: Path) -> None:
@@ -281,7 +293,7 @@ def test_names_that_no_plugin_brings_are_refused(folder: Path) -> None:
             config.build({section: {key: value}})
     everything = {"plugins": ",".join(MODULES), "strategy": "climbing", "space": "flat+dilated"}
     others = {"evaluation": {"evaluator": "smallness"}, "data": {"source": "stripes:3"}}
-    assert str(config.build({"search": everything}, others).space) == "flat+dilated"
+    assert str(own({"search": everything}, others).space) == "flat+dilated"
 
 
 @pytest.mark.parametrize(
@@ -296,11 +308,12 @@ def test_names_that_no_plugin_brings_are_refused(folder: Path) -> None:
 def test_a_strategy_without_its_methods_is_refused(
     methods: dict[str, object], racing: bool, message: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = type("Own", (), methods)
-    brought(monkeypatch, "owned", Plugin(strategies={"own": lambda search, breeding: own()}))
-    settings = config.build({"search": {"plugins": "owned", "strategy": "own", "racing": racing}})
+    kind = type("Own", (), methods)
+    brought(monkeypatch, "owned", Plugin(strategies={"own": lambda search, breeding: kind()}))
+    settings = own({"search": {"plugins": "owned", "strategy": "own", "racing": racing}})
     if message is None:
-        assert isinstance(make_strategy(settings, FACTS), own)
+        found = make_strategy(settings, FACTS)
+        assert isinstance(found, PluggedStrategy) and isinstance(found.inner, kind)
         return
     with pytest.raises(StrategyRefused) as refusal:
         make_strategy(settings, FACTS)

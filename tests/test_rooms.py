@@ -16,7 +16,10 @@ HEAVY = {"torch", "torchvision", "triton", "h5py", "mpi4py", "PIL", "psutil"}
 # but those of the first block, which the command line needs before anything else.
 STDLIB_ONLY = {
     "primitives": set(),
-    "plugins": {"primitives"},
+    "answers": set(),
+    "searchpath": set(),
+    "terminal": set(),
+    "plugins": {"answers", "primitives", "searchpath"},
     "space": {"primitives"},
     "dataspec": {"plugins"},
     "settings": set(),
@@ -27,9 +30,9 @@ STDLIB_ONLY = {
     "sealed": set(),
     "walltime": {"clocks", "signals"},
     "jobenv": set(),
-    "log": set(),
+    "log": {"terminal"},
     "config": {"dataspec", "plugins", "settings", "space"},
-    "options": {"config", "settings"},
+    "options": {"config", "plugins", "settings"},
     "journal": {"durable"},
     "schedules": set(),
 }
@@ -67,6 +70,7 @@ SEARCH = {
     "strategies": {
         *("aging", "canonical", "config", "counting", "duplicates", "evolution", "genotype", "given", "messages"),
         *("nsga2", "plugins", "randomsearch", "skeleton", "tournament"),
+        *("answers", "individuals", "mutation", "population"),
     },
     "replay": {"config", "individuals", "messages", "mutation", "population", "sameness", "strategies"},
     "verification": {
@@ -78,7 +82,7 @@ CONTROLLER = {
     "runfile": {"config", "durable", "individuals", "messages", "population", "settings", "h5py"},
     "store": {"config", "durable", "genotype", "individuals", "journal", "messages", "population", "runfile", "sealed"},
     "transport": {"messages", "mpi4py"},
-    "sources": {"canonical", "config", "genotype", "given", "runfile", "sameness", "settings", "space"},
+    "sources": {"canonical", "config", "genotype", "given", "plugins", "runfile", "sameness", "settings", "space"},
     "attention": {"clocks", "messages", "transport"},
     "devices": {"messages"},
     "retries": {"devices", "messages"},
@@ -91,12 +95,13 @@ CONTROLLER = {
         *("scheduling", "store"),
     },
     "session": {
-        *("attention", "config", "controller", "costs", "durable", "exits", "log", "messages", "options", "progress"),
-        *("runfile", "scheduling", "signals", "sources", "store", "strategies", "transport", "walltime"),
+        *("attention", "config", "controller", "costs", "durable", "exits", "log", "messages", "options", "plugins"),
+        *("progress", "runfile", "scheduling", "signals", "sources", "store", "strategies", "transport", "walltime"),
     },
 }
 WORKER = {
-    "evaluation": {"messages"},
+    "evaluation": {"answers", "messages"},
+    "plugged": {"answers", "config", "evaluation", "jobenv", "messages", "plugins"},
     "starts": set(),
     "interpreter": set(),
     "evaluator": {"clocks", "config", "evaluation", "interpreter", "jobenv", "messages", "starts"},
@@ -104,7 +109,7 @@ WORKER = {
     "synthetic": {
         *("canonical", "config", "counting", "evaluation", "genotype", "landscape", "messages", "seeds", "skeleton"),
     },
-    "worker": {"clocks", "evaluation", "messages", "transport"},
+    "worker": {"clocks", "evaluation", "messages", "plugins", "transport"},
 }
 TRAINER = {
     "causes": {"messages"},
@@ -147,7 +152,7 @@ TRAINER = {
 }
 ENTRY = {
     "__init__": set(),
-    "__main__": {"job", "launch", "signals", "simulate"},
+    "__main__": {"job", "launch", "searchpath", "signals", "simulate", "terminal"},
     "launch": {"exits", "plugins", "signals", "transport"},
     "simulate": {
         *("canonical", "config", "controller", "exits", "landscape", "messages", "options", "progress", "runfile"),
@@ -155,14 +160,14 @@ ENTRY = {
     },
     "job": {
         *("attention", "config", "dryrun", "evaluation", "evaluator", "exits", "jobenv", "launch", "log", "messages"),
-        *("options", "plugins", "session", "settings", "signals", "synthetic", "transport", "worker"),
+        *("options", "plugged", "plugins", "session", "settings", "signals", "synthetic", "transport", "worker"),
     },
     "dryrun": {"canonical", "config", "counting", "genotype", "jobenv", "messages", "mutation", "seeds", "skeleton"},
 }
 RETRAINING = {
     "recipe": {"dataspec", "large", "plugins", "settings"},
     "order": {"seeds"},
-    "origins": {"canonical", "config", "dataspec", "genotype", "retrainfile", "runfile", "settings"},
+    "origins": {"canonical", "config", "dataspec", "genotype", "plugins", "retrainfile", "runfile", "settings"},
     "retrainfile": {"durable", "genotype", "individuals", "large", "messages", "recipe", "runfile", "h5py"},
     "retrainreport": {"log", "progress", "recipe", "retrainfile"},
     "retraindryrun": {
@@ -186,10 +191,10 @@ RETRAINING = {
     },
     "retrainjob": {
         *("canonical", "dataspec", "distributed", "exits", "feed", "genotype", "imagestream", "jobenv", "launch"),
-        *("log", "options", "recipe", "retraindryrun", "retrainfolder", "retraining", "settings", "signals"),
+        *("log", "options", "plugins", "recipe", "retraindryrun", "retrainfolder", "retraining", "settings", "signals"),
         *("training", "transport", "walltime", "torch"),
     },
-    "retrain": {"launch", "retrainjob", "signals"},
+    "retrain": {"launch", "retrainjob", "searchpath", "signals", "terminal"},
 }
 ROOMS = STDLIB_ONLY | SPACE | SEARCH | CONTROLLER | WORKER | TRAINER | RETRAINING | ENTRY
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 from examples import FACTS, PLACE, SPACE
@@ -13,7 +12,21 @@ from examples import FACTS, PLACE, SPACE
 from hpcnas import worker
 from hpcnas.evaluation import EvaluatorRefused, Loaded
 from hpcnas.genotype import Genotype
-from hpcnas.messages import Evaluation, Failure, FailureKind, Left, Outcome, Ready, Refused, Result, Stop, Task, Warned
+from hpcnas.messages import (
+    Broke,
+    Evaluation,
+    Failure,
+    FailureKind,
+    Left,
+    Outcome,
+    Ready,
+    Refused,
+    Result,
+    Stop,
+    Task,
+    Warned,
+)
+from hpcnas.plugins import PluginFault
 from hpcnas.transport import Hub
 
 EVALUATION = Evaluation((0.5, 1.0), 10, 0.0, 1.0, 0.0)
@@ -118,35 +131,21 @@ def test_tasks_that_come_while_one_is_evaluated_wait_their_turn(looks: int, told
     assert evaluator.notes == [*(f"start {individual}" for individual in told or [7]), "save within 5", "close"]
 
 
-@pytest.mark.parametrize(
-    ("outcome", "expected"),
-    [
-        (EVALUATION, EVALUATION),
-        (CRASH, CRASH),
-        (
-            replace(EVALUATION, accuracies=(0.5, math.nan)),
-            Failure(FailureKind.NAN, "expected finite accuracies from the evaluator, got 2: 0.5 nan"),
-        ),
-        (
-            replace(EVALUATION, accuracies=(92.5, 0.5)),
-            Failure(
-                FailureKind.ERROR,
-                "expected 2 accuracies from 0 to 1 from the evaluator, one a seed, got 2: 92.5 0.5",
-            ),
-        ),
-        (
-            replace(EVALUATION, accuracies=(0.5,)),
-            Failure(FailureKind.ERROR, "expected 2 accuracies from 0 to 1 from the evaluator, one a seed, got 1: 0.5"),
-        ),
-        (0.5, Failure(FailureKind.ERROR, "expected an Evaluation or a Failure from the evaluator, got float")),
-    ],
-)
-def test_what_is_no_answer_to_the_task_is_a_failure(outcome: Outcome, expected: Outcome) -> None:
-    hub = Hub(1)
+def test_a_fault_of_a_plugin_is_told_once_and_the_worker_waits_for_stop() -> None:
+    hub, evaluator = Hub(1), Scripted()
+
+    def start(task: Task) -> None:
+        hub.controller().send(1, Stop(1, 5.0))
+        raise PluginFault("plugin 'x': evaluator 'y': `start` raised ValueError: no (x.py:3)")
+
+    evaluator.start = start  # type: ignore[method-assign]
     hub.controller().send(1, task(7))
-    hub.controller().send(1, Stop(0, 5.0))
-    _, said = served(Scripted([outcome]), hub)
-    assert [message.outcome for message in said if isinstance(message, Result)] == [expected]
+    exit_code, (ready, broke, left) = served(evaluator, hub)
+    assert exit_code == 1 and isinstance(ready, Ready) and left == Left()
+    assert isinstance(broke, Broke) and broke.place == PLACE
+    assert broke.reason == "plugin 'x': evaluator 'y': `start` raised ValueError: no (x.py:3)"
+    assert broke.traceback.startswith("Traceback") and broke.traceback.rstrip().endswith(broke.reason)
+    assert evaluator.notes == ["save within 5", "close"]
 
 
 def test_a_result_that_stop_crosses_is_sent_first() -> None:

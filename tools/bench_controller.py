@@ -427,4 +427,4 @@ MEASUREMENTS = {
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(toolkit.run(main))

@@ -442,4 +442,4 @@ def _parity(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(toolkit.run(main))

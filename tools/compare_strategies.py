@@ -263,4 +263,4 @@ def picture(policies: Sequence[Policy], trainings: int) -> Figure:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(toolkit.run(main))

@@ -221,4 +221,4 @@ def _tint(name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(toolkit.run(main))

@@ -27,7 +27,6 @@ import json
 import math
 import re
 import shutil
-import signal
 import statistics
 import sys
 from collections.abc import Sequence
@@ -310,5 +309,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` is no error
-    sys.exit(main())
+    sys.exit(toolkit.run(main))

@@ -213,4 +213,4 @@ def _listing(axes: Axes, known: Sequence[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(toolkit.run(main))

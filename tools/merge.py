@@ -143,4 +143,4 @@ def session(runs: Sequence[StoredRun]) -> Session:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(toolkit.run(main))

@@ -37,6 +37,7 @@ STYLE: dict[str, Any] = {
     "savefig.dpi": 150,
     "font.size": 10,
     "text.color": INK,
+    "text.parse_math": False,  # a dollar in a run's name is a dollar
     "axes.titlesize": 11,
     "axes.titlelocation": "left",
     "axes.titleweight": "bold",

@@ -240,4 +240,4 @@ def _legend(figure: Figure, one: Axes, several: Axes, runs: Sequence[Curves]) ->
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(toolkit.run(main))

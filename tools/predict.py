@@ -153,4 +153,4 @@ def as_table(results: Sequence[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(toolkit.run(main))

@@ -6,17 +6,18 @@ Runs are read through `hpcnas.runfile` alone: the last renamed file, also while 
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import re
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
-from hpcnas import genotype, runfile
+from hpcnas import genotype, plugins, runfile, searchpath, terminal
 from hpcnas.genotype import Genotype, GenotypeError
 from hpcnas.population import Population
 from hpcnas.runfile import StoredRun, StoreError
@@ -36,6 +37,37 @@ def parser(documentation: str | None, *, runs: str = "+") -> argparse.ArgumentPa
         result.add_argument("runs", type=Path, nargs=runs, metavar="RUN", help=help)
     result.add_argument("--json", action="store_true", help="print JSON instead of tables")
     return result
+
+
+def run(main: Callable[[], int]) -> int:
+    """The exit code of a tool that is started by hand. What it prints steers no terminal; a reader that leaves early
+    ends nothing. Runs are read without the plugins that nobody has named here, which is said once."""
+    terminal.install()
+    searchpath.TOOLS.add(str(Path(__file__).resolve().parent))
+    searchpath.leave_out_current_folder()
+    told: set[str] = set()
+
+    def tell(names: list[str]) -> None:
+        if new := [name for name in names if name not in told]:
+            told.update(new)
+            listing = ",".join(new)
+            print(
+                f"{Path(sys.argv[0]).stem}: read without the plugins {listing}, which the run names: "
+                f"{plugins.VARIABLE}={listing} loads them, if you trust that code",
+                file=sys.stderr,
+            )
+
+    try:
+        with plugins.done_without(tell):
+            exit_code = main()
+    except (plugins.PluginError, plugins.PluginFault) as error:
+        fail(str(error))
+    sys.stdout.flush()
+    lost = terminal.lost(sys.stdout)
+    if lost is not None and lost.errno != errno.EPIPE:
+        print(f"{Path(sys.argv[0]).stem}: expected to write the output: {lost.strerror}", file=sys.stderr)
+        return exit_code or 1
+    return exit_code
 
 
 def fail(message: str) -> NoReturn:
@@ -113,9 +145,9 @@ def picture_path(text: str) -> Path:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Aligned columns: numbers (also as text, such as 1,234 or +0.5) to the right, words to the left; what no encoding
-    takes, in names of files, as backslashes and digits."""
-    texts = [[str(cell).encode("utf-8", "backslashreplace").decode() for cell in row] for row in (header, *rows)]
+    """Aligned columns: numbers (also as text, such as 1,234 or +0.5) to the right, words to the left; what a terminal
+    would obey, and what no encoding takes, as backslashes and digits."""
+    texts = [[terminal.one_line(str(cell)) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in texts) for column in range(len(header))]
     numeric = [all(_is_number(row[column]) for row in rows) for column in range(len(header))]
     lines = []

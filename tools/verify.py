@@ -3,7 +3,7 @@
 
 Exit code 0: sound, perhaps with notes. 1: not sound, with a line a fault. 2: there is nothing to check. With --repair
 NEW, what is provably good of a damaged run is written to the new folder NEW, from which the search can go on; the
-original stays as it is.
+original stays as it is. The decisions of a plugin's strategy are only replayed where HPCNAS_PLUGINS names the plugin.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import toolkit
 
-from hpcnas import verification
+from hpcnas import strategies, verification
 from hpcnas.runfile import StoredRun, StoreError
 from hpcnas.store import FileStore, salvage
 
@@ -37,16 +37,20 @@ def main() -> int:
         "failed": len(run.population.failures),
         "in flight": run.population.in_flight,
     }
+    replayed = strategies.is_known(run.config.search.strategy)
+    if options.repair is not None and not replayed:
+        toolkit.fail(f"expected the plugin of strategy {run.config.search.strategy!r} to say what is good: name it")
     if options.json:
-        told = {"sound": not problems, "problems": problems, "notes": notes}
-        toolkit.print_json({"run": str(options.run), **told, **counts})
+        found = {"sound": not problems, "problems": problems, "notes": notes, "replayed": replayed}
+        toolkit.print_json({"run": str(options.run), **found, **counts})
     else:
         for problem in problems:
             print(problem)
         for note in notes:
             print(f"note: {note}")
         listing = ", ".join(f"{number} {name}" for name, number in counts.items())
-        print(f"{options.run}: {'NOT SOUND' if problems else 'sound'} ({listing})")
+        limits = "" if replayed else ", its decisions not replayed"
+        print(f"{options.run}: {'NOT SOUND' if problems else 'sound'} ({listing}{limits})")
     if options.repair is not None:
         return _repair(run, options.repair)
     return 1 if problems else 0
@@ -68,4 +72,4 @@ def _repair(run: StoredRun, target: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(toolkit.run(main))

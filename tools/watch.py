@@ -27,8 +27,10 @@ import toolkit
 import usage
 from snapshot import Snapshot, Worker, look
 
+from hpcnas import terminal
 from hpcnas.progress import duration
 from hpcnas.runfile import StoreError
+from hpcnas.terminal import one_line
 
 try:
     from rich.console import Console, Group, RenderableType
@@ -62,18 +64,13 @@ def picture(seen: Snapshot, host: usage.Host, height: int | None) -> RenderableT
         parts += ["", _recent(seen)]
     if below:
         parts.append("")
-    parts += [_line(("✗ ", "red"), (_printable(text), "")) for text in seen.failures]
-    parts += [_line(("! ", "bold yellow"), (_printable(text), "yellow")) for text in seen.problems]
+    parts += [_line(("✗ ", "red"), (one_line(text), "")) for text in seen.failures]
+    parts += [_line(("! ", "bold yellow"), (one_line(text), "yellow")) for text in seen.problems]
     return Group(*parts)
 
 
 def _line(*parts: tuple[str, str]) -> Text:
     return Text.assemble(*parts, overflow="ellipsis", no_wrap=True)
-
-
-def _printable(text: str) -> str:
-    """Text from a file, without what a terminal would obey."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _progress(seen: Snapshot) -> RenderableType:
@@ -121,7 +118,7 @@ def _progress(seen: Snapshot) -> RenderableType:
                 (f"{seen.course[0]:.4f} ", "dim"), (spark(seen.course, 60), "cyan"), (f" {seen.course[-1]:.4f}", "dim")
             )
         )
-    title = _line((_printable(seen.run), "bold"), (" ─ ", "dim"), (seen.state, f"bold {colour}"))
+    title = _line((one_line(seen.run), "bold"), (" ─ ", "dim"), (seen.state, f"bold {colour}"))
     return Panel(Group(*lines), title=title, title_align="left", border_style="bright_black")
 
 
@@ -159,7 +156,7 @@ def _workers(seen: Snapshot, shown: Sequence[Worker]) -> Table:
     for worker in shown:
         table.add_row(
             str(worker.rank),
-            _printable(worker.host),
+            one_line(worker.host),
             _short(worker.device),
             Text(worker.state, style={"at work": "green", "at work?": "green"}.get(worker.state, "yellow")),
             _meter(seen.time - worker.since, worker.typical) if worker.state.startswith("at work") else "",
@@ -183,7 +180,7 @@ def _meter(elapsed: float, typical: float | None) -> Text:
 
 def _short(device: str) -> str:
     """A device with as much of a GPU's UUID as tells it from others."""
-    return re.sub(r"(GPU-[0-9a-f]{8})-[-0-9a-f]+", r"\1…", _printable(device))
+    return re.sub(r"(GPU-[0-9a-f]{8})-[-0-9a-f]+", r"\1…", one_line(device))
 
 
 def _last(worker: Worker) -> str:
@@ -221,7 +218,7 @@ def _devices(seen: Snapshot, host: usage.Host) -> RenderableType:
     elsewhere = " · no worker of this run is here" if known and not mine else ""
     grid = Table.grid(padding=(0, 2))
     grid.add_row(
-        _line((_printable(host.name), "bold")),
+        _line((one_line(host.name), "bold")),
         _bar(host.use),
         f"{host.use:.0f} % of {host.cores} cores",
         _bar(100 * host.memory / host.memory_total),
@@ -234,7 +231,7 @@ def _devices(seen: Snapshot, host: usage.Host) -> RenderableType:
         share = None if gpu.memory is None or not gpu.memory_total else 100 * gpu.memory / gpu.memory_total
         memory = "" if share is None else f"{gpu.memory / 1024:.1f} of {gpu.memory_total / 1024:.1f} GiB"
         grid.add_row(
-            _line((_printable(f"GPU {gpu.index} {gpu.name}"), "")),
+            _line((one_line(f"GPU {gpu.index} {gpu.name}"), "")),
             _bar(gpu.use),
             _quantity(gpu.use, "%"),
             _bar(share),
@@ -280,14 +277,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def plain_console(**options: Any) -> Console:
     """One that shows texts as they are."""
-    return Console(highlight=False, emoji=False, markup=False, **options)
+    file: Any = terminal.Steering(sys.stdout)
+    return Console(**({"file": file} | options), highlight=False, emoji=False, markup=False)
 
 
 def watch(folder: Path, seen: Snapshot, console: Console, interval: float) -> None:
-    """Looks again and again, until interrupted."""
+    """Looks again and again, until interrupted, or nobody sees it any more."""
     usage.here(None)
     with Live(console=console, screen=True, auto_refresh=False) as live:
-        while True:
+        while terminal.lost(sys.stdout) is None:
             live.update(picture(seen, usage.here(None), console.height), refresh=True)
             time.sleep(interval)
             try:
@@ -297,4 +295,4 @@ def watch(folder: Path, seen: Snapshot, console: Console, interval: float) -> No
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(toolkit.run(main))

@@ -1,0 +1,46 @@
+"""Numbers that the code of others has given, as Python's own: what crosses between ranks and goes into files.
+
+NumPy's scalars, and arrays or tensors without axes, are numbers; truth values, texts and None are not. Standard library
+alone: nothing here needs to know NumPy.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def plain(value: object) -> object:
+    """A number of NumPy or of torch as Python's; everything else as it is."""
+    if getattr(value, "ndim", None) != 0:
+        return value
+    item: Any = getattr(value, "item", None)
+    try:
+        return value if item is None else item()
+    except Exception:  # not what it looked like
+        return value
+
+
+def real(value: object) -> float | None:
+    """A number, finite or not, as a float; None for what is none, or is too large for one."""
+    number = plain(value)
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        return None
+    try:
+        return float(number)
+    except OverflowError:
+        return None
+
+
+def amount(value: object) -> float | None:
+    """A finite number from 0 as a float; None for anything else."""
+    number = real(value)
+    return number if number is not None and 0 <= number < math.inf else None
+
+
+def whole(value: object) -> int | None:
+    """A whole number from 0 that files can hold as an int; None for anything else."""
+    number = plain(value)
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < 2**63:
+        return None
+    return int(number) if number == int(number) else None
