@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcnas import __version__, canonical, counting, durable, log, origins, retrainfile, sealed
-from hpcnas.exits import COMPLETE, MORE_TO_DO, STATES
+from hpcnas.exits import COMPLETE, MORE_TO_DO, status_text
 from hpcnas.genotype import Genotype
 from hpcnas.options import Request
 from hpcnas.recipe import SCHEME, Recipe, Run
@@ -373,15 +373,14 @@ class Folder:
     def _write_status(self, exit_code: int) -> None:
         """Says where the retraining stands, as the exit code would."""
         training = self.recipe.training
-        status = {
-            "state": STATES[exit_code],
-            "steps_done": sum(found.step for found in self._trainings),
-            "steps": training.steps * training.runs,
-            "runs_complete": sum(found.state is State.COMPLETE for found in self._trainings),
-            "runs": training.runs,
-            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        }
-        text = "".join(f"{key}={value}\n" for key, value in status.items())
+        text = status_text(
+            exit_code,
+            steps_done=sum(found.step for found in self._trainings),
+            steps=training.steps * training.runs,
+            runs_complete=sum(found.state is State.COMPLETE for found in self._trainings),
+            runs=training.runs,
+            time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        )
         try:
             durable.replace_text(self.path / "status", text)
         except OSError as error:

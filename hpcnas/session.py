@@ -19,7 +19,7 @@ from pathlib import Path
 
 from hpcnas import __version__, config, controller, costs, durable, log, walltime
 from hpcnas.attention import Attention, patience
-from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, STATES, WRONG_USE
+from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE, status_text
 from hpcnas.messages import Result
 from hpcnas.options import Request
 from hpcnas.plugins import PluginFault
@@ -173,15 +173,15 @@ class SearchSession:
     def _write_status(self, store: FileStore, exit_code: int) -> None:
         """Says where the run stands, as the exit code would."""
         population = store.population
-        status = {
-            "state": STATES[exit_code],
-            "evaluated": len(population.evaluated),
-            "budget": self.config.search.budget,
-            "trainings": population.trainings,
-            "failed": len(population.failures),
-            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        }
-        _replace_text(store.folder / "status", "".join(f"{key}={value}\n" for key, value in status.items()))
+        text = status_text(
+            exit_code,
+            evaluated=len(population.evaluated),
+            budget=self.config.search.budget,
+            trainings=population.trainings,
+            failed=len(population.failures),
+            time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        )
+        _replace_text(store.folder / "status", text)
 
 
 class _Observer(Progress):

@@ -4,33 +4,75 @@
 #     copy_data ─► work COMMAND ─► remove_data ─► leave_unless_more_to_do ─► their own way to start again
 #
 # Work is a search or a retraining. README.md beside it explains. Knows no batch system; decides on RUN/status, since
-# launchers' exit codes are unreliable.
+# launchers' exit codes are unreliable. The scripts start nothing without the last function below, and nothing again
+# unless `leave_unless_more_to_do` lets them: where this file is missing, or is not whole, they end.
 
 launcher=    # the process that the signals below are handed on to
+asked=       # yes: this job has been told to end
 not_again=   # yes: somebody wants the work to end, and not only this job
+only_asked=  # yes: the command only says what it would do
 
 # SIGUSR1 asks it to save everything and leave, to be started again; SIGTERM, SIGINT and SIGHUP, not to be.
 # All reach the ranks as SIGUSR1, the only signal that every launcher hands on and survives.
-ask_to_leave() { [ -z "$launcher" ] || kill -USR1 "$launcher" 2>/dev/null; }
+ask_to_leave() {
+    asked=yes
+    [ -z "$launcher" ] || kill -USR1 "$launcher" 2>/dev/null
+}
 trap ask_to_leave USR1
 trap 'not_again=yes; ask_to_leave' TERM INT HUP
 
 # status FIELD: what RUN/status says; nothing where there is none.
-status() { sed -nE "s/^($1)=//p" "$RUN/status" 2>/dev/null; }
+status() { [ -f "$RUN/status" ] && head -c 4096 "$RUN/status" 2>/dev/null | sed -nE "s/^($1)=//p"; }
+
+# seen: which RUN/status is there, by its file's number, time and content. It is opened first: only then do file systems
+# of a network look whether it is another one by now.
+seen() { [ -f "$RUN/status" ] && { stat -c '%i %y' - && head -c 4096 | cksum; } 2>/dev/null <"$RUN/status"; }
+
+# heard: whether RUN/status is the word of what this job has started last: not what stood there before, nor, as far as it
+# says whose it is, that of another job's controller. Nobody removes it: a start may be refused, or a dry run.
+heard() {
+    local whose
+    [ "$(seen)" != "$before" ] || return
+    whose=$(status start)
+    [ "${whose:-$HPCNAS_START}" = "$HPCNAS_START" ]
+}
+
+# lock_is_held: whether somebody is at work in RUN, as far as `flock` can tell.
+lock_is_held() {
+    [ -f "$RUN/lock" ] && command -v flock >/dev/null || return
+    flock --shared --nonblock 0 <"$RUN/lock" 2>/dev/null
+    [ $? = 1 ]
+}
 
 # done_so_far: evaluations of a search, steps of a retraining.
 done_so_far() { status 'evaluated|steps_done'; }
 
-# work COMMAND...: runs it until it ends, whatever signals arrive.
+# work COMMAND...: runs it until it ends, whatever signals arrive. Where it does not begin since another job's controller
+# is still in RUN, longer than the command itself waits, it is tried a few times.
 work() {
+    local word tries was_held
+    for word in "$@"; do
+        case $word in --dry-run | --help | --version) only_asked=yes ;; esac
+    done
+    for tries in 1 2 3 4 5; do
+        was_held=
+        if lock_is_held; then was_held=yes; fi
+        start "$@"
+        if heard || [ -n "$only_asked$asked" ] || { [ -z "$was_held" ] && ! lock_is_held; }; then return; fi
+        echo "$RUN: another job is at work in it, which $tries of 5 starts have seen"
+        sleep 5
+    done
+}
+
+# start COMMAND...: runs it once.
+start() {
     done_before=$(done_so_far)
     began=$(date +@%s.%N)
-    rm -f "$RUN/status"  # what will stand there is the word of this job
+    before=$(seen)
+    export HPCNAS_START=$HOSTNAME-$$-$began  # RUN/status repeats it
     "$@" </dev/null &
     launcher=$!
-    while kill -0 "$launcher" 2>/dev/null; do
-        wait "$launcher"  # until it ends, or a signal arrives
-    done
+    until wait "$launcher"; ended=$?; ! kill -0 "$launcher" 2>/dev/null; do :; done  # a signal ends a wait
     launcher=
 }
 
@@ -54,22 +96,28 @@ leave_unless_searched() {
 }
 
 # leave_unless_more_to_do STARTED MOST: ends the script if it is of no use to start the work again, which has been done
-# STARTED times: with 0 if it is complete, else with 1.
+# STARTED times: with 0 if it is complete, or was only asked what it would do, else with 1.
 leave_unless_more_to_do() {
-    local state why
-    state=$(status state)
+    local state='' why
+    if [ -n "$only_asked" ]; then
+        [ "$ended" != 0 ] || exit 0
+        echo "$RUN: what was asked for could not be said"
+        exit 1
+    fi
+    if heard; then state=$(status state); fi
     if [ "$state" = complete ]; then
         exit 0
     elif [ "$state" != more ]; then
         why=${state:-it did not even begin}
+        if [ -z "$state" ] && lock_is_held; then why="another job is at work in it"; fi
     elif [ -n "$not_again" ]; then
         why="this job was told to end"
     elif ! made_progress; then
         why="this job has not brought it any further"
-    elif [ "$1" -ge "$2" ]; then
-        why="it has been $1 times, the most that RESTARTS allows"
-    else
+    elif [ "$1" -lt "$2" ]; then
         return 0
+    else
+        why="it has been $1 times, the most that RESTARTS allows"
     fi
     echo "$RUN is not started again: $why"
     exit 1
@@ -85,5 +133,5 @@ copy_data() {
     fi
 }
 
-# remove_data FOLDER: removes the copies.
+# remove_data FOLDER: removes the copies. It stays the last: scripts know by it that the file is whole.
 remove_data() { [ -z "$SCRATCH" ] || on_every_node rm -rf "$1"; }

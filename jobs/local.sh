@@ -19,9 +19,10 @@ LAUNCH=(mpirun --bind-to none)                           # MPICH
 # ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 set -m  # the search in a process group of its own: Ctrl-C reaches this script alone
 # shellcheck source=common.sh source-path=SCRIPTDIR
-. "$HPCNAS/jobs/common.sh"
+. "$HPCNAS/jobs/common.sh" 2>/dev/null
+declare -F remove_data >/dev/null || { echo "expected the repository in HPCNAS, but cannot read $HPCNAS/jobs/common.sh"; exit 1; }
 
 for ((started = 0; ; started++)); do
     work "${LAUNCH[@]}" -n $((WORKERS + 1)) "$PYTHON" -m hpcnas "${SEARCH[@]}" --data "$DATA" --run "$RUN"
-    leave_unless_more_to_do "$started" "$RESTARTS"
+    leave_unless_more_to_do "$started" "$RESTARTS" || exit 1
 done

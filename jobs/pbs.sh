@@ -22,7 +22,8 @@ LAUNCH=(mpirun --bind-to none --machinefile "$PBS_NODEFILE")                    
 # ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 on_every_node() { sort -u "$PBS_NODEFILE" | xargs -P 0 -I{} pbs_tmrsh {} "$@"; }
 # shellcheck source=common.sh source-path=SCRIPTDIR
-. "$HPCNAS/jobs/common.sh"
+. "$HPCNAS/jobs/common.sh" 2>/dev/null
+declare -F remove_data >/dev/null || { echo "expected the repository in HPCNAS, but cannot read $HPCNAS/jobs/common.sh"; exit 1; }
 cd "$PBS_O_WORKDIR" || exit  # where the logs and the next job go
 
 copy_data "$SCRATCH/hpcnas-$PBS_JOBID"
@@ -30,7 +31,7 @@ workers=$(wc -l <"$PBS_NODEFILE")
 work "${LAUNCH[@]}" -n $((workers + 1)) "$PYTHON" -m hpcnas "${SEARCH[@]}" --data "$DATA" --run "$RUN"
 remove_data "$SCRATCH/hpcnas-$PBS_JOBID"
 
-leave_unless_more_to_do "${STARTED:-0}" "$RESTARTS"
+leave_unless_more_to_do "${STARTED:-0}" "$RESTARTS" || exit 1
 next=$(qsub -v STARTED=$((${STARTED:-0} + 1))"${THEN:+,THEN=$THEN}" "$0") || exit
 echo "$next"
 [ -z "$THEN" ] || qalter -W depend=afterok:"$next" "$THEN"  # pbs_chain.sh's

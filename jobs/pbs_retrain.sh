@@ -23,14 +23,15 @@ LAUNCH=(mpirun --bind-to none --machinefile "$PBS_NODEFILE")  # MPICH or Open MP
 # ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 on_every_node() { sort -u "$PBS_NODEFILE" | xargs -P 0 -I{} pbs_tmrsh {} "$@"; }
 # shellcheck source=common.sh source-path=SCRIPTDIR
-. "$HPCNAS/jobs/common.sh"
+. "$HPCNAS/jobs/common.sh" 2>/dev/null
+declare -F remove_data >/dev/null || { echo "expected the repository in HPCNAS, but cannot read $HPCNAS/jobs/common.sh"; exit 1; }
 cd "$PBS_O_WORKDIR" || exit  # where the logs and the next job go
 
-leave_unless_searched "$SEARCHED"
+leave_unless_searched "$SEARCHED" || exit 1
 copy_data "$SCRATCH/hpcnas-$PBS_JOBID"
 ranks=$(wc -l <"$PBS_NODEFILE")
 work "${LAUNCH[@]}" -n "$ranks" "$PYTHON" -m hpcnas.retrain "${RETRAIN[@]}" --genotype "$GENOTYPE" --data "$DATA" --run "$RUN"
 remove_data "$SCRATCH/hpcnas-$PBS_JOBID"
 
-leave_unless_more_to_do "${STARTED:-0}" "$RESTARTS"
+leave_unless_more_to_do "${STARTED:-0}" "$RESTARTS" || exit 1
 qsub -v STARTED=$((${STARTED:-0} + 1)) "$0"

@@ -33,7 +33,8 @@ LAUNCH=(mpirun --bind-to none)                           # MPICH
 unset SLURM_CPUS_PER_TASK SLURM_NTASKS_PER_NODE  # srun, mpirun's own too, would take them for what it should use
 on_every_node() { srun --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 "$@"; }
 # shellcheck source=common.sh source-path=SCRIPTDIR
-. "$HPCNAS/jobs/common.sh"
+. "$HPCNAS/jobs/common.sh" 2>/dev/null
+declare -F remove_data >/dev/null || { echo "expected the repository in HPCNAS, but cannot read $HPCNAS/jobs/common.sh"; exit 1; }
 
 may_requeue=$(scontrol show job "${SLURM_ARRAY_JOB_ID}_$SEED" | grep -o Requeue=1)  # asked now: later, SLURM may be ending this job
 copy_data "$SCRATCH/hpcnas-$SLURM_JOB_ID"
@@ -41,7 +42,7 @@ work "${LAUNCH[@]}" -n $((SLURM_NTASKS + 1)) "$PYTHON" -m hpcnas "${SEARCH[@]}" 
 remove_data "$SCRATCH/hpcnas-$SLURM_JOB_ID"
 
 started=$((${STARTED:-0} + ${SLURM_RESTART_COUNT:-0}))
-leave_unless_more_to_do "$started" "$RESTARTS"
+leave_unless_more_to_do "$started" "$RESTARTS" || exit 1
 if [ -n "$may_requeue" ]; then
     scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SEED"
 else

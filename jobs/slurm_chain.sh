@@ -7,6 +7,9 @@ SEARCH=$JOBS/slurm.sh
 RETRAIN=$JOBS/slurm_retrain.sh   # its SEARCHED has to be the RUN of the search
 
 # ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+for script in "$SEARCH" "$RETRAIN"; do
+    [ -r "$script" ] || { echo "expected a job script, but cannot read $script: nothing is submitted"; exit 1; }
+done
 # The retraining comes first, held: a search that has to submit itself again then knows whom to put behind its successor.
 then=$(sbatch --parsable --hold --kill-on-invalid-dep=yes "$RETRAIN") || exit
 then=${then%;*}

@@ -1,5 +1,8 @@
 """Fixtures for tests that start a real `mpirun`: each runs once under MPICH and once under Open MPI; and a real SLURM.
 
+What tests start ends with the process that runs them (`warden`), and no test has a limit that a busy machine breaks
+(`patience`).
+
 HPCNAS_TEST_RANKS     ranks of an MPI test that names no number of its own (3)
 HPCNAS_DEMAND_MPI     1: a missing MPI fails its tests instead of skipping them
 HPCNAS_DEMAND_SLURM   1: likewise a missing SLURM; and so on: `.ci/run` sets them all
@@ -15,7 +18,10 @@ import pytest
 import slurm as batch
 from demand import absent
 from mpi import Mpi, available
+from patience import TEST
+from warden import Warden
 
+os.environ.setdefault("PYTEST_TIMEOUT", str(TEST))  # of pytest-timeout, unless --timeout says another
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # here and in every child: ranks share few cores
 
 
@@ -23,6 +29,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if {"mpi", "one_mpi"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.mpi)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warden(tmp_path_factory: pytest.TempPathFactory) -> Warden:
+    """Sees to it that nothing that tests start outlives this process."""
+    found = Warden()
+    found.watch(tmp_path_factory.getbasetemp().resolve())
+    return found
 
 
 @cache

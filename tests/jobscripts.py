@@ -7,10 +7,12 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import mpi
 from demand import absent
+from patience import GUARD
 
 from hpcnas import runfile
 
@@ -107,6 +109,46 @@ def played(folder: Path) -> Path:
     return script
 
 
+# A launcher that plays a search: the n-th start runs the n-th scene, a shell text, in the folder of the run.
+PLAY = """#!/bin/bash
+cd "${@: -1}" || exit
+echo >>starts
+. ./scene$(wc -l <starts)
+"""
+MORE = 'printf "state=%s\\nevaluated=%s\\n" more {} >status; exit 75'
+COMPLETE = 'printf "state=%s\\nevaluated=%s\\n" complete 9 >status'
+
+
+class Play:
+    """A local.sh whose searches are scenes."""
+
+    def __init__(self, folder: Path, scenes: Sequence[str], restarts: str = "9", search: Sequence[str] = ()) -> None:
+        self.run = folder / "run"
+        (self.run / "inflight").mkdir(parents=True)
+        for number, scene in enumerate(scenes, start=1):
+            (self.run / f"scene{number}").write_text(scene)
+        play = folder / "play"
+        play.write_text(PLAY)
+        play.chmod(0o755)
+        values = places(self.run) | {"LAUNCH": [str(play)], "WORKERS": "2", "RESTARTS": restarts, "SEARCH": search}
+        self.script = edited("local.sh", folder / "local.sh", values)
+
+    def start(self, **env: str) -> AbstractContextManager[mpi.Job]:
+        """The script, in a session of its own; nothing of it outlives the with block."""
+        return mpi.start_command([str(self.script)], cwd=self.run.parent, env=env)
+
+    def whole(self, **env: str) -> tuple[int, int, str]:
+        """Exit code, number of starts, and what was printed."""
+        with self.start(**env) as process:
+            printed, _ = process.communicate(timeout=GUARD)
+        return process.returncode, self.starts, printed
+
+    @property
+    def starts(self) -> int:
+        """How many searches have been started so far."""
+        return len(read(self.run / "starts").splitlines())
+
+
 def status(run: Path) -> dict[str, str]:
     """RUN/status; empty where there is none."""
     try:
@@ -124,7 +166,7 @@ def assert_complete(run: Path, budget: int) -> runfile.StoredRun:
     """The budget is spent to the last evaluation, and nothing was lost or doubled."""
     assert status(run)["state"] == "complete" and status(run)["evaluated"] == str(budget)
     check = [sys.executable, ROOT / "tools/verify.py", run]
-    done = subprocess.run(check, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(check, capture_output=True, text=True, timeout=GUARD)
     assert done.returncode == 0, done.stdout + done.stderr
     stored = runfile.read(run)
     assert len(stored.population.evaluated) == budget and stored.population.in_flight == 0

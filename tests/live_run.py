@@ -8,19 +8,18 @@ from pathlib import Path
 
 import psutil
 from mpi import Job
+from patience import GUARD
 
 from hpcnas import store
 from hpcnas.population import Population
 from hpcnas.runfile import StoredRun, StoreError
 
-GUARD = 120.0  # seconds that nothing here should take
 
-
-def await_that(condition: Callable[[], object], what: str, timeout: float = GUARD) -> None:
-    """Returns when the condition holds; fails after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
+def await_that(condition: Callable[[], object], what: str, ) -> None:
+    """Returns when the condition holds; fails where it never does."""
+    deadline = time.monotonic() + GUARD
     while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {timeout:g} s: {what}"
+        assert time.monotonic() < deadline, f"waited in vain for {GUARD:g} s: {what}"
         time.sleep(0.01)
 
 

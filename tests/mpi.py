@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from patience import GUARD
 
 MARK = "HPCNAS_TEST_JOB"
-GRACE = 10.0  # seconds that the ranks may still live after mpirun has returned
 
 OPENMPI_ENVIRONMENT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 OPENMPI_FLAGS = ("--oversubscribe",)  # more ranks than cores; also leaves them unbound
@@ -62,7 +62,7 @@ def available() -> list[Mpi]:
 
 
 def _describe(mpirun: Path, env: Mapping[str, str]) -> Mpi:
-    version = subprocess.run([mpirun, "--version"], capture_output=True, text=True, timeout=60).stdout
+    version = subprocess.run([mpirun, "--version"], capture_output=True, text=True, timeout=GUARD).stdout
     if "Open MPI" in version:
         return Mpi("openmpi", mpirun, {**env, **OPENMPI_ENVIRONMENT}, OPENMPI_FLAGS)
     return Mpi("mpich", mpirun, dict(env), ())
@@ -89,7 +89,7 @@ class Job(subprocess.Popen[str]):
         """Every living process of this job on this machine: launcher, proxies, ranks and their children."""
         return [process for process in psutil.process_iter() if _mark_of(process) == self.mark]
 
-    def await_end(self, timeout: float = GRACE) -> list[psutil.Process]:
+    def await_end(self, timeout: float = GUARD) -> list[psutil.Process]:
         """Waits until no process of the job is left; returns those that still live after `timeout` s."""
         deadline = time.monotonic() + timeout
         while (left := self.processes()) and time.monotonic() < deadline:
@@ -101,11 +101,11 @@ class Job(subprocess.Popen[str]):
         for process in self.processes():
             if _command_of(process)[:1] == [sys.executable]:
                 _signal(process, signal.SIGABRT)
-        self.await_end(2.0)
+        self.await_end(60.0)
 
     def kill_all(self) -> None:
         """Kills every process of the job; returns when none is left."""
-        deadline = time.monotonic() + GRACE
+        deadline = time.monotonic() + GUARD
         while left := self.processes():
             if time.monotonic() > deadline:
                 raise AssertionError(f"cannot kill {_listing(left)}")
@@ -147,13 +147,13 @@ def run(
     arguments: Sequence[str],
     *,
     cwd: Path,
-    timeout: float = 120,
+    timeout: float = GUARD,
     env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Runs `mpirun -np RANKS python ARGUMENTS` to its end; returns its exit code and what it printed.
 
     Fails, with what the job printed and where each rank was, when it has not ended within `timeout` seconds;
-    and when `mpirun` returned but processes of the job still live GRACE seconds later.
+    and when `mpirun` returned but processes of the job still live as long after it.
     """
     with start(mpi, ranks, arguments, cwd=cwd, env=env) as job:
         complaint = ""

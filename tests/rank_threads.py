@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import torch
+from patience import GUARD
 from torch import Tensor
 
 Result = TypeVar("Result")
@@ -50,7 +51,7 @@ class ThreadGroup:
 def on_ranks(size: int, work: Callable[[ThreadGroup], Result]) -> list[Result]:
     """What each rank's work gives, in the order of ranks."""
     table, values = [torch.empty(0)] * size, [None] * size
-    barrier = threading.Barrier(size, timeout=60)
+    barrier = threading.Barrier(size, timeout=GUARD)
 
     def ranked(rank: int) -> Result:
         try:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from patience import GUARD
 
 NODES = ("n1", "n2", "n3", "n4")
 GPUS = 4  # of each node
@@ -101,7 +102,7 @@ class Cluster:
     def ask(self, *command: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
         """What one of SLURM's commands prints; an AssertionError if it fails."""
         done = subprocess.run(
-            command, cwd=cwd, env={**self.env, **(env or {})}, capture_output=True, text=True, timeout=60,
+            command, cwd=cwd, env={**self.env, **(env or {})}, capture_output=True, text=True, timeout=GUARD,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
@@ -119,17 +120,17 @@ class Cluster:
         """SLURM's word for what has become of the job."""
         return self.show(job)["JobState"]
 
-    def until(self, true: Callable[[], bool], what: str, timeout: float = 150.0) -> None:
-        """Waits until it is true; fails with the logs' last lines if that takes longer than `timeout` seconds."""
-        deadline = time.monotonic() + timeout
+    def until(self, true: Callable[[], bool], what: str) -> None:
+        """Waits until it is true; fails with the logs' last lines where it never is."""
+        deadline = time.monotonic() + GUARD
         while not true():
             if time.monotonic() > deadline:
-                raise AssertionError(f"not within {timeout} s: {what}\n{self.report()}")
+                raise AssertionError(f"not within {GUARD:g} s: {what}\n{self.report()}")
             time.sleep(0.2)
 
-    def await_state(self, job: int, *states: str, timeout: float = 150.0) -> str:
+    def await_state(self, job: int, *states: str) -> str:
         """Waits until the job is in one of these states; returns it."""
-        self.until(lambda: self.state(job) in states, f"job {job} {' or '.join(states)}", timeout)
+        self.until(lambda: self.state(job) in states, f"job {job} {' or '.join(states)}")
         return self.state(job)
 
     def report(self) -> str:
@@ -186,11 +187,11 @@ class Cluster:
         arguments = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
         options = [f"--{name}={munge / file}" for name, file in arguments.items()]
         self._start("munged", self.folder, "munged", "--foreground", "--force", *options)
-        self.until((munge / "socket").exists, "munged's socket", 20.0)
+        self.until((munge / "socket").exists, "munged's socket")
         self._start("slurmctld", self.folder, "slurmctld", "-D")
         for node in NODES:
             self.start_node(node)
-        self.until(lambda: self._idle() == set(NODES), "four idle nodes", 30.0)
+        self.until(lambda: self._idle() == set(NODES), "four idle nodes")
 
     def _idle(self) -> set[str]:
         try:
@@ -211,7 +212,7 @@ class Cluster:
 
     def _kill_rest(self, node: str | None) -> None:
         """Kills all processes until there are none: some may just be starting others."""
-        deadline = time.monotonic() + 20.0
+        deadline = time.monotonic() + GUARD
         while left := self.processes(node):
             assert time.monotonic() < deadline, f"cannot kill {left}"
             for process in left:

@@ -315,14 +315,14 @@ def crash_points(calls: list[str]) -> Iterator[tuple[int, Ending]]:
                 yield number, ending
 
 
-def _check_all(
-    script: Callable[[Path, Tell], None], before: Path, folder: Path, known: int | None
+def _check_part(
+    script: Callable[[Path, Tell], None], before: Path, folder: Path, known: int | None, part: int = 0, parts: int = 1
 ) -> list[tuple[int, Ending]]:
-    """Crashes a copy of `before` at every point of the script and checks it; the points."""
+    """Crashes a copy of `before` at a part of all points of the script and checks it; returns all points."""
     shutil.copytree(before, folder, dirs_exist_ok=True)
     calls = crash(script, folder, 0, Ending.KILLED, known).calls
     points = list(crash_points(calls))
-    for number, ending in points:
+    for number, ending in points[part::parts]:
         shutil.rmtree(folder)
         shutil.copytree(before, folder)
         told = crash(script, folder, number, ending, known)
@@ -345,27 +345,30 @@ def ground() -> Iterator[Path]:
         yield Path(name)
 
 
-def test_a_life_survives_a_crash_at_every_call(ground: Path) -> None:
+@pytest.mark.parametrize("part", range(10))
+def test_a_life_survives_a_crash_at_every_call(ground: Path, part: int) -> None:
     (ground / "before").mkdir()
-    points = _check_all(life, ground / "before", ground / "run", known=None)
+    points = _check_part(life, ground / "before", ground / "run", known=None, part=part, parts=10)
     assert len({number for number, _ in points}) > 50
     assert len(points) > 200
 
 
+@pytest.mark.parametrize("part", range(4))
 @pytest.mark.parametrize("prepare", [torn, half_compacted, journal_behind])
-def test_a_recovery_survives_a_crash_at_every_call(ground: Path, prepare: Callable[[Path], None]) -> None:
+def test_a_recovery_survives_a_crash_at_every_call(ground: Path, prepare: Callable[[Path], None], part: int) -> None:
     prepare(ground / "before")
-    points = _check_all(recovery, ground / "before", ground / "run", known=9)
+    points = _check_part(recovery, ground / "before", ground / "run", known=9, part=part, parts=4)
     assert len({number for number, _ in points}) > 15
     assert len(points) > 70
 
 
+@pytest.mark.parametrize("part", range(6))
 def test_a_renewal_beside_what_goes_on_survives_a_crash_at_every_call(
-    ground: Path, monkeypatch: pytest.MonkeyPatch
+    ground: Path, monkeypatch: pytest.MonkeyPatch, part: int
 ) -> None:
     torn(ground / "before")
     monkeypatch.setattr(store, "_Renewal", Timed)
-    points = _check_all(aside, ground / "before", ground / "run", known=9)
+    points = _check_part(aside, ground / "before", ground / "run", known=9, part=part, parts=6)
     assert len(points) > 50
 
 
@@ -384,4 +387,4 @@ def test_a_sync_that_is_left_out_is_found_out(ground: Path, sync: str) -> None:
 
     (ground / "before").mkdir()
     with pytest.raises(AssertionError, match=r"^call \d+, \w+: the machine stops: "):
-        _check_all(careless, ground / "before", ground / "run", known=None)
+        _check_part(careless, ground / "before", ground / "run", known=None)

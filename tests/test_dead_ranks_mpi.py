@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import mpi as launcher
 import psutil
 import pytest
 from demand import absent
+from live_run import await_that, evaluations
+from patience import GUARD
 
 from hpcnas import replay, runfile
 
@@ -40,11 +41,7 @@ def pid_of_rank(job: launcher.Job, rank: int) -> psutil.Process:
 
 
 def wait_for_evaluations(folder: Path, count: int) -> None:
-    for _ in range(600):
-        if (folder / "population.h5").exists() and len(runfile.read(folder).population.evaluated) >= count:
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"no {count} evaluations in a minute")
+    await_that(lambda: evaluations(folder) >= count, f"{count} evaluations")
 
 
 def test_two_dead_workers_cost_nothing_but_their_time(ulfm: launcher.Mpi, tmp_path: Path) -> None:
@@ -53,7 +50,7 @@ def test_two_dead_workers_cost_nothing_but_their_time(ulfm: launcher.Mpi, tmp_pa
         pid_of_rank(job, 2).send_signal(signal.SIGKILL)
         wait_for_evaluations(tmp_path / "run", 15)
         pid_of_rank(job, 3).send_signal(signal.SIGKILL)
-        stdout, stderr = job.communicate(timeout=120)
+        stdout, stderr = job.communicate(timeout=GUARD)
         assert "going on without rank 2" in stdout and "going on without rank 3" in stdout, stdout + stderr
         assert "the search is complete" in stdout
         assert job.await_end() == []
@@ -68,6 +65,6 @@ def test_the_death_of_all_workers_ends_the_run_as_broken(ulfm: launcher.Mpi, tmp
     with launcher.start(ulfm, 2, ["-m", "hpcnas", *OPTIONS, "--grace", "2"], cwd=tmp_path) as job:
         wait_for_evaluations(tmp_path / "run", 5)
         pid_of_rank(job, 1).send_signal(signal.SIGKILL)
-        stdout, stderr = job.communicate(timeout=120)
+        stdout, stderr = job.communicate(timeout=GUARD)
     assert "its process has died" in stdout, stdout + stderr
     assert "state=broken" in (tmp_path / "run" / "status").read_text()

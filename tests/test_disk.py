@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from demand import absent
+from patience import GUARD
+from warden import Child
 
 from hpcnas import verification
 from hpcnas.store import FileStore, salvage
@@ -23,7 +25,7 @@ def command(folder: Path, *options: str) -> list[str]:
 
 
 def search(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(folder, *options), capture_output=True, text=True, timeout=120)
+    return subprocess.run(command(folder, *options), capture_output=True, text=True, timeout=GUARD)
 
 
 @pytest.fixture
@@ -79,17 +81,17 @@ def test_a_read_only_folder_is_refused(small_disk: Path) -> None:
 def test_a_folder_that_vanishes_stops_the_run(tmp_path: Path) -> None:
     """Writing to a file that has been removed succeeds without an error: it must be noticed all the same."""
     run = tmp_path / "run"
-    process = subprocess.Popen(
+    with Child(
         command(run, "--budget", "1000000", "--compact-interval", "1000"),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "new best" in line:
-            break
-    shutil.rmtree(run, ignore_errors=True)
-    shutil.rmtree(run, ignore_errors=True)  # it may have written a file into it meanwhile
-    printed, _ = process.communicate(timeout=60)
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "new best" in line:
+                break
+        shutil.rmtree(run, ignore_errors=True)
+        shutil.rmtree(run, ignore_errors=True)  # it may have written a file into it meanwhile
+        printed, _ = process.communicate(timeout=GUARD)
     assert process.returncode == 1
     assert "the file has been removed" in printed
     assert "Traceback" not in printed

@@ -17,6 +17,8 @@ import psutil
 import pytest
 import scripted_trainer
 from examples import SPACE
+from patience import GUARD
+from warden import Child
 
 from hpcnas import config, evaluator, starts
 from hpcnas.evaluation import EvaluatorRefused, Loaded
@@ -25,7 +27,6 @@ from hpcnas.genotype import Genotype
 from hpcnas.jobenv import Binding
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
 
-GUARD = 60.0  # seconds that nothing here should take
 PATIENT = {"hang_timeout": GUARD, "evaluation_timeout": GUARD}
 Make = Callable[..., TrainerEvaluator]
 
@@ -158,9 +159,9 @@ def test_what_a_child_prints_disturbs_nobody(make: Make) -> None:
         ("error", {}, "ERROR", "Traceback (most recent call last):\n", "division by zero"),
         ("nan", {}, "NAN", "the loss was not finite", "by step 50 of 60"),
         ("oom", {}, "OOM", "Traceback", "MemoryError"),
-        ("hang", {"hang_timeout": 1.0}, "HANG", "no sign of life for 1 s (--hang-timeout)", "<module>"),
-        ("stop", {"hang_timeout": 1.0}, "HANG", "no sign of life for 1 s (--hang-timeout)", "(it printed nothing)"),
-        ("beat", {"evaluation_timeout": 0.5}, "OVERRUN", "not done after 0.5 s (--evaluation-timeout)", ""),
+        ("hang", {"hang_timeout": 3.0}, "HANG", "no sign of life for 3 s (--hang-timeout)", "<module>"),
+        ("stop", {"hang_timeout": 3.0}, "HANG", "no sign of life for 3 s (--hang-timeout)", "(it printed nothing)"),
+        ("beat", {"evaluation_timeout": 3.0}, "OVERRUN", "not done after 3 s (--evaluation-timeout)", ""),
     ],
 )
 def test_each_misfortune_is_a_failure_of_its_kind_and_the_child_is_replaced(
@@ -178,7 +179,7 @@ def test_each_misfortune_is_a_failure_of_its_kind_and_the_child_is_replaced(
 
 
 def test_a_hang_tells_where_the_child_was(make: Make) -> None:
-    message = failure(make({"1": "hang"}, hang_timeout=1.0), task(1)).message
+    message = failure(make({"1": "hang"}, hang_timeout=3.0), task(1)).message
     assert 'scripted_trainer.py", line' in message and "in misbehave" in message
 
 
@@ -214,7 +215,7 @@ scripted_trainer.main()
 @pytest.mark.parametrize(("word", "kind"), [("segv", "CRASH"), ("hang", "HANG")])
 def test_the_innermost_calls_are_kept_of_a_deep_stack(make: Make, word: str, kind: str) -> None:
     command = (sys.executable, "-c", DEEP.format(tests=str(Path(__file__).parent)))
-    found = failure(make({"1": word}, command, hang_timeout=1.0), task(1))
+    found = failure(make({"1": word}, command, hang_timeout=3.0), task(1))
     assert found.kind is FailureKind[kind]
     assert "in misbehave" in found.message and "in deeper" in found.message and "<module>" not in found.message
 
@@ -558,7 +559,7 @@ time.sleep(600)
 def test_no_child_outlives_its_rank(word: str, number: signal.Signals) -> None:
     environment = {**os.environ, scripted_trainer.PLAN: json.dumps({"1": word})}
     tests = Path(__file__).parent
-    with subprocess.Popen([sys.executable, "-c", RANK], stdout=subprocess.PIPE, cwd=tests, env=environment) as rank:
+    with Child([sys.executable, "-c", RANK], stdout=subprocess.PIPE, cwd=tests, env=environment) as rank:
         assert rank.stdout is not None and rank.stdout.readline() == b"started\n"
         (child,) = psutil.Process(rank.pid).children()
         rank.send_signal(number)

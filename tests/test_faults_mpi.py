@@ -21,9 +21,11 @@ import numpy as np
 import psutil
 import pytest
 import scripted_trainer
-from live_run import GUARD, await_that, evaluations, ranks, recorded, settled, status, trainers
+from live_run import await_that, evaluations, ranks, recorded, settled, status, trainers
 from mpi import Job, Mpi
+from patience import GUARD
 from test_evaluator import lives
+from warden import Child
 
 from hpcnas import options, seeds
 from hpcnas.individuals import State
@@ -77,10 +79,10 @@ def test_a_third_of_the_tasks_misbehaves_and_the_results_are_exactly_the_expecte
     fails = {id for id, text in script.items() if not text.endswith("done")}
     arguments = [
         *(JOB, *OPTIONS, "--strategy", "random", "--budget", str(TASKS - len(fails)), "--max-failures", str(TASKS)),
-        *("--hang-timeout", "5" if TORTURE else "2", "--evaluation-timeout", "7" if TORTURE else "3"),
+        *("--hang-timeout", "10", "--evaluation-timeout", "15"),
     ]
     workers = 8 if TORTURE else 3
-    done = launcher.run(mpi, workers + 1, arguments, cwd=tmp_path, env=plan(script), timeout=1500 if TORTURE else GUARD)
+    done = launcher.run(mpi, workers + 1, arguments, cwd=tmp_path, env=plan(script), timeout=2 * GUARD)
     assert done.returncode == 0, done.stdout + done.stderr
     assert status(tmp_path / "run") == "complete"
     population = recorded(tmp_path / "run").population
@@ -297,7 +299,7 @@ def alone(folder: Path, *options: str, script: dict[str, str] = BUSY) -> Iterato
     """A search in one process, without MPI."""
     command = [sys.executable, JOB, *OPTIONS, "--budget", "12", *options]
     environment = {**os.environ, **plan(script)}
-    with subprocess.Popen(
+    with Child(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         children = []

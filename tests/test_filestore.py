@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from examples import CONFIG, SESSION, assert_same, evaluated, individual, population
 from stored import assert_whole, no_space, stored_run
+from warden import Child
 
 from hpcnas import durable, journal, runfile, store
 from hpcnas.config import build
@@ -265,7 +266,7 @@ sys.stdin.read()
 @pytest.fixture
 def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that has the run of `folder` open."""
-    with subprocess.Popen(
+    with Child(
         [sys.executable, "-c", HOLDER, str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -16,6 +16,7 @@ import mpi as launcher
 import pbs
 import pytest
 from jobscripts import STEP_A_JOB, assert_complete, evaluations, launch_line, places, read, status
+from patience import GUARD
 
 from hpcnas import retrainfile
 
@@ -31,7 +32,7 @@ class Pbs:
 
     def ask(self, *command: str) -> str:
         """What one of the commands prints."""
-        done = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=GUARD)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 

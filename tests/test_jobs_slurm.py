@@ -64,7 +64,7 @@ class Submitted:
 
     def evaluates(self, count: int) -> None:
         """Waits for so many evaluations."""
-        self.cluster.until(lambda: evaluations(self.run) >= count, f"{count} evaluations: {self.log}", timeout=90)
+        self.cluster.until(lambda: evaluations(self.run) >= count, f"{count} evaluations: {self.log}")
 
 
 @dataclass(frozen=True)

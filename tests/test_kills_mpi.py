@@ -14,8 +14,9 @@ from pathlib import Path
 
 import mpi as launcher
 import numpy as np
-from live_run import GUARD, await_that, evaluations, ranks, recorded, settled, status
+from live_run import await_that, evaluations, ranks, recorded, settled, status
 from mpi import Job, Mpi
+from patience import GUARD
 
 from hpcnas import replay, seeds
 from hpcnas.messages import Task
@@ -57,7 +58,7 @@ def test_a_killed_controller_loses_nothing_that_was_acknowledged(mpi: Mpi, tmp_p
             acknowledged |= set(before.population.evaluated.tolist())
             assert_continues(before, after)
             assert status(folder) == "more"
-    done = launcher.run(mpi, 4, ["-m", "hpcnas", *OPTIONS], cwd=tmp_path, timeout=GUARD + BUDGET * 0.1)
+    done = launcher.run(mpi, 4, ["-m", "hpcnas", *OPTIONS], cwd=tmp_path, timeout=2 * GUARD)
     assert done.returncode == 0, done.stdout + done.stderr
     assert status(folder) == "complete"
     assert_sound(recorded(folder))

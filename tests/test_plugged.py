@@ -148,7 +148,7 @@ def test_a_fault_ends_the_search_at_once(where: str, options: list[str], told: s
     assert "Traceback" not in done.stdout
     logged = (broken / "run" / "log").read_text()
     assert errors[0] in logged and "DEBUG Traceback (most recent call last):" in logged
-    assert f'in fails\n  ' in logged and "\x1b" not in logged
+    assert 'in fails\n  ' in logged and "\x1b" not in logged
     assert "state=broken" in (broken / "run" / "status").read_text()
     assert search(broken, "nowhere", *options).returncode == 0  # mended
 

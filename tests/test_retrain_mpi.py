@@ -18,7 +18,9 @@ import PIL.Image
 import pytest
 import torch
 from live_run import await_that, ranks
+from patience import GUARD
 from test_canonical import build
+from warden import Child
 
 from hpcnas import canonical, retrainfile
 from hpcnas.network import Network
@@ -38,7 +40,7 @@ def retrain(*arguments: str) -> list[str]:
 
 def alone(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *retrain(*arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=280)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=GUARD)
 
 
 def write_cell(folder: Path) -> None:
@@ -81,12 +83,12 @@ def test_a_killed_retraining_goes_on_with_other_ranks_as_if_nothing_had_been(
         await_that(lambda: job.poll() is not None or saved_steps(folder) >= 10, "ten saved steps")
         assert job.poll() is None, job.communicate()
         ranks(job)[1].kill()
-        job.communicate(timeout=120)
+        job.communicate(timeout=GUARD)
         assert job.returncode != 0
     assert status(folder)["state"] == "more"
     before = retrainfile.read(folder)
     assert 10 <= before.trainings[0].step < STEPS and before.trainings[0].state is State.TRAINING
-    done = launcher.run(mpi, 3, retrain("--run", "run", "--genotype", "cell.toml"), cwd=tmp_path, timeout=280)
+    done = launcher.run(mpi, 3, retrain("--run", "run", "--genotype", "cell.toml"), cwd=tmp_path, timeout=GUARD)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"continuing seed 3 after step {before.trainings[0].step}" in done.stdout
     assert status(folder)["state"] == "complete" and status(folder)["steps_done"] == str(STEPS)
@@ -135,10 +137,10 @@ def test_a_signal_saves_and_leaves_and_more_runs_follow(name: str, tmp_path: Pat
     write_cell(tmp_path)
     folder = tmp_path / "run"
     command = [sys.executable, *retrain(*SMALL, "--run", "run", "--checkpoint-interval", "0.05")]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with Child(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         await_that(lambda: process.poll() is not None or saved_steps(folder) >= 3, "three saved steps")
         os.kill(process.pid, signal.Signals[name])
-        said, complained = process.communicate(timeout=120)
+        said, complained = process.communicate(timeout=GUARD)
     assert process.returncode == 75, said + complained
     assert f"{name} received" in said and status(folder)["state"] == "more"
     if name == "SIGTERM":
@@ -190,7 +192,7 @@ def test_a_last_save_that_fails_breaks_the_job_and_only_what_is_saved_is_told(tm
     write_cell(tmp_path)
     folder = tmp_path / "run"
     command = [sys.executable, "-c", FULL, *SMALL, "--run", "run", "--checkpoint-interval", "0"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=GUARD)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stdout + done.stderr
     assert "where step 3 is the last one saved: Disk quota exceeded; mend that, and start" in done.stdout
     (warned,) = [line for line in done.stdout.splitlines() if "is not saved in" in line]
@@ -231,7 +233,7 @@ def test_imagenets_way_with_loader_processes_and_broken_images(one_mpi: launcher
         *("--threads", "1", "--loaders", "1", "--progress", "plain", "--run", "run"),
         *("--max-broken", "1"),  # which both ranks meet
     ]
-    done = launcher.run(one_mpi, 2, retrain(*options), cwd=tmp_path, timeout=280)
+    done = launcher.run(one_mpi, 2, retrain(*options), cwd=tmp_path, timeout=GUARD)
     assert done.returncode == 0, done.stdout + done.stderr
     found = retrainfile.read(tmp_path / "run")
     assert found.broken == ["train/ape/\udcfc.jpg", "val/ape/\udcfc.jpg"]
@@ -297,7 +299,7 @@ def test_dry_run_says_what_it_would_do_loads_no_torch_and_writes_nothing(tmp_pat
     said = {}
     for preset in ("cifar-large", "imagenet"):
         command = [sys.executable, "-c", WITHOUT_TORCH, "--preset", preset, "--dry-run", "--threads", "1"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=GUARD)
         assert done.returncode == 0, done.stderr
         said[preset] = done.stdout
     assert "15,727,306 parameters" in said["cifar-large"]
@@ -316,7 +318,7 @@ def test_a_searchs_folder_is_not_taken(tmp_path: Path) -> None:
 def test_the_best_of_a_search_is_taken_with_its_origin(tmp_path: Path) -> None:
     search = "--evaluator synthetic --space 2x3/1x3 --budget 6 --initial-population 4 --initial-mutations 9 --run runs"
     command = [sys.executable, "-m", "hpcnas", *search.split()]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=GUARD)
     options = "--channels 2 --cells 1 --steps 1 --batch-size 4 --micro-batch 4 --data synthetic:20:3x8x8 --threads 1"
     done = alone(tmp_path, "--genotype", "runs:best", "--run", "run", *options.split())
     assert done.returncode == 0, done.stdout + done.stderr

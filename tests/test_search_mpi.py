@@ -10,6 +10,7 @@ from pathlib import Path
 import mpi as launcher
 import numpy as np
 import pytest
+from patience import GUARD
 
 from hpcnas import replay, runfile
 from hpcnas.config import Config
@@ -42,7 +43,7 @@ def assert_sound(folder: Path, budget: int) -> runfile.StoredRun:
 
 
 def test_three_ranks_train_real_networks_and_name_the_best(mpi: launcher.Mpi, ranks: int, tmp_path: Path) -> None:
-    done = launcher.run(mpi, ranks, hpcnas(*SMALL, "--run", "run"), cwd=tmp_path, timeout=200)
+    done = launcher.run(mpi, ranks, hpcnas(*SMALL, "--run", "run"), cwd=tmp_path, timeout=GUARD)
     assert done.returncode == 0, done.stdout + done.stderr
     folder = tmp_path / "run"
     run = assert_sound(folder, budget=6)
@@ -92,7 +93,7 @@ def test_a_search_cut_in_the_middle_goes_on_with_another_number_of_ranks(mpi: la
 
 
 def test_one_rank_does_both(mpi: launcher.Mpi, tmp_path: Path) -> None:
-    done = launcher.run(mpi, 1, hpcnas(*SMALL, "--run", "run", "--budget", "2"), cwd=tmp_path, timeout=200)
+    done = launcher.run(mpi, 1, hpcnas(*SMALL, "--run", "run", "--budget", "2"), cwd=tmp_path, timeout=GUARD)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_sound(tmp_path / "run", 2)
 
@@ -100,7 +101,7 @@ def test_one_rank_does_both(mpi: launcher.Mpi, tmp_path: Path) -> None:
 @pytest.mark.parametrize("strategy", [["--strategy", "random"], ["--max-parameters", "100000"], ["--space", "flat"]])
 def test_strategies_and_spaces(strategy: list[str], tmp_path: Path) -> None:
     command = [sys.executable, *hpcnas(*SYNTHETIC, *strategy, "--budget", "40", "--run", "run")]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=GUARD)
     assert done.returncode == 0, done.stderr
     population = assert_sound(tmp_path / "run", 40).population
     if "--max-parameters" in strategy:
@@ -144,16 +145,17 @@ def test_a_run_that_cannot_go_on_here_says_so_in_its_status(tmp_path: Path) -> N
         (["--device", "cuda"], 2, "wrong-use"),
         (["--device", "cpu", "--budget", "10001", "--walltime", "3", "--grace", "2"], 75, "more"),
     ):
-        done = subprocess.run([*command, *options], cwd=tmp_path, env=environment, capture_output=True, timeout=120)
+        done = subprocess.run([*command, *options], cwd=tmp_path, env=environment, capture_output=True, timeout=GUARD)
         assert (done.returncode, status(tmp_path / "run")["state"]) == (code, state), done.stderr
 
 
 def test_a_run_that_never_began_takes_other_settings(tmp_path: Path) -> None:
     command = [sys.executable, *hpcnas("--run", "run", "--budget", "12", "--threads", "1")]
-    first = subprocess.run([*command, "--data", "imagefolder:nowhere"], cwd=tmp_path, capture_output=True, timeout=120)
+    nowhere = [*command, "--data", "imagefolder:nowhere"]
+    first = subprocess.run(nowhere, cwd=tmp_path, capture_output=True, timeout=GUARD)
     assert first.returncode == 2
     assert status(tmp_path / "run")["state"] == "wrong-use"
-    second = subprocess.run([*command, *SYNTHETIC, "--seed", "3"], cwd=tmp_path, capture_output=True, timeout=120)
+    second = subprocess.run([*command, *SYNTHETIC, "--seed", "3"], cwd=tmp_path, capture_output=True, timeout=GUARD)
     assert second.returncode == 0, second.stderr
     assert assert_sound(tmp_path / "run", 12).config.search.seed == 3
 

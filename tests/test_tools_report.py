@@ -20,6 +20,7 @@ import pytest
 import report
 import toolruns
 from demand import absent
+from patience import GUARD
 
 from hpcnas.individuals import Birth, Individual
 from hpcnas.messages import Failure, FailureKind, Place, Result
@@ -228,7 +229,7 @@ def browsed(chromium: str, address: str, folder: Path) -> Page:
         *("--disable-dev-shm-usage", f"--user-data-dir={folder / 'browser'}", "--enable-logging=stderr"),
     ]
     command = [chromium, *options, "--dump-dom", address]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=GUARD, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
     complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     assert complaints == []

@@ -20,6 +20,7 @@ import examples
 import pytest
 import usage
 import watch
+from patience import GUARD
 
 from hpcnas import config
 from hpcnas.messages import Evaluation, Place, Result
@@ -314,7 +315,7 @@ def test_live_in_a_terminal(store: FileStore) -> None:
 
 def read_until(terminal: int, text: str | None) -> str:
     """What the terminal shows up to some text, or to its end."""
-    found, deadline = "", time.monotonic() + 120.0
+    found, deadline = "", time.monotonic() + GUARD
     while text is None or text not in found:
         ready, _, _ = select.select([terminal], [], [], deadline - time.monotonic())
         assert ready, f"waited in vain for {text!r}; got {found[-2000:]!r}"

@@ -20,7 +20,9 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from test_evaluator import GUARD, await_end, awaited, children, failure, loaded, outcome
+from patience import GUARD
+from test_evaluator import await_end, awaited, children, failure, loaded, outcome
+from warden import Child
 
 from hpcnas import checkpoints, config, durable, evaluator, profiling, serving, training
 from hpcnas.canonical import is_valid
@@ -505,29 +507,32 @@ def popen(parent: int) -> tuple[subprocess.Popen[bytes], object]:
     ours, theirs = Pipe()
     with theirs:
         command = [*python(evaluator.TRAINER), str(theirs.fileno())]
-        process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stderr=subprocess.DEVNULL)
+        process = Child(command, pass_fds=(theirs.fileno(),), stderr=subprocess.DEVNULL)
     ours.send(Assignment(settings(Path("nowhere")), 1, False, parent))
     return process, ours
 
 
 def test_a_child_of_another_parent_ends_by_itself() -> None:
     process, pipe = popen(parent=1)
-    assert process.wait(GUARD) == 1
+    with process:
+        assert process.wait(GUARD) == 1
     del pipe
 
 
 def test_a_child_ends_with_its_pipe() -> None:
     process, pipe = popen(os.getpid())
     pipe.close()  # type: ignore[attr-defined]
-    assert process.wait(GUARD) != 0  # it had wanted to say that it is ready
+    with process:
+        assert process.wait(GUARD) != 0  # it had wanted to say that it is ready
 
 
 def test_an_idle_child_has_nothing_to_save() -> None:
     process, pipe = popen(os.getpid())
-    pipe.recv()  # type: ignore[attr-defined]
-    pipe.send(evaluator.Save())  # type: ignore[attr-defined]
-    assert pipe.recv() == Saved()  # type: ignore[attr-defined]
-    assert process.wait(GUARD) == 0
+    with process:
+        pipe.recv()  # type: ignore[attr-defined]
+        pipe.send(evaluator.Save())  # type: ignore[attr-defined]
+        assert pipe.recv() == Saved()  # type: ignore[attr-defined]
+        assert process.wait(GUARD) == 0
 
 
 RANK = """
@@ -549,7 +554,7 @@ time.sleep(600)
 @pytest.mark.parametrize("when", ["importing", "training"])
 def test_a_child_ends_with_its_rank(when: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", RANK, when, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parent) as rank:
+    with Child(command, stdout=subprocess.PIPE, cwd=Path(__file__).parent) as rank:
         assert rank.stdout is not None and rank.stdout.readline() == b"started\n"
         (child,) = psutil.Process(rank.pid).children()
         rank.kill()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from patience import GUARD
+
 from hpcnas.genotype import named
 from hpcnas.messages import DataFacts, Evaluation, Left, Place, Ready, Result, Stop, Task
 from hpcnas.transport import ControllerEnd, WorkerEnd
@@ -24,7 +26,7 @@ def controller_part(end: ControllerEnd, workers: int) -> None:
 
     def listen(count: int) -> None:
         while any(len(messages) < count for messages in heard.values()):
-            for worker, message in end.receive(timeout=60.0):
+            for worker, message in end.receive(timeout=GUARD):
                 heard[worker].append(message)
 
     listen(1)
@@ -48,11 +50,11 @@ def worker_part(end: WorkerEnd, rank: int) -> None:
     assert end.receive(timeout=0.0) is None
     end.send(Ready(Place(rank, "host", "cpu"), FACTS, {"torch": "2"}))
     for number in range(ROUNDS):
-        message = end.receive(timeout=60.0)
+        message = end.receive(timeout=GUARD)
         assert message == task(rank, number)
         outcome = Evaluation((0.25, 0.75), rank, 0.0, 1e-300, 2.0)
         end.send(Result(message.individual, message.attempt, Place(rank, "host", "cpu"), 1.0, 2.0, outcome))
-    assert end.receive(timeout=60.0) == Stop(75, 1.5)
+    assert end.receive(timeout=GUARD) == Stop(75, 1.5)
     end.send(Left())
 
 
