@@ -23,6 +23,8 @@ STDLIB_ONLY = {
     "exits": set(),
     "signals": set(),
     "durable": set(),
+    "folder": {"durable"},
+    "lock": {"durable", "folder"},
     "walltime": {"signals"},
     "jobenv": set(),
     "log": set(),
@@ -73,8 +75,10 @@ SEARCH = {
     },
 }
 CONTROLLER = {
-    "runfile": {"config", "durable", "individuals", "messages", "population", "settings", "h5py"},
-    "store": {"config", "durable", "genotype", "individuals", "journal", "messages", "population", "runfile"},
+    "runfile": {"config", "durable", "folder", "individuals", "messages", "population", "settings", "h5py"},
+    "store": {
+        *("config", "folder", "genotype", "individuals", "journal", "lock", "messages", "population", "runfile"),
+    },
     "transport": {"messages", "mpi4py"},
     "sources": {"canonical", "config", "genotype", "given", "runfile", "sameness", "settings", "space"},
     "devices": {"messages"},
@@ -87,7 +91,7 @@ CONTROLLER = {
         *("scheduling", "store"),
     },
     "session": {
-        *("config", "controller", "costs", "durable", "exits", "log", "messages", "options", "progress", "runfile"),
+        *("config", "controller", "costs", "exits", "lock", "log", "messages", "options", "progress", "runfile"),
         *("scheduling", "signals", "sources", "store", "strategies", "transport", "walltime"),
     },
 }
@@ -146,7 +150,8 @@ ENTRY = {
         *("settings", "sources", "store", "strategies", "synthetic"),
     },
     "job": {
-        *("config", "dryrun", "evaluation", "evaluator", "exits", "jobenv", "launch", "log", "messages", "options"),
+        *("config", "dryrun", "evaluation", "evaluator", "exits", "jobenv", "launch", "lock", "log", "messages"),
+        "options",
         *("plugins", "session", "settings", "signals", "synthetic", "transport", "worker"),
     },
     "dryrun": {"canonical", "config", "counting", "genotype", "jobenv", "messages", "mutation", "seeds", "skeleton"},
@@ -162,8 +167,8 @@ RETRAINING = {
         *("recipe", "retrainfile"),
     },
     "retrainfolder": {
-        *("canonical", "counting", "durable", "exits", "feed", "genotype", "log", "options", "origins", "recipe"),
-        *("retrainfile", "retraining", "retrainreport", "runfile", "store", "torch"),
+        *("canonical", "counting", "durable", "exits", "feed", "folder", "genotype", "lock", "log", "options"),
+        *("origins", "recipe", "retrainfile", "retraining", "retrainreport", "runfile", "store", "torch"),
     },
     "distributed": {"torch"},
     "sums": {"distributed", "torch"},
@@ -178,7 +183,7 @@ RETRAINING = {
     },
     "retrainjob": {
         *("canonical", "dataspec", "distributed", "exits", "feed", "genotype", "imagestream", "jobenv", "launch"),
-        *("log", "options", "recipe", "retraindryrun", "retrainfolder", "retraining", "settings", "signals"),
+        *("lock", "log", "options", "recipe", "retraindryrun", "retrainfolder", "retraining", "settings", "signals"),
         *("training", "transport", "walltime", "torch"),
     },
     "retrain": {"launch", "retrainjob", "signals"},
