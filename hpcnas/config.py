@@ -203,6 +203,10 @@ class Run(Section):
     compact_interval: float = setting(
         30.0, "seconds between renewals of population.h5 at the least", low=0.0, metavar="T", alterable=True
     )
+    lock_wait: float = setting(
+        60.0, "seconds to wait for another job to let go of the run, before this one is refused", low=0.0, metavar="T",
+        once=True,
+    )  # fmt: skip
 
 
 SECTIONS: dict[str, type[Section]] = {

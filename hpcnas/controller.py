@@ -150,6 +150,13 @@ class Controller:
         self._failures_in_a_row = 0
         self._compacted = self._now()
         self._compaction_seconds = 0.0
+        self._wrong = False  # whether it has ended for a mistake of the person
+        self._committed = False  # whether this session has brought anything to the disk
+
+    @property
+    def refused(self) -> bool:
+        """Whether nothing has happened in this session, and it was wrong in itself: the run is to stay as it was."""
+        return self._wrong and not self._committed
 
     def run(self) -> None:
         """Searches until the budget is spent. Raises SearchStopped or StoreError where it ends before; in any case the
@@ -160,7 +167,8 @@ class Controller:
                 self._turn()
             exit_code, record = COMPLETE, True
         except SearchStopped as stop:
-            exit_code, record = stop.exit_code, True
+            exit_code, self._wrong = stop.exit_code, stop.exit_code == WRONG_USE
+            record = not self.refused
             if exit_code == MORE_TO_DO:
                 self._observer.leaving(str(stop))
             raise
@@ -179,6 +187,7 @@ class Controller:
         self._notice_silence()
         tasks = self._hand_out()
         self._store.commit()
+        self._committed = self._committed or self._strategy is not None
         for worker, task in tasks:
             self._end.send(worker, task)
         for result in settled:
@@ -249,6 +258,7 @@ class Controller:
                 software={**self._software, **ready.software},
                 facts=ready.facts,
             )
+            self._store.config = self._config  # to which the run is bound from now on
             self._store.begin(session)
             if self._config.search.racing:
                 self._racing = Racing(self._strategy, self._config.search.racing_confidence)

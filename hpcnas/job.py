@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from hpcnas import attention, config, jobenv, log, plugins, transport, worker
 from hpcnas.evaluation import Evaluator, EvaluatorRefused
-from hpcnas.exits import BROKEN, COMPLETE, WRONG_USE
-from hpcnas.launch import Leave, first_decides, load_plugins
+from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
+from hpcnas.launch import Leave, first_decides, load_plugins, say
 from hpcnas.messages import DataFacts, Place
 from hpcnas.settings import ConfigError
 from hpcnas.signals import Signals
@@ -37,7 +37,7 @@ class Orders:
 
 def run(world: World, arguments: list[str], signals: Signals) -> int:
     """This rank's part of the job; returns its exit code, the same on every rank."""
-    orders, session = first_decides(world, lambda: _prepare(arguments))
+    orders, session = first_decides(world, lambda: _prepare(arguments, signals))
     if not isinstance(orders, Orders):
         return orders
     settings = orders.config
@@ -67,24 +67,24 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
     return worker.run(end, place, make_evaluator(settings, binding))
 
 
-def _prepare(arguments: list[str]) -> tuple[Orders, SearchSession | None]:
+def _prepare(arguments: list[str], signals: Signals) -> tuple[Orders, SearchSession | None]:
     """On rank 0: the configuration, and the run opened or created. Raises Leave."""
     from hpcnas import options
+    from hpcnas.lock import Interrupted
     from hpcnas.session import RunFinished, RunRefused, SearchSession
 
     try:
         request = options.parse(arguments)
-        session = SearchSession.open(request)
+        session = SearchSession.open(request, lambda: signals.first, lambda text: say(f"hpcnas: {text}"))
     except options.HelpWanted as help:
         raise Leave(str(help).rstrip(), COMPLETE) from None
     except RunFinished as finished:
         raise Leave(str(finished), COMPLETE) from None
+    except Interrupted as interrupted:
+        raise Leave(f"hpcnas: {interrupted}", MORE_TO_DO) from None
     except (options.UsageError, ConfigError, RunRefused) as error:
         raise Leave(f"hpcnas: {error}", WRONG_USE) from None
-    if request.dry_run:
-        session.close()
-        return Orders(session.config, dry_run=True), None
-    return Orders(session.config, dry_run=False), session
+    return Orders(session.config, request.dry_run), None if request.dry_run else session
 
 
 def _alone(

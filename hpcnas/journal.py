@@ -11,10 +11,11 @@ acknowledged, and is cut off when the journal is opened for writing. What record
 
 from __future__ import annotations
 
-import errno
+import fcntl
 import json
 import os
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,10 @@ VERSION = 1
 
 class JournalError(Exception):
     """A journal that cannot be read or written: one line with what was expected, what came and what to do."""
+
+
+class JournalLost(JournalError):
+    """The file is no longer there, or no longer this journal's alone: what happened to it."""
 
 
 def _line(content: Record | list[Record]) -> bytes:
@@ -90,37 +95,64 @@ def read(path: Path) -> Contents:
 
 
 class Journal:
-    """A journal open for appending. Records are collected by `append` and durable once `commit` has returned."""
+    """A journal open for appending. Records are collected by `append` and durable once `commit` has returned.
 
-    def __init__(self, path: Path, size: int, synced: bool = True) -> None:
+    Whoever else has the file open for writing is found out: by a lock where there is one, else by the file's length.
+    """
+
+    def __init__(self, path: Path, size: int, synced: bool = True, at: int | None = None) -> None:
         """`size`: bytes of whole lines; whatever follows is cut off. Without `synced`, a commit survives the end of the
-        process, but not that of the machine. Raises JournalError."""
+        process, but not that of the machine. `at` as of `durable`. Raises JournalError."""
         self.path = path
         self.synced = synced
+        self._at = at
+        self._size = size
         self._pending: list[Record] = []
         self._kept: list[bytes] | None = None  # lines since `keep`
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            self._descriptor = os.open(durable.place(path, at), flags, dir_fd=at)
         except OSError as error:
             raise JournalError(f"expected to write {path}: {error.strerror}") from None
         try:
+            self._lock()
             if os.fstat(self._descriptor).st_size != size:
                 os.ftruncate(self._descriptor, size)
                 os.fsync(self._descriptor)
-            os.lseek(self._descriptor, size, os.SEEK_SET)
         except OSError as error:
             self.close()
             raise JournalError(f"expected to write {path}: {error.strerror}") from None
 
+    def _lock(self) -> None:
+        """RUN/lock keeps others out; this one, where there is flock, also those who have removed it."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            text = f"{self.path}: another job, whose lock was removed, is at work on the run; end it first"
+            raise JournalError(text) from None
+        except OSError:  # a file system without
+            pass
+
     @classmethod
-    def create(cls, path: Path, run: str, base: int, lines: bytes = b"", synced: bool = True) -> Journal:
-        """A new journal in place of whatever stands at `path`, with lines of another; raises JournalError."""
+    def create(
+        cls,
+        path: Path,
+        run: str,
+        base: int,
+        lines: bytes = b"",
+        synced: bool = True,
+        at: int | None = None,
+        ready: Callable[[], object] | None = None,
+    ) -> Journal:
+        """A new journal in place of whatever stands at `path`, with lines of another; `ready` as of `durable.put`.
+        Raises JournalError."""
         content = _line({"journal": VERSION, "run": run, "base": base}) + lines
         try:
-            durable.replace(path, lambda temporary: temporary.write_bytes(content))
+            durable.put(path, content, at, ready)
         except OSError as error:
             raise JournalError(f"expected to create {path}: {error.strerror}") from None
-        return cls(path, len(content), synced)
+        return cls(path, len(content), synced, at)
 
     def keep(self) -> None:
         """From now on, remembers what is committed, for a journal that is to begin here."""
@@ -131,9 +163,31 @@ class Journal:
         """The lines that were committed since `keep`."""
         return b"".join(self._kept or [])
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes records."""
+        return self._descriptor >= 0
+
+    @property
+    def pending(self) -> bool:
+        """Whether something was collected that is not committed."""
+        return bool(self._pending)
+
     def append(self, record: Record) -> None:
         """Collects a record."""
         self._pending.append(record)
+
+    def check(self) -> None:
+        """Raises JournalLost unless the file is where it was and as it was left."""
+        own = os.fstat(self._descriptor)
+        try:
+            found = os.stat(durable.place(self.path, self._at), dir_fd=self._at, follow_symlinks=False)
+        except FileNotFoundError:
+            raise JournalLost(f"{self.path}: the file has been removed") from None
+        if not os.path.samestat(found, own):
+            raise JournalLost(f"{self.path}: another file has taken its place")
+        if own.st_size != self._size:
+            raise JournalLost(f"{self.path}: it was left with {self._size} bytes and now has {own.st_size}")
 
     def commit(self) -> None:
         """Everything collected is on the disk when this returns: one write and one sync for all. Raises JournalError;
@@ -144,13 +198,16 @@ class Journal:
             return
         data, self._pending = _line(self._pending), []
         try:
-            if os.fstat(self._descriptor).st_nlink == 0:
-                raise FileNotFoundError(errno.ENOENT, "the file has been removed")
+            self.check()
             durable.write_all(self._descriptor, data)
+            self._size += len(data)
             if self.synced:
                 os.fdatasync(self._descriptor)
             if self._kept is not None:
                 self._kept.append(data)
+        except JournalLost:
+            self.close()
+            raise
         except OSError as error:
             self.close()
             raise JournalError(

@@ -82,6 +82,11 @@ def first_decides(
     return decided, kept
 
 
+def say(text: str) -> None:
+    """Tells a person something before the log is there."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def load_plugins(world: World, names: str | None) -> None:
     """Loads the plugins that rank 0 has ordered on every rank. Raises Leave, on all ranks alike, where one cannot."""
     problem = None

@@ -11,7 +11,6 @@ import os
 import socket
 import sys
 import time
-from pathlib import Path
 from typing import IO
 
 from hpcnas import terminal
@@ -61,7 +60,7 @@ class _AroundLiveLine(logging.StreamHandler):
         super().emit(record)
 
 
-class _ToFile(logging.FileHandler):
+class _ToFile(logging.StreamHandler):
     """Leaves out what a full disk does not take: standard output has it, and the journal stops the search."""
 
     def handleError(self, record: logging.LogRecord) -> None:
@@ -79,9 +78,9 @@ def configure(rank: int, line: LiveLine) -> logging.Logger:
     return _logger
 
 
-def also_to_file(path: Path) -> None:
-    """Appends the program's log on rank 0 to a file as well."""
-    handler = _ToFile(path, encoding="utf-8")
+def also_to_file(file: IO[str]) -> None:
+    """Appends the program's log on rank 0 to an open file as well."""
+    handler = _ToFile(file)
     handler.setFormatter(_formatter(rank=0))
     _logger.addHandler(handler)
 

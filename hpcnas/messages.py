@@ -10,6 +10,7 @@ An outcome is an Evaluation or a Failure; there is no fake fitness.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -125,6 +126,11 @@ def mean(accuracies: Sequence[float]) -> float:
 def checkpoint_name(individual: int, first: int) -> str:
     """The file of RUN/inflight in which a task's trainings are saved; `first` is the task's."""
     return f"{individual}-{first}.pt" if first else f"{individual}.pt"
+
+
+def is_checkpoint_name(name: str) -> bool:
+    """Whether it is one that `checkpoint_name` gives."""
+    return re.fullmatch(r"\d+(-[1-9]\d*)?\.pt", name, re.ASCII) is not None
 
 
 @dataclass(frozen=True, slots=True)

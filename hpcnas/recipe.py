@@ -146,6 +146,10 @@ class Run(Section):
         120.0, "seconds before the end at which everything is saved and the job leaves", low=0.0, metavar="T",
         alterable=True,
     )  # fmt: skip
+    lock_wait: float = setting(
+        60.0, "seconds to wait for another job to let go of the folder, before this one is refused", low=0.0,
+        metavar="T", once=True,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

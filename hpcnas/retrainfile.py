@@ -187,11 +187,10 @@ def weights_path(folder: Path, seed: int) -> Path:
 
 
 # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-def write(folder: Path, found: Retraining) -> None:
-    """retrain.h5, whole; raises StoreError."""
-    data = _image(found)
+def write(folder: Path, found: Retraining, at: int | None = None) -> None:
+    """retrain.h5, whole; `at` as of `durable`. Raises StoreError."""
     try:
-        durable.replace(folder / NAME, lambda temporary: temporary.write_bytes(data))
+        durable.put(folder / NAME, _image(found), at)
     except OSError as error:
         raise StoreError(f"expected to write {folder / NAME}: {error.strerror}") from None
 

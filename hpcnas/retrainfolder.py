@@ -21,28 +21,40 @@ import importlib.metadata
 import logging
 import os
 import platform
+import re
 import socket
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpcnas import __version__, canonical, counting, durable, log, origins, retrainfile, sealed
-from hpcnas.exits import COMPLETE, MORE_TO_DO, status_text
+from hpcnas import __version__, canonical, counting, lock, log, origins, retrainfile, runfile, sealed
+from hpcnas.exits import COMPLETE, MORE_TO_DO, WRONG_USE, status_text
+from hpcnas.folder import RunFolder
 from hpcnas.genotype import Genotype
+from hpcnas.lock import Lock, LockLost
 from hpcnas.options import Request
 from hpcnas.recipe import SCHEME, Recipe, Run
 from hpcnas.retrainfile import Inputs, Origin, Session, State, Trained
 from hpcnas.retrainfile import Retraining as Record
 from hpcnas.retrainreport import Progress, final_table
 from hpcnas.runfile import StoreError
-from hpcnas.store import FileStore, take_lock
+from hpcnas.store import FileStore
 
 if TYPE_CHECKING:
     from hpcnas.feed import Appearance
     from hpcnas.retraining import Retraining, Tested
 
+FILES = (retrainfile.NAME, "checkpoint.pt", "genotype.toml", "status", "log", lock.NAME, lock.HEARTBEAT)
+"""What a retraining keeps in its folder, beside weights."""
+
+_LOOK = 1.0  # seconds between looks at where the folder is
 _logger = logging.getLogger("hpcnas")
+
+
+def _is_own(name: str) -> bool:
+    return name in FILES or re.fullmatch(r"weights-\d+\.pt", name) is not None
 
 
 class Refused(Exception):
@@ -59,39 +71,57 @@ class Folder:
     def __init__(self, path: Path, recipe: Recipe, genotype: Genotype, origin: Origin, record: Record | None) -> None:
         self.path, self.recipe, self.genotype, self.origin = path, recipe, genotype, origin
         self.problem: str | None = None
+        self.lost: str | None = None  # what has become of the folder, if it is no longer as this job took it
         self.logs = False  # whether what is said reaches RUN/log
         self._record = record  # None until the data are known: nothing is bound to its settings before
-        self._lock: int | None = None
+        self._begun = False  # whether it is bound to them in this job
+        self._place: RunFolder | None = None  # held open; None in a dry run
+        self._lock: Lock | None = None
+        self._status: bytes | None = None  # what RUN/status said before this job
         self._current: Retraining | None = None
-        self._saved = time.monotonic()
+        self._saved = self._looked = time.monotonic()
         self._unsaved: str | None = None  # why the last save failed, if it did
 
     # ── opening ─────────────────────────────────────────────────────────────────────────────────────────────────────
     @classmethod
-    def open(cls, request: Request) -> Folder:
-        """The folder that the request names, made if there is none (not in a dry run). Raises Refused, Finished,
-        ConfigError."""
+    def open(
+        cls,
+        request: Request,
+        leave: Callable[[], str | None] = lambda: None,
+        say: Callable[[str], object] = lambda text: None,
+    ) -> Folder:
+        """The folder that the request names, made if there is none (not in a dry run, which only reads). `leave` and
+        `say` as of `lock.take`. Raises Refused, Finished, ConfigError, lock.Interrupted."""
         given = {key: value for layer in request.layers for key, value in layer.get("run", {}).items()}
-        path = Path(Run(**given).run)  # type: ignore[arg-type]  # the rest need not fit together without the run's own
+        run = Run(**given)  # type: ignore[arg-type]  # the rest need not fit together without the run's own
+        path = Path(run.run)
         try:
             cls._refuse_search(path)
             folder = None if retrainfile.exists(path) else cls._new(path, request)
             if request.dry_run:
                 return folder or cls._continued(path, request)
-            if folder is not None:
-                cls._create(path)
-            lock = take_lock(path)
-            try:  # what another job has left is known for certain only now
-                cls._refuse_search(path)
+            place = RunFolder(path) if folder is None else RunFolder.make(path)
+            held: Lock | None = None
+            try:
+                place.check(FILES)
+                held = lock.take(place, run.lock_wait, leave, say)
+                cls._refuse_search(path)  # what another job has left is known for certain only now
                 if folder is None or retrainfile.exists(path):
                     folder = cls._continued(path, request)
+                if (problem := place.problem()) is not None:
+                    raise Refused(problem)
+                folder._status = place.read("status")
             except BaseException:
-                os.close(lock)
+                if held is not None:
+                    held.close()
+                place.close()
                 raise
         except StoreError as error:
             raise Refused(str(error)) from None
-        folder._lock = lock
-        durable.remove_halves(path)
+        except OSError as error:
+            raise Refused(f"expected to read in {path}: {error.strerror}") from None
+        folder._place, folder._lock = place, held
+        place.tidy(_is_own, useless=lambda name: False)
         if not folder.waiting:  # whoever finished it may have been killed before all was said
             folder.close(COMPLETE)
             table = final_table(folder._record_now())
@@ -102,15 +132,6 @@ class Folder:
     def _refuse_search(path: Path) -> None:
         if FileStore.exists(path):
             raise Refused(f"expected a folder for a retraining, but {path} holds a search; give another --run")
-
-    @staticmethod
-    def _create(path: Path) -> None:
-        """Makes the folder, if need be. Raises StoreError."""
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            durable.sync_folder(path.parent)
-        except OSError as error:
-            raise StoreError(f"expected to create the folder {path}: {error.strerror}") from None
 
     @classmethod
     def _new(cls, path: Path, request: Request) -> Folder:
@@ -163,8 +184,14 @@ class Folder:
     # ── what happens ────────────────────────────────────────────────────────────────────────────────────────────────
     def begin(self, line: log.LiveLine) -> None:
         """The job begins: logs and status say so."""
-        log.also_to_file(self.path / "log")
-        self.logs = True
+        place, held = self._held()
+        try:
+            log.also_to_file(place.open_log())
+            self.logs = True
+        except StoreError as error:
+            _logger.warning("going on without RUN/log: %s", error)
+        for remark in filter(None, (held.remark, place.remark())):
+            _logger.warning("%s", remark)
         self._progress = Progress(self.recipe, line)
         self._write_status(MORE_TO_DO)  # and so it stays if this job is killed
 
@@ -194,9 +221,11 @@ class Folder:
             Session(time.time(), socket.gethostname(), os.getpid(), ranks, software, facts, device)
         )
         self._progress.began(self._record)
+        self._begun = True
         try:
-            durable.replace_text(self.path / "genotype.toml", self.genotype.text())
-            retrainfile.write(self.path, self._record)
+            self._hold()
+            self._put("genotype.toml", self.genotype.text())
+            self._write_record()
         except (OSError, StoreError) as error:
             self.problem = f"expected to write in {self.path}: {error}"
 
@@ -239,8 +268,13 @@ class Folder:
         self._progress.training_began(self._record_now(), seed, training)
 
     def save_due(self) -> bool:
-        """Whether it is time for a checkpoint."""
-        return time.monotonic() - self._saved >= self.recipe.run.checkpoint_interval
+        """Whether it is time for a checkpoint; looks after the folder now and then."""
+        now = time.monotonic()
+        if now - self._looked >= _LOOK:
+            self._looked = now
+            with contextlib.suppress(StoreError):  # `lost` says it
+                self._hold()
+        return now - self._saved >= self.recipe.run.checkpoint_interval
 
     def save(self) -> None:
         """Writes the state of the training under way, then the record of it; where that fails, says so."""
@@ -268,10 +302,10 @@ class Folder:
         assert training is not None
         before = record.trainings, record.history
         try:
-            checkpoints.save(path, content)
+            checkpoints.save(self._hold() / path.name, content)
             self._note(row)
             record.history = [found for found in record.history if found.seed != row.seed] + training.history
-            retrainfile.write(self.path, record)
+            self._write_record()
         except (OSError, RuntimeError, StoreError) as error:  # the second from torch's own writing
             record.trainings, record.history = before
             return (error.strerror if isinstance(error, OSError) else None) or str(error)
@@ -306,6 +340,9 @@ class Folder:
                 f"the last one saved: {self._unsaved}; mend that, and start the same command again"
             )
             return
+        if self.lost is not None:
+            self.problem = f"{self.lost}; step {self._current.step} is saved in {self._held()[0].where() or self.path}"
+            return
         self._progress.left(self._current, reason or "another rank has received a signal")
 
     def training_complete(self, seed: int, training: Retraining, tested: Tested) -> None:
@@ -323,20 +360,37 @@ class Folder:
         if failed is not None:
             self.problem = f"expected to write in {self.path}: {failed}"
             return
-        with contextlib.suppress(OSError):  # one that stays is known by its seed
-            (self.path / "checkpoint.pt").unlink(missing_ok=True)
+        self._held()[0].remove("checkpoint.pt")  # one that stays is known by its seed
         self._current = None
         self._progress.training_complete(self._of(seed))
 
     def close(self, exit_code: int) -> None:
-        """The job ends: says how, while nobody else can open the folder, and lets go of it."""
-        if self._lock is None:
+        """The job ends: says how, while nobody else can open the folder, and lets go of it. Where it was refused before
+        it began, the folder is left as it was."""
+        if self._place is None:
             return
+        place, held = self._held()
         if exit_code == COMPLETE:
             _logger.info("the retraining is complete\n%s", final_table(self._record_now()))
-        self._write_status(exit_code)
-        os.close(self._lock)
-        self._lock = None
+        if exit_code == WRONG_USE and not self._begun:
+            self._leave_unchanged(place)
+        else:
+            self._write_status(exit_code)
+        held.close()
+        place.close()
+        self._place = self._lock = None
+
+    def _leave_unchanged(self, place: RunFolder) -> None:
+        if place.read("status") == self._status:
+            pass
+        elif self._status is None:
+            place.remove("status")
+        else:
+            place.put("status", self._status)
+        if place.new:
+            place.remove(lock.NAME)
+            with contextlib.suppress(OSError):  # its log is in it, or somebody else's files
+                self.path.rmdir()
 
     # ── the record ──────────────────────────────────────────────────────────────────────────────────────────────────
     def _record_now(self) -> Record:
@@ -364,9 +418,47 @@ class Folder:
             peak_memory=max(filter(None, peaks), default=None),
         )
 
+    def _held(self) -> tuple[RunFolder, Lock]:
+        assert self._place is not None and self._lock is not None, "not in a dry run"
+        return self._place, self._lock
+
+    def _hold(self) -> Path:
+        """Where the folder is, to be written to. Sets `lost` where it is no longer as this job took it. Raises
+        StoreError where it is gone, or another job may be at work in it."""
+        place, held = self._held()
+        path = self.path
+        try:
+            if (problem := place.problem()) is not None:
+                self.lost = problem
+                if (now := place.where()) is None:
+                    raise StoreError(problem)
+                path = now
+            try:
+                held.check()
+            except LockLost as lost:
+                self.lost = str(lost)
+                if lost.replaced:
+                    raise
+            there = runfile.run_in(place.read(retrainfile.NAME) or b"")
+            if there is not None and self._record is not None and there != self._record.run:
+                raise StoreError(f"{path / retrainfile.NAME} is that of another retraining by now")
+        except StoreError as error:
+            self.lost = str(error)
+            raise
+        except OSError as error:
+            raise StoreError(f"expected to look at {path}: {error.strerror}") from None
+        return path
+
+    def _write_record(self) -> None:
+        retrainfile.write(self.path, self._record_now(), self._held()[0].descriptor)
+
+    def _put(self, name: str, text: str) -> None:
+        self._held()[0].put(name, text.encode())
+
     def _try_to_write(self) -> None:
         try:
-            retrainfile.write(self.path, self._record_now())
+            self._hold()
+            self._write_record()
         except StoreError as error:
             _logger.error("%s", error)
 
@@ -382,9 +474,12 @@ class Folder:
             time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
         try:
-            durable.replace_text(self.path / "status", text)
+            self._hold()
+            self._put("status", text)
         except OSError as error:
             _logger.error("%s: expected to write it: %s", self.path / "status", error.strerror)
+        except StoreError as error:
+            _logger.error("%s", error)
 
 
 def _loaded(path: Path) -> tuple[dict[str, Any], str | None]:

@@ -23,7 +23,8 @@ from hpcnas import canonical, jobenv, log, walltime
 from hpcnas.dataspec import DataError
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.genotype import Genotype
-from hpcnas.launch import Abandoned, Leave, first_decides, load_plugins
+from hpcnas.launch import Abandoned, Leave, first_decides, load_plugins, say
+from hpcnas.lock import Interrupted
 from hpcnas.options import HelpWanted, Program, UsageError, parse
 from hpcnas.plugins import PluginFault
 from hpcnas.recipe import SCHEME, Recipe
@@ -62,7 +63,7 @@ class Orders:
 
 def run(world: World, arguments: list[str], signals: Signals) -> int:
     """This rank's part of the job; returns its exit code, the same on every rank."""
-    orders, folder = first_decides(world, lambda: _prepare(arguments))
+    orders, folder = first_decides(world, lambda: _prepare(arguments, signals))
     if not isinstance(orders, Orders):
         return orders
     reason = _reason_to_leave(world, orders, signals)
@@ -91,15 +92,17 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
     return exit_code
 
 
-def _prepare(arguments: list[str]) -> tuple[Orders, Folder | None]:
+def _prepare(arguments: list[str], signals: Signals) -> tuple[Orders, Folder | None]:
     """On rank 0: the recipe and the genotype, and the folder, opened or created. Raises Leave."""
     try:
         request = parse(arguments, PROGRAM)
-        folder = Folder.open(request)
+        folder = Folder.open(request, lambda: signals.first, lambda text: say(f"hpcnas.retrain: {text}"))
     except HelpWanted as help:
         raise Leave(str(help).rstrip(), COMPLETE) from None
     except Finished as finished:
         raise Leave(str(finished), COMPLETE) from None
+    except Interrupted as interrupted:
+        raise Leave(f"hpcnas.retrain: {interrupted}", MORE_TO_DO) from None
     except (UsageError, ConfigError, Refused) as error:
         raise Leave(f"hpcnas.retrain: {error}", WRONG_USE) from None
     return Orders(folder.recipe, folder.genotype, folder.waiting, request.dry_run), folder
@@ -282,7 +285,7 @@ def _train(
 
     try:
         complete = training.run(
-            leave=lambda: reason() is not None,
+            leave=lambda: reason() is not None or (folder is not None and folder.lost is not None),
             save_due=folder.save_due if folder is not None else _never,
             save=folder.save if folder is not None else _nothing,
             made_step=folder.made_step if folder is not None else _nothing,

@@ -25,6 +25,7 @@ import numpy as np
 
 from hpcnas import __version__, config, durable
 from hpcnas.config import Config
+from hpcnas.folder import StoreError as StoreError
 from hpcnas.individuals import COLUMNS, Column
 from hpcnas.messages import DataFacts, Failure, FailureKind, Place, Result
 from hpcnas.population import Population
@@ -32,10 +33,6 @@ from hpcnas.settings import ConfigError
 
 FORMAT, FORMAT_VERSION = "hpcnas run", 1
 MESSAGE_BYTES = 2048  # of a failure's message, its end
-
-
-class StoreError(Exception):
-    """A run that cannot be opened, read or written: one line for the person who runs it."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +86,7 @@ FAILURE_COLUMNS = (
 
 def write(path: Path, stored: StoredRun) -> None:
     """population.h5, whole; raises OSError."""
-    write_image(path, image(stored))
-
-
-def write_image(path: Path, image: memoryview) -> None:
-    """population.h5 from its bytes; raises OSError."""
-    durable.replace(path, lambda temporary: temporary.write_bytes(image))
+    durable.put(path, image(stored))
 
 
 def image(stored: StoredRun) -> memoryview:
@@ -172,6 +164,15 @@ def exists(folder: Path, name: str = "population.h5") -> bool:
         return (folder / name).is_file()
     except OSError as error:  # a folder closed to us, a name that is too long, a server that is gone
         raise StoreError(f"expected a folder that can be looked into, got {folder}: {error.strerror}") from None
+
+
+def run_in(image: bytes) -> str | None:
+    """The run's own name in the bytes of a population.h5; None where they are none that can be read."""
+    try:
+        with h5py.File(io.BytesIO(image), "r") as file:
+            return bytes(file.attrs["run"]).decode()
+    except (OSError, LookupError, TypeError, ValueError, RuntimeError):
+        return None
 
 
 def read(folder: Path) -> StoredRun:

@@ -7,7 +7,9 @@ RUN/log         what the controller said
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import functools
 import importlib.metadata
 import logging
 import platform
@@ -17,9 +19,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from hpcnas import __version__, config, controller, costs, durable, log, walltime
+from hpcnas import __version__, config, controller, costs, lock, log, walltime
 from hpcnas.attention import Attention, patience
-from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE, status_text
+from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, status_text
 from hpcnas.messages import Result
 from hpcnas.options import Request
 from hpcnas.plugins import PluginFault
@@ -28,7 +30,7 @@ from hpcnas.runfile import StoreError
 from hpcnas.scheduling import is_complete
 from hpcnas.signals import Signals
 from hpcnas.sources import looked_up
-from hpcnas.store import FileStore, MemoryStore
+from hpcnas.store import FileStore, MemoryStore, RunExists
 from hpcnas.strategies import make_strategy, sizing
 from hpcnas.transport import ControllerEnd
 
@@ -45,53 +47,72 @@ class RunFinished(Exception):
 
 
 class SearchSession:
-    """One start of the controller on a run. `store` is None in a dry run of a run that does not exist yet."""
+    """One start of the controller on a run. `store` is None in a dry run, which only reads the run, if there is one."""
 
-    def __init__(self, settings: config.Config, store: FileStore | None) -> None:
+    def __init__(self, settings: config.Config, store: FileStore | None, new: bool = False) -> None:
         self.config = settings
         self._store = store
+        self._new = new  # whether the run was made by this session
 
     @classmethod
-    def open(cls, request: Request) -> SearchSession:
-        """The run that the request names, created if it does not exist. Raises RunRefused, RunFinished, ConfigError."""
-        folder = Path(config.build(*request.layers).run.run)
+    def open(
+        cls,
+        request: Request,
+        leave: Callable[[], str | None] = lambda: None,
+        say: Callable[[str], object] = lambda text: None,
+    ) -> SearchSession:
+        """The run that the request names, created if it does not exist. `leave` and `say` as of `lock.take`. Raises
+        RunRefused, RunFinished, ConfigError, lock.Interrupted."""
+        asked = config.build(*request.layers).run
+        folder = Path(asked.run)
+        take = functools.partial(lock.take, wait=asked.lock_wait, leave=leave, say=say)
         try:
             if not FileStore.exists(folder):
                 settings = looked_up(config.build(*request.base, *request.layers))
-                return cls(settings, None if request.dry_run else FileStore.create(folder, settings))
-            store = FileStore.open(folder)
+                if request.dry_run:
+                    return cls(settings, None)
+                with contextlib.suppress(RunExists):  # since the lock was waited for
+                    return cls(settings, FileStore.create(folder, settings, take=take), new=True)
+            if request.dry_run:
+                found = FileStore.read(folder)
+                settings = cls._continued(folder, found, request)
+                _leave_if_complete(folder, settings, found)
+                return cls(settings, None)
+            store = FileStore.open(folder, take=take)
         except StoreError as error:
             raise RunRefused(str(error)) from None
         try:
-            if not store.sessions:  # its data were never found, say: nothing is bound to its settings yet
-                settings = looked_up(config.build(*request.base, *request.layers))
-                store.begin_anew(settings)
-                return cls(settings, store)
-            settings = config.build(config.lasting(store.config), *request.layers)
-            if store.config.search.initial is not None:  # what the run began with, whatever stands there by now
-                settings = replace(settings, search=replace(settings.search, initial=store.config.search.initial))
-            changed = config.differences(store.config, settings)
-            if changed:
-                listing = "\n  ".join(changed)
-                raise RunRefused(
-                    f"the run {folder} was made with other settings; leave them out to continue it, or choose "
-                    f"another --run:\n  {listing}"
-                )
-            store.config = settings
-            if is_complete(settings.search, store.population):
-                if not request.dry_run:  # whoever finished it may have been killed before all was said
-                    store.compact()
-                    cls(settings, store)._conclude(store, COMPLETE)
-                table = _found(settings, store)
-                limit = "--budget" if len(store.population.evaluated) >= settings.search.budget else "--trainings"
-                raise RunFinished(f"the run {folder} is finished (a larger {limit} continues it)\n{table}")
+            session = cls(cls._continued(folder, store, request), store)
+            if not store.sessions:  # nothing is bound to its settings yet
+                store.begin_anew(session.config)
+            elif is_complete(session.config.search, store.population):
+                store.compact()  # whoever finished it may have been killed before all was said
+                session._conclude(store, COMPLETE)
+                _leave_if_complete(folder, session.config, store)
         except StoreError as error:
             store.close()
             raise RunRefused(str(error)) from None
         except BaseException:
             store.close()
             raise
-        return cls(settings, store)
+        return session
+
+    @staticmethod
+    def _continued(folder: Path, store: MemoryStore, request: Request) -> config.Config:
+        """The settings with which a run goes on; changes nothing. Raises RunRefused, RunFinished, ConfigError."""
+        if not store.sessions:
+            return looked_up(config.build(*request.base, *request.layers))
+        settings = config.build(config.lasting(store.config), *request.layers)
+        if store.config.search.initial is not None:  # what the run began with, whatever stands there by now
+            settings = replace(settings, search=replace(settings.search, initial=store.config.search.initial))
+        changed = config.differences(store.config, settings)
+        if changed:
+            listing = "\n  ".join(changed)
+            raise RunRefused(
+                f"the run {folder} was made with other settings; leave them out to continue it, or choose "
+                f"another --run:\n  {listing}"
+            )
+        return settings
 
     def close(self) -> None:
         """Lets go of the run."""
@@ -99,16 +120,22 @@ class SearchSession:
             self._store.close()
 
     def refuse(self) -> None:
-        """Lets go of the run, which cannot be searched here as it is asked for; RUN/status says so."""
-        if self._store is not None:
-            self._write_status(self._store, WRONG_USE)
-            self._store.close()
+        """Lets go of the run, which cannot be searched here as is asked for, as it was; a new one goes."""
+        if self._store is not None and self._new:
+            self._store.abandon()
+        else:
+            self.close()
 
     def control(self, end: ControllerEnd, workers: int, mpi_library: str, line: log.LiveLine, signals: Signals) -> int:
         """Searches with workers 1 to `workers`; returns the exit code."""
         store, settings = self._store, self.config
         assert store is not None, "a dry run searches nothing"
-        log.also_to_file(store.folder / "log")
+        try:
+            log.also_to_file(store.place.open_log())
+        except StoreError as error:
+            _logger.warning("going on without RUN/log: %s", error)
+        for remark in store.remarks:
+            _logger.warning("%s", remark)
         progress = _Observer(settings.search, line, lambda: self._write_status(store, MORE_TO_DO))
         _logger.info("run %s: %d workers, budget %d", store.folder, workers, settings.search.budget)
         if store.sessions:
@@ -119,6 +146,9 @@ class SearchSession:
                 "looked at again, and from now on births are decided by today's (tools/verify.py says what it did)",
                 older,
             )
+        before: bytes | None = None
+        with contextlib.suppress(OSError, StoreError):
+            before = store.place.read("status")
         self._write_status(store, MORE_TO_DO)  # and so it stays if this session is killed
         software = {
             "hpcnas": __version__,
@@ -140,11 +170,13 @@ class SearchSession:
             attention=Attention(ranks, patience(settings.run.hang_timeout)),
         )
         exit_code = BROKEN  # should an exception end it
+        refused = False
         try:
             search.run()
             exit_code = COMPLETE
         except controller.SearchStopped as stop:
             exit_code, population = stop.exit_code, store.population
+            refused = search.refused
             if exit_code == MORE_TO_DO:
                 known, budget, waiting = len(population.evaluated), settings.search.budget, population.in_flight
                 _logger.info("left with %d of %d evaluated and %d in flight", known, budget, waiting)
@@ -156,8 +188,12 @@ class SearchSession:
             _logger.error("%s", error)
         finally:
             line.clear()
-            self._conclude(store, exit_code)  # while nobody else can open the run
-            store.close()
+            if refused:
+                _put_back(store, "status", before)
+                self.refuse()
+            else:
+                self._conclude(store, exit_code)  # while nobody else can open the run
+                store.close()
         return exit_code
 
     def _conclude(self, store: FileStore, exit_code: int) -> None:
@@ -165,7 +201,7 @@ class SearchSession:
         population = store.population
         if exit_code == COMPLETE and population.best is not None:
             best = store.folder / "best.toml"
-            _replace_text(best, population.individual(population.best).genotype.text())
+            _leave_behind(store, best.name, population.individual(population.best).genotype.text().encode())
         self._write_status(store, exit_code)
         if exit_code == COMPLETE and population.best is not None:
             _logger.info("the search is complete\n%s\n  genotype            %s", _found(self.config, store), best)
@@ -181,7 +217,7 @@ class SearchSession:
             failed=len(population.failures),
             time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
-        _replace_text(store.folder / "status", text)
+        _leave_behind(store, "status", text.encode())
 
 
 class _Observer(Progress):
@@ -200,7 +236,7 @@ class _Observer(Progress):
             self._write_status()
 
 
-def _found(settings: config.Config, store: FileStore) -> str:
+def _found(settings: config.Config, store: MemoryStore) -> str:
     """What the search has found: the final table and, where cost counts, the front."""
     table, search = final_table(store.population), settings.search
     if search.strategy != "nsga2" or not len(store.population.evaluated):
@@ -209,9 +245,25 @@ def _found(settings: config.Config, store: FileStore) -> str:
     return f"{table}\n{front_table(store.population, costs.NAMES[search.objective], cost)}"
 
 
-def _replace_text(path: Path, text: str) -> None:
-    """Gives a file new content; a folder that cannot be written to is reported, and no more."""
+def _leave_if_complete(folder: Path, settings: config.Config, store: MemoryStore) -> None:
+    """Raises RunFinished where there is nothing left to do."""
+    if is_complete(settings.search, store.population):
+        limit = "--budget" if len(store.population.evaluated) >= settings.search.budget else "--trainings"
+        table = _found(settings, store)
+        raise RunFinished(f"the run {folder} is finished (a larger {limit} continues it)\n{table}")
+
+
+def _put_back(store: FileStore, name: str, content: bytes | None) -> None:
+    """Gives a file of the run the content that it had; None: there was none."""
+    if content is None:
+        store.place.remove(name)
+    else:
+        _leave_behind(store, name, content)
+
+
+def _leave_behind(store: FileStore, name: str, content: bytes) -> None:
+    """Gives a file of the run new content; a folder that cannot be written to is reported, and no more."""
     try:
-        durable.replace_text(path, text)
+        store.leave_behind(name, content)
     except OSError as error:
-        _logger.error("%s: expected to write it: %s", path, error.strerror)
+        _logger.error("%s: expected to write it: %s", store.folder / name, error.strerror)

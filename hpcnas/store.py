@@ -2,34 +2,50 @@
 
     RUN/population.h5   everything up to some record, renewed as a whole now and then: what tools read
     RUN/journal         every record since, on the disk before anybody acts on it
-    RUN/lock            held by the one controller of the run
+    RUN/lock            held by the one controller of the run (`lock`)
     RUN/inflight/*.pt   checkpoints of trainings under way (`messages.checkpoint_name`), removed when they are recorded
 
 At start the file is read (`runfile`) and the journal replayed over it. While a thread writes the file, the run goes on:
 what is recorded meanwhile goes to the old journal, which fits the old file and the new one, and then begins the new
-journal. Which individuals are born and why is not its business.
+journal. All of it goes to the folder that was opened (`folder`), wherever that is moved, and stops where it is another
+job's by now. Which individuals are born and why is not its business.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-import socket
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hpcnas import durable, journal, runfile, sealed
+from hpcnas import journal, lock, runfile
 from hpcnas.config import Config
+from hpcnas.folder import RunFolder
 from hpcnas.genotype import Genotype
 from hpcnas.individuals import Birth, Individual
-from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Result, checkpoint_name
+from hpcnas.lock import Lock, LockLost
+from hpcnas.messages import (
+    DataFacts,
+    Evaluation,
+    Failure,
+    FailureKind,
+    Place,
+    Result,
+    checkpoint_name,
+    is_checkpoint_name,
+)
 from hpcnas.population import Population
 from hpcnas.runfile import Session, StoredRun, StoreError
+
+POPULATION, JOURNAL, INFLIGHT = "population.h5", "journal", "inflight"
+FILES = (POPULATION, JOURNAL, lock.NAME, lock.HEARTBEAT, "status", "log", "best.toml", "profile.json")
+"""What a run keeps in its folder, beside checkpoints in INFLIGHT, which may be a link to another folder."""
+
+_LOOK = 1.0  # seconds between looks at where the run is, while nothing is recorded
 
 
 class MemoryStore:
@@ -76,18 +92,30 @@ class MemoryStore:
         """Lets go of everything; what was not committed is lost."""
 
 
+class RunExists(StoreError):
+    """There is a run where a new one was to be."""
+
+
+class _Foreign(StoreError):
+    """The run at this place is in other hands."""
+
+
 class FileStore(MemoryStore):
     """A run in a folder. Use `create`, `open` or `exists`; every call may raise StoreError."""
 
-    def __init__(self, folder: Path, run: str, stored: StoredRun, log: journal.Journal, lock: int) -> None:
+    def __init__(self, place: RunFolder, stored: StoredRun, log: journal.Journal, held: Lock) -> None:
         super().__init__(stored.config)
         self.population, self.sessions = stored.population, stored.sessions
-        self.folder = folder
-        self._inflight = str(folder / "inflight")
-        self.run = run
+        self.place = place
+        self.folder = place.path
+        self.run = stored.run
+        self.remarks = [text for text in (held.remark, place.remark()) if text is not None]  # for a person to know
         self._recorded = stored.records
         self._journal = log
-        self._lock = lock
+        self._lock = held
+        self._looked = time.monotonic()  # when the run was last seen to be in its place
+        self._over = False  # whether it is gone, or in other hands: nothing more is written
+        self._file = _file_id(place, POPULATION)
         self._renewal: _Renewal | None = None  # under way
         self._settled: list[str] = []  # checkpoints that nobody needs once this is committed
 
@@ -98,56 +126,75 @@ class FileStore(MemoryStore):
         return runfile.exists(folder)
 
     @classmethod
-    def create(cls, folder: Path, config: Config, synced: bool = True) -> FileStore:
-        """A new run in `folder`, which is made if need be; `synced` as of a Journal. Raises StoreError where a run is
-        already."""
+    def create(
+        cls, folder: Path, config: Config, synced: bool = True, take: Callable[[RunFolder], Lock] = lock.take
+    ) -> FileStore:
+        """A new run in `folder`, which is made if need be; `synced` as of a Journal, `take` what locks. Raises
+        RunExists where a run is already."""
+        place = RunFolder.make(folder)
+        held: Lock | None = None
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            durable.sync_folder(folder.parent)
-        except OSError as error:
-            raise StoreError(f"expected to create the run folder {folder}: {error.strerror}") from None
-        lock = take_lock(folder)
-        try:
+            place.check(FILES, links=[INFLIGHT])
+            held = take(place)
             if cls.exists(folder):
-                raise StoreError(f"expected a folder without a run, but {folder} holds one")
-            path = folder / "journal"
+                raise RunExists(f"expected a folder without a run, but {folder} holds one")
+            path = folder / JOURNAL
             if path.exists() and _records_in(path):
                 raise StoreError(
                     f"{folder} holds a journal with records but no population.h5: put the file back, "
                     "or choose another --run"
                 )
-            run = uuid.uuid4().hex
-            stored = StoredRun(run, 0, config, Population(config.space, config.training.replicates), [])
+            population = Population(config.space, config.training.replicates)
+            stored = StoredRun(uuid.uuid4().hex, 0, config, population, [])
             try:
-                log = journal.Journal.create(path, run, base=0, synced=synced)
-                runfile.write(folder / "population.h5", stored)
+                log = journal.Journal.create(path, stored.run, base=0, synced=synced, at=place.descriptor)
+                place.put(POPULATION, runfile.image(stored))
             except (OSError, journal.JournalError) as error:
                 raise StoreError(f"expected to write in {folder}: {error}") from None
-            return cls(folder, run, stored, log, lock)
+            return cls(place, stored, log, held)
         except BaseException:
-            os.close(lock)
+            _let_go(place, held)
             raise
 
     @classmethod
-    def open(cls, folder: Path, synced: bool = True) -> FileStore:
-        """The run in `folder`, with every record that was ever committed; `synced` as of a Journal. Raises
+    def open(cls, folder: Path, synced: bool = True, take: Callable[[RunFolder], Lock] = lock.take) -> FileStore:
+        """The run in `folder`, with every record that was ever committed; `synced` and `take` as of `create`. Raises
         StoreError."""
-        lock = take_lock(folder)
+        place = RunFolder(folder)
+        held: Lock | None = None
         try:
+            place.check(FILES, links=[INFLIGHT])
+            held = take(place)
             stored, whole = _recover(folder)
-            path = folder / "journal"
+            path, at = folder / JOURNAL, place.descriptor
             try:
                 if whole is None:  # every record is in population.h5, and the journal ends before it
-                    log = journal.Journal.create(path, stored.run, base=stored.records, synced=synced)
+                    log = journal.Journal.create(path, stored.run, base=stored.records, synced=synced, at=at)
                 else:
-                    log = journal.Journal(path, whole, synced)
+                    place.own(JOURNAL)
+                    log = journal.Journal(path, whole, synced, at)
             except journal.JournalError as error:
                 raise StoreError(str(error)) from None
-            _tidy(folder, stored.population)
-            return cls(folder, stored.run, stored, log, lock)
+            except OSError as error:
+                raise StoreError(f"expected to write in {folder}: {error.strerror}") from None
+            if (problem := place.problem()) is not None:  # what was read was another's
+                raise StoreError(problem)
+            _tidy(place, stored.population)
+            return cls(place, stored, log, held)
         except BaseException:
-            os.close(lock)
+            _let_go(place, held)
             raise
+
+    @staticmethod
+    def read(folder: Path) -> MemoryStore:
+        """The run in `folder` likewise, also while a controller is at work on it, for somebody who may only read: takes
+        no lock and changes nothing. Raises StoreError."""
+        stored, problems = salvage(folder)
+        if problems:
+            raise StoreError(problems[0])
+        found = MemoryStore(stored.config)
+        found.population, found.sessions = stored.population, stored.sessions
+        return found
 
     def begin_anew(self, config: Config) -> None:
         """Gives a run in which nothing has happened yet another configuration."""
@@ -156,6 +203,15 @@ class FileStore(MemoryStore):
         self.config = config
         self.population = Population(config.space, config.training.replicates)
         self.compact()
+
+    def abandon(self) -> None:
+        """Lets go of a run in which nothing has happened, and takes it away."""
+        for name in (POPULATION, JOURNAL, lock.NAME):
+            self.place.remove(name)
+        self.close()
+        if self.place.new:
+            with contextlib.suppress(OSError):  # somebody else's files are in it
+                self.folder.rmdir()
 
     # ── recording ───────────────────────────────────────────────────────────────────────────────────────────────────
     def begin(self, session: Session) -> None:
@@ -187,12 +243,15 @@ class FileStore(MemoryStore):
         self._recorded += 1
 
     def commit(self) -> None:
+        self._look_around()
         try:
             self._journal.commit()
+        except journal.JournalLost as lost:
+            raise self._stopped(lost) from None
         except journal.JournalError as error:
             raise StoreError(str(error)) from None
         for name in self._settled:
-            _remove(f"{self._inflight}/{name}")
+            self.place.remove(f"{INFLIGHT}/{name}")
         self._settled.clear()
         if self._renewal is not None and not self._renewal.is_alive():
             self._begin_journal_after(self._renewal)
@@ -212,10 +271,16 @@ class FileStore(MemoryStore):
         self.commit()
         if self._renewal is not None:
             return
-        stored = StoredRun(self.run, self._recorded, self.config, self.population, self.sessions)
-        self._renewal = _Renewal(self.folder / "population.h5", runfile.image(stored), self._recorded)
+        self._renewal = _Renewal(self._put_population, runfile.image(self._stored()), self._recorded)
         self._journal.keep()
         self._renewal.start()
+
+    def _stored(self) -> StoredRun:
+        return StoredRun(self.run, self._recorded, self.config, self.population, self.sessions)
+
+    def _put_population(self, image: memoryview) -> None:
+        self.place.put(POPULATION, image, ready=self._check_hold)
+        self._file = _file_id(self.place, POPULATION)
 
     def _begin_journal_after(self, renewal: _Renewal) -> None:
         """population.h5 is renewed: the journal keeps only what came after. Raises StoreError."""
@@ -223,43 +288,127 @@ class FileStore(MemoryStore):
         error: object = renewal.error
         if renewal.written:
             try:
-                path, lines = self.folder / "journal", self._journal.kept
-                log = journal.Journal.create(path, self.run, renewal.records, lines, self._journal.synced)
-            except journal.JournalError as refused:
+                log = self._new_journal(renewal.records, self._journal.kept)
+            except (journal.JournalError, StoreError) as refused:
                 error = refused
             else:
                 self._journal.close()
                 self._journal = log
                 return
+        if isinstance(error, StoreError):
+            raise self._stopped(error)
         self._journal.close()  # a new one may already stand in its place
         raise StoreError(
-            f"expected to renew {self.folder / 'population.h5'}: {error}; nothing acknowledged is lost, "
+            f"expected to renew {self.folder / POPULATION}: {error}; nothing acknowledged is lost, "
             "make room or mend the folder, then start the same command again"
         )
+
+    def _new_journal(self, base: int, lines: bytes = b"") -> journal.Journal:
+        """Raises JournalError, and StoreError where the run is in other hands."""
+        path, synced, at = self.folder / JOURNAL, self._journal.synced, self.place.descriptor
+        return journal.Journal.create(path, self.run, base, lines, synced, at, ready=self._check_hold)
+
+    def leave_behind(self, name: str, content: bytes) -> None:
+        """Gives a small file of the run new content, unless the run is gone or in other hands. Raises OSError."""
+        if not self._over:
+            self.place.put(name, content)
 
     def close(self) -> None:
         if self._renewal is not None:
             self._renewal.join()  # the old journal goes with the old file and with the new one
             self._renewal = None
         self._journal.close()
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        _let_go(self.place, self._lock)
+
+    # ── whose the run is ────────────────────────────────────────────────────────────────────────────────────────────
+    def _look_around(self) -> None:
+        """Before something is recorded, and now and then: whether the run is where it was, and this controller's.
+        Raises StoreError where not: then all that is known is on the disk if it can be, and nothing more is taken."""
+        now = time.monotonic()
+        if not self._journal.is_open or not self._journal.pending and now - self._looked < _LOOK:
+            return
+        self._looked = now
+        try:
+            if (problem := self.place.problem()) is not None:
+                raise StoreError(problem)
+            self._lock.check()
+            self._journal.check()
+        except (journal.JournalLost, StoreError) as lost:
+            raise self._stopped(lost) from None
+
+    def _check_hold(self) -> None:
+        """Raises StoreError where another job may be at work on the run, or another run is in its folder."""
+        try:
+            self._lock.check()
+        except LockLost as lost:
+            if lost.replaced:
+                raise _Foreign(str(lost)) from None
+        found = _file_id(self.place, POPULATION)
+        if found in (None, self._file):
+            return
+        there = runfile.run_in(self.place.read(POPULATION) or b"")
+        if there not in (None, self.run):
+            raise _Foreign(f"{self.folder / POPULATION} is that of another run by now, {there}")
+
+    def _stopped(self, reason: Exception) -> StoreError:
+        """Ends the recording; the error that says why, and where everything is."""
+        if self._renewal is not None:
+            self._renewal.join()
+            self._renewal = None
+        try:
+            self._check_hold()
+            self._put_population(runfile.image(self._stored()))
+            fresh = self._new_journal(self._recorded)
+            self._journal.close()
+            self._journal = fresh
+            whole = f"everything is in {self.place.where() or self.folder}"
+        except _Foreign as foreign:
+            self._over = True
+            whole = f"{foreign}; " * (str(foreign) != str(reason)) + self._left_to_others()
+        except (OSError, StoreError, journal.JournalError) as error:
+            whole = self._left_on_the_disk(error)
+        self._journal.close()
+        return StoreError(f"{reason}; {whole}")
+
+    def _left_to_others(self) -> str:
+        """What is left of the run in a folder that another job works in."""
+        with contextlib.suppress(OSError, StoreError):
+            if runfile.run_in(self.place.read(POPULATION) or b"") == self.run:
+                return "what was acknowledged by then is in the run, into which this job writes nothing more"
+        return f"the {self._known()} of this run are gone: this job writes nothing into another one"
+
+    def _left_on_the_disk(self, error: Exception) -> str:
+        """What is left of the run where its folder takes nothing more."""
+        reason = error.strerror if isinstance(error, OSError) else error
+        if self.place.problem() is not None and self.place.where() is None:
+            self._over = True
+            return f"with it, the {self._known()} are gone"
+        where = self.place.where() or self.folder
+        with contextlib.suppress(journal.JournalError, OSError):
+            self._journal.check()
+            return f"nothing acknowledged is lost, but {where} takes nothing more ({reason})"
+        return (
+            f"population.h5 cannot be renewed ({reason}): of the {self._known()}, those that came after its last "
+            "renewal are lost"
+        )
+
+    def _known(self) -> str:
+        return f"{len(self.population.evaluated)} evaluated individuals"
 
 
 class _Renewal(threading.Thread):
     """Writes population.h5 beside what else goes on: the state after `records` records, as bytes made before."""
 
-    def __init__(self, path: Path, image: memoryview, records: int) -> None:
+    def __init__(self, put: Callable[[memoryview], None], image: memoryview, records: int) -> None:
         super().__init__(name="renewal of population.h5", daemon=True)  # who breaks does not wait for it
-        self._path, self._image = path, image
+        self._put, self._image = put, image
         self.records = records
         self.written = False
         self.error: BaseException | None = None
 
     def run(self) -> None:
         try:
-            runfile.write_image(self._path, self._image)
+            self._put(self._image)
             self.written = True
         except BaseException as error:
             self.error = error
@@ -267,40 +416,23 @@ class _Renewal(threading.Thread):
             del self._image
 
 
-def _tidy(folder: Path, population: Population) -> None:
+def _tidy(place: RunFolder, population: Population) -> None:
     """Removes what a kill can leave: halves of files, and checkpoints of trainings that are done."""
-    durable.remove_halves(folder)
     wanted = {checkpoint_name(id, first) for id in population.issued for first in population.missing(id)}
-    for path in (folder / "inflight").glob("*"):
-        if path.name not in wanted and not path.name.endswith(sealed.DAMAGED):
-            _remove(path)
+    place.tidy(FILES.__contains__, useless=lambda name: False)
+    place.tidy(is_checkpoint_name, useless=lambda name: name not in wanted, inside=INFLIGHT)
 
 
-def _remove(path: Path | str) -> None:
-    """Removes a file that nobody needs; one that stays does no harm."""
-    with contextlib.suppress(OSError):
-        os.unlink(path)
+def _let_go(place: RunFolder, held: Lock | None) -> None:
+    if held is not None:
+        held.close()
+    place.close()
 
 
-def take_lock(folder: Path) -> int:
-    """The descriptor of RUN/lock, held; raises StoreError naming the holder."""
-    path = folder / "lock"
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise StoreError(f"expected to write in the run folder {folder}: {error.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"host {socket.gethostname()}, pid {os.getpid()}\n".encode())
-    except BlockingIOError:
-        holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
-        os.close(descriptor)
-        raise StoreError(f"the run {folder} already has a controller: {holder}") from None
-    except OSError as error:  # a full disk, or a file system mounted without locks
-        os.close(descriptor)
-        raise StoreError(f"expected to lock {path}: {error.strerror}") from None
-    return descriptor
+def _file_id(place: RunFolder, name: str) -> tuple[int, int] | None:
+    """What tells a file from another one that takes its name."""
+    found = place.status(name)
+    return None if found is None else (found.st_dev, found.st_ino)
 
 
 def _records_in(path: Path) -> bool:

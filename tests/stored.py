@@ -39,5 +39,5 @@ def assert_whole(folder: Path) -> None:
     found.close()
 
 
-def no_space(*given: Any) -> int:
+def no_space(*given: Any, **named: Any) -> int:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import re
 import shutil
@@ -14,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from examples import CONFIG, SESSION, assert_same, evaluated, individual, population
@@ -301,15 +300,6 @@ def test_the_lock_is_held_until_close(folder: Path) -> None:
     FileStore.open(folder).close()
 
 
-def test_a_file_system_without_locks_is_no_second_controller(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def flock(*given: object) -> None:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(StoreError, match=r"^expected to lock .*lock: Function not implemented$"):
-        FileStore.open(folder)
-
-
 # A disk that is full or broken
 
 
@@ -338,16 +328,16 @@ def test_after_a_failed_compaction_nothing_is_lost_and_nothing_taken(
     folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: str
 ) -> None:
     run = FileStore.open(folder)
-    real = durable.replace
+    real = durable.put
 
-    def replace_one(path: Path, write: Callable[[Path], object]) -> None:
+    def put_one(path: Path, *given: Any) -> None:
         with monkeypatch.context() as full:
             if path.name == name:
                 full.setattr(durable if call == "sync_folder" else os, call, no_space)
-            real(path, write)
+            real(path, *given)
 
     with monkeypatch.context() as patched:
-        patched.setattr(durable, "replace", replace_one)
+        patched.setattr(durable, "put", put_one)
         with pytest.raises(StoreError, match=r"^expected to renew .*No space left on device.*nothing acknowledged"):
             run.compact()
     run.settle(evaluated(1))

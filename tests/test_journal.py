@@ -181,7 +181,7 @@ def test_a_journal_that_is_not_there_is_refused(tmp_path: Path) -> None:
 # A disk that is full or broken
 
 
-def _no_space(*given: Any) -> int:
+def _no_space(*given: Any, **named: Any) -> int:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -247,7 +247,7 @@ def test_a_removed_journal_takes_no_more(tmp_path: Path) -> None:
     log = Journal.create(tmp_path / "journal", "run-1", 0)
     (tmp_path / "journal").unlink()
     log.append(RECORDS[0])
-    with pytest.raises(JournalError, match=r"journal: the file has been removed; nothing acknowledged is lost"):
+    with pytest.raises(JournalError, match=r"journal: the file has been removed$"):
         log.commit()
 
 

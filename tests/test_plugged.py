@@ -299,8 +299,8 @@ def test_an_answer_that_is_none_names_the_plugin(caplog: pytest.LogCaptureFixtur
     with caplog.at_level("WARNING", logger="hpcnas"):
         evaluator.save(1.0)
         evaluator.close()
-    said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 1 and said[0].startswith("plugin 'mine': evaluator 'own': `save` raised OSError: no room (test_")
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("plugin 'mine': evaluator 'own': `save` raised OSError: no room (test_")
 
 
 class Answering:

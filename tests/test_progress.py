@@ -140,7 +140,7 @@ def test_a_log_line_stands_above_the_live_line(capsys: pytest.CaptureFixture[str
 def test_the_log_goes_to_a_file_as_well_and_is_continued(tmp_path: Path) -> None:
     for text in ("first ±", "second"):
         logger = log.configure(0, LiveLine("plain"))
-        log.also_to_file(tmp_path / "log")
+        log.also_to_file((tmp_path / "log").open("a", encoding="utf-8"))
         logger.info(text)
         logger.handlers[1].close()
     lines = (tmp_path / "log").read_text(encoding="utf-8").splitlines()

@@ -11,6 +11,7 @@ from examples import assert_same, evaluated, individual
 from stored import assert_whole, no_space, stored_run
 
 from hpcnas import journal, runfile, store
+from hpcnas.folder import RunFolder
 from hpcnas.runfile import StoreError
 from hpcnas.store import FileStore
 
@@ -89,15 +90,15 @@ def test_a_checkpoint_stays_until_the_result_is_on_the_disk_also_where_a_renewal
     run.compact_aside()
     run.settle(evaluated(1))  # not committed
     seen = []
-    unlinked = store._remove
+    unlinked = RunFolder.remove
 
-    def remove(path: Path | str) -> None:
-        seen.append((Path(path).name, 1 in store.salvage(folder)[0].population.evaluated))
-        unlinked(path)
+    def remove(place: RunFolder, name: str) -> None:
+        seen.append((name, 1 in store.salvage(folder)[0].population.evaluated))
+        unlinked(place, name)
 
-    monkeypatch.setattr(store, "_remove", remove)
+    monkeypatch.setattr(RunFolder, "remove", remove)
     run.compact()
-    assert seen == [("1.pt", True)]
+    assert seen == [("inflight/1.pt", True)]
     run.close()
 
 
@@ -117,7 +118,7 @@ def test_closing_waits_for_a_renewal(folder: Path) -> None:
     assert_whole(folder)
 
 
-def _broken(*given: object) -> None:
+def _broken(*given: object, **named: object) -> None:
     raise MemoryError("too little memory")
 
 

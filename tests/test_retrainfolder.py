@@ -12,8 +12,9 @@ import pytest
 import torch
 from toolruns import retrained
 
-from hpcnas import checkpoints, retrainfile, retrainfolder, store
+from hpcnas import checkpoints, lock, retrainfile
 from hpcnas.exits import MORE_TO_DO
+from hpcnas.folder import RunFolder
 from hpcnas.options import parse
 from hpcnas.retrainfile import State
 from hpcnas.retrainfolder import Folder, Refused
@@ -50,13 +51,15 @@ def checkpoint(folder: Path) -> tuple[Any, str | None]:
 def test_what_another_job_leaves_is_read_when_that_job_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = under_way(tmp_path / "run", step=100)
 
-    def take_lock_when_it_is_free(path: Path) -> int:  # the other job saves once more before
-        record = retrainfile.read(path)
-        record.trainings[1] = dataclasses.replace(record.trainings[1], step=200)
-        retrainfile.write(path, record)
-        return store.take_lock(path)
+    take = lock.take
 
-    monkeypatch.setattr(retrainfolder, "take_lock", take_lock_when_it_is_free)
+    def take_lock_when_it_is_free(place: RunFolder, *given: Any) -> lock.Lock:  # the other job saves once more before
+        record = retrainfile.read(place.path)
+        record.trainings[1] = dataclasses.replace(record.trainings[1], step=200)
+        retrainfile.write(place.path, record)
+        return take(place, *given)
+
+    monkeypatch.setattr(lock, "take", take_lock_when_it_is_free)
     opened(folder).close(MORE_TO_DO)
     assert "steps_done=80200\n" in (folder / "status").read_text()
 
@@ -77,7 +80,7 @@ def test_a_refusal_lets_go_of_the_folder(tmp_path: Path) -> None:
         opened(folder, "--batch-size", "512")
     held = opened(folder)
     with pytest.raises(Refused, match="already has a controller: host .*, pid "):
-        opened(folder)
+        opened(folder, "--lock-wait", "0")
     held.close(MORE_TO_DO)
 
 

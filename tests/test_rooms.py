@@ -27,6 +27,8 @@ STDLIB_ONLY = {
     "signals": set(),
     "durable": set(),
     "clocks": set(),
+    "folder": {"durable"},
+    "lock": {"durable", "folder"},
     "sealed": set(),
     "walltime": {"clocks", "signals"},
     "jobenv": set(),
@@ -79,8 +81,10 @@ SEARCH = {
     },
 }
 CONTROLLER = {
-    "runfile": {"config", "durable", "individuals", "messages", "population", "settings", "h5py"},
-    "store": {"config", "durable", "genotype", "individuals", "journal", "messages", "population", "runfile", "sealed"},
+    "runfile": {"config", "durable", "folder", "individuals", "messages", "population", "settings", "h5py"},
+    "store": {
+        *("config", "folder", "genotype", "individuals", "journal", "lock", "messages", "population", "runfile"),
+    },
     "transport": {"messages", "mpi4py"},
     "sources": {"canonical", "config", "genotype", "given", "plugins", "runfile", "sameness", "settings", "space"},
     "attention": {"clocks", "messages", "transport"},
@@ -95,7 +99,7 @@ CONTROLLER = {
         *("scheduling", "store"),
     },
     "session": {
-        *("attention", "config", "controller", "costs", "durable", "exits", "log", "messages", "options", "plugins"),
+        *("attention", "config", "controller", "costs", "exits", "lock", "log", "messages", "options", "plugins"),
         *("progress", "runfile", "scheduling", "signals", "sources", "store", "strategies", "transport", "walltime"),
     },
 }
@@ -159,8 +163,9 @@ ENTRY = {
         *("settings", "sources", "store", "strategies", "synthetic"),
     },
     "job": {
-        *("attention", "config", "dryrun", "evaluation", "evaluator", "exits", "jobenv", "launch", "log", "messages"),
-        *("options", "plugged", "plugins", "session", "settings", "signals", "synthetic", "transport", "worker"),
+        *("attention", "config", "dryrun", "evaluation", "evaluator", "exits", "jobenv", "launch", "lock", "log"),
+        *("messages", "options", "plugged", "plugins", "session", "settings", "signals", "synthetic", "transport"),
+        "worker",
     },
     "dryrun": {"canonical", "config", "counting", "genotype", "jobenv", "messages", "mutation", "seeds", "skeleton"},
 }
@@ -175,8 +180,8 @@ RETRAINING = {
         *("recipe", "retrainfile"),
     },
     "retrainfolder": {
-        *("canonical", "checkpoints", "counting", "durable", "exits", "feed", "genotype", "log", "options", "origins"),
-        *("recipe", "retrainfile", "retraining", "retrainreport", "runfile", "sealed", "store"),
+        *("canonical", "checkpoints", "counting", "exits", "feed", "folder", "genotype", "lock", "log", "options"),
+        *("origins", "recipe", "retrainfile", "retraining", "retrainreport", "runfile", "sealed", "store"),
     },
     "distributed": {"causes", "torch"},
     "sums": {"distributed", "torch"},
@@ -191,7 +196,8 @@ RETRAINING = {
     },
     "retrainjob": {
         *("canonical", "dataspec", "distributed", "exits", "feed", "genotype", "imagestream", "jobenv", "launch"),
-        *("log", "options", "plugins", "recipe", "retraindryrun", "retrainfolder", "retraining", "settings", "signals"),
+        *("lock", "log", "options", "plugins", "recipe", "retraindryrun", "retrainfolder", "retraining", "settings"),
+        "signals",
         *("training", "transport", "walltime", "torch"),
     },
     "retrain": {"launch", "retrainjob", "searchpath", "signals", "terminal"},
