@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from hpcnas import config, jobenv, log, plugins, transport, worker
 from hpcnas.evaluation import Evaluator, EvaluatorRefused
-from hpcnas.exits import COMPLETE, WRONG_USE
+from hpcnas.exits import COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.launch import Leave, first_decides, load_plugins
 from hpcnas.messages import DataFacts, Place
 from hpcnas.settings import ConfigError
@@ -127,7 +127,7 @@ def make_evaluator(settings: config.Config, binding: jobenv.Binding) -> Evaluato
 
 def _dry_run(world: World, settings: config.Config, seats: list[jobenv.Seat], bindings: list[jobenv.Binding]) -> int:
     """Prints what a search would do. The first worker looks at the data, as it would in a search."""
-    found: DataFacts | str | None = None
+    found: DataFacts | EvaluatorRefused | None = None
     first_worker = min(1, world.size - 1)
     if world.rank == first_worker:
         with contextlib.closing(make_evaluator(settings, bindings[0])) as evaluator:
@@ -136,7 +136,7 @@ def _dry_run(world: World, settings: config.Config, seats: list[jobenv.Seat], bi
                     pass
                 found = loaded.facts
             except EvaluatorRefused as refusal:
-                found = str(refusal)
+                found = refusal
     found = world.gather(found)[first_worker]
     if world.rank == 0:
         from hpcnas import dryrun
@@ -145,4 +145,6 @@ def _dry_run(world: World, settings: config.Config, seats: list[jobenv.Seat], bi
             print(dryrun.text(settings, found, seats, bindings), flush=True)
         else:
             print(f"hpcnas: {found}", file=sys.stderr)
-    return COMPLETE if isinstance(found, DataFacts) else WRONG_USE
+    if isinstance(found, EvaluatorRefused):
+        return MORE_TO_DO if found.passes else WRONG_USE
+    return COMPLETE

@@ -72,7 +72,7 @@ def _serve(end: WorkerEnd, inbox: _Inbox, place: Place, evaluator: Evaluator) ->
         end.send(_greeting(end, inbox, place, evaluator))
         _warn(end, place, evaluator)
         while True:
-            result = _evaluated(inbox, place, evaluator, inbox.next())
+            result = _evaluated(end, inbox, place, evaluator, inbox.next())
             _warn(end, place, evaluator)
             end.send(result)
     except EvaluatorRefused as refusal:
@@ -95,10 +95,11 @@ def _greeting(end: WorkerEnd, inbox: _Inbox, place: Place, evaluator: Evaluator)
     return Ready(place, loaded.facts, loaded.software)
 
 
-def _evaluated(inbox: _Inbox, place: Place, evaluator: Evaluator, task: Task) -> Result:
+def _evaluated(end: WorkerEnd, inbox: _Inbox, place: Place, evaluator: Evaluator, task: Task) -> Result:
     """The result of a task."""
     started = time.time()
     evaluator.start(task)
     while (outcome := evaluator.poll(_ATTENTION)) is None:
+        _warn(end, place, evaluator)
         inbox.look()
     return Result(task.individual, task.attempt, place, started, time.time(), checked(outcome, task), task.first)
