@@ -279,10 +279,11 @@ class Controller:
         self._able.discard(worker)
         if len(self._refused) == len(self._workers):
             also = f" (and {len(self._refused) - 1} other ranks)" if len(self._refused) > 1 else ""
-            exit_code = BROKEN if self._strategy is not None else WRONG_USE
+            reason = f"{refused.place}{also}: {refused.reason}"
             if any(one.passes for one in self._refused.values()):
-                exit_code = MORE_TO_DO
-            raise SearchStopped(f"{refused.place}{also}: {refused.reason}", exit_code)
+                self._observer.warned(reason)
+                raise SearchStopped("there is no worker left that can train", MORE_TO_DO)
+            raise SearchStopped(reason, BROKEN if self._strategy is not None else WRONG_USE)
         if self._strategy is not None:
             self._observer.warned(_without(refused))
 

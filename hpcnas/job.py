@@ -139,7 +139,7 @@ def _dry_run(world: World, settings: config.Config, seats: list[jobenv.Seat], bi
                     pass
                 found = loaded.facts
             except EvaluatorRefused as refusal:
-                found = str(refusal), WRONG_USE
+                found = str(refusal), MORE_TO_DO if refusal.passes else WRONG_USE
             except plugins.PluginFault as fault:
                 found = str(fault), BROKEN
     found = world.gather(found)[first_worker]

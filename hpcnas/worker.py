@@ -77,7 +77,7 @@ def _serve(
         end.send(_greeting(end, inbox, place, evaluator))
         _warn(end, place, evaluator)
         while True:
-            result = _evaluated(inbox, place, evaluator, inbox.next(), now)
+            result = _evaluated(end, inbox, place, evaluator, inbox.next(), now)
             _warn(end, place, evaluator)
             end.send(result)
     except EvaluatorRefused as refusal:
@@ -102,10 +102,13 @@ def _greeting(end: WorkerEnd, inbox: _Inbox, place: Place, evaluator: Evaluator)
     return Ready(place, loaded.facts, loaded.software)
 
 
-def _evaluated(inbox: _Inbox, place: Place, evaluator: Evaluator, task: Task, now: Callable[[], float]) -> Result:
+def _evaluated(
+    end: WorkerEnd, inbox: _Inbox, place: Place, evaluator: Evaluator, task: Task, now: Callable[[], float]
+) -> Result:
     """The result of a task."""
     started = now()
     evaluator.start(task)
     while (outcome := evaluator.poll(_ATTENTION)) is None:
+        _warn(end, place, evaluator)
         inbox.look()
     return Result(task.individual, task.attempt, place, started, now(), outcome, task.first)

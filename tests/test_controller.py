@@ -336,8 +336,8 @@ def test_the_work_of_a_worker_that_cannot_go_on_goes_to_another_as_if_it_had_not
 def test_the_last_worker_that_cannot_go_on_leaves_its_work_to_another_job() -> None:
     search = Search(Crew(2, unable({1, 2}, lambda: search)))
     stop = search.stopped()
-    assert stop.exit_code == MORE_TO_DO
-    assert str(stop).endswith("(and 1 other ranks): the GPU has gone")
+    assert (stop.exit_code, str(stop)) == (MORE_TO_DO, "there is no worker left that can train")
+    assert search.listener.warnings[-2].endswith("(and 1 other ranks): the GPU has gone")
     assert search.states() == states("EEII")
     assert search.population.column("attempts").tolist() == [1, 1, 0, 0]
     assert search.population.failed_attempts == []

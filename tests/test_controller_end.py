@@ -24,8 +24,8 @@ from scripted_crew import (
 
 from hpcnas import worker
 from hpcnas.config import Config
-from hpcnas.controller import Controller
-from hpcnas.evaluation import Loaded
+from hpcnas.controller import Controller, SearchStopped
+from hpcnas.evaluation import EvaluatorRefused, Loaded
 from hpcnas.evolution import Proposal
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.messages import (
@@ -249,6 +249,58 @@ def test_controller_and_workers_in_one_process() -> None:
     assert len(store.population) == len(store.population.evaluated) == 100
     attempts = store.population.column("attempts")
     assert [id for id in range(100) if attempts[id] == 2] == list(range(0, 100, 4))
+
+
+class Patient(Flaky):
+    """An evaluator that is ready with nothing before `gone` is set."""
+
+    def __init__(self, gone: threading.Event) -> None:
+        self.gone = gone
+
+    def poll(self, timeout: float) -> Outcome | None:  # type: ignore[override]
+        return GOOD if self.gone.wait(timeout) else None
+
+
+class Lost(Flaky):
+    """An evaluator whose device is gone at its third evaluation."""
+
+    def __init__(self, gone: threading.Event) -> None:
+        self.gone = gone
+        self.begun = 0
+
+    def poll(self, timeout: float) -> Outcome:
+        self.begun += 1
+        if self.begun < 3:
+            return GOOD
+        self.gone.set()
+        raise EvaluatorRefused("the GPU has gone", passes=True)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_that_cannot_go_on_wait_for_the_end(workers: int) -> None:
+    hub, codes, ranks, gone = Hub(workers), [], range(1, workers + 1), threading.Event()
+
+    def work(rank: int) -> None:
+        codes.append(worker.run(hub.worker(rank), place(rank), Lost(gone) if rank == 1 else Patient(gone)))
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in ranks]
+    for thread in threads:
+        thread.start()
+    chosen, listener = settings(search={"budget": 20}), Listener()
+    store = MemoryStore(chosen)
+    search = Controller(chosen, store, Numbered, hub.controller(), list(ranks), {}, listener)
+    if workers == 1:
+        with pytest.raises(SearchStopped) as caught:
+            search.run()
+        assert caught.value.exit_code == MORE_TO_DO
+    else:
+        search.run()
+    for thread in threads:
+        thread.join(10.0)
+    assert codes == [MORE_TO_DO if workers == 1 else COMPLETE] * workers
+    assert len(store.population.evaluated) == (2 if workers == 1 else 20)
+    assert len(store.population.failed_attempts) == 0
+    assert sum("the GPU has gone" in text for text in listener.warnings) == 1
 
 
 def test_a_broken_worker_breaks_the_controller() -> None:
