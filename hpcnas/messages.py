@@ -30,12 +30,12 @@ class _Message:
 class FailureKind(IntEnum):
     """Why an evaluation gave no fitness. The numbers are part of the file format."""
 
-    CRASH = 1  # the trainer ended by a signal or an exit nobody asked for
+    CRASH = 1  # the trainer ended by a signal or an exit nobody asked for, or its device or the system refused
     OOM = 2  # out of memory, on host or device
     HANG = 3  # no sign of life for too long
     OVERRUN = 4  # longer than an evaluation may take
     NAN = 5  # the loss was not finite
-    ERROR = 6  # a Python exception
+    ERROR = 6  # any other Python exception
 
 
 @dataclass(frozen=True, slots=True)
