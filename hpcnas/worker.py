@@ -78,7 +78,7 @@ def _greeting(inbox: _Inbox, place: Place, evaluator: Evaluator) -> Ready | Refu
             inbox.look()
     except EvaluatorRefused as refusal:
         return Refused(place, str(refusal))
-    return Ready(place, loaded.facts, loaded.software)
+    return Ready(place, loaded.facts, loaded.software, loaded.slower)
 
 
 def _evaluated(inbox: _Inbox, place: Place, evaluator: Evaluator, task: Task) -> Result:
