@@ -59,7 +59,8 @@ def serve(pipe: Connection, assignment: Assignment) -> int:
     for text in way.remarks:
         pipe.send(Remark(text))
     numbers = str(training.number_type(config.training, device)).removeprefix("torch.")
-    pipe.send(Loaded(data.facts, {**_software(), "training": way.name, "numbers": numbers}, way.slower))
+    software = _software() | {"training": way.name, "threads": str(assignment.threads), "numbers": numbers}
+    pipe.send(Loaded(data.facts, software, way.slower))
     while True:
         try:
             request: Task | Save = pipe.recv()

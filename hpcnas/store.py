@@ -28,6 +28,7 @@ from hpcnas.config import Config
 from hpcnas.genotype import Genotype
 from hpcnas.individuals import Birth, Individual
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Result, checkpoint_name
+from hpcnas.methods import Worker
 from hpcnas.population import Population
 from hpcnas.runfile import Session, StoredRun, StoreError
 
@@ -42,10 +43,15 @@ class MemoryStore:
         self.config = config
         self.population = Population(config.space, config.training.replicates)
         self.sessions: list[Session] = []
+        self.workers: list[Worker] = []
 
     def begin(self, session: Session) -> None:
         """A controller has started."""
         self.sessions.append(session)
+
+    def join(self, worker: Worker) -> None:
+        """A worker of the last session is ready."""
+        self.workers.append(worker)
 
     def birth(self, individual: Individual) -> None:
         """An individual is born and in flight. Raises ValueError if it does not fit the population."""
@@ -81,7 +87,7 @@ class FileStore(MemoryStore):
 
     def __init__(self, folder: Path, run: str, stored: StoredRun, log: journal.Journal, lock: int) -> None:
         super().__init__(stored.config)
-        self.population, self.sessions = stored.population, stored.sessions
+        self.population, self.sessions, self.workers = stored.population, stored.sessions, stored.workers
         self.folder = folder
         self._inflight = str(folder / "inflight")
         self.run = run
@@ -162,6 +168,10 @@ class FileStore(MemoryStore):
         super().begin(session)
         self._append({"begin": asdict(session)})
 
+    def join(self, worker: Worker) -> None:
+        super().join(worker)
+        self._append({"worker": worker.record()})
+
     def birth(self, individual: Individual) -> None:
         super().birth(individual)
         self._append({"birth": _birth_record(individual)})
@@ -212,7 +222,7 @@ class FileStore(MemoryStore):
         self.commit()
         if self._renewal is not None:
             return
-        stored = StoredRun(self.run, self._recorded, self.config, self.population, self.sessions)
+        stored = StoredRun(self.run, self._recorded, self.config, self.population, self.sessions, self.workers)
         self._renewal = _Renewal(self.folder / "population.h5", runfile.image(stored), self._recorded)
         self._journal.keep()
         self._renewal.start()
@@ -384,8 +394,10 @@ def _apply(record: journal.Record, store: MemoryStore) -> None:
         {"advance": store.advance, "settle": store.settle, "retry": store.retry}[kind](result)
     elif kind == "begin":
         store.begin(Session(**{**data, "facts": DataFacts(**data["facts"])}))
+    elif kind == "worker":
+        store.join(Worker.from_record(data, len(store.sessions) - 1))
     else:
-        raise ValueError(f"expected a record of begin, birth, retry, advance or settle, got {kind!r}")
+        raise ValueError(f"expected a record of begin, worker, birth, retry, advance or settle, got {kind!r}")
 
 
 def _recover(folder: Path) -> tuple[StoredRun, int | None]:
@@ -412,7 +424,7 @@ def _replay(stored: StoredRun, contents: journal.Contents, path: Path) -> None:
             "population.h5 is older than its journal"
         )
     replay = MemoryStore(stored.config)
-    replay.population, replay.sessions = stored.population, stored.sessions
+    replay.population, replay.sessions, replay.workers = stored.population, stored.sessions, stored.workers
     for number, record in enumerate(contents.records, start=contents.base + 1):
         if number <= stored.records:
             continue

@@ -73,17 +73,21 @@ SEARCH = {
     },
 }
 CONTROLLER = {
-    "runfile": {"config", "durable", "individuals", "messages", "population", "settings", "h5py"},
-    "store": {"config", "durable", "genotype", "individuals", "journal", "messages", "population", "runfile"},
+    "methods": {"individuals", "messages"},
+    "runfile": {"config", "durable", "individuals", "messages", "methods", "population", "settings", "h5py"},
+    "store": {
+        *("config", "durable", "genotype", "individuals", "journal", "messages", "methods", "population", "runfile"),
+    },
     "transport": {"messages", "mpi4py"},
     "sources": {"canonical", "config", "genotype", "given", "runfile", "sameness", "settings", "space"},
     "devices": {"messages"},
     "controller": {
-        *("config", "devices", "evolution", "exits", "individuals", "messages", "mutation", "racing"),
+        *("config", "devices", "evolution", "exits", "individuals", "messages", "methods", "mutation", "racing"),
         *("runfile", "scheduling", "seeds", "store", "transport"),
     },
     "progress": {
-        *("config", "costs", "duplicates", "individuals", "log", "messages", "pareto", "population", "runfile"),
+        *("config", "costs", "duplicates", "individuals", "log", "messages", "methods", "pareto", "population"),
+        "runfile",
         *("scheduling", "store"),
     },
     "session": {
@@ -114,7 +118,8 @@ TRAINER = {
         "torch",
     },
     "trainer": {"evaluator", "serving"},
-    "kernels": set(),
+    "caches": set(),
+    "kernels": {"caches", "durable"},
     "plan": {"canonical", "counting", "kernels", "primitives", "skeleton", "torch"},
     "planned": {"canonical", "config", "genotype", "kernels", "plan", "program", "skeleton", "training", "torch"},
     "program": {"kernels", "plan", "primitives", "torch"},
@@ -128,13 +133,14 @@ TRAINER = {
         *("training", "torch"),
     },
     "fastest": {
-        *("canonical", "config", "genotype", "kernels", "planned", "primitives", "skeleton", "stacked", "training"),
-        "torch",
+        *("canonical", "config", "genotype", "planned", "primitives", "skeleton", "stacked", "training", "torch"),
     },
+    "heartbeat": set(),
+    "probing": {"caches", "config", "fastest", "genotype", "kernels", "skeleton", "training", "torch"},
     "profiling": {"durable", "torch"},
     "serving": {
-        *("config", "data", "dataspec", "durable", "evaluation", "evaluator", "fastest", "messages", "plugins"),
-        *("profiling", "skeleton", "training", "torch"),
+        *("config", "data", "dataspec", "durable", "evaluation", "evaluator", "fastest", "heartbeat", "messages"),
+        *("plugins", "probing", "profiling", "skeleton", "training", "torch"),
     },
 }
 ENTRY = {
