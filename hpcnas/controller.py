@@ -45,6 +45,7 @@ from hpcnas.messages import (
     Task,
     Warned,
 )
+from hpcnas.methods import Worker
 from hpcnas.mutation import NothingAllowed
 from hpcnas.racing import Racing
 from hpcnas.runfile import Session
@@ -265,6 +266,9 @@ class Controller:
             self._observer.began(session)
             for refused in self._refused.values():
                 self._observer.warned(_without(refused))
+        joined = Worker.of(ready, len(self._store.sessions) - 1)
+        if joined is not None:
+            self._store.join(joined)
         self._idle[worker] = None
 
     def _warn_once(self, warned: Warned) -> None:

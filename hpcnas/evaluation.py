@@ -27,10 +27,12 @@ class EvaluatorRefused(Exception):
 
 @dataclass(frozen=True)
 class Loaded:
-    """The evaluator has its data and its device. Software maps names to versions."""
+    """The evaluator has its data and its device. Software maps names to versions; `slower` says why it evaluates in a
+    slower way than it might, and is empty where it does not."""
 
     facts: DataFacts
     software: Mapping[str, str]
+    slower: str = ""
 
 
 class Evaluator(Protocol):

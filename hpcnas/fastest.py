@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from hpcnas import config, kernels, primitives
+from hpcnas import config, primitives
 from hpcnas.canonical import expand
 from hpcnas.genotype import Genotype
-from hpcnas.planned import PlannedTraining
+from hpcnas.planned import on_threads
 from hpcnas.skeleton import Skeleton
 from hpcnas.training import Training, Trainings, number_type
 
@@ -15,16 +15,28 @@ from hpcnas.training import Training, Trainings, number_type
 def fastest_method(
     device: torch.device, threads: int, settings: config.Training, skeleton: Skeleton
 ) -> type[Trainings]:
-    """A block plan on a GPU with Triton; the compiled C plan on one CPU thread; else the plain network."""
+    """A block plan on a GPU with Triton; compiled C plans on a CPU, one a thread; else the plain network. Whether it
+    can be compiled here is found out by trying (`probing`)."""
+    return Training if why_plain(device, settings, skeleton) else _compiled(device, threads)
+
+
+def why_plain(device: torch.device, settings: config.Training, skeleton: Skeleton) -> str:
+    """Why there is nothing faster than the plain network for these settings; empty where there is."""
     if device.type == "cuda":
         try:
-            from hpcnas.stacked import StackedTraining, fits
-        except ImportError:  # torch for GPUs brings Triton on Linux only
-            return Training
-        return StackedTraining if fits(skeleton) else Training
-    if threads == 1 and number_type(settings, device) is torch.float32 and kernels.load() is not None:
-        return PlannedTraining
-    return Training
+            from hpcnas.stacked import fits
+        except ImportError as error:  # torch for GPUs brings Triton on Linux only
+            return f"Triton is not there ({error})"
+        return "" if fits(skeleton) else "the GPU kernels are not made for images and channels of these sizes"
+    return "" if number_type(settings, device) is torch.float32 else "the C kernels compute in fp32 alone (--precision)"
+
+
+def _compiled(device: torch.device, threads: int) -> type[Trainings]:
+    if device.type == "cuda":
+        from hpcnas.stacked import StackedTraining
+
+        return StackedTraining
+    return on_threads(threads)
 
 
 def fitting_method(method: type[Trainings], genotype: Genotype) -> type[Trainings]:

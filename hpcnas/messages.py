@@ -153,6 +153,7 @@ class Ready:
     place: Place
     facts: DataFacts
     software: Mapping[str, str]  # names and versions of what a fitness depends on
+    slower: str = ""  # why it evaluates in a slower way than it might; empty where it does not
 
 
 @dataclass(frozen=True, slots=True)

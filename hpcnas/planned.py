@@ -1,10 +1,14 @@
 """The training of `training` on a compiled plan instead of the plain network: the same draws, the same function (D7).
 
-For CPUs, one thread a training, where there is a C compiler; several workers make use of several cores.
+For CPUs, one thread a training, where there is a C compiler. A worker of several threads trains as many replicates side
+by side: while kernels run, others of this process do.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -17,9 +21,10 @@ from hpcnas.genotype import Genotype
 from hpcnas.plan import Plan
 from hpcnas.program import Program
 from hpcnas.skeleton import Skeleton
-from hpcnas.training import Training, TrainingData, learning_rate
+from hpcnas.training import Training, TrainingData, Trainings, learning_rate
 
 _VALIDATION_IMAGES = 50  # in memory at a time
+_BETWEEN_BEATS = 0.2  # seconds, while all threads validate
 
 
 class PlannedTraining(Training):
@@ -29,9 +34,7 @@ class PlannedTraining(Training):
         self, genotype: Genotype, skeleton: Skeleton, data: TrainingData, settings: config.Training, seed: int
     ) -> None:
         super().__init__(genotype, skeleton, data, settings, seed)
-        functions = kernels.load("float32", skeleton.channels)
-        assert functions is not None, "whoever chooses this method has looked"
-        self._plan = Plan(expand(genotype), skeleton, functions)
+        self._plan = Plan(expand(genotype), skeleton, kernels.load("float32", skeleton.channels))
         self._plan.load_state_dict(self.network.state_dict())
         self._program = Program(self._plan, settings.batch_size, self._crop_height, self._crop_width, training=True)
         self._validation: Program | None = None  # made when it is needed
@@ -73,3 +76,74 @@ class PlannedTraining(Training):
         self._generator.set_state(state["generator"])
         self._sampler.resume(state["sampler"])
         self._broken = state["broken"]
+
+
+class _Unwanted(Exception):
+    """Nobody waits for what a thread computes."""
+
+
+class PlannedTrainings(Trainings):
+    """Planned trainings side by side, each in a thread of its own; bit for bit what each of them is alone.
+
+    They take their steps together, so that between two of them the state of all may be taken. Make classes of it with
+    `on_threads`.
+    """
+
+    @classmethod
+    def of(
+        cls,
+        genotype: Genotype,
+        skeleton: Skeleton,
+        data: TrainingData,
+        settings: config.Training,
+        seeds: tuple[int, ...],
+    ) -> PlannedTrainings:
+        return cls([PlannedTraining(genotype, skeleton, data, settings, seed) for seed in seeds])
+
+    def __init__(self, trainings: list[PlannedTraining]) -> None:
+        self._all = trainings
+        self._pool = ThreadPoolExecutor(len(trainings), initializer=torch.set_num_threads, initargs=(1,))
+
+    @property
+    def step(self) -> int:  # type: ignore[override]
+        return self._all[0].step
+
+    @property
+    def _steps(self) -> int:
+        return self._all[0]._settings.steps
+
+    def run(self, beat: Callable[[], None]) -> None:
+        while self.step < self._steps:
+            for _ in self._pool.map(PlannedTraining.advance, self._all):
+                pass
+            beat()
+
+    def accuracies(self, beat: Callable[[], None]) -> tuple[float, ...]:
+        unwanted = threading.Event()
+
+        def go_on() -> None:
+            if unwanted.is_set():
+                raise _Unwanted
+
+        found = [self._pool.submit(training.validate, go_on) for training in self._all]
+        try:
+            while wait(found, timeout=_BETWEEN_BEATS).not_done:
+                beat()
+        except BaseException:
+            unwanted.set()
+            raise
+        return tuple(future.result() for future in found)
+
+    def state(self) -> dict[str, Any]:
+        return {"step": self.step, "each": [training.state() for training in self._all]}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        for training, its_state in zip(self._all, state["each"], strict=True):
+            training.resume(its_state)
+
+
+def on_threads(threads: int) -> type[Trainings]:
+    """The way to train on so many threads."""
+    if threads == 1:
+        return PlannedTraining
+    return type("PlannedTrainings", (PlannedTrainings,), {"side_by_side": threads})

@@ -8,15 +8,18 @@ from __future__ import annotations
 import logging
 import statistics
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
+from hpcnas import methods
 from hpcnas.config import Search
 from hpcnas.costs import Cost
 from hpcnas.duplicates import MOST_COUNTED, repeats
 from hpcnas.individuals import Birth
 from hpcnas.log import LiveLine
 from hpcnas.messages import Evaluation, Failure, Result, mean
+from hpcnas.methods import Worker
 from hpcnas.pareto import Point, fronts
 from hpcnas.population import Population
 from hpcnas.runfile import Session
@@ -144,8 +147,8 @@ def known_networks(known: int, repeats: int | None, averaged: int) -> str:
     return f"{known} drawn again, {again}" + (f", {averaged} of them averaged in" if averaged else "")
 
 
-def final_table(population: Population) -> str:
-    """What the search found, as aligned lines."""
+def final_table(population: Population, workers: Sequence[Worker] = ()) -> str:
+    """What the search found, and how these workers have trained, as aligned lines."""
     rows = [("evaluated", str(len(population.evaluated)))]
     if population.failures:
         rows.append(("failed", str(len(population.failures))))
@@ -159,6 +162,7 @@ def final_table(population: Population) -> str:
         if attempt.attempt < population.column("attempts")[attempt.individual]  # the last one stands in the columns
     )
     rows.append(("worker time", duration(spent)))
+    rows += [("trained by", line) for line in methods.summary(workers)]
     if population.best is not None:
         best = population.best
         outcome = population.result(best).outcome

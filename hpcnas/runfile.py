@@ -6,6 +6,7 @@
     /evaluated        ids in the order in which their evaluations were recorded
     /failures/…       one row a failed attempt, repeated or not
     /sessions/…       one row a start of the controller
+    /workers/…        one row a worker that was ready, in each of them
 
 Fixed-length types only; written as a whole to a temporary file and renamed, never in place. The only file that imports
 h5py. When and why it is written is `store`'s business.
@@ -23,7 +24,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hpcnas import __version__, config, durable
+from hpcnas import __version__, config, durable, methods
 from hpcnas.config import Config
 from hpcnas.folder import StoreError as StoreError
 from hpcnas.individuals import COLUMNS, Column
@@ -61,6 +62,7 @@ class StoredRun:
     config: Config
     population: Population
     sessions: list[Session] = field(default_factory=list)
+    workers: list[methods.Worker] = field(default_factory=list)
 
 
 SESSION_COLUMNS = (  # "S" is as wide as the longest text: half a JSON object is none
@@ -135,6 +137,7 @@ def image(stored: StoredRun) -> memoryview:
                 "data": [json.dumps(asdict(session.facts)).encode() for session in sessions],
             },
         )
+        write_table(file.create_group("workers"), methods.COLUMNS, methods.columns(stored.workers))
     return memory.getbuffer()
 
 
@@ -215,7 +218,14 @@ def _read(path: Path, file: h5py.File) -> StoredRun:
         stored.space, stored.training.replicates, individuals, file["evaluated"][()], _failed_attempts(failed)
     )
     run, records = bytes(file.attrs["run"]).decode(), int(file.attrs["records"])
-    return StoredRun(run, records, stored, population, _sessions(sessions))
+    return StoredRun(run, records, stored, population, _sessions(sessions), _workers(file))
+
+
+def _workers(file: h5py.File) -> list[methods.Worker]:
+    """None in older runs."""
+    if "workers" not in file:
+        return []
+    return list(methods.workers({column.name: file["workers"][column.name][()] for column in methods.COLUMNS}))
 
 
 def _add_what_older_runs_lack(table: dict[str, np.ndarray]) -> None:

@@ -12,19 +12,21 @@ import os
 import platform
 import time
 import traceback
+from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy
 import torch
 
-from hpcnas import causes, checkpoints, plugins, profiling, sealed, training
+from hpcnas import causes, checkpoints, plugins, probing, profiling, sealed, training
 from hpcnas.config import Config
 from hpcnas.data import load_training
 from hpcnas.dataspec import DataError
 from hpcnas.evaluation import Loaded
 from hpcnas.evaluator import Assignment, Beat, Remark, Save, Saved, Unusable
-from hpcnas.fastest import fastest_method, fitting_method
+from hpcnas.fastest import fitting_method
+from hpcnas.heartbeat import beating
 from hpcnas.messages import Failure, FailureKind, Outcome, Task, checkpoint_name
 from hpcnas.skeleton import Skeleton
 
@@ -45,9 +47,17 @@ def serve(pipe: Connection, assignment: Assignment) -> int:
         pipe.send(Unusable(str(error)))
         return 2
     skeleton = Skeleton.of(config.network, data.facts)
-    method = fastest_method(device, assignment.threads, config.training, skeleton)
+    try:
+        with beating(lambda: pipe.send(Beat()), _beat_interval(config)):
+            way = probing.find(device, assignment.threads, config.training, skeleton, data)
+    except probing.NothingWorks as error:
+        pipe.send(Unusable(str(error)))
+        return 2
+    for text in way.remarks:
+        pipe.send(Remark(text))
     numbers = str(training.number_type(config.training, device)).removeprefix("torch.")
-    pipe.send(Loaded(data.facts, {**_software(), "training": method.__name__, "numbers": numbers}))
+    software = _software() | {"training": way.name, "threads": str(assignment.threads), "numbers": numbers}
+    pipe.send(Loaded(data.facts, software, way.slower))
     while True:
         try:
             request: Task | Save = pipe.recv()
@@ -56,7 +66,7 @@ def serve(pipe: Connection, assignment: Assignment) -> int:
         if isinstance(request, Save):  # nothing is unsaved between two tasks
             pipe.send(Saved())
             return 0
-        chosen = fitting_method(method, request.genotype)
+        chosen = fitting_method(way.method, request.genotype)
         fitness = training.FitnessInProgress(request.genotype, request.seeds, skeleton, data, config.training, chosen)
         attendance = Attendance(pipe, config, checkpoint_name(request.individual, request.first), fitness)
         trace = Path(config.run.run) / "profile.json"
@@ -88,7 +98,7 @@ class Attendance:
         self._run = Path(config.run.run).absolute()
         self._path = self._run / "inflight" / name
         self._checkpoint_interval = config.run.checkpoint_interval
-        self._beat_interval = min(_BEAT_INTERVAL, config.run.hang_timeout / 4)
+        self._beat_interval = _beat_interval(config)
         self._fitness = fitness
         self._beaten = self._saved = time.monotonic()
         self._said: set[str] = set()
@@ -135,6 +145,10 @@ class Attendance:
         if now - self._saved >= self._checkpoint_interval:
             self.save()
 
+    def beating(self) -> AbstractContextManager[None]:
+        """Sends signs of life from beside what takes long and gives none, such as compiling."""
+        return beating(lambda: self._pipe.send(Beat()), self._beat_interval)
+
     def save(self) -> None:
         """Writes the checkpoint; a folder that cannot be written to costs no more than that, and is told of."""
         state = self._fitness.state()
@@ -174,6 +188,11 @@ class Attendance:
             self._pipe.send(Remark(text))
 
 
+def _beat_interval(config: Config) -> float:
+    """Seconds between signs of life."""
+    return min(_BEAT_INTERVAL, config.run.hang_timeout / 4)
+
+
 def _outcome(
     fitness: training.FitnessInProgress, attendance: Attendance, trace: profiling.Trace | None = None
 ) -> Outcome:
@@ -181,7 +200,7 @@ def _outcome(
     try:
         attendance.resume()
         beat = attendance.beat if trace is None else trace.around(attendance.beat)
-        return fitness.run(beat=beat, replicate_done=attendance.save)
+        return fitness.run(beat=beat, replicate_done=attendance.save, aside=attendance.beating)
     except training.LossNotFinite as error:
         attendance.discard()  # what it was resumed from may have come from a device that cannot calculate
         return Failure(FailureKind.NAN, str(error))

@@ -238,7 +238,7 @@ class _Observer(Progress):
 
 def _found(settings: config.Config, store: MemoryStore) -> str:
     """What the search has found: the final table and, where cost counts, the front."""
-    table, search = final_table(store.population), settings.search
+    table, search = final_table(store.population, store.workers), settings.search
     if search.strategy != "nsga2" or not len(store.population.evaluated):
         return table
     cost = costs.cost(search.objective, sizing(settings, store.sessions[0].facts))

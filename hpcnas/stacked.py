@@ -82,6 +82,19 @@ class StackedTraining(Trainings):
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.step = 0
 
+    def prepare(self) -> None:
+        """Makes a step and a batch of validation and takes them back: kernels of new shapes are compiled meanwhile."""
+        if self.step == self._settings.steps:
+            return
+        plan = self._plan
+        kept = [(tensor, tensor.clone()) for tensor in (plan.parameters, plan.velocity, plan.running)]
+        self._step()
+        self._validation()[0].count_right()
+        for tensor, before in kept:
+            tensor.copy_(before)
+        self._draws.step.fill_(self.step)
+        self._draws.losses[:, self.step :] = 0.0
+
     def run(self, beat: Callable[[], None]) -> None:
         while self.step < self._settings.steps:
             begun = self.step
@@ -115,17 +128,21 @@ class StackedTraining(Trainings):
         self._program.update(self._rates, settings.momentum, settings.weight_decay)
 
     def accuracies(self, beat: Callable[[], None]) -> tuple[float, ...]:
+        program, draws = self._validation()
+        for _ in range(draws.order.shape[1]):
+            program.count_right()
+            beat()
+        return tuple(right / self._data.facts.validation_images for right in draws.right.tolist())
+
+    def _validation(self) -> tuple[Program, Draws]:
+        """A program for validation, and what it counts in."""
         data, plan = self._data, self._plan
         count, (height, width) = data.facts.validation_images, data.validation_pixels.shape[1:3]
         crop_height, crop_width = crop_size(self._settings, data.facts)
         batch = max(1, min(count, self._settings.batch_size * crop_height * crop_width // (height * width)))
         pixels = Pixels(data.validation_pixels, data.validation_labels, data.normalise.table)
         draws = _in_order(count, batch, plan.networks, plan.device)
-        program = Program(plan, self._room, pixels, draws, (height, width), training=False)
-        for _ in range(draws.order.shape[1]):
-            program.count_right()
-            beat()
-        return tuple(right / count for right in draws.right.tolist())
+        return Program(plan, self._room, pixels, draws, (height, width), training=False), draws
 
     def export(self, number: int) -> dict[str, Tensor]:
         """Weights and statistics of one of the networks as the plain network's state_dict."""

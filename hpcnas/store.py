@@ -38,6 +38,7 @@ from hpcnas.messages import (
     checkpoint_name,
     is_checkpoint_name,
 )
+from hpcnas.methods import Worker
 from hpcnas.population import Population
 from hpcnas.runfile import Session, StoredRun, StoreError
 
@@ -58,10 +59,15 @@ class MemoryStore:
         self.config = config
         self.population = Population(config.space, config.training.replicates)
         self.sessions: list[Session] = []
+        self.workers: list[Worker] = []
 
     def begin(self, session: Session) -> None:
         """A controller has started."""
         self.sessions.append(session)
+
+    def join(self, worker: Worker) -> None:
+        """A worker of the last session is ready."""
+        self.workers.append(worker)
 
     def birth(self, individual: Individual) -> None:
         """An individual is born and in flight. Raises ValueError if it does not fit the population."""
@@ -105,7 +111,7 @@ class FileStore(MemoryStore):
 
     def __init__(self, place: RunFolder, stored: StoredRun, log: journal.Journal, held: Lock) -> None:
         super().__init__(stored.config)
-        self.population, self.sessions = stored.population, stored.sessions
+        self.population, self.sessions, self.workers = stored.population, stored.sessions, stored.workers
         self.place = place
         self.folder = place.path
         self.run = stored.run
@@ -218,6 +224,10 @@ class FileStore(MemoryStore):
         super().begin(session)
         self._append({"begin": asdict(session)})
 
+    def join(self, worker: Worker) -> None:
+        super().join(worker)
+        self._append({"worker": worker.record()})
+
     def birth(self, individual: Individual) -> None:
         super().birth(individual)
         self._append({"birth": _birth_record(individual)})
@@ -276,7 +286,7 @@ class FileStore(MemoryStore):
         self._renewal.start()
 
     def _stored(self) -> StoredRun:
-        return StoredRun(self.run, self._recorded, self.config, self.population, self.sessions)
+        return StoredRun(self.run, self._recorded, self.config, self.population, self.sessions, self.workers)
 
     def _put_population(self, image: memoryview) -> None:
         self.place.put(POPULATION, image, ready=self._check_hold)
@@ -519,8 +529,10 @@ def _apply(record: journal.Record, store: MemoryStore) -> None:
         {"advance": store.advance, "settle": store.settle, "retry": store.retry}[kind](result)
     elif kind == "begin":
         store.begin(Session(**{**data, "facts": DataFacts(**data["facts"])}))
+    elif kind == "worker":
+        store.join(Worker.from_record(data, len(store.sessions) - 1))
     else:
-        raise ValueError(f"expected a record of begin, birth, retry, advance or settle, got {kind!r}")
+        raise ValueError(f"expected a record of begin, worker, birth, retry, advance or settle, got {kind!r}")
 
 
 def _recover(folder: Path) -> tuple[StoredRun, int | None]:
@@ -547,7 +559,7 @@ def _replay(stored: StoredRun, contents: journal.Contents, path: Path) -> None:
             "population.h5 is older than its journal"
         )
     replay = MemoryStore(stored.config)
-    replay.population, replay.sessions = stored.population, stored.sessions
+    replay.population, replay.sessions, replay.workers = stored.population, stored.sessions, stored.workers
     for number, record in enumerate(contents.records, start=contents.base + 1):
         if number <= stored.records:
             continue

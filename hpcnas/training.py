@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -120,6 +121,10 @@ class Trainings(ABC):
     ) -> Trainings:
         """The trainings of these seeds, `side_by_side` of them at the most."""
 
+    def prepare(self) -> None:
+        """Does before `run` what is to be done once and may take minutes, such as compiling; it changes no result."""
+        return
+
     @abstractmethod
     def run(self, beat: Callable[[], None]) -> None:
         """The steps that are left; `beat` is called between them, when `state` may be taken. Raises LossNotFinite."""
@@ -180,10 +185,14 @@ class Training(Trainings):
     def run(self, beat: Callable[[], None]) -> None:
         self.network.train()
         while self.step < self._settings.steps:
-            self._broken |= ~torch.isfinite(self._advance())
-            if (self.step % CHECK_INTERVAL == 0 or self.step == self._settings.steps) and self._broken:
-                raise LossNotFinite(f"the loss was not finite by step {self.step} of {self._settings.steps}")
+            self.advance()
             beat()
+
+    def advance(self) -> None:
+        """One step, and now and then a look at whether the loss is still finite. Raises LossNotFinite."""
+        self._broken |= ~torch.isfinite(self._advance())
+        if (self.step % CHECK_INTERVAL == 0 or self.step == self._settings.steps) and self._broken:
+            raise LossNotFinite(f"the loss was not finite by step {self.step} of {self._settings.steps}")
 
     def state(self) -> dict[str, Any]:
         return {
@@ -275,12 +284,18 @@ class FitnessInProgress:
         self._saved: dict[str, Any] | None = None  # state that they begin with
         self._clock = Stopwatch()
 
-    def run(self, beat: Callable[[], None], replicate_done: Callable[[], None]) -> Evaluation:
+    def run(
+        self,
+        beat: Callable[[], None],
+        replicate_done: Callable[[], None],
+        aside: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> Evaluation:
         """The fitness. `beat` is called between steps, `replicate_done` after replicates; `state` may be taken in both.
-        Raises LossNotFinite, and whatever they raise."""
+        What may take minutes without a step, such as compiling, is done within `aside()`. Raises LossNotFinite, and
+        whatever they raise."""
         while len(self._accuracies) < len(self._seeds):
             try:
-                self._accuracies += self._some(beat)
+                self._accuracies += self._some(beat, aside)
             except Exception as error:
                 if self._running == 1 or not causes.is_out_of_memory(error):
                     raise
@@ -300,17 +315,21 @@ class FitnessInProgress:
             validation_seconds=spent["validation"],
         )
 
-    def _some(self, beat: Callable[[], None]) -> tuple[float, ...]:
+    def _some(
+        self, beat: Callable[[], None], aside: Callable[[], AbstractContextManager[object]]
+    ) -> tuple[float, ...]:
         """Accuracies of the next replicates."""
         self._clock.lap("elsewhere")
         done = len(self._accuracies)
         if self._saved is None:
             self._running = min(self._side_by_side, len(self._seeds) - done)
         seeds = self._seeds[done : done + self._running]
-        trainings = self._method.of(self._genotype, self._skeleton, self._data, self._settings, seeds)
-        if self._saved is not None:
-            trainings.resume(self._saved)
-            self._saved = None
+        with aside():
+            trainings = self._method.of(self._genotype, self._skeleton, self._data, self._settings, seeds)
+            if self._saved is not None:
+                trainings.resume(self._saved)
+                self._saved = None
+            trainings.prepare()
         self._trainings = trainings
         self._clock.lap("setup")
         trainings.run(beat)

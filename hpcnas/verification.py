@@ -118,7 +118,7 @@ def sound_part(run: StoredRun) -> StoredRun:
         columns["attempts"][id] = attempts.get(id, 0)
     order = np.array(evaluated, dtype=np.int64)
     population = Population.from_columns(whole.space, whole.replicates, columns, order, failed)
-    return StoredRun(run.run, run.records, run.config, population, run.sessions)
+    return StoredRun(run.run, run.records, run.config, population, run.sessions, run.workers)
 
 
 def _still_settled(run: StoredRun, good: int) -> list[int]:

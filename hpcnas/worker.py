@@ -99,7 +99,7 @@ def _greeting(end: WorkerEnd, inbox: _Inbox, place: Place, evaluator: Evaluator)
     while (loaded := evaluator.ready(_ATTENTION)) is None:
         _warn(end, place, evaluator)
         inbox.look()
-    return Ready(place, loaded.facts, loaded.software)
+    return Ready(place, loaded.facts, loaded.software, loaded.slower)
 
 
 def _evaluated(

@@ -9,6 +9,7 @@ from hpcnas.config import Config
 from hpcnas.genotype import Genotype
 from hpcnas.individuals import COLUMNS, Birth, Individual
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Result
+from hpcnas.methods import Worker
 from hpcnas.population import Population
 from hpcnas.runfile import Session
 from hpcnas.space import Space
@@ -19,6 +20,7 @@ CONFIG: Config = config.build({"search": {"space": "2x3/1x3", "budget": 5}, "tra
 FACTS = DataFacts(3, 32, 32, 10, 40_000, 10_000, "5f2e")
 SESSION = Session(1000.5, "node-1", 4321, 3, {"hpcnas": "0", "numpy": "2"}, FACTS)
 PLACE = Place(2, "node-7", "cuda:GPU-6f1c1c1e-4a4b-9d8e-7a61-2b3c4d5e6f70")
+WORKER = Worker(0, PLACE, "Training", "bfloat16", "no compiler")
 
 
 def individual(id: int, parent: int | None = None, redrawn: int = 0) -> Individual:

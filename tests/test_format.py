@@ -43,7 +43,7 @@ def tables(text: str) -> list[Table]:
 def documented() -> dict[str, dict[str, str]]:
     """Rows of the page by the path of their dataset."""
     rows = {}
-    for group in ("/", "/individuals", "/failures", "/sessions"):
+    for group in ("/", "/individuals", "/failures", "/sessions", "/workers"):
         (table,) = tables(section(f"### {group}"))
         rows |= {f"{group.strip('/')}/{row['dataset']}".strip("/"): row for row in table}
     return rows
@@ -55,6 +55,7 @@ ROWS = documented()
 def fill(store: FileStore) -> None:
     """One of everything: an individual in flight and its repeat, one evaluated, one failed at its second attempt."""
     store.begin(examples.SESSION)
+    store.join(examples.WORKER)
     for id in range(4):
         looked = {"repeats": 0, "network": bytes(range(16))} if id == 3 else {}
         store.birth(dataclasses.replace(examples.individual(id, parent=0 if id == 1 else None), **looked))
@@ -108,7 +109,8 @@ def test_a_dataset_is_as_the_page_says(path: str, datasets: dict[str, h5py.Datas
     row, dataset = ROWS[path], datasets[path]
     found = type_of(dataset.dtype)
     assert row["type"] == (found if "(" in row["type"] else found.split("(")[0])
-    sizes = {"individuals": 4, "edges": 9, "replicates": 2, "evaluated": 1, "failures": 2, "sessions": 1, "hash": 16}
+    sizes = {"individuals": 4, "edges": 9, "replicates": 2, "evaluated": 1, "failures": 2, "sessions": 1, "workers": 1}
+    sizes |= {"hash": 16}
     named = re.findall(r"\w+", row["shape"].replace("scalar", ""))
     assert dataset.shape == tuple(sizes[name] for name in named)
     assert {name: value.decode() for name, value in dataset.attrs.items()} == {

@@ -27,11 +27,19 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture
-def exact() -> kernels.Kernels:
-    found = kernels.load("float64")
-    assert found is not None, "the tests need a C compiler"
+def loaded(number: str, vector_bytes: int) -> kernels.Kernels:
+    """Kernels with vectors of just that width, or this test is skipped where the machine has no such vectors."""
+    size = np.dtype(number).itemsize
+    found = kernels.load(number, vector_bytes // size)
+    if found.lanes * size != vector_bytes:
+        pytest.skip(f"the vectors here are {found.lanes * size} bytes wide")
     return found
+
+
+@pytest.fixture(params=[32, 64], ids=lambda width: f"{width} bytes")
+def exact(request: pytest.FixtureRequest) -> kernels.Kernels:
+    """Kernels in float64 for one width of vectors after the other."""
+    return loaded("float64", request.param)
 
 
 def flat(text: str, nodes: int) -> Genotype:
@@ -94,9 +102,9 @@ def assert_same_function(
 
 @pytest.mark.parametrize("space", [HIERARCHICAL, FLAT, Space.parse("3x3/2x3/1x4")], ids=str)
 def test_random_genotypes(space: Space, exact: kernels.Kernels) -> None:
-    """70 a space, of each 1 or 3 image channels and channel counts around the width of a vector."""
+    """35 a space, of each 1 or 3 image channels and channel counts around the width of a vector."""
     tried, number = 0, 0
-    while tried < 70:
+    while tried < 35:
         genotype = mutation.diversified(space, 300, seeds.birth_generator(5, number))
         number += 1
         try:
@@ -139,12 +147,11 @@ def test_images_of_other_sizes(size: tuple[int, int], exact: kernels.Kernels) ->
     assert_same_function(genotype, Skeleton(3, 8, 8, 21, 8, 1, 2), exact, size=size)
 
 
-@pytest.mark.parametrize(
-    ("number", "channels", "close"), [("float32", 16, 1e-4), ("float32", 8, 1e-4), ("float64", 4, CLOSE)]
-)
-def test_vectors_of_every_width(number: str, channels: int, close: float) -> None:
-    functions = kernels.load(number, channels)
-    assert functions is not None
+@pytest.mark.parametrize(("number", "close"), [("float32", 1e-4), ("float64", CLOSE)])
+@pytest.mark.parametrize("vector_bytes", [32, 64])
+@pytest.mark.parametrize("channels", [4, 8, 16])
+def test_vectors_of_every_width(number: str, close: float, vector_bytes: int, channels: int) -> None:
+    functions = loaded(number, vector_bytes)
     skeleton = Skeleton(3, 8, 8, 5, channels, 1, 2)
     network, plan = pair(named("paper"), skeleton, functions)
     images, labels = batch(skeleton, 6, 9, 7)
@@ -159,7 +166,7 @@ def test_vectors_of_every_width(number: str, channels: int, close: float) -> Non
 
 
 def test_what_fills_up_blocks_stays_zero(exact: kernels.Kernels) -> None:
-    """Three channels in blocks of eight, over several updates."""
+    """Three channels in blocks of four or eight, over several updates."""
     skeleton = Skeleton(3, 8, 8, 5, 3, 1, 2)
     _, plan = pair(named("paper"), skeleton, exact)
     program = Program(plan, 4, 8, 8, training=True)
@@ -169,11 +176,12 @@ def test_what_fills_up_blocks_stays_zero(exact: kernels.Kernels) -> None:
     shares = [np.count_nonzero(array) / array.size for array in (plan.parameters, plan.velocity)]
     numbers = sum(value.numel() for value in plan.gradient_dict().values())
     assert shares == [numbers / plan.parameters.size] * 2
-    assert numbers < plan.parameters.size / 2
+    assert (numbers, plan.parameters.size) == (9164, {4: 14024, 8: 20568}[exact.lanes])
 
 
 def test_gradients_take_each_others_place(exact: kernels.Kernels) -> None:
-    plan = pair(flat("1-2 max, 2-3 max, 3-4 max, 4-5 max", 5), Skeleton(3, 8, 8, 4, 8, 1, 1), exact)[1]
+    skeleton = Skeleton(3, 8, 8, 4, exact.lanes, 1, 1)  # one block a map
+    plan = pair(flat("1-2 max, 2-3 max, 3-4 max, 4-5 max", 5), skeleton, exact)[1]
     blocks = Program(plan, 2, 8, 8, training=True)._tables["blocks"]
     assert len(blocks) == len(set(blocks["map"])) == 6  # of stem, four poolings, reduction
     assert len(set(blocks["d_map"])) == 2
@@ -230,7 +238,12 @@ def test_a_loss_that_is_not_a_number_shows(exact: kernels.Kernels) -> None:
 # As a training
 
 SETTINGS = config.Training(replicates=1, steps=6, batch_size=16, learning_rate=0.05)
-SMALL = Skeleton(1, 8, 8, 10, 4, 1, 3)
+
+
+@pytest.fixture(params=[32, 64], ids=lambda width: f"{width} bytes")
+def small(request: pytest.FixtureRequest) -> Skeleton:
+    """A network whose trainings have vectors of that width."""
+    return Skeleton(1, 8, 8, 10, loaded("float32", request.param).lanes, 1, 3)
 
 
 @pytest.fixture(scope="module")
@@ -238,23 +251,23 @@ def digits() -> TrainingData:
     return TrainingData.prepare(load_training("digits"), config.Data(), torch.device("cpu"))
 
 
-def test_it_starts_and_learns_as_the_plain_training_does(digits: TrainingData) -> None:
-    plain = Training(named("paper"), SMALL, digits, SETTINGS, seed=3)
-    ours = PlannedTraining(named("paper"), SMALL, digits, SETTINGS, seed=3)
+def test_it_starts_and_learns_as_the_plain_training_does(digits: TrainingData, small: Skeleton) -> None:
+    plain = Training(named("paper"), small, digits, SETTINGS, seed=3)
+    ours = PlannedTraining(named("paper"), small, digits, SETTINGS, seed=3)
     first = (float(plain._advance()), float(ours._advance()))
     assert first[0] == pytest.approx(first[1], rel=1e-4)
     second = (float(plain._advance()), float(ours._advance()))
     assert second[0] == pytest.approx(second[1], rel=1e-2)
 
 
-def test_a_resumed_planned_training_is_bit_identical(digits: TrainingData) -> None:
+def test_a_resumed_planned_training_is_bit_identical(digits: TrainingData, small: Skeleton) -> None:
     def done(cut: int | None) -> dict[str, torch.Tensor]:
-        training = PlannedTraining(named("paper"), SMALL, digits, SETTINGS, seed=3)
+        training = PlannedTraining(named("paper"), small, digits, SETTINGS, seed=3)
         if cut is not None:
             for _ in range(cut):
                 training._advance()
             state = training.state()
-            training = PlannedTraining(named("paper"), SMALL, digits, SETTINGS, seed=3)
+            training = PlannedTraining(named("paper"), small, digits, SETTINGS, seed=3)
             training.resume(state)
         training.run(lambda: None)
         assert 0.0 <= training.validate(lambda: None) <= 1.0
@@ -264,10 +277,10 @@ def test_a_resumed_planned_training_is_bit_identical(digits: TrainingData) -> No
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
-def test_validation_counts_what_the_exported_network_gets_right(digits: TrainingData) -> None:
-    training = PlannedTraining(named("paper"), SMALL, digits, SETTINGS, seed=3)
+def test_validation_counts_what_the_exported_network_gets_right(digits: TrainingData, small: Skeleton) -> None:
+    training = PlannedTraining(named("paper"), small, digits, SETTINGS, seed=3)
     training.run(lambda: None)
-    network = Network(expand(named("paper")), SMALL)
+    network = Network(expand(named("paper")), small)
     network.load_state_dict(training.export(), strict=False)
     with torch.no_grad():
         scores = network.eval()(digits.normalise(digits.validation_pixels))
@@ -275,15 +288,8 @@ def test_validation_counts_what_the_exported_network_gets_right(digits: Training
     assert training.validate(lambda: None) == pytest.approx(right, abs=1.5 / len(digits.validation_labels))
 
 
-def test_a_state_of_the_other_kind_is_refused(digits: TrainingData) -> None:
+def test_a_state_of_the_other_kind_is_refused(digits: TrainingData, small: Skeleton) -> None:
     kinds = (Training, PlannedTraining)
-    plain, ours = (FitnessInProgress(named("paper"), (3,), SMALL, digits, SETTINGS, kind) for kind in kinds)
+    plain, ours = (FitnessInProgress(named("paper"), (3,), small, digits, SETTINGS, kind) for kind in kinds)
     with pytest.raises(ValueError, match="expected the state of"):
         ours.resume(plain.state())
-
-
-def test_without_a_compiler_there_are_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernels.load.cache_clear()
-    monkeypatch.setenv("CC", "/no/compiler/here")
-    assert kernels.load("float32") is None
-    kernels.load.cache_clear()

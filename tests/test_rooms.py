@@ -81,9 +81,11 @@ SEARCH = {
     },
 }
 CONTROLLER = {
-    "runfile": {"config", "durable", "folder", "individuals", "messages", "population", "settings", "h5py"},
+    "methods": {"individuals", "messages"},
+    "runfile": {"config", "durable", "folder", "individuals", "messages", "methods", "population", "settings", "h5py"},
     "store": {
-        *("config", "folder", "genotype", "individuals", "journal", "lock", "messages", "population", "runfile"),
+        *("config", "folder", "genotype", "individuals", "journal", "lock", "messages", "methods", "population"),
+        "runfile",
     },
     "transport": {"messages", "mpi4py"},
     "sources": {"canonical", "config", "genotype", "given", "plugins", "runfile", "sameness", "settings", "space"},
@@ -91,11 +93,12 @@ CONTROLLER = {
     "devices": {"messages"},
     "retries": {"devices", "messages"},
     "controller": {
-        *("attention", "clocks", "config", "devices", "evolution", "exits", "individuals", "messages", "mutation"),
-        *("racing", "retries", "runfile", "scheduling", "seeds", "store", "transport"),
+        *("attention", "clocks", "config", "devices", "evolution", "exits", "individuals", "messages", "methods"),
+        *("mutation", "racing", "retries", "runfile", "scheduling", "seeds", "store", "transport"),
     },
     "progress": {
-        *("config", "costs", "duplicates", "individuals", "log", "messages", "pareto", "population", "runfile"),
+        *("config", "costs", "duplicates", "individuals", "log", "messages", "methods", "pareto", "population"),
+        "runfile",
         *("scheduling", "store"),
     },
     "session": {
@@ -130,7 +133,8 @@ TRAINER = {
         *("skeleton", "torch"),
     },
     "trainer": {"evaluator", "serving"},
-    "kernels": set(),
+    "caches": set(),
+    "kernels": {"caches", "durable"},
     "plan": {"canonical", "counting", "kernels", "primitives", "skeleton", "torch"},
     "planned": {"canonical", "config", "genotype", "kernels", "plan", "program", "skeleton", "training", "torch"},
     "program": {"kernels", "plan", "primitives", "torch"},
@@ -144,14 +148,15 @@ TRAINER = {
         *("training", "torch"),
     },
     "fastest": {
-        *("canonical", "config", "genotype", "kernels", "planned", "primitives", "skeleton", "stacked", "training"),
-        "torch",
+        *("canonical", "config", "genotype", "planned", "primitives", "skeleton", "stacked", "training", "torch"),
     },
+    "heartbeat": set(),
+    "probing": {"caches", "config", "fastest", "genotype", "kernels", "skeleton", "training", "torch"},
     "profiling": {"durable", "torch"},
     "checkpoints": {"durable", "sealed", "torch"},
     "serving": {
-        *("causes", "checkpoints", "config", "data", "dataspec", "evaluation", "evaluator", "fastest", "messages"),
-        *("plugins", "profiling", "sealed", "skeleton", "training", "torch"),
+        *("causes", "checkpoints", "config", "data", "dataspec", "evaluation", "evaluator", "fastest", "heartbeat"),
+        *("messages", "plugins", "probing", "profiling", "sealed", "skeleton", "training", "torch"),
     },
 }
 ENTRY = {

@@ -26,6 +26,7 @@ import retrainings
 import table1
 import toolkit
 
+from hpcnas import methods
 from hpcnas.duplicates import repeats
 from hpcnas.messages import Failure
 from hpcnas.population import Population
@@ -110,6 +111,7 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
         "known_networks": population.known,
         "repeated_networks": repeats(population),
         "averaged_in": population.averaged,
+        "trained_by": methods.summary(run.workers),
         "best": _best(population, best),
         "failures": _failures(population),
         "on_gpus": ledger.on_gpus(population),
@@ -208,6 +210,7 @@ def at_length(run: dict[str, Any]) -> str:
         (ledger.hours_name(run["on_gpus"]), f"{_hours(run['worker_hours'])}{each}"),
         ("workers busy", _share(run["busy_share"])),
         ("speed", "-" if run["steps_a_second"] is None else f"{run['steps_a_second']:,.1f} steps/s a worker"),
+        *(("trained by", line) for line in run["trained_by"]),
         ("last event", run["last_event"] or "none: no worker has been ready yet"),
         ("estimated end", _end(run)),
     ]

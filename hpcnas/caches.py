@@ -1,0 +1,63 @@
+"""Where compiled things are kept: the user's cache folder, or a private temporary one where that does not serve.
+
+A folder serves where files can be written, kept and executed. No home, no name for the user id, a full disk, a mount
+that is read-only or without execution: each is a reason to go on to the next. Standard library alone.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+_TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # beside TMPDIR
+_ROOM = 1 << 20  # bytes that a folder must have room for
+
+
+class DoesNotServe(Exception):
+    """A folder cannot be used as a cache: why, in a few words."""
+
+
+def folders() -> Iterator[Path]:
+    """Folders to try, best first: the user's, where there is a home, then temporary ones."""
+    of_user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if os.path.isabs(of_user):  # else there is no home, or the variable names no place
+        yield Path(of_user, "hpcnas")
+    yield from temporary_folders()
+
+
+def temporary_folders() -> Iterator[Path]:
+    """Folders that are this user's alone, in places where everybody may write. Others may have made one of that name:
+    `look_into` finds out."""
+    for place in dict.fromkeys((os.environ.get("TMPDIR"), *_TEMPORARY)):
+        if place and os.path.isabs(place):
+            yield Path(place, _own_name())
+
+
+def look_into(folder: Path) -> None:
+    """Raises DoesNotServe where the folder is not there, or what lies in it is not to be trusted."""
+    try:
+        found = folder.lstat() if folder.name == _own_name() else folder.stat()
+    except OSError as error:
+        raise DoesNotServe(error.strerror or str(error)) from None
+    if folder.name == _own_name() and (found.st_uid != os.getuid() or found.st_mode & 0o022):
+        raise DoesNotServe("it is not this user's alone")
+
+
+def prepare(folder: Path) -> None:
+    """Makes the folder if need be. Raises DoesNotServe where what is compiled cannot be kept and executed in it."""
+    try:
+        folder.mkdir(mode=0o700 if folder.name == _own_name() else 0o777, parents=True, exist_ok=True)
+        look_into(folder)
+        if os.statvfs(folder).f_flag & os.ST_NOEXEC:
+            raise DoesNotServe("nothing may be executed there")
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_ROOM))
+            file.flush()
+    except OSError as error:
+        raise DoesNotServe(error.strerror or str(error)) from None
+
+
+def _own_name() -> str:
+    return f"hpcnas-{os.getuid()}"

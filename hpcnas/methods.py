@@ -1,0 +1,91 @@
+"""How each worker trains, as a run keeps it, and what a person is told of it: falling back is never silent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from hpcnas.individuals import Column
+from hpcnas.messages import Place, Ready
+
+COLUMNS = (
+    Column("session", "i4", "row of /sessions in which it was ready"),
+    Column("rank", "i4", "MPI rank"),
+    Column("host", "S", "host"),
+    Column("device", "S", "device"),
+    Column("training", "S", "how it trains"),
+    Column("numbers", "S", "type of the numbers of feature maps"),
+    Column("slower", "S", "why it trains the plain network; empty where it does not"),
+)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker that was ready in a session (its row of /sessions), and how it trains. `slower` says why that is not the
+    fastest way, and is empty where it is."""
+
+    session: int
+    place: Place
+    training: str
+    numbers: str
+    slower: str
+
+    @classmethod
+    def of(cls, ready: Ready, session: int) -> Worker | None:
+        """What a worker has said of itself; None where it trains nothing."""
+        if "training" not in ready.software:
+            return None
+        return cls(session, ready.place, ready.software["training"], ready.software.get("numbers", ""), ready.slower)
+
+    def record(self) -> dict[str, Any]:
+        """As the journal has it; its session is the last that began."""
+        place = self.place
+        return {
+            "place": {"rank": place.rank, "host": place.host, "device": place.device},
+            "training": self.training,
+            "numbers": self.numbers,
+            "slower": self.slower,
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], session: int) -> Worker:
+        """Raises KeyError or TypeError on what no store has written."""
+        texts = (str(record[name]) for name in ("training", "numbers", "slower"))
+        return cls(session, Place(**record["place"]), *texts)
+
+
+def columns(workers: Sequence[Worker]) -> dict[str, list[Any]]:
+    """Values of COLUMNS."""
+    rows = [{**asdict(worker), **worker.record()["place"]} for worker in workers]
+    return {
+        column.name: [row[column.name].encode() if column.dtype == "S" else row[column.name] for row in rows]
+        for column in COLUMNS
+    }
+
+
+def workers(table: Mapping[str, np.ndarray]) -> Iterator[Worker]:
+    """The workers that columns hold."""
+
+    def text(name: str, row: int) -> str:
+        return bytes(table[name][row]).decode(errors="replace")
+
+    for row in range(len(table["session"])):
+        place = Place(int(table["rank"][row]), text("host", row), text("device", row))
+        yield Worker(
+            int(table["session"][row]), place, text("training", row), text("numbers", row), text("slower", row)
+        )
+
+
+def summary(found: Sequence[Worker]) -> list[str]:
+    """Lines for a person: how many workers of the last session train how, those that are slower with the reason."""
+    last = max((worker.session for worker in found), default=0)
+    groups = Counter((bool(one.slower), one.training, one.slower) for one in found if one.session == last)
+    lines = []
+    for (slower, training, reason), count in sorted(groups.items()):
+        said = f"{training} on {count} worker{'s' if count > 1 else ''}"
+        lines.append(f"{said}: SLOWER THAN IT MIGHT BE, {reason}" if slower else said)
+    return lines

@@ -1,0 +1,151 @@
+"""Finds out, before a worker says that it is ready, whether the fastest way of training works on its machine (D7).
+
+A few steps of a small network, with the run's channels, images and precision, compile what there is to compile, and
+load and use it. Whatever is wrong with compilers, caches or drivers shows here, and the plain network is trained
+instead: slower, which is said.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from hpcnas import caches, config, kernels
+from hpcnas.fastest import fastest_method, why_plain
+from hpcnas.genotype import Genotype
+from hpcnas.skeleton import Skeleton
+from hpcnas.training import FitnessInProgress, Training, TrainingData, Trainings
+
+PLAIN = "trains the plain network, which can be several times slower"
+_IMAGES = 32  # of each split, at the most
+_ON_CPU = 4  # images a step; on a GPU as many as later, since kernels are made for that
+_LONGEST = 400  # characters of a reason
+_EVERY_PRIMITIVE = """\
+format = "hpcnas genotype 1"
+space = "1x5"
+[level-2]
+M1 = ["1-2 sep", "1-3 dw", "2-3 max", "3-4 avg", "2-4 1x1", "4-5 id", "1-5 1x1"]
+"""
+
+
+class NothingWorks(Exception):
+    """Not even the plain network can be trained on this device: one line."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How this worker trains. `drawbacks` are lines about what it does without; `slower` says why it trains the plain
+    network, and is empty where it does not."""
+
+    method: type[Trainings]
+    drawbacks: tuple[str, ...] = ()
+    slower: str = ""
+
+    @property
+    def name(self) -> str:
+        """As it is recorded."""
+        return self.method.__name__
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should know."""
+        if not self.slower:
+            return self.drawbacks
+        return (f"{PLAIN}: {self.slower}",)
+
+
+def find(
+    device: torch.device, threads: int, settings: config.Training, skeleton: Skeleton, data: TrainingData
+) -> Way:
+    """The fastest way that works here. Raises NothingWorks where a GPU trains in no way."""
+    reason = why_plain(device, settings, skeleton)
+    if reason:
+        return Way(Training, slower=reason)
+    method = fastest_method(device, threads, settings, skeleton)
+    small, shape = _few(data), _short(settings, device)
+    refusals: list[str] = []
+    for _ in _triton_caches(refusals) if device.type == "cuda" else (None,):
+        try:
+            _train(method, shape, skeleton, small)
+        except Exception as error:  # compilers, drivers and libraries raise what they like
+            refusals.append(_reason(error))
+        else:
+            if device.type == "cpu":
+                refusals += kernels.load("float32", skeleton.channels).drawbacks
+            drawbacks = [f"what did not serve for compiled kernels: {text}" for text in dict.fromkeys(refusals)]
+            return Way(method, tuple(drawbacks))
+    if device.type == "cuda":
+        try:
+            _train(Training, shape, skeleton, small)
+        except Exception as error:
+            raise NothingWorks(f"expected a device that can train a network: {_reason(error)}") from error
+    return Way(Training, slower="; ".join(dict.fromkeys(refusals)))
+
+
+def _train(method: type[Trainings], settings: config.Training, skeleton: Skeleton, data: TrainingData) -> None:
+    """A fitness of two short trainings. Raises whatever goes wrong."""
+    genotype = Genotype.from_text(_EVERY_PRIMITIVE)
+    FitnessInProgress(genotype, (1, 2), skeleton, data, settings, method).run(_nothing, _nothing)
+
+
+def _nothing() -> None:
+    """Nobody waits."""
+
+
+def _few(data: TrainingData) -> TrainingData:
+    """The first of the images."""
+    facts = data.facts
+    return replace(
+        data,
+        pixels=data.pixels[:_IMAGES],
+        labels=data.labels[:_IMAGES],
+        validation_pixels=data.validation_pixels[:_IMAGES],
+        validation_labels=data.validation_labels[:_IMAGES],
+        facts=replace(
+            facts,
+            training_images=min(_IMAGES, facts.training_images),
+            validation_images=min(_IMAGES, facts.validation_images),
+        ),
+    )
+
+
+def _short(settings: config.Training, device: torch.device) -> config.Training:
+    """Three steps, of which a GPU replays the last, that no loss grows over."""
+    batch = settings.batch_size if device.type == "cuda" else min(_ON_CPU, settings.batch_size)
+    return replace(settings, steps=3, batch_size=batch, learning_rate=1e-3, replicates=2)
+
+
+def _triton_caches(refusals: list[str]) -> Iterator[None]:
+    """Has Triton keep what it compiles in one folder after the other: the user's own, then a temporary one."""
+    own = os.environ.get("TRITON_CACHE_DIR") or os.path.join(
+        os.environ.get("TRITON_HOME") or os.path.expanduser("~"), ".triton", "cache"
+    )
+    try:
+        if not os.path.isabs(own):
+            raise caches.DoesNotServe("there is no home")
+        caches.prepare(Path(own))
+    except caches.DoesNotServe as error:
+        refusals.append(f"{own}: {error}")
+    else:
+        yield None
+    for folder in caches.temporary_folders():
+        try:
+            caches.prepare(folder)
+        except caches.DoesNotServe as error:
+            refusals.append(f"{folder}: {error}")
+            continue
+        os.environ["TRITON_CACHE_DIR"] = str(folder / "triton")
+        yield None
+        return
+
+
+def _reason(error: Exception) -> str:
+    """One line of an exception: its class, where the text does not say enough, and the text's last line."""
+    lines = str(error).strip().splitlines()
+    last = lines[-1].strip() if lines else ""
+    text = last if isinstance(error, kernels.NoKernels) else f"{type(error).__name__}: {last}"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
