@@ -26,10 +26,11 @@ from hpcnas.config import Config
 from hpcnas.evaluation import EvaluatorRefused, Loaded
 from hpcnas.jobenv import Binding
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
+from hpcnas.signals import ASKING
 
 TRAINER = (sys.executable, "-m", "hpcnas.trainer")
 STACK_SIGNAL = signal.SIGUSR2  # makes a child print where its threads are
-COORDINATED = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)  # signals that the ranks act upon, never a child
+COORDINATED = ASKING  # signals that the ranks act upon, never a child
 
 _LAUNCHER_PREFIXES = ("OMPI_", "PMI", "PMIX_", "PRTE_", "HYDRA_", "MPI_")  # the child is no rank
 _LAST_WORDS = 1500  # bytes of a child's output that go into its failure

@@ -76,7 +76,7 @@ SEARCH = {
 CONTROLLER = {
     "runfile": {"config", "durable", "individuals", "messages", "population", "settings", "h5py"},
     "store": {"config", "durable", "genotype", "individuals", "journal", "messages", "population", "runfile"},
-    "transport": {"messages", "mpi4py"},
+    "transport": {"clocks", "messages", "mpi4py"},
     "sources": {"canonical", "config", "genotype", "given", "runfile", "sameness", "settings", "space"},
     "attention": {"clocks", "messages", "transport"},
     "devices": {"messages"},
@@ -95,7 +95,7 @@ CONTROLLER = {
 }
 WORKER = {
     "evaluation": {"messages"},
-    "evaluator": {"clocks", "config", "evaluation", "jobenv", "messages"},
+    "evaluator": {"clocks", "config", "evaluation", "jobenv", "messages", "signals"},
     "landscape": {"canonical", "primitives"},
     "synthetic": {
         *("canonical", "config", "counting", "evaluation", "genotype", "landscape", "messages", "seeds", "skeleton"),
