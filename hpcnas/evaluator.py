@@ -24,7 +24,7 @@ from typing import IO
 from hpcnas.clocks import Attentive
 from hpcnas.config import Config
 from hpcnas.evaluation import EvaluatorRefused, Loaded
-from hpcnas.jobenv import Binding
+from hpcnas.jobenv import Binding, device_variables
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
 from hpcnas.signals import ASKING
 
@@ -318,7 +318,7 @@ def _child_environment(binding: Binding) -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHER_PREFIXES)}
     threads = str(binding.threads)
     environment |= {
-        "CUDA_VISIBLE_DEVICES": binding.gpu or "",
+        **device_variables(binding.gpu),
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         # Large tensors stay in the allocator instead of going back to the system: 0.64 to 0.76 of the wall time.

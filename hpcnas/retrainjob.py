@@ -109,7 +109,7 @@ def _reason_to_leave(world: World, orders: Orders, signals: Signals, warn: Calla
 
 def _carry_out(world: World, orders: Orders, folder: Folder | None, reason: Reason, unsaid: list[str]) -> int:
     recipe = orders.recipe
-    seats = world.gather(jobenv.Seat.here())
+    seats = jobenv.told_apart(world.gather(jobenv.Seat.here()))
     try:
         bindings = jobenv.bind_all(seats, recipe.run.device, recipe.run.threads)
     except jobenv.DeviceError as error:
@@ -173,7 +173,7 @@ def _check_ranks(recipe: Recipe, seats: list[jobenv.Seat], bindings: list[jobenv
 
 def _device(world: World, binding: jobenv.Binding) -> torch.device:
     """The device of this rank, made ready. Raises Leave on all ranks where torch cannot use that of one of them."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = binding.gpu or ""  # before torch looks
+    os.environ.update(jobenv.device_variables(binding.gpu))  # before torch looks
     import torch
 
     problem = None

@@ -385,8 +385,29 @@ def connect() -> World:
     return world
 
 
+_SRUNS = frozenset({"PMI_RANK", "PMI_SIZE", "PMIX_RANK"})  # set by srun, too, for whatever it starts
+
+
 def _under_launcher() -> bool:
-    """Whether an MPI launcher has started this process."""
-    if any(name in os.environ for name in _LAUNCHED):
+    """Whether an MPI launcher has started this process, and not merely the shell that it was started from: in one that
+    `srun --pty` has made, there is no other process that MPI could find."""
+    found = {name for name in _LAUNCHED if name in os.environ}
+    if found - _SRUNS:
         return True
-    return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1") or "1") > 1
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "")
+    several = any(number.isdecimal() and int(number) > 1 for number in (tasks, os.environ.get("PMI_SIZE", "")))
+    if several:
+        return not _in_a_shell()
+    return bool(found) and not tasks.isdecimal()
+
+
+def _in_a_shell() -> bool:
+    """Whether this is a terminal that srun has made for the first of its tasks, and that task is not this process."""
+    environment = os.environ
+    if "SLURM_PTY_PORT" not in environment or environment.get("SLURM_TASK_PID") == str(os.getpid()):
+        return False
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:  # started by an srun from within such a shell
+        return False
+    return True
