@@ -24,13 +24,14 @@ from hpcnas.clocks import Attentive
 from hpcnas.config import Config
 from hpcnas.evaluation import EvaluatorRefused, Loaded
 from hpcnas.interpreter import python
-from hpcnas.jobenv import Binding
+from hpcnas.jobenv import Binding, device_variables
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Task
+from hpcnas.signals import ASKING
 from hpcnas.starts import Starts
 
 TRAINER = "from hpcnas import trainer; sys.exit(trainer.main())"
 STACK_SIGNAL = signal.SIGUSR2  # makes a child print where its threads are
-COORDINATED = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)  # signals that the ranks act upon, never a child
+COORDINATED = ASKING  # signals that the ranks act upon, never a child
 
 _LAUNCHER_PREFIXES = ("OMPI_", "PMI", "PMIX_", "PRTE_", "HYDRA_", "MPI_")  # the child is no rank
 _LAST_WORDS = 1500  # bytes of a child's output that go into its failure
@@ -373,7 +374,7 @@ def _child_environment(binding: Binding) -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHER_PREFIXES)}
     threads = str(binding.threads)
     environment |= {
-        "CUDA_VISIBLE_DEVICES": binding.gpu or "",
+        **device_variables(binding.gpu),
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         # Large tensors stay in the allocator instead of going back to the system: 0.64 to 0.76 of the wall time.

@@ -41,7 +41,7 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
     if not isinstance(orders, Orders):
         return orders
     settings = orders.config
-    seats = world.gather(jobenv.Seat.here())
+    seats = jobenv.told_apart(world.gather(jobenv.Seat.here()))
     try:
         load_plugins(world, settings.search.plugins)
         bindings = jobenv.bind(seats, settings.run.device, settings.run.threads)

@@ -7,9 +7,10 @@ names rather than from launchers' local ranks, which lie (the controller is not 
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -27,17 +28,34 @@ class Seat:
     quota: int  # whole cores that the control group allows
     cards: tuple[str, ...] = ()  # UUIDs of the `gpus`, in their order; empty where they cannot be had
 
+    machine: str = ""  # what the machine calls itself, where the batch system calls it otherwise
+
     @classmethod
     def here(cls, environment: Mapping[str, str] = os.environ) -> Seat:
         """This process's seat."""
-        gpus = visible_gpus(environment)
+        gpus, own = visible_gpus(environment), socket.gethostname()
+        host = environment.get("SLURMD_NODENAME") or own
         return cls(
-            host=environment.get("SLURMD_NODENAME") or socket.gethostname(),
+            host=host,
             gpus=gpus,
             cores=frozenset(os.sched_getaffinity(0)),
             quota=cgroup_quota(),
-            cards=uuids(gpus),
+            cards=uuids(gpus, environment),
+            machine="" if host.partition(".")[0] == own.partition(".")[0] else own,
         )
+
+
+def told_apart(seats: Sequence[Seat]) -> list[Seat]:
+    """The seats of a job with hosts that tell machines apart.
+
+    A batch system's name goes first: it tells nodes apart that are one machine (several slurmd). But MPICH's launcher
+    hands on SLURMD_NODENAME of the node that it runs on to all others: where machines that call themselves otherwise
+    have one such name, each has its own name.
+    """
+    machines: dict[str, set[str]] = {}
+    for seat in seats:
+        machines.setdefault(seat.host, set()).add(seat.machine)
+    return [replace(seat, host=seat.machine or seat.host) if len(machines[seat.host]) > 1 else seat for seat in seats]
 
 
 @dataclass(frozen=True)
@@ -54,47 +72,123 @@ class Binding:
         return "cpu" if self.gpu is None else f"cuda:{self.card or self.gpu}"
 
 
+_NVIDIA, _HIP, _ROCR = "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"
+
+
 def visible_gpus(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """CUDA_VISIBLE_DEVICES where the scheduler set it, else what nvidia-smi lists, by UUID; empty without a GPU."""
-    listed = environment.get("CUDA_VISIBLE_DEVICES")
-    if listed is not None:
-        names = []
-        for name in (part.strip() for part in listed.split(",")):
-            if name in ("", "-1", "NoDevFiles"):  # CUDA ignores everything from the first invalid name on
-                break
-            names.append(name)
-        return tuple(names)
-    return _present_gpus()
+    """The GPUs as the scheduler or the person has listed them, else all that are there; empty without a GPU.
+
+    NVIDIA's by CUDA_VISIBLE_DEVICES, else UUIDs as nvidia-smi lists them: those of MIG slices in place of the card that
+    is cut into them. AMD's by HIP_VISIBLE_DEVICES or CUDA_VISIBLE_DEVICES, else numbers; these count what
+    ROCR_VISIBLE_DEVICES leaves, which SLURM may set to the same as CUDA_VISIBLE_DEVICES.
+    """
+    if _ROCR in environment:
+        left = _listed(environment[_ROCR])
+        if _HIP in environment:
+            return _listed(environment[_HIP])
+        if _NVIDIA not in environment or (_listed(environment[_NVIDIA]) == left and not _nvidia_cards()):
+            return _numbers(len(left))
+    for variable in (_NVIDIA, _HIP):
+        if variable in environment:
+            return _listed(environment[variable])
+    slices = tuple(name for card in _nvidia_cards() for name in (card.slices or (card.uuid,)))
+    return slices or _numbers(len(_amd_cards()))
 
 
-def uuids(gpus: tuple[str, ...]) -> tuple[str, ...]:
-    """The UUIDs behind names that CUDA takes; empty where they cannot be had.
+def device_variables(gpu: str | None, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables that leave a process this GPU alone, or none."""
+    variables = {_NVIDIA: gpu or ""}
+    if _HIP in environment or _ROCR in environment:  # which go before the other one
+        variables[_HIP] = gpu or ""
+    return variables
+
+
+def uuids(gpus: tuple[str, ...], environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """The UUIDs behind names that CUDA or HIP takes; empty where they cannot be had.
 
     Numbers count what this process may use, and so does nvidia-smi: in control groups of their own (`srun
-    --gpus-per-task=1`) every rank calls its card 0.
+    --gpus-per-task=1`) every rank calls its card 0. Of a card that is cut into slices CUDA takes the first.
     """
     if all(name.startswith(("GPU-", "MIG-")) for name in gpus):
         return gpus
-    present = _present_gpus()
-    if all(name.isdecimal() and int(name) < len(present) for name in gpus):
-        return tuple(present[int(name)] for name in gpus)
-    return ()
+    present = [(card.slices or (card.uuid,))[0] for card in _nvidia_cards()]
+    if not present:
+        present = list(_amd_cards())
+        if _ROCR in environment:  # the numbers count these
+            left = _listed(environment[_ROCR])
+            present = [present[int(name)] if _is_place(name, present) else name for name in left]
+            present = [f"rocr-{name}" if name.isdecimal() else name for name in present]
+    return tuple(present[int(name)] for name in gpus) if all(_is_place(name, present) for name in gpus) else ()
 
 
-def _present_gpus() -> tuple[str, ...]:
-    """UUIDs of what nvidia-smi lists; empty without a GPU."""
-    places = (os.path.join(folder, "nvidia-smi") for folder in os.get_exec_path())
+def _is_place(name: str, present: Sequence[str]) -> bool:
+    return name.isdecimal() and int(name) < len(present)
+
+
+def _listed(value: str) -> tuple[str, ...]:
+    """The names of such a variable. All from the first invalid one on are ignored, as CUDA and HIP do."""
+    names = []
+    for name in (part.strip() for part in value.split(",")):
+        if name in ("", "-1", "NoDevFiles"):
+            break
+        names.append(name)
+    return tuple(names)
+
+
+def _numbers(count: int) -> tuple[str, ...]:
+    return tuple(str(number) for number in range(count))
+
+
+@dataclass(frozen=True)
+class _Card:
+    """One of NVIDIA's, and the MIG slices that it is cut into."""
+
+    uuid: str
+    slices: tuple[str, ...]
+
+
+def _nvidia_cards() -> list[_Card]:
+    """What nvidia-smi lists; empty without a GPU."""
+    cards: list[_Card] = []
+    for name in re.findall(r"\b(?:GPU|MIG)-[\w./-]+", _printed("nvidia-smi", "-L")):
+        if name.startswith("GPU-"):
+            cards.append(_Card(name, ()))
+        elif cards:
+            cards[-1] = _Card(cards[-1].uuid, (*cards[-1].slices, name))
+    return cards
+
+
+def _amd_cards() -> tuple[str, ...]:
+    """What identifies AMD's GPUs, in the order of their numbers, as amd-smi or else rocm-smi lists them."""
+    listed = _printed("amd-smi", "list", "--csv")  # gpu,gpu_bdf,gpu_uuid,…
+    found = re.findall(r"^\d+,[\w:.]+,([\w-]+)", listed, re.MULTILINE)
+    if not found:
+        listed = _printed("rocm-smi", "--showuniqueid", "--csv")  # device,Unique ID
+        found = re.findall(r"^card\d+,\s*(\w+)", listed, re.MULTILINE)
+    return tuple(found)
+
+
+def _printed(name: str, *arguments: str) -> str:
+    """What a command of a driver prints; empty where there is none, or it fails."""
+    places = (os.path.join(folder, name) for folder in os.get_exec_path())
     command = next((place for place in places if os.access(place, os.X_OK)), None)
     if command is None:
-        return ()
+        return ""
     import subprocess  # seldom needed, and every rank is here
 
     try:
-        query = [command, "--query-gpu=uuid", "--format=csv,noheader"]
-        found = subprocess.run(query, capture_output=True, text=True, timeout=60, check=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            [command, *arguments],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=60,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
     except (OSError, subprocess.SubprocessError):
-        return ()
-    return tuple(line.strip() for line in found.stdout.splitlines() if line.strip().startswith("GPU-"))
+        return ""
+    return done.stdout
 
 
 def cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> int:

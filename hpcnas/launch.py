@@ -46,10 +46,7 @@ def rank_of(program: str, work: Callable[[World, list[str], Signals], int], sign
         return WRONG_USE
     try:
         exit_code = work(world, sys.argv[1:], signals)
-        if not world.finish():
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(exit_code)  # MPI_Finalize may wait for the dead
+        _take_leave(world, program, exit_code)
         return exit_code
     except BaseException as error:
         name, exit_code = f"{program}: rank {world.rank} on {socket.gethostname()}", BROKEN
@@ -63,6 +60,23 @@ def rank_of(program: str, work: Callable[[World, list[str], Signals], int], sign
         time.sleep(0.1)  # a launcher told to abort may drop what it has not read yet
         world.abort(exit_code)
         raise
+
+
+def _take_leave(world: World, program: str, exit_code: int) -> None:
+    """Returns where all ranks are there to finalise MPI together; else ends this process, or all of them, with that
+    exit code."""
+    try:
+        together = world.finish()
+    except transport.RanksMissing as missing:  # MPI_Finalize would wait for them, and the launcher for their processes
+        print(f"{program}: {missing}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        time.sleep(0.1)  # as above
+        world.abort(exit_code)
+        os._exit(exit_code)
+    if not together:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)  # MPI_Finalize may wait for the dead
 
 
 def first_decides(

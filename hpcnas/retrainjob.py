@@ -66,11 +66,12 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
     orders, folder = first_decides(world, lambda: _prepare(arguments, signals))
     if not isinstance(orders, Orders):
         return orders
-    reason = _reason_to_leave(world, orders, signals)
+    unsaid: list[str] = []  # until there is a log
+    reason = _reason_to_leave(world, orders, signals, unsaid.append)
     exit_code = BROKEN  # should an exception end it
     try:
         load_plugins(world, orders.recipe.network.plugins)
-        exit_code = _carry_out(world, orders, folder, reason)
+        exit_code = _carry_out(world, orders, folder, reason, unsaid)
     except Leave as leave:  # on all ranks alike
         exit_code = leave.exit_code
         if folder is not None and folder.logs:
@@ -108,16 +109,16 @@ def _prepare(arguments: list[str], signals: Signals) -> tuple[Orders, Folder | N
     return Orders(folder.recipe, folder.genotype, folder.waiting, request.dry_run), folder
 
 
-def _reason_to_leave(world: World, orders: Orders, signals: Signals) -> Reason:
+def _reason_to_leave(world: World, orders: Orders, signals: Signals, warn: Callable[[str], None]) -> Reason:
     """Why this rank is to leave, once it is. Rank 0 alone knows when the job ends, which it finds out here and once."""
     if world.rank == 0 and not orders.dry_run:
-        return walltime.reason_to_leave(orders.recipe.run.walltime, orders.recipe.run.grace, signals)
+        return walltime.reason_to_leave(orders.recipe.run.walltime, orders.recipe.run.grace, signals, warn)
     return lambda: signals.first
 
 
-def _carry_out(world: World, orders: Orders, folder: Folder | None, reason: Reason) -> int:
+def _carry_out(world: World, orders: Orders, folder: Folder | None, reason: Reason, unsaid: list[str]) -> int:
     recipe = orders.recipe
-    seats = world.gather(jobenv.Seat.here())
+    seats = jobenv.told_apart(world.gather(jobenv.Seat.here()))
     try:
         bindings = jobenv.bind_all(seats, recipe.run.device, recipe.run.threads)
     except jobenv.DeviceError as error:
@@ -134,6 +135,8 @@ def _carry_out(world: World, orders: Orders, folder: Folder | None, reason: Reas
         return COMPLETE
     if folder is not None:
         folder.begin(line)
+        for text in unsaid:
+            _warning(text)
     device = _device(world, bindings[world.rank])
     feed = _feed(world, recipe, device, bindings[world.rank].threads)
     try:
@@ -179,7 +182,7 @@ def _check_ranks(recipe: Recipe, seats: list[jobenv.Seat], bindings: list[jobenv
 
 def _device(world: World, binding: jobenv.Binding) -> torch.device:
     """The device of this rank, made ready. Raises Leave on all ranks where torch cannot use that of one of them."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = binding.gpu or ""  # before torch looks
+    os.environ.update(jobenv.device_variables(binding.gpu))  # before torch looks
     import torch
 
     problem = None

@@ -158,6 +158,7 @@ class SearchSession:
             "mpi": mpi_library,
         }
         ranks = range(1, workers + 1)
+        reason = walltime.reason_to_leave(settings.run.walltime, settings.run.grace, signals, _logger.warning)
         search = controller.Controller(
             settings,
             store,
@@ -166,7 +167,7 @@ class SearchSession:
             ranks,
             software,
             progress,
-            reason_to_leave=walltime.reason_to_leave(settings.run.walltime, settings.run.grace, signals),
+            reason_to_leave=reason,
             attention=Attention(ranks, patience(settings.run.hang_timeout)),
         )
         exit_code = BROKEN  # should an exception end it

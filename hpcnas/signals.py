@@ -1,7 +1,8 @@
-"""Signals that ask the job to leave: SIGUSR1 (batch systems, ahead of the end), SIGTERM, SIGINT (D5).
+"""Signals that ask the job to leave: SIGUSR1 and SIGXCPU (batch systems, ahead of the end), SIGTERM, SIGHUP (the
+terminal is gone), SIGINT (D5).
 
 They may reach every rank, or rank 0 alone. The controller acts upon them; workers must merely survive them. A second
-SIGINT ends the process that gets it at once.
+SIGINT ends the process that gets it at once. What `nohup` has made to be ignored stays ignored.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import signal
 from types import FrameType
 
-ASKING = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
+ASKING = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU)
 INTERRUPTED_AGAIN = 130  # exit code, as shells give it for SIGINT
 
 
@@ -26,7 +27,8 @@ class Signals:
         """Takes over the signals of this process; to be called once, from the main thread."""
         received = cls()
         for number in ASKING:
-            signal.signal(number, received._arrived)
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, received._arrived)
         return received
 
     def _arrived(self, number: int, frame: FrameType | None) -> None:

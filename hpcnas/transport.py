@@ -16,15 +16,29 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from hpcnas.clocks import Attentive
 from hpcnas.messages import Died, FromWorker, ToWorker
 
 _SHORTEST, _LONGEST = 0.00005, 0.02  # seconds between polls: quick while messages flow, cheap while they do not
+_FAREWELL = 30.0  # seconds that rank 0 waits, at the end, for another rank to be done, after the last one was
 _LAST_WORD = 600.0  # seconds that a rank waits for rank 0 to conclude the job
 _TAG = 1
 
 
 class LaunchError(Exception):
     """The launcher and the MPI library do not belong together, or there are too few ranks: one line."""
+
+
+class RanksMissing(Exception):
+    """Ranks do not come to the end of the job, so that MPI cannot be finalised: one line."""
+
+    def __init__(self, ranks: list[int]) -> None:
+        which = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks))}"
+        super().__init__(f"{which} did not answer at the end of the job (stopped, or cut off?): ending all ranks")
+
+
+class _Done:
+    """To rank 0: this rank has nothing more to say."""
 
 
 class ControllerEnd(Protocol):
@@ -145,6 +159,7 @@ class MpiWorld:
         self._many = 64  # unfinished requests at which those that are done are let go
         self._dead: set[int] = set()
         self._deaths: deque[int] = deque()  # not yet reported
+        self._finished: set[int] = set()  # ranks that are done, on rank 0
         self.rank: int = self._comm.Get_rank()
         self._sources: list[int] = [mpi.ANY_SOURCE if self.rank == 0 else 0]  # whom a message may come from
         self.size: int = self._comm.Get_size()
@@ -220,11 +235,15 @@ class MpiWorld:
             return self._deaths.popleft(), Died()
         sender = status.Get_source()
         try:
-            return sender, self._comm.recv(source=sender, tag=_TAG)
+            message = self._comm.recv(source=sender, tag=_TAG)
         except self._mpi.Exception as error:  # it died while its message was under way, which may show for ever
             self._note_deaths(error)
             self._sources = [rank for rank in range(1, self.size) if rank not in self._dead]
             return self.next(0.0)
+        if not isinstance(message, _Done):
+            return sender, message
+        self._finished.add(sender)
+        return self.next(timeout) if math.isinf(timeout) else None
 
     def _probe(self, status: Any) -> bool:
         """Whether a message is there, whose sender `status` then tells."""
@@ -248,16 +267,30 @@ class MpiWorld:
 
     def finish(self) -> bool:
         """The last word, called by every rank: waits until everything sent has left. Whether all ranks are there to
-        finalise MPI together, which rank 0 alone can say."""
+        finalise MPI together, which rank 0 alone can say. Raises RanksMissing on rank 0."""
         if self.rank > 0:
+            self.send(0, _Done())
             self._let_all_leave()
             word = self.next(_LAST_WORD)
             return word is not None and word[1]
+        self._await_all()
         all_there = not self._dead
         for rank in range(1, self.size):
             self.send(rank, all_there)
         self._let_all_leave()
         return all_there
+
+    def _await_all(self) -> None:
+        """On rank 0: returns when every rank that lives is done. Raises RanksMissing where no more come to that."""
+        clock, others = Attentive(1.0), set(range(1, self.size))
+        since, missing = clock(), others - self._finished - self._dead
+        while missing and clock() - since < _FAREWELL:
+            self.next(0.5)  # what else comes is too late
+            left = others - self._finished - self._dead
+            if left != missing:
+                since, missing = clock(), left
+        if missing:
+            raise RanksMissing(sorted(missing))
 
     def _let_all_leave(self) -> None:
         _poll(lambda: all(self._done(request) for request in self._unfinished), math.inf)
@@ -354,8 +387,29 @@ def connect() -> World:
     return world
 
 
+_SRUNS = frozenset({"PMI_RANK", "PMI_SIZE", "PMIX_RANK"})  # set by srun, too, for whatever it starts
+
+
 def _under_launcher() -> bool:
-    """Whether an MPI launcher has started this process."""
-    if any(name in os.environ for name in _LAUNCHED):
+    """Whether an MPI launcher has started this process, and not merely the shell that it was started from: in one that
+    `srun --pty` has made, there is no other process that MPI could find."""
+    found = {name for name in _LAUNCHED if name in os.environ}
+    if found - _SRUNS:
         return True
-    return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1") or "1") > 1
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "")
+    several = any(number.isdecimal() and int(number) > 1 for number in (tasks, os.environ.get("PMI_SIZE", "")))
+    if several:
+        return not _in_a_shell()
+    return bool(found) and not tasks.isdecimal()
+
+
+def _in_a_shell() -> bool:
+    """Whether this is a terminal that srun has made for the first of its tasks, and that task is not this process."""
+    environment = os.environ
+    if "SLURM_PTY_PORT" not in environment or environment.get("SLURM_TASK_PID") == str(os.getpid()):
+        return False
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:  # started by an srun from within such a shell
+        return False
+    return True

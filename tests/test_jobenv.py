@@ -33,18 +33,116 @@ def test_the_schedulers_list_of_gpus_is_taken_as_cuda_takes_it(listed: str, gpus
 
 
 def _nvidia_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """A command of that name, alone on the PATH."""
-    command = folder / "nvidia-smi"
+    _command("nvidia-smi", folder, monkeypatch, script)
+
+
+def _command(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """A command of that name, on a PATH with nothing but its like."""
+    command = folder / name
     command.write_text(f"#!/bin/sh\n{script}\n")
     command.chmod(0o755)
     monkeypatch.setenv("PATH", str(folder))
 
 
 def test_without_a_list_nvidia_smi_is_asked_for_uuids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = r"printf 'GPU-11\n  GPU-22 \n\nwarning: old driver\n'; echo $* > " + str(tmp_path / "asked")
+    answer = f"echo '{CARDS}'; echo $* > {tmp_path / 'asked'}"
     _nvidia_smi(tmp_path, monkeypatch, answer)
-    assert visible_gpus({}) == ("GPU-11", "GPU-22")
-    assert (tmp_path / "asked").read_text() == "--query-gpu=uuid --format=csv,noheader\n"
+    assert visible_gpus({}) == ("GPU-5d5b-d6", "GPU-5d5b-e7")
+    assert (tmp_path / "asked").read_text() == "-L\n"
+
+
+CARDS = """GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5d5b-d6)
+GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-5d5b-e7)
+warning: old driver"""
+CUT = """GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5d5b-d6)
+  MIG 3g.20gb     Device  0: (UUID: MIG-c7a5-51)
+  MIG 3g.20gb     Device  1: (UUID: MIG-c7a5-52)
+GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-5d5b-e7)
+GPU 2: NVIDIA A100-SXM4-40GB (UUID: GPU-5d5b-f8)
+  MIG 1g.5gb Device 0: (UUID: MIG-GPU-5d5b-f8/7/0)"""
+
+
+def test_the_slices_of_a_card_stand_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _nvidia_smi(tmp_path, monkeypatch, f"echo '{CUT}'")
+    names = ("MIG-c7a5-51", "MIG-c7a5-52", "GPU-5d5b-e7", "MIG-GPU-5d5b-f8/7/0")
+    assert visible_gpus({}) == uuids(names) == names
+    assert uuids(("0", "1", "2")) == ("MIG-c7a5-51", "GPU-5d5b-e7", "MIG-GPU-5d5b-f8/7/0")
+    seat = Seat("a", names, frozenset({0}), 64, names)
+    assert [one.device for one in bind([seat] * 3, "auto", None)] == ["cuda:MIG-c7a5-51", "cuda:MIG-c7a5-52"]
+
+
+# AMD's
+
+AMD_SMI = """gpu,gpu_bdf,gpu_uuid
+0,0000:0c:00.0,faff-01
+1,0000:22:00.0,faff-02
+2,0000:38:00.0,faff-03
+3,0000:5c:00.0,faff-04"""
+ROCM_SMI = "WARNING: low-power state\n\ndevice,Unique ID\ncard0,0x18f6\ncard1,0x2b8a"
+
+
+@pytest.mark.parametrize(
+    ("environment", "gpus", "cards"),
+    [
+        ({}, ("0", "1", "2", "3"), ("faff-01", "faff-02", "faff-03", "faff-04")),
+        ({"HIP_VISIBLE_DEVICES": "2,1"}, ("2", "1"), ("faff-03", "faff-02")),
+        ({"CUDA_VISIBLE_DEVICES": "2,1"}, ("2", "1"), ("faff-03", "faff-02")),
+        ({"ROCR_VISIBLE_DEVICES": "2,3"}, ("0", "1"), ("faff-03", "faff-04")),
+        ({"ROCR_VISIBLE_DEVICES": "2,3", "CUDA_VISIBLE_DEVICES": "2,3"}, ("0", "1"), ("faff-03", "faff-04")),  # SLURM
+        ({"ROCR_VISIBLE_DEVICES": "2,3", "CUDA_VISIBLE_DEVICES": "1"}, ("1",), ("faff-04",)),
+        ({"ROCR_VISIBLE_DEVICES": "2,3", "HIP_VISIBLE_DEVICES": "1"}, ("1",), ("faff-04",)),
+        ({"ROCR_VISIBLE_DEVICES": "GPU-faff-02"}, ("0",), ("GPU-faff-02",)),
+        ({"ROCR_VISIBLE_DEVICES": ""}, (), ()),
+        ({"HIP_VISIBLE_DEVICES": "-1"}, (), ()),
+    ],
+)
+def test_amd_gpus_are_numbers_in_what_is_visible(
+    environment: dict[str, str],
+    gpus: tuple[str, ...],
+    cards: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _command("amd-smi", tmp_path, monkeypatch, f"[ $1 = list ] && echo '{AMD_SMI}'")
+    assert visible_gpus(environment) == gpus
+    assert uuids(gpus, environment) == cards
+
+
+def test_rocm_smi_is_asked_where_there_is_no_amd_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _command("rocm-smi", tmp_path, monkeypatch, f"[ $1 = --showuniqueid ] && echo '{ROCM_SMI}'")
+    assert visible_gpus({}) == ("0", "1")
+    assert uuids(("1", "0"), {}) == ("0x2b8a", "0x18f6")
+
+
+def test_ranks_that_call_different_amd_gpus_the_same_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where nobody lists them: each of two ranks has one of its own, number 0 to it."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert [uuids(("0",), {"ROCR_VISIBLE_DEVICES": name}) for name in "23"] == [("rocr-2",), ("rocr-3",)]
+
+
+def test_a_list_for_amd_beside_that_for_nvidia_is_no_matter_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SLURM sets both, unless it is told what the GPUs are."""
+    _nvidia_smi(tmp_path, monkeypatch, f"echo '{CARDS}'")
+    both = {"ROCR_VISIBLE_DEVICES": "1", "CUDA_VISIBLE_DEVICES": "1"}
+    assert visible_gpus(both) == ("1",)
+    assert uuids(("1",), both) == ("GPU-5d5b-e7",)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "environment", "variables"),
+    [
+        ("1", {}, {"CUDA_VISIBLE_DEVICES": "1"}),
+        (None, {}, {"CUDA_VISIBLE_DEVICES": ""}),
+        ("1", {"ROCR_VISIBLE_DEVICES": "2,3"}, {"CUDA_VISIBLE_DEVICES": "1", "HIP_VISIBLE_DEVICES": "1"}),
+        (None, {"HIP_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}),
+    ],
+)
+def test_a_process_is_left_one_gpu(gpu: str | None, environment: dict[str, str], variables: dict[str, str]) -> None:
+    assert jobenv.device_variables(gpu, environment) == variables
 
 
 def test_a_list_goes_before_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,11 +239,28 @@ def test_a_seat_is_what_this_process_sees(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 5})
     monkeypatch.setattr(jobenv, "cgroup_quota", lambda: 7)
     seat = Seat.here({"CUDA_VISIBLE_DEVICES": "1", "SLURMD_NODENAME": "node-3"})
-    assert seat == Seat("node-3", ("1",), frozenset({2, 5}), 7, ("GPU-22",))
+    assert seat == Seat("node-3", ("1",), frozenset({2, 5}), 7, ("GPU-22",), socket.gethostname())
+    own = Seat.here({"CUDA_VISIBLE_DEVICES": "1", "SLURMD_NODENAME": socket.gethostname().partition(".")[0]})
+    assert own.machine == ""
 
 
 def test_without_slurm_the_host_has_its_own_name() -> None:
     assert Seat.here({"CUDA_VISIBLE_DEVICES": ""}).host == socket.gethostname()
+
+
+@pytest.mark.parametrize(
+    ("found", "hosts"),
+    [
+        ([("a", ""), ("a", ""), ("b", "")], ["a", "a", "b"]),
+        ([("n1", "vm"), ("n1", "vm"), ("n2", "vm")], ["n1", "n1", "n2"]),  # several slurmd on one machine
+        ([("a", ""), ("a", ""), ("a", "b"), ("a", "b")], ["a", "a", "b", "b"]),  # handed on by MPICH over ssh
+        ([("a", "b"), ("a", "c")], ["b", "c"]),
+        ([("nid1", "nid1-mgmt"), ("nid2", "nid2-mgmt")], ["nid1", "nid2"]),
+    ],
+)
+def test_hosts_tell_machines_apart(found: list[tuple[str, str]], hosts: list[str]) -> None:
+    ranks = [Seat(host, (), frozenset({0}), 64, (), machine) for host, machine in found]
+    assert [seat.host for seat in jobenv.told_apart(ranks)] == hosts
 
 
 # Binding

@@ -87,7 +87,7 @@ CONTROLLER = {
         *("config", "folder", "genotype", "individuals", "journal", "lock", "messages", "methods", "population"),
         "runfile",
     },
-    "transport": {"messages", "mpi4py"},
+    "transport": {"clocks", "messages", "mpi4py"},
     "sources": {"canonical", "config", "genotype", "given", "plugins", "runfile", "sameness", "settings", "space"},
     "attention": {"clocks", "messages", "transport"},
     "devices": {"messages"},
@@ -111,7 +111,7 @@ WORKER = {
     "plugged": {"answers", "config", "evaluation", "jobenv", "messages", "plugins"},
     "starts": set(),
     "interpreter": set(),
-    "evaluator": {"clocks", "config", "evaluation", "interpreter", "jobenv", "messages", "starts"},
+    "evaluator": {"clocks", "config", "evaluation", "interpreter", "jobenv", "messages", "signals", "starts"},
     "landscape": {"canonical", "primitives"},
     "synthetic": {
         *("canonical", "config", "counting", "evaluation", "genotype", "landscape", "messages", "seeds", "skeleton"),

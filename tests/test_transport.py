@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from pathlib import Path
@@ -170,6 +171,57 @@ def test_without_a_launcher_there_is_one_rank_and_no_mpi(monkeypatch: pytest.Mon
     assert isinstance(world, AloneWorld)
     assert (world.rank, world.size, world.broadcast("x"), world.gather("y")) == (0, 1, "x", ["y"])
     assert "mpi4py" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("environment", "launched"),
+    [
+        ({"PMIX_RANK": "0", "PMIX_NAMESPACE": "slurm.pmix.7.0", "SLURM_STEP_NUM_TASKS": "1"}, False),  # srun --pty bash
+        ({"PMI_RANK": "0", "PMI_SIZE": "1", "SLURM_STEP_NUM_TASKS": "1"}, False),  # … --mpi=pmi2
+        ({"PMIX_RANK": "0", "SLURM_STEP_NUM_TASKS": "4"}, True),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, True),  # srun without an MPI of its own: refused in words later
+        ({"PMIX_RANK": "0"}, True),
+        ({"PMI_RANK": "0", "PMI_SIZE": "1"}, True),
+        ({"PMI_RANK": "2", "PMI_SIZE": "3", "SLURM_STEP_NUM_TASKS": "1"}, True),
+        # mpirun in such a shell
+        ({"PMIX_RANK": "0", "SLURM_STEP_NUM_TASKS": "1", "PMI_RANK": "0", "PMI_SIZE": "2"}, True),
+        ({"PMIX_RANK": "0", "SLURM_STEP_NUM_TASKS": "1", "OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"PMI_RANK": "0", "PMI_SIZE": "1", "SLURM_STEP_NUM_TASKS": "1", "MPI_LOCALRANKID": "0"}, True),
+        ({"SLURM_STEP_NUM_TASKS": "1"}, False),
+        ({"SLURM_STEP_NUM_TASKS": ""}, False),
+    ],
+)
+def test_what_srun_sets_for_a_shell_is_no_launcher(
+    environment: dict[str, str], launched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (*transport._LAUNCHED, "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert transport._under_launcher() is launched
+
+
+@pytest.mark.parametrize(
+    ("terminal", "task", "launched"), [(True, "1", False), (False, "1", True), (True, "this", True)]
+)
+def test_a_shell_of_several_tasks_is_known_by_its_terminal(
+    terminal: bool, task: str, launched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`srun -n 4 --pty bash`; the same from within it without a terminal; and `srun --pty python -m hpcnas`."""
+    for name in transport._LAUNCHED:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PMIX_RANK", "0")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    monkeypatch.setenv("SLURM_PTY_PORT", "40001")
+    monkeypatch.setenv("SLURM_TASK_PID", str(os.getpid()) if task == "this" else task)
+
+    def opened(path: str, flags: int) -> int:
+        if not terminal:
+            raise OSError(6, "No such device or address")
+        return os.dup(0)
+
+    monkeypatch.setattr(transport.os, "open", opened)
+    assert transport._under_launcher() is launched
 
 
 def test_a_launcher_with_another_mpis_library_is_refused_once(tmp_path: Path) -> None:

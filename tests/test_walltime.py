@@ -50,7 +50,7 @@ def test_slurm_announces_the_end(fake: Fake) -> None:
     assert not arguments.exists()
 
 
-@pytest.mark.parametrize("announced", ["", "Unknown", "-1"])
+@pytest.mark.parametrize("announced", ["", "Unknown", "-1", "1790855999"])  # the last one is past
 def test_squeue_is_asked_where_slurm_announces_nothing(fake: Fake, announced: str) -> None:
     arguments = fake("squeue", "echo 2026-10-01T09:30:00")
     environment = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": announced}
@@ -58,10 +58,32 @@ def test_squeue_is_asked_where_slurm_announces_nothing(fake: Fake, announced: st
     assert arguments.read_text() == "--noheader --format=%e --jobs=7\n"
 
 
-@pytest.mark.parametrize("script", ["echo N/A", "echo Unknown", "true", "echo 2026-10-01T09:30:00; exit 1"])
-def test_squeue_may_not_know(fake: Fake, script: str) -> None:
+@pytest.mark.parametrize(
+    ("script", "shown"),
+    [
+        ("echo N/A", "'N/A'"),
+        ("echo Unknown", "'Unknown'"),
+        ("echo '2026-10-01 09:30:00'", "'2026-10-01 09:30:00'"),  # the date alone would be last midnight
+        ("echo 01.10.2026 09:30", "'01.10.2026 09:30'"),
+        ("echo 2026-10-01T06:30:00", "'2026-10-01T06:30:00'"),  # past
+        ("true", "no answer"),
+        ("echo 2026-10-01T09:30:00; exit 1", "no answer"),
+    ],
+)
+def test_squeue_may_not_know_and_that_is_said(fake: Fake, script: str, shown: str) -> None:
     fake("squeue", script)
-    assert walltime.job_end(None, {"SLURM_JOB_ID": "7"}, NOON) is None
+    said: list[str] = []
+    assert walltime.job_end(None, {"SLURM_JOB_ID": "7"}, NOON, said.append) is None
+    assert said == [
+        f"SLURM does not say when job 7 ends (squeue: {shown}): unless it has no end, give --walltime, or have it "
+        "signalled ahead of its end"
+    ]
+
+
+def test_squeue_is_asked_for_its_standard_format(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_TIME_FORMAT", "%d.%m.%Y %H:%M")
+    fake("squeue", '[ "$SLURM_TIME_FORMAT" = standard ] && echo 2026-10-01T09:30:00')
+    assert walltime.job_end(None, {"SLURM_JOB_ID": "7"}, NOON) == NOON + 2.5 * 3600
 
 
 def test_squeue_may_not_be_there() -> None:
@@ -95,6 +117,20 @@ def test_qstat_says_what_is_left(fake: Fake, limit: str, used: str, left: float)
     assert arguments.read_text() == "-f 9.server\n"
 
 
+@pytest.mark.parametrize(
+    ("start", "left"),
+    [
+        ("Thu Oct  1 06:45:00 2026", 3600 - 900),  # what is used comes minutes late: 0 here
+        ("Thu Oct  1 05:45:00 2026", 3600 - 120),  # that would be past: the job has been suspended
+        ("lately", 3600 - 120),
+    ],
+)
+def test_the_end_follows_from_the_start_rather_than_from_what_is_used(fake: Fake, start: str, left: float) -> None:
+    answer = QSTAT.format(limit="01:00:00", used="00:02:00") + f"\n    stime = {start}"
+    fake("qstat", f"/bin/cat <<END\n{answer}\nEND")
+    assert walltime.job_end(None, {"PBS_JOBID": "9.server"}, NOON) == NOON + left
+
+
 def test_a_job_that_has_used_no_time_yet(fake: Fake) -> None:
     fake("qstat", "echo '    Resource_List.walltime = 00:30:00'")
     assert walltime.job_end(None, {"PBS_JOBID": "9"}, NOON) == NOON + 1800.0
@@ -104,7 +140,9 @@ def test_a_job_that_has_used_no_time_yet(fake: Fake) -> None:
 def test_pbs_announces_the_limit_where_qstat_does_not_know(fake: Fake, script: str) -> None:
     fake("qstat", script)
     assert walltime.job_end(None, {"PBS_JOBID": "9", "PBS_WALLTIME": "5400"}, NOON) == NOON + 5400.0
-    assert walltime.job_end(None, {"PBS_JOBID": "9"}, NOON) is None
+    said: list[str] = []
+    assert walltime.job_end(None, {"PBS_JOBID": "9"}, NOON, said.append) is None
+    assert len(said) == 1 and said[0].startswith("PBS does not say when job 9 ends (qstat has no walltime of it): ")
 
 
 # ── leaving in time ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -113,7 +151,7 @@ def reasons(
 ) -> dict[float, str | None]:
     """What a job is told at some seconds after its start."""
     clock = [NOON]
-    monkeypatch.setattr(walltime.time, "time", lambda: clock[0])
+    monkeypatch.setattr(walltime, "steady", lambda: clock[0])
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     monkeypatch.delenv("PBS_JOBID", raising=False)
     reason = walltime.reason_to_leave(seconds, grace, signals)
@@ -139,3 +177,11 @@ def test_a_signal_is_a_reason_to_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     signals._arrived(10, None)
     signals._arrived(15, None)
     assert str(reasons(monkeypatch, signals)[0.0]).startswith("SIGUSR1 received: saving everything")
+
+
+def test_a_wall_clock_that_is_set_ends_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    wall = [NOON]
+    monkeypatch.setattr(walltime.time, "time", lambda: wall[0])
+    reason = walltime.reason_to_leave(3600.0, 60.0, Signals())
+    for wall[0] in (NOON + 7200.0, NOON - 7200.0):
+        assert reason() is None
