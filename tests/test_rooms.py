@@ -73,8 +73,15 @@ SEARCH = {
     },
 }
 CONTROLLER = {
-    "runfile": {"config", "durable", "individuals", "messages", "population", "settings", "h5py"},
-    "store": {"config", "durable", "genotype", "individuals", "journal", "messages", "population", "runfile"},
+    "allowed": {"individuals", "messages"},
+    "runvalues": {"allowed", "genotype", "individuals", "messages", "sameness", "space"},
+    "runfile": {
+        *("allowed", "config", "durable", "individuals", "messages", "population", "runvalues", "settings", "h5py"),
+    },
+    "records": {"allowed", "genotype", "individuals", "messages", "population", "runfile", "runvalues"},
+    "store": {
+        *("allowed", "config", "durable", "individuals", "journal", "messages", "population", "records", "runfile"),
+    },
     "transport": {"messages", "mpi4py"},
     "sources": {"canonical", "config", "genotype", "given", "runfile", "sameness", "settings", "space"},
     "devices": {"messages"},
