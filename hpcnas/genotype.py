@@ -50,8 +50,8 @@ def _offsets(space: Space) -> tuple[int, ...]:
 
 
 @functools.cache
-def _most_codes(space: Space) -> bytes:
-    """The highest code that each entry of the array form may have."""
+def highest_codes(space: Space) -> bytes:
+    """The highest code that each entry of the array form may have, one byte an entry."""
     return b"".join(
         bytes([len(operation_names(space, number))]) * (level.motifs * level.edges)
         for number, level in enumerate(space.levels, start=2)
@@ -106,7 +106,7 @@ class Genotype:
             raise GenotypeError(
                 f"space {self.space}: expected {self.space.edges} edges in the array form, got {len(self.codes)}"
             )
-        highest = _most_codes(self.space)
+        highest = highest_codes(self.space)
         if not all(map(operator.le, self.codes, highest)):
             position = next(i for i, code in enumerate(self.codes) if code > highest[i])
             raise GenotypeError(

@@ -57,7 +57,8 @@ class Individual:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its type, what it means, its unit, and the value that stands for "there is none"."""
+    """One column: its type, what it means, its unit, the value that stands for "there is none", and what else it may
+    hold: numbers within inclusive bounds, always finite; codes of `values`, and 0 where they are `optional`."""
 
     name: str
     dtype: str
@@ -67,35 +68,48 @@ class Column:
     width: str = ""  # "": one value a row; "edges", "replicates" or "hash": that many
     values: type[IntEnum] | None = None
     added: bool = False  # since the first files were written: those without it mean `missing`, or as `runfile` says
+    low: float | None = None
+    high: float | None = None
+    optional: bool = False
+    text: bool = True  # of "S": it must be UTF-8, and is not cut off
+    told: bool = False  # nothing is decided by it: a run without it can go on
+
+
+LATEST = 253_402_300_799.0  # the last second of the year 9999, which is as far as clocks and calendars go
+_TIME = "s since 1970-01-01"
 
 
 COLUMNS = (
     Column("birth", "u1", "how the genotype came to be", values=Birth),
-    Column("parent", "i8", "id of the individual that was mutated", missing=-1),
-    Column("view", "i8", "evaluations that the strategy knew when it chose", "individuals"),
-    Column("redrawn", "i4", "genotypes refused before this one (invalid, or over a constraint)", "genotypes"),
-    Column("known", "i4", "genotypes refused before this one because their network was known", "genotypes", added=True),
+    Column("parent", "i8", "id of the individual that was mutated", missing=-1, low=0),
+    Column("view", "i8", "evaluations that the strategy knew when it chose", "individuals", low=0),
+    Column("redrawn", "i4", "genotypes refused before this one (invalid, or over a constraint)", "genotypes", low=0),
+    Column("known", "i4", "genotypes refused before this one because their network was known", "genotypes", added=True,
+           low=0),
     Column("network", "u1", "hash of its network; zeros where nobody looked at it", width="hash", added=True),
-    Column("network_version", "u1", "version of that hash; 0 where nobody looked", added=True),
-    Column("repeats", "i8", "first individual of its network, which it measures once more", missing=-1, added=True),
+    Column("network_version", "u1", "version of that hash; 0 where nobody looked", added=True, low=0,
+           high=sameness.VERSION),
+    Column("repeats", "i8", "first individual of its network, which it measures once more", missing=-1, added=True,
+           low=0),
     Column("genotype", "u1", "array form of the genotype", "operation codes", width="edges"),
-    Column("born", "f8", "when it was born, UTC", "s since 1970-01-01", np.nan),
+    Column("born", "f8", "when it was born, UTC", _TIME, np.nan, low=0, high=LATEST, told=True),
     Column("state", "u1", "where it stands", values=State),
     Column("attempts", "u1", "evaluations begun whose end is known"),
-    Column("accuracies", "f8", "validation accuracy of each replicate", "1", np.nan, "replicates"),
+    Column("accuracies", "f8", "validation accuracy of each replicate", "1", np.nan, "replicates", low=-1e6, high=1e6),
     Column("replicates_trained", "u1", "replicates that have an accuracy: fewer than all where racing has stopped",
-           added=True),  # fmt: skip
-    Column("fitness", "f8", "mean of the accuracies", "1", np.nan),
-    Column("parameters", "i8", "trainable parameters of the network", "1", -1),
-    Column("setup_seconds", "f8", "building the networks", "s", np.nan),
-    Column("training_seconds", "f8", "training, all replicates", "s", np.nan),
-    Column("validation_seconds", "f8", "validation, all replicates", "s", np.nan),
+           added=True),
+    Column("fitness", "f8", "mean of the accuracies", "1", np.nan, low=-1e6, high=1e6),
+    Column("parameters", "i8", "trainable parameters of the network", "1", -1, low=0),
+    Column("setup_seconds", "f8", "building the networks", "s", np.nan, told=True),
+    Column("training_seconds", "f8", "training, all replicates", "s", np.nan, told=True),
+    Column("validation_seconds", "f8", "validation, all replicates", "s", np.nan, told=True),
     Column("worker_seconds", "f8", "what workers spent on it, failed attempts that were repeated aside", "s", np.nan,
-           added=True),  # fmt: skip
-    Column("started", "f8", "start of its first training, or of the last attempt, UTC", "s since 1970-01-01", np.nan),
-    Column("finished", "f8", "end of its last training or attempt, UTC", "s since 1970-01-01", np.nan),
-    Column("rank", "i4", "MPI rank of the last attempt", missing=-1),
-    Column("host", "S64", "host of the last attempt", missing=b""),
-    Column("device", "S64", "device of the last attempt", missing=b""),
-    Column("failure", "u1", "kind of failure; 0 where there is none", values=FailureKind),
-)
+           added=True, told=True),
+    Column("started", "f8", "start of its first training, or of the last attempt, UTC", _TIME, np.nan, low=0,
+           high=LATEST, told=True),
+    Column("finished", "f8", "end of its last training or attempt, UTC", _TIME, np.nan, low=0, high=LATEST, told=True),
+    Column("rank", "i4", "MPI rank of the last attempt", missing=-1, low=0, told=True),
+    Column("host", "S64", "host of the last attempt", missing=b"", text=False, told=True),
+    Column("device", "S64", "device of the last attempt", missing=b"", text=False, told=True),
+    Column("failure", "u1", "kind of failure; 0 where there is none", values=FailureKind, optional=True),
+)  # fmt: skip

@@ -46,7 +46,10 @@ def _parse(line: bytes) -> Record | list[Record] | None:
     body = line[9:]
     if line[:8] != b"%08x" % zlib.crc32(body):
         return None
-    content: Record | list[Record] = json.loads(body)
+    try:
+        content: Record | list[Record] = json.loads(body)
+    except (ValueError, RecursionError):  # as it was written: numbers of thousands of digits, lists of lists of lists …
+        return {}  # which is no commit
     return content
 
 
@@ -82,8 +85,17 @@ def scan(path: Path) -> tuple[Contents, str | None]:
     if not isinstance(header, dict) or header.get("journal") != VERSION:
         raise JournalError(damage or f'{path}: expected a header with "journal": {VERSION}, got {header}')
     whole = sum(len(line) + 1 for line in lines[: len(parsed)])
+    run, base = header.get("run"), header.get("base")
+    if not isinstance(run, str) or not isinstance(base, int) or isinstance(base, bool) or not 0 <= base < 1 << 62:
+        raise JournalError(f'{path}: expected a header with "run" and "base", got {str(header):.200}')
+    for number, commit in enumerate(parsed[1:], start=2):
+        if not isinstance(commit, list):
+            damage = f"{path}: line {number}: expected a list of records, got {str(commit):.60}"
+            whole = sum(len(line) + 1 for line in lines[: number - 1])
+            del parsed[number - 1 :]
+            break
     records = [record for commit in parsed[1:] if isinstance(commit, list) for record in commit]
-    return Contents(header["run"], header["base"], records, whole), damage
+    return Contents(run, base, records, whole), damage
 
 
 def read(path: Path) -> Contents:

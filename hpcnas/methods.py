@@ -13,13 +13,13 @@ from hpcnas.individuals import Column
 from hpcnas.messages import Place, Ready
 
 COLUMNS = (
-    Column("session", "i4", "row of /sessions in which it was ready"),
-    Column("rank", "i4", "MPI rank"),
-    Column("host", "S", "host"),
-    Column("device", "S", "device"),
-    Column("training", "S", "how it trains"),
-    Column("numbers", "S", "type of the numbers of feature maps"),
-    Column("slower", "S", "why it trains the plain network; empty where it does not"),
+    Column("session", "i4", "row of /sessions in which it was ready", low=0, told=True),
+    Column("rank", "i4", "MPI rank", low=0, told=True),
+    Column("host", "S", "host", told=True),
+    Column("device", "S", "device", told=True),
+    Column("training", "S", "how it trains", told=True),
+    Column("numbers", "S", "type of the numbers of feature maps", told=True),
+    Column("slower", "S", "why it trains the plain network; empty where it does not", told=True),
 )
 
 
@@ -51,12 +51,6 @@ class Worker:
             "slower": self.slower,
         }
 
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any], session: int) -> Worker:
-        """Raises KeyError or TypeError on what no store has written."""
-        texts = (str(record[name]) for name in ("training", "numbers", "slower"))
-        return cls(session, Place(**record["place"]), *texts)
-
 
 def columns(workers: Sequence[Worker]) -> dict[str, list[Any]]:
     """Values of COLUMNS."""
@@ -68,12 +62,12 @@ def columns(workers: Sequence[Worker]) -> dict[str, list[Any]]:
 
 
 def workers(table: Mapping[str, np.ndarray]) -> Iterator[Worker]:
-    """The workers that columns hold."""
+    """The workers that columns hold; none where there are no columns, as in older runs."""
 
     def text(name: str, row: int) -> str:
         return bytes(table[name][row]).decode(errors="replace")
 
-    for row in range(len(table["session"])):
+    for row in range(len(table["session"]) if table else 0):
         place = Place(int(table["rank"][row]), text("host", row), text("device", row))
         yield Worker(
             int(table["session"][row]), place, text("training", row), text("numbers", row), text("slower", row)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import io
 import json
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,16 +25,16 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hpcnas import __version__, config, durable, methods
+from hpcnas import __version__, allowed, config, durable, methods, runvalues
 from hpcnas.config import Config
 from hpcnas.folder import StoreError as StoreError
 from hpcnas.individuals import COLUMNS, Column
 from hpcnas.messages import DataFacts, Failure, FailureKind, Place, Result
 from hpcnas.population import Population
+from hpcnas.runvalues import FAILURE_COLUMNS, MESSAGE_BYTES, SESSION_COLUMNS, Tables
 from hpcnas.settings import ConfigError
 
 FORMAT, FORMAT_VERSION = "hpcnas run", 1
-MESSAGE_BYTES = 2048  # of a failure's message, its end
 
 
 @dataclass(frozen=True)
@@ -63,27 +64,6 @@ class StoredRun:
     population: Population
     sessions: list[Session] = field(default_factory=list)
     workers: list[methods.Worker] = field(default_factory=list)
-
-
-SESSION_COLUMNS = (  # "S" is as wide as the longest text: half a JSON object is none
-    Column("started", "f8", "when the controller started, UTC", "s since 1970-01-01"),
-    Column("host", "S", "host of the controller"),
-    Column("pid", "i8", "process id of the controller"),
-    Column("ranks", "i4", "MPI ranks", "ranks"),
-    Column("software", "S", "names and versions, JSON"),
-    Column("data", "S", "what the data set was: sizes and fingerprint, JSON"),
-)
-FAILURE_COLUMNS = (
-    Column("individual", "i8", "id of the individual"),
-    Column("attempt", "u1", "the how manieth attempt at it this was"),
-    Column("kind", "u1", "kind of failure", values=FailureKind),
-    Column("started", "f8", "start of the attempt, UTC", "s since 1970-01-01"),
-    Column("finished", "f8", "end of the attempt, UTC", "s since 1970-01-01"),
-    Column("rank", "i4", "MPI rank"),
-    Column("host", "S", "host"),
-    Column("device", "S", "device"),
-    Column("message", f"S{MESSAGE_BYTES}", "the end of the traceback or of the last output"),
-)
 
 
 def write(path: Path, stored: StoredRun) -> None:
@@ -180,12 +160,24 @@ def run_in(image: bytes) -> str | None:
 
 def read(folder: Path) -> StoredRun:
     """The run as its last population.h5 has it: for tools, also while the run goes on. Raises StoreError."""
+    stored, faults = examine(folder)
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise StoreError(
+            f"{folder / 'population.h5'}: {faults[0]}{more}; tools/verify.py names all, and its --repair keeps the rest"
+        )
+    return stored
+
+
+def examine(folder: Path) -> tuple[StoredRun, list[str]]:
+    """The part of a run that is as a search writes it (`runvalues.sound`), and what is wrong with the rest. Raises
+    StoreError where there is no such part."""
     path = folder / "population.h5"
     if not exists(folder):
         raise StoreError(f"expected a run in {folder}, but there is no population.h5")
     try:
         with h5py.File(path, "r", locking=False) as file:
-            return _read(path, file)
+            return _examine(path, file)
     except ConfigError as error:  # such as a plugin that is not there; it says in which file
         raise StoreError(f"expected settings that can be used here: {error}") from None
     except (OSError, LookupError, TypeError, ValueError, RuntimeError, AttributeError, MemoryError) as error:
@@ -193,7 +185,7 @@ def read(folder: Path) -> StoredRun:
         raise StoreError(f"{path}: expected a whole file of a run, but it cannot be read: {error}") from None
 
 
-def _read(path: Path, file: h5py.File) -> StoredRun:
+def _examine(path: Path, file: h5py.File) -> tuple[StoredRun, list[str]]:
     name, version = file.attrs.get("format", b""), file.attrs.get("format_version", 0)
     if name != FORMAT.encode():
         found = name.decode(errors="replace") if isinstance(name, bytes) else name
@@ -205,27 +197,49 @@ def _read(path: Path, file: h5py.File) -> StoredRun:
         )
     settings, _ = config.parse_toml(bytes(file["configuration"][()]).decode(), str(path))
     stored = config.build({"search": {"tournament_draw": "sample"}}, settings)  # where a run does not say: an older one
-    individuals, failed, sessions = (
+    individuals, failed, sessions, workers = (
         {item.name: file[group][item.name][()] for item in columns if item.name in file[group] or not item.added}
         for group, columns in (
             ("individuals", COLUMNS),
             ("failures", FAILURE_COLUMNS),
             ("sessions", SESSION_COLUMNS),
+            ("workers", methods.COLUMNS if "workers" in file else ()),  # older runs have no such table
         )
     )
     _add_what_older_runs_lack(individuals)
+    replicates = stored.training.replicates
+    tables = Tables(stored.space, replicates, individuals, file["evaluated"][()], failed, sessions, workers)
+    for fault in runvalues.misshapen(tables):
+        raise ValueError(str(fault))
+    wrong = runvalues.wrong(tables)
+    if wrong:
+        tables = runvalues.sound(tables, wrong)
+    run, records, faults = _attributes(file, stored)
     population = Population.from_columns(
-        stored.space, stored.training.replicates, individuals, file["evaluated"][()], _failed_attempts(failed)
+        stored.space, replicates, tables.individuals, tables.evaluated, _failed_attempts(tables.failures)
     )
-    run, records = bytes(file.attrs["run"]).decode(), int(file.attrs["records"])
-    return StoredRun(run, records, stored, population, _sessions(sessions), _workers(file))
+    found = StoredRun(
+        run, records, stored, population, _sessions(tables.sessions), list(methods.workers(tables.workers))
+    )
+    return found, [*faults, *map(str, wrong)]
 
 
-def _workers(file: h5py.File) -> list[methods.Worker]:
-    """None in older runs."""
-    if "workers" not in file:
-        return []
-    return list(methods.workers({column.name: file["workers"][column.name][()] for column in methods.COLUMNS}))
+def _attributes(file: h5py.File, settings: Config) -> tuple[str, int, list[str]]:
+    """The run's name, how many records the file contains, and what is wrong with what the file says of itself."""
+    run, records, faults = bytes(file.attrs["run"]).decode(), int(file.attrs["records"]), []
+    if not 0 < len(run) <= 100 or not run.isprintable():
+        faults.append(f"expected the run's name in up to 100 letters and digits, got {allowed.shown(run)}")
+        run = uuid.uuid4().hex
+    if not 0 <= records < 1 << 62:
+        faults.append(f"expected a number of records, got {records}")
+        records = 0
+    space = bytes(file.attrs["space"]).decode(errors="replace")
+    if space != str(settings.space):
+        faults.append(f"expected the space of the configuration, {settings.space}, got {allowed.shown(space)}")
+    ids, count = file["individuals/id"][()], len(file["individuals/birth"])
+    if not np.array_equal(ids, np.arange(count)):
+        faults.append(f"individuals: expected as id the number of the row, 0 to {count - 1}, got others")
+    return run, records, faults
 
 
 def _add_what_older_runs_lack(table: dict[str, np.ndarray]) -> None:
@@ -260,7 +274,7 @@ def _sessions(table: Mapping[str, np.ndarray]) -> list[Session]:
             pid=int(table["pid"][row]),
             ranks=int(table["ranks"][row]),
             software=json.loads(table["software"][row]),
-            facts=DataFacts(**json.loads(table["data"][row])),
+            facts=allowed.facts(json.loads(table["data"][row])),
         )
         for row in range(len(table["started"]))
     ]

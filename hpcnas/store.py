@@ -20,24 +20,13 @@ import uuid
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from hpcnas import journal, lock, runfile
+from hpcnas import allowed, journal, lock, records, runfile
 from hpcnas.config import Config
 from hpcnas.folder import RunFolder
-from hpcnas.genotype import Genotype
-from hpcnas.individuals import Birth, Individual
+from hpcnas.individuals import Individual
 from hpcnas.lock import Lock, LockLost
-from hpcnas.messages import (
-    DataFacts,
-    Evaluation,
-    Failure,
-    FailureKind,
-    Place,
-    Result,
-    checkpoint_name,
-    is_checkpoint_name,
-)
+from hpcnas.messages import Failure, Result, checkpoint_name, is_checkpoint_name
 from hpcnas.methods import Worker
 from hpcnas.population import Population
 from hpcnas.runfile import Session, StoredRun, StoreError
@@ -230,20 +219,20 @@ class FileStore(MemoryStore):
 
     def birth(self, individual: Individual) -> None:
         super().birth(individual)
-        self._append({"birth": _birth_record(individual)})
+        self._append({"birth": records.birth(individual)})
 
     def retry(self, result: Result) -> None:
         super().retry(result)
-        self._append({"retry": _result_record(result)})
+        self._append({"retry": records.result(result)})
 
     def advance(self, result: Result) -> None:
         super().advance(result)
-        self._append({"advance": _result_record(result)})
+        self._append({"advance": records.result(result)})
         self._settled.append(checkpoint_name(result.individual, result.first))
 
     def settle(self, result: Result) -> None:
         super().settle(result)
-        self._append({"settle": _result_record(result)})
+        self._append({"settle": records.result(result)})
         failed = isinstance(result.outcome, Failure)  # then of its other replicates too, which may be under way
         for first in range(self.population.replicates) if failed else (result.first,):
             self._settled.append(checkpoint_name(result.individual, first))
@@ -452,87 +441,18 @@ def _records_in(path: Path) -> bool:
         raise StoreError(str(error)) from None
 
 
-# ── records of the journal ──────────────────────────────────────────────────────────────────────────────────────────
-def _birth_record(individual: Individual) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "id": individual.id,
-        "genotype": individual.genotype.codes.hex(),
-        "birth": individual.birth.name,
-        "parent": individual.parent,
-        "view": individual.view,
-        "redrawn": individual.redrawn,
-        "born": individual.born,
-        "known": individual.known,
-        "network": None if individual.network is None else individual.network.hex(),
-    }
-    if individual.network is not None:
-        record["network_version"] = individual.network_version
-    if individual.repeats is not None:  # in searches that average
-        record["repeats"] = individual.repeats
-    return record
-
-
-def _result_record(result: Result) -> dict[str, Any]:
-    place, outcome = result.place, result.outcome
-    record: dict[str, Any] = {
-        "individual": result.individual,
-        "attempt": result.attempt,
-        "place": {"rank": place.rank, "host": place.host, "device": place.device},
-        "started": result.started,
-        "finished": result.finished,
-        "first": result.first,
-    }
-    if isinstance(outcome, Failure):
-        record["failure"] = {"kind": outcome.kind.name, "message": runfile.fitting(outcome.message)}
-    else:
-        record["evaluation"] = {
-            "accuracies": outcome.accuracies,
-            "parameters": outcome.parameters,
-            "setup_seconds": outcome.setup_seconds,
-            "training_seconds": outcome.training_seconds,
-            "validation_seconds": outcome.validation_seconds,
-        }
-    return record
-
-
+# ── what was recorded ───────────────────────────────────────────────────────────────────────────────────────────────
 def _apply(record: journal.Record, store: MemoryStore) -> None:
-    """Replays one record of the journal; raises KeyError, TypeError or ValueError on what no store has written."""
-    ((kind, data),) = record.items()
+    """Replays one record of the journal; raises an error of `records` or ValueError on what no store has written."""
+    kind, data = records.opened(record)
     if kind == "birth":
-        network = data.get("network")  # it and `known` were added since the first journals
-        store.birth(
-            Individual(
-                id=data["id"],
-                genotype=Genotype(store.population.space, bytes.fromhex(data["genotype"])),
-                birth=Birth[data["birth"]],
-                parent=data["parent"],
-                view=data["view"],
-                redrawn=data["redrawn"],
-                born=data["born"],
-                known=data.get("known", 0),
-                network=None if network is None else bytes.fromhex(network),
-                repeats=data.get("repeats"),
-                network_version=data.get("network_version", 1),
-            )
-        )
-    elif kind in ("advance", "settle", "retry"):
-        outcome: Evaluation | Failure
-        if "failure" in data:
-            outcome = Failure(FailureKind[data["failure"]["kind"]], data["failure"]["message"])
-        else:
-            evaluation = data["evaluation"]
-            outcome = Evaluation(**{**evaluation, "accuracies": tuple(evaluation["accuracies"])})
-        place = Place(**data["place"])
-        result = Result(
-            data["individual"], data["attempt"], place, data["started"], data["finished"], outcome, data.get("first", 0)
-        )
-        {"advance": store.advance, "settle": store.settle, "retry": store.retry}[kind](result)
+        store.birth(records.born(data, store.population))
     elif kind == "begin":
-        store.begin(Session(**{**data, "facts": DataFacts(**data["facts"])}))
+        store.begin(records.session(data))
     elif kind == "worker":
-        store.join(Worker.from_record(data, len(store.sessions) - 1))
+        store.join(records.worker(data, len(store.sessions) - 1))
     else:
-        raise ValueError(f"expected a record of begin, worker, birth, retry, advance or settle, got {kind!r}")
+        {"advance": store.advance, "settle": store.settle, "retry": store.retry}[kind](records.outcome(data))
 
 
 def _recover(folder: Path) -> tuple[StoredRun, int | None]:
@@ -565,8 +485,11 @@ def _replay(stored: StoredRun, contents: journal.Contents, path: Path) -> None:
             continue
         try:
             _apply(record, replay)
-        except (KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"{path}: record {number} does not fit the run: {error}") from None
+        except records.ERRORS as error:
+            raise StoreError(
+                f"{path}: record {number} does not fit the run: {allowed.line(error)}; tools/verify.py --repair keeps "
+                "what stands before it"
+            ) from None
         stored.records = number
 
 
@@ -582,7 +505,9 @@ def salvage(folder: Path) -> tuple[StoredRun, list[str]]:
 
 
 def _salvaged(folder: Path) -> tuple[StoredRun, list[str]]:
-    stored = runfile.read(folder)
+    stored, faults = runfile.examine(folder)
+    if faults:  # what the journal says follows on what is wrong
+        return stored, faults
     try:
         contents, damage = journal.scan(folder / "journal")
         problems = [] if damage is None else [damage]

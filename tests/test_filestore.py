@@ -19,7 +19,7 @@ from examples import CONFIG, SESSION, assert_same, evaluated, individual, popula
 from stored import assert_whole, no_space, stored_run
 from warden import Child
 
-from hpcnas import durable, journal, runfile, store
+from hpcnas import durable, journal, records, runfile, store
 from hpcnas.config import build
 from hpcnas.runfile import StoreError
 from hpcnas.store import FileStore
@@ -208,10 +208,11 @@ def test_a_damaged_journal_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        (lambda: {"settle": store._result_record(evaluated(2))}, "expected the result of an individual in flight"),
-        (lambda: {"birth": store._birth_record(individual(2))}, "expected the birth of individual 3, got 2"),
-        (lambda: {"birth": {"id": 3}}, "'genotype'"),
-        (lambda: {"begin": {"pid": 3}}, "'facts'"),
+        (lambda: {"settle": records.result(evaluated(2))}, "expected the result of an individual in flight"),
+        (lambda: {"birth": records.birth(individual(2))}, "expected the birth of individual 3, got 2"),
+        (lambda: {"birth": {"id": 3}}, "expected a key 'view', but there is none"),
+        (lambda: {"begin": {"pid": 3}}, "expected a key 'started', but there is none"),
+        (lambda: {"worker": {"place": 3}}, "expected a key 'training', but there is none"),
         (lambda: {"nap": {}}, "expected a record of begin, worker, birth, retry, advance or settle, got 'nap'"),
         (lambda: {}, "not enough values to unpack"),
     ],

@@ -82,10 +82,16 @@ SEARCH = {
 }
 CONTROLLER = {
     "methods": {"individuals", "messages"},
-    "runfile": {"config", "durable", "folder", "individuals", "messages", "methods", "population", "settings", "h5py"},
+    "allowed": {"individuals", "messages"},
+    "runvalues": {"allowed", "genotype", "individuals", "messages", "methods", "sameness", "space"},
+    "runfile": {
+        *("allowed", "config", "durable", "folder", "individuals", "messages", "methods", "population", "runvalues"),
+        *("settings", "h5py"),
+    },
+    "records": {"allowed", "genotype", "individuals", "messages", "methods", "population", "runfile", "runvalues"},
     "store": {
-        *("config", "folder", "genotype", "individuals", "journal", "lock", "messages", "methods", "population"),
-        "runfile",
+        *("allowed", "config", "folder", "individuals", "journal", "lock", "messages", "methods", "population"),
+        *("records", "runfile"),
     },
     "transport": {"clocks", "messages", "mpi4py"},
     "sources": {"canonical", "config", "genotype", "given", "plugins", "runfile", "sameness", "settings", "space"},

@@ -57,7 +57,7 @@ def test_a_run_from_before_winners_were_drawn_goes_on_to_draw_samples(tmp_path: 
 def test_a_run_from_before_networks_were_kept_comes_back(tmp_path: Path) -> None:
     write(tmp_path / "population.h5", some_run())
     with h5py.File(tmp_path / "population.h5", "r+") as file:
-        for name in ("known", "network"):
+        for name in ("known", "network", "network_version"):
             del file["individuals"][name]
     assert_same(read(tmp_path).population, some_run().population)
 
@@ -148,6 +148,7 @@ def test_the_file_has_these_tables(tmp_path: Path) -> None:
         "evaluated": {(1,)},
         "individuals": {(4,), (4, 9), (4, 2), (4, 16)},
         "failures": {(2,)},
+        "workers": {(0,)},
         "sessions": {(2,)},
     }
 
@@ -279,23 +280,30 @@ def test_settings_that_cannot_be_used_are_refused_in_their_words(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "reason"),
     [
-        ("failures/kind", 77),
-        ("failures/individual", 99),
-        ("failures/message", b"\xff"),
-        ("individuals/state", 0),
-        ("sessions/data", b"{}"),
-        ("sessions/software", b"{"),
-        ("evaluated", 1),
-        ("configuration", b"\xff"),
+        ("failures/kind", 77, "failures, row 0: expected kind CRASH 1, OOM 2, HANG 3, OVERRUN 4, NAN 5, .*, got 77"),
+        ("failures/individual", 99, "failures, row 0: expected an individual from 0 to 3, got 99"),
+        ("failures/message", b"\xff", r"failures, row 0: expected message in UTF-8, got b'\\xff'"),
+        ("individuals/state", 0, "individual 0: expected state ISSUED 1, EVALUATED 2, FAILED 3, got 0"),
+        ("individuals/birth", 99, "individual 0: expected birth INITIAL 1, MUTATION 2, RANDOM 3, .*, GIVEN 5, got 99"),
+        ("individuals/genotype", 255, "individual 0: expected a genotype whose edge 0 has an .* 0 to 6, got 255"),
+        ("individuals/parent", 10**9, "individual 0: expected a parent that was born before it, got 1000000000"),
+        ("individuals/born", np.inf, "individual 0: expected born a number from 0 to 253402300799, got inf"),
+        ("individuals/view", -1, "individual 0: expected view an integer ≥ 0, got -1"),
+        ("individuals/fitness", np.nan, "individual 2: expected a fitness of .* that is EVALUATED, .*, got nan"),
+        ("sessions/pid", -5, "sessions, row 0: expected pid an integer ≥ 0, got -5"),
+        ("sessions/data", b"{}", "sessions, row 0: expected of the data image_channels, .*, fingerprint, got {}"),
+        ("sessions/software", b"{", "sessions, row 0: expected software in JSON, got b'{'"),
+        ("evaluated", 1, "place 0 in the order of evaluations: expected an individual that is EVALUATED, .*, got 1"),
+        ("configuration", b"\xff", "expected a whole file of a run, but it cannot be read: "),
     ],
 )
-def test_a_file_that_no_run_has_written_is_refused(tmp_path: Path, name: str, value: object) -> None:
+def test_a_file_that_no_run_has_written_is_refused(tmp_path: Path, name: str, value: object, reason: str) -> None:
     write(tmp_path / "population.h5", some_run())
     with h5py.File(tmp_path / "population.h5", "r+") as file:
         file[name][...] = value
-    with pytest.raises(StoreError, match=r"population\.h5: expected a whole file of a run, but it cannot be read: "):
+    with pytest.raises(StoreError, match=rf"population\.h5: {reason}"):
         read(tmp_path)
 
 

@@ -61,7 +61,7 @@ def test_a_sound_run(run: Path) -> None:
         ("individuals/parent", 25, 24, "individual 25: expected parent"),
         ("individuals/fitness", 7, 0.99, "individual 7: expected as fitness the mean"),
         ("individuals/parameters", 7, 5, "individual 7: expected"),
-        ("individuals/view", 12, 99, "individual 12: expected a view of 0 to 30"),
+        ("individuals/view", 12, 99, "individual 12: expected a view of 0 to 12 evaluations, got 99"),
         ("individuals/redrawn", 3, 5, "individual 3: expected redrawn 0, got 5"),
     ],
 )

@@ -1,0 +1,167 @@
+"""Records of the journal (FORMAT.md): how births, results and sessions are written, and read again.
+
+What is read may be of another program or of somebody's hand, whatever its check sum says: every value is looked at, as
+are those of population.h5 (`allowed`). When records are written and what they do is `store`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from hpcnas import allowed, runfile
+from hpcnas.genotype import Genotype
+from hpcnas.individuals import COLUMNS, Birth, Column, Individual
+from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
+from hpcnas.methods import COLUMNS as WORKER_COLUMNS
+from hpcnas.methods import Worker
+from hpcnas.population import Population
+from hpcnas.runfile import Session
+from hpcnas.runvalues import FAILURE_COLUMNS, SESSION_COLUMNS
+
+KINDS = ("begin", "worker", "birth", "retry", "advance", "settle")
+ERRORS = (AttributeError, KeyError, TypeError, ValueError)
+"""What comes of a record that no store has written."""
+
+Code = TypeVar("Code", Birth, FailureKind)
+_INDIVIDUALS, _FAILURES, _SESSIONS, _WORKERS = (
+    {column.name: column for column in columns}
+    for columns in (COLUMNS, FAILURE_COLUMNS, SESSION_COLUMNS, WORKER_COLUMNS)
+)
+
+
+def birth(individual: Individual) -> dict[str, Any]:
+    """What is written of a birth."""
+    record: dict[str, Any] = {
+        "id": individual.id,
+        "genotype": individual.genotype.codes.hex(),
+        "birth": individual.birth.name,
+        "parent": individual.parent,
+        "view": individual.view,
+        "redrawn": individual.redrawn,
+        "born": individual.born,
+        "known": individual.known,
+        "network": None if individual.network is None else individual.network.hex(),
+    }
+    if individual.network is not None:
+        record["network_version"] = individual.network_version
+    if individual.repeats is not None:  # in searches that average
+        record["repeats"] = individual.repeats
+    return record
+
+
+def result(result: Result) -> dict[str, Any]:
+    """What is written of a result."""
+    place, outcome = result.place, result.outcome
+    record: dict[str, Any] = {
+        "individual": result.individual,
+        "attempt": result.attempt,
+        "place": {"rank": place.rank, "host": place.host, "device": place.device},
+        "started": result.started,
+        "finished": result.finished,
+        "first": result.first,
+    }
+    if isinstance(outcome, Failure):
+        record["failure"] = {"kind": outcome.kind.name, "message": runfile.fitting(outcome.message)}
+    else:
+        record["evaluation"] = {
+            "accuracies": outcome.accuracies,
+            "parameters": outcome.parameters,
+            "setup_seconds": outcome.setup_seconds,
+            "training_seconds": outcome.training_seconds,
+            "validation_seconds": outcome.validation_seconds,
+        }
+    return record
+
+
+def opened(record: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The kind of a record, and what it says. Raises one of ERRORS."""
+    ((kind, data),) = record.items()
+    if kind not in KINDS:
+        raise ValueError(f"expected a record of {', '.join(KINDS[:-1])} or {KINDS[-1]}, got {allowed.shown(kind)}")
+    if not isinstance(data, dict):
+        raise ValueError(f"expected an object of keys and values, got {allowed.shown(data)}")
+    return kind, data
+
+
+def _value(data: Mapping[str, Any], name: str, columns: Mapping[str, Column] = _INDIVIDUALS) -> Any:
+    """What a record says for a column, None where it says that there is nothing. Raises KeyError or ValueError."""
+    return allowed.checked(columns[name], data[name])
+
+
+def born(data: Mapping[str, Any], population: Population) -> Individual:
+    """The individual of a birth that is the next of a population. Raises one of ERRORS."""
+    network = data.get("network")  # it and `known` were added since the first journals
+    whole = {"known": 0, "repeats": None, "network_version": 1, **data}
+    view, known = _value(data, "view"), min(len(population), len(population.evaluated))
+    if view > known:
+        raise ValueError(f"expected a view of 0 to {known} evaluations, got {view}")
+    return Individual(
+        id=_natural(data, "id"),
+        genotype=Genotype(population.space, bytes.fromhex(data["genotype"])),
+        birth=_code(Birth, data["birth"]),
+        parent=_value(data, "parent"),
+        view=view,
+        redrawn=_value(data, "redrawn"),
+        born=_value(data, "born"),
+        known=_value(whole, "known"),
+        network=None if network is None else bytes.fromhex(network),
+        repeats=_value(whole, "repeats"),
+        network_version=_value(whole, "network_version"),
+    )
+
+
+def outcome(data: Mapping[str, Any]) -> Result:
+    """The result of an advance, settle or retry. Raises one of ERRORS."""
+    found: Evaluation | Failure
+    if "failure" in data:
+        failure = data["failure"]
+        message = _value(failure, "message", _FAILURES)
+        found = Failure(_code(FailureKind, failure["kind"]), message)
+    else:
+        evaluation = data["evaluation"]
+        accuracies = evaluation["accuracies"]
+        if not isinstance(accuracies, list) or not accuracies or any(number != number for number in accuracies):
+            raise ValueError(f"expected accuracies, got {allowed.shown(accuracies)}")
+        found = Evaluation(
+            tuple(float(allowed.checked(_INDIVIDUALS["accuracies"], number)) for number in accuracies),
+            _value(evaluation, "parameters"),
+            *(_value(evaluation, name) for name in ("setup_seconds", "training_seconds", "validation_seconds")),
+        )
+    place = _place(data)
+    started, finished = (_value(data, name, _FAILURES) for name in ("started", "finished"))
+    whose, attempt = _natural(data, "individual"), _value(data, "attempt", _FAILURES)
+    return Result(whose, attempt, place, started, finished, found, _natural({"first": 0, **data}, "first"))
+
+
+def session(data: Mapping[str, Any]) -> Session:
+    """The start of a controller. Raises one of ERRORS."""
+    started, host, pid, ranks = (_value(data, name, _SESSIONS) for name in ("started", "host", "pid", "ranks"))
+    return Session(started, host, pid, ranks, allowed.software(data["software"]), allowed.facts(data["facts"]))
+
+
+def worker(data: Mapping[str, Any], session: int) -> Worker:
+    """A worker that was ready in the session of that number. Raises one of ERRORS."""
+    training, numbers, slower = (_value(data, name, _WORKERS) for name in ("training", "numbers", "slower"))
+    if session < 0:
+        raise ValueError("expected a session before its workers")
+    return Worker(session, _place(data), training, numbers, slower)
+
+
+def _place(data: Mapping[str, Any]) -> Place:
+    return Place(*(_value(data["place"], name, _FAILURES) for name in ("rank", "host", "device")))
+
+
+def _natural(data: Mapping[str, Any], name: str) -> int:
+    """An id, or a number of replicates. Raises KeyError or ValueError."""
+    number = data[name]
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 1 << 62:
+        raise ValueError(f"expected {name} an integer ≥ 0, got {allowed.shown(number)}")
+    return number
+
+
+def _code(codes: type[Code], name: object) -> Code:
+    """A member of an enumeration by its name. Raises ValueError."""
+    if not isinstance(name, str) or name not in codes.__members__:
+        raise ValueError(f"expected one of {', '.join(codes.__members__)}; got {allowed.shown(name)}")
+    return codes[name]

@@ -1,0 +1,240 @@
+"""What the tables of population.h5 must say of each other, and what is left of them where they do not.
+
+Every value that a column does not allow (`allowed`), and every one that no search can have written: a parent that is
+not older than its child, a genotype with an operation that its space does not have, an individual that stands twice in
+the order of evaluations. Whoever reads a run gets one that holds together, or one line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hpcnas import allowed, genotype, methods
+from hpcnas.allowed import Wrong, told
+from hpcnas.individuals import COLUMNS, LATEST, Birth, Column, State
+from hpcnas.messages import FailureKind
+from hpcnas.sameness import HASH_BYTES
+from hpcnas.space import Space
+
+Table = dict[str, np.ndarray]
+
+MESSAGE_BYTES = 2048  # of a failure's message, its end
+_MOST_ATTEMPTS = 128  # at one individual that is in flight; `max_attempts` is 100 at the most
+_TIME = "s since 1970-01-01"
+SESSION_COLUMNS = (  # "S" is as wide as the longest text: half a JSON object is none
+    Column("started", "f8", "when the controller started, UTC", _TIME, low=0, high=LATEST, told=True),
+    Column("host", "S", "host of the controller", told=True),
+    Column("pid", "i8", "process id of the controller", low=0, told=True),
+    Column("ranks", "i4", "MPI ranks", "ranks", low=0, told=True),
+    Column("software", "S", "names and versions, JSON", told=True),
+    Column("data", "S", "what the data set was: sizes and fingerprint, JSON"),
+)
+FAILURE_COLUMNS = (
+    Column("individual", "i8", "id of the individual", low=0),
+    Column("attempt", "u1", "the how manieth attempt at it this was", told=True),
+    Column("kind", "u1", "kind of failure", values=FailureKind),
+    Column("started", "f8", "start of the attempt, UTC", _TIME, low=0, high=LATEST, told=True),
+    Column("finished", "f8", "end of the attempt, UTC", _TIME, low=0, high=LATEST, told=True),
+    Column("rank", "i4", "MPI rank", low=0, told=True),
+    Column("host", "S", "host", told=True),
+    Column("device", "S", "device", told=True),
+    Column("message", f"S{MESSAGE_BYTES}", "the end of the traceback or of the last output", told=True),
+)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of a run, and what they are of."""
+
+    space: Space
+    replicates: int
+    individuals: Table
+    evaluated: np.ndarray
+    failures: Table
+    sessions: Table
+    workers: Table  # without columns in older runs
+
+    def columns(self, name: str) -> tuple[tuple[Column, ...], Table]:
+        """Those of one table, as they are meant and as they were read."""
+        return {
+            "individuals": (COLUMNS, self.individuals),
+            "failures": (FAILURE_COLUMNS, self.failures),
+            "sessions": (SESSION_COLUMNS, self.sessions),
+            "workers": (methods.COLUMNS if self.workers else (), self.workers),
+        }[name]
+
+
+NAMES = ("individuals", "failures", "sessions", "workers")
+
+
+def misshapen(tables: Tables) -> Iterator[Wrong]:
+    """Columns of another type or shape; where there are any, nothing else can be looked at."""
+    widths = {"edges": tables.space.edges, "replicates": tables.replicates, "hash": HASH_BYTES}
+    for name in NAMES:
+        columns, table = tables.columns(name)
+        rows = len(table[columns[0].name]) if columns else 0
+        yield from allowed.wrong_shapes(name, columns, table, rows, widths)
+    if tables.evaluated.ndim != 1 or tables.evaluated.dtype != np.int64:
+        found = f"{tables.evaluated.dtype} of shape {tables.evaluated.shape}"
+        yield Wrong("evaluated", "evaluated", None, "int64 of one dimension", found)
+
+
+def wrong(tables: Tables) -> list[Wrong]:
+    """All that cannot be, of tables that are of the right shapes."""
+    found = [item for name in NAMES for item in allowed.wrong_values(name, *tables.columns(name))]
+    return [*found, *_wrong_births(tables), *_wrong_results(tables), *_wrong_order(tables), *_wrong_failures(tables),
+            *_wrong_sessions(tables.sessions)]  # fmt: skip
+
+
+def _wrong_births(tables: Tables) -> Iterator[Wrong]:
+    table = tables.individuals
+    ids, known = np.arange(len(table["birth"])), len(tables.evaluated)
+    yield from told("individuals", "parent", table["parent"] >= ids, "a parent that was born before it", table)
+    view = table["view"]
+    for id in np.flatnonzero((view > ids) | (view > known)).tolist():
+        most = min(id, known)
+        yield Wrong("individuals", "view", id, f"a view of 0 to {most} evaluations", allowed.shown(view[id]))
+    highest = np.frombuffer(genotype.highest_codes(tables.space), dtype=np.uint8)
+    for id in np.flatnonzero((table["genotype"] > highest).any(axis=1)).tolist():
+        edge = int(np.flatnonzero(table["genotype"][id] > highest)[0])
+        what = f"a genotype whose edge {edge} has an operation 0 to {highest[edge]}"
+        yield Wrong("individuals", "genotype", id, what, allowed.shown(table["genotype"][id, edge]))
+    if "network_version" in table and "network" in table:
+        looked = table["network"].any(axis=1)
+        yield from told("individuals", "network_version", looked != (table["network_version"] > 0),
+                        "a network_version where there is a network, and nowhere else", table)  # fmt: skip
+    if "repeats" in table:
+        repeats = table["repeats"]
+        several = (repeats >= 0) & (repeats < ids)
+        several[several] = repeats[repeats[several]] < 0
+        what = "one before it, which repeats nobody, as the individual that it repeats"
+        yield from told("individuals", "repeats", (repeats >= 0) & ~several, what, table)
+
+
+def _wrong_results(tables: Tables) -> Iterator[Wrong]:
+    table = tables.individuals
+    state, trained = table["state"], table["replicates_trained"]
+    evaluated = state == State.EVALUATED
+    counted = (~np.isnan(table["accuracies"])).sum(axis=1)
+    for id in np.flatnonzero(trained != counted).tolist():
+        what = f"{counted[id]} replicates trained, as many as there are accuracies"
+        yield Wrong("individuals", "replicates_trained", id, what, str(trained[id]))
+    checks = (
+        ("accuracies", evaluated & (counted == 0), "accuracies of an individual that is EVALUATED"),
+        ("fitness", np.isnan(table["fitness"]) == evaluated,
+         "a fitness of an individual that is EVALUATED, and of no other"),
+        ("parameters", evaluated & (table["parameters"] < 0), "parameters of an individual that is EVALUATED"),
+        ("failure", (table["failure"] > 0) != (state == State.FAILED),
+         "a kind of failure of an individual that is FAILED, and of no other"),
+        ("attempts", (state == State.ISSUED) & (table["attempts"] > _MOST_ATTEMPTS),
+         f"at most {_MOST_ATTEMPTS} attempts at an individual that is ISSUED"),
+    )  # fmt: skip
+    for column, marked, what in checks:
+        yield from told("individuals", column, marked, what, table)
+
+
+def _wrong_order(tables: Tables) -> Iterator[Wrong]:
+    state, order = tables.individuals["state"], tables.evaluated
+    there = (order >= 0) & (order < len(state))
+    good = there.copy()
+    good[there] = state[order[there]] == State.EVALUATED
+    first = np.zeros(len(order), dtype=bool)
+    first[np.unique(order, return_index=True)[1]] = True
+    what = "an individual that is EVALUATED, each of them once"
+    yield from told("evaluated", "evaluated", ~(good & first), what, {"evaluated": order})
+    placed = np.zeros(len(state), dtype=bool)
+    placed[order[good]] = True
+    missing = (state == State.EVALUATED) & ~placed
+    for id in np.flatnonzero(missing).tolist():
+        yield Wrong("individuals", "evaluated", id, "a place in the order of evaluations, for it is EVALUATED", "none")
+
+
+def _wrong_failures(tables: Tables) -> Iterator[Wrong]:
+    state, table = tables.individuals["state"], tables.failures
+    whose, good = table["individual"], ~allowed.not_allowed(FAILURE_COLUMNS[2], table["kind"])
+    yield from told("failures", "individual", whose >= len(state), f"an individual from 0 to {len(state) - 1}", table)
+    told_of = np.zeros(len(state), dtype=bool)
+    told_of[whose[(whose >= 0) & (whose < len(state)) & good]] = True
+    for id in np.flatnonzero((state == State.FAILED) & ~told_of).tolist():
+        yield Wrong("individuals", "failures", id, "a failed attempt on record, for it is FAILED", "none")
+
+
+def _wrong_sessions(table: Table) -> Iterator[Wrong]:
+    for row in range(len(table["started"])):
+        for column, read in (("software", allowed.software), ("data", allowed.facts)):
+            try:
+                read(json.loads(table[column][row]))
+            except (ValueError, RecursionError) as error:
+                expected, _, got = str(error).partition(", got ")
+                what = expected.removeprefix("expected ") if got else f"{column} in JSON"
+                yield Wrong("sessions", column, row, what, got or allowed.shown(table[column][row]))
+
+
+def sound(tables: Tables, faults: Sequence[Wrong]) -> Tables:
+    """The part of the tables that faults have not touched, in which nothing is wrong.
+
+    What is only told (times, hosts) is left away value by value. Where the order of evaluations ends, who was evaluated
+    later is in flight again. All other faults cost their individual and those that were born after it, whose births may
+    depend on it."""
+    individuals = {name: column.copy() for name, column in tables.individuals.items()}
+    failures = {name: column.copy() for name, column in tables.failures.items()}
+    sessions = {name: column.copy() for name, column in tables.sessions.items()}
+    workers = {name: column.copy() for name, column in tables.workers.items()}
+    count, good = len(individuals["birth"]), len(individuals["birth"])
+    lost_failures, lost_sessions = set[int](), set[int]()
+    for fault in faults:
+        if fault.table == "evaluated":
+            continue
+        columns, _ = tables.columns(fault.table)
+        column = next((one for one in columns if one.name == fault.column), None)
+        target = {"individuals": individuals, "failures": failures, "sessions": sessions, "workers": workers}[
+            fault.table
+        ]
+        if column is not None and column.told:
+            none = b"{}" if column.name == "software" else b""
+            target[column.name][fault.row] = none if column.dtype.startswith("S") else column.missing
+        elif fault.table == "failures" and fault.row is not None:
+            lost_failures.add(fault.row)
+        elif fault.table == "sessions" and fault.row is not None:
+            lost_sessions.add(fault.row)
+        elif column is not None and fault.row is not None:  # those without a place, or without a failure, are below
+            good = min(good, fault.row)
+    good = min([good, *_without_failure(individuals, failures, lost_failures)])
+    places = [fault.row for fault in faults if fault.table == "evaluated" and fault.row is not None]
+    end = min([len(tables.evaluated), *(place for place in places if not good <= tables.evaluated[place] < count)])
+    good = min([good, *_unknown(individuals, tables.evaluated, end)])
+    order = tables.evaluated[:end]
+    order = order[order < good]
+    individuals = {name: column[:good] for name, column in individuals.items()}
+    again = np.setdiff1d(np.flatnonzero(individuals["state"] == State.EVALUATED), order)
+    for column in COLUMNS[[column.name for column in COLUMNS].index("attempts") :]:
+        if column.name in individuals:
+            individuals[column.name][again] = column.missing
+    individuals["state"][again] = State.ISSUED
+    whose = failures["individual"]
+    kept = [row for row in range(len(whose)) if row not in lost_failures and whose[row] < good]
+    stay = [row for row in range(len(sessions["started"])) if row not in lost_sessions]
+    return replace(
+        tables,
+        individuals=individuals,
+        evaluated=order,
+        failures={name: column[kept] for name, column in failures.items()},
+        sessions={name: column[stay] for name, column in sessions.items()},
+        workers=workers,
+    )
+
+
+def _unknown(individuals: Table, order: np.ndarray, end: int) -> Iterable[int]:
+    """The first that was born knowing more than `end` evaluations, if anybody was."""
+    late = np.flatnonzero((individuals["view"] > end) & (individuals["birth"] != Birth.FOUNDER))
+    return late[:1].tolist() if end < len(order) else []
+
+
+def _without_failure(individuals: Table, failures: Table, lost: set[int]) -> Iterable[int]:
+    """The first FAILED individual of which no failed attempt is left, if there is any."""
+    kept = {int(id) for row, id in enumerate(failures["individual"]) if row not in lost}
+    return [id for id in np.flatnonzero(individuals["state"] == State.FAILED).tolist() if id not in kept][:1]
