@@ -98,10 +98,14 @@ class Lock:
             self._check(HEARTBEAT, self._beating.descriptor)
 
     def _check(self, name: str, descriptor: int) -> None:
+        path = self._folder.path / name
         if not self._folder.is_file(name, descriptor):
             replaced = self._folder.status(name) is not None
             what = "replaced: another job may be at work there" if replaced else "removed"
-            raise LockLost(f"{self._folder.path / name} was {what}", replaced)
+            raise LockLost(f"{path} was {what}", replaced)
+        said = _holder(self._folder, name, descriptor)
+        if said != _this_job().rstrip():  # on a file system whose locks do not reach other hosts
+            raise LockLost(f"{path} was taken by another job: {said.decode(errors='replace')}", True)
 
     def close(self) -> None:
         """Lets go."""
@@ -142,7 +146,7 @@ def _taken(folder: RunFolder) -> Lock:
     """Raises LockHeld or StoreError."""
     path, before = folder.path / NAME, folder.status(NAME)
     if before is not None and _file_id(before) in _held:  # to open it and close it again could let go of it
-        raise _held_by(folder, _this_job())
+        raise _held_by(folder, _this_job().rstrip())
     try:
         descriptor = folder.open(NAME, os.O_RDWR | os.O_CREAT)
     except OSError as error:
@@ -185,16 +189,12 @@ def _locked(folder: RunFolder, descriptor: int, holder: bytes) -> Lock:
         beating = _Heartbeat(folder)
     except FileExistsError:  # somebody was faster
         raise _held_by(folder, holder) from None
-    found = Lock(folder, descriptor, _BEATING.format(folder.path), beating)
     if ended:
         time.sleep(2 * _LOOK)  # somebody else may just have ended it as well, and with it this one's
-        try:
-            found.check()
-        except LockLost:
+        if not folder.is_file(HEARTBEAT, beating.descriptor):
             beating.end()
-            _held.discard(_file_id(os.fstat(descriptor)))
-            raise _held_by(folder, holder) from None
-    return found
+            raise _held_by(folder, holder)
+    return Lock(folder, descriptor, _BEATING.format(folder.path), beating)
 
 
 def _end_silent(folder: RunFolder) -> bool:
@@ -229,7 +229,7 @@ def _now_there(folder: RunFolder) -> float:
 
 def _holder(folder: RunFolder, name: str, descriptor: int) -> bytes:
     """What a lock says of its holder; raises StoreError where it is no lock but somebody's file of that name."""
-    said = os.pread(descriptor, 1000, 0).rstrip(b"\0")  # what is left of a text that was cut off is one too
+    said = os.pread(descriptor, 1000, 0).rstrip(b"\0\n")  # what is left of a text that was cut off is one too
     if said[:5] != b"host "[: len(said)] or len(said) > 500:
         raise StoreError(
             f"{folder.path / name}: expected the lock of a run, which says who holds it, but it is another file; "
@@ -239,7 +239,7 @@ def _holder(folder: RunFolder, name: str, descriptor: int) -> bytes:
 
 
 def _held_by(folder: RunFolder, holder: bytes) -> LockHeld:
-    who = holder.decode(errors="replace").strip() or "another process"
+    who = holder.decode(errors="replace") or "another process"
     return LockHeld(f"the run {folder.path} already has a controller: {who}")
 
 
