@@ -375,9 +375,10 @@ def test_an_exception_in_the_controller_is_a_broken_run(tmp_path: Path) -> None:
     FileStore.open(tmp_path / "run").close()  # nobody holds it
 
 
-def test_a_run_folder_that_breaks_under_one_rank_alone_ends_it(tmp_path: Path) -> None:
-    """An exception of the controller, here as its log cannot be written, leaves no worker waiting for ever."""
-    (tmp_path / "run" / "log").mkdir(parents=True)
-    command = [sys.executable, JOB, *OPTIONS, "--budget", "12"]
-    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, **plan({})}, capture_output=True, timeout=GUARD)
-    assert done.returncode == 1 and b"IsADirectoryError" in done.stderr
+def test_a_controller_that_breaks_with_one_rank_alone_ends_it(tmp_path: Path) -> None:
+    """An exception of the controller leaves no worker waiting for ever."""
+    broken = "import runpy; from hpcnas import log; log.also_to_file = None; runpy.run_path({!r}, run_name='__main__')"
+    command = [sys.executable, "-c", broken.format(JOB), *OPTIONS, "--budget", "12"]
+    environment = {**os.environ, **plan({}), "PYTHONPATH": str(Path(JOB).parent)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=GUARD)
+    assert done.returncode == 1 and b"TypeError" in done.stderr

@@ -184,8 +184,8 @@ def test_a_journal_that_was_removed_where_nothing_can_be_written_is_a_loss_and_s
         full.setattr(os, "rename", _no_space)
         said = stops(run)
     assert said == (
-        f"{folder}/journal: the file has been removed; population.h5 cannot be renewed (No space left on device): of the "
-        "2 evaluated individuals, those that came after its last renewal are lost"
+        f"{folder}/journal: the file has been removed; population.h5 cannot be renewed (No space left on device): "
+        "of the 2 evaluated individuals, those that came after its last renewal are lost"
     )
 
 
