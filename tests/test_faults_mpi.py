@@ -313,16 +313,17 @@ def alone(folder: Path, *options: str, script: dict[str, str] = BUSY) -> Iterato
 @pytest.mark.parametrize(
     ("script", "options", "exit_code", "said"),
     [
-        ({"loading": "unusable"}, [], 2, "wrong-use"),
+        ({"loading": "unusable"}, [], 2, None),  # refused: there is no run
         ({str(id): "error" for id in range(12)}, ["--max-failures", "3"], 1, "broken"),
     ],
 )
 def test_the_exit_code_and_the_status_say_the_same(
-    mpi: Mpi, tmp_path: Path, script: dict[str, str], options: list[str], exit_code: int, said: str
+    mpi: Mpi, tmp_path: Path, script: dict[str, str], options: list[str], exit_code: int, said: str | None
 ) -> None:
     done = launcher.run(mpi, 3, [JOB, *OPTIONS, "--budget", "12", *options], cwd=tmp_path, env=plan(script))
     assert done.returncode == exit_code, done.stdout + done.stderr
-    assert status(tmp_path / "run") == said
+    assert (status(tmp_path / "run") if said else None) == said
+    assert FileStore.exists(tmp_path / "run") == (said is not None)
 
 
 def test_the_time_that_slurm_leaves_is_kept(tmp_path: Path) -> None:
