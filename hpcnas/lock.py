@@ -57,13 +57,13 @@ class Interrupted(Exception):
 class _Heartbeat(threading.Thread):
     """RUN/heartbeat, created and touched by this process."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, said: bytes) -> None:
         """Raises FileExistsError where there is one, another OSError or StoreError where none can be."""
         super().__init__(name="heartbeat of the run's lock", daemon=True)
         self._folder = folder
         self._over = threading.Event()
         self.descriptor = folder.open(HEARTBEAT, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        os.write(self.descriptor, _this_job())
+        os.write(self.descriptor, said)
         self.start()
 
     def run(self) -> None:
@@ -85,10 +85,16 @@ class Lock:
     """A lock that is held. `remark` says what it does not guard against, where that is not all."""
 
     def __init__(
-        self, folder: RunFolder, descriptor: int, remark: str | None = None, beating: _Heartbeat | None = None
+        self,
+        folder: RunFolder,
+        descriptor: int,
+        said: bytes,
+        remark: str | None = None,
+        beating: _Heartbeat | None = None,
     ) -> None:
         self.remark = remark
         self._folder, self._descriptor, self._beating = folder, descriptor, beating
+        self._said = said  # of this job: the host may get another name
         _held.add(_file_id(os.fstat(descriptor)))
 
     def check(self) -> None:
@@ -104,7 +110,7 @@ class Lock:
             what = "replaced: another job may be at work there" if replaced else "removed"
             raise LockLost(f"{path} was {what}", replaced)
         said = _holder(self._folder, name, descriptor)
-        if said != _this_job().rstrip():  # on a file system whose locks do not reach other hosts
+        if said != self._said:  # on a file system whose locks do not reach other hosts
             raise LockLost(f"{path} was taken by another job: {said.decode(errors='replace')}", True)
 
     def close(self) -> None:
@@ -146,7 +152,7 @@ def _taken(folder: RunFolder) -> Lock:
     """Raises LockHeld or StoreError."""
     path, before = folder.path / NAME, folder.status(NAME)
     if before is not None and _file_id(before) in _held:  # to open it and close it again could let go of it
-        raise _held_by(folder, _this_job().rstrip())
+        raise _held_by(folder, _this_job())
     try:
         descriptor = folder.open(NAME, os.O_RDWR | os.O_CREAT)
     except OSError as error:
@@ -155,11 +161,12 @@ def _taken(folder: RunFolder) -> Lock:
         raise StoreError(f"expected to write in the run folder {folder.path}: {error.strerror}{way_out}") from None
     lock: Lock | None = None
     try:
-        lock = _locked(folder, descriptor, _holder(folder, NAME, descriptor))
+        said = _this_job()
+        lock = _locked(folder, descriptor, _holder(folder, NAME, descriptor), said)
         if not folder.is_file(NAME, descriptor):  # its last holder has just taken it away
             raise _held_by(folder, b"")
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, _this_job())
+        os.write(descriptor, said + b"\n")
     except BaseException as error:
         if lock is None:
             os.close(descriptor)
@@ -171,8 +178,9 @@ def _taken(folder: RunFolder) -> Lock:
     return lock
 
 
-def _locked(folder: RunFolder, descriptor: int, holder: bytes) -> Lock:
-    """The best lock that there is for an open file. Raises LockHeld, StoreError, and OSError where nothing is."""
+def _locked(folder: RunFolder, descriptor: int, holder: bytes, said: bytes) -> Lock:
+    """The best lock that there is for an open file, which names its last `holder` and is to say another. Raises
+    LockHeld, StoreError, and OSError where there is none."""
     for lock, remark in ((fcntl.flock, None), (fcntl.lockf, _FCNTL)):
         try:
             lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -183,10 +191,10 @@ def _locked(folder: RunFolder, descriptor: int, holder: bytes) -> Lock:
                 raise
             continue
         _end_silent(folder)  # from a host that has no such locks
-        return Lock(folder, descriptor, None if remark is None else remark.format(folder.path))
+        return Lock(folder, descriptor, said, None if remark is None else remark.format(folder.path))
     ended = _end_silent(folder)
     try:
-        beating = _Heartbeat(folder)
+        beating = _Heartbeat(folder, said)
     except FileExistsError:  # somebody was faster
         raise _held_by(folder, holder) from None
     if ended:
@@ -194,7 +202,7 @@ def _locked(folder: RunFolder, descriptor: int, holder: bytes) -> Lock:
         if not folder.is_file(HEARTBEAT, beating.descriptor):
             beating.end()
             raise _held_by(folder, holder)
-    return Lock(folder, descriptor, _BEATING.format(folder.path), beating)
+    return Lock(folder, descriptor, said, _BEATING.format(folder.path), beating)
 
 
 def _end_silent(folder: RunFolder) -> bool:
@@ -244,7 +252,7 @@ def _held_by(folder: RunFolder, holder: bytes) -> LockHeld:
 
 
 def _this_job() -> bytes:
-    return f"host {socket.gethostname()}, pid {os.getpid()}\n".encode()
+    return f"host {socket.gethostname()}, pid {os.getpid()}".encode()
 
 
 def _file_id(status: os.stat_result) -> tuple[int, int]:

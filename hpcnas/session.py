@@ -98,7 +98,7 @@ class SearchSession:
     def _continued(folder: Path, store: MemoryStore, request: Request) -> config.Config:
         """The settings with which a run goes on; changes nothing. Raises RunRefused, RunFinished, ConfigError."""
         if not store.sessions:
-            return looked_up(config.build(*request.base, *request.layers))
+            return looked_up(config.build(config.lasting(store.config), *request.layers))
         settings = config.build(config.lasting(store.config), *request.layers)
         if store.config.search.initial is not None:  # what the run began with, whatever stands there by now
             settings = replace(settings, search=replace(settings.search, initial=store.config.search.initial))

@@ -219,7 +219,7 @@ def test_without_either_a_heartbeat_says_who_lives(
     held = taken()
     assert held.remark is not None and "has neither flock nor fcntl locks" in held.remark
     assert sorted(os.listdir(tmp_path)) == ["heartbeat", "lock"]
-    assert (tmp_path / "heartbeat").read_text() == (tmp_path / "lock").read_text()
+    assert (tmp_path / "heartbeat").read_text() == (tmp_path / "lock").read_text().rstrip()
     held.close()
     assert sorted(os.listdir(tmp_path)) == ["lock"]
 
@@ -290,6 +290,14 @@ def test_a_lock_that_is_removed_or_replaced_is_noticed(
     assert (removed.value.replaced, replaced.value.replaced) == (False, True)
     held.close()
     assert (tmp_path / name).read_text() == "host elsewhere, pid 7\n"
+
+
+def test_a_host_that_gets_another_name_keeps_its_lock(
+    taken: Callable[..., Lock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = taken()
+    monkeypatch.setattr(lock.socket, "gethostname", lambda: "another")
+    held.check()
 
 
 def test_a_lock_that_is_removed_while_it_is_taken_is_none(
