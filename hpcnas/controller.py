@@ -259,7 +259,6 @@ class Controller:
                 software={**self._software, **ready.software},
                 facts=ready.facts,
             )
-            self._store.config = self._config  # to which the run is bound from now on
             self._store.begin(session)
             if self._config.search.racing:
                 self._racing = Racing(self._strategy, self._config.search.racing_confidence)

@@ -68,11 +68,13 @@ def put(path: Path, data: bytes | memoryview, at: int | None = None, ready: Call
     what keeps it from being done."""
     name = place(path, at)
     temporary = path.with_name(_half(path.name)) if at is None else Path(_half(path.name))
-    with contextlib.suppress(FileNotFoundError):  # of an earlier process of that number, or somebody's link
-        os.unlink(temporary, dir_fd=at)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, 0o666, dir_fd=at)
+    except FileExistsError:  # of an earlier process of that number, or somebody's link
+        os.unlink(temporary, dir_fd=at)
+        descriptor = os.open(temporary, flags, 0o666, dir_fd=at)
+    try:
         try:
             write_all(descriptor, data)
             os.fsync(descriptor)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,11 +65,19 @@ class Contents:
     whole: int
 
 
+def _not_waiting(path: str, flags: int) -> int:
+    """An opener that waits for no other end of a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def scan(path: Path) -> tuple[Contents, str | None]:
     """Reads up to the first damage, without changing anything; says where that is. A torn last line is none and is
     left out. Raises JournalError where there is not even a header."""
     try:
-        data = path.read_bytes()
+        with open(path, "rb", opener=_not_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise JournalError(f"expected a readable journal {path}: it is a pipe or a device")
+            data = file.read()
     except OSError as error:
         raise JournalError(f"expected a readable journal {path}: {error.strerror}") from None
     lines = data.split(b"\n")

@@ -57,13 +57,13 @@ class Interrupted(Exception):
 class _Heartbeat(threading.Thread):
     """RUN/heartbeat, created and touched by this process."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, said: bytes) -> None:
         """Raises FileExistsError where there is one, another OSError or StoreError where none can be."""
         super().__init__(name="heartbeat of the run's lock", daemon=True)
         self._folder = folder
         self._over = threading.Event()
         self.descriptor = folder.open(HEARTBEAT, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        os.write(self.descriptor, _this_job())
+        os.write(self.descriptor, said)
         self.start()
 
     def run(self) -> None:
@@ -85,10 +85,16 @@ class Lock:
     """A lock that is held. `remark` says what it does not guard against, where that is not all."""
 
     def __init__(
-        self, folder: RunFolder, descriptor: int, remark: str | None = None, beating: _Heartbeat | None = None
+        self,
+        folder: RunFolder,
+        descriptor: int,
+        said: bytes,
+        remark: str | None = None,
+        beating: _Heartbeat | None = None,
     ) -> None:
         self.remark = remark
         self._folder, self._descriptor, self._beating = folder, descriptor, beating
+        self._said = said  # of this job: the host may get another name
         _held.add(_file_id(os.fstat(descriptor)))
 
     def check(self) -> None:
@@ -98,10 +104,14 @@ class Lock:
             self._check(HEARTBEAT, self._beating.descriptor)
 
     def _check(self, name: str, descriptor: int) -> None:
+        path = self._folder.path / name
         if not self._folder.is_file(name, descriptor):
             replaced = self._folder.status(name) is not None
             what = "replaced: another job may be at work there" if replaced else "removed"
-            raise LockLost(f"{self._folder.path / name} was {what}", replaced)
+            raise LockLost(f"{path} was {what}", replaced)
+        said = _holder(self._folder, name, descriptor)
+        if said != self._said:  # on a file system whose locks do not reach other hosts
+            raise LockLost(f"{path} was taken by another job: {said.decode(errors='replace')}", True)
 
     def close(self) -> None:
         """Lets go."""
@@ -151,11 +161,12 @@ def _taken(folder: RunFolder) -> Lock:
         raise StoreError(f"expected to write in the run folder {folder.path}: {error.strerror}{way_out}") from None
     lock: Lock | None = None
     try:
-        lock = _locked(folder, descriptor, _holder(folder, NAME, descriptor))
+        said = _this_job()
+        lock = _locked(folder, descriptor, _holder(folder, NAME, descriptor), said)
         if not folder.is_file(NAME, descriptor):  # its last holder has just taken it away
             raise _held_by(folder, b"")
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, _this_job())
+        os.write(descriptor, said + b"\n")
     except BaseException as error:
         if lock is None:
             os.close(descriptor)
@@ -167,8 +178,9 @@ def _taken(folder: RunFolder) -> Lock:
     return lock
 
 
-def _locked(folder: RunFolder, descriptor: int, holder: bytes) -> Lock:
-    """The best lock that there is for an open file. Raises LockHeld, StoreError, and OSError where nothing is."""
+def _locked(folder: RunFolder, descriptor: int, holder: bytes, said: bytes) -> Lock:
+    """The best lock that there is for an open file, which names its last `holder` and is to say another. Raises
+    LockHeld, StoreError, and OSError where there is none."""
     for lock, remark in ((fcntl.flock, None), (fcntl.lockf, _FCNTL)):
         try:
             lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -179,22 +191,18 @@ def _locked(folder: RunFolder, descriptor: int, holder: bytes) -> Lock:
                 raise
             continue
         _end_silent(folder)  # from a host that has no such locks
-        return Lock(folder, descriptor, None if remark is None else remark.format(folder.path))
+        return Lock(folder, descriptor, said, None if remark is None else remark.format(folder.path))
     ended = _end_silent(folder)
     try:
-        beating = _Heartbeat(folder)
+        beating = _Heartbeat(folder, said)
     except FileExistsError:  # somebody was faster
         raise _held_by(folder, holder) from None
-    found = Lock(folder, descriptor, _BEATING.format(folder.path), beating)
     if ended:
         time.sleep(2 * _LOOK)  # somebody else may just have ended it as well, and with it this one's
-        try:
-            found.check()
-        except LockLost:
+        if not folder.is_file(HEARTBEAT, beating.descriptor):
             beating.end()
-            _held.discard(_file_id(os.fstat(descriptor)))
-            raise _held_by(folder, holder) from None
-    return found
+            raise _held_by(folder, holder)
+    return Lock(folder, descriptor, said, _BEATING.format(folder.path), beating)
 
 
 def _end_silent(folder: RunFolder) -> bool:
@@ -229,7 +237,7 @@ def _now_there(folder: RunFolder) -> float:
 
 def _holder(folder: RunFolder, name: str, descriptor: int) -> bytes:
     """What a lock says of its holder; raises StoreError where it is no lock but somebody's file of that name."""
-    said = os.pread(descriptor, 1000, 0).rstrip(b"\0")  # what is left of a text that was cut off is one too
+    said = os.pread(descriptor, 1000, 0).rstrip(b"\0\n")  # what is left of a text that was cut off is one too
     if said[:5] != b"host "[: len(said)] or len(said) > 500:
         raise StoreError(
             f"{folder.path / name}: expected the lock of a run, which says who holds it, but it is another file; "
@@ -239,12 +247,12 @@ def _holder(folder: RunFolder, name: str, descriptor: int) -> bytes:
 
 
 def _held_by(folder: RunFolder, holder: bytes) -> LockHeld:
-    who = holder.decode(errors="replace").strip() or "another process"
+    who = holder.decode(errors="replace") or "another process"
     return LockHeld(f"the run {folder.path} already has a controller: {who}")
 
 
 def _this_job() -> bytes:
-    return f"host {socket.gethostname()}, pid {os.getpid()}\n".encode()
+    return f"host {socket.gethostname()}, pid {os.getpid()}".encode()
 
 
 def _file_id(status: os.stat_result) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from hpcnas.messages import Result
 from hpcnas.options import Request
 from hpcnas.plugins import PluginFault
 from hpcnas.progress import Progress, final_table, front_table
-from hpcnas.runfile import StoreError
+from hpcnas.runfile import Session, StoreError
 from hpcnas.scheduling import is_complete
 from hpcnas.signals import Signals
 from hpcnas.sources import looked_up
@@ -101,7 +101,7 @@ class SearchSession:
     def _continued(folder: Path, store: MemoryStore, request: Request) -> config.Config:
         """The settings with which a run goes on; changes nothing. Raises RunRefused, RunFinished, ConfigError."""
         if not store.sessions:
-            return looked_up(config.build(*request.base, *request.layers))
+            return looked_up(config.build(config.lasting(store.config), *request.layers))
         settings = config.build(config.lasting(store.config), *request.layers)
         if store.config.search.initial is not None:  # what the run began with, whatever stands there by now
             settings = replace(settings, search=replace(settings.search, initial=store.config.search.initial))
@@ -136,7 +136,7 @@ class SearchSession:
             _logger.warning("going on without RUN/log: %s", error)
         for remark in store.remarks:
             _logger.warning("%s", remark)
-        progress = _Observer(settings.search, line, lambda: self._write_status(store, MORE_TO_DO))
+        progress = _Observer(settings, line, store, lambda: self._write_status(store, MORE_TO_DO))
         _logger.info("run %s: %d workers, budget %d", store.folder, workers, settings.search.budget)
         if store.sessions:
             progress.resumed(store.population)
@@ -222,12 +222,20 @@ class SearchSession:
 
 
 class _Observer(Progress):
-    """Progress, and RUN/status for job scripts: if this session is killed, it says how far that had come."""
+    """Progress; and RUN/status for job scripts: if this session is killed, it says how far that had come. Binds the run
+    to the settings of the session when that begins, and not before: it may still be refused."""
 
-    def __init__(self, search: config.Search, line: log.LiveLine, write_status: Callable[[], None]) -> None:
-        super().__init__(search, line)
+    def __init__(
+        self, settings: config.Config, line: log.LiveLine, store: MemoryStore, write_status: Callable[[], None]
+    ) -> None:
+        super().__init__(settings.search, line)
+        self._settings, self._store = settings, store
         self._write_status = write_status
         self._written = -_STATUS_INTERVAL  # the first result is told at once
+
+    def began(self, session: Session) -> None:
+        super().began(session)
+        self._store.config = self._settings
 
     def settled(self, result: Result, store: MemoryStore) -> None:
         super().settled(result, store)

@@ -360,7 +360,7 @@ class FileStore(MemoryStore):
             fresh = self._new_journal(self._recorded)
             self._journal.close()
             self._journal = fresh
-            whole = f"everything is in {self.place.where() or self.folder}"
+            whole = self._saved()
         except _Foreign as foreign:
             self._over = True
             whole = f"{foreign}; " * (str(foreign) != str(reason)) + self._left_to_others()
@@ -368,6 +368,12 @@ class FileStore(MemoryStore):
             whole = self._left_on_the_disk(error)
         self._journal.close()
         return StoreError(f"{reason}; {whole}")
+
+    def _saved(self) -> str:
+        now = self.place.where() or self.folder
+        if self.place.problem() is None:
+            return "everything is saved: start the same command again"
+        return f"everything is saved in it: go on with --run {now}, or move it back"
 
     def _left_to_others(self) -> str:
         """What is left of the run in a folder that another job works in."""

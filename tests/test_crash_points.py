@@ -9,6 +9,7 @@ A script is run once for every durable call that it makes and for every way in w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -24,6 +25,7 @@ import pytest
 from examples import CONFIG, SESSION, assert_same, evaluated, failed, individual
 
 from hpcnas import durable, store
+from hpcnas.runfile import StoreError
 from hpcnas.store import FileStore, MemoryStore
 
 # ── scripts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -98,6 +100,27 @@ def aside(folder: Path, tell: Tell) -> None:
     _record_until(run, 12, tell)
     _record_until(run, 13, tell)
     run.close()
+
+
+def abandoned(folder: Path, tell: Tell) -> None:
+    """A run that is created, and taken away since its start is refused."""
+    FileStore.create(folder, CONFIG).abandon()
+
+
+def parted(folder: Path, tell: Tell) -> None:
+    """A run whose lock is removed under its controller: it saves what it knows, and stops."""
+    run = FileStore.open(folder)
+    _record_until(run, 10, tell)
+    (folder / "lock").unlink()
+    with contextlib.suppress(StoreError):
+        _record_until(run, 12, tell)
+    run.close()
+
+
+def linked(folder: Path) -> None:
+    """Nine records, and a second name of the journal, to which nothing may be appended."""
+    torn(folder)
+    os.link(folder / "journal", folder / "backup")
 
 
 class Timed(store._Renewal):
@@ -354,7 +377,7 @@ def test_a_life_survives_a_crash_at_every_call(ground: Path, part: int) -> None:
 
 
 @pytest.mark.parametrize("part", range(4))
-@pytest.mark.parametrize("prepare", [torn, half_compacted, journal_behind])
+@pytest.mark.parametrize("prepare", [torn, half_compacted, journal_behind, linked])
 def test_a_recovery_survives_a_crash_at_every_call(ground: Path, prepare: Callable[[Path], None], part: int) -> None:
     prepare(ground / "before")
     points = _check_part(recovery, ground / "before", ground / "run", known=9, part=part, parts=4)
@@ -370,6 +393,18 @@ def test_a_renewal_beside_what_goes_on_survives_a_crash_at_every_call(
     monkeypatch.setattr(store, "_Renewal", Timed)
     points = _check_part(aside, ground / "before", ground / "run", known=9, part=part, parts=6)
     assert len(points) > 50
+
+
+def test_a_run_that_is_taken_away_is_there_or_not_after_a_crash_at_every_call(ground: Path) -> None:
+    (ground / "before").mkdir()
+    points = _check_all(abandoned, ground / "before", ground / "run", known=None)
+    assert len(points) > 60
+
+
+def test_a_controller_that_stops_saves_all_it_has_acknowledged_whatever_call_is_the_last(ground: Path) -> None:
+    torn(ground / "before")
+    points = _check_all(parted, ground / "before", ground / "run", known=9)
+    assert len(points) > 60
 
 
 def test_the_enumeration_sees_every_kind_of_call(ground: Path) -> None:

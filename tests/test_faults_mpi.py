@@ -315,16 +315,17 @@ def alone(folder: Path, *options: str, script: dict[str, str] = BUSY) -> Iterato
 @pytest.mark.parametrize(
     ("script", "options", "exit_code", "said"),
     [
-        ({"loading": "unusable"}, [], 2, "wrong-use"),
+        ({"loading": "unusable"}, [], 2, None),  # refused: there is no run
         ({str(id): "error" for id in range(12)}, ["--max-failures", "3"], 1, "broken"),
     ],
 )
 def test_the_exit_code_and_the_status_say_the_same(
-    mpi: Mpi, tmp_path: Path, script: dict[str, str], options: list[str], exit_code: int, said: str
+    mpi: Mpi, tmp_path: Path, script: dict[str, str], options: list[str], exit_code: int, said: str | None
 ) -> None:
     done = launcher.run(mpi, 3, [JOB, *OPTIONS, "--budget", "12", *options], cwd=tmp_path, env=plan(script))
     assert done.returncode == exit_code, done.stdout + done.stderr
-    assert status(tmp_path / "run") == said
+    assert (status(tmp_path / "run") if said else None) == said
+    assert FileStore.exists(tmp_path / "run") == (said is not None)
 
 
 def test_the_time_that_slurm_leaves_is_kept(tmp_path: Path) -> None:
@@ -377,9 +378,10 @@ def test_an_exception_in_the_controller_is_a_broken_run(tmp_path: Path) -> None:
     FileStore.open(tmp_path / "run").close()  # nobody holds it
 
 
-def test_a_run_folder_that_breaks_under_one_rank_alone_ends_it(tmp_path: Path) -> None:
-    """An exception of the controller, here as its log cannot be written, leaves no worker waiting for ever."""
-    (tmp_path / "run" / "log").mkdir(parents=True)
-    command = [sys.executable, JOB, *OPTIONS, "--budget", "12"]
-    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, **plan({})}, capture_output=True, timeout=GUARD)
-    assert done.returncode == 1 and b"IsADirectoryError" in done.stderr
+def test_a_controller_that_breaks_with_one_rank_alone_ends_it(tmp_path: Path) -> None:
+    """An exception of the controller leaves no worker waiting for ever."""
+    broken = "import runpy; from hpcnas import log; log.also_to_file = None; runpy.run_path({!r}, run_name='__main__')"
+    command = [sys.executable, "-c", broken.format(JOB), *OPTIONS, "--budget", "12"]
+    environment = {**os.environ, **plan({}), "PYTHONPATH": str(Path(JOB).parent)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=GUARD)
+    assert done.returncode == 1 and b"TypeError" in done.stderr

@@ -169,6 +169,12 @@ def test_a_wrong_header_is_refused(tmp_path: Path, header: bytes) -> None:
         read(path)
 
 
+def test_a_pipe_is_no_journal_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "journal")
+    with pytest.raises(JournalError, match=r"^expected a readable journal .*/journal: it is a pipe or a device$"):
+        read(tmp_path / "journal")
+
+
 def test_a_journal_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match=r"^expected a readable journal .*: No such file or directory$"):
         read(tmp_path / "journal")

@@ -23,7 +23,9 @@ def options_of(*arguments: str) -> Config:
 def test_the_first_result_is_told_at_once_and_later_ones_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, written = [5000.0], []
     monkeypatch.setattr(session.time, "monotonic", lambda: clock[0])
-    observer = session._Observer(Config().search, LiveLine("plain"), lambda: written.append(clock[0]))
+    observer = session._Observer(
+        Config(), LiveLine("plain"), MemoryStore(Config()), lambda: written.append(clock[0])
+    )
     result = Result(0, 1, Place(1, "host", "cpu"), 0.0, 1.0, Evaluation((0.5,), 1, 0.0, 1.0, 0.0))
     observer.turned(MemoryStore(Config()), busy=0, workers=1)
     assert written == []
