@@ -61,7 +61,7 @@ class SearchSession:
             raise RunRefused(str(error)) from None
         try:
             if not store.sessions:  # its data were never found, say: nothing is bound to its settings yet
-                settings = looked_up(config.build(*request.base, *request.layers))
+                settings = looked_up(config.build(config.lasting(store.config), *request.layers))
                 store.begin_anew(settings)
                 return cls(settings, store)
             settings = config.build(config.lasting(store.config), *request.layers)

@@ -76,6 +76,7 @@ SEARCH = {
 CONTROLLER = {
     "runfile": {"config", "durable", "individuals", "messages", "population", "settings", "h5py"},
     "store": {"config", "durable", "genotype", "individuals", "journal", "messages", "population", "runfile", "sealed"},
+    "wholerun": {"config", "durable", "population", "runfile", "store"},
     "transport": {"messages", "mpi4py"},
     "sources": {"canonical", "config", "genotype", "given", "runfile", "sameness", "settings", "space"},
     "devices": {"messages"},
