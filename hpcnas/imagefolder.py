@@ -36,7 +36,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnas import durable, sealed
+from hpcnas import sealed
 from hpcnas.dataspec import SMALLEST_SIDE, DataError
 
 if TYPE_CHECKING:
@@ -291,7 +291,6 @@ def _write_cache(listing: Listing, cache: _Cache, alive: Callable[[], None]) -> 
 
     try:
         sealed.write(temporary, fill)
-        durable.sync_file(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -82,8 +82,8 @@ class Sealing:
 
 
 def write(path: Path, fill: Callable[[Sealing], object]) -> None:
-    """Makes a sealed file of what `fill` writes; syncs nothing. Raises OSError, also where `fill` raises something else
-    because of one."""
+    """Makes a sealed file of what `fill` writes, which is on the disk when this returns, under whatever name. Raises
+    OSError, also where `fill` raises something else because of one."""
     with open(path, "wb") as file:
         sealing = Sealing(file)
         try:
@@ -93,6 +93,7 @@ def write(path: Path, fill: Callable[[Sealing], object]) -> None:
                 raise sealing.error from None
             raise
         sealing.seal()
+        os.fsync(file.fileno())
 
 
 def content_length(file: IO[bytes]) -> int | None:

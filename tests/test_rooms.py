@@ -104,7 +104,7 @@ WORKER = {
 }
 TRAINER = {
     "torchvision_shim": {"torch", "torchvision"},
-    "imagefolder": {"dataspec", "durable", "sealed", "torchvision_shim", "PIL"},
+    "imagefolder": {"dataspec", "sealed", "torchvision_shim", "PIL"},
     "data": {"dataspec", "imagefolder", "plugins", "torchvision_shim", "torchvision", "PIL"},
     "operations": {"primitives", "torch"},
     "network": {"canonical", "counting", "operations", "skeleton", "torch"},
