@@ -112,7 +112,7 @@ class Attendance:
         except OSError as error:
             self._begins_anew(f"they cannot be read: {error.strerror}")
         except Exception as error:  # sealed as it is, and yet nothing that this version of torch or this program reads
-            self._begins_anew(": ".join([type(error).__name__, *str(error).splitlines()[:1]]))
+            self._begins_anew(_line(error))
 
     def _begins_anew(self, reason: str) -> None:
         self._remark(f"checkpoints in {self._path.parent} are not gone on from, their evaluations begin anew: {reason}")
@@ -156,7 +156,7 @@ class Attendance:
     def _why_not_written(self, error: OSError | RuntimeError) -> str:
         """In words that are the same for all workers who meet the same."""
         if isinstance(error, RuntimeError):
-            return f"{str(error).splitlines()[0]:.200}"
+            return _line(error)
         folder = self._path.parent
         with contextlib.suppress(OSError):
             if not self._run.is_dir():
@@ -170,6 +170,11 @@ class Attendance:
         if text not in self._said:
             self._said.add(text)
             self._pipe.send(Remark(text))
+
+
+def _line(error: Exception) -> str:
+    """An exception in a line of moderate length."""
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])[:200]
 
 
 def _outcome(

@@ -331,7 +331,7 @@ LOSS = (
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "Disk quota exceeded"),
         (OSError(errno.EROFS, "Read-only file system", "/a/.4.pt.77.tmp"), "Read-only file system"),
-        (RuntimeError("[enforce fail] file write failed\nat 0x77"), "[enforce fail] file write failed"),
+        (RuntimeError("[enforce fail] file write failed\nat 0x77"), "RuntimeError: [enforce fail] file write failed"),
     ],
 )
 def test_a_checkpoint_that_cannot_be_written_costs_no_more_and_is_told_of_once(
