@@ -38,15 +38,6 @@ def sync_folder(folder: Path | int) -> bool:
     return True
 
 
-def sync_file(path: Path) -> None:
-    """Makes the content of a file durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def replace(path: Path, write: Callable[[Path], object]) -> None:
     """Gives `path` new content: `write` fills a temporary file beside it, which is synced and renamed over `path`.
 
@@ -55,7 +46,11 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(_half(path.name))
     try:
         write(temporary)
-        sync_file(temporary)
+        descriptor = os.open(temporary, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         os.rename(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

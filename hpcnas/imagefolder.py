@@ -14,7 +14,8 @@ Reading a split must not open anything of the other. Needs numpy, and pillow whe
 
 Measured with 50,000 JPEGs of 32×32 (2 cores of an x86 virtual machine beside other work, local disk, Pillow
 13, n = 3): 11.2 to 12.5 s the first time, 0.5 to 0.6 s afterwards, nearly all of it for looking at 50,000
-files, which costs more on a network file system.
+files, which costs more on a network file system. The look at the cache's 146 MiB takes 0.18 s of a processor's
+time, which threads share.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnas import durable, sealed
+from hpcnas import sealed
 from hpcnas.dataspec import SMALLEST_SIDE, DataError
 
 if TYPE_CHECKING:
@@ -290,7 +291,6 @@ def _write_cache(listing: Listing, cache: _Cache, alive: Callable[[], None]) -> 
 
     try:
         sealed.write(temporary, fill)
-        durable.sync_file(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -7,7 +7,8 @@ over what follows. DIGEST is BLAKE2b, 32 bytes, of LENGTH and of the BLAKE2b, 32
 several threads can compute it, and nobody has to hold more than that. A file without a seal is another thing than a
 damaged one; what it is only its reader can say. Standard library alone.
 
-Measured (2 cores of an x86 virtual machine, file in the page cache, n = 5): one thread 0.8 GiB/s, two 1.5 GiB/s.
+Measured (x86 virtual machine beside other work, file in the page cache, n = 5): 0.79 to 0.82 GiB a second of a
+processor's time.
 """
 
 from __future__ import annotations
@@ -81,8 +82,8 @@ class Sealing:
 
 
 def write(path: Path, fill: Callable[[Sealing], object]) -> None:
-    """Makes a sealed file of what `fill` writes; syncs nothing. Raises OSError, also where `fill` raises something else
-    because of one."""
+    """Makes a sealed file of what `fill` writes, which is on the disk when this returns, under whatever name. Raises
+    OSError, also where `fill` raises something else because of one."""
     with open(path, "wb") as file:
         sealing = Sealing(file)
         try:
@@ -92,6 +93,7 @@ def write(path: Path, fill: Callable[[Sealing], object]) -> None:
                 raise sealing.error from None
             raise
         sealing.seal()
+        os.fsync(file.fileno())
 
 
 def content_length(file: IO[bytes]) -> int | None:

@@ -107,22 +107,21 @@ class Attendance:
         """Takes up the checkpoint, if there is one of just this evaluation; says so where it is of no use."""
         try:
             self._fitness.resume(checkpoints.load(self._path))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # the latter shows when one is written
             pass
-        except checkpoints.Unsealed as error:
-            self._remark(f"checkpoints in {self._path.parent}: {error}; their evaluations begin anew")
-        except sealed.Damaged as error:
-            self._remark(f"{self._path} is damaged: {error}; {self._set_aside()}, and its evaluation begins anew")
+        except sealed.Damaged as damage:
+            self._remark(f"{self._path} is damaged: {damage}; {self._set_aside()}, and its evaluation begins anew")
         except training.OtherEvaluation:
-            self._remark(
-                f"checkpoints in {self._path.parent} are of trainings by another method or on another type of device; "
-                "their evaluations begin anew"
-            )
+            self._begins_anew("they are of trainings by another method or on another type of device")
+        except checkpoints.Unsealed:
+            self._begins_anew("they carry no checksum: an earlier version has written them")
         except OSError as error:
-            self._remark(f"expected to read {self._path}: {error.strerror}; its evaluation begins anew")
+            self._begins_anew(f"they cannot be read: {error.strerror}")
         except Exception as error:  # sealed as it is, and yet nothing that this version of torch or this program reads
-            reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
-            self._remark(f"expected a state of this evaluation in {self._path}: {reason:.200}; it begins anew")
+            self._begins_anew(_line(error))
+
+    def _begins_anew(self, reason: str) -> None:
+        self._remark(f"checkpoints in {self._path.parent} are not gone on from, their evaluations begin anew: {reason}")
 
     def _set_aside(self) -> str:
         try:
@@ -172,7 +171,7 @@ class Attendance:
     def _why_not_written(self, error: OSError | RuntimeError) -> str:
         """In words that are the same for all workers who meet the same."""
         if isinstance(error, RuntimeError):
-            return f"{str(error).splitlines()[0]:.200}"
+            return _line(error)
         folder = self._path.parent
         with contextlib.suppress(OSError):
             if not self._run.is_dir():
@@ -191,6 +190,11 @@ class Attendance:
 def _beat_interval(config: Config) -> float:
     """Seconds between signs of life."""
     return min(_BEAT_INTERVAL, config.run.hang_timeout / 4)
+
+
+def _line(error: Exception) -> str:
+    """An exception in a line of moderate length."""
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])[:200]
 
 
 def _outcome(

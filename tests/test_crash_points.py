@@ -397,13 +397,13 @@ def test_a_renewal_beside_what_goes_on_survives_a_crash_at_every_call(
 
 def test_a_run_that_is_taken_away_is_there_or_not_after_a_crash_at_every_call(ground: Path) -> None:
     (ground / "before").mkdir()
-    points = _check_all(abandoned, ground / "before", ground / "run", known=None)
+    points = _check_part(abandoned, ground / "before", ground / "run", known=None)
     assert len(points) > 60
 
 
 def test_a_controller_that_stops_saves_all_it_has_acknowledged_whatever_call_is_the_last(ground: Path) -> None:
     torn(ground / "before")
-    points = _check_all(parted, ground / "before", ground / "run", known=9)
+    points = _check_part(parted, ground / "before", ground / "run", known=9)
     assert len(points) > 60
 
 

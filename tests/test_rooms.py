@@ -93,6 +93,7 @@ CONTROLLER = {
         *("allowed", "config", "folder", "individuals", "journal", "lock", "messages", "methods", "population"),
         *("records", "runfile"),
     },
+    "wholerun": {"durable", "runfile", "store"},
     "transport": {"clocks", "messages", "mpi4py"},
     "sources": {"canonical", "config", "genotype", "given", "plugins", "runfile", "sameness", "settings", "space"},
     "attention": {"clocks", "messages", "transport"},
@@ -127,7 +128,7 @@ WORKER = {
 TRAINER = {
     "causes": {"messages"},
     "torchvision_shim": {"torch", "torchvision"},
-    "imagefolder": {"dataspec", "durable", "sealed", "torchvision_shim", "PIL"},
+    "imagefolder": {"dataspec", "sealed", "torchvision_shim", "PIL"},
     "data": {"dataspec", "imagefolder", "plugins", "torchvision_shim", "torchvision", "PIL"},
     "operations": {"primitives", "torch"},
     "network": {"canonical", "counting", "operations", "skeleton", "torch"},

@@ -45,6 +45,19 @@ def test_the_end_of_one_job_is_not_that_of_the_next(tmp_path: Path) -> None:
     assert (again.config.run.walltime, again.config.run.grace) == (None, 30.0)
 
 
+def test_a_run_that_has_not_begun_keeps_the_settings_that_are_not_given_anew(tmp_path: Path) -> None:
+    """Its data were never found, say: only what was wrong has to be given again."""
+    folder = str(tmp_path / "run")
+    wrong = ["--preset", "efficient", "--data", "cifar10:nowhere", "--budget", "77"]
+    session.SearchSession.open(options.parse(["--run", folder, *wrong])).close()
+    again = session.SearchSession.open(options.parse(["--run", folder, "--data", "digits"]))
+    again.close()
+    assert again.config == options_of("--run", folder, *wrong, "--data", "digits")
+    kept = session.SearchSession.open(options.parse(["--run", folder]))
+    kept.close()
+    assert kept.config == again.config
+
+
 def test_a_folder_that_cannot_be_looked_into_is_refused_in_words(tmp_path: Path) -> None:
     long = tmp_path / ("x" * 300)
     with pytest.raises(session.RunRefused) as caught:

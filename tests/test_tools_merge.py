@@ -142,3 +142,8 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(tmp_path: Path) -> 
         assert not (tmp_path / "both").exists()
     done = merge(one, "--into", one)
     assert done.returncode == 2 and "expected a folder without a run" in done.stderr
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    done = merge(one, "--into", tmp_path / "mine")
+    assert done.returncode == 2 and f"is empty, but {tmp_path / 'mine'} holds notes.txt" in done.stderr
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]

@@ -96,6 +96,9 @@ def test_what_stands_before_a_fault_is_written_elsewhere_and_goes_on(run: Path, 
     assert "20 individuals written, 10 left out" in done.stdout
     assert (run / "population.h5").read_bytes() == before
     assert verify(tmp_path / "new").returncode == 0
+    again = verify(run, "--repair", tmp_path / "new")
+    assert again.returncode == 2 and "expected a folder without a run" in again.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "run"]
     search(tmp_path / "new")
     assert verify(tmp_path / "new").returncode == 0
     assert len(runfile.read(tmp_path / "new").population.evaluated) == 30

@@ -3,7 +3,8 @@
 
 Only what was evaluated is taken, run after run in the order of evaluation; in the new run it has no parents (birth
 FOUNDER). The runs must agree in all that a fitness depends on. Search settings are those of the first run, with another
-seed. Go on with a larger budget: python -m hpcnas --run NEW --budget N.
+seed. Go on with a larger budget: python -m hpcnas --run NEW --budget N. NEW is there as a whole or, whatever is killed,
+not at all.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from pathlib import Path
 import numpy as np
 import toolkit
 
-from hpcnas import __version__, config
+from hpcnas import __version__, config, wholerun
 from hpcnas.config import Config
 from hpcnas.genotype import Genotype
 from hpcnas.individuals import COLUMNS, Birth
 from hpcnas.population import Population
 from hpcnas.runfile import Session, StoredRun, StoreError
 from hpcnas.sameness import VERSION, network_hash
-from hpcnas.store import FileStore, salvage
+from hpcnas.store import salvage
 
 FREE = (  # how settings of [search] begin
     *("strategy", "initial", "tournament_", "max_", "duplicates", "seed"),
@@ -38,7 +39,7 @@ FREE = (  # how settings of [search] begin
 def main() -> int:
     """Writes the new run; returns the exit code."""
     parser = toolkit.parser(__doc__)
-    parser.add_argument("--into", type=Path, required=True, metavar="NEW", help="folder of the new run")
+    parser.add_argument("--into", type=Path, required=True, metavar="NEW", help="folder of the new run: new, or empty")
     parser.add_argument("--seed", type=int, metavar="S", help="seed of the new run (default: the highest plus 1)")
     options = parser.parse_args()
     runs = [load(folder) for folder in options.runs]
@@ -46,10 +47,7 @@ def main() -> int:
     population = merged(runs)
     settings = chosen(runs, len(population), options)
     try:
-        store = FileStore.create(options.into, settings)
-        store.population, store.sessions = population, [session(runs)]
-        store.compact()
-        store.close()
+        wholerun.write(options.into, StoredRun("", 0, settings, population, [session(runs)]))
     except StoreError as error:
         toolkit.fail(str(error))
     counts = [len(run.population.evaluated) for run in runs]

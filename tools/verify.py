@@ -13,15 +13,15 @@ from pathlib import Path
 
 import toolkit
 
-from hpcnas import strategies, verification
+from hpcnas import strategies, verification, wholerun
 from hpcnas.runfile import StoredRun, StoreError
-from hpcnas.store import FileStore, salvage
+from hpcnas.store import salvage
 
 
 def main() -> int:
     """The exit code."""
     parser = toolkit.parser(__doc__, runs="1")
-    parser.add_argument("--repair", type=Path, metavar="NEW", help="folder for what is provably good")
+    parser.add_argument("--repair", type=Path, metavar="NEW", help="folder for what is provably good: new, or empty")
     options = parser.parse_args()
     try:
         run, problems = salvage(options.run)
@@ -60,10 +60,7 @@ def _repair(run: StoredRun, target: Path) -> int:
     """Writes what is good of the run to a new folder."""
     part = verification.sound_part(run)
     try:
-        store = FileStore.create(target, part.config)
-        store.population, store.sessions = part.population, part.sessions
-        store.compact()
-        store.close()
+        wholerun.write(target, part)
     except StoreError as error:
         toolkit.fail(str(error))
     lost = len(run.population) - len(part.population)
