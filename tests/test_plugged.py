@@ -148,7 +148,7 @@ def test_a_fault_ends_the_search_at_once(where: str, options: list[str], told: s
     assert "Traceback" not in done.stdout
     logged = (broken / "run" / "log").read_text()
     assert errors[0] in logged and "DEBUG Traceback (most recent call last):" in logged
-    assert f'in fails\n  ' in logged and "\x1b" not in logged
+    assert 'in fails\n  ' in logged and "\x1b" not in logged
     assert "state=broken" in (broken / "run" / "status").read_text()
     assert search(broken, "nowhere", *options).returncode == 0  # mended
 
@@ -300,7 +300,8 @@ def test_an_answer_that_is_none_names_the_plugin(caplog: pytest.LogCaptureFixtur
         evaluator.save(1.0)
         evaluator.close()
     said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 1 and said[0].startswith("plugin 'mine': evaluator 'own': `save` raised OSError: no room (test_")
+    assert len(said) == 1
+    assert said[0].startswith("plugin 'mine': evaluator 'own': `save` raised OSError: no room (test_plugged.py:")
 
 
 class Answering:
