@@ -12,7 +12,7 @@ import traceback
 from collections import deque
 from typing import NoReturn
 
-from hpcnas.evaluation import Evaluator, EvaluatorRefused, warnings
+from hpcnas.evaluation import Evaluator, EvaluatorRefused, checked, described, warnings
 from hpcnas.messages import Broke, Left, Place, Ready, Refused, Result, Stop, Task, Warned
 from hpcnas.plugins import PluginFault
 from hpcnas.transport import WorkerEnd
@@ -100,4 +100,5 @@ def _evaluated(inbox: _Inbox, place: Place, evaluator: Evaluator, task: Task) ->
     evaluator.start(task)
     while (outcome := evaluator.poll(_ATTENTION)) is None:
         inbox.look()
+    outcome = checked(outcome, task, described(evaluator))
     return Result(task.individual, task.attempt, place, started, time.time(), outcome, task.first)

@@ -17,7 +17,7 @@ from examples import FACTS, SPACE, individual, population
 
 from hpcnas import config, data, job, plugins, primitives
 from hpcnas.dataspec import DataError
-from hpcnas.evaluation import EvaluatorRefused, Loaded
+from hpcnas.evaluation import EvaluatorRefused, Loaded, checked, described
 from hpcnas.evolution import Proposal
 from hpcnas.genotype import Genotype
 from hpcnas.individuals import Birth
@@ -294,7 +294,8 @@ def test_an_answer_that_is_none_names_the_plugin(caplog: pytest.LogCaptureFixtur
     evaluator.ready(0.0)
     evaluator.start(TASK)
     message = "expected an Evaluation or a Failure from plugin 'mine': evaluator 'own', got float"
-    assert evaluator.poll(0.0) == Failure(FailureKind.ERROR, message)
+    answer: Any = evaluator.poll(0.0)
+    assert checked(answer, TASK, described(evaluator)) == Failure(FailureKind.ERROR, message)
     assert evaluator.warnings() == []
     with caplog.at_level("WARNING", logger="hpcnas"):
         evaluator.save(1.0)

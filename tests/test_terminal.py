@@ -102,6 +102,15 @@ def test_no_file_gets_the_number_of_a_closed_stream(closed: str, tmp_path: Path)
     assert (tmp_path / "file").read_text() == "True"
 
 
+def test_a_file_that_has_got_the_number_already_gets_no_text(tmp_path: Path) -> None:
+    code = (
+        f"import sys; file = open({str(tmp_path / 'file')!r}, 'w'); file.write(str(file.fileno())); "
+        + INSTALLED + "print('lost', flush=True); file.close()"
+    )
+    assert run("-c", code, shell='"$@" >&-').returncode == 0
+    assert (tmp_path / "file").read_text() == "1"
+
+
 @pytest.mark.parametrize("shell", ['"$@" >&-', '"$@" 2>&-', '"$@" >&- 2>&-', '"$@" >/dev/full', '"$@" | head -n 1'])
 def test_a_search_goes_on_whatever_becomes_of_its_output(shell: str, tmp_path: Path) -> None:
     done = run(*SEARCH, "--budget", "9", "--synthetic-seconds", "0.02", "--run", tmp_path / "run",
