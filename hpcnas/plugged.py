@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from hpcnas import answers, plugins
@@ -89,4 +89,5 @@ class PluggedEvaluator:
             if known[name] is None:
                 given = getattr(facts, name)
                 raise PluginFault(f"{self.whose}: expected a whole number for {name}, got {given!r:.100}")
-        return Loaded(DataFacts(**known), {str(name): str(value) for name, value in software.items()})
+        texts = {str(name): str(value) for name, value in software.items()}
+        return replace(found, facts=DataFacts(**known), software=texts)

@@ -300,9 +300,8 @@ def test_an_answer_that_is_none_names_the_plugin(caplog: pytest.LogCaptureFixtur
     with caplog.at_level("WARNING", logger="hpcnas"):
         evaluator.save(1.0)
         evaluator.close()
-    said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 1
-    assert said[0].startswith("plugin 'mine': evaluator 'own': `save` raised OSError: no room (test_plugged.py:")
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("plugin 'mine': evaluator 'own': `save` raised OSError: no room (test_")
 
 
 class Answering:

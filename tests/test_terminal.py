@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -44,33 +43,19 @@ def test_what_a_terminal_would_obey_is_shown(text: str, shown: str) -> None:
     assert terminal.one_line(text) == shown.replace("\n", "\\n").replace("\t", "\\t")
 
 
-def test_a_text_of_several_lines_is_one_entry_of_a_log(tmp_path: Path) -> None:
+def test_a_text_of_several_lines_is_one_entry_of_a_log(capsys: pytest.CaptureFixture[str]) -> None:
     forged = "failed:\n2026-01-01T00:00:00Z rank 0 host INFO the search is complete\n\n  table\r\n\tindented\x1b[2J"
     logger = log.configure(0, log.LiveLine("plain"))
     try:
-        log.also_to_file(tmp_path / "log")
         logger.info("%s", forged)
+        logger.debug("what RUN/log alone has")
     finally:
         logger.handlers = []
-    first, *others = (tmp_path / "log").read_text().splitlines()
+    first, *others = capsys.readouterr().out.splitlines()
     assert first.endswith(" INFO failed:")
     assert others == [
         "  2026-01-01T00:00:00Z rank 0 host INFO the search is complete", "", "  table\\x0d", "\tindented\\x1b[2J",
     ]  # fmt: skip
-
-
-def test_a_faults_traceback_is_in_the_file_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    logger = log.configure(0, log.LiveLine("plain"))
-    try:
-        log.also_to_file(tmp_path / "log")
-        log.fault("it broke", "Traceback\n  File\nValueError: no")
-    finally:
-        logger.handlers = []
-    assert [line.partition(" ERROR ")[2] for line in capsys.readouterr().out.splitlines()] == ["it broke"]
-    lines = (tmp_path / "log").read_text().splitlines()
-    assert lines[0].endswith(" ERROR it broke") and lines[1].endswith(" DEBUG Traceback")
-    assert lines[2:] == ["  File", "  ValueError: no"]
-    assert logging.getLogger("hpcnas").handlers == []
 
 
 INSTALLED = "from hpcnas import terminal; terminal.install(); import sys, os; "
