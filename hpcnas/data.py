@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnas import imagefolder, plugins
+from hpcnas import imagefolder, plugins, terminal
 from hpcnas.dataspec import DataError, DataSpec, Digits, Folder, Plugged, Synthetic, check_spec, parse
 from hpcnas.torchvision_shim import import_torchvision
 
@@ -232,7 +232,8 @@ def _archive(kind: str, path: Path, which: Split, download: bool) -> Parts:
         # the folder DIR/FashionMNIST is named after the class
         reader = type("FashionMNIST", (datasets.FashionMNIST,), {"resources": own})
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # a caller's standard output may be a protocol
+        bars: Any = terminal.Steering(sys.stderr)  # torchvision's, of what it fetches
+        with contextlib.redirect_stderr(bars), contextlib.redirect_stdout(bars):  # a caller's may be a protocol
             data = _fetched(reader, path, training) if download else reader(path, train=training)
     except MemoryError:
         raise

@@ -108,7 +108,7 @@ WORKER = {
 TRAINER = {
     "torchvision_shim": {"torch", "torchvision"},
     "imagefolder": {"dataspec", "torchvision_shim", "PIL"},
-    "data": {"dataspec", "imagefolder", "plugins", "torchvision_shim", "torchvision", "PIL"},
+    "data": {"dataspec", "imagefolder", "plugins", "terminal", "torchvision_shim", "torchvision", "PIL"},
     "operations": {"primitives", "torch"},
     "network": {"canonical", "counting", "operations", "skeleton", "torch"},
     "augment": {"torch"},
