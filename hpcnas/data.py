@@ -166,7 +166,9 @@ def _plugged(kind: str, rest: str, which: Split, download: bool) -> Parts:
     try:
         parts = plugins.answer(whose, plugins.data()[kind].read, rest, which, download, but=(DataError,))
         classes, pixels, labels = parts
-        return tuple(map(str, classes)), np.asarray(pixels), np.asarray(labels)
+        numbers = np.asarray(labels)
+        whole = numbers.dtype.kind in "iu"  # of any width
+        return tuple(map(str, classes)), np.asarray(pixels), numbers.astype(np.int64) if whole else numbers
     except plugins.PluginFault as fault:
         raise DataError(str(fault)) from fault
     except (TypeError, ValueError) as error:

@@ -105,6 +105,11 @@ def test_a_search_goes_on_whatever_becomes_of_its_output(shell: str, tmp_path: P
     assert "state=complete" in (tmp_path / "run" / "status").read_text()
 
 
+def test_the_live_line_steers_the_terminal_and_its_text_does_not(tmp_path: Path) -> None:
+    done = run(*SEARCH, "--progress", "live", "--budget", "5", "--run", tmp_path / "run")
+    assert b"\r\x1b[2K" in done.stdout and b"x1b" not in done.stdout.replace(b"\r\x1b[2K", b"")
+
+
 def test_a_retraining_goes_on_without_standard_output(tmp_path: Path) -> None:
     small = "--preset quick --channels 4 --cells 1 --steps 2 --batch-size 8 --micro-batch 4 --threads 1".split()
     done = run("-m", "hpcnas.retrain", *small, "--run", tmp_path / "run", shell='"$@" >&-')
