@@ -11,6 +11,7 @@ from hpcnas.signals import Signals
 def main() -> int:
     """This rank's exit code: 0 complete, 75 more to do, 1 broken, 2 wrong use."""
     searchpath.leave_out_current_folder()
+    searchpath.leave_out_for_children()
     terminal.install()
     if sys.argv[1:2] == ["simulate"]:
         from hpcnas import simulate

@@ -161,7 +161,7 @@ class Evaluation(Section):
 class Run(Section):
     """Run: where and how; may differ whenever a run is continued"""
 
-    run: str = setting("hpcnas-run", "folder of the run; an existing one is continued", metavar="DIR", alterable=True)
+    run: str = setting("hpcnas-run", "folder of the run; an existing one is continued", metavar="DIR", once=True)
     device: str = setting("auto", "what networks train on", choices=("auto", "cuda", "cpu"), alterable=True)
     threads: int | None = setting(
         None, "CPU threads of one worker (default: its share of the usable cores)", low=1, metavar="T", alterable=True

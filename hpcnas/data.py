@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnas import imagefolder, plugins
+from hpcnas import imagefolder, plugins, terminal
 from hpcnas.dataspec import DataError, DataSpec, Digits, Folder, Plugged, Synthetic, check_spec, parse
 from hpcnas.torchvision_shim import import_torchvision
 
@@ -166,7 +166,9 @@ def _plugged(kind: str, rest: str, which: Split, download: bool) -> Parts:
     try:
         parts = plugins.answer(whose, plugins.data()[kind].read, rest, which, download, but=(DataError,))
         classes, pixels, labels = parts
-        return tuple(map(str, classes)), np.asarray(pixels), np.asarray(labels)
+        numbers = np.asarray(labels)
+        whole = numbers.dtype.kind in "iu"  # of any width
+        return tuple(map(str, classes)), np.asarray(pixels), numbers.astype(np.int64) if whole else numbers
     except plugins.PluginFault as fault:
         raise DataError(str(fault)) from fault
     except (TypeError, ValueError) as error:
@@ -232,7 +234,8 @@ def _archive(kind: str, path: Path, which: Split, download: bool) -> Parts:
         # the folder DIR/FashionMNIST is named after the class
         reader = type("FashionMNIST", (datasets.FashionMNIST,), {"resources": own})
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # a caller's standard output may be a protocol
+        bars: Any = terminal.Steering(sys.stderr)  # torchvision's, of what it fetches
+        with contextlib.redirect_stderr(bars), contextlib.redirect_stdout(bars):  # a caller's may be a protocol
             data = _fetched(reader, path, training) if download else reader(path, train=training)
     except MemoryError:
         raise

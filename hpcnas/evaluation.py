@@ -70,6 +70,11 @@ def warnings(evaluator: Evaluator) -> list[str]:
     return [] if take is None else take()
 
 
+def described(evaluator: Evaluator) -> str:
+    """Who an evaluator is, for messages about its answers: those of plugins have it in `whose`."""
+    return getattr(evaluator, "whose", "the evaluator")
+
+
 def checked(outcome: Outcome, task: Task, whose: str = "the evaluator") -> Outcome:
     """What an evaluator has said of a task, in Python's numbers, or the failure that it is where that is no answer to
     it; `whose` is named there."""

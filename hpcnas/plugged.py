@@ -1,8 +1,8 @@
-"""The evaluator of a plugin, held to its word: its answers are checked, and what it raises is told as its own.
+"""The evaluator of a plugin, held to its word: what it raises is told as its own, and its numbers are Python's.
 
     raises EvaluatorRefused from `ready`, or in being made   the worker goes out of use, as with any evaluator
     raises anything else                                     PluginFault: the job ends, for a person to mend the plugin
-    answers what is no evaluation                            a failure of that individual
+    answers what is no evaluation                            a failure of that individual (`evaluation.checked`)
 
 It is made at the first look whether it is ready, where all of that is caught.
 """
@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from hpcnas import answers, plugins
 from hpcnas.config import Config
-from hpcnas.evaluation import Evaluator, EvaluatorRefused, Loaded, checked, warnings
+from hpcnas.evaluation import Evaluator, EvaluatorRefused, Loaded, warnings
 from hpcnas.jobenv import Binding
 from hpcnas.messages import DataFacts, Outcome, Task
 from hpcnas.plugins import PluginFault
@@ -25,14 +25,13 @@ _logger = logging.getLogger("hpcnas")
 
 
 class PluggedEvaluator:
-    """The evaluator that a plugin brings under the configured name."""
+    """The evaluator that a plugin brings under the configured name; `whose` says which, in messages."""
 
     def __init__(self, config: Config, binding: Binding) -> None:
         name = config.evaluation.evaluator
-        self._whose = f"{plugins.bringer('evaluators', name)}: evaluator {name!r}"
+        self.whose = f"{plugins.bringer('evaluators', name)}: evaluator {name!r}"
         self._make = plugins.evaluators()[name], config, binding
         self._inner: Evaluator | None = None
-        self._task: Task | None = None
         self._broken = False
 
     def ready(self, timeout: float) -> Loaded | None:
@@ -42,13 +41,11 @@ class PluggedEvaluator:
         return None if found is None else self._loaded(found)
 
     def start(self, task: Task) -> None:
-        self._task = task
         self._call("start", task)
 
     def poll(self, timeout: float) -> Outcome | None:
-        outcome: Any = self._call("poll", timeout)
-        assert self._task is not None, "poll before start"
-        return None if outcome is None else checked(outcome, self._task, self._whose)
+        outcome: Outcome | None = self._call("poll", timeout)  # as far as it says; the worker checks it
+        return outcome
 
     def warnings(self) -> list[str]:
         return [] if self._inner is None or self._broken else list(map(str, warnings(self._inner)))
@@ -73,7 +70,7 @@ class PluggedEvaluator:
 
     def _answer(self, what: str, call: Any, *arguments: object) -> Any:
         try:
-            return plugins.answer(f"{self._whose}{what}", call, *arguments, but=(EvaluatorRefused,))
+            return plugins.answer(f"{self.whose}{what}", call, *arguments, but=(EvaluatorRefused,))
         except PluginFault:
             self._broken = True
             raise
@@ -81,15 +78,16 @@ class PluggedEvaluator:
     def _loaded(self, found: object) -> Loaded:
         """What `ready` has given, with Python's numbers and texts. Raises PluginFault for anything else."""
         if not isinstance(found, Loaded):
-            raise PluginFault(f"{self._whose}: expected Loaded or None from `ready`, got {type(found).__name__}")
+            raise PluginFault(f"{self.whose}: expected Loaded or None from `ready`, got {type(found).__name__}")
         facts: object = found.facts
         software: object = found.software
         if not isinstance(facts, DataFacts) or not isinstance(software, Mapping):
-            raise PluginFault(f"{self._whose}: expected facts and software in Loaded, got {found!r:.200}")
+            raise PluginFault(f"{self.whose}: expected facts and software in Loaded, got {found!r:.200}")
         known: dict[str, Any] = {"fingerprint": str(facts.fingerprint)}
         for name in (one.name for one in fields(DataFacts) if one.name != "fingerprint"):
             known[name] = answers.whole(getattr(facts, name))
             if known[name] is None:
                 given = getattr(facts, name)
-                raise PluginFault(f"{self._whose}: expected a whole number for {name}, got {given!r:.100}")
-        return Loaded(DataFacts(**known), {str(name): str(value) for name, value in software.items()})
+                raise PluginFault(f"{self.whose}: expected a whole number for {name}, got {given!r:.100}")
+        texts = {str(name): str(value) for name, value in software.items()}
+        return replace(found, facts=DataFacts(**known), software=texts)

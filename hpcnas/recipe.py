@@ -119,7 +119,7 @@ class Data(Section):
 class Run(Section):
     """Run: where and how; may differ whenever a retraining is continued"""
 
-    run: str = setting("retrain-run", "folder; an existing one is continued", metavar="DIR", alterable=True)
+    run: str = setting("retrain-run", "folder; an existing one is continued", metavar="DIR", once=True)
     device: str = setting("auto", "what networks train on", choices=("auto", "cuda", "cpu"), alterable=True)
     threads: int | None = setting(
         None, "CPU threads of one rank (default: its share of the usable cores)", low=1, metavar="T", alterable=True

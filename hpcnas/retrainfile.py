@@ -33,7 +33,7 @@ from hpcnas.individuals import Column
 from hpcnas.large import LargeSkeleton
 from hpcnas.messages import DataFacts
 from hpcnas.recipe import SCHEME, Recipe
-from hpcnas.runfile import StoreError, write_dataset, write_table
+from hpcnas.runfile import StoreError, refuse_other_files, write_dataset, write_table
 
 FORMAT, FORMAT_VERSION = "hpcnas retraining", 1
 NAME = "retrain.h5"
@@ -311,6 +311,7 @@ def read(folder: Path) -> Retraining:
 
 
 def _read(path: Path, file: h5py.File) -> Retraining:
+    refuse_other_files(file)
     name, version = file.attrs.get("format", b""), file.attrs.get("format_version", 0)
     if name != FORMAT.encode():
         raise StoreError(f"{path}: expected the format {FORMAT!r}, got {name!r}")

@@ -185,7 +185,21 @@ def examine(folder: Path) -> tuple[StoredRun, list[str]]:
         raise StoreError(f"{path}: expected a whole file of a run, but it cannot be read: {error}") from None
 
 
+def refuse_other_files(group: h5py.Group) -> None:
+    """Raises ValueError for what does not lie in this file: whoever made it may have pointed it at others."""
+    for name in group:
+        place = f"{group.name.rstrip('/')}/{name}"
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"expected {place} itself, got a link")
+        item = group[name]
+        if isinstance(item, h5py.Dataset) and (item.is_virtual or item.external):
+            raise ValueError(f"expected {place} in this file, but it lies in another one")
+        if isinstance(item, h5py.Group) and group.name == "/":  # no group of ours has groups
+            refuse_other_files(item)
+
+
 def _examine(path: Path, file: h5py.File) -> tuple[StoredRun, list[str]]:
+    refuse_other_files(file)
     name, version = file.attrs.get("format", b""), file.attrs.get("format_version", 0)
     if name != FORMAT.encode():
         found = name.decode(errors="replace") if isinstance(name, bytes) else name

@@ -18,13 +18,16 @@ TOOLS: set[str] = set()
 
 
 def leave_out_current_folder() -> None:
-    """Takes the current folder out of this process's search path, and out of that of the Python processes it starts.
-
-    To be called by programs before they import anything else."""
+    """Takes the current folder out of this process's search path: to be called before anything else is imported."""
     sys.path[:] = _wanted(sys.path)
-    os.environ["PYTHONSAFEPATH"] = "1"
-    if "PYTHONPATH" in os.environ:
+    if "PYTHONPATH" in os.environ:  # also of the processes that it starts
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, os.environ["PYTHONPATH"].split(os.pathsep)))
+
+
+def leave_out_for_children() -> None:
+    """Has the Python processes that this one starts put no folder first by themselves: neither the current one nor, so
+    not for tools that start others, that of a script."""
+    os.environ["PYTHONSAFEPATH"] = "1"
 
 
 @contextlib.contextmanager

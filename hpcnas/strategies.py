@@ -57,9 +57,14 @@ class PluggedStrategy:
         numbers: dict[str, Any] = {}
         for name in ("parent", "redrawn", "known", "repeats"):
             value: object = getattr(found, name)
-            numbers[name] = answers.whole(value)
-            if numbers[name] is None and (value is not None or name in ("redrawn", "known")):
+            number = numbers[name] = answers.whole(value)
+            if number is None and (value is not None or name in ("redrawn", "known")):
                 raise plugins.PluginFault(f"{whose}: expected a whole number for {name}, got {value!r:.100}")
+            if number is not None and name in ("parent", "repeats") and number >= len(population):
+                raise plugins.PluginFault(f"{whose}: expected a {name} below {len(population)}, got {number}")
+        network: object = found.network
+        if network is not None and not isinstance(network, bytes):
+            raise plugins.PluginFault(f"{whose}: expected the bytes of a hash for network, got {network!r:.100}")
         if found.birth not in set(Birth):
             raise plugins.PluginFault(f"{whose}: expected a Birth, got {found.birth!r:.100}")
         return replace(found, birth=Birth(found.birth), **numbers)

@@ -42,13 +42,12 @@ def indented(text: str) -> str:
 
 def install() -> None:
     """Makes standard output and error what this file says. Once; before files are opened."""
-    for number in (0, 1, 2):
-        _keep_open(number)
     os.environ["PYTHON_COLORS"] = "0"  # Python's own, which would be shown as backslashes and digits
-    for name, number in (("stdout", 1), ("stderr", 2)):
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
         stream: TextIO | None = getattr(sys, name)
-        if not isinstance(stream, Stream):
-            setattr(sys, name, Stream.around(stream, number))
+        place = number if stream is not None else _device_in_place_of(number)
+        if name != "stdin" and not isinstance(stream, Stream):
+            setattr(sys, name, Stream.around(stream, place))
 
 
 def steer(stream: IO[str], text: str) -> None:
@@ -85,7 +84,8 @@ class Stream(io.TextIOWrapper):
 
     @classmethod
     def around(cls, stream: TextIO | None, number: int) -> Stream:
-        """In place of the stream that Python has made; None where it found the descriptor closed."""
+        """In place of the stream that Python has made; None where it found the descriptor closed, and `number` is
+        another."""
         encoding = "utf-8" if stream is None else stream.encoding or "utf-8"
         if stream is not None:
             with contextlib.suppress(OSError, ValueError):
@@ -128,16 +128,19 @@ class Stream(io.TextIOWrapper):
             super().flush()
 
 
-def _keep_open(number: int) -> None:
-    """A closed descriptor would be the next file's, which then got whatever is printed."""
-    try:
+def _device_in_place_of(number: int) -> int:
+    """A descriptor that takes everything, for one that was closed: that number itself, which the next file would get,
+    unless a file has it already."""
+    device = os.open(os.devnull, os.O_RDWR)
+    with contextlib.suppress(OSError):
         os.fstat(number)
-    except OSError:
-        device = os.open(os.devnull, os.O_RDWR)
         if device != number:
-            os.dup2(device, number)
-            os.close(device)
-        os.set_inheritable(number, True)
+            return device
+    if device != number:
+        os.dup2(device, number)
+        os.close(device)
+    os.set_inheritable(number, True)
+    return number
 
 
 def _escaped(character: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from hpcnas.clocks import Dated
-from hpcnas.evaluation import Evaluator, EvaluatorRefused, warnings
+from hpcnas.evaluation import Evaluator, EvaluatorRefused, checked, described, warnings
 from hpcnas.messages import Broke, Left, Place, Ready, Refused, Result, Stop, Task, Warned
 from hpcnas.plugins import PluginFault
 from hpcnas.transport import WorkerEnd
@@ -111,4 +111,5 @@ def _evaluated(
     while (outcome := evaluator.poll(_ATTENTION)) is None:
         _warn(end, place, evaluator)
         inbox.look()
+    outcome = checked(outcome, task, described(evaluator))
     return Result(task.individual, task.attempt, place, started, now(), outcome, task.first)

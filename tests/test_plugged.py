@@ -17,11 +17,10 @@ from examples import FACTS, SPACE, individual, population
 
 from hpcnas import config, data, job, plugins, primitives
 from hpcnas.dataspec import DataError
-from hpcnas.evaluation import EvaluatorRefused, Loaded
+from hpcnas.evaluation import EvaluatorRefused, Loaded, checked, described
 from hpcnas.evolution import Proposal
 from hpcnas.genotype import Genotype
 from hpcnas.individuals import Birth
-from hpcnas.jobenv import Binding
 from hpcnas.messages import Failure, FailureKind, Task
 from hpcnas.mutation import NothingAllowed
 from hpcnas.plugged import PluggedEvaluator
@@ -294,7 +293,8 @@ def test_an_answer_that_is_none_names_the_plugin(caplog: pytest.LogCaptureFixtur
     evaluator.ready(0.0)
     evaluator.start(TASK)
     message = "expected an Evaluation or a Failure from plugin 'mine': evaluator 'own', got float"
-    assert evaluator.poll(0.0) == Failure(FailureKind.ERROR, message)
+    answer: Any = evaluator.poll(0.0)
+    assert checked(answer, TASK, described(evaluator)) == Failure(FailureKind.ERROR, message)
     assert evaluator.warnings() == []
     with caplog.at_level("WARNING", logger="hpcnas"):
         evaluator.save(1.0)
@@ -336,6 +336,9 @@ def test_numpys_numbers_in_proposals_are_numbers() -> None:
         (replace(PROPOSAL, parent=-1), "x: `ask`: expected a whole number for parent, got -1"),
         (replace(PROPOSAL, redrawn=None), "x: `ask`: expected a whole number for redrawn, got None"),  # type: ignore[arg-type]
         (replace(PROPOSAL, known=0.5), "x: `ask`: expected a whole number for known, got 0.5"),  # type: ignore[arg-type]
+        (replace(PROPOSAL, parent=7), "x: `ask`: expected a parent below 1, got 7"),
+        (replace(PROPOSAL, repeats=1), "x: `ask`: expected a repeats below 1, got 1"),
+        (replace(PROPOSAL, network="a"), "x: `ask`: expected the bytes of a hash for network, got 'a'"),  # type: ignore[arg-type]
         (replace(PROPOSAL, birth="mutation"), "x: `ask`: expected a Birth, got 'mutation'"),  # type: ignore[arg-type]
     ],
 )
@@ -372,7 +375,14 @@ def test_data_that_are_no_triple_are_an_error_of_the_plugin(given: Any) -> None:
         data.load_training("odd")
 
 
+@pytest.mark.parametrize("kind", ["u1", "i4", "i8"])
+def test_labels_may_be_integers_of_any_width(kind: str) -> None:
+    given = ("a", "b"), np.zeros((20, 8, 8, 1), np.uint8), (np.arange(20) % 2).astype(kind)
+    bring(Plugin(data={"odd": DataKind("odd", lambda rest, split, download: given)}))
+    found = data.load_training("odd").images.labels
+    assert found.dtype == np.int64 and found.tolist() == [0, 1] * 10
+
+
 def test_errors_of_loading_are_no_faults() -> None:
     with pytest.raises(PluginError):
         plugins.load("there_is_no_such_module")
-    assert Binding is not None

@@ -6,13 +6,26 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from toolruns import retrained
 
-from hpcnas import config, dataspec, plugins, primitives, runfile, sources, strategies, verification
+from hpcnas import (
+    config,
+    dataspec,
+    plugins,
+    primitives,
+    recipe,
+    retrainfile,
+    runfile,
+    sources,
+    strategies,
+    verification,
+)  # fmt: skip
 from hpcnas.settings import ConfigError
 from hpcnas.synthetic import FACTS
 
@@ -178,6 +191,69 @@ def test_texts_of_a_run_are_no_instructions_to_a_page(tmp_path: Path, theirs: Pa
         assert done.returncode == 0, done.stderr
     written = [(tmp_path / name).read_text() for name in ("page.html", "c.svg", "s.svg")]
     assert all("<script>alert" not in text for text in written) and "&lt;script&gt;alert(1)" in written[0]
+
+
+def link_to_a_file(file: h5py.File, other: Path) -> None:
+    del file["evaluated"]
+    file["evaluated"] = h5py.ExternalLink(str(other), "/evaluated")
+
+
+def link_to_a_group(file: h5py.File, other: Path) -> None:
+    del file["individuals"]
+    file["individuals"] = h5py.ExternalLink(str(other), "/individuals")
+
+
+def link_within(file: h5py.File, other: Path) -> None:
+    del file["individuals/view"]
+    file["individuals/view"] = h5py.SoftLink("/individuals/parent")
+
+
+def bytes_of_a_file(file: h5py.File, other: Path) -> None:
+    del file["individuals/view"]
+    file.create_dataset("individuals/view", (12,), "i8", external=[(str(other), 0, 96)])
+
+
+def view_of_a_file(file: h5py.File, other: Path) -> None:
+    del file["individuals/view"]
+    layout = h5py.VirtualLayout((12,), "i8")
+    layout[:] = h5py.VirtualSource(str(other), "individuals/view", (12,))
+    file.create_virtual_dataset("individuals/view", layout)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (link_to_a_file, "expected /evaluated itself, got a link"),
+        (link_to_a_group, "expected /individuals itself, got a link"),
+        (link_within, "expected /individuals/view itself, got a link"),
+        (bytes_of_a_file, "expected /individuals/view in this file, but it lies in another one"),
+        (view_of_a_file, "expected /individuals/view in this file, but it lies in another one"),
+    ],
+)
+def test_tables_lead_to_no_other_file(
+    change: Callable[[h5py.File, Path], None], told: str, got: Path, theirs: Path
+) -> None:
+    with h5py.File(got / "population.h5", "r+") as file:
+        change(file, theirs / "population.h5")
+    with plugins.done_without(lambda names: None), pytest.raises(runfile.StoreError, match=f"{told}$"):
+        runfile.read(got)
+
+
+def test_a_retraining_leads_to_no_other_file(tmp_path: Path) -> None:
+    folder = retrained(tmp_path / "large", [0.5])
+    with h5py.File(folder / "retrain.h5", "r+") as file:
+        file["more"] = h5py.ExternalLink("/etc/passwd", "/")
+    with pytest.raises(runfile.StoreError, match="expected /more itself, got a link$"):
+        retrainfile.read(folder)
+
+
+def test_a_run_does_not_say_where_things_are_written() -> None:
+    """That is the folder that its user names, or the default."""
+    settings = config.build({"run": {"run": "/elsewhere"}})
+    assert config.build(config.lasting(settings)).run.run == "hpcnas-run"
+    large = recipe.SCHEME.build({"run": {"run": "/elsewhere", "address": "elsewhere"}})
+    lasting = recipe.SCHEME.build(recipe.SCHEME.lasting(large)).run
+    assert (lasting.run, lasting.address) == ("retrain-run", None)
 
 
 # The state of a process

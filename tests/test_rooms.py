@@ -129,7 +129,7 @@ TRAINER = {
     "causes": {"messages"},
     "torchvision_shim": {"torch", "torchvision"},
     "imagefolder": {"dataspec", "sealed", "torchvision_shim", "PIL"},
-    "data": {"dataspec", "imagefolder", "plugins", "torchvision_shim", "torchvision", "PIL"},
+    "data": {"dataspec", "imagefolder", "plugins", "terminal", "torchvision_shim", "torchvision", "PIL"},
     "operations": {"primitives", "torch"},
     "network": {"canonical", "counting", "operations", "skeleton", "torch"},
     "augment": {"torch"},

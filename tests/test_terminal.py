@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -44,33 +43,19 @@ def test_what_a_terminal_would_obey_is_shown(text: str, shown: str) -> None:
     assert terminal.one_line(text) == shown.replace("\n", "\\n").replace("\t", "\\t")
 
 
-def test_a_text_of_several_lines_is_one_entry_of_a_log(tmp_path: Path) -> None:
+def test_a_text_of_several_lines_is_one_entry_of_a_log(capsys: pytest.CaptureFixture[str]) -> None:
     forged = "failed:\n2026-01-01T00:00:00Z rank 0 host INFO the search is complete\n\n  table\r\n\tindented\x1b[2J"
     logger = log.configure(0, log.LiveLine("plain"))
     try:
-        log.also_to_file(tmp_path / "log")
         logger.info("%s", forged)
+        logger.debug("what RUN/log alone has")
     finally:
         logger.handlers = []
-    first, *others = (tmp_path / "log").read_text().splitlines()
+    first, *others = capsys.readouterr().out.splitlines()
     assert first.endswith(" INFO failed:")
     assert others == [
         "  2026-01-01T00:00:00Z rank 0 host INFO the search is complete", "", "  table\\x0d", "\tindented\\x1b[2J",
     ]  # fmt: skip
-
-
-def test_a_faults_traceback_is_in_the_file_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    logger = log.configure(0, log.LiveLine("plain"))
-    try:
-        log.also_to_file(tmp_path / "log")
-        log.fault("it broke", "Traceback\n  File\nValueError: no")
-    finally:
-        logger.handlers = []
-    assert [line.partition(" ERROR ")[2] for line in capsys.readouterr().out.splitlines()] == ["it broke"]
-    lines = (tmp_path / "log").read_text().splitlines()
-    assert lines[0].endswith(" ERROR it broke") and lines[1].endswith(" DEBUG Traceback")
-    assert lines[2:] == ["  File", "  ValueError: no"]
-    assert logging.getLogger("hpcnas").handlers == []
 
 
 INSTALLED = "from hpcnas import terminal; terminal.install(); import sys, os; "
@@ -102,6 +87,15 @@ def test_no_file_gets_the_number_of_a_closed_stream(closed: str, tmp_path: Path)
     assert (tmp_path / "file").read_text() == "True"
 
 
+def test_a_file_that_has_got_the_number_already_gets_no_text(tmp_path: Path) -> None:
+    code = (
+        f"import sys; file = open({str(tmp_path / 'file')!r}, 'w'); file.write(str(file.fileno())); "
+        + INSTALLED + "print('lost', flush=True); file.close()"
+    )
+    assert run("-c", code, shell='"$@" >&-').returncode == 0
+    assert (tmp_path / "file").read_text() == "1"
+
+
 @pytest.mark.parametrize("shell", ['"$@" >&-', '"$@" 2>&-', '"$@" >&- 2>&-', '"$@" >/dev/full', '"$@" | head -n 1'])
 def test_a_search_goes_on_whatever_becomes_of_its_output(shell: str, tmp_path: Path) -> None:
     done = run(*SEARCH, "--budget", "9", "--synthetic-seconds", "0.02", "--run", tmp_path / "run",
@@ -109,6 +103,11 @@ def test_a_search_goes_on_whatever_becomes_of_its_output(shell: str, tmp_path: P
     assert (done.returncode, done.stderr) == (0, b"")
     assert (tmp_path / "run" / "log").read_text().count("\n") > 3
     assert "state=complete" in (tmp_path / "run" / "status").read_text()
+
+
+def test_the_live_line_steers_the_terminal_and_its_text_does_not(tmp_path: Path) -> None:
+    done = run(*SEARCH, "--progress", "live", "--budget", "5", "--run", tmp_path / "run")
+    assert b"\r\x1b[2K" in done.stdout and b"x1b" not in done.stdout.replace(b"\r\x1b[2K", b"")
 
 
 def test_a_retraining_goes_on_without_standard_output(tmp_path: Path) -> None:

@@ -124,6 +124,7 @@ def test_a_broken_worker_breaks_the_controllers_receive() -> None:
     hub.broke(ZeroDivisionError("in the worker"))
     with pytest.raises(ZeroDivisionError, match="in the worker"):
         hub.controller().receive(timeout=1.0)
+    assert hub.controller().receive(timeout=1.0) == [(1, Died())]  # nobody waits for its farewell
 
 
 def test_a_message_reaches_only_its_worker() -> None:

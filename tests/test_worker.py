@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from examples import FACTS, PLACE, SPACE
@@ -129,6 +130,37 @@ def test_tasks_that_come_while_one_is_evaluated_wait_their_turn(looks: int, told
     _, said = served(evaluator, hub)
     assert [message.individual for message in said if isinstance(message, Result)] == told
     assert evaluator.notes == [*(f"start {individual}" for individual in told or [7]), "save within 5", "close"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        (EVALUATION, EVALUATION),
+        (CRASH, CRASH),
+        (
+            replace(EVALUATION, accuracies=(0.5, math.nan)),
+            Failure(FailureKind.NAN, "expected finite accuracies from the evaluator, got 2: 0.5 nan"),
+        ),
+        (
+            replace(EVALUATION, accuracies=(92.5, 0.5)),
+            Failure(
+                FailureKind.ERROR,
+                "expected 2 accuracies from 0 to 1 from the evaluator, one a seed, got 2: 92.5 0.5",
+            ),
+        ),
+        (
+            replace(EVALUATION, accuracies=(0.5,)),
+            Failure(FailureKind.ERROR, "expected 2 accuracies from 0 to 1 from the evaluator, one a seed, got 1: 0.5"),
+        ),
+        (0.5, Failure(FailureKind.ERROR, "expected an Evaluation or a Failure from the evaluator, got float")),
+    ],
+)
+def test_what_is_no_answer_to_the_task_is_a_failure(outcome: Outcome, expected: Outcome) -> None:
+    hub = Hub(1)
+    hub.controller().send(1, task(7))
+    hub.controller().send(1, Stop(0, 5.0))
+    _, said = served(Scripted([outcome]), hub)
+    assert [message.outcome for message in said if isinstance(message, Result)] == [expected]
 
 
 def test_a_fault_of_a_plugin_is_told_once_and_the_worker_waits_for_stop() -> None:
