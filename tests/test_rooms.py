@@ -19,20 +19,22 @@ STDLIB_ONLY = {
     "plugins": {"primitives"},
     "space": {"primitives"},
     "dataspec": {"plugins"},
-    "settings": set(),
+    "textfile": set(),
+    "settings": {"textfile"},
+    "bounds": {"settings"},
     "exits": set(),
     "signals": set(),
     "durable": set(),
     "walltime": {"signals"},
     "jobenv": set(),
     "log": set(),
-    "config": {"dataspec", "plugins", "settings", "space"},
-    "options": {"config", "settings"},
+    "config": {"bounds", "dataspec", "plugins", "settings", "space"},
+    "options": {"config", "settings", "textfile"},
     "journal": {"durable"},
     "schedules": set(),
 }
 SPACE = {
-    "genotype": {"primitives", "space"},
+    "genotype": {"primitives", "space", "textfile"},
     "canonical": {"genotype", "primitives"},
     "sameness": {"canonical", "genotype", "primitives"},
     "draws": set(),
@@ -76,7 +78,7 @@ CONTROLLER = {
     "runfile": {"config", "durable", "individuals", "messages", "population", "settings", "h5py"},
     "store": {"config", "durable", "genotype", "individuals", "journal", "messages", "population", "runfile"},
     "transport": {"messages", "mpi4py"},
-    "sources": {"canonical", "config", "genotype", "given", "runfile", "sameness", "settings", "space"},
+    "sources": {"canonical", "config", "genotype", "given", "runfile", "sameness", "settings", "space", "textfile"},
     "devices": {"messages"},
     "controller": {
         *("config", "devices", "evolution", "exits", "individuals", "messages", "mutation", "racing"),
@@ -143,7 +145,7 @@ ENTRY = {
     "launch": {"exits", "plugins", "signals", "transport"},
     "simulate": {
         *("canonical", "config", "controller", "exits", "landscape", "messages", "options", "progress", "runfile"),
-        *("settings", "sources", "store", "strategies", "synthetic"),
+        *("settings", "sources", "store", "strategies", "synthetic", "textfile"),
     },
     "job": {
         *("config", "dryrun", "evaluation", "evaluator", "exits", "jobenv", "launch", "log", "messages", "options"),
@@ -152,9 +154,9 @@ ENTRY = {
     "dryrun": {"canonical", "config", "counting", "genotype", "jobenv", "messages", "mutation", "seeds", "skeleton"},
 }
 RETRAINING = {
-    "recipe": {"dataspec", "large", "plugins", "settings"},
+    "recipe": {"bounds", "dataspec", "large", "plugins", "settings"},
     "order": {"seeds"},
-    "origins": {"canonical", "config", "dataspec", "genotype", "retrainfile", "runfile", "settings"},
+    "origins": {"canonical", "config", "dataspec", "genotype", "retrainfile", "runfile", "settings", "textfile"},
     "retrainfile": {"durable", "genotype", "individuals", "large", "messages", "recipe", "runfile", "h5py"},
     "retrainreport": {"log", "progress", "recipe", "retrainfile"},
     "retraindryrun": {
