@@ -85,6 +85,13 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unrecognized arguments: {' '.join(others)}{self._meant(others[0])}")
         return parsed
 
+    def parse_known_args(self, arguments: Sequence[str], namespace: None = None) -> typing.Any:  # type: ignore[override]
+        """As argparse's, which would make an empty list of `--option=--`."""
+        for argument in arguments:
+            if argument[:2] == "--" and argument[-3:] == "=--":
+                self.error(f"argument {argument[:-3]}: expected a value, got '--'")
+        return super().parse_known_args(arguments, namespace)
+
     def _meant(self, argument: str) -> str:
         """The end of a message about an argument that is unknown."""
         if not argument.startswith("-"):

@@ -70,9 +70,7 @@ def command_lines(program: str, folder: Path) -> Iterator[list[str]]:
     for name in [*names, *(SIMULATION if program == "simulate" else ())]:
         yield [name]
         for value in odd:
-            yield [f"{name}={value}"]
-            if value[:1] != "-":
-                yield [name, value]
+            yield [f"{name}={value}"] if value[:1] == "-" else [name, value]
     for value in odd:
         yield [value]
         yield ["--" + value]

@@ -120,14 +120,15 @@ def test_a_wrong_file_is_refused(tmp_path: Path, content: bytes | None, message:
         ("5", "unrecognized arguments: 5 (see --help)"),
         ("--flop=yes", "unrecognized arguments: --flop=yes; did you mean '--flip'? (see --help)"),
         ("--no-flp", "unrecognized arguments: --no-flp; did you mean '--no-flip'? (see --help)"),
+        ("--seed=--", "argument --seed: expected a value, got '--' (see --help)"),
         *(
-            (word, f"unrecognized arguments: {word}; did you mean {program} and then its options? (see --help)")
-            for word, program in {
-                "retrain": "python -m hpcnas.retrain",
-                "retrian": "python -m hpcnas.retrain",
-                "search": "python -m hpcnas",
-                "--seed 3 simulate": "python -m hpcnas simulate",
-            }.items()
+            (words, f"unrecognized arguments: {word}; did you mean {program} and then its options? (see --help)")
+            for words, word, program in (
+                ("retrain --cells 2 2 2", "retrain", "python -m hpcnas.retrain"),
+                ("retrian", "retrian", "python -m hpcnas.retrain"),
+                ("search", "search", "python -m hpcnas"),
+                ("--seed 3 simulate", "simulate", "python -m hpcnas simulate"),
+            )
         ),
     ],
 )
