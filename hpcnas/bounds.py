@@ -14,6 +14,7 @@ IMAGES = 2**24  # of a step
 OPERATIONS = 1_000_000  # of an expanded cell
 PARAMETERS = 2**36
 MUTATIONS = 1_000_000
+INDIVIDUALS = 10_000_000  # that compete
 RUNS = 10_000  # of one retraining
 THREADS = 4096  # of one process
 

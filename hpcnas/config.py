@@ -47,9 +47,15 @@ class Search(Section):
         None, "what the initial population begins with: genotypes of FILE, the best of RUN, or its K best (RUN:K); "
         "several with commas", metavar="FILE|RUN:K,…",
     )  # fmt: skip
-    aging_population: int = setting(100, "aging: how many of the youngest compete, P", low=1, metavar="P")
-    aging_sample: int = setting(25, "aging: how many of them are drawn for a tournament, S", low=1, metavar="S")
-    survivors: int = setting(100, "nsga2: how many survive to compete, N", low=2, metavar="N")
+    aging_population: int = setting(
+        100, "aging: how many of the youngest compete, P", low=1, high=bounds.INDIVIDUALS, metavar="P"
+    )
+    aging_sample: int = setting(
+        25, "aging: how many of them are drawn for a tournament, S", low=1, high=bounds.INDIVIDUALS, metavar="S"
+    )
+    survivors: int = setting(
+        100, "nsga2: how many survive to compete, N", low=2, high=bounds.INDIVIDUALS, metavar="N"
+    )
     objective: str = setting("parameters", "nsga2: the cost that fitness is weighed against", choices=OBJECTIVES)
     initial_mutations: int = setting(1000, "mutations that diversify an initial genotype", low=0, high=bounds.MUTATIONS,
         metavar="N",

@@ -81,6 +81,7 @@ def test_odd_texts_of_settings_are_refused(folder: Path, name: str, message: str
         ("search", "--learning-rate 1e999", "training.learning_rate: expected a number ≥ 0.0, got inf"),
         ("search", "--batch-size 1" + 400 * "0", "training.batch_size: expected an integer from 2 to 16777216, got 1"),
         ("search", "--seed ½", "argument --seed: invalid int value: '½' (see --help)"),
+        ("search", f"--aging-sample {HUGE}", "search.aging_sample: expected an integer from 1 to 10000000, got"),
         ("search", "--threads 4097", "run.threads: expected an integer from 1 to 4096, got 4097"),
         ("search", "--data synthetic:999999999:3x9999x9999", "data.source: synthetic:999999999:3x9999x9999: expec"),
         ("search", "--strategy torunament", "search.strategy: expected one of tournament, random, aging, nsga2"),
@@ -113,7 +114,7 @@ def test_every_odd_value_is_taken_or_refused_in_one_line(program: str, tmp_path:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("hpcnas retrain --genotype x", "hpcnas: unrecognized arguments: retrain; did you mean python -m hpcnas.retrai"),
+        ("hpcnas retrain --genotype x", "hpcnas: unrecognized arguments: retrain; did you mean python -m hpcnas.retra"),
         ("hpcnas search", "hpcnas: unrecognized arguments: search; did you mean python -m hpcnas and then"),
         ("hpcnas.retrain simulate", "hpcnas.retrain: unrecognized arguments: simulate; did you mean python -m hpcnas "),
         ("hpcnas.simulate --workers 0", "hpcnas simulate: --workers: expected 1 to 1,000,000, got 0"),
