@@ -118,6 +118,9 @@ def test_every_odd_value_is_taken_or_refused_in_one_line(program: str, tmp_path:
         ("hpcnas search", "hpcnas: unrecognized arguments: search; did you mean python -m hpcnas and then"),
         ("hpcnas.retrain simulate", "hpcnas.retrain: unrecognized arguments: simulate; did you mean python -m hpcnas "),
         ("hpcnas.simulate --workers 0", "hpcnas simulate: --workers: expected 1 to 1,000,000, got 0"),
+        ("hpcnas --run " + 4000 * "x", "hpcnas: expected a folder that can be looked into, got xxxx"),
+        ("hpcnas.retrain --run " + 4000 * "x", "hpcnas.retrain: expected a folder that can be looked into, got xxxx"),
+        ("hpcnas simulate --budget 1 --keep " + 4000 * "x", "hpcnas simulate: expected to create the run folder xxxx"),
         ("hpcnas --config /dev/zero", "hpcnas: --config: expected a readable file /dev/zero: expected a regular file"),
     ],
 )
@@ -125,4 +128,5 @@ def test_wrong_use_is_one_line_and_exit_code_2(tmp_path: Path, words: str, said:
     command = [sys.executable, "-m", *words.split()]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=GUARD)
     assert done.returncode == 2 and done.stderr.startswith(said) and done.stderr.count("\n") == 1
+    assert len(done.stderr) <= 410
     assert list(tmp_path.iterdir()) == []

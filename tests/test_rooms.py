@@ -142,7 +142,7 @@ TRAINER = {
 ENTRY = {
     "__init__": set(),
     "__main__": {"job", "launch", "signals", "simulate"},
-    "launch": {"exits", "plugins", "signals", "transport"},
+    "launch": {"exits", "plugins", "signals", "textfile", "transport"},
     "simulate": {
         *("canonical", "config", "controller", "exits", "landscape", "messages", "options", "progress", "runfile"),
         *("settings", "sources", "store", "strategies", "synthetic", "textfile"),
