@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hpcnas import dataspec, plugins
-from hpcnas.settings import ConfigError, Scheme, Section, setting
+from hpcnas import bounds, dataspec, plugins
+from hpcnas.settings import ConfigError, Scheme, Section, none_of, setting
 from hpcnas.settings import Settings as Settings
 from hpcnas.space import Space, SpaceError
 
@@ -47,11 +47,19 @@ class Search(Section):
         None, "what the initial population begins with: genotypes of FILE, the best of RUN, or its K best (RUN:K); "
         "several with commas", metavar="FILE|RUN:K,…",
     )  # fmt: skip
-    aging_population: int = setting(100, "aging: how many of the youngest compete, P", low=1, metavar="P")
-    aging_sample: int = setting(25, "aging: how many of them are drawn for a tournament, S", low=1, metavar="S")
-    survivors: int = setting(100, "nsga2: how many survive to compete, N", low=2, metavar="N")
+    aging_population: int = setting(
+        100, "aging: how many of the youngest compete, P", low=1, high=bounds.INDIVIDUALS, metavar="P"
+    )
+    aging_sample: int = setting(
+        25, "aging: how many of them are drawn for a tournament, S", low=1, high=bounds.INDIVIDUALS, metavar="S"
+    )
+    survivors: int = setting(
+        100, "nsga2: how many survive to compete, N", low=2, high=bounds.INDIVIDUALS, metavar="N"
+    )
     objective: str = setting("parameters", "nsga2: the cost that fitness is weighed against", choices=OBJECTIVES)
-    initial_mutations: int = setting(1000, "mutations that diversify an initial genotype", low=0, metavar="N")
+    initial_mutations: int = setting(1000, "mutations that diversify an initial genotype", low=0, high=bounds.MUTATIONS,
+        metavar="N",
+    )  # fmt: skip
     max_parameters: int | None = setting(None, "only genotypes whose network has fewer parameters", low=1, metavar="P")
     max_flops: int | None = setting(
         None, "only genotypes whose network does an image in fewer FLOPs, two a multiply-add", low=1, metavar="F"
@@ -82,9 +90,11 @@ class Search(Section):
 class Network(Section):
     """Network (§4.1): what a cell is put into"""
 
-    channels: int = setting(16, "channels of the first convolution, c0", low=1, metavar="C0")
-    cells_per_group: int = setting(1, "cells of one resolution, N", low=1, metavar="N")
-    groups: int = setting(3, "groups of cells; the resolution halves from one to the next", low=1, metavar="G")
+    channels: int = setting(16, "channels of the first convolution, c0", low=1, high=bounds.CHANNELS, metavar="C0")
+    cells_per_group: int = setting(1, "cells of one resolution, N", low=1, high=bounds.CELLS, metavar="N")
+    groups: int = setting(
+        3, "groups of cells; the resolution halves from one to the next", low=1, high=bounds.GROUPS, metavar="G"
+    )
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,7 @@ class Training(Section):
 
     replicates: int = setting(4, "trainings from scratch of one fitness", low=1, high=255, metavar="R")
     steps: int = setting(5000, "optimiser steps of one training", low=1, metavar="S")
-    batch_size: int = setting(256, "images a step", low=2, metavar="B")
+    batch_size: int = setting(256, "images a step", low=2, high=bounds.IMAGES, metavar="B")
     learning_rate: float = setting(0.1, "learning rate of the first step", low=0.0, metavar="LR")
     milestones: tuple[float, ...] = setting(
         (0.8, 0.9), "where the learning rate is divided by 10, as shares of the steps", low=0.0, high=1.0, metavar="F"
@@ -164,8 +174,9 @@ class Run(Section):
     run: str = setting("hpcnas-run", "folder of the run; an existing one is continued", metavar="DIR", once=True)
     device: str = setting("auto", "what networks train on", choices=("auto", "cuda", "cpu"), alterable=True)
     threads: int | None = setting(
-        None, "CPU threads of one worker (default: its share of the usable cores)", low=1, metavar="T", alterable=True
-    )
+        None, "CPU threads of one worker (default: its share of the usable cores)", low=1, high=bounds.THREADS,
+        metavar="T", alterable=True,
+    )  # fmt: skip
     profile: bool = setting(
         False, "write a trace of the first evaluation that begins to RUN/profile.json", once=True
     )
@@ -250,6 +261,13 @@ class Config:
         except dataspec.DataError as error:
             if not unknown:
                 raise ConfigError(f"data.source: {error}") from None
+        if (largest := self.space.largest_cell) > bounds.OPERATIONS:
+            raise ConfigError(
+                f"search.space: expected cells of at most {bounds.OPERATIONS:,} operations, but the largest of "
+                f"{self.search.space:.100} has {largest:,}"
+            )
+        network = self.network
+        bounds.check_size(network.channels, [network.cells_per_group] * network.groups)
         if self.search.racing and self.search.strategy == "nsga2":
             raise ConfigError("search.racing: expected a strategy that goes by fitness alone, got nsga2: leave one out")
         if self.search.duplicates == "average" and self.search.strategy == "nsga2":
@@ -289,7 +307,7 @@ def _check_name(setting: str, name: str, own: Iterable[str], brought: Iterable[s
     """Raises ConfigError unless the name is one of our own or a plugin's."""
     _check_names(setting, own, brought)
     if name not in (known := [*own, *brought]):
-        raise ConfigError(f"{setting}: expected one of {', '.join(known)}; got {name!r}")
+        raise ConfigError(none_of(setting, name, known))
 
 
 PRESETS: dict[str, Settings] = {

@@ -13,6 +13,7 @@ from pathlib import Path
 from hpcnas import plugins
 
 CIFAR10 = "CIFAR-10"  # the paper's data
+MOST_BYTES = 2**38  # of made-up images
 SMALLEST_SIDE = 8  # pixels; below, three groups of cells leave no picture
 KINDS = {  # kind → how it is written
     "digits": "digits",
@@ -70,7 +71,7 @@ def parse(spec: str) -> DataSpec:
         close = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.4)
         hint = f"; did you mean {KINDS[close[0]]}?" if close else ""
         known = ", ".join([*KINDS.values(), *(one.syntax for one in brought.values())])
-        raise DataError(f"expected data as one of {known}; got {spec!r}{hint}")
+        raise DataError(f"expected data as one of {known}; got {spec!r:.100}{hint}")
     if kind == "synthetic":
         return _parse_synthetic(spec, rest)
     if kind == "digits" and not colon:
@@ -113,6 +114,8 @@ def _parse_synthetic(spec: str, rest: str) -> Synthetic:
             f"{spec}: expected 1 or 3 channels and sides of {SMALLEST_SIDE} pixels or more; "
             f"got {channels} channels, {height}×{width}"
         )
+    if (size := images * channels * height * width) > MOST_BYTES:
+        raise DataError(f"{spec}: expected images of at most {MOST_BYTES:,} bytes in all, got {size:,}")
     return Synthetic(images, (channels, height, width))
 
 

@@ -37,6 +37,7 @@ _LAUNCHER_PREFIXES = ("OMPI_", "PMI", "PMIX_", "PRTE_", "HYDRA_", "MPI_")  # the
 _LAST_WORDS = 1500  # bytes of a child's output that go into its failure
 _LOADING_PATIENCE = 600.0  # seconds without a word while a child imports torch and reads the data, at the least
 _LONGEST_LOOK = 1.0  # seconds that pass between two looks at a child, at the most: the rest this process stood still
+_LONGEST_WAIT = 1e6  # seconds; the system takes no more at a time
 _DYING_PATIENCE = 5.0  # seconds; a process that hangs in a driver cannot even be killed
 
 
@@ -283,7 +284,7 @@ class _Child:
     def receive(self, timeout: float) -> FromChild | None:
         """The next message; None after `timeout` seconds. Raises EOFError when the child is gone."""
         try:
-            if not self._pipe.poll(timeout):
+            if not self._pipe.poll(min(timeout, _LONGEST_WAIT)):
                 return None
             message: FromChild = self._pipe.recv()
             return message

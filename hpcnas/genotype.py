@@ -22,6 +22,7 @@ import numpy as np
 
 from hpcnas import primitives
 from hpcnas.space import Space, SpaceError
+from hpcnas.textfile import shown
 
 TEXT_FORMAT = "hpcnas genotype 1"
 
@@ -203,8 +204,10 @@ class Genotype:
             document = tomllib.loads(text)
         except ValueError as error:  # TOMLDecodeError is one, a number of 5,000 digits another
             raise GenotypeError(f"expected a genotype in TOML, but it cannot be read: {error}") from None
+        except RecursionError:
+            raise GenotypeError("expected a genotype in TOML, but it is nested too deep") from None
         if document.get("format") != TEXT_FORMAT:
-            raise GenotypeError(f'expected format = "{TEXT_FORMAT}", got {document.get("format")!r}')
+            raise GenotypeError(f'expected format = "{TEXT_FORMAT}", got {shown(document.get("format"))}')
         try:
             space = Space.parse(str(document.get("space", "")))
         except SpaceError as error:
@@ -212,13 +215,13 @@ class Genotype:
         expected = {f"level-{level}" for level in range(2, space.top + 1)}
         found = set(document) - {"format", "space"}
         if found != expected:
-            raise GenotypeError(f"expected the tables {sorted(expected)}, got {sorted(found)}")
+            raise GenotypeError(f"expected the tables {sorted(expected)}, got {shown(sorted(found))}")
         codes = bytearray(space.edges)
         for level in range(2, space.top + 1):
             motifs = document[f"level-{level}"]
             names = [f"M{number}" for number in range(1, space.level(level).motifs + 1)]
             if not isinstance(motifs, dict) or sorted(motifs) != sorted(names):
-                raise GenotypeError(f"level {level}: expected the motifs {', '.join(names)}, got {motifs!r:.200}")
+                raise GenotypeError(f"level {level}: expected the motifs {', '.join(names)}, got {shown(motifs)}")
             for motif, name in enumerate(names):
                 for index, code in _parse_edges(space, level, motif, motifs[name]):
                     codes[index] = code
@@ -229,15 +232,15 @@ def _parse_edges(space: Space, level: int, motif: int, entries: object) -> Itera
     """(array position, code) of each "from-to operation" of one motif; raises GenotypeError."""
     place, names = f"level {level}, M{motif + 1}", operation_names(space, level)
     if not isinstance(entries, list):
-        raise GenotypeError(f'{place}: expected a list of edges such as "1-2 {names[0]}", got {entries!r:.200}')
+        raise GenotypeError(f'{place}: expected a list of edges such as "1-2 {names[0]}", got {shown(entries)}')
     seen: set[int] = set()
     for entry in entries:
         match = re.fullmatch(r"\s*(\d{1,6})-(\d{1,6})\s+(\S+)\s*", entry) if isinstance(entry, str) else None
         if match is None:
-            raise GenotypeError(f'{place}: expected an edge such as "1-2 {names[0]}", got {entry!r}')
+            raise GenotypeError(f'{place}: expected an edge such as "1-2 {names[0]}", got {shown(entry)}')
         if match[3] not in names:
             raise GenotypeError(
-                f"{place}, edge {match[1]}-{match[2]}: expected one of {', '.join(names)}; got {match[3]!r}"
+                f"{place}, edge {match[1]}-{match[2]}: expected one of {', '.join(names)}; got {shown(match[3])}"
             )
         index = edge_index(space, level, motif, successor=int(match[2]) - 1, predecessor=int(match[1]) - 1)
         if index in seen:

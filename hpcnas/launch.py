@@ -18,6 +18,7 @@ from typing import TypeVar
 from hpcnas import plugins, transport
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.signals import Signals
+from hpcnas.textfile import one_line
 from hpcnas.transport import World
 
 Orders = TypeVar("Orders")
@@ -25,10 +26,11 @@ Kept = TypeVar("Kept")
 
 
 class Leave(Exception):
-    """The job ends before it began: what to print, and the exit code."""
+    """The job ends before it began: what to print, in lines of bounded length where it is a complaint, and the exit
+    code."""
 
     def __init__(self, text: str, exit_code: int) -> None:
-        super().__init__(text)
+        super().__init__(text if exit_code == COMPLETE else "\n".join(map(one_line, text.splitlines())))
         self.exit_code = exit_code
 
 

@@ -8,15 +8,19 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcnas import __version__, config, plugins
-from hpcnas.settings import ConfigError, Scheme, Settings, base_type, field_types
+from hpcnas import __version__, config, plugins, textfile
+from hpcnas.settings import ConfigError, Scheme, Settings, base_type, field_types, meant
 
 
 class UsageError(Exception):
-    """A command line that cannot be followed: the text for the person who typed it."""
+    """A command line that cannot be followed: one line for the person who typed it, whatever that was."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(textfile.one_line(text))
 
 
 class HelpWanted(Exception):
@@ -56,20 +60,56 @@ SEARCH = Program(
 )
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse that raises instead of printing and leaving."""
+PROGRAMS = {  # what somebody may have written for a program's name, and how it is started
+    "search": "python -m hpcnas",
+    "retrain": "python -m hpcnas.retrain",
+    "simulate": "python -m hpcnas simulate",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that raises instead of printing and leaving, and knows what was probably meant."""
+
+    also: Sequence[str] = ()  # options that are taken elsewhere
+    help_option = "--help"
+
+    def parse_args(self, arguments: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
+        """What is asked for; raises UsageError for anything else."""
+        if arguments and (hint := self._meant(arguments[0])) and arguments[0][:1] != "-":
+            self.error(f"unrecognized arguments: {arguments[0]}{hint}")  # whose options are not ours
+        try:
+            parsed, others = self.parse_known_args(arguments)
+        except ValueError as error:  # of an argument's type
+            self.error(str(error))
+        if others:
+            self.error(f"unrecognized arguments: {' '.join(others)}{self._meant(others[0])}")
+        return parsed
+
+    def parse_known_args(self, arguments: Sequence[str], namespace: None = None) -> typing.Any:  # type: ignore[override]
+        """As argparse's, which would make an empty list of `--option=--`."""
+        for argument in arguments:
+            if argument[:2] == "--" and argument[-3:] == "=--":
+                self.error(f"argument {argument[:-3]}: expected a value, got '--'")
+        return super().parse_known_args(arguments, namespace)
+
+    def _meant(self, argument: str) -> str:
+        """The end of a message about an argument that is unknown."""
+        if not argument.startswith("-"):
+            programs = [name for name in PROGRAMS if meant(argument, [name])]
+            return f"; did you mean {PROGRAMS[programs[0]]} and then its options?" if programs else ""
+        return meant(argument.partition("=")[0], [*self._option_string_actions, *self.also])
 
     def error(self, message: str) -> typing.NoReturn:
-        raise UsageError(f"{message} (see --help)")
+        raise UsageError(f"{textfile.one_line(message, 300)} (see {self.help_option})")
 
     def _print_message(self, message: str, file: object = None) -> None:
         raise HelpWanted(message)
 
 
-def parser(program: Program = SEARCH) -> argparse.ArgumentParser:
+def parser(program: Program = SEARCH) -> Parser:
     """All options, grouped by section."""
     scheme = program.scheme
-    result = _Parser(
+    result = Parser(
         prog=program.name,
         usage=program.usage,
         description=program.description,
@@ -114,10 +154,6 @@ def _add(
         group.add_argument(name, type=value_type, metavar=metavar, **common)
 
 
-def _reason(error: OSError | UnicodeDecodeError) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else "it is not UTF-8 text"
-
-
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return " ".join(str(item) for item in value)
@@ -125,10 +161,12 @@ def _shown(value: object) -> str:
 
 
 @plugins.named_here()
-def parse(arguments: list[str], program: Program = SEARCH) -> Request:
-    """What is asked for. Raises UsageError, ConfigError, or HelpWanted with the text to print."""
-    scheme = program.scheme
-    parsed = parser(program).parse_args(arguments)
+def parse(arguments: Sequence[str], program: Program = SEARCH, also: Sequence[str] = ()) -> Request:
+    """What is asked for; `also` names options that somebody else takes. Raises UsageError, ConfigError, or HelpWanted
+    with the text to print."""
+    scheme, options = program.scheme, parser(program)
+    options.also = also
+    parsed = options.parse_args(arguments)
     given: dict[str, dict[str, object]] = {}
     for name, value in vars(parsed).items():
         section, dot, key = name.partition(".")
@@ -138,9 +176,9 @@ def parse(arguments: list[str], program: Program = SEARCH) -> Request:
     chosen = parsed.preset
     if parsed.config is not None:
         try:
-            text = parsed.config.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"--config: expected a readable file {parsed.config}: {_reason(error)}") from None
+            text = textfile.read(parsed.config)
+        except textfile.Unreadable as error:
+            raise ConfigError(f"--config: expected a readable file {str(parsed.config):.200}: {error}") from None
         file, named = scheme.parse_toml(text, str(parsed.config))
         chosen = chosen or named
     layers = (scheme.preset(chosen), file, given) if chosen else (file, given)

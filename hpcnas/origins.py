@@ -9,7 +9,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from hpcnas import canonical, config, dataspec, genotype, plugins, runfile
+from hpcnas import canonical, config, dataspec, genotype, plugins, runfile, textfile
 from hpcnas.genotype import Genotype, GenotypeError
 from hpcnas.retrainfile import Origin
 from hpcnas.runfile import StoreError
@@ -35,20 +35,19 @@ def resolve(text: str) -> tuple[Genotype, Origin]:
 def _named(text: str) -> tuple[Genotype, Origin]:
     path = Path(text)
     try:
-        if text.endswith(".toml") or path.is_file():
-            return _plain(Genotype.from_text(path.read_text(encoding="utf-8")), text)
+        if text.endswith(".toml") or textfile.is_file(path):
+            return _plain(Genotype.from_text(textfile.read(path)), text)
         if text == "paper" and not path.exists():
             return _plain(genotype.named(text), text)
-    except (OSError, UnicodeDecodeError, GenotypeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"--genotype {text}: expected a genotype: {reason}") from None
+    except (textfile.Unreadable, GenotypeError) as error:
+        raise ConfigError(f"--genotype {text:.200}: expected a genotype: {error}") from None
     folder, colon, which = text.rpartition(":")
     if not colon or not re.fullmatch(r"best|\d{1,18}", which) or path.is_dir():
         folder, which = text, "best"
     try:
         run = runfile.read(Path(folder))
     except StoreError as error:
-        raise ConfigError(f"--genotype {text}: {error}") from None
+        raise ConfigError(f"--genotype {text:.200}: {error}") from None
     return _individual(text, run, which)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hpcnas import dataspec, plugins
+from hpcnas import bounds, dataspec, plugins
 from hpcnas.large import STEMS, LargeSkeleton
 from hpcnas.settings import ConfigError, Scheme, Section, Settings, setting
 
@@ -26,8 +26,12 @@ class Network(Section):
     plugins: str | None = setting(
         None, "modules with primitives of the genotype, or data; several with commas", metavar="MODULE", option="plugin"
     )
-    channels: int = setting(64, "channels that the first cell reads, c0", low=1, metavar="C0")
-    cells: tuple[int, ...] = setting((2, 2, 2), "cells of each group; resolution halves between groups", low=1)
+    channels: int = setting(
+        64, "channels that the first cell reads, c0", low=1, high=bounds.CHANNELS, metavar="C0"
+    )
+    cells: tuple[int, ...] = setting(
+        (2, 2, 2), "cells of each group; resolution halves between groups", low=1, high=bounds.CELLS
+    )
     stem: str = setting(
         "plain", "before the first cell: a 3×3 convolution, or two of stride 2 with C0/2 and C0 channels", choices=STEMS
     )
@@ -37,13 +41,19 @@ class Network(Section):
 class Training(Section):
     """Training (§4.1): how the network is trained, and how often"""
 
-    runs: int = setting(1, "trainings, each with a seed of its own (the paper: 5)", low=1, metavar="N", alterable=True)
+    runs: int = setting(
+        1, "trainings, each with a seed of its own (the paper: 5)", low=1, high=bounds.RUNS, metavar="N",
+        alterable=True,
+    )  # fmt: skip
     seed: int = setting(0, "seed of the first of them; the next ones count on", low=0, high=2**62, metavar="S")
     steps: int = setting(80_000, "optimiser steps of one training", low=1, metavar="S")
-    batch_size: int = setting(256, "images a step, over all ranks together", low=2, metavar="B")
+    batch_size: int = setting(
+        256, "images a step, over all ranks together", low=2, high=bounds.IMAGES, metavar="B"
+    )
     micro_batch: int = setting(
-        32, "images that pass through the network at a time, and share their batch statistics", low=2, metavar="M"
-    )  # choice: as Goyal et al., Accurate, Large Minibatch SGD, 2017, §2.3; the paper does not say
+        32, "images that pass through the network at a time, and share their batch statistics", low=2,
+        high=bounds.IMAGES, metavar="M",
+    )  # fmt: skip  # choice: as Goyal et al., Accurate, Large Minibatch SGD, 2017, §2.3; the paper does not say
     batch_statistics: str = setting(
         "micro-batch", "batch normalisation over each micro-batch, or over all images of a step, one of each rank",
         choices=("micro-batch", "step"),
@@ -86,7 +96,7 @@ class Augmentation(Section):
     )  # fmt: skip
     brightness: float = setting(0.4, "stream: brightness times 1 ± F", low=0.0, high=1.0, metavar="F")
     contrast: float = setting(0.4, "stream: contrast times 1 ± F", low=0.0, high=1.0, metavar="F")
-    cutout: int = setting(0, "side of a square that is blanked, in pixels", low=0, metavar="N")
+    cutout: int = setting(0, "side of a square that is blanked, in pixels", low=0, high=4096, metavar="N")
 
 
 @dataclass(frozen=True)
@@ -122,8 +132,9 @@ class Run(Section):
     run: str = setting("retrain-run", "folder; an existing one is continued", metavar="DIR", once=True)
     device: str = setting("auto", "what networks train on", choices=("auto", "cuda", "cpu"), alterable=True)
     threads: int | None = setting(
-        None, "CPU threads of one rank (default: its share of the usable cores)", low=1, metavar="T", alterable=True
-    )
+        None, "CPU threads of one rank (default: its share of the usable cores)", low=1, high=bounds.THREADS,
+        metavar="T", alterable=True,
+    )  # fmt: skip
     loaders: int | None = setting(
         None, "stream: processes of one rank that decode images; 0: the rank itself (default: one less than threads)",
         low=0, high=256, metavar="N", alterable=True,
@@ -176,8 +187,11 @@ class Recipe:
                 raise ConfigError(f"data.source: {error}") from None
         if data.loading == "stream" and not (isinstance(spec, dataspec.Folder) and spec.kind == "imagefolder"):
             raise ConfigError(f"data.loading: expected imagefolder:DIR to stream from, got {data.source!r}")
-        if not self.network.cells:
-            raise ConfigError("network.cells: expected the cells of at least one group, got none")
+        if not 1 <= len(self.network.cells) <= bounds.GROUPS:
+            raise ConfigError(
+                f"network.cells: expected the cells of 1 to {bounds.GROUPS} groups, got {len(self.network.cells):,}"
+            )
+        bounds.check_size(self.network.channels, self.network.cells)
         if self.network.stem == "strided" and self.network.channels % 2:
             raise ConfigError(
                 f"network.channels: expected an even number for a strided stem, got {self.network.channels}"

@@ -14,13 +14,19 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from hpcnas import textfile
+from hpcnas.textfile import shown
+
 Whole = TypeVar("Whole")
 Settings = Mapping[str, Mapping[str, object]]
 """Values as somebody gave them, section → key → value: a preset, a file, the command line."""
 
 
 class ConfigError(ValueError):
-    """A setting that cannot be used: one line for the person who gave it."""
+    """A setting that cannot be used: one line for the person who gave it, whatever was given."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(textfile.one_line(text))
 
 
 def setting(
@@ -79,18 +85,18 @@ def _checked(section: type, key: str, kind: typing.Any, value: object) -> object
     kind = base_type(kind)
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{name}: expected a list of numbers, got {value!r}")
+            raise ConfigError(f"{name}: expected a list of numbers, got {shown(value)}")
         (member, _) = typing.get_args(kind)
         return tuple(_number(name, member, item, limits) for item in value)
     if kind in (int, float):
         return _number(name, kind, value, limits)
     if not isinstance(value, kind):
         words = {bool: "true or false", str: "text"}
-        raise ConfigError(f"{name}: expected {words[kind]}, got {value!r}")
+        raise ConfigError(f"{name}: expected {words[kind]}, got {shown(value)}")
     if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-        raise ConfigError(f"{name}: expected text in UTF-8, got {value!r}")  # TOML has no other
+        raise ConfigError(f"{name}: expected text in UTF-8, got {shown(value)}")  # TOML has no other
     if limits["choices"] and value not in limits["choices"]:
-        raise ConfigError(f"{name}: expected one of {', '.join(limits['choices'])}; got {value!r}")
+        raise ConfigError(none_of(name, value, limits["choices"]))
     return value
 
 
@@ -103,7 +109,7 @@ def _number(name: str, kind: type, value: typing.Any, limits: Mapping[str, typin
         if (low is None or number >= low) and (high is None or number <= high):
             return number
     bounds = f" ≥ {low}" if high is None else f" from {low} to {high}"
-    raise ConfigError(f"{name}: expected {'an integer' if kind is int else 'a number'}{bounds}, got {value!r}")
+    raise ConfigError(f"{name}: expected {'an integer' if kind is int else 'a number'}{bounds}, got {shown(value)}")
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ class Scheme(Generic[Whole]):
         """The settings of a preset; raises ConfigError for an unknown one."""
         if name not in self.presets:
             known = ", ".join(self.presets)
-            raise ConfigError(f"expected a preset ({known}), got {name!r}{nearest(name, self.presets)}")
+            raise ConfigError(f"expected a preset ({known}), got {shown(name)}{nearest(name, self.presets)}")
         return self.presets[name]
 
     def build(self, *layers: Settings) -> Whole:
@@ -131,13 +137,13 @@ class Scheme(Generic[Whole]):
         for layer in layers:
             for section, values in layer.items():
                 if section not in self.sections:
-                    raise ConfigError(f"unknown section [{section}]{nearest(section, self.sections)}")
+                    raise ConfigError(f"unknown section [{section:.100}]{nearest(section, self.sections)}")
                 if not isinstance(values, Mapping):
-                    raise ConfigError(f"expected [{section}] to be a section, got {values!r}")
+                    raise ConfigError(f"expected [{section}] to be a section, got {shown(values)}")
                 known = field_types(self.sections[section])
                 for key, value in values.items():
                     if key not in known:
-                        raise ConfigError(f"unknown setting {key!r} in [{section}]{nearest(key, known)}")
+                        raise ConfigError(f"unknown setting {shown(key)} in [{section}]{nearest(key, known)}")
                     merged[section][key] = value
         return self.whole(**{name: kind(**merged[name]) for name, kind in self.sections.items()})
 
@@ -171,9 +177,11 @@ class Scheme(Generic[Whole]):
             document = tomllib.loads(text)
         except ValueError as error:  # TOMLDecodeError is one, a number of 5,000 digits another
             raise ConfigError(f"{source}: expected TOML, but it cannot be read: {error}") from None
+        except RecursionError:
+            raise ConfigError(f"{source}: expected TOML, but it is nested too deep") from None
         name = document.pop("preset", None)
         if name is not None and not isinstance(name, str):
-            raise ConfigError(f'{source}: expected preset = "NAME", got {name!r}')
+            raise ConfigError(f'{source}: expected preset = "NAME", got {shown(name)}')
         try:
             self.build(document)
         except ConfigError as error:
@@ -213,7 +221,18 @@ def toml_value(value: object) -> str:
 def nearest(word: str, known: Iterable[str]) -> str:
     """The end of an error message: the known word that was probably meant, or all of them."""
     candidates = list(known)
+    return meant(word, candidates, 0.5) or f"; known: {', '.join(candidates)}"
+
+
+def meant(word: object, known: Iterable[str], likeness: float = 0.7) -> str:
+    """Likewise, but nothing where no known word is like it."""
     import difflib  # seldom needed, and every rank is here
 
-    close = difflib.get_close_matches(word, candidates, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(candidates)}"
+    close = difflib.get_close_matches(str(word)[:100], list(known), n=1, cutoff=likeness)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def none_of(name: str, value: object, known: Iterable[str]) -> str:
+    """The message about a value that is none of those of a setting."""
+    candidates = list(known)
+    return f"{name}: expected one of {', '.join(candidates)}; got {shown(value)}{meant(value, candidates)}"

@@ -35,9 +35,13 @@ from hpcnas.sources import looked_up
 from hpcnas.store import FileStore, MemoryStore
 from hpcnas.strategies import make_strategy
 from hpcnas.synthetic import FACTS, Foreseen, Foresight
+from hpcnas.textfile import one_line, shown
 
 _DEFAULTS: config.Settings = {"evaluation": {"synthetic_seconds": 3600.0, "synthetic_spread": 0.2}}  # §4.1: an hour
 _ALWAYS: config.Settings = {"evaluation": {"evaluator": "synthetic"}}
+MOST_WORKERS, MOST_EVALUATIONS = 1_000_000, 10_000_000  # all of them are kept in memory
+MOST_SECONDS = 1_000_000_000  # thirty years
+_TIMES = ("startup", "queue", "handling")
 
 
 @dataclass(frozen=True)
@@ -334,15 +338,8 @@ def _report(store: MemoryStore, cluster: Cluster) -> Report:
     )
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse that raises instead of leaving."""
-
-    def error(self, message: str) -> Any:
-        raise options.UsageError(f"{message} (see simulate --help)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    result = _Parser(
+def _parser() -> options.Parser:
+    result = options.Parser(
         prog="hpcnas simulate",
         usage="python -m hpcnas simulate [options]",
         description="Simulates a whole search with workers that do not exist. Says how long it would take, how much of "
@@ -352,6 +349,7 @@ def _parser() -> argparse.ArgumentParser:
         "the like; python -m hpcnas --help lists them.",
         allow_abbrev=False,
     )
+    result.help_option = "simulate --help"
     for name, default, metavar, help in (
         ("workers", 200, "W", "workers"),
         ("startup", 60.0, "T", "seconds until the workers of a job are ready"),
@@ -368,18 +366,16 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """Prints the report of what the command line asks for; returns the exit code."""
     try:
-        given, others = _parser().parse_known_args(arguments)
-        request = options.parse(others)
+        parser = _parser()
+        given, others = parser.parse_known_args(arguments)
+        request = options.parse(others, also=list(parser._option_string_actions))
         settings = looked_up(config.build(*request.base, _DEFAULTS, *request.layers, _ALWAYS))
-        site = Site(_positive("--workers", given.workers, 1), *(
-            _positive(f"--{name}", getattr(given, name), 0) for name in ("startup", "queue", "handling")
-        ))  # fmt: skip
-        report = simulate(settings, site, given.keep)
+        report = simulate(settings, site(given, settings), given.keep)
     except options.HelpWanted as help:
         print(str(help).rstrip())
         return COMPLETE
     except (options.UsageError, ConfigError, StoreError) as error:
-        print(f"hpcnas simulate: {error}", file=sys.stderr)
+        print(f"hpcnas simulate: {one_line(str(error))}", file=sys.stderr)
         return WRONG_USE
     except SearchStopped as stop:
         print(f"hpcnas simulate: the search would stop: {stop}", file=sys.stderr)
@@ -388,7 +384,18 @@ def main(arguments: Sequence[str]) -> int:
     return COMPLETE
 
 
-def _positive(name: str, value: Any, least: int) -> Any:
-    if not least <= value < float("inf"):
-        raise options.UsageError(f"{name}: expected at least {least}, got {value}")
+def site(given: argparse.Namespace, settings: Config) -> Site:
+    """Where the search would run, as it is asked for. Raises UsageError for what no memory would hold."""
+    _within("--budget", settings.search.budget, 1, MOST_EVALUATIONS)
+    workers = _within("--workers", given.workers, 1, MOST_WORKERS)
+    return Site(workers, *(_within(f"--{name}", getattr(given, name), 0, MOST_SECONDS) for name in _TIMES))
+
+
+def _within(name: str, value: Any, least: int, most: int) -> Any:
+    if not least <= value <= most:
+        raise options.UsageError(f"{name}: expected {least} to {most:,}, got {shown(value)}")
     return value
+
+
+if __name__ == "__main__":  # python -m hpcnas.simulate
+    sys.exit(main(sys.argv[1:]))

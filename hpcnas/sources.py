@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from hpcnas import canonical, plugins, runfile
+from hpcnas import canonical, plugins, runfile, textfile
 from hpcnas.config import Config
 from hpcnas.genotype import Genotype, GenotypeError
 from hpcnas.given import CODES, of_codes, written
@@ -51,7 +51,7 @@ def _genotypes(space: Space, source: str) -> Iterator[Genotype]:
         raise GenotypeError("expected FILE, RUN or RUN:K before and after each comma, got nothing")
     if source.startswith(CODES):
         yield of_codes(space, source)
-    elif Path(source).is_file():
+    elif textfile.is_file(Path(source)):
         yield from _of_file(Path(source))
     else:
         folder, colon, number = source.rpartition(":")
@@ -62,8 +62,8 @@ def _genotypes(space: Space, source: str) -> Iterator[Genotype]:
 
 def _of_file(path: Path) -> Iterator[Genotype]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = textfile.read(path)
+    except textfile.Unreadable as error:
         raise GenotypeError(f"expected a readable file: {error}") from None
     begins = [match.start() for match in re.finditer(r"^format\b", text, flags=re.MULTILINE)]
     for start, end in itertools.pairwise([0, *begins[1:], len(text)]):

@@ -7,11 +7,13 @@ file knows sizes and names only, no genotypes; standard library alone.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
 from hpcnas import primitives
 
+MOST_LEVELS = 16
 MOST_OPERATIONS = 255  # an operation's code is one byte in messages and in HDF5, and 0 means "none"
 
 
@@ -46,6 +48,8 @@ class Space:
     def __post_init__(self) -> None:
         if not self.levels:
             raise SpaceError("a space needs at least one level of motifs (L ≥ 2), but none was given")
+        if len(self.levels) > MOST_LEVELS:
+            raise SpaceError(f"expected at most {MOST_LEVELS} levels of motifs, got {len(self.levels)} or more")
         for number, level in enumerate(self.levels, start=2):
             if not 1 <= level.motifs <= MOST_OPERATIONS:
                 raise SpaceError(f"level {number}: expected 1 to {MOST_OPERATIONS} motifs, got {level.motifs}")
@@ -56,7 +60,7 @@ class Space:
             if name not in known or self.added.count(name) > 1:
                 raise SpaceError(
                     f"expected after each + another primitive of a plugin (loaded: {', '.join(known) or 'none'}), "
-                    f"got {name!r}; --plugin loads what brings it"
+                    f"got {name!r:.100}; --plugin loads what brings it"
                 )
         if self.levels[-1].motifs != 1:
             raise SpaceError(
@@ -73,6 +77,11 @@ class Space:
         if not 2 <= number <= self.top:
             raise SpaceError(f"expected a level from 2 to {self.top}, got {number}")
         return self.levels[number - 2]
+
+    @property
+    def largest_cell(self) -> int:
+        """Operations of the largest cell: every edge of every level is there, each a whole motif of the level below."""
+        return math.prod(level.edges for level in self.levels)
 
     @property
     def edges(self) -> int:
@@ -99,12 +108,12 @@ class Space:
         if sizes in NAMED:
             return cls(NAMED[sizes].levels, tuple(added))
         levels = []
-        for part in sizes.split("/"):
+        for part in sizes.split("/")[: MOST_LEVELS + 1]:
             match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", part.strip())
             if match is None:
                 raise SpaceError(
                     f"expected {' or '.join(NAMED)}, or MOTIFSxNODES per level from level 2 up, such as 6x4/1x5; "
-                    f"got {text!r}"
+                    f"got {text!r:.200}"
                 )
             levels.append(Level(motifs=int(match[1]), nodes=int(match[2])))
         return cls(tuple(levels), tuple(added))

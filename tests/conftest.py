@@ -5,6 +5,7 @@ What tests start ends with the process that runs them (`warden`), and no test ha
 
 HPCNAS_TEST_RANKS     ranks of an MPI test that names no number of its own (3)
 HPCNAS_DEMAND_MPI     1: a missing MPI fails its tests instead of skipping them
+HPCNAS_TEST_PATIENCE  how many times as long tests wait before they take it that something hangs (1)
 HPCNAS_DEMAND_SLURM   1: likewise a missing SLURM; and so on: `.ci/run` sets them all
 """
 

@@ -142,7 +142,7 @@ def test_a_wrong_setting_is_refused_in_words(layer: config.Settings, message: st
 
 @pytest.mark.parametrize("value", [2**63, 10**400])
 def test_a_number_too_large_for_anything_is_refused(value: int) -> None:
-    with pytest.raises(ConfigError, match=r"^training\.learning_rate: expected a number ≥ 0.0, got \d+$"):
+    with pytest.raises(ConfigError, match=r"^training\.learning_rate: expected a number ≥ 0.0, got \d+( … \d+)?$"):
         build({"training": {"learning_rate": value}})
 
 

@@ -93,7 +93,7 @@ def test_a_job_that_asks_pbs_for_its_end_is_submitted_again_until_the_search_is_
     (batch.folder / "scratch").mkdir()
     (data / "image").touch()
     scratch = str(batch.folder / "scratch")
-    batch.submit(mpi, "--grace", "10", "--budget", "50", walltime=18, DATA=f"imagefolder:{data}", SCRATCH=scratch)
+    batch.submit(mpi, "--grace", "15", "--budget", "180", walltime=40, DATA=f"imagefolder:{data}", SCRATCH=scratch)
     live_run.await_that(lambda: status(run).get("state") == "complete", "a complete run")
     *cut, last = batch.jobs()
     assert cut
@@ -102,7 +102,7 @@ def test_a_job_that_asks_pbs_for_its_end_is_submitted_again_until_the_search_is_
         assert exit_code == 0 and "the job's time is nearly over" in log and "SIG" not in log
     exit_code, log = batch.ended(last)
     assert exit_code == 0 and "the search is complete" in log
-    stored = assert_complete(run, budget=50)
+    stored = assert_complete(run, budget=180)
     assert len(stored.sessions) == len(cut) + 1
     assert stored.config.data.source == f"imagefolder:{scratch}/hpcnas-{last}"
     told = [f"{socket.gethostname()} cp -ru {data}/. {scratch}/hpcnas-{job}" for job in batch.jobs()]
@@ -111,7 +111,7 @@ def test_a_job_that_asks_pbs_for_its_end_is_submitted_again_until_the_search_is_
 
 
 def test_resubmission_ends_with_the_restarts_that_are_allowed(batch: Pbs) -> None:
-    batch.submit("mpich", "--walltime", "5", "--grace", "1", "--budget", "1000", walltime=59, RESTARTS="1")
+    batch.submit("mpich", "--walltime", "20", "--grace", "2", "--budget", "1000", walltime=59, RESTARTS="1")
     assert batch.ended("1.standin")[0] == 0
     exit_code, log = batch.ended("2.standin")
     assert exit_code == 1 and "it has been 1 times, the most that RESTARTS allows" in log
@@ -123,28 +123,28 @@ def test_a_job_that_is_killed_loses_nothing_and_stays_away_until_it_is_submitted
     mpi: str, end: str, batch: Pbs
 ) -> None:
     run = batch.folder / "run"
-    job = batch.submit(mpi, "--grace", "0", "--budget", "100", walltime=12 if end == "walltime" else 59)
+    job = batch.submit(mpi, "--grace", "0", "--budget", "300", walltime=30 if end == "walltime" else 59)
     if end == "qdel":
         live_run.await_that(lambda: evaluations(run) >= 5, "evaluations")
         batch.ask("qdel", job)
     exit_code, log = batch.ended(job)
     assert exit_code != 0 and batch.jobs() == [job]
     known = live_run.settled(live_run.recorded(run).population)
-    assert 0 < len(known) < 100, log
-    again = batch.submit(mpi, "--budget", "100", "--synthetic-seconds", "0", walltime=59)
+    assert 0 < len(known) < 300, log
+    again = batch.submit(mpi, "--budget", "300", "--synthetic-seconds", "0", walltime=59)
     assert batch.ended(again)[0] == 0
-    after = live_run.settled(assert_complete(run, budget=100).population)
+    after = live_run.settled(assert_complete(run, budget=300).population)
     assert {id: after[id] for id in known} == known
 
 
 def test_a_chain_retrains_when_the_search_is_complete_and_not_before_in_as_many_jobs_as_it_takes(batch: Pbs) -> None:
-    said = batch.chain("--walltime", "5", "--grace", "1", "--budget", "30")
+    said = batch.chain("--walltime", "20", "--grace", "2", "--budget", "150")
     assert said == "2.standin is the search, 1.standin the retraining after it"
     exit_code, log = batch.ended("1.standin")
     assert exit_code == 0 and "the job's time is nearly over" in log, log
     retrained, *searches, again = batch.jobs()
     assert len(searches) >= 2, "the search was not submitted again: it was too quick"
-    stored = assert_complete(batch.folder / "run", budget=30)
+    stored = assert_complete(batch.folder / "run", budget=150)
     last_end = (batch.folder / searches[-1] / "exit").stat().st_mtime
     assert float(read(batch.folder / retrained / "began")) >= last_end
     exit_code, log = batch.ended(again)

@@ -31,7 +31,7 @@ SMALL = {
     "--exclude": f"={CHEAPEST}",
 }
 HALF = ("--synthetic-seconds", "0.5")  # four evaluations a second on two workers
-LEAVE_SOON = ("--walltime", "8", "--grace", "2")
+LEAVE_SOON = ("--walltime", "24", "--grace", "6")  # time enough to get somewhere on a busy machine
 
 # MPI, words of its LAUNCH line, tasks on a node. SLURM's PMIx takes no more of them than the machine has cores.
 LAUNCHES = {
@@ -154,10 +154,10 @@ def jobs(submit: Submitter) -> dict[str, Submitted]:
             *("signalled", *HALF, "--budget", "170", "--grace", "5"),
             directives={"--time": "=1", "--signal": "=B:USR1@15"},
         ),
-        "deadline": submit(  # 15 s after its start
-            *("deadline", *HALF, "--budget", "80", "--grace", "45"),
+        "deadline": submit(  # 35 s after its start
+            *("deadline", *HALF, "--budget", "180", "--grace", "85"),
             launch="mpirun-openmpi",
-            directives={"--time": "=1"},
+            directives={"--time": "=2"},
         ),
         "resubmitted": submit(
             *("resubmitted", *HALF, *LEAVE_SOON, "--budget", "1000"),
@@ -166,7 +166,7 @@ def jobs(submit: Submitter) -> dict[str, Submitted]:
         ),
         "stuck": submit("stuck", "--synthetic-seconds", "100", *LEAVE_SOON, "--budget", "10"),
         "array": submit(
-            *("array", *HALF, *LEAVE_SOON, "--budget", "20"),
+            *("array", *HALF, *LEAVE_SOON, "--budget", "60"),
             script="slurm_array.sh",
             directives={"--nodes": "=1", "--array": "=3,5"},
             RUN=f"{submit.folder}/array/run$SEED",
@@ -191,9 +191,9 @@ def chains(submit: Submitter, jobs: dict[str, Submitted]) -> dict[str, tuple[Sub
     before the first test, when all that is to be struck has been."""
     play = jobscripts.played(submit.folder)
     return {
-        "requeued": submit.chain("chain", *LEAVE_SOON, "--budget", "30", then=("--steps", "2", *STEP_A_JOB)),
+        "requeued": submit.chain("chain", *LEAVE_SOON, "--budget", "100", then=("--steps", "2", *STEP_A_JOB)),
         "submitted anew": submit.chain(
-            *("chain-anew", *LEAVE_SOON, "--budget", "30"),
+            *("chain-anew", *LEAVE_SOON, "--budget", "100"),
             directives={"--requeue": None, "--no-requeue": ""},
             LAUNCH=[str(play)],
         ),
@@ -244,7 +244,7 @@ def test_a_job_that_asks_slurm_for_its_end_leaves_before_it(jobs: dict[str, Subm
     said = job.ended("COMPLETED")
     assert int(said["Restarts"]) >= 1
     assert "the job's time is nearly over" in job.log and "SIG" not in job.log
-    assert 2 <= len(assert_complete(job.run, budget=80).sessions) <= int(said["Restarts"]) + 1
+    assert 2 <= len(assert_complete(job.run, budget=180).sessions) <= int(said["Restarts"]) + 1
 
 
 def test_a_job_requeued_in_the_middle_goes_on(jobs: dict[str, Submitted]) -> None:
@@ -295,7 +295,7 @@ def test_an_array_searches_with_several_seeds_and_copies_the_data_for_each(jobs:
     for seed in (3, 5):
         run = job.folder / f"run{seed}"
         job.cluster.until(lambda run=run: status(run).get("state") == "complete", f"seed {seed}: {job.log}")
-        stored = assert_complete(run, budget=20)
+        stored = assert_complete(run, budget=60)
         assert stored.config.search.seed == seed and len(stored.sessions) >= 2
         assert stored.config.data.source.startswith("imagefolder:/scratch/hpcnas-")
     assert "told to end" not in job.log  # by another seed's requeuing, say
@@ -308,7 +308,7 @@ def test_a_chain_retrains_the_best_cell_of_a_search_that_was_requeued_as_the_ret
     said = then.ended("COMPLETED")
     before = search.ended("COMPLETED")
     assert int(before["Restarts"]) >= 1 and said["Restarts"] == "1" and said["StartTime"] >= before["EndTime"]
-    stored = assert_complete(search.run, budget=30)
+    stored = assert_complete(search.run, budget=100)
     assert status(then.run)["state"] == "complete"
     found = retrainfile.read(then.run)
     assert (found.origin.run, found.origin.individual) == (stored.run, stored.population.best)
@@ -323,7 +323,7 @@ def test_a_chain_waits_for_the_last_job_of_a_search_that_submits_itself_anew(
     numbers = [search.number, *map(int, re.findall(r"Submitted batch job (\d+)\n", search.log))]
     assert len(numbers) >= 2, search.log
     assert said["StartTime"] >= search.cluster.show(numbers[-1])["EndTime"]
-    assert_complete(search.run, budget=30)
+    assert_complete(search.run, budget=100)
 
 
 def test_a_retraining_behind_a_search_that_failed_is_taken_away(chains: dict[str, tuple[Submitted, Submitted]]) -> None:

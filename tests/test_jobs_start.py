@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import jobscripts
@@ -194,10 +194,12 @@ def test_a_real_dry_run_of_a_complete_run(tmp_path: Path) -> None:
 
 def test_a_lock_that_is_held_a_little_longer_is_waited_for(tmp_path: Path) -> None:
     play = Play(tmp_path, ["exit 2", "exit 2", COMPLETE])
-    with play.start() as process:
-        with held(play.run / "lock"):
+    with ExitStack() as lock:
+        lock.enter_context(held(play.run / "lock"))
+        with play.start() as process:
             live_run.await_that(lambda: play.starts == 2, "two starts")
-        printed, _ = process.communicate(timeout=GUARD)
+            lock.close()
+            printed, _ = process.communicate(timeout=GUARD)
     assert process.returncode == 0 and play.starts == 3
     assert printed.count("another job is at work in it") == 2
 

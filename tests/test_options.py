@@ -12,6 +12,7 @@ from hpcnas import __version__, config, options
 from hpcnas.options import HelpWanted, UsageError, parse
 from hpcnas.settings import ConfigError
 
+HUGE = 2**63 - 1
 SETTINGS = [(section, item) for section, kind in config.SECTIONS.items() for item in dataclasses.fields(kind)]
 
 
@@ -114,9 +115,21 @@ def test_a_wrong_file_is_refused(tmp_path: Path, content: bytes | None, message:
         ("--momentum high", "argument --momentum: invalid float value: 'high' (see --help)"),
         ("--budget", "argument --budget: expected one argument (see --help)"),
         ("--milestones", "argument --milestones: expected at least one argument (see --help)"),
-        ("--budge 5", "unrecognized arguments: --budge 5 (see --help)"),  # no abbreviations
+        ("--budge 5", "unrecognized arguments: --budge 5; did you mean '--budget'? (see --help)"),  # no abbreviations
         ("--flip=yes", "argument --flip/--no-flip: ignored explicit argument 'yes' (see --help)"),
         ("5", "unrecognized arguments: 5 (see --help)"),
+        ("--flop=yes", "unrecognized arguments: --flop=yes; did you mean '--flip'? (see --help)"),
+        ("--no-flp", "unrecognized arguments: --no-flp; did you mean '--no-flip'? (see --help)"),
+        ("--seed=--", "argument --seed: expected a value, got '--' (see --help)"),
+        *(
+            (words, f"unrecognized arguments: {word}; did you mean {program} and then its options? (see --help)")
+            for words, word, program in (
+                ("retrain --cells 2 2 2", "retrain", "python -m hpcnas.retrain"),
+                ("retrian", "retrian", "python -m hpcnas.retrain"),
+                ("search", "search", "python -m hpcnas"),
+                ("--seed 3 simulate", "simulate", "python -m hpcnas simulate"),
+            )
+        ),
     ],
 )
 def test_what_cannot_be_read_is_a_usage_error(words: str, message: str) -> None:
@@ -132,6 +145,22 @@ def test_what_cannot_be_read_is_a_usage_error(words: str, message: str) -> None:
         ("--momentum nan", "training.momentum: expected a number from 0.0 to 1.0, got nan"),
         ("--milestones 0.9 0.8", "training.milestones: expected them in order, got (0.9, 0.8)"),
         ("--device gpu", "run.device: expected one of auto, cuda, cpu; got 'gpu'"),
+        ("--device cdua", "run.device: expected one of auto, cuda, cpu; got 'cdua'; did you mean 'cuda'?"),
+        ("--groups 1000", "network.groups: expected an integer from 1 to 20, got 1000"),
+        (f"--cells-per-group {HUGE}", f"network.cells_per_group: expected an integer from 1 to 10000, got {HUGE}"),
+        (f"--initial-mutations {HUGE}", f"search.initial_mutations: expected an integer from 0 to 1000000, got {HUGE}"),
+        (f"--batch-size {HUGE}", f"training.batch_size: expected an integer from 2 to 16777216, got {HUGE}"),
+        (
+            "--channels 1048576 --groups 20",
+            "network.channels: expected a network that a memory holds, of at most 68,719,476,736 parameters, got one "
+            "of 402,975,273,204,509,887,692,800 without its cells: 1048576 channels, which double in each of 20 groups",
+        ),
+        ("--space 1x2" + 200_000 * "/1x2", "search.space: expected at most 16 levels of motifs, got 17 or more"),
+        ("--space 200000x4/1x5", "search.space: level 2: expected 1 to 255 motifs, got 200000"),
+        (
+            "--space 1x99/1x99",
+            "search.space: expected cells of at most 1,000,000 operations, but the largest of 1x99/1x99 has 23,532,201",
+        ),
         ("--preset papr", "expected a preset (quick, paper, efficient, paper-flat), got 'papr'; did you mean 'paper'?"),
     ],
 )

@@ -73,8 +73,8 @@ def test_every_setting_is_an_option() -> None:
     [
         ({"training": {"batch_size": 100}}, "micro_batch: expected a divisor of the batch of 100 images, got 32"),
         ({"network": {"stem": "strided", "channels": 5}}, "expected an even number for a strided stem, got 5"),
-        ({"network": {"cells": ()}}, "expected the cells of at least one group"),
-        ({"network": {"cells": (1, 2.5)}}, "network.cells: expected an integer ≥ 1, got 2.5"),
+        ({"network": {"cells": ()}}, "network.cells: expected the cells of 1 to 20 groups, got 0"),
+        ({"network": {"cells": (1, 2.5)}}, "network.cells: expected an integer from 1 to 10000, got 2.5"),
         ({"data": {"loading": "stream"}}, "expected imagefolder:DIR to stream from, got 'cifar10:data'"),
         ({"data": {"mean": (1.0,)}}, "data.mean, data.std: expected both"),
         ({"training": {"milestones": (0.5, 0.25)}}, "expected them in order"),

@@ -22,7 +22,9 @@ STDLIB_ONLY = {
     "plugins": {"answers", "primitives", "searchpath"},
     "space": {"primitives"},
     "dataspec": {"plugins"},
-    "settings": set(),
+    "textfile": set(),
+    "settings": {"textfile"},
+    "bounds": {"settings"},
     "exits": set(),
     "signals": set(),
     "durable": set(),
@@ -33,13 +35,13 @@ STDLIB_ONLY = {
     "walltime": {"clocks", "signals"},
     "jobenv": set(),
     "log": {"terminal"},
-    "config": {"dataspec", "plugins", "settings", "space"},
-    "options": {"config", "plugins", "settings"},
+    "config": {"bounds", "dataspec", "plugins", "settings", "space"},
+    "options": {"config", "plugins", "settings", "textfile"},
     "journal": {"durable"},
     "schedules": set(),
 }
 SPACE = {
-    "genotype": {"primitives", "space"},
+    "genotype": {"primitives", "space", "textfile"},
     "canonical": {"genotype", "primitives"},
     "sameness": {"canonical", "genotype", "primitives"},
     "draws": set(),
@@ -95,7 +97,10 @@ CONTROLLER = {
     },
     "wholerun": {"durable", "runfile", "store"},
     "transport": {"clocks", "messages", "mpi4py"},
-    "sources": {"canonical", "config", "genotype", "given", "plugins", "runfile", "sameness", "settings", "space"},
+    "sources": {
+        *("canonical", "config", "genotype", "given", "plugins", "runfile", "sameness", "settings", "space"),
+        "textfile",
+    },
     "attention": {"clocks", "messages", "transport"},
     "devices": {"messages"},
     "retries": {"devices", "messages"},
@@ -169,10 +174,10 @@ TRAINER = {
 ENTRY = {
     "__init__": set(),
     "__main__": {"job", "launch", "searchpath", "signals", "simulate", "terminal"},
-    "launch": {"exits", "plugins", "signals", "transport"},
+    "launch": {"exits", "plugins", "signals", "textfile", "transport"},
     "simulate": {
         *("canonical", "config", "controller", "exits", "landscape", "messages", "options", "progress", "runfile"),
-        *("settings", "sources", "store", "strategies", "synthetic"),
+        *("settings", "sources", "store", "strategies", "synthetic", "textfile"),
     },
     "job": {
         *("attention", "config", "dryrun", "evaluation", "evaluator", "exits", "jobenv", "launch", "lock", "log"),
@@ -182,9 +187,11 @@ ENTRY = {
     "dryrun": {"canonical", "config", "counting", "genotype", "jobenv", "messages", "mutation", "seeds", "skeleton"},
 }
 RETRAINING = {
-    "recipe": {"dataspec", "large", "plugins", "settings"},
+    "recipe": {"bounds", "dataspec", "large", "plugins", "settings"},
     "order": {"seeds"},
-    "origins": {"canonical", "config", "dataspec", "genotype", "plugins", "retrainfile", "runfile", "settings"},
+    "origins": {
+        *("canonical", "config", "dataspec", "genotype", "plugins", "retrainfile", "runfile", "settings", "textfile"),
+    },
     "retrainfile": {"durable", "genotype", "individuals", "large", "messages", "recipe", "runfile", "h5py"},
     "retrainreport": {"log", "progress", "recipe", "retrainfile"},
     "retraindryrun": {

@@ -240,11 +240,14 @@ def test_the_command_prints_a_table_or_json(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--workers", "0"], "--workers: expected at least 1, got 0"),
-        (["--queue", "-1"], "--queue: expected at least 0, got -1.0"),
-        (["--handling", "nan"], "--handling: expected at least 0, got nan"),
+        (["--workers", "0"], "--workers: expected 1 to 1,000,000, got 0"),
+        (["--queue", "-1"], "--queue: expected 0 to 1,000,000,000, got -1.0"),
+        (["--handling", "nan"], "--handling: expected 0 to 1,000,000,000, got nan"),
         (["--workers", "many"], "argument --workers: invalid int value: 'many' (see simulate --help)"),
-        (["--budgte", "5"], "unrecognized arguments: --budgte 5 (see --help)"),
+        (["--budgte", "5"], "unrecognized arguments: --budgte 5; did you mean '--budget'? (see --help)"),
+        (["--wrokers", "5"], "unrecognized arguments: --wrokers 5; did you mean '--workers'? (see --help)"),
+        (["--workers", "1" + 400 * "0"], "--workers: expected 1 to 1,000,000, got 1" + 65 * "0" + " … " + 25 * "0"),
+        (["--budget", "10000001"], "--budget: expected 1 to 10,000,000, got 10000001"),
         (["--synthetic-nans", "2"], "evaluation.synthetic_nans: expected a number from 0.0 to 1.0, got 2.0"),
     ],
 )

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from hpcnas import genotype, plugins, runfile, searchpath, terminal
+from hpcnas import genotype, plugins, runfile, searchpath, terminal, textfile
 from hpcnas.genotype import Genotype, GenotypeError
 from hpcnas.population import Population
 from hpcnas.runfile import StoredRun, StoreError
@@ -105,11 +105,11 @@ def named_genotype(text: str) -> tuple[str, Genotype]:
     path = Path(text)
     try:
         if text.endswith(".toml"):
-            return path.stem, Genotype.from_text(path.read_text(encoding="utf-8"))
+            return path.stem, Genotype.from_text(textfile.read(path))
         if text == "paper" and not path.exists():
             return text, genotype.named(text)
-    except (OSError, UnicodeDecodeError, GenotypeError) as error:
-        fail(f"{text}: {error.strerror if isinstance(error, OSError) else error}")
+    except (textfile.Unreadable, GenotypeError) as error:
+        fail(f"{text}: {error}")
     folder, run, id = individual(text)
     return f"{folder.resolve().name}-{id}", run.population.individual(id).genotype
 
