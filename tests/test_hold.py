@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import stat
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,20 @@ def test_a_move_is_noticed_also_while_nothing_is_recorded(
         run.commit()
     run.close()
     assert_whole(tmp_path / "old")
+
+
+def test_a_removed_journal_is_noticed_also_while_nothing_is_recorded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [5000.0]
+    monkeypatch.setattr(store.time, "monotonic", lambda: clock[0])
+    run = FileStore.open(folder)
+    (folder / "journal").unlink()
+    clock[0] += 1.0
+    with pytest.raises(StoreError, match="journal: the file has been removed; everything is saved"):
+        run.commit()
+    run.close()
+    assert_whole(folder)
 
 
 def test_a_renewal_that_is_under_way_goes_to_the_run_that_was_moved(folder: Path, tmp_path: Path) -> None:
@@ -239,6 +254,27 @@ def test_an_older_population_of_the_same_run_is_renewed(folder: Path, tmp_path: 
     run.compact()
     run.close()
     assert_whole(folder)
+
+
+def test_what_a_file_system_lacks_is_to_be_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*given: object) -> None:
+        raise OSError(95, os.strerror(95))
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(22, os.strerror(22))
+
+    FileStore.create(tmp_path / "usual", CONFIG).close()
+    usual = FileStore.open(tmp_path / "usual")
+    assert usual.remarks == []
+    usual.close()
+    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(os, "fsync", fsync)
+    run = FileStore.create(tmp_path / "run", CONFIG)
+    assert [remark.partition(" of ")[0] for remark in run.remarks] == ["the file system", "the file system"]
+    assert "has no flock" in run.remarks[0] and "cannot sync folders" in run.remarks[1]
+    run.compact()
+    run.close()
 
 
 # ── names ───────────────────────────────────────────────────────────────────────────────────────────────────────────
