@@ -150,9 +150,7 @@ def test_nothing_is_loaded_from_a_folder_that_others_can_write(
     assert not list(temporary(tmp_path).iterdir())
 
 
-def test_a_folder_that_only_can_be_read_serves_with_what_it_holds(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_only_can_be_read_serves_with_what_it_holds(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded()
 
     def prepare(folder: Path) -> None:
