@@ -112,7 +112,7 @@ def _few(data: TrainingData) -> TrainingData:
 
 
 def _short(settings: config.Training, device: torch.device) -> config.Training:
-    """Three steps, of which a GPU replays the last, that change little: whatever the run learns with, losses are finite."""
+    """Three steps, of which a GPU replays the last, with losses that are finite however the run learns."""
     batch = settings.batch_size if device.type == "cuda" else min(_ON_CPU, settings.batch_size)
     return replace(settings, steps=3, batch_size=batch, learning_rate=1e-3, weight_decay=0.0, replicates=2)
 
@@ -126,6 +126,7 @@ def _triton_caches(refusals: list[str]) -> Iterator[None]:
         if not os.path.isabs(own):
             raise caches.DoesNotServe("there is no home")
         caches.prepare(Path(own))
+        _look_for_damage(Path(own))
     except caches.DoesNotServe as error:
         refusals.append(f"{own}: {error}")
     else:
@@ -133,12 +134,19 @@ def _triton_caches(refusals: list[str]) -> Iterator[None]:
     for folder in caches.temporary_folders():
         try:
             caches.prepare(folder)
+            _look_for_damage(folder / "triton")
         except caches.DoesNotServe as error:
             refusals.append(f"{folder}: {error}")
             continue
         os.environ["TRITON_CACHE_DIR"] = str(folder / "triton")
         yield None
         return
+
+
+def _look_for_damage(folder: Path) -> None:
+    """Triton keeps no checksums. Raises DoesNotServe."""
+    if (path := caches.cut_short(folder)) is not None:
+        raise caches.DoesNotServe(f"{path} is cut short, remove it")
 
 
 def _reason(error: Exception) -> str:

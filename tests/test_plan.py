@@ -299,6 +299,21 @@ def test_a_state_of_the_other_kind_is_refused(digits: TrainingData, small: Skele
         ours.resume(plain.state())
 
 
+def test_a_state_of_other_vectors_is_refused(digits: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On nodes of different processors a plan's arrays are of different lengths."""
+    skeleton = Skeleton(1, 8, 8, 10, 16, 1, 3)
+    wide, narrow = loaded("float32", 64), loaded("float32", 32)
+    for method in (PlannedTraining, on_threads(2)):
+        states = []
+        for functions in (wide, narrow):
+            monkeypatch.setattr(kernels, "load", lambda *_, functions=functions: functions)
+            fitness = FitnessInProgress(named("paper"), (3,), skeleton, digits, SETTINGS, method)
+            states.append(fitness.state())
+        with pytest.raises(ValueError, match="expected the state of"):
+            fitness.resume(states[0])
+        fitness.resume(states[1])
+
+
 # ── side by side, a thread each ─────────────────────────────────────────────────────────────────────────────────────
 SEEDS = (3, 4, 5)
 

@@ -43,7 +43,9 @@ def test_kernels_that_work_are_used_and_nothing_is_said(data: TrainingData) -> N
 
 def test_images_of_which_there_are_few_and_odd_settings_do_not_hinder(data: TrainingData) -> None:
     few = dataclasses.replace(data, pixels=data.pixels[:1], labels=data.labels[:1])
-    settings = dataclasses.replace(SETTINGS, learning_rate=9e18, weight_decay=9e18, batch_size=2, crop=1.0, replicates=255)
+    settings = dataclasses.replace(
+        SETTINGS, learning_rate=9e18, weight_decay=9e18, batch_size=2, crop=1.0, replicates=255
+    )
     assert find(CPU, 1, settings, SKELETON, few).method is PlannedTraining
 
 
@@ -163,6 +165,24 @@ def test_a_cache_that_does_not_serve_is_not_even_tried(
     way = find(GPU, 1, SETTINGS, SKELETON, data)
     assert way.method is StackedTraining and seen == [f"StackedTraining {temporary(gpu)}"]
     assert len(way.remarks) == 1 and ("home" if kind == "no home" else str(gpu / "home")) in way.remarks[0]
+
+
+def test_a_library_that_was_cut_short_is_not_loaded(
+    gpu: Path, data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would end the process, which nothing here could live with."""
+    place = gpu / "home" / ".triton" / "cache" / "ABC"
+    place.mkdir(parents=True)
+    library = Path(sys.modules["_ctypes"].__file__ or "").read_bytes()
+    (place / "launcher.so").write_bytes(library)
+    seen = fails_at(monkeypatch, *[""] * 5)
+    assert find(GPU, 1, SETTINGS, SKELETON, data).remarks == ()
+    for size in (0, 63, 4096, len(library) - 1):
+        (place / "launcher.so").write_bytes(library[:size])
+        way = find(GPU, 1, SETTINGS, SKELETON, data)
+        assert seen.pop() == f"StackedTraining {temporary(gpu)}"
+        assert way.method is StackedTraining and f"{place / 'launcher.so'} is cut short, remove it" in way.remarks[0]
+        monkeypatch.delenv("TRITON_CACHE_DIR")
 
 
 def test_where_triton_does_not_work_at_all_the_plain_network_is_trained(
