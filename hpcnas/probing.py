@@ -22,6 +22,7 @@ from hpcnas.training import FitnessInProgress, Training, TrainingData, Trainings
 
 PLAIN = "trains the plain network, which can be several times slower"
 _IMAGES = 32  # of each split, at the most
+_SIDE, _CHANNELS = 32, 64  # pixels and channels on a CPU, about the most
 _ON_CPU = 4  # images a step; on a GPU as many as later, since kernels are made for that
 _LONGEST = 400  # characters of a reason
 _EVERY_PRIMITIVE = """\
@@ -65,10 +66,13 @@ def find(device: torch.device, threads: int, settings: config.Training, skeleton
         return Way(Training, slower=reason)
     method = fastest_method(device, threads, settings, skeleton)
     small, shape = _few(data), _short(settings, device)
+    around = skeleton
+    if device.type == "cpu":
+        small, around = _cut(small, skeleton)
     refusals: list[str] = []
     for _ in _triton_caches(refusals) if device.type == "cuda" else (None,):
         try:
-            _train(method, shape, skeleton, small)
+            _train(method, shape, around, small)
         except Exception as error:  # compilers, drivers and libraries raise what they like
             refusals.append(_reason(error))
         else:
@@ -109,6 +113,22 @@ def _few(data: TrainingData) -> TrainingData:
             validation_images=min(_IMAGES, facts.validation_images),
         ),
     )
+
+
+def _cut(data: TrainingData, skeleton: Skeleton) -> tuple[TrainingData, Skeleton]:
+    """Parts of the images, and what of the network has the run's vectors: as it is, it may need minutes or gigabytes."""
+    height, width = min(_SIDE, skeleton.height), min(_SIDE, skeleton.width)
+    channels = skeleton.channels
+    if channels > _CHANNELS:
+        channels = _CHANNELS + channels % _CHANNELS
+    cut = replace(
+        data,
+        pixels=data.pixels[:, :height, :width],
+        validation_pixels=data.validation_pixels[:, :height, :width],
+        facts=replace(data.facts, height=height, width=width),
+    )
+    around = replace(skeleton, height=height, width=width, channels=channels, cells_per_group=1)
+    return cut, replace(around, groups=min(2, skeleton.groups))
 
 
 def _short(settings: config.Training, device: torch.device) -> config.Training:

@@ -212,7 +212,7 @@ def test_a_damaged_journal_is_refused(folder: Path) -> None:
         (lambda: {"birth": store._birth_record(individual(2))}, "expected the birth of individual 3, got 2"),
         (lambda: {"birth": {"id": 3}}, "'genotype'"),
         (lambda: {"begin": {"pid": 3}}, "'facts'"),
-        (lambda: {"nap": {}}, "expected a record of begin, birth, retry, advance or settle, got 'nap'"),
+        (lambda: {"nap": {}}, "expected a record of begin, worker, birth, retry, advance or settle, got 'nap'"),
         (lambda: {}, "not enough values to unpack"),
     ],
 )

@@ -49,6 +49,25 @@ def test_images_of_which_there_are_few_and_odd_settings_do_not_hinder(data: Trai
     assert find(CPU, 1, settings, SKELETON, few).method is PlannedTraining
 
 
+@pytest.mark.parametrize(
+    ("of_run", "tried"),
+    [
+        (Skeleton(3, 32, 32, 10, 16, 1, 3), Skeleton(3, 32, 32, 10, 16, 1, 2)),
+        (Skeleton(1, 8, 7, 10, 64, 2, 1), Skeleton(1, 8, 7, 10, 64, 1, 1)),
+        (Skeleton(3, 500, 20, 99, 16384, 9, 99), Skeleton(3, 32, 20, 99, 64, 1, 2)),
+        (Skeleton(3, 8, 8, 10, 200, 1, 1), Skeleton(3, 8, 8, 10, 72, 1, 1)),  # 200 and 72 fill vectors of 32 bytes
+    ],
+)
+def test_on_a_cpu_what_is_tried_is_small_and_has_vectors_of_the_same_width(
+    of_run: Skeleton, tried: Skeleton, data: TrainingData
+) -> None:
+    few = dataclasses.replace(data, pixels=torch.zeros(4, of_run.height, of_run.width, of_run.image_channels))
+    found, around = probing._cut(few, of_run)
+    assert around == tried and found.pixels.shape[1:3] == (tried.height, tried.width)
+    assert (of_run.channels % 16 == 0) == (tried.channels % 16 == 0)
+    assert (found.facts.height, found.facts.width) == (tried.height, tried.width)
+
+
 def test_without_kernels_the_plain_network_is_trained_and_that_is_said(
     data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
