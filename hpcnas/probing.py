@@ -116,7 +116,7 @@ def _few(data: TrainingData) -> TrainingData:
 
 
 def _cut(data: TrainingData, skeleton: Skeleton) -> tuple[TrainingData, Skeleton]:
-    """Parts of the images, and what of the network has the run's vectors: as it is, it may need minutes or gigabytes."""
+    """Parts of the images, and of the network what has the run's vectors: the whole may need minutes or gigabytes."""
     height, width = min(_SIDE, skeleton.height), min(_SIDE, skeleton.width)
     channels = skeleton.channels
     if channels > _CHANNELS:
