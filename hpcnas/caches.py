@@ -6,7 +6,9 @@ that is read-only or without execution: each is a reason to go on to the next. S
 
 from __future__ import annotations
 
+import contextlib
 import os
+import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +59,21 @@ def prepare(folder: Path) -> None:
             file.flush()
     except OSError as error:
         raise DoesNotServe(error.strerror or str(error)) from None
+
+
+def cut_short(folder: Path) -> Path | None:
+    """A shared library below the folder that ends before its own headers say: loading it can end the process, as after
+    a power cut. None where there is none."""
+    for path in folder.rglob("*.so"):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            head = file.read(64)
+            if len(head) < 64:
+                return path
+            if head[:6] == b"\x7fELF\x02\x01":  # 64 bits, little-endian: where its table of sections is, at its end
+                (begin,), (size, count) = struct.unpack_from("<Q", head, 40), struct.unpack_from("<HH", head, 58)
+                if begin + size * count > os.fstat(file.fileno()).st_size:
+                    return path
+    return None
 
 
 def _own_name() -> str:

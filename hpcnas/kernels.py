@@ -10,6 +10,7 @@ not load, is made anew. CC may name the compiler and options of its own, which c
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import functools
 import hashlib
@@ -234,9 +235,14 @@ def _opened(path: Path, real: np.dtype) -> Kernels:
         content = path.read_bytes()
         if hashlib.sha256(content[:-_DIGEST]).digest() != content[-_DIGEST:]:
             raise _Unfit(f"{path.name} is damaged")
-        return Kernels(ctypes.CDLL(str(path)), real)
-    except (OSError, AttributeError) as error:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
         raise _Unfit(_reason(error)) from None
+    try:
+        return Kernels(library, real)
+    except (AttributeError, _Unfit) as error:
+        _ctypes.dlclose(library._handle)  # else its name would stand for it ever after
+        raise _Unfit(str(error)) from None
 
 
 def _reason(error: Exception) -> str:

@@ -39,6 +39,10 @@ class PlannedTraining(Training):
         self._program = Program(self._plan, settings.batch_size, self._crop_height, self._crop_width, training=True)
         self._validation: Program | None = None  # made when it is needed
 
+    @classmethod
+    def kind(cls, skeleton: Skeleton) -> str:
+        return f"{cls.__name__} {kernels.load('float32', skeleton.channels).lanes}"
+
     def _advance(self) -> Tensor:
         images, labels = self._batch()
         loss = self._program.learn(images, labels)
@@ -99,6 +103,10 @@ class PlannedTrainings(Trainings):
         seeds: tuple[int, ...],
     ) -> PlannedTrainings:
         return cls([PlannedTraining(genotype, skeleton, data, settings, seed) for seed in seeds])
+
+    @classmethod
+    def kind(cls, skeleton: Skeleton) -> str:
+        return f"{cls.__name__} of {PlannedTraining.kind(skeleton)}"
 
     def __init__(self, trainings: list[PlannedTraining]) -> None:
         self._all = trainings

@@ -22,6 +22,7 @@ from hpcnas.training import FitnessInProgress, Training, TrainingData, Trainings
 
 PLAIN = "trains the plain network, which can be several times slower"
 _IMAGES = 32  # of each split, at the most
+_SIDE, _CHANNELS = 32, 64  # pixels and channels on a CPU, about the most
 _ON_CPU = 4  # images a step; on a GPU as many as later, since kernels are made for that
 _LONGEST = 400  # characters of a reason
 _EVERY_PRIMITIVE = """\
@@ -58,19 +59,20 @@ class Way:
         return (f"{PLAIN}: {self.slower}",)
 
 
-def find(
-    device: torch.device, threads: int, settings: config.Training, skeleton: Skeleton, data: TrainingData
-) -> Way:
+def find(device: torch.device, threads: int, settings: config.Training, skeleton: Skeleton, data: TrainingData) -> Way:
     """The fastest way that works here. Raises NothingWorks where a GPU trains in no way."""
     reason = why_plain(device, settings, skeleton)
     if reason:
         return Way(Training, slower=reason)
     method = fastest_method(device, threads, settings, skeleton)
     small, shape = _few(data), _short(settings, device)
+    around = skeleton
+    if device.type == "cpu":
+        small, around = _cut(small, skeleton)
     refusals: list[str] = []
     for _ in _triton_caches(refusals) if device.type == "cuda" else (None,):
         try:
-            _train(method, shape, skeleton, small)
+            _train(method, shape, around, small)
         except Exception as error:  # compilers, drivers and libraries raise what they like
             refusals.append(_reason(error))
         else:
@@ -113,10 +115,26 @@ def _few(data: TrainingData) -> TrainingData:
     )
 
 
+def _cut(data: TrainingData, skeleton: Skeleton) -> tuple[TrainingData, Skeleton]:
+    """Parts of the images, and of the network what has the run's vectors: the whole may need minutes or gigabytes."""
+    height, width = min(_SIDE, skeleton.height), min(_SIDE, skeleton.width)
+    channels = skeleton.channels
+    if channels > _CHANNELS:
+        channels = _CHANNELS + channels % _CHANNELS
+    cut = replace(
+        data,
+        pixels=data.pixels[:, :height, :width],
+        validation_pixels=data.validation_pixels[:, :height, :width],
+        facts=replace(data.facts, height=height, width=width),
+    )
+    around = replace(skeleton, height=height, width=width, channels=channels, cells_per_group=1)
+    return cut, replace(around, groups=min(2, skeleton.groups))
+
+
 def _short(settings: config.Training, device: torch.device) -> config.Training:
-    """Three steps, of which a GPU replays the last, that no loss grows over."""
+    """Three steps, of which a GPU replays the last, with losses that are finite however the run learns."""
     batch = settings.batch_size if device.type == "cuda" else min(_ON_CPU, settings.batch_size)
-    return replace(settings, steps=3, batch_size=batch, learning_rate=1e-3, replicates=2)
+    return replace(settings, steps=3, batch_size=batch, learning_rate=1e-3, weight_decay=0.0, replicates=2)
 
 
 def _triton_caches(refusals: list[str]) -> Iterator[None]:
@@ -128,6 +146,7 @@ def _triton_caches(refusals: list[str]) -> Iterator[None]:
         if not os.path.isabs(own):
             raise caches.DoesNotServe("there is no home")
         caches.prepare(Path(own))
+        _look_for_damage(Path(own))
     except caches.DoesNotServe as error:
         refusals.append(f"{own}: {error}")
     else:
@@ -135,12 +154,19 @@ def _triton_caches(refusals: list[str]) -> Iterator[None]:
     for folder in caches.temporary_folders():
         try:
             caches.prepare(folder)
+            _look_for_damage(folder / "triton")
         except caches.DoesNotServe as error:
             refusals.append(f"{folder}: {error}")
             continue
         os.environ["TRITON_CACHE_DIR"] = str(folder / "triton")
         yield None
         return
+
+
+def _look_for_damage(folder: Path) -> None:
+    """Triton keeps no checksums. Raises DoesNotServe."""
+    if (path := caches.cut_short(folder)) is not None:
+        raise caches.DoesNotServe(f"{path} is cut short, remove it")
 
 
 def _reason(error: Exception) -> str:

@@ -121,6 +121,11 @@ class Trainings(ABC):
     ) -> Trainings:
         """The trainings of these seeds, `side_by_side` of them at the most."""
 
+    @classmethod
+    def kind(cls, skeleton: Skeleton) -> str:
+        """What a `state` must have in common with the trainings that it is resumed by."""
+        return cls.__name__
+
     def prepare(self) -> None:
         """Does before `run` what is to be done once and may take minutes, such as compiling; it changes no result."""
         return
@@ -361,7 +366,7 @@ class FitnessInProgress:
         """What has to be the same for a state to be continued; generators differ from one type of device to another."""
         device = self._data.pixels.device.type
         things = (
-            self._method.__name__,
+            self._method.kind(self._skeleton),
             self._genotype.codes.hex(),
             self._seeds,
             self._skeleton,

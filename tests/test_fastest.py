@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 import pytest
 import torch
 from test_blockprogram import DEVICE  # noqa: F401  the interpreter, where there is no GPU
 
-from hpcnas import config, fastest
-from hpcnas.fastest import fastest_method
-from hpcnas.planned import PlannedTraining
+from hpcnas import config
+from hpcnas.fastest import fastest_method, why_plain
+from hpcnas.planned import PlannedTraining, PlannedTrainings
 from hpcnas.skeleton import Skeleton
 from hpcnas.stacked import StackedTraining
 from hpcnas.training import Training, number_type
@@ -20,16 +21,17 @@ SETTINGS = config.Training()
 SMALL = Skeleton(3, 32, 32, 10, 16, 1, 3)
 
 
-def test_one_thread_runs_the_c_plan_and_several_the_plain_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_thread_runs_a_c_plan_and_several_run_as_many() -> None:
     assert fastest_method(CPU, 1, SETTINGS, SMALL) is PlannedTraining
-    assert fastest_method(CPU, 2, SETTINGS, SMALL) is Training
-    monkeypatch.setattr(fastest.kernels, "load", lambda: None)
-    assert fastest_method(CPU, 1, SETTINGS, SMALL) is Training
+    method = fastest_method(CPU, 3, SETTINGS, SMALL)
+    assert issubclass(method, PlannedTrainings) and method.side_by_side == 3
 
 
 def test_the_c_plan_computes_in_float32_alone() -> None:
     assert fastest_method(CPU, 1, config.Training(precision="fp32"), SMALL) is PlannedTraining
-    assert fastest_method(CPU, 1, config.Training(precision="bf16"), SMALL) is Training
+    half = config.Training(precision="bf16")
+    assert fastest_method(CPU, 1, half, SMALL) is Training
+    assert why_plain(CPU, half, SMALL) == "the C kernels compute in fp32 alone (--precision)"
 
 
 def test_gpus_run_stacks_of_networks_of_the_sizes_that_the_kernels_are_made_for() -> None:
@@ -41,7 +43,17 @@ def test_gpus_run_stacks_of_networks_of_the_sizes_that_the_kernels_are_made_for(
         ({"height": 96, "width": 96}, Training),
         ({"classes": 1000}, Training),
     ):
-        assert fastest_method(GPU, 1, SETTINGS, dataclasses.replace(SMALL, **changes)) is method
+        skeleton = dataclasses.replace(SMALL, **changes)
+        assert fastest_method(GPU, 1, SETTINGS, skeleton) is method
+        assert why_plain(GPU, SETTINGS, skeleton) == (
+            "" if method is StackedTraining else "the GPU kernels are not made for images and channels of these sizes"
+        )
+
+
+def test_without_triton_a_gpu_trains_the_plain_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "hpcnas.stacked", None)  # importing it is an error
+    assert fastest_method(GPU, 1, SETTINGS, SMALL) is Training
+    assert why_plain(GPU, SETTINGS, SMALL).startswith("Triton is not there (")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -13,11 +17,11 @@ from hpcnas.data import load_training
 from hpcnas.genotype import Genotype, named
 from hpcnas.network import Network
 from hpcnas.plan import Plan
-from hpcnas.planned import PlannedTraining
+from hpcnas.planned import PlannedTraining, PlannedTrainings, on_threads
 from hpcnas.program import Program
 from hpcnas.skeleton import Skeleton
 from hpcnas.space import FLAT, HIERARCHICAL, Space
-from hpcnas.training import FitnessInProgress, Training, TrainingData
+from hpcnas.training import FitnessInProgress, LossNotFinite, Training, TrainingData
 
 CLOSE = 1e-9  # relative, in float64
 
@@ -293,3 +297,97 @@ def test_a_state_of_the_other_kind_is_refused(digits: TrainingData, small: Skele
     plain, ours = (FitnessInProgress(named("paper"), (3,), small, digits, SETTINGS, kind) for kind in kinds)
     with pytest.raises(ValueError, match="expected the state of"):
         ours.resume(plain.state())
+
+
+def test_a_state_of_other_vectors_is_refused(digits: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On nodes of different processors a plan's arrays are of different lengths."""
+    skeleton = Skeleton(1, 8, 8, 10, 16, 1, 3)
+    wide, narrow = loaded("float32", 64), loaded("float32", 32)
+    for method in (PlannedTraining, on_threads(2)):
+        states = []
+        for functions in (wide, narrow):
+            monkeypatch.setattr(kernels, "load", lambda *_, functions=functions: functions)
+            fitness = FitnessInProgress(named("paper"), (3,), skeleton, digits, SETTINGS, method)
+            states.append(fitness.state())
+        with pytest.raises(ValueError, match="expected the state of"):
+            fitness.resume(states[0])
+        fitness.resume(states[1])
+
+
+# ── side by side, a thread each ─────────────────────────────────────────────────────────────────────────────────────
+SEEDS = (3, 4, 5)
+
+
+def beside(
+    digits: TrainingData, small: Skeleton, threads: int, settings: config.Training = SETTINGS
+) -> FitnessInProgress:
+    return FitnessInProgress(named("paper"), SEEDS, small, digits, settings, on_threads(threads))
+
+
+def nothing() -> None:
+    """Called back where a test does not care."""
+
+
+def test_threads_change_no_bit(digits: TrainingData, small: Skeleton) -> None:
+    found = PlannedTrainings.of(named("paper"), small, digits, SETTINGS, SEEDS)
+    found.run(nothing)
+    for seed, ours in zip(SEEDS, found._all, strict=True):
+        alone = PlannedTraining(named("paper"), small, digits, SETTINGS, seed)
+        alone.run(nothing)
+        theirs = alone.export()
+        assert all(torch.equal(value, theirs[name]) for name, value in ours.export().items())
+    assert found.accuracies(nothing) == tuple(one.validate(nothing) for one in found._all)
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_a_fitness_is_the_same_on_any_number_of_threads(threads: int, digits: TrainingData, small: Skeleton) -> None:
+    """Two rounds of threads, and more threads than there are replicates."""
+    alone, several = (beside(digits, small, number).run(nothing, nothing) for number in (1, threads))
+    assert (several.accuracies, several.parameters) == (alone.accuracies, alone.parameters)
+
+
+def test_they_go_on_from_a_state_on_another_number_of_threads(digits: TrainingData, small: Skeleton) -> None:
+    class Left(Exception):
+        pass
+
+    begun, beats = beside(digits, small, 2), iter(range(100))
+
+    def leave() -> None:
+        if next(beats) == 3:
+            raise Left
+
+    with pytest.raises(Left):
+        begun.run(leave, nothing)
+    state = begun.state()
+    resumed = beside(digits, small, 3)
+    resumed.resume(state)
+    assert resumed._running == 2
+    assert resumed.run(nothing, nothing).accuracies == beside(digits, small, 1).run(nothing, nothing).accuracies
+
+
+def test_leaving_while_threads_validate_does_not_wait_for_them(digits: TrainingData, small: Skeleton) -> None:
+    found = PlannedTrainings.of(named("paper"), small, digits, dataclasses.replace(SETTINGS, steps=1), SEEDS)
+    found.run(nothing)
+    began = threading.Event()
+
+    def validate(beat: Callable[[], None]) -> float:
+        while True:  # until nobody wants it
+            began.set()
+            beat()
+
+    def leave() -> None:
+        assert began.wait(60.0)
+        raise SystemExit(0)
+
+    for one in found._all:
+        one.validate = validate  # type: ignore[method-assign]
+    with pytest.raises(SystemExit):
+        found.accuracies(leave)
+    found._pool.shutdown(wait=True)
+
+
+def test_a_loss_that_is_not_finite_ends_all(digits: TrainingData, small: Skeleton) -> None:
+    settings = dataclasses.replace(SETTINGS, learning_rate=9e18, steps=4)
+    with pytest.raises(LossNotFinite, match="by step 4 of 4"):
+        beside(digits, small, 2, settings).run(nothing, nothing)

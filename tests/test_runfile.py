@@ -15,7 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from examples import CONFIG, SESSION, assert_same, evaluated, failed, individual, population
+from examples import CONFIG, SESSION, WORKER, assert_same, evaluated, failed, individual, population
 
 from hpcnas import __version__
 from hpcnas.config import build, parse_toml
@@ -29,7 +29,7 @@ def some_run() -> StoredRun:
     some = population(evaluated(2, 0.1, 0.7), failed(1, "Ünïcode ☃\nline"), births=3)
     some.add(individual(3, parent=2, redrawn=1))
     some.retry(failed(3, "once more", FailureKind.HANG))
-    return StoredRun("run-1", 9, CONFIG, some, [SESSION, replace(SESSION, host="node-2")])
+    return StoredRun("run-1", 9, CONFIG, some, [SESSION, replace(SESSION, host="node-2")], [WORKER] * 3)
 
 
 # What comes back
@@ -150,6 +150,7 @@ def test_the_file_has_these_tables(tmp_path: Path) -> None:
         "failures": {(2,)},
         "workers": {(0,)},
         "sessions": {(2,)},
+        "workers": {(3,)},
     }
 
 

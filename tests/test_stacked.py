@@ -49,6 +49,23 @@ def trained(
     return found
 
 
+def test_preparing_changes_nothing(data: TrainingData, whole: StackedTraining) -> None:
+    """Before the first step, and before one in the middle."""
+    found = StackedTraining.of(GENOTYPE, SKELETON, data, SETTINGS, SEEDS)
+    found.prepare()
+    found._advance()
+    found.prepare()
+    found.run(nothing)
+    found.prepare()
+    for ours, theirs in zip(
+        (found._plan.parameters, found._plan.running, found._draws.losses),
+        (whole._plan.parameters, whole._plan.running, whole._draws.losses),
+        strict=True,
+    ):
+        assert torch.equal(ours, theirs)
+    assert found.accuracies(nothing) == whole.accuracies(nothing)
+
+
 @pytest.fixture(scope="module")
 def whole(data: TrainingData) -> StackedTraining:
     """Both trainings, complete."""

@@ -178,6 +178,7 @@ def test_everything_there_is_to_say(run: Path, capsys: pytest.CaptureFixture[str
         "known_networks": 0,
         "repeated_networks": 2,
         "averaged_in": 0,
+        "trained_by": ["Training on 1 worker: SLOWER THAN IT MIGHT BE, no compiler"],
         "best": [
             {
                 "id": 4,
@@ -223,6 +224,7 @@ def test_one_run_for_people(run: Path, capsys: pytest.CaptureFixture[str]) -> No
         "  known          networks: 0 drawn again, 2 evaluated again",
         "  workers busy   96.0 %",
         "  speed          5,000.0 steps/s a worker",
+        "  trained by     Training on 1 worker: SLOWER THAN IT MIGHT BE, no compiler",
         "  estimated end  1970-01-01T00:38:20+00:00 if it runs, 3 min after the last event",
         "   4   0.8125  0.0884          2       2,500     4          1  80 s",
         "oom              1            0  torch.OutOfMemoryError: 1 GiB too much",

@@ -28,6 +28,7 @@ from hpcnas import checkpoints, config, durable, evaluator, profiling, serving, 
 from hpcnas.canonical import is_valid
 from hpcnas.config import Config
 from hpcnas.data import load_training
+from hpcnas.evaluation import Loaded
 from hpcnas.evaluator import Assignment, EvaluatorRefused, Saved, TrainerEvaluator
 from hpcnas.fastest import fastest_method
 from hpcnas.genotype import Genotype
@@ -466,7 +467,7 @@ class Raising:
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
-    def run(self, beat: object, replicate_done: object) -> Evaluation:
+    def run(self, beat: object, replicate_done: object, aside: object) -> Evaluation:
         raise self.error
 
 
@@ -531,7 +532,10 @@ def test_a_child_ends_with_its_pipe() -> None:
 def test_an_idle_child_has_nothing_to_save() -> None:
     process, pipe = popen(os.getpid())
     with process:
-        pipe.recv()  # type: ignore[attr-defined]
+        heard = [pipe.recv()]  # type: ignore[attr-defined]
+        while not isinstance(heard[-1], Loaded):  # signs of life while it compiles
+            heard.append(pipe.recv())  # type: ignore[attr-defined]
+        assert set(heard[:-1]) <= {evaluator.Beat()}
         pipe.send(evaluator.Save())  # type: ignore[attr-defined]
         assert pipe.recv() == Saved()  # type: ignore[attr-defined]
         assert process.wait(GUARD) == 0

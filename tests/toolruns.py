@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from examples import SESSION, SPACE
+from examples import SESSION, SPACE, WORKER
 
 from hpcnas import config, genotype, recipe, retrainfile, runfile
 from hpcnas.genotype import Genotype
@@ -67,6 +67,7 @@ def eventful(folder: Path) -> Path:
     store.birth(Individual(4, POOLING, Birth.MUTATION, 1, 2, 0, 1160.0))
     store.settle(Result(1, 2, _place(1), 1100.0, 1200.0, evaluation((0.75, 0.75), 3000)))
     store.begin(replace(SESSION, started=2000.0, ranks=2))
+    store.join(replace(WORKER, session=1))
     store.settle(Result(4, 1, _place(1), 2020.0, 2100.0, evaluation((0.75, 0.875), 2500)))
     store.compact()
     store.close()

@@ -1,0 +1,75 @@
+"""How each worker trains: kept in the journal and in population.h5, and told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import examples
+import h5py
+import pytest
+
+from hpcnas import runfile
+from hpcnas.messages import Place, Ready
+from hpcnas.methods import Worker, summary
+from hpcnas.progress import final_table
+from hpcnas.store import FileStore
+
+FAST = Worker(0, Place(1, "node-1", "cpu"), "PlannedTraining", "float32", "")
+WORKERS = [FAST, replace(FAST, place=Place(2, "node-1", "cpu")), examples.WORKER]
+
+
+def test_workers_are_there_after_a_kill_and_after_a_renewal(tmp_path: Path) -> None:
+    store = FileStore.create(tmp_path / "run", examples.CONFIG)
+    for _ in range(2):
+        store.begin(examples.SESSION)
+        for worker in WORKERS:
+            store.join(replace(worker, session=len(store.sessions) - 1))
+    store.commit()
+    store.close()
+    expected = [replace(worker, session=session) for session in (0, 1) for worker in WORKERS]
+    opened = FileStore.open(tmp_path / "run")  # by the journal
+    assert opened.workers == expected
+    opened.compact()
+    opened.close()
+    assert runfile.read(tmp_path / "run").workers == expected  # by the file
+    reopened = FileStore.open(tmp_path / "run")
+    assert reopened.workers == expected
+    reopened.close()
+
+
+def test_older_runs_have_no_workers(tmp_path: Path) -> None:
+    store = FileStore.create(tmp_path / "run", examples.CONFIG)
+    store.close()
+    with h5py.File(tmp_path / "run" / "population.h5", "a") as file:
+        del file["workers"]
+    assert runfile.read(tmp_path / "run").workers == []
+
+
+def test_only_what_trains_is_kept() -> None:
+    place, facts = Place(1, "node-1", "cpu"), examples.FACTS
+    assert Worker.of(Ready(place, facts, {"python": "3"}), 4) is None
+    software = {"training": "Training", "numbers": "float32"}
+    found = Worker.of(Ready(place, facts, software, "no compiler"), 4)
+    assert found == Worker(4, place, "Training", "float32", "no compiler")
+
+
+@pytest.mark.parametrize(
+    ("workers", "lines"),
+    [
+        ([], []),
+        ([FAST], ["PlannedTraining on 1 worker"]),
+        (
+            WORKERS,
+            [
+                "PlannedTraining on 2 workers",
+                "Training on 1 worker: SLOWER THAN IT MIGHT BE, no compiler",
+            ],
+        ),
+        ([examples.WORKER, replace(FAST, session=1)], ["PlannedTraining on 1 worker"]),  # the last session's alone
+    ],
+)
+def test_what_a_person_is_told(workers: list[Worker], lines: list[str]) -> None:
+    assert summary(workers) == lines
+    table = final_table(examples.population(), workers)
+    assert [line.split(maxsplit=2)[2] for line in table.splitlines() if "trained by" in line] == lines

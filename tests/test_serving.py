@@ -1,0 +1,127 @@
+"""What a trainer says before its first task, and while something takes long."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_plan import flat
+
+from hpcnas import config, probing, serving
+from hpcnas.data import load_training
+from hpcnas.evaluation import Loaded
+from hpcnas.evaluator import Assignment, Beat, Remark, Unusable
+from hpcnas.messages import Evaluation, Task
+from hpcnas.probing import NothingWorks, Way
+from hpcnas.skeleton import Skeleton
+from hpcnas.training import FitnessInProgress, Training, TrainingData
+
+GUARD = 60.0  # seconds that a condition may take on a busy machine
+GENOTYPE = flat("1-2 1x1", 2)
+
+
+class Pipe:
+    """A worker's end: takes what is sent, hands out these tasks, then closes."""
+
+    def __init__(self, *tasks: Task) -> None:
+        self.sent: list[object] = []
+        self.beaten = threading.Event()
+        self._tasks = list(tasks)
+
+    def send(self, message: object) -> None:
+        self.sent.append(message)
+        if isinstance(message, Beat):
+            self.beaten.set()
+
+    def recv(self) -> Task:
+        if not self._tasks:
+            raise EOFError
+        return self._tasks.pop(0)
+
+    def poll(self) -> bool:
+        return False
+
+    def said(self) -> list[object]:
+        return [message for message in self.sent if not isinstance(message, Beat)]
+
+
+def assignment(folder: Path) -> Assignment:
+    chosen = config.build(
+        {"search": {"space": "1x2"}, "network": {"channels": 4, "groups": 1}, "data": {"source": "synthetic:50:1x8x8"}},
+        {"training": {"steps": 2, "batch_size": 4, "replicates": 1}},
+        {"run": {"run": str(folder), "hang_timeout": 0.1}},
+    )
+    return Assignment(chosen, 1, False, 0)
+
+
+def serve(pipe: Pipe, folder: Path) -> int:
+    return serving.serve(pipe, assignment(folder))  # type: ignore[arg-type]
+
+
+def test_compiling_gives_signs_of_life_and_what_is_lived_with_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = Pipe()
+
+    def find(*_: Any) -> Way:
+        assert pipe.beaten.wait(GUARD)  # however long a compiler takes
+        return Way(Training, slower="no compiler")
+
+    monkeypatch.setattr(probing, "find", find)
+    assert serve(pipe, tmp_path) == 0
+    remark, loaded = pipe.said()
+    assert remark == Remark("trains the plain network, which can be several times slower: no compiler")
+    assert isinstance(loaded, Loaded) and loaded.slower == "no compiler"
+    assert loaded.software["training"] == "Training" and loaded.software["threads"] == "1"
+
+
+def test_a_device_on_which_nothing_works_is_unusable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = Pipe()
+
+    def find(*_: Any) -> Way:
+        raise NothingWorks("expected a device that can train a network: CUDA error")
+
+    monkeypatch.setattr(probing, "find", find)
+    assert serve(pipe, tmp_path) == 2
+    assert pipe.said() == [Unusable("expected a device that can train a network: CUDA error")]
+
+
+def test_what_a_task_compiles_gives_signs_of_life_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = Pipe(Task(0, 1, GENOTYPE, (3,)))
+
+    class Slow(Training):
+        def prepare(self) -> None:
+            pipe.beaten.clear()
+            assert pipe.beaten.wait(GUARD)
+
+    monkeypatch.setattr(probing, "find", lambda *_: Way(Slow))
+    assert serve(pipe, tmp_path) == 0
+    assert isinstance(pipe.said()[-1], Evaluation)
+
+
+def test_all_that_is_done_before_steps_is_done_aside() -> None:
+    data = TrainingData.prepare(load_training("synthetic:50:1x8x8"), config.Data(), torch.device("cpu"))
+    told: list[str] = []
+
+    class Aside:
+        def __enter__(self) -> None:
+            told.append("aside")
+
+        def __exit__(self, *_: object) -> None:
+            told.append("back")
+
+    class Told(Training):
+        def prepare(self) -> None:
+            told.append("prepared")
+
+        def run(self, beat: Callable[[], None]) -> None:
+            told.append("ran")
+
+    settings = config.Training(replicates=2, steps=1, batch_size=4)
+    fitness = FitnessInProgress(GENOTYPE, (1, 2), Skeleton(1, 8, 8, 10, 4, 1, 1), data, settings, Told)
+    fitness.run(lambda: None, lambda: None, Aside)
+    assert told == ["aside", "prepared", "back", "ran"] * 2
