@@ -314,6 +314,7 @@ def alone(folder: Path, *options: str, script: dict[str, str] = BUSY) -> Iterato
     ("script", "options", "exit_code", "said"),
     [
         ({"loading": "unusable"}, [], 2, "wrong-use"),
+        ({"loading": "kill"}, [], 75, "more"),
         ({str(id): "error" for id in range(12)}, ["--max-failures", "3"], 1, "broken"),
     ],
 )
