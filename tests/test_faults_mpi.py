@@ -326,6 +326,13 @@ def test_the_exit_code_and_the_status_say_the_same(
     assert status(tmp_path / "run") == said
 
 
+@pytest.mark.parametrize(("word", "exit_code"), [("done", 0), ("unusable", 2), ("kill", 75)])
+def test_a_dry_run_says_whether_trainers_can_start(mpi: Mpi, tmp_path: Path, word: str, exit_code: int) -> None:
+    done = launcher.run(mpi, 3, [JOB, *OPTIONS, "--dry-run"], cwd=tmp_path, env=plan({"loading": word}))
+    assert done.returncode == exit_code, done.stdout + done.stderr
+    assert ("was ended by SIGKILL" in done.stderr) is (word == "kill")
+
+
 def test_the_time_that_slurm_leaves_is_kept(tmp_path: Path) -> None:
     slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": str(int(time.time()) + 4)}
     command = [sys.executable, JOB, *OPTIONS, "--budget", "12", "--grace", "2"]
