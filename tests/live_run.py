@@ -62,7 +62,12 @@ def ranks(job: Job) -> dict[int, psutil.Process]:
 
 def trainers(job: Job) -> list[psutil.Process]:
     """The job's living trainer children."""
-    return [process for process in job.processes() if "trainer" in " ".join(_command(process))]
+    return [process for process in job.processes() if is_trainer(_command(process))]
+
+
+def is_trainer(command: list[str]) -> bool:
+    """Whether a command line is that of a trainer, the real one or the scripted one; folders may be called so too."""
+    return any("trainer" in part.rpartition("/")[2] for part in command)
 
 
 def _command(process: psutil.Process) -> list[str]:

@@ -1,4 +1,5 @@
-"""`python scripted_job.py …` is `python -m hpcnas …` with the scripted trainer in place of the real one."""
+"""`python scripted_job.py …` is `python -m hpcnas …` with the scripted trainer in place of the real one, and without
+much waiting before it is started again."""
 
 from __future__ import annotations
 
@@ -7,9 +8,10 @@ import sys
 
 from scripted_trainer import COMMAND
 
-from hpcnas import __main__, evaluator
+from hpcnas import __main__, evaluator, starts
 from hpcnas.evaluator import TrainerEvaluator
 
 if __name__ == "__main__":
+    starts.PAUSES = (0.01,) * len(starts.PAUSES)
     evaluator.TrainerEvaluator = functools.partial(TrainerEvaluator, command=COMMAND)
     sys.exit(__main__.main())

@@ -17,6 +17,7 @@ import psutil
 import pytest
 import scripted_trainer
 from examples import SPACE
+from live_run import is_trainer
 from patience import GUARD
 from warden import Child
 
@@ -93,7 +94,7 @@ def children() -> list[psutil.Process]:
     found: list[psutil.Process] = []
     for child in psutil.Process().children():
         with contextlib.suppress(psutil.NoSuchProcess):
-            if "trainer" in " ".join(child.cmdline()):
+            if is_trainer(child.cmdline()):
                 found += [child, *child.children(recursive=True)]
     return [child for child in found if lives(child)]
 

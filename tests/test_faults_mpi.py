@@ -316,6 +316,7 @@ def alone(folder: Path, *options: str, script: dict[str, str] = BUSY) -> Iterato
     ("script", "options", "exit_code", "said"),
     [
         ({"loading": "unusable"}, [], 2, None),  # refused: there is no run
+        ({"loading": "kill"}, [], 75, "more"),
         ({str(id): "error" for id in range(12)}, ["--max-failures", "3"], 1, "broken"),
     ],
 )
@@ -326,6 +327,13 @@ def test_the_exit_code_and_the_status_say_the_same(
     assert done.returncode == exit_code, done.stdout + done.stderr
     assert (status(tmp_path / "run") if said else None) == said
     assert FileStore.exists(tmp_path / "run") == (said is not None)
+
+
+@pytest.mark.parametrize(("word", "exit_code"), [("done", 0), ("unusable", 2), ("kill", 75)])
+def test_a_dry_run_says_whether_trainers_can_start(mpi: Mpi, tmp_path: Path, word: str, exit_code: int) -> None:
+    done = launcher.run(mpi, 3, [JOB, *OPTIONS, "--dry-run"], cwd=tmp_path, env=plan({"loading": word}))
+    assert done.returncode == exit_code, done.stdout + done.stderr
+    assert ("was ended by SIGKILL" in done.stderr) is (word == "kill")
 
 
 def test_the_time_that_slurm_leaves_is_kept(tmp_path: Path) -> None:

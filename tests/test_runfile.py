@@ -148,7 +148,6 @@ def test_the_file_has_these_tables(tmp_path: Path) -> None:
         "evaluated": {(1,)},
         "individuals": {(4,), (4, 9), (4, 2), (4, 16)},
         "failures": {(2,)},
-        "workers": {(0,)},
         "sessions": {(2,)},
         "workers": {(3,)},
     }
