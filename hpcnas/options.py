@@ -11,8 +11,8 @@ import typing
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcnas import __version__, config
-from hpcnas.settings import ConfigError, Scheme, Settings, base_type, field_types
+from hpcnas import __version__, config, durations
+from hpcnas.settings import ConfigError, Scheme, Settings, at_home, base_type, field_types
 
 
 class UsageError(Exception):
@@ -82,7 +82,7 @@ def parser(program: Program = SEARCH) -> argparse.ArgumentParser:
         "--preset", metavar="NAME", help=f"settings to start from: {', '.join(scheme.presets)} "
         f"(default: {scheme.default_preset})",
     )  # fmt: skip
-    first.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
+    first.add_argument("--config", type=lambda text: Path(at_home(text)), metavar="FILE", help="settings in TOML")
     first.add_argument(
         "--dry-run", action="store_true", help="print the configuration, sizes and bindings; train nothing"
     )
@@ -111,7 +111,15 @@ def _add(
     else:
         choices = limits["choices"]
         metavar = limits["metavar"] or ("{" + ",".join(choices) + "}" if choices else item.name.upper())
-        group.add_argument(name, type=value_type, metavar=metavar, **common)
+        group.add_argument(name, type=duration if limits["duration"] else value_type, metavar=metavar, **common)
+
+
+def duration(text: str) -> float:
+    """The seconds of an argument, for argparse."""
+    try:
+        return durations.seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _reason(error: OSError | UnicodeDecodeError) -> str:

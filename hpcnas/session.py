@@ -121,10 +121,15 @@ class SearchSession:
         }
         ranks = range(1, workers + 1)
         reason = walltime.reason_to_leave(settings.run.walltime, settings.run.grace, signals, _logger.warning)
+
+        def attend() -> None:  # drawing may go on for minutes where next to nothing is allowed
+            if (why := reason()) is not None:
+                raise controller.SearchStopped(why, MORE_TO_DO)
+
         search = controller.Controller(
             settings,
             store,
-            lambda facts: make_strategy(settings, facts),
+            lambda facts: make_strategy(settings, facts, attend),
             end,
             ranks,
             software,

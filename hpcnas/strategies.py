@@ -31,9 +31,10 @@ STRATEGIES: dict[str, MakeStrategy] = {
 }
 
 
-def make_strategy(config: Config, facts: DataFacts) -> Strategy:
-    """The configured strategy for networks on this data. Raises StrategyRefused."""
-    search, allowed, size = config.search, allowance(config, facts), sizing(config, facts)
+def make_strategy(config: Config, facts: DataFacts, attend: Callable[[], None] | None = None) -> Strategy:
+    """The configured strategy for networks on this data; it calls `attend` whenever it has drawn a genotype, which it
+    may do thousands of times for one birth, and lets pass what that raises. Raises StrategyRefused."""
+    search, allowed, size = config.search, _attended(allowance(config, facts), attend), sizing(config, facts)
     breeding = Breeding(
         config.space, search.seed, search.initial_mutations, allowed, size, DUPLICATES[search.duplicates]
     )
@@ -47,6 +48,17 @@ def make_strategy(config: Config, facts: DataFacts) -> Strategy:
             )
     given = kept(config.space, search.initial)
     return GivenFirst(given, breeding, strategy) if given else strategy
+
+
+def _attended(allowed: Allowed, attend: Callable[[], None] | None) -> Allowed:
+    if attend is None:
+        return allowed
+
+    def attended(genotype: Genotype) -> bool:
+        attend()
+        return allowed(genotype)
+
+    return attended
 
 
 def sizing(config: Config, facts: DataFacts) -> Callable[[Genotype], counting.Size]:

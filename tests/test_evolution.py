@@ -318,6 +318,22 @@ def test_a_limit_that_allows_nothing_ends_the_search(strategy: str) -> None:
         make_strategy(settings, CIFAR10).ask(Population(settings.space, 1), 0, 0)
 
 
+def test_somebody_may_look_at_other_things_while_nothing_that_is_drawn_is_allowed() -> None:
+    class Enough(Exception):
+        pass
+
+    def attend() -> None:
+        looks.append(None)
+        if len(looks) == 3:
+            raise Enough
+
+    looks: list[None] = []
+    settings = configured(space="1x2", initial_mutations=1, max_parameters=1)
+    with pytest.raises(Enough):
+        make_strategy(settings, CIFAR10, attend).ask(Population(settings.space, 1), 0, 0)
+    assert len(looks) == 3
+
+
 def test_a_strategy_is_made_as_configured() -> None:
     settings = configured(space="flat", seed=5, tournament_fraction=0.1)
     strategy = make_strategy(settings, CIFAR10)

@@ -19,7 +19,8 @@ STDLIB_ONLY = {
     "plugins": {"primitives"},
     "space": {"primitives"},
     "dataspec": {"plugins"},
-    "settings": set(),
+    "durations": set(),
+    "settings": {"durations"},
     "exits": set(),
     "signals": set(),
     "durable": set(),
@@ -28,7 +29,7 @@ STDLIB_ONLY = {
     "jobenv": set(),
     "log": set(),
     "config": {"dataspec", "plugins", "settings", "space"},
-    "options": {"config", "settings"},
+    "options": {"config", "durations", "settings"},
     "journal": {"durable"},
     "schedules": set(),
 }
