@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcnas import __version__, canonical, counting, durable, log, origins, retrainfile
+from hpcnas.clocks import Dated
 from hpcnas.exits import COMPLETE, MORE_TO_DO, STATES
 from hpcnas.genotype import Genotype
 from hpcnas.options import Request
@@ -63,6 +64,7 @@ class Folder:
         self._record = record  # None until the data are known: nothing is bound to its settings before
         self._lock: int | None = None
         self._current: Retraining | None = None
+        self._now = Dated()
         self._saved = time.monotonic()
         self._unsaved: str | None = None  # why the last save failed, if it did
 
@@ -191,7 +193,7 @@ class Folder:
             "mpi": mpi_library,
         }
         self._record.sessions.append(
-            Session(time.time(), socket.gethostname(), os.getpid(), ranks, software, facts, device)
+            Session(self._now(), socket.gethostname(), os.getpid(), ranks, software, facts, device)
         )
         self._progress.began(self._record)
         try:
@@ -232,7 +234,7 @@ class Folder:
         self._current = training
         self._seed = seed
         old = self._of(seed)
-        self._note(dataclasses.replace(old, state=State.TRAINING, started=old.started or time.time()))
+        self._note(dataclasses.replace(old, state=State.TRAINING, started=old.started or self._now()))
         self._progress.training_began(self._record_now(), seed, training)
 
     def save_due(self) -> bool:
@@ -308,7 +310,7 @@ class Folder:
             test_accuracy=tested.accuracy,
             test_top5=tested.top5,
             test_loss=tested.loss,
-            finished=time.time(),
+            finished=self._now(),
         )
         failed = self._write(retrainfile.weights_path(self.path, seed), training.weights(), row)
         if failed is not None:

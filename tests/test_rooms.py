@@ -165,8 +165,8 @@ RETRAINING = {
         *("recipe", "retrainfile"),
     },
     "retrainfolder": {
-        *("canonical", "counting", "durable", "exits", "feed", "genotype", "log", "options", "origins", "recipe"),
-        *("retrainfile", "retraining", "retrainreport", "runfile", "store", "torch"),
+        *("canonical", "clocks", "counting", "durable", "exits", "feed", "genotype", "log", "options", "origins"),
+        *("recipe", "retrainfile", "retraining", "retrainreport", "runfile", "store", "torch"),
     },
     "distributed": {"torch"},
     "sums": {"distributed", "torch"},
