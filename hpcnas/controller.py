@@ -204,7 +204,7 @@ class Controller:
         """Takes a message in; returns it if it was a result that has settled its individual."""
         if worker in self._dead:  # its work has been given to others: what it said before comes too late
             return None
-        if self._attention.heard(worker):
+        if not isinstance(message, Died) and self._attention.heard(worker):
             self._observer.warned(f"{self._place(worker)} is heard again")
         match message:
             case Ready():
@@ -272,6 +272,7 @@ class Controller:
     def _bury(self, worker: int) -> None:
         """Goes on without a worker whose process has died: its work goes to another, as if it had not begun."""
         self._dead.add(worker)
+        self._attention.silent.discard(worker)
         self._idle.pop(worker, None)
         left = self._busy.pop(worker, deque())
         held = [work for work in left if work.individual.id in self._to_come and not work.answered]
@@ -285,8 +286,8 @@ class Controller:
         """Says who has been silent for too long while it had something to do, or to get ready for."""
         if not self._attention.due():
             return
-        there = self._workers - self._dead - self._refused.keys()
-        new = self._attention.look(worker for worker in there if worker in self._busy or worker not in self._places)
+        loading = self._workers - self._dead - self._refused.keys() - self._places.keys()
+        new = self._attention.look(loading | self._busy.keys())
         if new:
             who = ", ".join(str(self._place(worker)) for worker in new[:3])
             others = f" and {len(new) - 3} other ranks" if len(new) > 3 else ""
