@@ -45,7 +45,7 @@ class Search(Section):
     )  # fmt: skip
     initial: str | None = setting(
         None, "what the initial population begins with: genotypes of FILE, the best of RUN, or its K best (RUN:K); "
-        "several with commas", metavar="FILE|RUN:K,…",
+        "several with commas", metavar="FILE|RUN:K,…", paths_after=",",
     )  # fmt: skip
     aging_population: int = setting(
         100, "aging: how many of the youngest compete, P", low=1, high=bounds.INDIVIDUALS, metavar="P"
@@ -133,6 +133,7 @@ class Data(Section):
         "digits (embedded), cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR, synthetic:N",
         metavar="DATA",
         option="data",
+        paths_after=":",
         alterable=True,  # to another place: that it is the same data is checked by their fingerprint
     )
     validation_fraction: float = setting(
@@ -154,7 +155,7 @@ class Evaluation(Section):
         0.002, "standard deviation of one synthetic training", low=0.0, high=1.0, metavar="SIGMA"
     )
     synthetic_seconds: float = setting(
-        0.0, "mean duration of one synthetic evaluation", low=0.0, metavar="T", alterable=True
+        0.0, "mean duration of one synthetic evaluation", low=0.0, metavar="T", alterable=True, duration=True
     )
     synthetic_spread: float = setting(
         0.0, "standard deviation of these durations, as a share of their mean", low=0.0, high=100.0, metavar="F",
@@ -171,7 +172,9 @@ class Evaluation(Section):
 class Run(Section):
     """Run: where and how; may differ whenever a run is continued"""
 
-    run: str = setting("hpcnas-run", "folder of the run; an existing one is continued", metavar="DIR", once=True)
+    run: str = setting(
+        "hpcnas-run", "folder of the run; an existing one is continued", metavar="DIR", once=True, paths_after=""
+    )
     device: str = setting("auto", "what networks train on", choices=("auto", "cuda", "cpu"), alterable=True)
     threads: int | None = setting(
         None, "CPU threads of one worker (default: its share of the usable cores)", low=1, high=bounds.THREADS,
@@ -189,20 +192,22 @@ class Run(Section):
         alterable=True,
     )  # fmt: skip
     hang_timeout: float = setting(
-        600.0, "seconds without a sign of life after which a trainer is given up", low=0.1, metavar="T", alterable=True
-    )
+        600.0, "seconds without a sign of life after which a trainer is given up", low=0.1, metavar="T", alterable=True,
+        duration=True,
+    )  # fmt: skip
     evaluation_timeout: float | None = setting(
-        None, "seconds that one evaluation may take at most", low=0.1, metavar="T", alterable=True
+        None, "seconds that one evaluation may take at most", low=0.1, metavar="T", alterable=True, duration=True
     )
     checkpoint_interval: float = setting(
-        300.0, "seconds between checkpoints of a training", low=0.0, metavar="T", alterable=True
+        300.0, "seconds between checkpoints of a training", low=0.0, metavar="T", alterable=True, duration=True
     )
     walltime: float | None = setting(
-        None, "seconds until this job ends (default: what the batch system says)", low=1.0, metavar="T", once=True
-    )
+        None, "seconds until this job ends, or 12:00:00, 4h, … (default: what the batch system says)", low=1.0,
+        metavar="T", once=True, duration=True,
+    )  # fmt: skip
     grace: float = setting(
         60.0, "seconds before the end at which everything is saved and the job leaves", low=0.0, metavar="T",
-        alterable=True,
+        alterable=True, duration=True,
     )  # fmt: skip
     device_failures: int = setting(
         3, "failures in a row, of what succeeds elsewhere, that take a device out of use", low=1, metavar="K",
@@ -212,11 +217,12 @@ class Run(Section):
         20, "stop when so many individuals in a row have failed", low=1, metavar="K", alterable=True
     )
     compact_interval: float = setting(
-        30.0, "seconds between renewals of population.h5 at the least", low=0.0, metavar="T", alterable=True
+        30.0, "seconds between renewals of population.h5 at the least", low=0.0, metavar="T", alterable=True,
+        duration=True,
     )
     lock_wait: float = setting(
         60.0, "seconds to wait for another job to let go of the run, before this one is refused", low=0.0, metavar="T",
-        once=True,
+        once=True, duration=True,
     )  # fmt: skip
 
 

@@ -46,7 +46,7 @@ from hpcnas.messages import (
     Warned,
 )
 from hpcnas.methods import Worker
-from hpcnas.mutation import NothingAllowed
+from hpcnas.mutation import DrawingStopped, NothingAllowed
 from hpcnas.racing import Racing
 from hpcnas.runfile import Session
 from hpcnas.scheduling import Part, is_complete, next_parts
@@ -215,7 +215,7 @@ class Controller:
         """Takes a message in; returns it if it was a result that has settled its individual."""
         if worker in self._dead:  # its work has been given to others: what it said before comes too late
             return None
-        if self._attention.heard(worker):
+        if not isinstance(message, Died) and self._attention.heard(worker):
             self._observer.warned(f"{self._place(worker)} is heard again")
         match message:
             case Ready():
@@ -293,6 +293,7 @@ class Controller:
     def _bury(self, worker: int) -> None:
         """Goes on without a worker whose process has died."""
         self._dead.add(worker)
+        self._attention.silent.discard(worker)
         self._take_back(worker)
         self._refuse(worker, Refused(self._place(worker), "its process has died"))
 
@@ -310,8 +311,8 @@ class Controller:
         """Says who has been silent for too long while it had something to do, or to get ready for."""
         if not self._attention.due():
             return
-        there = self._workers - self._dead - self._refused.keys()
-        new = self._attention.look(worker for worker in there if worker in self._busy or worker not in self._places)
+        loading = self._workers - self._dead - self._refused.keys() - self._places.keys()
+        new = self._attention.look(loading | self._busy.keys())
         if new:
             who = ", ".join(str(self._place(worker)) for worker in new[:3])
             others = f" and {len(new) - 3} other ranks" if len(new) > 3 else ""
@@ -444,6 +445,8 @@ class Controller:
             proposal = self._strategy.ask(population, id, view)
         except NothingAllowed as error:
             raise SearchStopped(str(error), WRONG_USE) from None
+        except DrawingStopped as stop:
+            raise SearchStopped(str(stop), MORE_TO_DO) from None
         individual = Individual(
             id, proposal.genotype, proposal.birth, proposal.parent, view, proposal.redrawn, self._now(),
             proposal.known, proposal.network, proposal.repeats,

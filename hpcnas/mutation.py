@@ -84,6 +84,10 @@ def diversified(space: Space, mutations: int, generator: np.random.Generator) ->
     return Genotype(space, bytes(codes))
 
 
+class DrawingStopped(Exception):
+    """Whoever draws again and again is to leave: the reason. Raised by the test of what is drawn."""
+
+
 class NothingAllowed(RuntimeError):
     """No allowed genotype among very many draws: the constraint leaves (almost) nothing of the space."""
 

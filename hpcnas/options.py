@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcnas import __version__, config, plugins, textfile
-from hpcnas.settings import ConfigError, Scheme, Settings, base_type, field_types, meant
+from hpcnas import __version__, config, durations, plugins, textfile
+from hpcnas.settings import ConfigError, Scheme, Settings, at_home, base_type, field_types, meant
 
 
 class UsageError(Exception):
@@ -122,7 +122,7 @@ def parser(program: Program = SEARCH) -> Parser:
         "--preset", metavar="NAME", help=f"settings to start from: {', '.join(scheme.presets)} "
         f"(default: {scheme.default_preset})",
     )  # fmt: skip
-    first.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
+    first.add_argument("--config", type=lambda text: Path(at_home(text)), metavar="FILE", help="settings in TOML")
     first.add_argument(
         "--dry-run", action="store_true", help="print the configuration, sizes and bindings; train nothing"
     )
@@ -151,7 +151,15 @@ def _add(
     else:
         choices = limits["choices"]
         metavar = limits["metavar"] or ("{" + ",".join(choices) + "}" if choices else item.name.upper())
-        group.add_argument(name, type=value_type, metavar=metavar, **common)
+        group.add_argument(name, type=duration if limits["duration"] else value_type, metavar=metavar, **common)
+
+
+def duration(text: str) -> float:
+    """The seconds of an argument, for argparse."""
+    try:
+        return durations.seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _shown(value: object) -> str:

@@ -21,7 +21,7 @@ class Network(Section):
 
     genotype: str = setting(
         "paper", "RUN:best or RUN:ID of a search, a genotype FILE.toml, or paper, the paper's cell", metavar="WHICH",
-        alterable=True,  # to where the same genotype lies now: that it is the same is checked
+        paths_after="", alterable=True,  # to where the same genotype lies now: that it is the same is checked
     )  # fmt: skip
     plugins: str | None = setting(
         None, "modules with primitives of the genotype, or data; several with commas", metavar="MODULE", option="plugin"
@@ -105,7 +105,8 @@ class Data(Section):
 
     source: str = setting(
         "cifar10:data", "digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR, synthetic:N", metavar="DATA",
-        option="data", alterable=True,  # to another place: that it is the same data is checked by their fingerprint
+        option="data", paths_after=":",
+        alterable=True,  # to another place: that it is the same data is checked by their fingerprint
     )  # fmt: skip
     loading: str = setting(
         "resident", "all images on the device, or decoded when needed, from DIR/train and DIR/val of an imagefolder",
@@ -129,7 +130,9 @@ class Data(Section):
 class Run(Section):
     """Run: where and how; may differ whenever a retraining is continued"""
 
-    run: str = setting("retrain-run", "folder; an existing one is continued", metavar="DIR", once=True)
+    run: str = setting(
+        "retrain-run", "folder; an existing one is continued", metavar="DIR", once=True, paths_after=""
+    )
     device: str = setting("auto", "what networks train on", choices=("auto", "cuda", "cpu"), alterable=True)
     threads: int | None = setting(
         None, "CPU threads of one rank (default: its share of the usable cores)", low=1, high=bounds.THREADS,
@@ -149,17 +152,20 @@ class Run(Section):
         "auto", "a live line, or plain log lines", choices=("auto", "live", "plain"), alterable=True
     )
     history_every: int = setting(100, "steps that one row of the history is the mean of", low=1, metavar="S")
-    checkpoint_interval: float = setting(300.0, "seconds between checkpoints", low=0.0, metavar="T", alterable=True)
-    walltime: float | None = setting(
-        None, "seconds until this job ends (default: what the batch system says)", low=1.0, metavar="T", once=True
+    checkpoint_interval: float = setting(
+        300.0, "seconds between checkpoints", low=0.0, metavar="T", alterable=True, duration=True
     )
+    walltime: float | None = setting(
+        None, "seconds until this job ends, or 12:00:00, 4h, … (default: what the batch system says)", low=1.0,
+        metavar="T", once=True, duration=True,
+    )  # fmt: skip
     grace: float = setting(
         120.0, "seconds before the end at which everything is saved and the job leaves", low=0.0, metavar="T",
-        alterable=True,
+        alterable=True, duration=True,
     )  # fmt: skip
     lock_wait: float = setting(
         60.0, "seconds to wait for another job to let go of the folder, before this one is refused", low=0.0,
-        metavar="T", once=True,
+        metavar="T", once=True, duration=True,
     )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcnas import __version__, canonical, counting, lock, log, origins, retrainfile, runfile, sealed
+from hpcnas.clocks import Dated
 from hpcnas.exits import COMPLETE, MORE_TO_DO, WRONG_USE, status_text
 from hpcnas.folder import RunFolder
 from hpcnas.genotype import Genotype
@@ -79,6 +80,7 @@ class Folder:
         self._lock: Lock | None = None
         self._status: bytes | None = None  # what RUN/status said before this job
         self._current: Retraining | None = None
+        self._now = Dated()
         self._saved = self._looked = time.monotonic()
         self._unsaved: str | None = None  # why the last save failed, if it did
 
@@ -218,7 +220,7 @@ class Folder:
             "mpi": mpi_library,
         }
         self._record.sessions.append(
-            Session(time.time(), socket.gethostname(), os.getpid(), ranks, software, facts, device)
+            Session(self._now(), socket.gethostname(), os.getpid(), ranks, software, facts, device)
         )
         self._progress.began(self._record)
         self._begun = True
@@ -264,7 +266,7 @@ class Folder:
         self._current = training
         self._seed = seed
         old = self._of(seed)
-        self._note(dataclasses.replace(old, state=State.TRAINING, started=old.started or time.time()))
+        self._note(dataclasses.replace(old, state=State.TRAINING, started=old.started or self._now()))
         self._progress.training_began(self._record_now(), seed, training)
 
     def save_due(self) -> bool:
@@ -354,7 +356,7 @@ class Folder:
             test_accuracy=tested.accuracy,
             test_top5=tested.top5,
             test_loss=tested.loss,
-            finished=time.time(),
+            finished=self._now(),
         )
         failed = self._write(retrainfile.weights_path(self.path, seed), training.weights(), row)
         if failed is not None:

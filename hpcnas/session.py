@@ -23,6 +23,7 @@ from hpcnas import __version__, config, controller, costs, lock, log, walltime
 from hpcnas.attention import Attention, patience
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, status_text
 from hpcnas.messages import Result
+from hpcnas.mutation import DrawingStopped
 from hpcnas.options import Request
 from hpcnas.plugins import PluginFault
 from hpcnas.progress import Progress, final_table, front_table
@@ -159,10 +160,15 @@ class SearchSession:
         }
         ranks = range(1, workers + 1)
         reason = walltime.reason_to_leave(settings.run.walltime, settings.run.grace, signals, _logger.warning)
+
+        def attend() -> None:  # drawing may go on for minutes where next to nothing is allowed
+            if (why := reason()) is not None:
+                raise DrawingStopped(why)
+
         search = controller.Controller(
             settings,
             store,
-            lambda facts: make_strategy(settings, facts),
+            lambda facts: make_strategy(settings, facts, attend),
             end,
             ranks,
             software,

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import re
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from hpcnas import textfile
+from hpcnas import durations, textfile
 from hpcnas.textfile import shown
 
 Whole = TypeVar("Whole")
@@ -40,9 +42,12 @@ def setting(
     alterable: bool = False,
     once: bool = False,
     option: str | None = None,
+    duration: bool = False,
+    paths_after: str | None = None,
 ) -> typing.Any:
-    """A field with its help text, inclusive bounds and choices, whether a continued run may change it, and whether it
-    holds only for the job that it was given to."""
+    """A field with its help text, inclusive bounds and choices, whether a continued run may change it, whether it holds
+    only for the job that it was given to, whether its number is of seconds, which may be written as durations are, and
+    whether it begins with a path, and after which sign another one may follow: in it ~ is somebody's home."""
     extra = {
         "help": help,
         "low": low,
@@ -52,6 +57,8 @@ def setting(
         "alterable": alterable or once,
         "once": once,
         "option": option,
+        "duration": duration,
+        "paths_after": paths_after,
     }
     return field(default=default, metadata=extra)
 
@@ -88,6 +95,11 @@ def _checked(section: type, key: str, kind: typing.Any, value: object) -> object
             raise ConfigError(f"{name}: expected a list of numbers, got {shown(value)}")
         (member, _) = typing.get_args(kind)
         return tuple(_number(name, member, item, limits) for item in value)
+    if limits["duration"] and isinstance(value, str):
+        try:
+            value = durations.seconds(value)
+        except ValueError as error:
+            raise ConfigError(f"{name}: {error}") from None
     if kind in (int, float):
         return _number(name, kind, value, limits)
     if not isinstance(value, kind):
@@ -97,7 +109,18 @@ def _checked(section: type, key: str, kind: typing.Any, value: object) -> object
         raise ConfigError(f"{name}: expected text in UTF-8, got {shown(value)}")  # TOML has no other
     if limits["choices"] and value not in limits["choices"]:
         raise ConfigError(none_of(name, value, limits["choices"]))
+    if isinstance(value, str) and limits["paths_after"] is not None:
+        return at_home(value, limits["paths_after"])
     return value
+
+
+def at_home(text: str, after: str = "") -> str:
+    """The text with ~ and ~user at the beginning of a path as that home: shells leave them alone within a word, as in
+    --run=~/runs/a, and so does TOML. A path begins with the text, and after each of the signs `after`."""
+    if "~" not in text:
+        return text
+    parts = re.split(f"([{re.escape(after)}])", text) if after else [text]
+    return "".join(os.path.expanduser(part) if part.startswith("~") else part for part in parts)
 
 
 def _number(name: str, kind: type, value: typing.Any, limits: Mapping[str, typing.Any]) -> int | float:

@@ -356,7 +356,7 @@ def _parser() -> options.Parser:
         ("queue", 0.0, "T", "seconds that each job waits in the batch queue"),
         ("handling", 0.0005, "T", "seconds of the controller a task, as tools/bench_controller.py measures"),
     ):
-        kind = type(default)
+        kind = type(default) if name == "workers" else options.duration
         result.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=f"{help} ({default:g})")
     result.add_argument("--keep", type=Path, metavar="DIR", help="keep the run in this new folder, for the tools")
     result.add_argument("--json", action="store_true", help="print JSON instead of a table")

@@ -19,7 +19,7 @@ from hpcnas.genotype import Genotype
 from hpcnas.given import GivenFirst, kept
 from hpcnas.individuals import Birth
 from hpcnas.messages import DataFacts
-from hpcnas.mutation import NothingAllowed
+from hpcnas.mutation import DrawingStopped, NothingAllowed
 from hpcnas.nsga2 import Nsga2
 from hpcnas.population import Population
 from hpcnas.randomsearch import RandomSearch
@@ -51,7 +51,8 @@ class PluggedStrategy:
 
     def ask(self, population: Population, id: int, view: int) -> Proposal:
         whose = f"{self.whose}: `ask`"
-        found: object = plugins.answer(whose, self.inner.ask, population, id, view, but=(NothingAllowed,))
+        may_pass = NothingAllowed, DrawingStopped
+        found: object = plugins.answer(whose, self.inner.ask, population, id, view, but=may_pass)
         if not isinstance(found, Proposal) or found.genotype.space != population.space:
             raise plugins.PluginFault(f"{whose}: expected a Proposal of space {population.space}, got {found!r:.100}")
         numbers: dict[str, Any] = {}
@@ -82,9 +83,11 @@ def is_known(name: str) -> bool:
     return name in STRATEGIES or name in plugins.strategies()
 
 
-def make_strategy(config: Config, facts: DataFacts) -> Strategy:
-    """The configured strategy for networks on this data. Raises StrategyRefused, and PluginFault."""
-    search, allowed, size = config.search, allowance(config, facts), sizing(config, facts)
+def make_strategy(config: Config, facts: DataFacts, attend: Callable[[], None] | None = None) -> Strategy:
+    """The configured strategy for networks on this data; it calls `attend` whenever it has drawn a genotype, which it
+    may do thousands of times for one birth, and lets DrawingStopped of it pass. Raises StrategyRefused, and
+    PluginFault."""
+    search, allowed, size = config.search, _attended(allowance(config, facts), attend), sizing(config, facts)
     breeding = Breeding(
         config.space, search.seed, search.initial_mutations, allowed, size, DUPLICATES[search.duplicates]
     )
@@ -105,6 +108,17 @@ def make_strategy(config: Config, facts: DataFacts) -> Strategy:
         strategy = PluggedStrategy(whose, strategy)
     given = kept(config.space, search.initial)
     return GivenFirst(given, breeding, strategy) if given else strategy
+
+
+def _attended(allowed: Allowed, attend: Callable[[], None] | None) -> Allowed:
+    if attend is None:
+        return allowed
+
+    def attended(genotype: Genotype) -> bool:
+        attend()
+        return allowed(genotype)
+
+    return attended
 
 
 def sizing(config: Config, facts: DataFacts) -> Callable[[Genotype], counting.Size]:

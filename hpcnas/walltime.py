@@ -26,20 +26,21 @@ def _ignore(text: str) -> None:
 
 @dataclass(frozen=True)
 class Slurm:
-    """SLURM: SLURM_JOB_END_TIME, else what squeue says. An end that is past is another job's."""
+    """SLURM: SLURM_JOB_END_TIME, else what squeue says; also where the first is past, and may be another job's."""
 
     environment: Mapping[str, str]
 
     def end(self, started: float) -> float | str:
-        announced = self.environment.get("SLURM_JOB_END_TIME", "")
-        if announced.isdecimal() and float(announced) > started:
-            return float(announced)
+        text = self.environment.get("SLURM_JOB_END_TIME", "")
+        announced = float(text) if text.isdecimal() else None
+        if announced is not None and announced > started:
+            return announced
         job = self.environment["SLURM_JOB_ID"]
         printed = _output("squeue", "--noheader", "--format=%e", f"--jobs={job}")
         end = _stamp(printed, "%Y-%m-%dT%H:%M:%S")  # local time; N/A or Unknown where there is no limit
-        if end is not None and end > started:
-            return end
-        return f"SLURM does not say when job {job} ends (squeue: {_shown(printed)})"
+        if end is None:
+            end = announced
+        return f"SLURM does not say when job {job} ends (squeue: {_shown(printed)})" if end is None else end
 
 
 @dataclass(frozen=True)

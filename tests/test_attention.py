@@ -250,6 +250,7 @@ def test_a_silent_worker_whose_death_becomes_known_leaves_nothing_that_another_h
     found.run()
     assert [one for one in crew.given if one[1] == 1] == [(2, 1, 1), (1, 1, 1)]
     assert found.states() == states("EEEEE")
+    assert found.listener.warnings[1:] == ["going on without rank 2 on node-2 (cuda:0): its process has died"]
 
 
 def test_nobody_waits_for_silent_workers_at_the_end() -> None:

@@ -16,7 +16,7 @@ from hpcnas.evolution import Breeding, Proposal, Strategy
 from hpcnas.genotype import Genotype, named
 from hpcnas.individuals import Birth, Individual
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Place, Result
-from hpcnas.mutation import NothingAllowed, diversified, mutate, trivial
+from hpcnas.mutation import DrawingStopped, NothingAllowed, diversified, mutate, trivial
 from hpcnas.population import Population
 from hpcnas.randomsearch import RandomSearch
 from hpcnas.skeleton import Skeleton
@@ -316,6 +316,19 @@ def test_a_limit_that_allows_nothing_ends_the_search(strategy: str) -> None:
     settings = configured(space="1x2", initial_mutations=1, strategy=strategy, max_parameters=1)
     with pytest.raises(NothingAllowed, match="allow larger networks"):
         make_strategy(settings, CIFAR10).ask(Population(settings.space, 1), 0, 0)
+
+
+def test_somebody_may_look_at_other_things_while_nothing_that_is_drawn_is_allowed() -> None:
+    def attend() -> None:
+        looks.append(None)
+        if len(looks) == 3:
+            raise DrawingStopped("the job's time is over")
+
+    looks: list[None] = []
+    settings = configured(space="1x2", initial_mutations=1, max_parameters=1)
+    with pytest.raises(DrawingStopped):
+        make_strategy(settings, CIFAR10, attend).ask(Population(settings.space, 1), 0, 0)
+    assert len(looks) == 3
 
 
 def test_a_strategy_is_made_as_configured() -> None:

@@ -32,7 +32,7 @@ from hpcnas.individuals import State
 from hpcnas.log import LiveLine
 from hpcnas.messages import Evaluation, FailureKind
 from hpcnas.session import SearchSession
-from hpcnas.signals import Signals
+from hpcnas.signals import ASKING, Signals
 from hpcnas.store import FileStore
 from hpcnas.transport import Hub
 
@@ -346,7 +346,20 @@ def test_the_time_that_slurm_leaves_is_kept(tmp_path: Path) -> None:
     assert status(tmp_path / "run") == "more"
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_heeded_while_no_genotype_is_allowed(tmp_path: Path) -> None:
+    """There is none: drawing goes on for minutes before that is given up."""
+    command = [sys.executable, JOB, *OPTIONS, "--max-parameters", "1", "--initial-mutations", "30000"]
+    environment = {**os.environ, **plan({})}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as job:
+        log = tmp_path / "run" / "log"
+        await_that(lambda: log.exists() and "data: " in log.read_text(), "the first worker")
+        job.send_signal(signal.SIGTERM)
+        stdout, _ = job.communicate(timeout=GUARD)
+    assert job.returncode == 75 and "SIGTERM received" in stdout
+    assert status(tmp_path / "run") == "more"
+
+
+@pytest.mark.parametrize("number", ASKING)
 def test_one_rank_alone_saves_and_leaves(tmp_path: Path, number: signal.Signals) -> None:
     with alone(tmp_path) as process:
         process.send_signal(number)

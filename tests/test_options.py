@@ -10,6 +10,7 @@ import pytest
 
 from hpcnas import __version__, config, options
 from hpcnas.options import HelpWanted, UsageError, parse
+from hpcnas.recipe import SCHEME
 from hpcnas.settings import ConfigError
 
 HUGE = 2**63 - 1
@@ -168,6 +169,68 @@ def test_what_cannot_be_used_is_a_config_error(words: str, message: str) -> None
     with pytest.raises(ConfigError) as caught:
         parse(words.split())
     assert str(caught.value) == message
+
+
+# Durations and paths
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("43200", 43200.0), ("1.5", 1.5), ("1e3", 1000.0), ("12:00:00", 43200.0), ("0:12:30", 750.0),
+        ("100:00:00", 360000.0), ("1-12:00:00", 129600.0), ("2-06", 194400.0), ("2-06:30", 196200.0), ("4h", 14400.0),
+        ("90m", 5400.0), ("90min", 5400.0), ("1h30m", 5400.0), ("1h 30m", 5400.0), ("2D", 172800.0), ("45s", 45.0),
+        ("1.5h", 5400.0), ("1d2h3m4s", 93784.0),
+    ],
+)  # fmt: skip
+def test_a_duration_is_written_as_people_and_batch_systems_do(written: str, seconds: float, tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(f'[run]\nwalltime = "{written}"\ngrace = "{written}"\n')
+    for arguments in (["--walltime", written, f"--grace={written}"], ["--config", str(file)]):
+        run = config.build(*parse(arguments).layers).run
+        assert (run.walltime, run.grace) == (seconds, seconds)
+
+
+@pytest.mark.parametrize(
+    ("written", "also"),
+    [
+        ("soon", ""), ("", ""), ("h", ""), ("4h5h", ""), ("30m1h", ""), ("1:60:00", ""), ("12:00:00:00", ""),
+        ("-1h", ""), ("12:30", " (hours and minutes as 12:30:00, minutes and seconds as 0:12:30)"),
+    ],
+)  # fmt: skip
+def test_what_is_no_duration_or_could_be_two_is_refused(written: str, also: str, tmp_path: Path) -> None:
+    wanted = f"expected seconds, or a time such as 12:00:00, 1-12:00:00, 4h, 90m or 1h30m{also}, got {written!r}"
+    with pytest.raises(UsageError) as caught:
+        parse([f"--walltime={written}"])
+    assert str(caught.value) == f"argument --walltime: {wanted} (see --help)"
+    file = tmp_path / "run.toml"
+    file.write_text(f'[run]\nhang_timeout = "{written}"\n')
+    with pytest.raises(ConfigError) as refused:
+        parse(["--config", str(file)])
+    assert str(refused.value) == f"{file}: run.hang_timeout: {wanted}"
+
+
+def test_durations_keep_their_bounds() -> None:
+    for written in ("0s", "-1", "nan", "inf"):
+        with pytest.raises(ConfigError, match="walltime: expected a number ≥ 1.0"):
+            parse([f"--walltime={written}"])
+
+
+def test_home_is_found_where_a_path_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In TOML, and where a shell sees no word of its own."""
+    monkeypatch.setenv("HOME", "/home/me")
+    initial = {"search": {"initial": "~/cell.toml,runs/~b:2,~/runs/c:3"}}
+    found = config.build({"run": {"run": "~/runs/a"}, "data": {"source": "cifar10:~/data"}}, initial)
+    assert found.run.run == "/home/me/runs/a"
+    assert found.data.source == "cifar10:/home/me/data"
+    assert found.search.initial == "/home/me/cell.toml,runs/~b:2,/home/me/runs/c:3"
+    assert config.build(*parse(["--run=~/runs/a"]).layers).run.run == "/home/me/runs/a"
+    recipe = SCHEME.build({"network": {"genotype": "~/runs/a:best"}, "run": {"run": "~/large"}})
+    assert (recipe.network.genotype, recipe.run.run) == ("/home/me/runs/a:best", "/home/me/large")
+    assert config.build({"run": {"run": "./~"}}).run.run == "./~"
+    (tmp_path / "run.toml").write_text('[run]\nrun = "~"\n')
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert config.build(*parse(["--config=~/run.toml"]).layers).run.run == str(tmp_path)
 
 
 # Help

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 
 import mpi as launcher
@@ -39,3 +40,20 @@ def test_a_stopped_worker_rank_costs_nothing_but_its_time(mpi: launcher.Mpi, tmp
     assert len(stored.population.evaluated) == 60 and stored.population.in_flight == 0
     assert stored.population.column("attempts").tolist() == [1] * 60
     assert list(verification.faults(stored)) == []
+
+
+def test_a_job_that_is_stopped_as_a_whole_takes_nobody_for_silent(mpi: launcher.Mpi, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with launcher.start(mpi, 3, ["-m", "hpcnas", *OPTIONS, "--budget", "20"], cwd=tmp_path) as job:
+        await_that(lambda: evaluations(run) >= 5, "five evaluations")
+        all_ranks = ranks(job).values()
+        for rank in all_ranks:
+            rank.send_signal(signal.SIGSTOP)
+        time.sleep(11.0)  # longer than a rank may be silent
+        for rank in all_ranks:
+            rank.send_signal(signal.SIGCONT)
+        stdout, stderr = job.communicate(timeout=GUARD)
+        assert job.returncode == 0, stdout + stderr
+        assert job.await_end() == []
+    assert "nothing heard" not in stdout
+    assert status(run) == "complete"

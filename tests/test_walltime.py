@@ -65,7 +65,6 @@ def test_squeue_is_asked_where_slurm_announces_nothing(fake: Fake, announced: st
         ("echo Unknown", "'Unknown'"),
         ("echo '2026-10-01 09:30:00'", "'2026-10-01 09:30:00'"),  # the date alone would be last midnight
         ("echo 01.10.2026 09:30", "'01.10.2026 09:30'"),
-        ("echo 2026-10-01T06:30:00", "'2026-10-01T06:30:00'"),  # past
         ("true", "no answer"),
         ("echo 2026-10-01T09:30:00; exit 1", "no answer"),
     ],
@@ -78,6 +77,12 @@ def test_squeue_may_not_know_and_that_is_said(fake: Fake, script: str, shown: st
         f"SLURM does not say when job 7 ends (squeue: {shown}): unless it has no end, give --walltime, or have it "
         "signalled ahead of its end"
     ]
+
+
+def test_an_end_that_is_past_holds_where_squeue_knows_no_other(fake: Fake) -> None:
+    fake("squeue", "echo N/A")
+    environment = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": "1790855999"}
+    assert walltime.job_end(None, environment, NOON) == 1790855999.0
 
 
 def test_squeue_is_asked_for_its_standard_format(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
