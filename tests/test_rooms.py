@@ -162,7 +162,7 @@ RETRAINING = {
     "recipe": {"dataspec", "large", "plugins", "settings"},
     "order": {"seeds"},
     "origins": {"canonical", "config", "dataspec", "genotype", "retrainfile", "runfile", "settings"},
-    "retrainfile": {"durable", "genotype", "individuals", "large", "messages", "recipe", "runfile", "h5py"},
+    "retrainfile": {"allowed", "durable", "genotype", "individuals", "large", "messages", "recipe", "runfile", "h5py"},
     "retrainreport": {"log", "progress", "recipe", "retrainfile"},
     "retraindryrun": {
         *("canonical", "counting", "data", "dataspec", "genotype", "imagefolder", "jobenv", "large", "memory"),
