@@ -7,7 +7,6 @@ What a column allows stands with the column (`individuals.Column`); what the col
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -151,7 +150,7 @@ def checked(column: Column, value: Any) -> Any:
         return None
     elif kind == "f":
         good = isinstance(value, int | float) and not isinstance(value, bool)
-        good = good and (low <= value <= high or (column.missing != column.missing and math.isnan(value)))
+        good = good and (low <= value <= high or (column.missing != column.missing and value != value))
     else:
         good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
     if not good:

@@ -48,10 +48,10 @@ def _parse(line: bytes) -> Record | list[Record] | None:
     if line[:8] != b"%08x" % zlib.crc32(body):
         return None
     try:
-        content: Record | list[Record] = json.loads(body)
+        content: Record | list[Record] | None = json.loads(body)
     except (ValueError, RecursionError):  # as it was written: numbers of thousands of digits, lists of lists of lists …
         return {}  # which is no commit
-    return content
+    return {} if content is None else content
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import IntEnum
 from pathlib import Path
@@ -27,9 +27,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hpcnas import __version__, durable, runfile
+from hpcnas import __version__, allowed, durable, runfile
+from hpcnas.allowed import Wrong
 from hpcnas.genotype import Genotype
-from hpcnas.individuals import Column
+from hpcnas.individuals import LATEST, Column
 from hpcnas.large import LargeSkeleton
 from hpcnas.messages import DataFacts
 from hpcnas.recipe import SCHEME, Recipe
@@ -141,39 +142,61 @@ class Retraining:
         return [found.test_accuracy for found in self.trainings if found.test_accuracy is not None]
 
 
+_TIME = "s since 1970-01-01"
 TRAINING_COLUMNS = (
-    Column("seed", "i8", "seed of weights, order and augmentation"),
+    Column("seed", "i8", "seed of weights, order and augmentation", low=0),
     Column("state", "u1", "where it stands", values=State),
-    Column("step", "i8", "steps made", "steps"),
+    Column("step", "i8", "steps made", "steps", low=0),
     Column("training_seconds", "f8", "time spent on the steps", "s"),
     Column("images_per_second", "f8", "training images a second, over all ranks", "1/s", np.nan),
     Column("input_wait", "f8", "share of the time that ranks waited for images", "1", np.nan),
-    Column("test_images", "i8", "test images that could be read", "1", -1),
-    Column("test_accuracy", "f8", "share of them classified correctly", "1", np.nan),
-    Column("test_top5", "f8", "share whose class is among the five with the highest scores", "1", np.nan),
-    Column("test_loss", "f8", "mean cross-entropy on them", "1", np.nan),
-    Column("started", "f8", "start of the training, UTC", "s since 1970-01-01", np.nan),
-    Column("finished", "f8", "end of the test, UTC", "s since 1970-01-01", np.nan),
-    Column("peak_memory", "i8", "what tensors took of rank 0's GPU at the most", "bytes", -1, added=True),
-)
+    Column("test_images", "i8", "test images that could be read", "1", -1, low=0),
+    Column("test_accuracy", "f8", "share of them classified correctly", "1", np.nan, low=0, high=1),
+    Column("test_top5", "f8", "share whose class is among the five with the highest scores", "1", np.nan, low=0,
+           high=1),
+    Column("test_loss", "f8", "mean cross-entropy on them", "1", np.nan, low=0, high=np.inf),
+    Column("started", "f8", "start of the training, UTC", _TIME, np.nan, low=0, high=LATEST),
+    Column("finished", "f8", "end of the test, UTC", _TIME, np.nan, low=0, high=LATEST),
+    Column("peak_memory", "i8", "what tensors took of rank 0's GPU at the most", "bytes", -1, added=True, low=0),
+)  # fmt: skip
 HISTORY_COLUMNS = (
-    Column("seed", "i8", "seed of the training"),
-    Column("step", "i8", "steps made by then", "steps"),
-    Column("loss", "f8", "mean loss of the steps since the row before", "1"),
-    Column("accuracy", "f8", "likewise the share of augmented training images classified correctly", "1"),
-    Column("learning_rate", "f8", "learning rate of the last of them", "1"),
+    Column("seed", "i8", "seed of the training", low=0),
+    Column("step", "i8", "steps made by then", "steps", low=0),
+    Column("loss", "f8", "mean loss of the steps since the row before", "1", low=0, high=np.inf),
+    Column("accuracy", "f8", "likewise the share of augmented training images classified correctly", "1", low=0,
+           high=1),
+    Column("learning_rate", "f8", "learning rate of the last of them", "1", low=0),
     Column("images_per_second", "f8", "training images a second, over all ranks", "1/s"),
     Column("input_wait", "f8", "share of the time that ranks waited for images", "1"),
-)
+)  # fmt: skip
 SESSION_COLUMNS = (
-    Column("started", "f8", "when rank 0 started, UTC", "s since 1970-01-01"),
+    Column("started", "f8", "when rank 0 started, UTC", _TIME, low=0, high=LATEST),
     Column("host", "S", "host of rank 0"),
-    Column("pid", "i8", "process id of rank 0"),
-    Column("ranks", "i4", "MPI ranks", "ranks"),
+    Column("pid", "i8", "process id of rank 0", low=0),
+    Column("ranks", "i4", "MPI ranks", "ranks", low=0),
     Column("device", "S", "device of rank 0"),
     Column("software", "S", "names and versions, JSON"),
     Column("data", "S", "what the data set was: sizes and fingerprint, JSON"),
 )
+_TABLES = {"trainings": TRAINING_COLUMNS, "history": HISTORY_COLUMNS, "sessions": SESSION_COLUMNS}
+_SINGLE = {  # what the single values of a group may be; what they are is said where they are written
+    "origin": (
+        *(Column(name, "i8", "", missing=-1, low=0) for name in ("individual", "evaluation", "evaluated")),
+        Column("fittest", "i8", "", low=-1, high=1),
+        Column("max_parameters", "i8", "", missing=-1, low=0),
+        Column("fitness", "f8", "", missing=np.nan, low=-1e6, high=1e6),
+    ),
+    "network": (
+        Column("image_channels", "i8", "", low=1, high=1 << 16),
+        *(Column(name, "i8", "", low=1, high=1 << 20) for name in ("height", "width", "resize", "crop")),
+        Column("classes", "i8", "", low=1, high=1 << 24),
+        Column("channels", "i8", "", low=1, high=1 << 20),
+        *(Column(name, "i8", "", low=0) for name in ("parameters", "flops")),
+        Column("cells", "i8", "", low=1, high=10_000),
+        Column("mean", "f8", ""),
+        Column("std", "f8", "", low=1e-9),
+    ),
+}
 
 
 def exists(folder: Path) -> bool:
@@ -323,12 +346,10 @@ def _read(path: Path, file: h5py.File) -> Retraining:
     settings, _ = SCHEME.parse_toml(_string(file, "configuration"), str(path))
     tables = {
         group: {item.name: file[group][item.name][()] for item in columns if item.name in file[group] or not item.added}
-        for group, columns in (
-            ("trainings", TRAINING_COLUMNS),
-            ("history", HISTORY_COLUMNS),
-            ("sessions", SESSION_COLUMNS),
-        )
+        for group, columns in _TABLES.items()
     }
+    for wrong in _wrong(file, tables):
+        raise StoreError(f"{path}: {wrong}; put a copy of the file back, or begin in another --run")
     return Retraining(
         run=bytes(file.attrs["run"]).decode(),
         recipe=SCHEME.build(settings),
@@ -342,6 +363,36 @@ def _read(path: Path, file: h5py.File) -> Retraining:
         sessions=[_session(row) for row in _rows(tables["sessions"])],
         broken=[_str(name) for name in file["broken/file"][()]],
     )
+
+
+def _wrong(file: h5py.File, tables: Mapping[str, Mapping[str, np.ndarray]]) -> Iterator[Wrong]:
+    """What no retraining has written."""
+    run = bytes(file.attrs["run"]).decode(errors="replace")
+    if not 0 < len(run) <= 100 or not run.isprintable():
+        yield Wrong("retraining", "run", None, "a name in up to 100 letters and digits", allowed.shown(run))
+    for group, columns in _SINGLE.items():
+        values = {column.name: np.atleast_1d(file[group][column.name][()]) for column in columns}
+        for column in columns:
+            whole = column.dtype == "i8"
+            if values[column.name].dtype.kind not in ("iu" if whole else "f") or values[column.name].ndim != 1:
+                what = f"{column.name} as {column.dtype}"
+                yield Wrong(group, column.name, None, what, str(values[column.name].dtype))
+                return
+        yield from allowed.wrong_values(group, columns, values)
+    for group, columns in _TABLES.items():
+        table = tables[group]
+        misshapen = list(allowed.wrong_shapes(group, columns, table, len(table[columns[0].name])))
+        yield from misshapen or allowed.wrong_values(group, [one for one in columns if one.dtype != "S"], table)
+    network, seeds = file["network"], tables["trainings"]["seed"]
+    for name, expected in (("class_names", "classes"), ("mean", "image_channels"), ("std", "image_channels")):
+        if len(network[name]) != int(network[expected][()]):
+            yield Wrong("network", name, None, f"{name} of {int(network[expected][()])}", str(len(network[name])))
+    first = np.zeros(len(seeds), dtype=bool)
+    first[np.unique(seeds, return_index=True)[1]] = True
+    yield from allowed.told("trainings", "seed", ~first, "every seed once", tables["trainings"])
+    complete, accuracy = tables["trainings"]["state"] == State.COMPLETE, tables["trainings"]["test_accuracy"]
+    yield from allowed.told("trainings", "test_accuracy", complete & np.isnan(accuracy),
+                            "a test_accuracy of a training that is COMPLETE", tables["trainings"])  # fmt: skip
 
 
 def _string(group: h5py.Group, name: str) -> str:
@@ -387,9 +438,9 @@ def _trained(row: dict[str, Any]) -> Trained:
 
 
 def _session(row: dict[str, Any]) -> Session:
-    facts = DataFacts(**json.loads(row.pop("data")))
+    facts = allowed.facts(json.loads(row.pop("data")))
     texts = {name: _str(row[name]) for name in ("host", "device")}
-    return Session(**row | texts | {"software": json.loads(row["software"])}, facts=facts)
+    return Session(**row | texts | {"software": allowed.software(json.loads(row["software"]))}, facts=facts)
 
 
 assert {column.name for column in TRAINING_COLUMNS} == {item.name for item in fields(Trained)}

@@ -142,8 +142,10 @@ def _wrong_order(tables: Tables) -> Iterator[Wrong]:
     there = (order >= 0) & (order < len(state))
     good = there.copy()
     good[there] = state[order[there]] == State.EVALUATED
+    earliest = np.full(len(state), -1)
+    earliest[order[good][::-1]] = np.flatnonzero(good)[::-1]  # of several places, the first is written last
     first = np.zeros(len(order), dtype=bool)
-    first[np.unique(order, return_index=True)[1]] = True
+    first[earliest[earliest >= 0]] = True
     what = "an individual that is EVALUATED, each of them once"
     yield from told("evaluated", "evaluated", ~(good & first), what, {"evaluated": order})
     placed = np.zeros(len(state), dtype=bool)

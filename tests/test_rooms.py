@@ -193,7 +193,7 @@ RETRAINING = {
     "origins": {
         *("canonical", "config", "dataspec", "genotype", "plugins", "retrainfile", "runfile", "settings", "textfile"),
     },
-    "retrainfile": {"durable", "genotype", "individuals", "large", "messages", "recipe", "runfile", "h5py"},
+    "retrainfile": {"allowed", "durable", "genotype", "individuals", "large", "messages", "recipe", "runfile", "h5py"},
     "retrainreport": {"log", "progress", "recipe", "retrainfile"},
     "retraindryrun": {
         *("canonical", "counting", "data", "dataspec", "genotype", "imagefolder", "jobenv", "large", "memory"),
