@@ -115,8 +115,8 @@ CONTROLLER = {
         *("scheduling", "store"),
     },
     "session": {
-        *("attention", "config", "controller", "costs", "exits", "lock", "log", "messages", "options", "plugins"),
-        *("progress", "runfile", "scheduling", "signals", "sources", "store", "strategies", "transport", "walltime"),
+        *("attention", "config", "controller", "costs", "exits", "lock", "log", "messages", "mutation", "options"),
+        *("plugins", "progress", "runfile", "scheduling", "signals", "sources", "store", "strategies", "transport", "walltime"),
     },
 }
 WORKER = {
