@@ -116,7 +116,8 @@ CONTROLLER = {
     },
     "session": {
         *("attention", "config", "controller", "costs", "exits", "lock", "log", "messages", "mutation", "options"),
-        *("plugins", "progress", "runfile", "scheduling", "signals", "sources", "store", "strategies", "transport", "walltime"),
+        *("plugins", "progress", "runfile", "scheduling", "signals", "sources", "store", "strategies", "transport"),
+        "walltime",
     },
 }
 WORKER = {
