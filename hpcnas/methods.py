@@ -43,9 +43,8 @@ class Worker:
 
     def record(self) -> dict[str, Any]:
         """As the journal has it; its session is the last that began."""
-        place = self.place
         return {
-            "place": {"rank": place.rank, "host": place.host, "device": place.device},
+            "place": asdict(self.place),
             "training": self.training,
             "numbers": self.numbers,
             "slower": self.slower,
@@ -54,11 +53,12 @@ class Worker:
 
 def columns(workers: Sequence[Worker]) -> dict[str, list[Any]]:
     """Values of COLUMNS."""
-    rows = [{**asdict(worker), **worker.record()["place"]} for worker in workers]
-    return {
-        column.name: [row[column.name].encode() if column.dtype == "S" else row[column.name] for row in rows]
-        for column in COLUMNS
-    }
+    rows = [{**asdict(worker), **asdict(worker.place)} for worker in workers]
+
+    def stored(value: Any) -> Any:
+        return value.encode(errors="replace") if isinstance(value, str) else value
+
+    return {column.name: [stored(row[column.name]) for row in rows] for column in COLUMNS}
 
 
 def workers(table: Mapping[str, np.ndarray]) -> Iterator[Worker]:

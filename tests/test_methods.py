@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
 import examples
 import h5py
 import pytest
+from scripted_crew import FACTS, Crew, Search, place
 
 from hpcnas import runfile
 from hpcnas.messages import Place, Ready
@@ -73,3 +75,30 @@ def test_what_a_person_is_told(workers: list[Worker], lines: list[str]) -> None:
     assert summary(workers) == lines
     table = final_table(examples.population(), workers)
     assert [line.split(maxsplit=2)[2] for line in table.splitlines() if "trained by" in line] == lines
+
+
+def test_every_worker_is_recorded_and_not_the_first_one_alone() -> None:
+    search = Search(Crew(3))
+    fast, slow = ({"training": method, "numbers": "float32"} for method in ("PlannedTraining", "Training"))
+    search.crew.inbox = deque(
+        [
+            (1, Ready(place(1), FACTS, fast)),
+            (2, Ready(place(2), FACTS, slow, "no compiler")),
+            (3, Ready(place(3), FACTS, {})),  # evaluates something else
+        ]
+    )
+    search.run()
+    assert search.store is not None
+    assert search.store.workers == [
+        Worker(0, place(1), "PlannedTraining", "float32", ""),
+        Worker(0, place(2), "Training", "float32", "no compiler"),
+    ]
+
+
+def test_names_that_are_no_text_can_be_stored(tmp_path: Path) -> None:
+    store = FileStore.create(tmp_path / "run", examples.CONFIG)
+    store.begin(examples.SESSION)
+    store.join(replace(FAST, slower="/home/\udcff: no room"))  # a folder's name that is no UTF-8
+    store.compact()
+    store.close()
+    assert runfile.read(tmp_path / "run").workers == [replace(FAST, slower="/home/?: no room")]
