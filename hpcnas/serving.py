@@ -47,6 +47,7 @@ def serve(pipe: Connection, assignment: Assignment) -> int:
     except (DataError, plugins.PluginError) as error:
         pipe.send(Unusable(str(error)))
         return 2
+    _import_late_parts()
     skeleton = Skeleton.of(config.network, data.facts)
     method = fastest_method(device, assignment.threads, config.training, skeleton)
     numbers = str(training.number_type(config.training, device)).removeprefix("torch.")
@@ -69,6 +70,12 @@ def serve(pipe: Connection, assignment: Assignment) -> int:
         else:
             outcome = _outcome(fitness, attendance)
         pipe.send(outcome)
+
+
+def _import_late_parts() -> None:
+    """Has torch import what it imports with the first optimiser: many seconds from a slow disk or beside other work,
+    in which a first task would give no sign of life."""
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.0)
 
 
 class Attendance:

@@ -273,6 +273,22 @@ def test_signs_of_life_come_often_enough_for_the_hang_timeout(tmp_path: Path, mo
 
 
 # ── failures ────────────────────────────────────────────────────────────────────────────────────────────────────────
+LATE = """
+import sys, torch
+from hpcnas import serving
+assert "torch._dynamo" not in sys.modules
+serving._import_late_parts()
+before = set(sys.modules)
+torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+print(sorted(set(sys.modules) - before))
+"""
+
+
+def test_no_task_waits_in_silence_for_what_torch_imports_late() -> None:
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_a_loss_that_is_not_finite_is_a_failure(tmp_path: Path) -> None:
     chosen = settings(tmp_path, training={"replicates": 2, "steps": 20, "batch_size": 16, "learning_rate": 1e18})
     fitness = directly(chosen)
