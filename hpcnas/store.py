@@ -334,6 +334,12 @@ class FileStore(MemoryStore):
             self._journal.check()
         except (journal.JournalLost, StoreError) as lost:
             raise self._stopped(lost) from None
+        except OSError as error:
+            self._journal.close()
+            raise StoreError(
+                f"expected to look after {self.folder}: {error.strerror}; nothing acknowledged is lost, mend the "
+                "folder, then start the same command again"
+            ) from None
 
     def _check_hold(self) -> None:
         """Raises StoreError where another job may be at work on the run, or another run is in its folder."""
@@ -363,7 +369,9 @@ class FileStore(MemoryStore):
             whole = self._saved()
         except _Foreign as foreign:
             self._over = True
-            whole = f"{foreign}; " * (str(foreign) != str(reason)) + self._left_to_others()
+            whole = self._left_to_others()
+            if str(foreign) != str(reason):
+                whole = f"{foreign}; {whole}"
         except (OSError, StoreError, journal.JournalError) as error:
             whole = self._left_on_the_disk(error)
         self._journal.close()

@@ -222,6 +222,20 @@ def test_a_lock_that_was_removed_where_nothing_more_can_be_written_is_no_loss(
     assert_whole(folder)
 
 
+def test_a_folder_that_cannot_be_looked_after_is_a_broken_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stale(*given: object) -> None:
+        raise OSError(116, os.strerror(116))
+
+    run = FileStore.open(folder)
+    with monkeypatch.context() as gone:
+        gone.setattr(os, "pread", stale)
+        assert stops(run) == (
+            f"expected to look after {folder}: Stale file handle; nothing acknowledged is lost, mend the folder, then "
+            "start the same command again"
+        )
+    assert_whole(folder)
+
+
 def test_a_population_that_was_removed_is_written_again(folder: Path) -> None:
     run = FileStore.open(folder)
     (folder / "population.h5").unlink()
