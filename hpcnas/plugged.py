@@ -82,7 +82,8 @@ class PluggedEvaluator:
         facts: object = found.facts
         software: object = found.software
         if not isinstance(facts, DataFacts) or not isinstance(software, Mapping):
-            raise PluginFault(f"{self.whose}: expected facts and software in Loaded, got {found!r:.200}")
+            kinds = f"{type(facts).__name__} and {type(software).__name__}"
+            raise PluginFault(f"{self.whose}: expected DataFacts and a dict of software in Loaded, got {kinds}")
         known: dict[str, Any] = {"fingerprint": str(facts.fingerprint)}
         for name in (one.name for one in fields(DataFacts) if one.name != "fingerprint"):
             known[name] = answers.whole(getattr(facts, name))

@@ -268,7 +268,7 @@ def test_numpys_numbers_in_facts_are_numbers() -> None:
     [
         ("yes", "expected Loaded or None from `ready`, got str"),
         (Loaded(replace(FACTS, classes=2.5), {}), "expected a whole number for classes, got 2.5"),  # type: ignore[arg-type]
-        (Loaded(None, {}), "expected facts and software in Loaded, got Loaded(facts=None, software={})"),  # type: ignore[arg-type]
+        (Loaded(None, {}), "expected DataFacts and a dict of software in Loaded, got NoneType and dict"),  # type: ignore[arg-type]
     ],
 )
 def test_what_is_not_loaded_is_a_fault(given: Any, message: str) -> None:
