@@ -40,7 +40,7 @@ heard() {
 # lock_is_held: whether somebody is at work in RUN, as far as `flock` can tell.
 lock_is_held() {
     [ -f "$RUN/lock" ] && command -v flock >/dev/null || return
-    flock --shared --nonblock 0 <"$RUN/lock" 2>/dev/null
+    flock -s -n 0 <"$RUN/lock" 2>/dev/null
     [ $? = 1 ]
 }
 

@@ -70,6 +70,10 @@ class Pbs:
         """All jobs so far, in their order."""
         return [f"{number}.standin" for number in range(1, len(list(self.folder.glob("*.standin"))) + 1)]
 
+    def failed(self) -> list[str]:
+        """The logs of the jobs that have ended with another exit code than 0."""
+        return [self.ended(job)[1] for job in self.jobs() if read(self.folder / job / "exit") not in ("", "0")]
+
     def ended(self, job: str) -> tuple[int, str]:
         """Waits for the job's end; returns its exit code and its log."""
         live_run.await_that(lambda: read(self.folder / job / "state") == "F", f"the end of {job}")
@@ -94,7 +98,8 @@ def test_a_job_that_asks_pbs_for_its_end_is_submitted_again_until_the_search_is_
     (data / "image").touch()
     scratch = str(batch.folder / "scratch")
     batch.submit(mpi, "--grace", "15", "--budget", "180", walltime=40, DATA=f"imagefolder:{data}", SCRATCH=scratch)
-    live_run.await_that(lambda: status(run).get("state") == "complete", "a complete run")
+    live_run.await_that(lambda: status(run).get("state") == "complete" or batch.failed(), "a complete run")
+    assert not batch.failed()
     *cut, last = batch.jobs()
     assert cut
     for job in cut:
