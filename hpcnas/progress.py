@@ -109,7 +109,9 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """A time in words: 45 s, 3 min, 2 h 05 min, 3 d 4 h."""
+    """A time in words: 45 s, 3 min, 2 h 05 min, 3 d 4 h; unknown where it is NaN."""
+    if seconds != seconds:
+        return "unknown"
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -46,7 +46,7 @@ class Change:
     def make(self, path: Path) -> None:
         with h5py.File(path, "r+") as file:
             if self.dataset.endswith("@"):
-                file.attrs[self.dataset[:-1]] = self.value
+                file.attrs[self.dataset[:-1]] = np.bytes_(self.value) if isinstance(self.value, bytes) else self.value
             elif self.row is None:
                 file[self.dataset][()] = self.value
             else:

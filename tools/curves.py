@@ -46,7 +46,7 @@ class Curves:
             parameters=population.column("parameters")[ids],
             cost=_costs(stored),
             mutated=population.column("birth")[ids] == Birth.MUTATION,
-            spent=ledger.Attempts.of(population).spent(np.maximum.accumulate(population.column("finished")[ids])),
+            spent=ledger.Attempts.of(population).spent(_latest(population.column("finished")[ids])),
         )
 
     @property
@@ -72,6 +72,11 @@ class Curves:
         order = order[np.isin(self.ids[order], self.stored.population.competing(len(self.ids)))]
         best_before = np.concatenate([[-np.inf], np.maximum.accumulate(self.fitness[order])[:-1]])
         return order[self.fitness[order] > best_before]
+
+
+def _latest(finished: np.ndarray) -> np.ndarray:
+    """The latest of each and those before it; where a repair has left no time, that of those before."""
+    return np.nan_to_num(np.fmax.accumulate(finished), nan=0.0)
 
 
 def _objective(stored: StoredRun) -> str:

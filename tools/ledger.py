@@ -41,7 +41,8 @@ class Attempts:
             for attempt in population.failed_attempts
             if attempt.individual not in population.failures or attempt is not last[attempt.individual]
         ]
-        rows = np.flatnonzero(np.isfinite(population.column("worker_seconds")))
+        times = [population.column(name) for name in ("started", "finished", "worker_seconds")]
+        rows = np.flatnonzero(np.isfinite(times).all(axis=0))
         return cls(
             *(
                 np.concatenate([early, population.column(name)[rows]]).astype(float)
