@@ -115,9 +115,9 @@ def uuids(gpus: tuple[str, ...], environment: Mapping[str, str] = os.environ) ->
     if not present:
         present = list(_amd_cards())
         if _ROCR in environment:  # the numbers count these
+            known = dict(zip(_numbers(len(present)), present, strict=True))
             left = _listed(environment[_ROCR])
-            present = [present[int(name)] if _is_place(name, present) else name for name in left]
-            present = [f"rocr-{name}" if name.isdecimal() else name for name in present]
+            present = [known.get(name, f"rocr-{name}" if name.isdecimal() else name) for name in left]
     return tuple(present[int(name)] for name in gpus) if all(_is_place(name, present) for name in gpus) else ()
 
 
