@@ -373,7 +373,12 @@ class FileStore(MemoryStore):
             if str(foreign) != str(reason):
                 whole = f"{foreign}; {whole}"
         except (OSError, StoreError, journal.JournalError) as error:
-            whole = self._left_on_the_disk(error)
+            problem = self.place.problem()
+            if problem is not None and self.place.where() is None:  # what was missed first went with its folder
+                self._over = True
+                reason, whole = StoreError(problem), f"with it, the {self._known()} are gone"
+            else:
+                whole = self._left_on_the_disk(error)
         self._journal.close()
         return StoreError(f"{reason}; {whole}")
 
@@ -393,9 +398,6 @@ class FileStore(MemoryStore):
     def _left_on_the_disk(self, error: Exception) -> str:
         """What is left of the run where its folder takes nothing more."""
         reason = error.strerror if isinstance(error, OSError) else error
-        if self.place.problem() is not None and self.place.where() is None:
-            self._over = True
-            return f"with it, the {self._known()} are gone"
         where = self.place.where() or self.folder
         with contextlib.suppress(journal.JournalError, OSError):
             self._journal.check()

@@ -15,6 +15,7 @@ from examples import CONFIG, assert_same, evaluated, failed, individual, populat
 from stored import assert_whole, stored_run
 
 from hpcnas import journal, runfile, store
+from hpcnas.folder import RunFolder
 from hpcnas.runfile import StoreError
 from hpcnas.store import FileStore
 
@@ -119,6 +120,17 @@ def test_a_run_that_was_removed_is_said_to_be_gone(folder: Path) -> None:
             f"{folder} was removed while this job was at work on it; with it, the 2 evaluated individuals are gone"
         )
         assert not folder.exists()
+
+
+def test_what_was_missed_first_went_with_its_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = FileStore.open(folder)
+    answers = [None]  # the folder was there a moment ago
+    real = RunFolder.problem
+    monkeypatch.setattr(RunFolder, "problem", lambda place: answers.pop() if answers else real(place))
+    shutil.rmtree(folder)
+    assert stops(run) == (
+        f"{folder} was removed while this job was at work on it; with it, the 2 evaluated individuals are gone"
+    )
 
 
 # ── the lock ────────────────────────────────────────────────────────────────────────────────────────────────────────
