@@ -18,7 +18,7 @@ from typing import TypeVar
 from hpcnas import plugins, transport
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.signals import Signals
-from hpcnas.textfile import one_line
+from hpcnas.textfile import brief
 from hpcnas.transport import World
 
 Orders = TypeVar("Orders")
@@ -30,7 +30,7 @@ class Leave(Exception):
     code."""
 
     def __init__(self, text: str, exit_code: int) -> None:
-        super().__init__(text if exit_code == COMPLETE else "\n".join(map(one_line, text.splitlines())))
+        super().__init__(text if exit_code == COMPLETE else "\n".join(map(brief, text.splitlines())))
         self.exit_code = exit_code
 
 

@@ -20,7 +20,7 @@ class UsageError(Exception):
     """A command line that cannot be followed: one line for the person who typed it, whatever that was."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(textfile.one_line(text))
+        super().__init__(textfile.brief(text))
 
 
 class HelpWanted(Exception):
@@ -100,7 +100,7 @@ class Parser(argparse.ArgumentParser):
         return meant(argument.partition("=")[0], [*self._option_string_actions, *self.also])
 
     def error(self, message: str) -> typing.NoReturn:
-        raise UsageError(f"{textfile.one_line(message, 300)} (see {self.help_option})")
+        raise UsageError(f"{textfile.brief(message, 300)} (see {self.help_option})")
 
     def _print_message(self, message: str, file: object = None) -> None:
         raise HelpWanted(message)

@@ -28,7 +28,7 @@ class ConfigError(ValueError):
     """A setting that cannot be used: one line for the person who gave it, whatever was given."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(textfile.one_line(text))
+        super().__init__(textfile.brief(text))
 
 
 def setting(

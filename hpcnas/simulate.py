@@ -35,7 +35,7 @@ from hpcnas.sources import looked_up
 from hpcnas.store import FileStore, MemoryStore
 from hpcnas.strategies import make_strategy
 from hpcnas.synthetic import FACTS, Foreseen, Foresight
-from hpcnas.textfile import one_line, shown
+from hpcnas.textfile import brief, shown
 
 _DEFAULTS: config.Settings = {"evaluation": {"synthetic_seconds": 3600.0, "synthetic_spread": 0.2}}  # §4.1: an hour
 _ALWAYS: config.Settings = {"evaluation": {"evaluator": "synthetic"}}
@@ -375,7 +375,7 @@ def main(arguments: Sequence[str]) -> int:
         print(str(help).rstrip())
         return COMPLETE
     except (options.UsageError, ConfigError, StoreError) as error:
-        print(f"hpcnas simulate: {one_line(str(error))}", file=sys.stderr)
+        print(f"hpcnas simulate: {brief(str(error))}", file=sys.stderr)
         return WRONG_USE
     except SearchStopped as stop:
         print(f"hpcnas simulate: the search would stop: {stop}", file=sys.stderr)
@@ -398,4 +398,9 @@ def _within(name: str, value: Any, least: int, most: int) -> Any:
 
 
 if __name__ == "__main__":  # python -m hpcnas.simulate
+    from hpcnas import searchpath, terminal
+
+    searchpath.leave_out_current_folder()
+    searchpath.leave_out_for_children()
+    terminal.install()
     sys.exit(main(sys.argv[1:]))

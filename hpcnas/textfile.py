@@ -62,7 +62,7 @@ def read(path: Path, most: int = MOST_BYTES) -> str:
         raise Unreadable("it is not UTF-8 text") from None
 
 
-def one_line(text: str, most: int = MOST_SHOWN) -> str:
+def brief(text: str, most: int = MOST_SHOWN) -> str:
     """The text without characters that do not print, which are written as Python would, and without its middle where
     it is longer than `most` characters."""
     if len(text) > most:
@@ -76,4 +76,4 @@ def shown(value: object, most: int = 100) -> str:
         text = repr(value)
     except (RecursionError, ValueError):  # lists a thousand deep, a number of 5,000 digits
         return f"a {type(value).__name__} that cannot be shown"
-    return one_line(text, most)
+    return brief(text, most)

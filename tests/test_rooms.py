@@ -179,7 +179,7 @@ ENTRY = {
     "launch": {"exits", "plugins", "signals", "textfile", "transport"},
     "simulate": {
         *("canonical", "config", "controller", "exits", "landscape", "messages", "options", "progress", "runfile"),
-        *("settings", "sources", "store", "strategies", "synthetic", "textfile"),
+        *("searchpath", "settings", "sources", "store", "strategies", "synthetic", "terminal", "textfile"),
     },
     "job": {
         *("attention", "config", "dryrun", "evaluation", "evaluator", "exits", "jobenv", "launch", "lock", "log"),
