@@ -28,6 +28,7 @@ from hpcnas.devices import Devices
 from hpcnas.evolution import Strategy, StrategyRefused
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.individuals import Individual
+from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import (
     Alive,
     Broke,
@@ -50,7 +51,6 @@ from hpcnas.mutation import DrawingStopped, NothingAllowed
 from hpcnas.racing import Racing
 from hpcnas.runfile import Session
 from hpcnas.scheduling import Part, is_complete, next_parts
-from hpcnas.store import MemoryStore
 from hpcnas.transport import ControllerEnd
 
 _ATTENTION = 0.2  # seconds between looks at signals and the clock

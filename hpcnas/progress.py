@@ -18,13 +18,13 @@ from hpcnas.costs import Cost
 from hpcnas.duplicates import MOST_COUNTED, repeats
 from hpcnas.individuals import Birth
 from hpcnas.log import LiveLine
+from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Evaluation, Failure, Result, mean
 from hpcnas.methods import Worker
 from hpcnas.pareto import Point, fronts
 from hpcnas.population import Population
 from hpcnas.runfile import Session
 from hpcnas.scheduling import evaluations_left
-from hpcnas.store import MemoryStore
 
 _LIVE_INTERVAL, _PLAIN_INTERVAL = 0.2, 30.0  # seconds between two lines
 _logger = logging.getLogger("hpcnas")

@@ -22,6 +22,7 @@ from pathlib import Path
 from hpcnas import __version__, config, controller, costs, lock, log, walltime
 from hpcnas.attention import Attention, patience
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, status_text
+from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Result
 from hpcnas.mutation import DrawingStopped
 from hpcnas.options import Request
@@ -31,7 +32,7 @@ from hpcnas.runfile import Session, StoreError
 from hpcnas.scheduling import is_complete
 from hpcnas.signals import Signals
 from hpcnas.sources import looked_up
-from hpcnas.store import FileStore, MemoryStore, RunExists
+from hpcnas.store import FileStore, RunExists
 from hpcnas.strategies import make_strategy, sizing
 from hpcnas.transport import ControllerEnd
 

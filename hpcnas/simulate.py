@@ -27,12 +27,13 @@ from hpcnas.canonical import expand
 from hpcnas.config import Config
 from hpcnas.controller import Controller, SearchStopped
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
+from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import FromWorker, Left, Place, Ready, Result, Stop, Task, ToWorker
 from hpcnas.progress import duration
 from hpcnas.runfile import Session, StoreError
 from hpcnas.settings import ConfigError
 from hpcnas.sources import looked_up
-from hpcnas.store import FileStore, MemoryStore
+from hpcnas.store import FileStore
 from hpcnas.strategies import make_strategy
 from hpcnas.synthetic import FACTS, Foreseen, Foresight
 from hpcnas.textfile import brief, shown

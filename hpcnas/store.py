@@ -1,12 +1,12 @@
-"""Where a run is kept: `MemoryStore` says what a store does, `FileStore` does it on the disk (D1, D2).
+"""Where a run is kept: `FileStore` does on the disk what `memorystore` says a store does (D1, D2).
 
     RUN/population.h5   everything up to some record, renewed as a whole now and then: what tools read
     RUN/journal         every record since, on the disk before anybody acts on it
     RUN/lock            held by the one controller of the run (`lock`)
     RUN/inflight/*.pt   checkpoints of trainings under way (`messages.checkpoint_name`), removed when they are recorded
 
-At start the file is read (`runfile`) and the journal replayed over it. While a thread writes the file, the run goes on:
-what is recorded meanwhile goes to the old journal, which fits the old file and the new one, and then begins the new
+At start the file is read and the journal replayed over it (`recovery`). While a thread writes the file, the run goes
+on: what is recorded meanwhile goes to the old journal, which fits the old file and the new one, and then begins the new
 journal. All of it goes to the folder that was opened (`folder`), wherever that is moved, and stops where it is another
 job's by now. Which individuals are born and why is not its business.
 """
@@ -21,14 +21,16 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from hpcnas import allowed, journal, lock, records, runfile
+from hpcnas import journal, lock, records, runfile
 from hpcnas.config import Config
 from hpcnas.folder import RunFolder
 from hpcnas.individuals import Individual
 from hpcnas.lock import Lock, LockLost
+from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Failure, Result, checkpoint_name, is_checkpoint_name
 from hpcnas.methods import Worker
 from hpcnas.population import Population
+from hpcnas.recovery import recover, salvage
 from hpcnas.runfile import Session, StoredRun, StoreError
 
 POPULATION, JOURNAL, INFLIGHT = "population.h5", "journal", "inflight"
@@ -36,55 +38,6 @@ FILES = (POPULATION, JOURNAL, lock.NAME, lock.HEARTBEAT, "status", "log", "best.
 """What a run keeps in its folder, beside checkpoints in INFLIGHT, which may be a link to another folder."""
 
 _LOOK = 1.0  # seconds between looks at where the run is, while nothing is recorded
-
-
-class MemoryStore:
-    """A store that forgets when the process ends; the specification of every other one.
-
-    What is told to it is recorded once `commit` has returned, and must not be acted upon before.
-    """
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.population = Population(config.space, config.training.replicates)
-        self.sessions: list[Session] = []
-        self.workers: list[Worker] = []
-
-    def begin(self, session: Session) -> None:
-        """A controller has started."""
-        self.sessions.append(session)
-
-    def join(self, worker: Worker) -> None:
-        """A worker of the last session is ready."""
-        self.workers.append(worker)
-
-    def birth(self, individual: Individual) -> None:
-        """An individual is born and in flight. Raises ValueError if it does not fit the population."""
-        self.population.add(individual)
-
-    def retry(self, result: Result) -> None:
-        """An attempt has failed and will be repeated. Raises ValueError if its individual is not in flight."""
-        self.population.retry(result)
-
-    def advance(self, result: Result) -> None:
-        """Some replicates are trained, more will be. Raises ValueError if they do not fit an individual in flight."""
-        self.population.advance(result)
-
-    def settle(self, result: Result) -> None:
-        """The last word on an individual in flight. Raises ValueError if it is not in flight."""
-        self.population.settle(result)
-
-    def commit(self) -> None:
-        """Makes all of the above durable; raises StoreError."""
-
-    def compact(self) -> None:
-        """Brings the files that tools read up to date; raises StoreError."""
-
-    def compact_aside(self) -> None:
-        """Likewise, but comes back before that is done; how it went is said by a later `commit` or `compact`."""
-
-    def close(self) -> None:
-        """Lets go of everything; what was not committed is lost."""
 
 
 class RunExists(StoreError):
@@ -160,7 +113,7 @@ class FileStore(MemoryStore):
         try:
             place.check(FILES, links=[INFLIGHT])
             held = take(place)
-            stored, whole = _recover(folder)
+            stored, whole = recover(folder)
             path, at = folder / JOURNAL, place.descriptor
             try:
                 if whole is None:  # every record is in population.h5, and the journal ends before it
@@ -188,7 +141,7 @@ class FileStore(MemoryStore):
         if problems:
             raise StoreError(problems[0])
         found = MemoryStore(stored.config)
-        found.population, found.sessions = stored.population, stored.sessions
+        found.population, found.sessions, found.workers = stored.population, stored.sessions, stored.workers
         return found
 
     def begin_anew(self, config: Config) -> None:
@@ -455,79 +408,3 @@ def _records_in(path: Path) -> bool:
         return bool(journal.read(path).records)
     except journal.JournalError as error:
         raise StoreError(str(error)) from None
-
-
-# ── what was recorded ───────────────────────────────────────────────────────────────────────────────────────────────
-def _apply(record: journal.Record, store: MemoryStore) -> None:
-    """Replays one record of the journal; raises an error of `records` or ValueError on what no store has written."""
-    kind, data = records.opened(record)
-    if kind == "birth":
-        store.birth(records.born(data, store.population))
-    elif kind == "begin":
-        store.begin(records.session(data))
-    elif kind == "worker":
-        store.join(records.worker(data, len(store.sessions) - 1))
-    else:
-        {"advance": store.advance, "settle": store.settle, "retry": store.retry}[kind](records.outcome(data))
-
-
-def _recover(folder: Path) -> tuple[StoredRun, int | None]:
-    """The run with its journal replayed, and the bytes of the journal's whole lines; None where it ends before
-    population.h5 does, so that what followed would be taken for old. Raises StoreError."""
-    stored = runfile.read(folder)
-    try:
-        contents = journal.read(folder / "journal")
-    except journal.JournalError as error:
-        raise StoreError(str(error)) from None
-    _replay(stored, contents, folder / "journal")
-    behind = contents.base + len(contents.records) < stored.records
-    return stored, None if behind else contents.whole
-
-
-def _replay(stored: StoredRun, contents: journal.Contents, path: Path) -> None:
-    """Brings a run up to date with its journal. Raises StoreError at the first record that does not fit; those before
-    it have been taken in."""
-    if contents.run != stored.run:
-        raise StoreError(f"{path}: expected the journal of run {stored.run}, got that of {contents.run}")
-    if contents.base > stored.records:
-        raise StoreError(
-            f"{path}: expected it to begin at record {stored.records} or before, but it begins at {contents.base}: "
-            "population.h5 is older than its journal"
-        )
-    replay = MemoryStore(stored.config)
-    replay.population, replay.sessions, replay.workers = stored.population, stored.sessions, stored.workers
-    for number, record in enumerate(contents.records, start=contents.base + 1):
-        if number <= stored.records:
-            continue
-        try:
-            _apply(record, replay)
-        except records.ERRORS as error:
-            raise StoreError(
-                f"{path}: record {number} does not fit the run: {allowed.line(error)}; tools/verify.py --repair keeps "
-                "what stands before it"
-            ) from None
-        stored.records = number
-
-
-def salvage(folder: Path) -> tuple[StoredRun, list[str]]:
-    """All of a run that can be read up to its last record, also of a damaged one or one under way, and what is wrong
-    with it; changes nothing and takes no lock. Raises StoreError where population.h5 cannot be read."""
-    for attempt in range(3):
-        stored, problems = _salvaged(folder)
-        if not problems:
-            break
-        time.sleep(0.05 * attempt)  # the files may have been renewed between the reading of one and the other
-    return stored, problems
-
-
-def _salvaged(folder: Path) -> tuple[StoredRun, list[str]]:
-    stored, faults = runfile.examine(folder)
-    if faults:  # what the journal says follows on what is wrong
-        return stored, faults
-    try:
-        contents, damage = journal.scan(folder / "journal")
-        problems = [] if damage is None else [damage]
-        _replay(stored, contents, folder / "journal")
-    except (journal.JournalError, StoreError) as error:
-        problems = [str(error)]
-    return stored, problems

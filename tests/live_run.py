@@ -10,7 +10,7 @@ import psutil
 from mpi import Job
 from patience import GUARD
 
-from hpcnas import store
+from hpcnas import recovery
 from hpcnas.population import Population
 from hpcnas.runfile import StoredRun, StoreError
 
@@ -27,7 +27,7 @@ def recorded(folder: Path) -> StoredRun:
     """Everything that is on the disk, read as it stands: the controller may be writing."""
     problems = ["nothing read yet"]
     for _ in range(20):  # between the reading of two files both may have been renewed
-        stored, problems = store.salvage(folder)
+        stored, problems = recovery.salvage(folder)
         if not problems:
             return stored
     raise AssertionError(f"{folder}: {problems}")

@@ -16,6 +16,7 @@ from hpcnas.controller import Controller, SearchStopped
 from hpcnas.evolution import Proposal
 from hpcnas.genotype import Genotype
 from hpcnas.individuals import Birth, State
+from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import (
     DataFacts,
     Evaluation,
@@ -33,7 +34,6 @@ from hpcnas.messages import (
 )
 from hpcnas.population import Population
 from hpcnas.runfile import Session
-from hpcnas.store import MemoryStore
 
 GOOD = Evaluation((0.5, 0.7), 1000, 0.0, 1.0, 0.0)
 CRASH, OOM, HANG, OVERRUN, NAN, ERROR = (Failure(kind, kind.name.lower()) for kind in FailureKind)

@@ -26,10 +26,12 @@ from bad_values import Change, Said, changes, small_run, tool
 from examples import CONFIG
 from test_format import fill
 
-from hpcnas import allowed, job, journal, records, retrainfile, runfile, store
+from hpcnas import allowed, job, journal, records, recovery, retrainfile, runfile
+from hpcnas.memorystore import MemoryStore
+from hpcnas.recovery import salvage
 from hpcnas.runfile import StoreError
 from hpcnas.signals import Signals
-from hpcnas.store import FileStore, MemoryStore, salvage
+from hpcnas.store import FileStore
 from hpcnas.transport import AloneWorld
 
 TORTURE = os.environ.get("HPCNAS_TORTURE") == "1"
@@ -232,7 +234,7 @@ def test_every_value_of_a_journal_is_refused_in_one_line_or_may_be(recorded: Pat
             memory = MemoryStore(CONFIG)
             try:
                 for one in changed:
-                    store._apply(one, memory)
+                    recovery.apply(one, memory)
                 taken += 1
             except records.ERRORS as error:
                 refused += 1

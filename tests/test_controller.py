@@ -30,6 +30,7 @@ from scripted_crew import (
 
 from hpcnas import controller, seeds, strategies
 from hpcnas.exits import MORE_TO_DO, WRONG_USE
+from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import (
     Died,
     Failure,
@@ -41,7 +42,6 @@ from hpcnas.messages import (
     Task,
     Warned,
 )
-from hpcnas.store import MemoryStore
 
 
 # ── the budget ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -28,6 +28,7 @@ from hpcnas.controller import Controller, SearchStopped
 from hpcnas.evaluation import EvaluatorRefused, Loaded
 from hpcnas.evolution import Proposal
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
+from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import (
     Left,
     Outcome,
@@ -38,7 +39,6 @@ from hpcnas.messages import (
 from hpcnas.mutation import NothingAllowed
 from hpcnas.population import Population
 from hpcnas.runfile import StoreError
-from hpcnas.store import MemoryStore
 from hpcnas.transport import Hub
 
 

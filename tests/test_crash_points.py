@@ -25,8 +25,9 @@ import pytest
 from examples import CONFIG, SESSION, assert_same, evaluated, failed, individual
 
 from hpcnas import durable, store
+from hpcnas.memorystore import MemoryStore
 from hpcnas.runfile import StoreError
-from hpcnas.store import FileStore, MemoryStore
+from hpcnas.store import FileStore
 
 # ── scripts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -16,7 +16,8 @@ from patience import GUARD
 from warden import Child
 
 from hpcnas import verification
-from hpcnas.store import FileStore, salvage
+from hpcnas.recovery import salvage
+from hpcnas.store import FileStore
 
 OPTIONS = ["--evaluator", "synthetic", "--initial-population", "10", "--initial-mutations", "20", "--progress", "plain"]
 

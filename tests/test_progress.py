@@ -19,9 +19,9 @@ from examples import CONFIG, SESSION, evaluated, failed, individual, population
 from hpcnas import log, progress
 from hpcnas.config import Search
 from hpcnas.log import LiveLine
+from hpcnas.memorystore import MemoryStore
 from hpcnas.population import Population
 from hpcnas.progress import Progress, duration, final_table, front_table
-from hpcnas.store import MemoryStore
 
 TEN = Search(budget=10)
 

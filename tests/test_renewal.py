@@ -10,7 +10,7 @@ import pytest
 from examples import assert_same, evaluated, individual
 from stored import assert_whole, no_space, stored_run
 
-from hpcnas import journal, runfile, store
+from hpcnas import journal, recovery, runfile, store
 from hpcnas.folder import RunFolder
 from hpcnas.runfile import StoreError
 from hpcnas.store import FileStore
@@ -93,7 +93,7 @@ def test_a_checkpoint_stays_until_the_result_is_on_the_disk_also_where_a_renewal
     unlinked = RunFolder.remove
 
     def remove(place: RunFolder, name: str) -> None:
-        seen.append((name, 1 in store.salvage(folder)[0].population.evaluated))
+        seen.append((name, 1 in recovery.salvage(folder)[0].population.evaluated))
         unlinked(place, name)
 
     monkeypatch.setattr(RunFolder, "remove", remove)
@@ -103,9 +103,9 @@ def test_a_checkpoint_stays_until_the_result_is_on_the_disk_also_where_a_renewal
 
 
 def test_files_renewed_between_two_reads_are_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, answers = store._salvaged, [["population.h5 is older than its journal"], []]
-    monkeypatch.setattr(store, "_salvaged", lambda folder: (whole(folder)[0], answers.pop(0)))
-    assert store.salvage(folder)[1] == [] and answers == []
+    whole, answers = recovery._once, [["population.h5 is older than its journal"], []]
+    monkeypatch.setattr(recovery, "_once", lambda folder: (whole(folder)[0], answers.pop(0)))
+    assert recovery.salvage(folder)[1] == [] and answers == []
 
 
 @pytest.mark.usefixtures("later")

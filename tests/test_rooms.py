@@ -92,9 +92,11 @@ CONTROLLER = {
         *("settings", "h5py"),
     },
     "records": {"allowed", "genotype", "individuals", "messages", "methods", "population", "runfile", "runvalues"},
+    "memorystore": {"config", "individuals", "messages", "methods", "population", "runfile"},
+    "recovery": {"allowed", "journal", "memorystore", "records", "runfile"},
     "store": {
-        *("allowed", "config", "folder", "individuals", "journal", "lock", "messages", "methods", "population"),
-        *("records", "runfile"),
+        *("config", "folder", "individuals", "journal", "lock", "memorystore", "messages", "methods", "population"),
+        *("records", "recovery", "runfile"),
     },
     "wholerun": {"durable", "runfile", "store"},
     "transport": {"clocks", "messages", "mpi4py"},
@@ -106,18 +108,17 @@ CONTROLLER = {
     "devices": {"messages"},
     "retries": {"devices", "messages"},
     "controller": {
-        *("attention", "clocks", "config", "devices", "evolution", "exits", "individuals", "messages", "methods"),
-        *("mutation", "racing", "retries", "runfile", "scheduling", "seeds", "store", "transport"),
+        *("attention", "clocks", "config", "devices", "evolution", "exits", "individuals", "memorystore", "messages"),
+        *("methods", "mutation", "racing", "retries", "runfile", "scheduling", "seeds", "transport"),
     },
     "progress": {
-        *("config", "costs", "duplicates", "individuals", "log", "messages", "methods", "pareto", "population"),
-        "runfile",
-        *("scheduling", "store"),
+        *("config", "costs", "duplicates", "individuals", "log", "memorystore", "messages", "methods", "pareto"),
+        *("population", "runfile", "scheduling"),
     },
     "session": {
-        *("attention", "config", "controller", "costs", "exits", "lock", "log", "messages", "mutation", "options"),
-        *("plugins", "progress", "runfile", "scheduling", "signals", "sources", "store", "strategies", "transport"),
-        "walltime",
+        *("attention", "config", "controller", "costs", "exits", "lock", "log", "memorystore", "messages", "mutation"),
+        *("options", "plugins", "progress", "runfile", "scheduling", "signals", "sources", "store", "strategies"),
+        *("transport", "walltime"),
     },
 }
 WORKER = {
@@ -178,8 +179,8 @@ ENTRY = {
     "__main__": {"job", "launch", "searchpath", "signals", "simulate", "terminal"},
     "launch": {"exits", "plugins", "signals", "textfile", "transport"},
     "simulate": {
-        *("canonical", "config", "controller", "exits", "landscape", "messages", "options", "progress", "runfile"),
-        *("searchpath", "settings", "sources", "store", "strategies", "synthetic", "terminal", "textfile"),
+        *("canonical", "config", "controller", "exits", "landscape", "memorystore", "messages", "options", "progress"),
+        *("runfile", "searchpath", "settings", "sources", "store", "strategies", "synthetic", "terminal", "textfile"),
     },
     "job": {
         *("attention", "config", "dryrun", "evaluation", "evaluator", "exits", "jobenv", "launch", "lock", "log"),

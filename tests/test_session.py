@@ -11,8 +11,9 @@ from hpcnas import config, options, session
 from hpcnas.config import Config
 from hpcnas.exits import MORE_TO_DO
 from hpcnas.log import LiveLine
+from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Evaluation, Place, Result
-from hpcnas.store import FileStore, MemoryStore
+from hpcnas.store import FileStore
 
 
 def options_of(*arguments: str) -> Config:

@@ -14,10 +14,10 @@ import pytest
 from hpcnas import config, replay, runfile, seeds, simulate
 from hpcnas.config import Config
 from hpcnas.genotype import named
+from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Evaluation, Left, Ready, Result, Stop, Task
 from hpcnas.settings import ConfigError
 from hpcnas.simulate import Account, Cluster, Site
-from hpcnas.store import MemoryStore
 from hpcnas.strategies import make_strategy
 from hpcnas.synthetic import FACTS, Foresight
 

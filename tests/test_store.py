@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from examples import CONFIG, SESSION, add_births, assert_same, evaluated, failed, individual, population
 
-from hpcnas.store import FileStore, MemoryStore
+from hpcnas.memorystore import MemoryStore
+from hpcnas.store import FileStore
 
 # ── the contract ────────────────────────────────────────────────────────────────────────────────────────────────────
 

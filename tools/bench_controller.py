@@ -40,10 +40,11 @@ from hpcnas.config import Config
 from hpcnas.controller import Controller
 from hpcnas.genotype import named
 from hpcnas.individuals import COLUMNS, Birth, State
+from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Evaluation, FromWorker, Left, Place, Ready, Result, Stop, ToWorker
 from hpcnas.population import Population
 from hpcnas.runfile import Session, StoredRun
-from hpcnas.store import FileStore, MemoryStore
+from hpcnas.store import FileStore
 from hpcnas.strategies import make_strategy
 from hpcnas.synthetic import FACTS
 

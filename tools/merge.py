@@ -26,9 +26,9 @@ from hpcnas.config import Config
 from hpcnas.genotype import Genotype
 from hpcnas.individuals import COLUMNS, Birth
 from hpcnas.population import Population
+from hpcnas.recovery import salvage
 from hpcnas.runfile import Session, StoredRun, StoreError
 from hpcnas.sameness import VERSION, network_hash
-from hpcnas.store import salvage
 
 FREE = (  # how settings of [search] begin
     *("strategy", "initial", "tournament_", "max_", "duplicates", "seed"),

@@ -17,9 +17,9 @@ from hpcnas.individuals import State
 from hpcnas.messages import Evaluation, Result
 from hpcnas.population import Population
 from hpcnas.progress import duration
+from hpcnas.recovery import salvage
 from hpcnas.runfile import StoredRun
 from hpcnas.scheduling import evaluations_left
-from hpcnas.store import salvage
 
 ROUNDS = 4  # of evaluations by all workers, over which throughput is measured
 

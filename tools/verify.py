@@ -16,8 +16,8 @@ from pathlib import Path
 import toolkit
 
 from hpcnas import strategies, verification, wholerun
+from hpcnas.recovery import salvage
 from hpcnas.runfile import StoredRun, StoreError
-from hpcnas.store import salvage
 
 
 def main() -> int:
