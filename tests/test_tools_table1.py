@@ -18,7 +18,7 @@ from hpcnas.recipe import SCHEME
 from hpcnas.retrainfile import Inputs, Origin
 
 CELL = LargeSkeleton(3, 32, 32, 10, 64, (2, 2, 2), "plain")
-CIFAR = replace(INPUTS, skeleton=CELL)
+CIFAR = replace(INPUTS, skeleton=CELL, class_names=tuple("abcdefghij"))
 EVOLVED = Origin("run:7", "hierarchical", "a" * 32, 7, "tournament", 0.9, 90, 7000, True, None, "")
 
 

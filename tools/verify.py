@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 """Checks a run: its files, ids, parents, results, budget and, by replay, every genotype.
 
-Every value is looked at; those that cannot be are named, one a line. What stands in the journal after one is not looked
-at. Exit code 0: sound, perhaps with notes. 1: not sound, with a line a fault. 2: there is nothing to check. With
---repair NEW, what is provably good of a damaged run is written to the new folder NEW, from which the search can go on;
-the original stays as it is. The decisions of a plugin's strategy are only replayed where HPCNAS_PLUGINS names the
-plugin.
+Every value is looked at; those that cannot be are named, one a line, and the journal is not read then. Exit code 0:
+sound, perhaps with notes. 1: not sound, with a line a fault. 2: there is nothing to check. With --repair NEW, what is
+provably good of a damaged run is written to the new folder NEW, from which the search can go on; the original stays.
+The decisions of a plugin's strategy are only replayed where HPCNAS_PLUGINS names the plugin.
 """
 
 from __future__ import annotations
