@@ -241,11 +241,11 @@ def filled(size: int) -> StoredRun:
     generator, rows = np.random.default_rng(0), np.arange(size)
     accuracies = 0.87 + 0.01 * generator.standard_normal((size, 4))
     given: Row = {
-        "birth": Birth.MUTATION, "parent": np.maximum(0, rows - 100), "view": np.maximum(1, rows - 50), "born": 1.7e9,
+        "birth": Birth.MUTATION, "parent": np.maximum(-1, rows - 100), "view": np.maximum(0, rows - 50), "born": 1.7e9,
         "genotype": np.frombuffer(named("paper").codes, dtype=np.uint8), "state": State.EVALUATED, "attempts": 1,
-        "accuracies": accuracies, "fitness": accuracies.mean(axis=1), "parameters": 500_000, "setup_seconds": 0.0,
-        "training_seconds": 0.0, "validation_seconds": 0.0, "started": 1.7e9, "finished": 1.7e9, "rank": 1,
-        "host": b"node-1", "device": b"cuda:0",
+        "accuracies": accuracies, "replicates_trained": 4, "fitness": accuracies.mean(axis=1), "parameters": 500_000,
+        "setup_seconds": 0.0, "training_seconds": 0.0, "validation_seconds": 0.0, "started": 1.7e9, "finished": 1.7e9,
+        "rank": 1, "host": b"node-1", "device": b"cuda:0",
     }  # fmt: skip
     widths = {"": (), "edges": (chosen.space.edges,), "replicates": (4,), "hash": (16,)}
     columns = {}
