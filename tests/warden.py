@@ -41,8 +41,8 @@ class Warden:
         before = {name: value for name, value in os.environ.items() if name != MARK}
         os.environ[MARK] = uuid.uuid4().hex
         self._process = subprocess.Popen(
-            [sys.executable, "-S", __file__, os.environ[MARK], str(os.getpid())], env=before, stdin=subprocess.PIPE, cwd="/",
-            stdout=subprocess.DEVNULL, start_new_session=True,
+            [sys.executable, "-S", __file__, os.environ[MARK], str(os.getpid())], env=before, cwd="/",
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 
     def watch(self, folder: Path) -> None:
