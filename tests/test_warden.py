@@ -33,7 +33,7 @@ else:
 """
 
 
-@pytest.mark.parametrize("end", ["kill", "hang up", "leave"])
+@pytest.mark.parametrize("end", ["kill", "terminate", "leave"])
 def test_what_tests_have_started_ends_with_them(tmp_path: Path, end: str) -> None:
     command = [sys.executable, "-c", TESTS, str(tmp_path), end]
     tests = Path(__file__).parent
@@ -45,7 +45,7 @@ def test_what_tests_have_started_ends_with_them(tmp_path: Path, end: str) -> Non
         if end == "leave":
             process.stdin.close()
         else:
-            process.send_signal(signal.SIGKILL if end == "kill" else signal.SIGHUP)
+            process.send_signal(signal.SIGKILL if end == "kill" else signal.SIGTERM)
         await_that(lambda: not any(map(lives, [*found, warden])), "the end of all")
 
 

@@ -1,6 +1,6 @@
 """Ends what tests have started when the test process ends, however that ends: a time-out, kill -9, a closed terminal.
 
-    python warden.py MARK     a child of the test process; further lines on its standard input name folders
+    python warden.py MARK PID     a child of the test process PID; lines on its standard input name folders
 
 What tests start carries the mark in its environment, which children inherit: ranks in sessions of their own, trainers,
 daemons. A daemon that has written over its environment is known by its working folder. In order, fixtures end what they
@@ -41,8 +41,8 @@ class Warden:
         before = {name: value for name, value in os.environ.items() if name != MARK}
         os.environ[MARK] = uuid.uuid4().hex
         self._process = subprocess.Popen(
-            [sys.executable, "-S", __file__, os.environ[MARK]], env=before, stdin=subprocess.PIPE, cwd="/",
-            stdout=subprocess.DEVNULL, start_new_session=True,
+            [sys.executable, "-S", __file__, os.environ[MARK], str(os.getpid())], env=before, cwd="/",
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 
     def watch(self, folder: Path) -> None:
@@ -68,7 +68,7 @@ def main() -> None:
     """Waits for the parent's end, then kills."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    parent, mark, text = os.getppid(), sys.argv[1], b""
+    mark, parent, text = sys.argv[1], int(sys.argv[2]), b""  # it may have ended before this line
     while os.getppid() == parent:
         readable, _, _ = select.select([0], [], [], 1.0)
         if readable:
