@@ -27,7 +27,6 @@ class Seat:
     cores: frozenset[int]
     quota: int  # whole cores that the control group allows
     cards: tuple[str, ...] = ()  # UUIDs of the `gpus`, in their order; empty where they cannot be had
-
     machine: str = ""  # what the machine calls itself, where the batch system calls it otherwise
 
     @classmethod

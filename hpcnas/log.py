@@ -1,7 +1,7 @@
 """Where words go: the terminal's live line, and logs for whoever reads them at three in the morning.
 
-A log line says time, rank and host, then what happened. Set up by the program's entry, never on
-import. The controller's lines also go to RUN/log, and the tracebacks of faults that it tells of there alone.
+A log line says time, rank and host, then what happened. Set up by the program's entry, never on import. The
+controller's lines also go to RUN/log, and the tracebacks of faults that it tells of there alone.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class LiveLine:
         another stream is given."""
         stream = stream or sys.stdout
         pretended = "OMPI_COMM_WORLD_SIZE" in os.environ  # Open MPI gives its ranks a terminal of their own
-        terminal = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not pretended
-        self.live = mode == "live" or (mode == "auto" and terminal)
+        on_terminal = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not pretended
+        self.live = mode == "live" or (mode == "auto" and on_terminal)
         self._stream = stream
 
     def show(self, text: str) -> None:

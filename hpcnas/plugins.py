@@ -130,7 +130,7 @@ def left_out(names: str | None) -> list[str]:
 
 
 def _each(names: str | None) -> list[str]:
-    return names.split(",") if names else []
+    return [name.strip() for name in names.split(",") if name.strip()] if names else []
 
 
 def answer(

@@ -212,7 +212,7 @@ class SearchSession:
             _leave_behind(store, best.name, population.individual(population.best).genotype.text().encode())
         self._write_status(store, exit_code)
         if exit_code == COMPLETE and population.best is not None:
-            _logger.info("the search is complete\n%s\n  genotype            %s", _found(self.config, store), best)
+            _logger.info("the search is complete\n%s\n  genotype           %s", _found(self.config, store), best)
 
     def _write_status(self, store: FileStore, exit_code: int) -> None:
         """Says where the run stands, as the exit code would."""

@@ -105,6 +105,8 @@ def _checked(section: type, key: str, kind: typing.Any, value: object) -> object
     if not isinstance(value, kind):
         words = {bool: "true or false", str: "text"}
         raise ConfigError(f"{name}: expected {words[kind]}, got {shown(value)}")
+    if isinstance(value, str) and "\0" in value:  # no name of a file or of anything else can have one
+        raise ConfigError(f"{name}: expected text without null characters, got {shown(value)}")
     if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
         raise ConfigError(f"{name}: expected text in UTF-8, got {shown(value)}")  # TOML has no other
     if limits["choices"] and value not in limits["choices"]:

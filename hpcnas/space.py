@@ -60,7 +60,7 @@ class Space:
             if name not in known or self.added.count(name) > 1:
                 raise SpaceError(
                     f"expected after each + another primitive of a plugin (loaded: {', '.join(known) or 'none'}), "
-                    f"got {name!r:.100}; --plugin loads what brings it"
+                    f"got {name!r:.100}; --plugin (for tools: HPCNAS_PLUGINS) loads what brings it"
                 )
         if self.levels[-1].motifs != 1:
             raise SpaceError(

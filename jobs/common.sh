@@ -11,14 +11,15 @@ launcher=    # the process that the signals below are handed on to
 asked=       # yes: this job has been told to end
 not_again=   # yes: somebody wants the work to end, and not only this job
 only_asked=  # yes: the command only says what it would do
+before=      # RUN/status as it stood before the start
 
-# SIGUSR1 asks it to save everything and leave, to be started again; SIGTERM, SIGINT and SIGHUP, not to be.
+# SIGUSR1 and SIGXCPU ask it to save everything and leave, to be started again; SIGTERM, SIGINT and SIGHUP, not to be.
 # All reach the ranks as SIGUSR1, the only signal that every launcher hands on and survives.
 ask_to_leave() {
     asked=yes
     [ -z "$launcher" ] || kill -USR1 "$launcher" 2>/dev/null
 }
-trap ask_to_leave USR1
+trap ask_to_leave USR1 XCPU
 trap 'not_again=yes; ask_to_leave' TERM INT HUP
 
 # status FIELD: what RUN/status says; nothing where there is none.
@@ -28,13 +29,14 @@ status() { [ -f "$RUN/status" ] && head -c 4096 "$RUN/status" 2>/dev/null | sed 
 # of a network look whether it is another one by now.
 seen() { [ -f "$RUN/status" ] && { stat -c '%i %y' - && head -c 4096 | cksum; } 2>/dev/null <"$RUN/status"; }
 
-# heard: whether RUN/status is the word of what this job has started last: not what stood there before, nor, as far as it
-# says whose it is, that of another job's controller. Nobody removes it: a start may be refused, or a dry run.
+# heard: whether RUN/status is the word of what this job has started last: not what stood there before, nor that of another
+# job's controller. Some launchers hand no variables on: where it does not say whose it is, nobody else may be at work.
+# Nobody removes it: a start may be refused, or a dry run.
 heard() {
     local whose
     [ "$(seen)" != "$before" ] || return
     whose=$(status start)
-    [ "${whose:-$HPCNAS_START}" = "$HPCNAS_START" ]
+    [ "$whose" = "$HPCNAS_START" ] || { [ -z "$whose" ] && ! lock_is_held; }
 }
 
 # lock_is_held: whether somebody is at work in RUN, as far as `flock` can tell.
@@ -55,6 +57,7 @@ work() {
         case $word in --dry-run | --help | --version) only_asked=yes ;; esac
     done
     for tries in 1 2 3 4 5; do
+        [ -z "$not_again" ] || return 0  # it came before this start
         was_held=
         if lock_is_held; then was_held=yes; fi
         start "$@"
@@ -72,6 +75,7 @@ start() {
     export HPCNAS_START=$HOSTNAME-$$-$began  # RUN/status repeats it
     "$@" </dev/null &
     launcher=$!
+    [ -z "$not_again" ] || ask_to_leave  # it came before that line
     until wait "$launcher"; ended=$?; ! kill -0 "$launcher" 2>/dev/null; do :; done  # a signal ends a wait
     launcher=
 }
@@ -81,7 +85,7 @@ made_progress() {
     local done_now
     done_now=$(done_so_far)
     [ "${done_now:-0}" -gt "${done_before:-0}" ] ||
-        [ -n "$(find "$RUN/inflight" -name '*.pt' -newermt "$began" 2>/dev/null)" ]
+        [ -n "$(find -H "$RUN/inflight" -name '*.pt' -newermt "$began" 2>/dev/null)" ]
 }
 
 # leave_unless_searched FOLDER: ends the script with 1 unless the search in this folder, if any, is complete, or has been
@@ -115,6 +119,7 @@ leave_unless_more_to_do() {
     elif ! made_progress; then
         why="this job has not brought it any further"
     elif [ "$1" -lt "$2" ]; then
+        asked=$not_again
         return 0
     else
         why="it has been $1 times, the most that RESTARTS allows"

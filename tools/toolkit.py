@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import os
 import re
 import statistics
 import sys
@@ -58,6 +59,7 @@ def run(main: Callable[[], int]) -> int:
             )
 
     try:
+        plugins.load(os.environ.get(plugins.VARIABLE))  # for genotypes of files too, which name no plugin
         with plugins.done_without(tell):
             exit_code = main()
     except (plugins.PluginError, plugins.PluginFault) as error:
