@@ -122,6 +122,7 @@ def test_a_later_layer_can_take_a_limit_away() -> None:
         # text, with and without choices, and with a meaning of its own
         ({"run": {"run": 3}}, "run.run: expected text, got 3"),
         ({"run": {"run": "a\udc80"}}, "run.run: expected text in UTF-8, got 'a\\udc80'"),
+        ({"run": {"run": "a\0b"}}, "run.run: expected text without null characters, got 'a\\x00b'"),
         ({"run": {"device": "gpu"}}, "run.device: expected one of auto, cuda, cpu; got 'gpu'"),
         (
             {"search": {"space": "6x4/2x5"}},
@@ -210,7 +211,7 @@ synthetic_noise = 0.1
 synthetic_seconds = 2.5
 
 [run]
-run = "ü\\t\\u0000\\U000E0001"
+run = "ü\\t\\u0001\\U000E0001"
 device = "cpu"
 threads = 2
 download = true
@@ -224,7 +225,7 @@ def test_toml_comes_back_as_it_went() -> None:
     settings, name = parse_toml(EVERYTHING, "file")
     built = build(settings)
     assert name is None
-    assert built.run.run == "ü\t\0\U000e0001"
+    assert built.run.run == "ü\t\1\U000e0001"
     assert built.data.source == 'imagefolder:a "b" c\\d'
     assert built.training.milestones == ()
     assert build(parse_toml(built.toml(), "again")[0]) == built
