@@ -116,7 +116,7 @@ def uuids(gpus: tuple[str, ...], environment: Mapping[str, str] = os.environ) ->
         if _ROCR in environment:  # the numbers count these
             known = dict(zip(_numbers(len(present)), present, strict=True))
             left = _listed(environment[_ROCR])
-            present = [known.get(name, f"rocr-{name}" if name.isdecimal() else name) for name in left]
+            present = [known.get(name, name) for name in left]
     return tuple(present[int(name)] for name in gpus) if all(_is_place(name, present) for name in gpus) else ()
 
 
