@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from hpcnas import caches, config, kernels
+from hpcnas import caches, causes, config, kernels
 from hpcnas.fastest import fastest_method, why_plain
 from hpcnas.genotype import Genotype
 from hpcnas.skeleton import Skeleton
@@ -34,7 +34,7 @@ M1 = ["1-2 sep", "1-3 dw", "2-3 max", "3-4 avg", "2-4 1x1", "4-5 id", "1-5 1x1"]
 
 
 class NothingWorks(Exception):
-    """Not even the plain network can be trained on this device: one line."""
+    """Not even the plain network can be trained on this device, or there is too little memory to find out: one line."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class Way:
 
 
 def find(device: torch.device, threads: int, settings: config.Training, skeleton: Skeleton, data: TrainingData) -> Way:
-    """The fastest way that works here. Raises NothingWorks where a GPU trains in no way."""
+    """The fastest way that works here. Raises NothingWorks where a GPU trains in no way, or where
+    memory runs out: that tells nothing of compilers, and the way is that of all evaluations to come."""
     reason = why_plain(device, settings, skeleton)
     if reason:
         return Way(Training, slower=reason)
@@ -74,6 +75,8 @@ def find(device: torch.device, threads: int, settings: config.Training, skeleton
         try:
             _train(method, shape, around, small)
         except Exception as error:  # compilers, drivers and libraries raise what they like
+            if causes.is_out_of_memory(error):
+                raise NothingWorks(f"expected memory for training a small network: {_reason(error)}") from error
             refusals.append(_reason(error))
         else:
             if device.type == "cpu":
@@ -159,8 +162,19 @@ def _triton_caches(refusals: list[str]) -> Iterator[None]:
             refusals.append(f"{folder}: {error}")
             continue
         os.environ["TRITON_CACHE_DIR"] = str(folder / "triton")
+        _forget_kernels()
         yield None
         return
+
+
+def _forget_kernels() -> None:
+    """Triton keeps what it has read from a cache in memory, also where the device does not take it."""
+    from hpcnas import blockbackward, blockforward
+
+    for module in (blockforward, blockbackward):
+        for found in vars(module).values():
+            if hasattr(found, "device_caches"):  # a function of Triton's that is not interpreted
+                found.device_caches.clear()
 
 
 def _look_for_damage(folder: Path) -> None:

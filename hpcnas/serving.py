@@ -51,8 +51,8 @@ def serve(pipe: Connection, assignment: Assignment) -> int:
     try:
         with beating(lambda: pipe.send(Beat()), _beat_interval(config)):
             way = probing.find(device, assignment.threads, config.training, skeleton, data)
-    except probing.NothingWorks as error:
-        pipe.send(Unusable(str(error)))
+    except probing.NothingWorks as error:  # memory that others hold, a device that the probing has made sick
+        pipe.send(Unusable(str(error), passes=True))
         return 2
     for text in way.remarks:
         pipe.send(Remark(text))
@@ -80,9 +80,9 @@ def serve(pipe: Connection, assignment: Assignment) -> int:
 
 
 def _import_late_parts() -> None:
-    """Has torch import what it imports with the first optimiser: many seconds from a slow disk or beside other work,
-    in which a first task would give no sign of life."""
-    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.0)
+    """Has torch import what it imports with the first step of an optimiser: many seconds from a slow disk or beside
+    other work, in which a first task would give no sign of life."""
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.0).step()
 
 
 class _ToWorker(logging.Handler):
