@@ -8,6 +8,7 @@ instead: slower, which is said.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,10 @@ _IMAGES = 32  # of each split, at the most
 _SIDE, _CHANNELS = 32, 64  # pixels and channels on a CPU, about the most
 _ON_CPU = 4  # images a step; on a GPU as many as later, since kernels are made for that
 _LONGEST = 400  # characters of a reason
+_DIFFERS = re.compile(  # names as the C library, gcc, Python, this program and Triton give them
+    r"(?<=/)(?:\.kernels-\w+\.tmp|cc\w{6}(?=\.)|tmp\w{8}|tmp\.pid_\w+)"
+    r"|\b0x[0-9a-f]+|\b\d+(?:\.\d+)?(?= (?:bytes|[KMGT]i?B)\b)|(?<=\b[Pp]rocess )\d+|(?<=\bpid )\d+"
+)
 _EVERY_PRIMITIVE = """\
 format = "hpcnas genotype 1"
 space = "1x5"
@@ -80,7 +85,7 @@ def find(device: torch.device, threads: int, settings: config.Training, skeleton
             refusals.append(_reason(error))
         else:
             if device.type == "cpu":
-                refusals += kernels.load("float32", skeleton.channels).drawbacks
+                refusals += map(_same_everywhere, kernels.load("float32", skeleton.channels).drawbacks)
             drawbacks = [f"what did not serve for compiled kernels: {text}" for text in dict.fromkeys(refusals)]
             return Way(method, tuple(drawbacks))
     if device.type == "cuda":
@@ -183,9 +188,14 @@ def _look_for_damage(folder: Path) -> None:
         raise caches.DoesNotServe(f"{path} is cut short, remove it")
 
 
+def _same_everywhere(text: str) -> str:
+    """Without temporary names, addresses, amounts of memory and process ids: what many workers meet is said once."""
+    return _DIFFERS.sub("*", text)
+
+
 def _reason(error: Exception) -> str:
     """One line of an exception: its class, where the text does not say enough, and the text's last line."""
     lines = str(error).strip().splitlines()
     last = lines[-1].strip() if lines else ""
-    text = last if isinstance(error, kernels.NoKernels) else f"{type(error).__name__}: {last}"
+    text = _same_everywhere(last if isinstance(error, kernels.NoKernels) else f"{type(error).__name__}: {last}")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"

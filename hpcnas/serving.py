@@ -25,12 +25,18 @@ from hpcnas.data import load_training
 from hpcnas.dataspec import DataError
 from hpcnas.evaluation import Loaded
 from hpcnas.evaluator import Assignment, Beat, Remark, Save, Saved, Unusable
-from hpcnas.fastest import fitting_method
+from hpcnas.fastest import fitting_method, in_little_memory
 from hpcnas.heartbeat import beating
 from hpcnas.messages import Failure, FailureKind, Outcome, Task, checkpoint_name
 from hpcnas.skeleton import Skeleton
 
 _BEAT_INTERVAL = 1.0  # seconds, at the most
+_OF_PLUGINS = (
+    "genotypes with primitives of plugins are trained as the plain network, which can be several times slower"
+)
+_ONE_AT_A_TIME = (
+    "what is tried again is trained on one thread, one replicate at a time: that needs less memory, and is slower"
+)
 
 
 def serve(pipe: Connection, assignment: Assignment) -> int:
@@ -57,7 +63,11 @@ def serve(pipe: Connection, assignment: Assignment) -> int:
     for text in way.remarks:
         pipe.send(Remark(text))
     numbers = str(training.number_type(config.training, device)).removeprefix("torch.")
-    software = _software() | {"training": way.name, "threads": str(assignment.threads), "numbers": numbers}
+    trains = way.name
+    if config.space.added and way.method is not training.Training:
+        pipe.send(Remark(_OF_PLUGINS))
+        trains += f" (with primitives of plugins: {training.Training.__name__})"
+    software = _software() | {"training": trains, "threads": str(assignment.threads), "numbers": numbers}
     pipe.send(Loaded(data.facts, software, way.slower))
     while True:
         try:
@@ -68,6 +78,9 @@ def serve(pipe: Connection, assignment: Assignment) -> int:
             pipe.send(Saved())
             return 0
         chosen = fitting_method(way.method, request.genotype)
+        if request.attempt > 1 and chosen is not (frugal := in_little_memory(chosen)):
+            pipe.send(Remark(_ONE_AT_A_TIME))
+            chosen = frugal
         fitness = training.FitnessInProgress(request.genotype, request.seeds, skeleton, data, config.training, chosen)
         attendance = Attendance(pipe, config, checkpoint_name(request.individual, request.first), fitness)
         trace = Path(config.run.run) / "profile.json"

@@ -90,6 +90,14 @@ def test_without_kernels_the_plain_network_is_trained_and_that_is_said(
         (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device"),
         (AssertionError(), "AssertionError: "),
         (RuntimeError("first\nsecond\n"), "RuntimeError: second"),
+        (
+            RuntimeError("ptxas /tmp/tmpab_12xyz.ptx, line 7; error at 0x7f3a in process 4711: 12.5 GiB of 79 GiB"),
+            "RuntimeError: ptxas /tmp/*.ptx, line 7; error at * in process *: * GiB of * GiB",
+        ),
+        (
+            NoKernels("/c: gcc ended with 1: /c/.kernels-1a_b2.tmp/ccXy12Zw.s:7: no space"),
+            "/c: gcc ended with 1: /c/*/*.s:7: no space",
+        ),
         (RuntimeError("x" * 9999), f"RuntimeError: {'x' * 386} …"),
     ],
 )
