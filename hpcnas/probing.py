@@ -152,7 +152,7 @@ def _triton_caches(refusals: list[str]) -> Iterator[None]:
     )
     try:
         if not os.path.isabs(own):
-            raise caches.DoesNotServe("there is no home")
+            raise caches.DoesNotServe("there is no home" if own.startswith("~") else "it is no absolute path")
         caches.prepare(Path(own))
         _look_for_damage(Path(own))
     except caches.DoesNotServe as error:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import platform
+import threading
 import time
 import traceback
 from contextlib import AbstractContextManager
@@ -24,13 +25,14 @@ from hpcnas.config import Config
 from hpcnas.data import load_training
 from hpcnas.dataspec import DataError
 from hpcnas.evaluation import Loaded
-from hpcnas.evaluator import Assignment, Beat, Remark, Save, Saved, Unusable
+from hpcnas.evaluator import Assignment, Beat, FromChild, Remark, Save, Saved, Unusable
 from hpcnas.fastest import fitting_method, in_little_memory
 from hpcnas.heartbeat import beating
 from hpcnas.messages import Failure, FailureKind, Outcome, Task, checkpoint_name
 from hpcnas.skeleton import Skeleton
 
 _BEAT_INTERVAL = 1.0  # seconds, at the most
+_LONGEST = 2000  # characters of a warning
 _OF_PLUGINS = (
     "genotypes with primitives of plugins are trained as the plain network, which can be several times slower"
 )
@@ -39,8 +41,9 @@ _ONE_AT_A_TIME = (
 )
 
 
-def serve(pipe: Connection, assignment: Assignment) -> int:
+def serve(connection: Connection, assignment: Assignment) -> int:
     """Serves one worker until its pipe closes; returns the exit code of the process."""
+    pipe = _Pipe(connection)
     config = assignment.config
     logging.getLogger("hpcnas").addHandler(_ToWorker(pipe))
     torch.set_num_threads(assignment.threads)
@@ -98,22 +101,41 @@ def _import_late_parts() -> None:
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.0).step()
 
 
+class _Pipe:
+    """The pipe to the worker, on which several threads may send: signs of life and warnings come from any of them."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._sending = threading.RLock()
+        self.recv, self.poll = connection.recv, connection.poll
+
+    def send(self, message: FromChild) -> None:
+        """Raises OSError where the worker is gone."""
+        with self._sending:
+            self._connection.send(message)
+
+
 class _ToWorker(logging.Handler):
     """Hands what this process warns of to the worker, and so to the job's log."""
 
-    def __init__(self, pipe: Connection) -> None:
+    def __init__(self, pipe: _Pipe) -> None:
         super().__init__(logging.WARNING)
         self._pipe = pipe
 
     def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+        except Exception:  # the arguments do not fit, or cannot be told
+            self.handleError(record)
+            return
         with contextlib.suppress(OSError):  # the worker is gone, and this process ends with it
-            self._pipe.send(Remark(record.getMessage()))
+            self._pipe.send(Remark(text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"))
 
 
 class Attendance:
     """What happens beside a training: signs of life, checkpoints, and the worker's wish to save and end."""
 
-    def __init__(self, pipe: Connection, config: Config, name: str, fitness: training.FitnessInProgress) -> None:
+    def __init__(self, pipe: _Pipe, config: Config, name: str, fitness: training.FitnessInProgress) -> None:
         self._pipe = pipe
         self._run = Path(config.run.run).absolute()
         self._path = self._run / "inflight" / name

@@ -229,20 +229,34 @@ def test_what_triton_holds_in_memory_is_called_so() -> None:
     assert done.stdout == "True {0}\n", done.stderr
 
 
-@pytest.mark.parametrize("kind", ["a file", "no home", "TRITON_HOME", "TRITON_CACHE_DIR"])
+@pytest.mark.parametrize("kind", ["a file", "of all", "no home", "TRITON_HOME", "TRITON_CACHE_DIR"])
 def test_a_cache_that_does_not_serve_is_not_even_tried(
     kind: str, gpu: Path, data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (gpu / "home").write_text("")
+    if kind == "of all":
+        (gpu / "home" / ".triton" / "cache").mkdir(parents=True)
+        (gpu / "home" / ".triton" / "cache").chmod(0o777)
+    else:
+        (gpu / "home").write_text("")
     if kind == "no home":
         monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    elif kind != "a file":
+    elif kind not in ("a file", "of all"):
         monkeypatch.setenv("HOME", str(gpu))
         monkeypatch.setenv(kind, str(gpu / "home"))
     seen = fails_at(monkeypatch, "")
     way = find(GPU, 1, SETTINGS, SKELETON, data)
     assert way.method is StackedTraining and seen == [f"StackedTraining {temporary(gpu)}"]
     assert len(way.remarks) == 1 and ("home" if kind == "no home" else str(gpu / "home")) in way.remarks[0]
+
+
+def test_a_cache_that_is_named_by_no_absolute_path_is_told_so(
+    gpu: Path, data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", "cache")
+    fails_at(monkeypatch, "")
+    assert find(GPU, 1, SETTINGS, SKELETON, data).drawbacks == (
+        "what did not serve for compiled kernels: cache: it is no absolute path",
+    )
 
 
 def test_a_library_that_was_cut_short_is_not_loaded(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,6 +126,37 @@ def test_primitives_of_plugins_are_said_to_be_trained_slower(tmp_path: Path, mon
     )
     assert isinstance(loaded, Loaded) and loaded.slower == ""
     assert loaded.software["training"] == "PlannedTraining (with primitives of plugins: Training)"
+
+
+def test_threads_send_one_after_the_other() -> None:
+    """A message is written in parts: two at once would be none."""
+    several, inside, together = 4, [0], []
+
+    class Slow:
+        recv = poll = None
+
+        def send(self, message: object) -> None:
+            inside[0] += 1
+            time.sleep(0.002)
+            together.append(inside[0])
+            inside[0] -= 1
+
+    pipe = serving._Pipe(Slow())  # type: ignore[arg-type]
+    threads = [threading.Thread(target=lambda: [pipe.send(Beat()) for _ in range(3)]) for _ in range(several)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert together == [1] * 12
+
+
+def test_warnings_that_cannot_be_told_or_are_endless_end_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = Pipe()
+    handler = serving._ToWorker(pipe)  # type: ignore[arg-type]
+    for text, arguments in (("%d images", ("no number",)), ("%s", ("x" * 9999,)), ("fine", ())):
+        handler.emit(logging.LogRecord("hpcnas", logging.WARNING, __file__, 1, text, arguments, None))
+    assert pipe.said() == [Remark("x" * 2000 + " …"), Remark("fine")]
+    assert "%d images" in capsys.readouterr().err
 
 
 def test_what_a_task_compiles_gives_signs_of_life_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
