@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # beside TMPDIR
+_BEING_WRITTEN = "tmp.pid_"  # what Triton's folders are called until their files are moved
 _ROOM = 1 << 20  # bytes that a folder must have room for
 
 
@@ -43,6 +44,8 @@ def look_into(folder: Path) -> None:
         found = folder.lstat() if folder.name == _own_name() else folder.stat()
     except OSError as error:
         raise DoesNotServe(error.strerror or str(error)) from None
+    if found.st_uid not in (os.getuid(), 0) or found.st_mode & 0o002:
+        raise DoesNotServe("others may write there")
     if folder.name == _own_name() and (found.st_uid != os.getuid() or found.st_mode & 0o022):
         raise DoesNotServe("it is not this user's alone")
 
@@ -50,7 +53,7 @@ def look_into(folder: Path) -> None:
 def prepare(folder: Path) -> None:
     """Makes the folder if need be. Raises DoesNotServe where what is compiled cannot be kept and executed in it."""
     try:
-        folder.mkdir(mode=0o700 if folder.name == _own_name() else 0o777, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700 if folder.name == _own_name() else 0o755, parents=True, exist_ok=True)
         look_into(folder)
         if os.statvfs(folder).f_flag & os.ST_NOEXEC:
             raise DoesNotServe("nothing may be executed there")
@@ -64,7 +67,7 @@ def prepare(folder: Path) -> None:
 def cut_short(folder: Path) -> Path | None:
     """A shared library below the folder that ends before its own headers say: loading it can end the process, as after
     a power cut. None where there is none."""
-    for path in folder.rglob("*.so"):
+    for path in _libraries(folder):
         with contextlib.suppress(OSError), path.open("rb") as file:
             head = file.read(64)
             if len(head) < 64:
@@ -74,6 +77,13 @@ def cut_short(folder: Path) -> Path | None:
                 if begin + size * count > os.fstat(file.fileno()).st_size:
                     return path
     return None
+
+
+def _libraries(folder: Path) -> Iterator[Path]:
+    """Shared libraries below a folder of Triton's, without those that other workers are writing."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(_BEING_WRITTEN)]
+        yield from (Path(place, name) for name in files if name.endswith(".so"))
 
 
 def _own_name() -> str:

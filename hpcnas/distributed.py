@@ -139,7 +139,7 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if causes.is_out_of_memory(error) or "CUDA error" in str(error):  # this rank's own device
+        if causes.is_out_of_memory(error) or causes.is_of_own_device(error):
             raise
         raise PeerLost(f"another rank is gone or cannot be reached: {_first_line(error)}") from None
 

@@ -13,8 +13,11 @@ from hpcnas.skeleton import Skeleton
 _SAMPLE = 101  # random genotypes that the typical one is the median of
 
 
-def text(config: Config, facts: DataFacts, seats: Sequence[Seat], bindings: Sequence[Binding]) -> str:
-    """Everything, for the terminal. `seats` of all ranks, `bindings` of the workers."""
+def text(
+    config: Config, facts: DataFacts, seats: Sequence[Seat], bindings: Sequence[Binding], training: Sequence[str] = ()
+) -> str:
+    """Everything, for the terminal. `seats` of all ranks, `bindings` of the workers; `training`: lines about how the
+    first of them trains."""
     schedule = ", ".join(str(round(share * config.training.steps)) for share in config.training.milestones)
     lines = [
         config.toml(),
@@ -27,6 +30,7 @@ def text(config: Config, facts: DataFacts, seats: Sequence[Seat], bindings: Sequ
         "# networks",
         *_sizes(config, Skeleton.of(config.network, facts)),
         "",
+        *(("# how the first worker trains", *training, "") if training else ()),
         "# ranks",
     ]
     if len(seats) > 1:

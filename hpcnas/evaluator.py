@@ -54,9 +54,10 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Unusable:
-    """The child cannot start: one line for a person."""
+    """The child cannot start: one line for a person. `passes`: nobody need mend it, another start may do better."""
 
     reason: str
+    passes: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class TrainerEvaluator:
         self._task: Task | None = None  # running, or waiting for its child
         self._warnings: list[str] = []
         self._known: DataFacts | None = None  # what the first child that was ready had read
+        self._fast = False  # whether a child has trained in the fastest way
         self._starts = Starts(now)
         self._begin_child()
 
@@ -172,14 +174,17 @@ class TrainerEvaluator:
                 case Failure():  # the next evaluation gets a child of its own: this one may be broken for good
                     return self._given_up(self._child, message.kind, message.message)
                 case Unusable():
-                    self._cannot_use(message.reason)
+                    self._started_in_vain(message.reason) if message.passes else self._cannot_use(message.reason)
                 case Remark():
                     self._warnings.append(message.text)
                 case Loaded():
                     if self._known not in (None, message.facts):
                         self._cannot_use(f"expected the data of before, {self._known}, but found {message.facts}")
                         continue
-                    self._ready, self._known = message, message.facts
+                    if self._fast and message.slower:  # what a run tells of its workers was said once, and must hold
+                        self._started_in_vain(f"it would train the plain network: {message.slower}")
+                        continue
+                    self._ready, self._known, self._fast = message, message.facts, not message.slower
                     self._starts.succeeded()
                     if self._task is None:
                         return None

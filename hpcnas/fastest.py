@@ -7,7 +7,7 @@ import torch
 from hpcnas import config, primitives
 from hpcnas.canonical import expand
 from hpcnas.genotype import Genotype
-from hpcnas.planned import on_threads
+from hpcnas.planned import PlannedTraining, PlannedTrainings, on_threads
 from hpcnas.skeleton import Skeleton
 from hpcnas.training import Training, Trainings, number_type
 
@@ -43,3 +43,9 @@ def fitting_method(method: type[Trainings], genotype: Genotype) -> type[Training
     """That way, or the plain network's where the genotype uses a plugin's primitive: plans know the paper's alone."""
     own = genotype.space.added and any(primitives.added(edge.operation) for edge in expand(genotype).edges)
     return Training if own else method
+
+
+def in_little_memory(method: type[Trainings]) -> type[Trainings]:
+    """That way, or another with the same results to the last bit that needs less memory on a CPU, where the kernel ends
+    a process that takes too much: nothing is raised that fewer trainings at a time could answer."""
+    return PlannedTraining if issubclass(method, PlannedTrainings) else method

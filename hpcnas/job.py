@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hpcnas import attention, config, jobenv, log, plugins, transport, worker
-from hpcnas.evaluation import Evaluator, EvaluatorRefused
+from hpcnas.evaluation import Evaluator, EvaluatorRefused, Loaded, warnings
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.launch import Leave, first_decides, load_plugins, say
 from hpcnas.messages import DataFacts, Place
@@ -128,16 +128,24 @@ def make_evaluator(settings: config.Config, binding: jobenv.Binding) -> Evaluato
     return TrainerEvaluator(settings, binding)
 
 
+@dataclass(frozen=True)
+class _Looked:
+    """What the first worker has found: its data, and lines about how it trains."""
+
+    facts: DataFacts
+    training: list[str]
+
+
 def _dry_run(world: World, settings: config.Config, seats: list[jobenv.Seat], bindings: list[jobenv.Binding]) -> int:
     """Prints what a search would do. The first worker looks at the data, as it would in a search."""
-    found: DataFacts | tuple[str, int] | None = None
+    found: _Looked | tuple[str, int] | None = None
     first_worker = min(1, world.size - 1)
     if world.rank == first_worker:
         with contextlib.closing(make_evaluator(settings, bindings[0])) as evaluator:
             try:
                 while (loaded := evaluator.ready(timeout=1.0)) is None:
                     pass
-                found = loaded.facts
+                found = _Looked(loaded.facts, _trains(loaded, warnings(evaluator)))
             except EvaluatorRefused as refusal:
                 found = str(refusal), MORE_TO_DO if refusal.passes else WRONG_USE
             except plugins.PluginFault as fault:
@@ -146,8 +154,19 @@ def _dry_run(world: World, settings: config.Config, seats: list[jobenv.Seat], bi
     if world.rank == 0:
         from hpcnas import dryrun
 
-        if isinstance(found, DataFacts):
-            print(dryrun.text(settings, found, seats, bindings), flush=True)
+        if isinstance(found, _Looked):
+            print(dryrun.text(settings, found.facts, seats, bindings, found.training), flush=True)
         else:
             print(f"hpcnas: {found[0]}", file=sys.stderr)
-    return COMPLETE if isinstance(found, DataFacts) else found[1]
+    return COMPLETE if isinstance(found, _Looked) else found[1]
+
+
+def _trains(loaded: Loaded, remarks: list[str]) -> list[str]:
+    """Lines about how a worker trains, where it does, and what it has said beside that."""
+    name = loaded.software.get("training")
+    if name is None:
+        return remarks
+    told = f"trains: {name}"
+    if loaded.slower:
+        told = f"{told}: SLOWER THAN IT MIGHT BE, {loaded.slower}"
+    return [told, *(text for text in remarks if not loaded.slower or loaded.slower not in text)]

@@ -75,11 +75,27 @@ def workers(table: Mapping[str, np.ndarray]) -> Iterator[Worker]:
 
 
 def summary(found: Sequence[Worker]) -> list[str]:
-    """Lines for a person: how many workers of the last session train how, those that are slower with the reason."""
+    """Lines for a person: how many workers of the last session train how, those that are slower with the commonest
+    reason; and how many were slower before."""
     last = max((worker.session for worker in found), default=0)
-    groups = Counter((bool(one.slower), one.training, one.slower) for one in found if one.session == last)
+    groups: dict[tuple[bool, str], Counter[str]] = {}
+    for one in found:
+        if one.session == last:
+            groups.setdefault((bool(one.slower), one.training), Counter())[one.slower] += 1
     lines = []
-    for (slower, training, reason), count in sorted(groups.items()):
-        said = f"{training} on {count} worker{'s' if count > 1 else ''}"
-        lines.append(f"{said}: SLOWER THAN IT MIGHT BE, {reason}" if slower else said)
+    for (_, training), reasons in sorted(groups.items()):
+        reason = min(reasons, key=lambda text: (-reasons[text], text))
+        others = f" (and {_several(len(reasons) - 1, 'other reason')})" if len(reasons) > 1 else ""
+        lines.append(told(f"{training} on {_several(reasons.total(), 'worker')}", reason + others))
+    if before := {(one.session, one.place) for one in found if one.slower and one.session < last}:
+        lines.append(f"(earlier sessions: {_several(len(before), 'worker')} slower)")
     return lines
+
+
+def told(training: str, slower: str) -> str:
+    """How it is trained, and loudly why that is not the fastest way, where it is not."""
+    return f"{training}: SLOWER THAN IT MIGHT BE, {slower}" if slower else training
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count != 1 else ''}"

@@ -8,13 +8,14 @@ instead: slower, which is said.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from hpcnas import caches, config, kernels
+from hpcnas import caches, causes, config, kernels
 from hpcnas.fastest import fastest_method, why_plain
 from hpcnas.genotype import Genotype
 from hpcnas.skeleton import Skeleton
@@ -25,6 +26,10 @@ _IMAGES = 32  # of each split, at the most
 _SIDE, _CHANNELS = 32, 64  # pixels and channels on a CPU, about the most
 _ON_CPU = 4  # images a step; on a GPU as many as later, since kernels are made for that
 _LONGEST = 400  # characters of a reason
+_DIFFERS = re.compile(  # names as the C library, gcc, Python, this program and Triton give them
+    r"(?<=/)(?:\.kernels-\w+\.tmp|cc\w{6}(?=\.)|tmp\w{8}|tmp\.pid_\w+)"
+    r"|\b0x[0-9a-f]+|\b\d+(?:\.\d+)?(?= (?:bytes|[KMGT]i?B)\b)|(?<=\b[Pp]rocess )\d+|(?<=\bpid )\d+"
+)
 _EVERY_PRIMITIVE = """\
 format = "hpcnas genotype 1"
 space = "1x5"
@@ -34,7 +39,7 @@ M1 = ["1-2 sep", "1-3 dw", "2-3 max", "3-4 avg", "2-4 1x1", "4-5 id", "1-5 1x1"]
 
 
 class NothingWorks(Exception):
-    """Not even the plain network can be trained on this device: one line."""
+    """Not even the plain network can be trained on this device, or there is too little memory to find out: one line."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,8 @@ class Way:
 
 
 def find(device: torch.device, threads: int, settings: config.Training, skeleton: Skeleton, data: TrainingData) -> Way:
-    """The fastest way that works here. Raises NothingWorks where a GPU trains in no way."""
+    """The fastest way that works here. Raises NothingWorks where a GPU trains in no way, or where
+    memory runs out: that tells nothing of compilers, and the way is that of all evaluations to come."""
     reason = why_plain(device, settings, skeleton)
     if reason:
         return Way(Training, slower=reason)
@@ -74,10 +80,12 @@ def find(device: torch.device, threads: int, settings: config.Training, skeleton
         try:
             _train(method, shape, around, small)
         except Exception as error:  # compilers, drivers and libraries raise what they like
+            if causes.is_out_of_memory(error):
+                raise NothingWorks(f"expected memory for training a small network: {_reason(error)}") from error
             refusals.append(_reason(error))
         else:
             if device.type == "cpu":
-                refusals += kernels.load("float32", skeleton.channels).drawbacks
+                refusals += map(_same_everywhere, kernels.load("float32", skeleton.channels).drawbacks)
             drawbacks = [f"what did not serve for compiled kernels: {text}" for text in dict.fromkeys(refusals)]
             return Way(method, tuple(drawbacks))
     if device.type == "cuda":
@@ -144,7 +152,7 @@ def _triton_caches(refusals: list[str]) -> Iterator[None]:
     )
     try:
         if not os.path.isabs(own):
-            raise caches.DoesNotServe("there is no home")
+            raise caches.DoesNotServe("there is no home" if own.startswith("~") else "it is no absolute path")
         caches.prepare(Path(own))
         _look_for_damage(Path(own))
     except caches.DoesNotServe as error:
@@ -159,8 +167,19 @@ def _triton_caches(refusals: list[str]) -> Iterator[None]:
             refusals.append(f"{folder}: {error}")
             continue
         os.environ["TRITON_CACHE_DIR"] = str(folder / "triton")
+        _forget_kernels()
         yield None
         return
+
+
+def _forget_kernels() -> None:
+    """Triton keeps what it has read from a cache in memory, also where the device does not take it."""
+    from hpcnas import blockbackward, blockforward
+
+    for module in (blockforward, blockbackward):
+        for found in vars(module).values():
+            if hasattr(found, "device_caches"):  # a function of Triton's that is not interpreted
+                found.device_caches.clear()
 
 
 def _look_for_damage(folder: Path) -> None:
@@ -169,9 +188,14 @@ def _look_for_damage(folder: Path) -> None:
         raise caches.DoesNotServe(f"{path} is cut short, remove it")
 
 
+def _same_everywhere(text: str) -> str:
+    """Without temporary names, addresses, amounts of memory and process ids: what many workers meet is said once."""
+    return _DIFFERS.sub("*", text)
+
+
 def _reason(error: Exception) -> str:
     """One line of an exception: its class, where the text does not say enough, and the text's last line."""
     lines = str(error).strip().splitlines()
     last = lines[-1].strip() if lines else ""
-    text = last if isinstance(error, kernels.NoKernels) else f"{type(error).__name__}: {last}"
+    text = _same_everywhere(last if isinstance(error, kernels.NoKernels) else f"{type(error).__name__}: {last}")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"

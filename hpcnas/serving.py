@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import platform
+import threading
 import time
 import traceback
 from contextlib import AbstractContextManager
@@ -24,17 +25,25 @@ from hpcnas.config import Config
 from hpcnas.data import load_training
 from hpcnas.dataspec import DataError
 from hpcnas.evaluation import Loaded
-from hpcnas.evaluator import Assignment, Beat, Remark, Save, Saved, Unusable
-from hpcnas.fastest import fitting_method
+from hpcnas.evaluator import Assignment, Beat, FromChild, Remark, Save, Saved, Unusable
+from hpcnas.fastest import fitting_method, in_little_memory
 from hpcnas.heartbeat import beating
 from hpcnas.messages import Failure, FailureKind, Outcome, Task, checkpoint_name
 from hpcnas.skeleton import Skeleton
 
 _BEAT_INTERVAL = 1.0  # seconds, at the most
+_LONGEST = 2000  # characters of a warning
+_OF_PLUGINS = (
+    "genotypes with primitives of plugins are trained as the plain network, which can be several times slower"
+)
+_ONE_AT_A_TIME = (
+    "what is tried again is trained on one thread, one replicate at a time: that needs less memory, and is slower"
+)
 
 
-def serve(pipe: Connection, assignment: Assignment) -> int:
+def serve(connection: Connection, assignment: Assignment) -> int:
     """Serves one worker until its pipe closes; returns the exit code of the process."""
+    pipe = _Pipe(connection)
     config = assignment.config
     logging.getLogger("hpcnas").addHandler(_ToWorker(pipe))
     torch.set_num_threads(assignment.threads)
@@ -51,13 +60,17 @@ def serve(pipe: Connection, assignment: Assignment) -> int:
     try:
         with beating(lambda: pipe.send(Beat()), _beat_interval(config)):
             way = probing.find(device, assignment.threads, config.training, skeleton, data)
-    except probing.NothingWorks as error:
-        pipe.send(Unusable(str(error)))
+    except probing.NothingWorks as error:  # memory that others hold, a device that the probing has made sick
+        pipe.send(Unusable(str(error), passes=True))
         return 2
     for text in way.remarks:
         pipe.send(Remark(text))
     numbers = str(training.number_type(config.training, device)).removeprefix("torch.")
-    software = _software() | {"training": way.name, "threads": str(assignment.threads), "numbers": numbers}
+    trains = way.name
+    if config.space.added and way.method is not training.Training:
+        pipe.send(Remark(_OF_PLUGINS))
+        trains += f" (with primitives of plugins: {training.Training.__name__})"
+    software = _software() | {"training": trains, "threads": str(assignment.threads), "numbers": numbers}
     pipe.send(Loaded(data.facts, software, way.slower))
     while True:
         try:
@@ -68,6 +81,9 @@ def serve(pipe: Connection, assignment: Assignment) -> int:
             pipe.send(Saved())
             return 0
         chosen = fitting_method(way.method, request.genotype)
+        if request.attempt > 1 and chosen is not (frugal := in_little_memory(chosen)):
+            pipe.send(Remark(_ONE_AT_A_TIME))
+            chosen = frugal
         fitness = training.FitnessInProgress(request.genotype, request.seeds, skeleton, data, config.training, chosen)
         attendance = Attendance(pipe, config, checkpoint_name(request.individual, request.first), fitness)
         trace = Path(config.run.run) / "profile.json"
@@ -80,27 +96,46 @@ def serve(pipe: Connection, assignment: Assignment) -> int:
 
 
 def _import_late_parts() -> None:
-    """Has torch import what it imports with the first optimiser: many seconds from a slow disk or beside other work,
-    in which a first task would give no sign of life."""
-    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.0)
+    """Has torch import what it imports with the first step of an optimiser: many seconds from a slow disk or beside
+    other work, in which a first task would give no sign of life."""
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.0).step()
+
+
+class _Pipe:
+    """The pipe to the worker, on which several threads may send: signs of life and warnings come from any of them."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._sending = threading.RLock()
+        self.recv, self.poll = connection.recv, connection.poll
+
+    def send(self, message: FromChild) -> None:
+        """Raises OSError where the worker is gone."""
+        with self._sending:
+            self._connection.send(message)
 
 
 class _ToWorker(logging.Handler):
     """Hands what this process warns of to the worker, and so to the job's log."""
 
-    def __init__(self, pipe: Connection) -> None:
+    def __init__(self, pipe: _Pipe) -> None:
         super().__init__(logging.WARNING)
         self._pipe = pipe
 
     def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+        except Exception:  # the arguments do not fit, or cannot be told
+            self.handleError(record)
+            return
         with contextlib.suppress(OSError):  # the worker is gone, and this process ends with it
-            self._pipe.send(Remark(record.getMessage()))
+            self._pipe.send(Remark(text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"))
 
 
 class Attendance:
     """What happens beside a training: signs of life, checkpoints, and the worker's wish to save and end."""
 
-    def __init__(self, pipe: Connection, config: Config, name: str, fitness: training.FitnessInProgress) -> None:
+    def __init__(self, pipe: _Pipe, config: Config, name: str, fitness: training.FitnessInProgress) -> None:
         self._pipe = pipe
         self._run = Path(config.run.run).absolute()
         self._path = self._run / "inflight" / name

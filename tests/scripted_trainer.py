@@ -37,9 +37,12 @@ def main() -> None:
     if plan.get("loading") == "unusable":
         pipe.send(Unusable("there are no images"))
         sys.exit(2)
+    if plan.get("loading") == "unwell":
+        pipe.send(Unusable("CUDA error: uncorrectable ECC error encountered", passes=True))
+        sys.exit(2)
     misbehave(plan.get("loading", "done"))
     facts = dataclasses.replace(FACTS, fingerprint="another") if plan.get("loading") == "another" else FACTS
-    pipe.send(Loaded(facts, {"script": "1"}))
+    pipe.send(Loaded(facts, {"script": "1"}, "no compiler" if plan.get("loading") == "slower" else ""))
     while True:
         try:
             request: Task | Save = pipe.recv()

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from hpcnas import causes
+from hpcnas.distributed import PeerLost, _together
 from hpcnas.messages import FailureKind
 
 MEMORY = [
@@ -171,11 +172,32 @@ FULL, SICK = RuntimeError("CUDA out of memory."), RuntimeError("Triton Error [CU
         (ValueError("no result"), SICK, "while", "CRASH"),
         (ValueError("no result"), SICK, "in place", "ERROR"),
         (SICK, KeyError("x"), "while", "CRASH"),
+        (AttributeError("no attribute 'foo'"), FileNotFoundError(2, "No such file"), "while", "ERROR"),
+        (ValueError("no images"), FileNotFoundError(2, "No such file"), "from", "CRASH"),
+        (ValueError("no images"), OSError(errno.ENOMEM, "Cannot allocate memory"), "while", "OOM"),
         (ValueError("no result"), KeyError("x"), "while", "ERROR"),
     ],
 )
 def test_an_exception_is_what_it_came_from(outer: Exception, inner: Exception, how: str, kind: str) -> None:
     assert causes.kind(raised(outer, inner, how)) is FailureKind[kind]
+
+
+@pytest.mark.parametrize(
+    ("text", "own"),
+    [
+        ("CUDA error: an illegal memory access was encountered", True),
+        ("HIP error: an illegal memory access was encountered", True),
+        ("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", True),
+        ("NCCL error in: ProcessGroupNCCL.cpp:1970, unhandled cuda error, NCCL version 2.21.5", False),
+        ("ncclSystemError: System call (e.g. socket, malloc) or external library call failed or device error.", False),
+        ("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:45123", False),
+        ("connect: Resource temporarily unavailable", False),
+    ],
+)
+def test_what_the_own_device_says_is_told_from_what_others_do(text: str, own: bool) -> None:
+    assert causes.is_of_own_device(RuntimeError(text)) is own
+    with pytest.raises(RuntimeError if own else PeerLost), _together():
+        raise RuntimeError(text)
 
 
 def test_causes_that_go_in_a_circle_end() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hpcnas import config, dryrun
+from hpcnas import config, dryrun, job
 from hpcnas.config import Config
+from hpcnas.evaluation import Loaded
 from hpcnas.jobenv import Binding, Seat
 from hpcnas.messages import DataFacts
 
@@ -69,6 +70,28 @@ def test_the_same_seed_draws_the_same_genotypes(alone: list[str]) -> None:
     assert _lines(SMALL, [CPU], [Binding(None, 2)]) == alone
     other = config.build(config.preset("paper"), QUICK_TO_DRAW, {"search": {"seed": 1}})
     assert _part(_lines(other, [CPU], [Binding(None, 2)]), "# networks") != _part(alone, "# networks")
+
+
+def test_it_says_how_the_first_worker_trains(alone: list[str]) -> None:
+    assert not any("trains" in line for line in alone)
+    lines = dryrun.text(SMALL, CIFAR10, [CPU], [Binding(None, 2)], ["trains: Training"]).splitlines()
+    assert _part(lines, "# how the first worker trains") == ["trains: Training"]
+
+
+@pytest.mark.parametrize(
+    ("loaded", "remarks", "lines"),
+    [
+        (Loaded(CIFAR10, {"python": "3"}), [], []),
+        (Loaded(CIFAR10, {"training": "PlannedTraining"}), ["/home: full"], ["trains: PlannedTraining", "/home: full"]),
+        (
+            Loaded(CIFAR10, {"training": "Training"}, "no compiler"),
+            ["trains the plain network: no compiler", "/home: full"],
+            ["trains: Training: SLOWER THAN IT MIGHT BE, no compiler", "/home: full"],
+        ),
+    ],
+)
+def test_a_fallback_is_no_secret(loaded: Loaded, remarks: list[str], lines: list[str]) -> None:
+    assert job._trains(loaded, remarks) == lines
 
 
 def test_a_single_rank_does_both(alone: list[str]) -> None:

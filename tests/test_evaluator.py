@@ -330,6 +330,7 @@ def test_a_rank_and_its_child_may_be_stopped_for_longer_than_their_timeouts() ->
     ("word", "reason"),
     [
         ("unusable", "there are no images"),
+        ("unwell", "CUDA error: uncorrectable ECC error encountered"),
         ("exit", "the trainer ended with exit code 3; its last words:\nI am leaving"),
         ("kill", "the trainer was ended by SIGKILL; its last words:\n(it printed nothing)"),
     ],
@@ -418,6 +419,8 @@ def test_loading_may_be_silent_for_longer_than_a_training(make: Make) -> None:
     ("word", "reason"),
     [
         ("unusable", "there are no images"),
+        ("unwell", "CUDA error: uncorrectable ECC error encountered"),
+        ("slower", "it would train the plain network: no compiler"),
         ("exit", "the trainer ended with exit code 3; its last words:\nI am leaving"),
         ("another", "expected the data of before, .*'scripted'.*, but found .*'another'"),
     ],
@@ -443,6 +446,13 @@ def test_a_replacement_that_cannot_load_for_a_while_costs_nothing(make: Make, mo
     assert "there are no images" in await_warning(one)
     monkeypatch.setenv(scripted_trainer.PLAN, "{}")
     assert awaited(one) == done(2)
+
+
+def test_a_worker_that_has_always_been_slower_goes_on(make: Make) -> None:
+    one = make({"1": "exit", "loading": "slower"})
+    assert loaded(one).slower == "no compiler"
+    failure(one, task(1))
+    assert outcome(one, task(2)) == done(2)
 
 
 def test_a_replacement_that_hangs_while_it_loads_costs_the_worker(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

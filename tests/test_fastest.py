@@ -10,7 +10,7 @@ import torch
 from test_blockprogram import DEVICE  # noqa: F401  the interpreter, where there is no GPU
 
 from hpcnas import config
-from hpcnas.fastest import fastest_method, why_plain
+from hpcnas.fastest import fastest_method, in_little_memory, why_plain
 from hpcnas.planned import PlannedTraining, PlannedTrainings
 from hpcnas.skeleton import Skeleton
 from hpcnas.stacked import StackedTraining
@@ -25,6 +25,12 @@ def test_one_thread_runs_a_c_plan_and_several_run_as_many() -> None:
     assert fastest_method(CPU, 1, SETTINGS, SMALL) is PlannedTraining
     method = fastest_method(CPU, 3, SETTINGS, SMALL)
     assert issubclass(method, PlannedTrainings) and method.side_by_side == 3
+
+
+def test_less_memory_is_one_training_at_a_time() -> None:
+    assert in_little_memory(fastest_method(CPU, 3, SETTINGS, SMALL)) is PlannedTraining
+    for method in (PlannedTraining, StackedTraining, Training):
+        assert in_little_memory(method) is method
 
 
 def test_the_c_plan_computes_in_float32_alone() -> None:

@@ -8,7 +8,9 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -146,9 +148,40 @@ def test_nothing_is_loaded_from_a_folder_that_others_can_write(
     cache.parent.write_text("")
     temporary(tmp_path).mkdir(mode=0o777)
     temporary(tmp_path).chmod(0o777)
-    with pytest.raises(NoKernels, match="it is not this user's alone"):
+    with pytest.raises(NoKernels, match="others may write there"):
         loaded()
     assert not list(temporary(tmp_path).iterdir())
+
+
+def test_nothing_is_loaded_from_a_cache_that_others_can_write(cache: Path, tmp_path: Path) -> None:
+    """The checksum of a library stands in its own file."""
+    assert works(loaded()) and loaded().drawbacks == ()
+    cache.chmod(0o777)
+    found = loaded()
+    assert works(found) and found.drawbacks == (f"{cache}: others may write there",)
+    assert only(temporary(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode", "trusted"),
+    [(0, 0o755, True), (0, 0o757, False), (1, 0o755, False), ("me", 0o775, True), ("me", 0o757, False)],
+)
+def test_whose_folders_are_trusted(
+    owner: int | str, mode: int, trusted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    found = SimpleNamespace(st_uid=1000 if owner == "me" else owner, st_mode=mode)
+    monkeypatch.setattr(Path, "stat", lambda _: found)
+    with nullcontext() if trusted else pytest.raises(caches.DoesNotServe, match="others may write there"):
+        caches.look_into(Path("/scratch/hpcnas"))
+
+
+def test_a_cache_that_is_made_without_an_umask_serves(cache: Path) -> None:
+    before = os.umask(0)
+    try:
+        assert works(loaded()) and loaded().drawbacks == () and only(cache)
+    finally:
+        os.umask(before)
 
 
 def test_a_folder_that_only_can_be_read_serves_with_what_it_holds(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

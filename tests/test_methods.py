@@ -68,7 +68,18 @@ def test_only_what_trains_is_kept() -> None:
                 "Training on 1 worker: SLOWER THAN IT MIGHT BE, no compiler",
             ],
         ),
-        ([examples.WORKER, replace(FAST, session=1)], ["PlannedTraining on 1 worker"]),  # the last session's alone
+        (
+            [examples.WORKER, replace(FAST, session=1)],
+            ["PlannedTraining on 1 worker", "(earlier sessions: 1 worker slower)"],
+        ),
+        (
+            [replace(examples.WORKER, slower=reason) for reason in ("full", "no compiler", "no compiler", "away")],
+            ["Training on 4 workers: SLOWER THAN IT MIGHT BE, no compiler (and 2 other reasons)"],
+        ),
+        (
+            [replace(examples.WORKER, slower=reason) for reason in ("full", "away")],
+            ["Training on 2 workers: SLOWER THAN IT MIGHT BE, away (and 1 other reason)"],
+        ),
     ],
 )
 def test_what_a_person_is_told(workers: list[Worker], lines: list[str]) -> None:

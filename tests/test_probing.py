@@ -6,7 +6,9 @@ import dataclasses
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -88,8 +90,15 @@ def test_without_kernels_the_plain_network_is_trained_and_that_is_said(
         (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device"),
         (AssertionError(), "AssertionError: "),
         (RuntimeError("first\nsecond\n"), "RuntimeError: second"),
+        (
+            RuntimeError("ptxas /tmp/tmpab_12xyz.ptx, line 7; error at 0x7f3a in process 4711: 12.5 GiB of 79 GiB"),
+            "RuntimeError: ptxas /tmp/*.ptx, line 7; error at * in process *: * GiB of * GiB",
+        ),
+        (
+            NoKernels("/c: gcc ended with 1: /c/.kernels-1a_b2.tmp/ccXy12Zw.s:7: no space"),
+            "/c: gcc ended with 1: /c/*/*.s:7: no space",
+        ),
         (RuntimeError("x" * 9999), f"RuntimeError: {'x' * 386} …"),
-        (MemoryError("none left"), "MemoryError: none left"),
     ],
 )
 def test_whatever_is_raised_is_a_reason(
@@ -100,6 +109,20 @@ def test_whatever_is_raised_is_a_reason(
 
     monkeypatch.setattr(PlannedTraining, "__init__", fail)
     assert find(CPU, 1, SETTINGS, SKELETON, data) == Way(Training, (), said)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("none left"), RuntimeError("CUDA out of memory."), NoKernels("cc: Cannot allocate memory")]
+)
+def test_memory_that_runs_out_decides_nothing(
+    error: Exception, data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(PlannedTraining, "__init__", fail)
+    with pytest.raises(NothingWorks, match="expected memory for training a small network: .*(memory|none left)"):
+        find(CPU, 1, SETTINGS, SKELETON, data)
 
 
 def test_what_did_not_serve_on_the_way_is_said(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,20 +193,70 @@ def test_a_cache_with_which_it_fails_is_exchanged_for_a_temporary_one(
     assert way == Way(StackedTraining, ("what did not serve for compiled kernels: RuntimeError: file too short",))
 
 
-@pytest.mark.parametrize("kind", ["a file", "no home", "TRITON_HOME", "TRITON_CACHE_DIR"])
+def test_what_triton_holds_in_memory_is_not_what_it_tries_again(
+    gpu: Path, data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hpcnas import blockbackward, blockforward
+
+    functions = [SimpleNamespace(device_caches=defaultdict(list, {0: ["a damaged kernel"]})) for _ in range(2)]
+    for module, function in zip((blockforward, blockbackward), functions, strict=True):
+        monkeypatch.setattr(module, "of_triton", function, raising=False)
+    seen = []
+
+    def train(*_: Any) -> None:
+        seen.append([len(function.device_caches) for function in functions])
+        if len(seen) == 1:
+            raise RuntimeError("Triton Error [CUDA]: device kernel image is invalid")
+
+    monkeypatch.setattr(probing, "_train", train)
+    assert find(GPU, 1, SETTINGS, SKELETON, data).method is StackedTraining
+    assert seen == [[1, 1], [0, 0]]
+
+
+def test_what_triton_holds_in_memory_is_called_so() -> None:
+    """By this Triton; in a process of its own, where nothing is interpreted."""
+    code = (
+        "from hpcnas import blockforward, blockbackward, probing\n"
+        "from triton.runtime.jit import JITFunction\n"
+        "each = [one for module in (blockforward, blockbackward) for one in vars(module).values()"
+        " if isinstance(one, JITFunction)]\n"
+        "for one in each: dict.__setitem__(one.device_caches, 0, 'kernel')\n"
+        "probing._forget_kernels()\n"
+        "print(len(each) > 9, {len(one.device_caches) for one in each})"
+    )
+    plain = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, "-c", code], env=plain, capture_output=True, text=True)
+    assert done.stdout == "True {0}\n", done.stderr
+
+
+@pytest.mark.parametrize("kind", ["a file", "of all", "no home", "TRITON_HOME", "TRITON_CACHE_DIR"])
 def test_a_cache_that_does_not_serve_is_not_even_tried(
     kind: str, gpu: Path, data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (gpu / "home").write_text("")
+    if kind == "of all":
+        (gpu / "home" / ".triton" / "cache").mkdir(parents=True)
+        (gpu / "home" / ".triton" / "cache").chmod(0o777)
+    else:
+        (gpu / "home").write_text("")
     if kind == "no home":
         monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    elif kind != "a file":
+    elif kind not in ("a file", "of all"):
         monkeypatch.setenv("HOME", str(gpu))
         monkeypatch.setenv(kind, str(gpu / "home"))
     seen = fails_at(monkeypatch, "")
     way = find(GPU, 1, SETTINGS, SKELETON, data)
     assert way.method is StackedTraining and seen == [f"StackedTraining {temporary(gpu)}"]
     assert len(way.remarks) == 1 and ("home" if kind == "no home" else str(gpu / "home")) in way.remarks[0]
+
+
+def test_a_cache_that_is_named_by_no_absolute_path_is_told_so(
+    gpu: Path, data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", "cache")
+    fails_at(monkeypatch, "")
+    assert find(GPU, 1, SETTINGS, SKELETON, data).drawbacks == (
+        "what did not serve for compiled kernels: cache: it is no absolute path",
+    )
 
 
 def test_a_library_that_was_cut_short_is_not_loaded(
@@ -202,6 +275,17 @@ def test_a_library_that_was_cut_short_is_not_loaded(
         assert seen.pop() == f"StackedTraining {temporary(gpu)}"
         assert way.method is StackedTraining and f"{place / 'launcher.so'} is cut short, remove it" in way.remarks[0]
         monkeypatch.delenv("TRITON_CACHE_DIR")
+
+
+def test_what_other_workers_are_writing_is_not_looked_at(tmp_path: Path) -> None:
+    """Triton moves its files out of such a folder, and removes it, at any moment."""
+    for name in ("tmp.pid_17_ab", "other"):
+        (tmp_path / "ABC" / name).mkdir(parents=True)
+    (tmp_path / "ABC" / "tmp.pid_17_ab" / "launcher.so").write_bytes(b"half")
+    assert caches.cut_short(tmp_path) is None
+    (tmp_path / "ABC" / "other" / "launcher.so").write_bytes(b"half")
+    assert caches.cut_short(tmp_path) == tmp_path / "ABC" / "other" / "launcher.so"
+    assert caches.cut_short(tmp_path / "nowhere") is None
 
 
 def test_where_triton_does_not_work_at_all_the_plain_network_is_trained(

@@ -166,7 +166,10 @@ TRAINER = {
         *("canonical", "config", "genotype", "planned", "primitives", "skeleton", "stacked", "training", "torch"),
     },
     "heartbeat": set(),
-    "probing": {"caches", "config", "fastest", "genotype", "kernels", "skeleton", "training", "torch"},
+    "probing": {
+        *("blockbackward", "blockforward", "caches", "causes", "config", "fastest", "genotype", "kernels", "skeleton"),
+        *("training", "torch"),
+    },
     "profiling": {"durable", "torch"},
     "checkpoints": {"durable", "sealed", "torch"},
     "serving": {

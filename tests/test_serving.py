@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +14,13 @@ import pytest
 import torch
 from test_plan import flat
 
-from hpcnas import config, probing, serving
+from hpcnas import config, primitives, probing, serving
 from hpcnas.data import load_training
 from hpcnas.evaluation import Loaded
 from hpcnas.evaluator import Assignment, Beat, Remark, Unusable
 from hpcnas.messages import Evaluation, Task
+from hpcnas.planned import PlannedTraining, on_threads
+from hpcnas.primitives import Primitive
 from hpcnas.probing import NothingWorks, Way
 from hpcnas.skeleton import Skeleton
 from hpcnas.training import FitnessInProgress, Training, TrainingData
@@ -87,7 +92,71 @@ def test_a_device_on_which_nothing_works_is_unusable(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(probing, "find", find)
     assert serve(pipe, tmp_path) == 2
-    assert pipe.said() == [Unusable("expected a device that can train a network: CUDA error")]
+    assert pipe.said() == [Unusable("expected a device that can train a network: CUDA error", passes=True)]
+
+
+def test_what_is_tried_again_is_trained_in_less_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's SIGKILL of a process that took too much tells nobody to take less."""
+    monkeypatch.setattr(probing, "find", lambda *_: Way(on_threads(2)))
+    outcomes = []
+    for attempt in (1, 2):
+        (tmp_path / str(attempt)).mkdir()
+        pipe = Pipe(Task(0, attempt, GENOTYPE, (3, 4)))
+        assert serve(pipe, tmp_path / str(attempt)) == 0
+        (outcome,) = [found for found in pipe.said() if isinstance(found, Evaluation)]
+        outcomes.append(outcome.accuracies)
+        assert [found.text for found in pipe.said() if isinstance(found, Remark)] == [
+            "what is tried again is trained on one thread, one replicate at a time: that needs less memory, and is "
+            "slower"
+        ] * (attempt - 1)
+    assert outcomes[0] == outcomes[1]
+
+
+def test_primitives_of_plugins_are_said_to_be_trained_slower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(primitives, "ADDED", [Primitive("dilated", False, *[lambda ins, outs: 0] * 3)])
+    one = assignment(tmp_path)
+    search = dataclasses.replace(one.config.search, space="1x2+dilated")
+    one = dataclasses.replace(one, config=dataclasses.replace(one.config, search=search))
+    monkeypatch.setattr(probing, "find", lambda *_: Way(PlannedTraining))
+    pipe = Pipe()
+    assert serving.serve(pipe, one) == 0  # type: ignore[arg-type]
+    remark, loaded = pipe.said()
+    assert remark == Remark(
+        "genotypes with primitives of plugins are trained as the plain network, which can be several times slower"
+    )
+    assert isinstance(loaded, Loaded) and loaded.slower == ""
+    assert loaded.software["training"] == "PlannedTraining (with primitives of plugins: Training)"
+
+
+def test_threads_send_one_after_the_other() -> None:
+    """A message is written in parts: two at once would be none."""
+    several, inside, together = 4, [0], []
+
+    class Slow:
+        recv = poll = None
+
+        def send(self, message: object) -> None:
+            inside[0] += 1
+            time.sleep(0.002)
+            together.append(inside[0])
+            inside[0] -= 1
+
+    pipe = serving._Pipe(Slow())  # type: ignore[arg-type]
+    threads = [threading.Thread(target=lambda: [pipe.send(Beat()) for _ in range(3)]) for _ in range(several)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert together == [1] * 12
+
+
+def test_warnings_that_cannot_be_told_or_are_endless_end_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = Pipe()
+    handler = serving._ToWorker(pipe)  # type: ignore[arg-type]
+    for text, arguments in (("%d images", ("no number",)), ("%s", ("x" * 9999,)), ("fine", ())):
+        handler.emit(logging.LogRecord("hpcnas", logging.WARNING, __file__, 1, text, arguments, None))
+    assert pipe.said() == [Remark("x" * 2000 + " …"), Remark("fine")]
+    assert "%d images" in capsys.readouterr().err
 
 
 def test_what_a_task_compiles_gives_signs_of_life_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
