@@ -77,9 +77,12 @@ def test_a_run_in_which_nothing_happened_may_begin_anew(tmp_path: Path) -> None:
     other = build({"search": {"space": "1x4"}, "training": {"replicates": 1}})
     run = FileStore.create(tmp_path, CONFIG)
     run.begin_anew(other)
+    assert runfile.read(tmp_path).config == CONFIG  # the start may be refused yet
+    run.begin(SESSION)
+    run.commit()
     run.close()
     found = FileStore.open(tmp_path)
-    assert found.config == other
+    assert found.config == other and found.sessions == [SESSION]
     assert (found.population.space, found.population.replicates, len(found.population)) == (other.space, 1, 0)
     found.close()
 

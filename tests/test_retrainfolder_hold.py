@@ -169,6 +169,15 @@ def test_a_new_folder_is_not_there_after_a_refused_start(tmp_path: Path) -> None
     assert not (tmp_path / "new").exists()
 
 
+def test_who_waits_for_a_folder_that_is_taken_away_begins_it(tmp_path: Path) -> None:
+    first = opened(tmp_path / "new", "--preset", "quick")
+    request = parse(["--run", str(tmp_path / "new"), "--preset", "quick", "--lock-wait", "60"], PROGRAM)
+    second = Folder.open(request, say=lambda text: first.close(WRONG_USE))
+    assert (tmp_path / "new" / "lock").exists()
+    second.close(WRONG_USE)
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_dry_run_changes_nothing(folder: Path) -> None:
     (folder / ".checkpoint.pt.7.tmp").touch()
     before = {path.name: path.stat().st_mtime_ns for path in [folder, *folder.iterdir()]}
