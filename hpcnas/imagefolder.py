@@ -25,7 +25,7 @@ import fcntl
 import hashlib
 import logging
 import os
-import socket
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -277,7 +277,7 @@ def _write_cache(listing: Listing, cache: _Cache, alive: Callable[[], None]) -> 
                 litter.unlink()
     log.info("decoding %d images of %s, once, into %s", len(listing.files), listing.folder, path)
     started = time.monotonic()
-    temporary = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{secrets.randbits(63)}.tmp")
 
     def fill(file: sealed.Sealing) -> None:
         for number, block in enumerate(_decode(listing)):

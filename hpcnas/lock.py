@@ -14,6 +14,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import secrets
 import socket
 import threading
 import time
@@ -225,7 +226,7 @@ def _end_silent(folder: RunFolder) -> bool:
 
 def _now_there(folder: RunFolder) -> float:
     """The time by the clock that stamps the folder's files. Raises OSError."""
-    name = f".{HEARTBEAT}.{os.getpid()}.tmp"
+    name = f".{HEARTBEAT}.{secrets.randbits(63)}.tmp"
     descriptor = folder.open(name, os.O_WRONLY | os.O_CREAT)
     try:
         os.utime(descriptor)

@@ -82,9 +82,9 @@ class Sealing:
 
 
 def write(path: Path, fill: Callable[[Sealing], object]) -> None:
-    """Makes a sealed file of what `fill` writes, which is on the disk when this returns, under whatever name. Raises
+    """Makes a sealed file of what `fill` writes, which is on the disk when this returns, under a free name. Raises
     OSError, also where `fill` raises something else because of one."""
-    with open(path, "wb") as file:
+    with open(path, "xb") as file:  # not through somebody's link
         sealing = Sealing(file)
         try:
             fill(sealing)

@@ -19,6 +19,7 @@ def length(path: Path) -> int | None:
 
 
 def written(path: Path, *parts: bytes) -> Path:
+    path.unlink(missing_ok=True)
     sealed.write(path, lambda file: [file.write(part) for part in parts])
     return path
 
