@@ -40,6 +40,12 @@ def write(folder: Path, stored: StoredRun) -> None:
         raise StoreError(f"expected to write a run into {folder}: {error.strerror}") from None
 
 
+def contained(stored: StoredRun) -> list[str]:
+    """Names of the runs whose individuals are in this one: its own, and those that it was merged or repaired from."""
+    told = (session.software.get(key, "") for session in stored.sessions for key in ("merged", "repaired"))
+    return list(dict.fromkeys([stored.run, *" ".join(told).split()]))
+
+
 def _appear(target: Path, stored: StoredRun) -> None:
     """Writes the run beside its place and moves it there. Raises StoreError, OSError."""
     unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
