@@ -64,8 +64,13 @@ class _Heartbeat(threading.Thread):
         self._folder = folder
         self._over = threading.Event()
         self.descriptor = folder.open(HEARTBEAT, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        os.write(self.descriptor, said)
-        self.start()
+        try:
+            os.write(self.descriptor, said)
+            self.start()
+        except BaseException:  # a full disk, say
+            os.close(self.descriptor)
+            folder.remove(HEARTBEAT)
+            raise
 
     def run(self) -> None:
         while not self._over.wait(_BEAT):

@@ -278,7 +278,7 @@ class Folder:
         now = time.monotonic()
         if now - self._looked >= _LOOK:
             self._looked = now
-            with contextlib.suppress(StoreError):  # `lost` says it
+            with contextlib.suppress(StoreError):  # `lost` says it; what else there is, the next save says
                 self._hold()
         return now - self._saved >= self.recipe.run.checkpoint_interval
 
@@ -430,7 +430,7 @@ class Folder:
 
     def _hold(self) -> Path:
         """Where the folder is, to be written to. Sets `lost` where it is no longer as this job took it. Raises
-        StoreError where it is gone, or another job may be at work in it."""
+        StoreError where it is gone, another job may be at work in it, or nobody can tell at the moment."""
         place, held = self._held()
         path = self.path
         try:
@@ -447,10 +447,8 @@ class Folder:
                     raise
             there = runfile.run_in(place.read(retrainfile.NAME) or b"")
             if there is not None and self._record is not None and there != self._record.run:
-                raise StoreError(f"{path / retrainfile.NAME} is that of another retraining by now")
-        except StoreError as error:
-            self.lost = str(error)
-            raise
+                self.lost = f"{path / retrainfile.NAME} is that of another retraining by now"
+                raise StoreError(self.lost)
         except OSError as error:
             raise StoreError(f"expected to look at {path}: {error.strerror}") from None
         return path

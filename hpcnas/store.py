@@ -82,6 +82,7 @@ class FileStore(MemoryStore):
         RunExists where a run is already."""
         place = RunFolder.make(folder)
         held: Lock | None = None
+        log: journal.Journal | None = None
         try:
             place.check(FILES, links=[INFLIGHT])
             held = take(place)
@@ -102,6 +103,8 @@ class FileStore(MemoryStore):
                 raise StoreError(f"expected to write in {folder}: {error}") from None
             return cls(place, stored, log, held)
         except BaseException:
+            if log is not None:
+                log.close()
             _let_go(place, held)
             raise
 
@@ -111,6 +114,7 @@ class FileStore(MemoryStore):
         StoreError."""
         place = RunFolder(folder)
         held: Lock | None = None
+        log: journal.Journal | None = None
         try:
             place.check(FILES, links=[INFLIGHT])
             held = take(place)
@@ -131,6 +135,8 @@ class FileStore(MemoryStore):
             _tidy(place, stored.population)
             return cls(place, stored, log, held)
         except BaseException:
+            if log is not None:
+                log.close()
             _let_go(place, held)
             raise
 

@@ -253,6 +253,22 @@ def test_a_refused_opening_lets_go_of_the_lock(folder: Path) -> None:
     assert_whole(folder)
 
 
+@pytest.mark.parametrize("fails", ["population.h5", "tidying"])
+def test_an_opening_that_fails_late_leaves_no_descriptor(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as broken:
+        if fails == "tidying":
+            broken.setattr(store, "_tidy", lambda *given: no_space())
+        else:
+            broken.setattr(runfile, "image", lambda *given: no_space())
+        with pytest.raises((OSError, StoreError), match="No space left"):
+            FileStore.open(folder) if fails == "tidying" else FileStore.create(tmp_path / "new", CONFIG)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert_whole(folder)
+
+
 # One controller
 
 HOLDER = """
