@@ -170,7 +170,7 @@ class _Cache:
     def open(self) -> NDArray[np.uint8] | None:
         """The pixels, mapped read-only, after a look at all of them; None if there is no file, or none of use."""
         try:
-            with open(self.path, "rb") as file:
+            with sealed.opened(self.path) as file:
                 state = os.fstat(file.fileno())
                 which = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
                 if which == self._useless:

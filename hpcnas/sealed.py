@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -94,6 +95,15 @@ def write(path: Path, fill: Callable[[Sealing], object]) -> None:
             raise
         sealing.seal()
         os.fsync(file.fileno())
+
+
+def opened(path: Path) -> IO[bytes]:
+    """A plain file, to be read. Raises OSError, Damaged for what is none: a pipe would wait for its other end."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_CLOEXEC))
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise Damaged("it is no plain file")
+    return file
 
 
 def content_length(file: IO[bytes]) -> int | None:

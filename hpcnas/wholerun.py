@@ -82,7 +82,8 @@ def _take_over_permissions(unfinished: Path, target: Path) -> None:
     """Those of an empty folder that somebody has made for the run, as far as that is allowed."""
     with contextlib.suppress(OSError):
         state = target.stat()
-        os.chown(unfinished, -1, state.st_gid)
+        with contextlib.suppress(OSError):  # of a group that is not ours
+            os.chown(unfinished, -1, state.st_gid)
         os.chmod(unfinished, state.st_mode & 0o7777)
 
 
