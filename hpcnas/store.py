@@ -309,7 +309,8 @@ class FileStore(MemoryStore):
             if (problem := self.place.problem()) is not None:
                 raise StoreError(problem)
             self._lock.check()
-            self._journal.check()
+            if not self._journal.pending:  # else its commit does
+                self._journal.check()
         except (journal.JournalLost, StoreError) as lost:
             raise self._stopped(lost) from None
         except OSError as error:
