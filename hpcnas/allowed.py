@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from hpcnas.answers import LARGEST
 from hpcnas.individuals import Column
 from hpcnas.messages import DataFacts
 
 MOST_SHOWN = 60  # characters of a value in a message
-_LARGEST = 1e15  # of a number whose column has no bounds
 _MOST_FACTS = {  # far more than any data have
     "image_channels": 1 << 16, "height": 1 << 20, "width": 1 << 20, "classes": 1 << 24, "training_images": 1 << 40,
     "validation_images": 1 << 40,
@@ -73,7 +73,7 @@ def expected(column: Column) -> str:
 
 def _limits(column: Column) -> tuple[float, float]:
     if column.dtype.startswith("f"):
-        least, most = -_LARGEST, _LARGEST
+        least, most = -LARGEST, LARGEST
     else:
         least, most = np.iinfo(column.dtype).min, np.iinfo(column.dtype).max
     return least if column.low is None else column.low, most if column.high is None else column.high

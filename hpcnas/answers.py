@@ -6,8 +6,10 @@ alone: nothing here needs to know NumPy.
 
 from __future__ import annotations
 
-import math
 from typing import Any
+
+LARGEST = 1e15
+"""Of an amount: what a run can hold (`allowed`) is what may be answered."""
 
 
 def plain(value: object) -> object:
@@ -33,9 +35,9 @@ def real(value: object) -> float | None:
 
 
 def amount(value: object) -> float | None:
-    """A finite number from 0 as a float; None for anything else."""
+    """A number from 0 to LARGEST as a float; None for anything else."""
     number = real(value)
-    return number if number is not None and 0 <= number < math.inf else None
+    return number if number is not None and 0 <= number <= LARGEST else None
 
 
 def whole(value: object) -> int | None:

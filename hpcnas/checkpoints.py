@@ -37,7 +37,7 @@ def save(path: Path, state: Any) -> None:
 def load(path: Path) -> Any:
     """The state that was saved, on the CPU. Raises OSError, sealed.Damaged, Unsealed, and, for what was sealed as it is
     but is no state, whatever torch makes of it."""
-    with open(path, "rb") as file:
+    with sealed.opened(path) as file:
         if sealed.content_length(file) is None:
             raise Unsealed() if _ends_as_torch_ends(file) else sealed.Damaged("its end is not what is written there")
         return _read(file)
@@ -46,7 +46,7 @@ def load(path: Path) -> Any:
 def load_unsealed_too(path: Path) -> Any:
     """Likewise, but takes what has no seal as torch reads it, which need not notice damage. Raises OSError,
     sealed.Damaged, and whatever torch makes of something else."""
-    with open(path, "rb") as file:
+    with sealed.opened(path) as file:
         sealed.content_length(file)
         return _read(file)
 

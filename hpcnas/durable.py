@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import re
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,11 +65,7 @@ def put(path: Path, data: bytes | memoryview, at: int | None = None, ready: Call
     name = place(path, at)
     temporary = path.with_name(_half(path.name)) if at is None else Path(_half(path.name))
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        descriptor = os.open(temporary, flags, 0o666, dir_fd=at)
-    except FileExistsError:  # of an earlier process of that number, or somebody's link
-        os.unlink(temporary, dir_fd=at)
-        descriptor = os.open(temporary, flags, 0o666, dir_fd=at)
+    descriptor = os.open(temporary, flags, 0o666, dir_fd=at)
     try:
         try:
             write_all(descriptor, data)
@@ -96,7 +93,8 @@ def replace_text(path: Path, text: str, at: int | None = None) -> None:
 
 
 def _half(name: str) -> str:
-    return f".{name}.{os.getpid()}.tmp"
+    """Of a number that nobody else has: containers and hosts that share a folder have the same process ids."""
+    return f".{name}.{secrets.randbits(63)}.tmp"
 
 
 def whole_name(half: str) -> str | None:

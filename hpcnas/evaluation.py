@@ -99,7 +99,7 @@ def checked(outcome: Outcome, task: Task, whose: str = "the evaluator") -> Outco
     seconds = {name: answers.amount(getattr(outcome, name)) for name in SECONDS}
     for name, value in seconds.items():
         if value is None:
-            message = f"expected {name} from 0 from {whose}, got {getattr(outcome, name)!r:.100}"
+            message = f"expected {name} from 0 to {answers.LARGEST:g} from {whose}, got {getattr(outcome, name)!r:.100}"
             return Failure(FailureKind.ERROR, message)
     return Evaluation(tuple(accuracies), parameters, *[value for value in seconds.values() if value is not None])
 

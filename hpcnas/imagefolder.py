@@ -25,7 +25,7 @@ import fcntl
 import hashlib
 import logging
 import os
-import socket
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -170,7 +170,7 @@ class _Cache:
     def open(self) -> NDArray[np.uint8] | None:
         """The pixels, mapped read-only, after a look at all of them; None if there is no file, or none of use."""
         try:
-            with open(self.path, "rb") as file:
+            with sealed.opened(self.path) as file:
                 state = os.fstat(file.fileno())
                 which = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
                 if which == self._useless:
@@ -277,7 +277,7 @@ def _write_cache(listing: Listing, cache: _Cache, alive: Callable[[], None]) -> 
                 litter.unlink()
     log.info("decoding %d images of %s, once, into %s", len(listing.files), listing.folder, path)
     started = time.monotonic()
-    temporary = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{secrets.randbits(63)}.tmp")
 
     def fill(file: sealed.Sealing) -> None:
         for number, block in enumerate(_decode(listing)):

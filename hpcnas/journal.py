@@ -6,7 +6,7 @@
 
 One line a commit: eight hexadecimal digits of the CRC-32 of the rest, a blank, JSON, a newline. So a commit is there as
 a whole or not at all, in whatever order its blocks reach the disk. A broken line can only be the last one, was never
-acknowledged, and is cut off when the journal is opened for writing. What records mean is `store`'s business.
+acknowledged, and is cut off when the journal is opened for writing. What records mean is `records`' business.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import secrets
 import socket
 import threading
 import time
@@ -63,8 +64,13 @@ class _Heartbeat(threading.Thread):
         self._folder = folder
         self._over = threading.Event()
         self.descriptor = folder.open(HEARTBEAT, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        os.write(self.descriptor, said)
-        self.start()
+        try:
+            os.write(self.descriptor, said)
+            self.start()
+        except BaseException:  # a full disk, say
+            os.close(self.descriptor)
+            folder.remove(HEARTBEAT)
+            raise
 
     def run(self) -> None:
         while not self._over.wait(_BEAT):
@@ -225,7 +231,7 @@ def _end_silent(folder: RunFolder) -> bool:
 
 def _now_there(folder: RunFolder) -> float:
     """The time by the clock that stamps the folder's files. Raises OSError."""
-    name = f".{HEARTBEAT}.{os.getpid()}.tmp"
+    name = f".{HEARTBEAT}.{secrets.randbits(63)}.tmp"
     descriptor = folder.open(name, os.O_WRONLY | os.O_CREAT)
     try:
         os.utime(descriptor)

@@ -13,7 +13,7 @@ from hpcnas.individuals import Column
 from hpcnas.messages import Place, Ready
 
 COLUMNS = (
-    Column("session", "i4", "row of /sessions in which it was ready", low=0, told=True),
+    Column("session", "i4", "row of /sessions in which it was ready", low=0),
     Column("rank", "i4", "MPI rank", low=0, told=True),
     Column("host", "S", "host", told=True),
     Column("device", "S", "device", told=True),

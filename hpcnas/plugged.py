@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
-from hpcnas import answers, plugins
+from hpcnas import allowed, answers, plugins
 from hpcnas.config import Config
 from hpcnas.evaluation import Evaluator, EvaluatorRefused, Loaded, warnings
 from hpcnas.jobenv import Binding
@@ -91,4 +91,8 @@ class PluggedEvaluator:
                 given = getattr(facts, name)
                 raise PluginFault(f"{self.whose}: expected a whole number for {name}, got {given!r:.100}")
         texts = {str(name): str(value) for name, value in software.items()}
-        return replace(found, facts=DataFacts(**known), software=texts)
+        try:
+            checked = allowed.facts(asdict(DataFacts(**known)))
+        except ValueError as error:
+            raise PluginFault(f"{self.whose}: {error}") from None
+        return replace(found, facts=checked, software=texts, slower=str(found.slower or ""))

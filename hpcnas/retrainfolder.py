@@ -91,9 +91,11 @@ class Folder:
         request: Request,
         leave: Callable[[], str | None] = lambda: None,
         say: Callable[[str], object] = lambda text: None,
+        again: bool = True,
     ) -> Folder:
-        """The folder that the request names, made if there is none (not in a dry run, which only reads). `leave` and
-        `say` as of `lock.take`. Raises Refused, Finished, ConfigError, lock.Interrupted."""
+        """The folder that the request names, made if there is none (not in a dry run, which only reads); tried `again`
+        where it went away meanwhile. `leave` and `say` as of `lock.take`. Raises Refused, Finished, ConfigError,
+        lock.Interrupted."""
         given = {key: value for layer in request.layers for key, value in layer.get("run", {}).items()}
         run = Run(**given)  # type: ignore[arg-type]  # the rest need not fit together without the run's own
         path = Path(run.run)
@@ -111,14 +113,16 @@ class Folder:
                 if folder is None or retrainfile.exists(path):
                     folder = cls._continued(path, request)
                 if (problem := place.problem()) is not None:
-                    raise Refused(problem)
+                    raise StoreError(problem)
                 folder._status = place.read("status")
             except BaseException:
                 if held is not None:
                     held.close()
                 place.close()
                 raise
-        except StoreError as error:
+        except StoreError as error:  # whoever began it and was refused has removed it while its lock was waited for
+            if again and not isinstance(error, lock.LockHeld) and not path.is_dir():
+                return cls.open(request, leave, say, again=False)
             raise Refused(str(error)) from None
         except OSError as error:
             raise Refused(f"expected to read in {path}: {error.strerror}") from None
@@ -274,7 +278,7 @@ class Folder:
         now = time.monotonic()
         if now - self._looked >= _LOOK:
             self._looked = now
-            with contextlib.suppress(StoreError):  # `lost` says it
+            with contextlib.suppress(StoreError):  # `lost` says it; what else there is, the next save says
                 self._hold()
         return now - self._saved >= self.recipe.run.checkpoint_interval
 
@@ -426,7 +430,7 @@ class Folder:
 
     def _hold(self) -> Path:
         """Where the folder is, to be written to. Sets `lost` where it is no longer as this job took it. Raises
-        StoreError where it is gone, or another job may be at work in it."""
+        StoreError where it is gone, another job may be at work in it, or nobody can tell at the moment."""
         place, held = self._held()
         path = self.path
         try:
@@ -443,10 +447,8 @@ class Folder:
                     raise
             there = runfile.run_in(place.read(retrainfile.NAME) or b"")
             if there is not None and self._record is not None and there != self._record.run:
-                raise StoreError(f"{path / retrainfile.NAME} is that of another retraining by now")
-        except StoreError as error:
-            self.lost = str(error)
-            raise
+                self.lost = f"{path / retrainfile.NAME} is that of another retraining by now"
+                raise StoreError(self.lost)
         except OSError as error:
             raise StoreError(f"expected to look at {path}: {error.strerror}") from None
         return path

@@ -87,7 +87,7 @@ def wrong(tables: Tables) -> list[Wrong]:
     """All that cannot be, of tables that are of the right shapes."""
     found = [item for name in NAMES for item in allowed.wrong_values(name, *tables.columns(name))]
     return [*found, *_wrong_births(tables), *_wrong_results(tables), *_wrong_order(tables), *_wrong_failures(tables),
-            *_wrong_sessions(tables.sessions)]  # fmt: skip
+            *_wrong_sessions(tables.sessions), *_wrong_workers(tables)]  # fmt: skip
 
 
 def _wrong_births(tables: Tables) -> Iterator[Wrong]:
@@ -176,18 +176,25 @@ def _wrong_sessions(table: Table) -> Iterator[Wrong]:
                 yield Wrong("sessions", column, row, what, got or allowed.shown(table[column][row]))
 
 
+def _wrong_workers(tables: Tables) -> Iterator[Wrong]:
+    if tables.workers:
+        count = len(tables.sessions["started"])
+        known = f"a session from 0 to {count - 1}" if count else "no worker without a session"
+        yield from told("workers", "session", tables.workers["session"] >= count, known, tables.workers)
+
+
 def sound(tables: Tables, faults: Sequence[Wrong]) -> Tables:
     """The part of the tables that faults have not touched, in which nothing is wrong.
 
-    What is only told (times, hosts) is left away value by value. Where the order of evaluations ends, who was evaluated
-    later is in flight again. All other faults cost their individual and those that were born after it, whose births may
-    depend on it."""
+    What is only told (times, hosts) is left away value by value. Workers of a session that is left out go with it.
+    Where the order of evaluations ends, who was evaluated later is in flight again. All other faults cost their
+    individual and those that were born after it, whose births may depend on it."""
     individuals = {name: column.copy() for name, column in tables.individuals.items()}
     failures = {name: column.copy() for name, column in tables.failures.items()}
     sessions = {name: column.copy() for name, column in tables.sessions.items()}
     workers = {name: column.copy() for name, column in tables.workers.items()}
     count, good = len(individuals["birth"]), len(individuals["birth"])
-    lost_failures, lost_sessions = set[int](), set[int]()
+    lost_failures, lost_sessions, lost_workers = set[int](), set[int](), set[int]()
     for fault in faults:
         if fault.table == "evaluated":
             continue
@@ -203,6 +210,8 @@ def sound(tables: Tables, faults: Sequence[Wrong]) -> Tables:
             lost_failures.add(fault.row)
         elif fault.table == "sessions" and fault.row is not None:
             lost_sessions.add(fault.row)
+        elif fault.table == "workers" and fault.row is not None:
+            lost_workers.add(fault.row)
         elif column is not None and fault.row is not None:  # those without a place, or without a failure, are below
             good = min(good, fault.row)
     good = min([good, *_without_failure(individuals, failures, lost_failures)])
@@ -219,14 +228,21 @@ def sound(tables: Tables, faults: Sequence[Wrong]) -> Tables:
     individuals["state"][again] = State.ISSUED
     whose = failures["individual"]
     kept = [row for row in range(len(whose)) if row not in lost_failures and whose[row] < good]
+    for id, attempt in zip(whose[kept].tolist(), failures["attempt"][kept].tolist(), strict=True):
+        if id in again:  # who is in flight again has had the attempts that failed
+            individuals["attempts"][id] = min(attempt, _MOST_ATTEMPTS)
     stay = [row for row in range(len(sessions["started"])) if row not in lost_sessions]
+    of = workers.get("session", np.zeros(0, dtype="i4"))
+    there = [row for row in np.flatnonzero(np.isin(of, stay)).tolist() if row not in lost_workers]
+    if workers:
+        workers["session"][there] = np.searchsorted(stay, workers["session"][there])
     return replace(
         tables,
         individuals=individuals,
         evaluated=order,
         failures={name: column[kept] for name, column in failures.items()},
         sessions={name: column[stay] for name, column in sessions.items()},
-        workers=workers,
+        workers={name: column[there] for name, column in workers.items()},
     )
 
 

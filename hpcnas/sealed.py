@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -82,9 +83,9 @@ class Sealing:
 
 
 def write(path: Path, fill: Callable[[Sealing], object]) -> None:
-    """Makes a sealed file of what `fill` writes, which is on the disk when this returns, under whatever name. Raises
+    """Makes a sealed file of what `fill` writes, which is on the disk when this returns, under a free name. Raises
     OSError, also where `fill` raises something else because of one."""
-    with open(path, "wb") as file:
+    with open(path, "xb") as file:  # not through somebody's link
         sealing = Sealing(file)
         try:
             fill(sealing)
@@ -94,6 +95,15 @@ def write(path: Path, fill: Callable[[Sealing], object]) -> None:
             raise
         sealing.seal()
         os.fsync(file.fileno())
+
+
+def opened(path: Path) -> IO[bytes]:
+    """A plain file, to be read. Raises OSError, Damaged for what is none: a pipe would wait for its other end."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_CLOEXEC))
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise Damaged("it is no plain file")
+    return file
 
 
 def content_length(file: IO[bytes]) -> int | None:

@@ -62,9 +62,10 @@ class SearchSession:
         request: Request,
         leave: Callable[[], str | None] = lambda: None,
         say: Callable[[str], object] = lambda text: None,
+        again: bool = True,
     ) -> SearchSession:
-        """The run that the request names, created if it does not exist. `leave` and `say` as of `lock.take`. Raises
-        RunRefused, RunFinished, ConfigError, lock.Interrupted."""
+        """The run that the request names, created if it does not exist; tried `again` where it went away meanwhile.
+        `leave` and `say` as of `lock.take`. Raises RunRefused, RunFinished, ConfigError, lock.Interrupted."""
         asked = config.build(*request.layers).run
         folder = Path(asked.run)
         take = functools.partial(lock.take, wait=asked.lock_wait, leave=leave, say=say)
@@ -81,7 +82,9 @@ class SearchSession:
                 _leave_if_complete(folder, settings, found)
                 return cls(settings, None)
             store = FileStore.open(folder, take=take)
-        except StoreError as error:
+        except StoreError as error:  # whoever began it and was refused has taken it away while its lock was waited for
+            if again and not isinstance(error, lock.LockHeld) and _is_gone(folder):
+                return cls.open(request, leave, say, again=False)
             raise RunRefused(str(error)) from None
         try:
             session = cls(cls._continued(folder, store, request), store)
@@ -250,6 +253,13 @@ class _Observer(Progress):
         if now - self._written >= _STATUS_INTERVAL:
             self._written = now
             self._write_status()
+
+
+def _is_gone(folder: Path) -> bool:
+    try:
+        return not FileStore.exists(folder)
+    except StoreError:
+        return False
 
 
 def _found(settings: config.Config, store: MemoryStore) -> str:

@@ -65,6 +65,7 @@ class FileStore(MemoryStore):
         self._over = False  # whether it is gone, or in other hands: nothing more is written
         self._file = _file_id(place, POPULATION)
         self._renewal: _Renewal | None = None  # under way
+        self._anew: StoredRun | None = None  # what `begin_anew` has made of it, until something is recorded
         self._settled: list[str] = []  # checkpoints that nobody needs once this is committed
 
     # ── opening ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -81,6 +82,7 @@ class FileStore(MemoryStore):
         RunExists where a run is already."""
         place = RunFolder.make(folder)
         held: Lock | None = None
+        log: journal.Journal | None = None
         try:
             place.check(FILES, links=[INFLIGHT])
             held = take(place)
@@ -101,6 +103,8 @@ class FileStore(MemoryStore):
                 raise StoreError(f"expected to write in {folder}: {error}") from None
             return cls(place, stored, log, held)
         except BaseException:
+            if log is not None:
+                log.close()
             _let_go(place, held)
             raise
 
@@ -110,6 +114,7 @@ class FileStore(MemoryStore):
         StoreError."""
         place = RunFolder(folder)
         held: Lock | None = None
+        log: journal.Journal | None = None
         try:
             place.check(FILES, links=[INFLIGHT])
             held = take(place)
@@ -130,6 +135,8 @@ class FileStore(MemoryStore):
             _tidy(place, stored.population)
             return cls(place, stored, log, held)
         except BaseException:
+            if log is not None:
+                log.close()
             _let_go(place, held)
             raise
 
@@ -145,12 +152,14 @@ class FileStore(MemoryStore):
         return found
 
     def begin_anew(self, config: Config) -> None:
-        """Gives a run in which nothing has happened yet another configuration."""
+        """Gives a run in which nothing has happened yet another configuration, written just before the first record:
+        until then the start may be refused, and the run stays as it was."""
         if self.sessions or len(self.population):
             raise StoreError(f"expected a run in which nothing has happened, but {self.folder} has begun")
         self.config = config
         self.population = Population(config.space, config.training.replicates)
-        self.compact()
+        empty = Population(config.space, config.training.replicates)
+        self._anew = StoredRun(self.run, self._recorded, config, empty, [])
 
     def abandon(self) -> None:
         """Lets go of a run in which nothing has happened, and takes it away."""
@@ -196,6 +205,8 @@ class FileStore(MemoryStore):
 
     def commit(self) -> None:
         self._look_around()
+        if self._anew is not None and self._journal.pending:
+            self._bind(self._anew)
         try:
             self._journal.commit()
         except journal.JournalLost as lost:
@@ -207,6 +218,20 @@ class FileStore(MemoryStore):
         self._settled.clear()
         if self._renewal is not None and not self._renewal.is_alive():
             self._begin_journal_after(self._renewal)
+
+    def _bind(self, anew: StoredRun) -> None:
+        """What is recorded next belongs to another configuration than the file's. Raises StoreError."""
+        self._anew = None
+        try:
+            self._put_population(runfile.image(anew))
+        except StoreError as lost:
+            raise self._stopped(lost) from None
+        except OSError as error:
+            self._journal.close()
+            raise StoreError(
+                f"expected to renew {self.folder / POPULATION}: {error.strerror}; make room or mend the folder, then "
+                "start the same command again"
+            ) from None
 
     def compact(self) -> None:
         self.commit()  # to the journal that now stands, which the end of a renewal replaces
@@ -284,7 +309,8 @@ class FileStore(MemoryStore):
             if (problem := self.place.problem()) is not None:
                 raise StoreError(problem)
             self._lock.check()
-            self._journal.check()
+            if not self._journal.pending:  # else its commit does
+                self._journal.check()
         except (journal.JournalLost, StoreError) as lost:
             raise self._stopped(lost) from None
         except OSError as error:

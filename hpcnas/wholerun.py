@@ -40,6 +40,12 @@ def write(folder: Path, stored: StoredRun) -> None:
         raise StoreError(f"expected to write a run into {folder}: {error.strerror}") from None
 
 
+def contained(stored: StoredRun) -> list[str]:
+    """Names of the runs whose individuals are in this one: its own, and those that it was merged or repaired from."""
+    told = (session.software.get(key, "") for session in stored.sessions for key in ("merged", "repaired"))
+    return list(dict.fromkeys([stored.run, *" ".join(told).split()]))
+
+
 def _appear(target: Path, stored: StoredRun) -> None:
     """Writes the run beside its place and moves it there. Raises StoreError, OSError."""
     unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
@@ -76,7 +82,8 @@ def _take_over_permissions(unfinished: Path, target: Path) -> None:
     """Those of an empty folder that somebody has made for the run, as far as that is allowed."""
     with contextlib.suppress(OSError):
         state = target.stat()
-        os.chown(unfinished, -1, state.st_gid)
+        with contextlib.suppress(OSError):  # of a group that is not ours
+            os.chown(unfinished, -1, state.st_gid)
         os.chmod(unfinished, state.st_mode & 0o7777)
 
 

@@ -17,19 +17,20 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import toolruns
 from bad_values import Change, Said, changes, small_run, tool
-from examples import CONFIG
+from examples import CONFIG, SESSION, WORKER, evaluated, failed, population
 from test_format import fill
 
 from hpcnas import allowed, job, journal, records, recovery, retrainfile, runfile
 from hpcnas.memorystore import MemoryStore
 from hpcnas.recovery import salvage
-from hpcnas.runfile import StoreError
+from hpcnas.runfile import StoredRun, StoreError
 from hpcnas.signals import Signals
 from hpcnas.store import FileStore
 from hpcnas.transport import AloneWorld
@@ -178,6 +179,32 @@ def test_what_is_named_and_what_is_kept(
         assert found.column("fitness").tolist()[:5] == before.column("fitness").tolist()[:5]
     elif kept is None:  # the first 20 evaluations, and who was born knowing no more; two are in flight again
         assert found.evaluated.tolist() == before.evaluated.tolist()[:20] and 20 < len(found) < 26
+
+
+def test_workers_stay_with_their_sessions(tmp_path: Path) -> None:
+    sessions = [replace(SESSION, host=f"host-{number}") for number in range(3)]
+    workers = [replace(WORKER, session=number, training=f"in {number}") for number in (0, 1, 2, 2, 2)]
+    stored = StoredRun("run-1", 0, CONFIG, population(), sessions, workers)
+    runfile.write(tmp_path / "population.h5", stored)
+    Change("workers/session", 3, 3).make(tmp_path / "population.h5")
+    Change("workers/session", 4, -1).make(tmp_path / "population.h5")
+    found, faults = runfile.examine(tmp_path)
+    assert "workers, row 3: expected a session from 0 to 2, got 3" in faults and len(faults) == 2
+    assert (found.sessions, found.workers) == (sessions, workers[:3])
+    Change("sessions/data", 1, b"[").make(tmp_path / "population.h5")  # which costs the session
+    found, _ = runfile.examine(tmp_path)
+    assert found.sessions == [sessions[0], sessions[2]]
+    assert found.workers == [workers[0], replace(workers[2], session=1)]
+
+
+def test_who_is_in_flight_again_has_had_the_attempts_that_failed(tmp_path: Path) -> None:
+    again = population(births=1)
+    again.retry(failed(0))
+    again.settle(replace(evaluated(0), attempt=3))
+    runfile.write(tmp_path / "population.h5", StoredRun("run-1", 4, CONFIG, again, [SESSION]))
+    Change("evaluated", 0, 9).make(tmp_path / "population.h5")
+    found, _ = runfile.examine(tmp_path)
+    assert found.population.issued == [0] and found.population.column("attempts").tolist() == [2]
 
 
 def test_several_faults_are_all_named(whole: Path, tmp_path: Path) -> None:

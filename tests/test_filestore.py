@@ -77,9 +77,12 @@ def test_a_run_in_which_nothing_happened_may_begin_anew(tmp_path: Path) -> None:
     other = build({"search": {"space": "1x4"}, "training": {"replicates": 1}})
     run = FileStore.create(tmp_path, CONFIG)
     run.begin_anew(other)
+    assert runfile.read(tmp_path).config == CONFIG  # the start may be refused yet
+    run.begin(SESSION)
+    run.commit()
     run.close()
     found = FileStore.open(tmp_path)
-    assert found.config == other
+    assert found.config == other and found.sessions == [SESSION]
     assert (found.population.space, found.population.replicates, len(found.population)) == (other.space, 1, 0)
     found.close()
 
@@ -247,6 +250,22 @@ def test_a_refused_opening_lets_go_of_the_lock(folder: Path) -> None:
         FileStore.open(folder)
     assert len(os.listdir("/proc/self/fd")) == before
     (folder / "journal").write_bytes(data)
+    assert_whole(folder)
+
+
+@pytest.mark.parametrize("fails", ["population.h5", "tidying"])
+def test_an_opening_that_fails_late_leaves_no_descriptor(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as broken:
+        if fails == "tidying":
+            broken.setattr(store, "_tidy", lambda *given: no_space())
+        else:
+            broken.setattr(runfile, "image", lambda *given: no_space())
+        with pytest.raises((OSError, StoreError), match="No space left"):
+            FileStore.open(folder) if fails == "tidying" else FileStore.create(tmp_path / "new", CONFIG)
+    assert len(os.listdir("/proc/self/fd")) == before
     assert_whole(folder)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from hpcnas import durable
+from hpcnas import durable, sealed
 from hpcnas.folder import RunFolder, StoreError
 
 
@@ -92,10 +93,18 @@ def test_inflight_may_be_a_folder_or_a_link_to_one_also_to_one_of_other_hosts(
         folder.check([], links=["inflight"])
 
 
-def test_what_is_put_in_place_of_a_link_leaves_its_target(tmp_path: Path, folder: RunFolder) -> None:
+def test_what_is_put_in_place_of_a_link_leaves_its_target(
+    tmp_path: Path, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     _link(folder.path / "status")
-    _link(folder.path / f".status.{os.getpid()}.tmp")  # where the new content is written first
+    _link(folder.path / ".status.7.tmp")  # where the new content would be written first
+    with monkeypatch.context() as known:
+        known.setattr(secrets, "randbits", lambda bits: 7)
+        with pytest.raises(FileExistsError):
+            folder.put("status", b"state=more\n")
+        with pytest.raises(FileExistsError):
+            durable.replace(folder.path / "status", lambda half: sealed.write(half, lambda file: file.write(b"x")))
     folder.put("status", b"state=more\n")
     assert (tmp_path / "mine.txt").read_text() == "mine"
     assert (folder.path / "status").read_bytes() == b"state=more\n"
@@ -216,3 +225,18 @@ def test_a_parent_that_may_not_be_listed_is_lived_with(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(os, "open", unlistable)  # root may list everything
     RunFolder.make(tmp_path / "run").close()
+
+
+def test_equal_process_ids_on_two_hosts_do_not_share_half_a_file(folder: RunFolder) -> None:
+    """As of a task that was lent twice, whose checkpoint both write."""
+    path, other = folder.path / "1.pt", b"the other's, which is longer"
+
+    def meanwhile(half: Path) -> None:
+        half.write_bytes(b"one's")
+        durable.replace(path, lambda second: second.write_bytes(other))
+        assert half.read_bytes() == b"one's" and path.read_bytes() == other
+
+    durable.replace(path, meanwhile)
+    assert path.read_bytes() == b"one's" and os.listdir(folder.path) == ["1.pt"]
+    folder.put("1.pt", other, ready=lambda: folder.put("1.pt", b"again"))
+    assert path.read_bytes() == other

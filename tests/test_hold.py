@@ -14,7 +14,7 @@ import pytest
 from examples import CONFIG, assert_same, evaluated, failed, individual, population
 from stored import assert_whole, stored_run
 
-from hpcnas import journal, runfile, store
+from hpcnas import journal, records, runfile, store
 from hpcnas.folder import RunFolder
 from hpcnas.runfile import StoreError
 from hpcnas.store import FileStore
@@ -186,7 +186,7 @@ def test_what_another_controller_has_appended_is_noticed_before_anything_follows
     run = FileStore.open(folder)
     size = (folder / "journal").stat().st_size
     with (folder / "journal").open("ab") as file:
-        file.write(journal._line([{"birth": store._birth_record(individual(4))}]))
+        file.write(journal._line([{"birth": records.birth(individual(4))}]))
     now = (folder / "journal").stat().st_size
     assert f"{folder}/journal: it was left with {size} bytes and now has {now}; " in stops(run)
 

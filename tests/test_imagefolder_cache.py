@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import random
 import shutil
@@ -92,6 +93,7 @@ def test_a_copied_folder_has_the_same_fingerprint(root: Path, tmp_path: Path) ->
 
 
 def sealed_again(cache: Path, content: bytes) -> None:
+    cache.unlink()
     sealed.write(cache, lambda file: file.write(content))
 
 
@@ -171,9 +173,9 @@ def test_a_bad_cache_is_named_and_made_again(
     (cache,) = caches(root)
     damage(cache)
     np.testing.assert_array_equal(pixels_of(root), drawn(0, 1, 2, 3, 4, 5))
-    assert caplog.messages[0].startswith(f"not using the decoded images kept in {cache}: {reason}")
+    assert warned(caplog)[0].startswith(f"not using the decoded images kept in {cache}: {reason}")
     last = f"cannot keep the decoded images in {cache}: Is a directory" if cache.is_dir() else f"made {cache} anew"
-    assert caplog.messages[1:] == [last]
+    assert warned(caplog)[1:] == [last]
     forbid_decoding(monkeypatch)
     np.testing.assert_array_equal(pixels_of(root), drawn(0, 1, 2, 3, 4, 5))
 
@@ -204,7 +206,7 @@ def test_what_is_of_no_use_is_looked_at_and_told_of_once(
     look = sealed.content_length
     monkeypatch.setattr(sealed, "content_length", lambda file: (looks.append(file), look(file))[1])
     assert [cache.open() for _ in range(3)] == [None, None, None]
-    assert len(looks) == len(caplog.messages) == 1
+    assert len(looks) == len(warned(caplog)) == 1
     os.replace(path, path.with_name("old"))
     path.write_bytes(whole)  # another process has made it anew
     assert cache.open() is not None
@@ -222,7 +224,12 @@ def test_an_unreadable_cache_is_told_of_once(
 
     monkeypatch.setattr(sealed, "content_length", broken)
     assert [cache.open() for _ in range(3)] == [None, None, None]
-    assert caplog.messages == [f"not using the decoded images kept in {path}: Input/output error"]
+    assert warned(caplog) == [f"not using the decoded images kept in {path}: Input/output error"]
+
+
+def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was said to the user, whatever the logger's level is: other tests of the process may have set it."""
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def make_read_only(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
@@ -262,9 +269,9 @@ def test_without_any_place_every_process_decodes_and_says_so(
 ) -> None:
     make_read_only(monkeypatch, root, tmp_path / "user-cache")
     np.testing.assert_array_equal(pixels_of(root), drawn(0, 1, 2, 3, 4, 5))
-    (own,) = (place for place in caplog.messages if str(root / ".hpcnas-train-") in place)
+    (own,) = (place for place in warned(caplog) if str(root / ".hpcnas-train-") in place)
     assert own.endswith(".npy: Read-only file system")  # the same words in every process: the log has them once
-    assert caplog.messages[-1] == f"no place for decoded images: every process decodes {root}/train for itself"
+    assert warned(caplog)[-1] == f"no place for decoded images: every process decodes {root}/train for itself"
 
 
 def test_a_full_disk_leaves_nothing_behind(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stored import no_space
 
 from hpcnas import lock
 from hpcnas.folder import RunFolder, StoreError
@@ -222,6 +223,19 @@ def test_without_either_a_heartbeat_says_who_lives(
     assert (tmp_path / "heartbeat").read_text() == (tmp_path / "lock").read_text().rstrip()
     held.close()
     assert sorted(os.listdir(tmp_path)) == ["lock"]
+
+
+def test_a_heartbeat_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, taken: Callable[..., Lock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without(monkeypatch, WITHOUT[0], "flock", "lockf")
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", no_space)
+        with pytest.raises(StoreError, match="No space left on device"):
+            taken()
+    assert len(os.listdir("/proc/self/fd")) == before and sorted(os.listdir(tmp_path)) == ["lock"]
+    taken().close()
 
 
 def test_another_error_of_flock_is_no_reason_to_do_without(

@@ -13,19 +13,21 @@ from typing import Any
 import mpi as launcher
 import numpy as np
 import pytest
-from examples import FACTS, SPACE, individual, population
+from examples import CONFIG, FACTS, SESSION, SPACE, individual, population
 
-from hpcnas import config, data, job, plugins, primitives
+from hpcnas import config, data, job, plugins, primitives, runfile
 from hpcnas.dataspec import DataError
 from hpcnas.evaluation import EvaluatorRefused, Loaded, checked, described
 from hpcnas.evolution import Proposal
 from hpcnas.genotype import Genotype
 from hpcnas.individuals import Birth
-from hpcnas.messages import Failure, FailureKind, Task
+from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Ready, Result, Task
+from hpcnas.methods import Worker
 from hpcnas.mutation import NothingAllowed
 from hpcnas.plugged import PluggedEvaluator
 from hpcnas.plugins import DataKind, Plugin, PluginError, PluginFault
 from hpcnas.primitives import Primitive
+from hpcnas.store import FileStore
 from hpcnas.strategies import PluggedStrategy
 
 ROOT = Path(__file__).parent.parent
@@ -268,6 +270,8 @@ def test_numpys_numbers_in_facts_are_numbers() -> None:
     [
         ("yes", "expected Loaded or None from `ready`, got str"),
         (Loaded(replace(FACTS, classes=2.5), {}), "expected a whole number for classes, got 2.5"),  # type: ignore[arg-type]
+        (Loaded(replace(FACTS, height=0), {}), "expected of the data height an integer from 1 to 1048576, got 0"),
+        (Loaded(replace(FACTS, classes=0), {}), "expected of the data classes an integer from 1 to 16777216, got 0"),
         (Loaded(None, {}), "expected DataFacts and a dict of software in Loaded, got NoneType and dict"),  # type: ignore[arg-type]
     ],
 )
@@ -277,6 +281,33 @@ def test_what_is_not_loaded_is_a_fault(given: Any, message: str) -> None:
     with pytest.raises(PluginFault) as fault:
         plugged(inner).ready(0.0)
     assert str(fault.value) == f"plugin 'mine': evaluator 'own': {message}"
+
+
+def test_what_is_let_through_can_be_read_back(tmp_path: Path) -> None:
+    largest = DataFacts(1 << 16, 1 << 20, 1 << 20, 1 << 24, 1 << 40, 1 << 40, fingerprint="\ud800")
+    store = FileStore.create(tmp_path, CONFIG)
+    for number, facts in enumerate([DataFacts(1, 1, 1, 1, 0, 0, fingerprint=""), largest]):
+        inner = Scripted()
+        inner.ready_with = Loaded(facts, {"training": "odd \ud800"}, slower=None)  # type: ignore[arg-type]
+        found = plugged(inner).ready(0.0)
+        assert found is not None
+        store.begin(replace(SESSION, software=found.software, facts=found.facts))
+        worker = Worker.of(Ready(Place(1, "host", "cpu"), found.facts, found.software, found.slower), number)
+        assert worker is not None
+        store.join(worker)
+    for id, seconds in enumerate([0.0, 1e15]):
+        store.birth(individual(id))
+        answer = checked(Evaluation((0.0, 1.0), 2**63 - 1, seconds, seconds, seconds), TASK)
+        assert isinstance(answer, Evaluation)
+        store.settle(Result(id, 1, Place(1, "host", "cpu"), 1.0, 2.0, answer))
+    store.commit()
+    store.close()
+    again = FileStore.open(tmp_path)  # out of the journal
+    assert [session.facts for session in again.sessions][1] == largest and len(again.workers) == 2
+    again.compact()
+    again.close()
+    assert runfile.examine(tmp_path)[1] == []
+    assert len(runfile.read(tmp_path).population.evaluated) == 2
 
 
 def test_a_refusal_is_no_fault() -> None:

@@ -4,6 +4,7 @@ was made is lost."""
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from toolruns import retrained
 
 from hpcnas import retrainfile
 from hpcnas.exits import BROKEN, MORE_TO_DO, WRONG_USE
+from hpcnas.folder import RunFolder, StoreError
 from hpcnas.options import parse
 from hpcnas.retrainfile import State
 from hpcnas.retrainfolder import Folder, Refused
@@ -112,6 +114,27 @@ def test_the_record_of_another_retraining_is_not_written_over(folder: Path, tmp_
     assert contents(folder) == before
 
 
+@pytest.mark.parametrize("where", ["status", "open"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_hiccup_of_the_file_server_ends_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, where: str, number: int
+) -> None:
+    job = at_step(opened(folder), 200)
+
+    def fails(self: RunFolder, name: str, *given: object) -> None:
+        raise (StoreError(f"expected to look at {name}") if where == "status" else OSError(number, os.strerror(number)))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(RunFolder, where, fails)
+        job._looked = -1e9
+        job.save_due()
+        job.save()
+    assert job.lost is None and job._unsaved is not None
+    job.save()
+    assert job._unsaved is None and saved(folder)[:2] == (200, 200)
+    job.close(MORE_TO_DO)
+
+
 def test_a_folder_that_was_removed_does_not_come_back(folder: Path) -> None:
     job = at_step(opened(folder), 200)
     shutil.rmtree(folder)
@@ -166,6 +189,15 @@ def test_a_new_folder_is_not_there_after_a_refused_start(tmp_path: Path) -> None
     job = opened(tmp_path / "new", "--preset", "quick")
     job._write_status(MORE_TO_DO)
     job.close(WRONG_USE)
+    assert not (tmp_path / "new").exists()
+
+
+def test_who_waits_for_a_folder_that_is_taken_away_begins_it(tmp_path: Path) -> None:
+    first = opened(tmp_path / "new", "--preset", "quick")
+    request = parse(["--run", str(tmp_path / "new"), "--preset", "quick", "--lock-wait", "60"], PROGRAM)
+    second = Folder.open(request, say=lambda text: first.close(WRONG_USE))
+    assert (tmp_path / "new" / "lock").exists()
+    second.close(WRONG_USE)
     assert not (tmp_path / "new").exists()
 
 

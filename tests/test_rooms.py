@@ -85,7 +85,7 @@ SEARCH = {
 }
 CONTROLLER = {
     "methods": {"individuals", "messages"},
-    "allowed": {"individuals", "messages"},
+    "allowed": {"answers", "individuals", "messages"},
     "runvalues": {"allowed", "genotype", "individuals", "messages", "methods", "sameness", "space"},
     "runfile": {
         *("allowed", "config", "durable", "folder", "individuals", "messages", "methods", "population", "runvalues"),
@@ -123,7 +123,7 @@ CONTROLLER = {
 }
 WORKER = {
     "evaluation": {"answers", "messages"},
-    "plugged": {"answers", "config", "evaluation", "jobenv", "messages", "plugins"},
+    "plugged": {"allowed", "answers", "config", "evaluation", "jobenv", "messages", "plugins"},
     "starts": set(),
     "interpreter": set(),
     "evaluator": {"clocks", "config", "evaluation", "interpreter", "jobenv", "messages", "signals", "starts"},

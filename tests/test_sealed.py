@@ -19,6 +19,7 @@ def length(path: Path) -> int | None:
 
 
 def written(path: Path, *parts: bytes) -> Path:
+    path.unlink(missing_ok=True)
     sealed.write(path, lambda file: [file.write(part) for part in parts])
     return path
 
@@ -136,3 +137,11 @@ def test_of_damaged_files_set_aside_the_latest_few_stay_and_nothing_else_is_touc
     (tmp_path / "109.pt").write_text("again")
     sealed.set_aside(tmp_path / "109.pt")
     assert (tmp_path / "109.pt.damaged").read_text() == "again"
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "4.pt")
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(sealed.Damaged, match="^it is no plain file$"):
+        sealed.opened(tmp_path / "4.pt")
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from examples import CONFIG, SESSION, evaluated, individual
 
-from hpcnas import config, options, session
+from hpcnas import config, lock, options, session
 from hpcnas.config import Config
 from hpcnas.exits import MORE_TO_DO
+from hpcnas.folder import RunFolder
 from hpcnas.log import LiveLine
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Evaluation, Place, Result
@@ -52,11 +53,54 @@ def test_a_run_that_has_not_begun_keeps_the_settings_that_are_not_given_anew(tmp
     wrong = ["--preset", "efficient", "--data", "cifar10:nowhere", "--budget", "77"]
     session.SearchSession.open(options.parse(["--run", folder, *wrong])).close()
     again = session.SearchSession.open(options.parse(["--run", folder, "--data", "digits"]))
+    assert again._store is not None
+    again._store.compact()  # as a job does that leaves before its data are there
     again.close()
     assert again.config == options_of("--run", folder, *wrong, "--data", "digits")
     kept = session.SearchSession.open(options.parse(["--run", folder]))
     kept.close()
     assert kept.config == again.config
+
+
+def test_a_refused_start_leaves_the_settings_of_a_run_that_has_not_begun(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    FileStore.create(folder, options_of("--run", str(folder), "--seed", "5")).close()
+    before = (folder / "population.h5").read_bytes(), (folder / "journal").read_bytes()
+    refused = session.SearchSession.open(options.parse(["--run", str(folder), "--seed", "77"]))
+    assert refused.config.search.seed == 77 and refused._store is not None
+    refused._store.begin(SESSION)  # as where nothing is allowed: never committed
+    refused.refuse()
+    assert ((folder / "population.h5").read_bytes(), (folder / "journal").read_bytes()) == before
+    assert session.SearchSession.open(options.parse(["--run", str(folder)])).config.search.seed == 5
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_who_waits_for_a_run_that_is_taken_away_begins_it(tmp_path: Path, made: bool) -> None:
+    folder = tmp_path / "run"
+    if made:
+        folder.mkdir()
+    first = session.SearchSession.open(options.parse(["--run", str(folder), "--seed", "5"]))
+    request = options.parse(["--run", str(folder), "--seed", "77", "--lock-wait", "60"])
+    second = session.SearchSession.open(request, say=lambda text: first.refuse())
+    second.close()
+    assert second._new and FileStore.read(folder).config.search.seed == 77
+
+
+def test_who_waits_for_a_folder_that_is_taken_away_begins_a_run_there(tmp_path: Path) -> None:
+    place = RunFolder.make(tmp_path / "run")
+    held = lock.take(place)
+
+    def taken_away(text: str) -> None:
+        place.remove("lock")
+        held.close()
+        (tmp_path / "run").rmdir()
+
+    second = session.SearchSession.open(
+        options.parse(["--run", str(tmp_path / "run"), "--lock-wait", "60"]), say=taken_away
+    )
+    second.close()
+    place.close()
+    assert second._new and FileStore.exists(tmp_path / "run")
 
 
 def test_a_folder_that_cannot_be_looked_into_is_refused_in_words(tmp_path: Path) -> None:

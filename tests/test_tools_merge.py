@@ -70,6 +70,39 @@ def test_a_damaged_run_is_refused(tmp_path: Path) -> None:
     assert done.stderr.startswith(f"merge: {one}: expected a whole run: ")
 
 
+def test_nobody_is_taken_twice(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for number, folder in enumerate((one, other)):
+        search = [sys.executable, "-m", "hpcnas", "--run", str(folder), "--evaluator", "synthetic"]
+        limits = ["--space", "2x3/1x3", "--seed", str(number), "--budget", "1", "--initial-population", "1"]
+        assert subprocess.run([*search, *limits], cwd=TOOL.parents[1], capture_output=True).returncode == 0
+    repair = [sys.executable, str(TOOL.with_name("verify.py")), str(one), "--json", "--repair", str(tmp_path / "new")]
+    done = subprocess.run(repair, capture_output=True, text=True)
+    assert done.returncode == 0 and json.loads(done.stdout)["individuals"] == 1
+    assert done.stderr == f"{tmp_path}/new: 1 individuals written, 0 left out\n"
+    name = runfile.read(one).run
+    assert merge(tmp_path / "new", other, "--into", tmp_path / "both").returncode == 0
+    for part in (one, tmp_path / "new", other):
+        for given in ([tmp_path / "both", part], [part, tmp_path / "both"]):
+            done = merge(*given, "--into", tmp_path / "all")
+            assert (done.returncode, (tmp_path / "all").exists()) == (2, False)
+    for given in ([one, tmp_path / "new"], [tmp_path / "new", one]):
+        assert merge(*given, "--into", tmp_path / "all").stderr == (
+            f"merge: expected runs that share nothing, but {given[0]} and {given[1]} have individuals of the run "
+            f"{name}: one was merged or repaired from it\n"
+        )
+
+
+def test_a_run_without_a_session_is_refused(tmp_path: Path) -> None:
+    one, other = steady(tmp_path / "one", [0.5], 10.0), steady(tmp_path / "other", [0.5], 10.0, seed=7)
+    runfile.write(other / "population.h5", replace(runfile.read(other), sessions=[], workers=[]))
+    done = merge(one, other, "--into", tmp_path / "both")
+    assert (done.returncode, (tmp_path / "both").exists()) == (2, False)
+    assert done.stderr.startswith(f"merge: {other}: expected a session before the first birth, got none")
+    report = [sys.executable, str(TOOL.with_name("report.py")), str(other), "-o", str(tmp_path / "report.html")]
+    assert "Traceback" not in subprocess.run(report, capture_output=True, text=True).stderr
+
+
 def test_a_run_that_averages_is_refused(tmp_path: Path) -> None:
     one, other = steady(tmp_path / "one", [0.5], 10.0), steady(tmp_path / "other", [0.5], 10.0, duplicates="average")
     done = merge(one, other, "--into", tmp_path / "both")

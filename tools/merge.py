@@ -80,9 +80,18 @@ def check(folders: Sequence[Path], runs: Sequence[StoredRun]) -> None:
     """Ends the tool unless the fitnesses of all runs mean the same."""
     if len({run.run for run in runs}) < len(runs):
         toolkit.fail("expected different runs, but one of them is given twice")
+    holders = dict[str, Path]()
+    for folder, run in zip(folders, runs, strict=True):
+        for name in wholerun.contained(run):
+            if name in holders:
+                toolkit.fail(f"expected runs that share nothing, but {holders[name]} and {folder} have individuals of "
+                             f"the run {name}: one was merged or repaired from it")  # fmt: skip
+            holders[name] = folder
     for folder, run in zip(folders, runs, strict=True):
         if not len(run.population.evaluated):
             toolkit.fail(f"{folder}: expected a run that has evaluated something, but there is nothing to take")
+        if not run.sessions:
+            toolkit.fail(f"{folder}: expected a session before the first birth, got none; tools/verify.py looks closer")
         first, expected = folders[0], runs[0].sessions[0].facts
         if run.config.search.duplicates == "average":
             toolkit.fail(
@@ -136,7 +145,7 @@ def chosen(runs: Sequence[StoredRun], budget: int, options: argparse.Namespace) 
 
 def session(runs: Sequence[StoredRun]) -> Session:
     """The merging, as the new run's first session."""
-    software = {"hpcnas": __version__, "merged": " ".join(run.run for run in runs)}
+    software = {"hpcnas": __version__, "merged": " ".join(name for run in runs for name in wholerun.contained(run))}
     return Session(time.time(), socket.gethostname(), os.getpid(), 1, software, runs[0].sessions[0].facts)
 
 

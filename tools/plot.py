@@ -92,7 +92,7 @@ def numbers(run: Curves) -> dict[str, Any]:
 
 def failures(stored: StoredRun) -> list[tuple[float, FailureKind]]:
     """When attempts failed, in hours since the first session began, and how."""
-    start = stored.sessions[0].started
+    start = stored.sessions[0].started if stored.sessions else 0.0
     attempts = [(attempt.finished, attempt.outcome) for attempt in stored.population.failed_attempts]
     return [((end - start) / 3600, failure.kind) for end, failure in attempts if isinstance(failure, Failure)]
 

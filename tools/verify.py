@@ -10,6 +10,7 @@ The decisions of a plugin's strategy are only replayed where HPCNAS_PLUGINS name
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import toolkit
@@ -53,19 +54,23 @@ def main() -> int:
         limits = "" if replayed else ", its decisions not replayed"
         print(f"{options.run}: {'NOT SOUND' if problems else 'sound'} ({listing}{limits})")
     if options.repair is not None:
-        return _repair(run, options.repair)
+        return _repair(run, options.repair, quiet=options.json)
     return 1 if problems else 0
 
 
-def _repair(run: StoredRun, target: Path) -> int:
-    """Writes what is good of the run to a new folder."""
+def _repair(run: StoredRun, target: Path, quiet: bool) -> int:
+    """Writes what is good of the run to a new folder, and says so; `quiet` where standard output is for JSON."""
     part = verification.sound_part(run)
+    if part.sessions:  # for `merge.py`, which takes nobody twice
+        first = part.sessions[0]
+        software = {**first.software, "repaired": " ".join(wholerun.contained(run))}
+        part = replace(part, sessions=[replace(first, software=software), *part.sessions[1:]])
     try:
         wholerun.write(target, part)
     except StoreError as error:
         toolkit.fail(str(error))
     lost = len(run.population) - len(part.population)
-    print(f"{target}: {len(part.population)} individuals written, {lost} left out")
+    print(f"{target}: {len(part.population)} individuals written, {lost} left out", file=sys.stderr if quiet else None)
     return 0
 
 
