@@ -82,6 +82,7 @@ class Folder:
         self._current: Retraining | None = None
         self._now = Dated()
         self._saved = self._looked = time.monotonic()
+        self._seen: object = None  # which file the record was when its name was last read in it
         self._unsaved: str | None = None  # why the last save failed, if it did
 
     # ── opening ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -121,7 +122,7 @@ class Folder:
                 place.close()
                 raise
         except StoreError as error:  # whoever began it and was refused has removed it while its lock was waited for
-            if again and not isinstance(error, lock.LockHeld) and not path.is_dir():
+            if again and not isinstance(error, lock.LockHeld) and not os.path.isdir(path):
                 return cls.open(request, leave, say, again=False)
             raise Refused(str(error)) from None
         except OSError as error:
@@ -445,10 +446,13 @@ class Folder:
                 self.lost = str(lost)
                 if lost.replaced:
                     raise
-            there = runfile.run_in(place.read(retrainfile.NAME) or b"")
+            found = place.status(retrainfile.NAME)
+            seen = None if found is None else (found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns)
+            there = None if seen == self._seen else runfile.run_in(place.read(retrainfile.NAME) or b"")
             if there is not None and self._record is not None and there != self._record.run:
                 self.lost = f"{path / retrainfile.NAME} is that of another retraining by now"
                 raise StoreError(self.lost)
+            self._seen = seen
         except OSError as error:
             raise StoreError(f"expected to look at {path}: {error.strerror}") from None
         return path

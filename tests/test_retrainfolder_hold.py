@@ -135,6 +135,21 @@ def test_a_hiccup_of_the_file_server_ends_nothing(
     job.close(MORE_TO_DO)
 
 
+def test_the_record_is_read_again_only_where_it_is_another_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, reads, real = at_step(opened(folder), 200), list[str](), RunFolder.read
+    monkeypatch.setattr(RunFolder, "read", lambda self, name: (reads.append(name), real(self, name))[1])
+    for _ in range(3):
+        job._hold()
+    assert reads == ["retrain.h5"]
+    retrainfile.write(folder, dataclasses.replace(retrainfile.read(folder), run="7" * 32))
+    for _ in range(2):
+        with pytest.raises(StoreError, match="another retraining by now"):
+            job._hold()
+    job.close(MORE_TO_DO)
+
+
 def test_a_folder_that_was_removed_does_not_come_back(folder: Path) -> None:
     job = at_step(opened(folder), 200)
     shutil.rmtree(folder)
