@@ -1,4 +1,5 @@
-"""Numbers that the code of others has given, as Python's own: what crosses between ranks and goes into files.
+"""Numbers that the code of others has given, as Python's own: what crosses between ranks and goes into files; and
+other values of theirs in words.
 
 NumPy's scalars, and arrays or tensors without axes, are numbers; truth values, texts and None are not. Standard library
 alone: nothing here needs to know NumPy.
@@ -21,6 +22,14 @@ def plain(value: object) -> object:
         return value if item is None else item()
     except Exception:  # not what it looked like
         return value
+
+
+def told(value: object) -> str:
+    """A value in at most 100 characters, for messages; whatever it is, this raises nothing."""
+    try:
+        return f"{value!r:.100}"
+    except Exception:  # a whole number of 5,000 digits, or code of others
+        return f"{type(value).__name__} that cannot be shown"
 
 
 def real(value: object) -> float | None:

@@ -17,7 +17,7 @@ from hpcnas.clocks import Attentive
 from hpcnas.messages import Alive, FromWorker, ToWorker
 from hpcnas.transport import WorkerEnd
 
-_LEAST = 10.0  # seconds; a rank that ends a trainer which hangs in its driver may be silent for half as long
+_LEAST = 30.0  # seconds; a rank that ends a trainer which does not end by itself may be silent for half as long
 _LONGEST_LOOK = 1.0  # seconds that pass between two looks, at the most: the rest the controller stood still
 
 

@@ -188,8 +188,8 @@ class Run(Section):
         "auto", "a live line, or plain log lines", choices=("auto", "live", "plain"), alterable=True
     )
     max_attempts: int = setting(
-        2, "attempts at an evaluation that crashes, hangs or runs out of memory", low=1, high=100, metavar="N",
-        alterable=True,
+        2, "attempts at an evaluation that crashes, hangs or runs out of memory; one whose loss is not finite is tried "
+        "once more, where there is another device", low=1, high=100, metavar="N", alterable=True,
     )  # fmt: skip
     hang_timeout: float = setting(
         600.0, "seconds without a sign of life after which a trainer is given up", low=0.1, metavar="T", alterable=True,

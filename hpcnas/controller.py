@@ -11,6 +11,7 @@ repeated, go before new births. How a fitness is divided into tasks is `scheduli
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import socket
@@ -48,6 +49,7 @@ from hpcnas.messages import (
 )
 from hpcnas.methods import Worker
 from hpcnas.mutation import DrawingStopped, NothingAllowed
+from hpcnas.plugins import PluginFault
 from hpcnas.racing import Racing
 from hpcnas.runfile import Session
 from hpcnas.scheduling import Part, is_complete, next_parts
@@ -134,8 +136,11 @@ class Controller:
         self._now = now or Dated()
         self._attention = attention or Attention(workers, math.inf)
         self._on_loan: list[Work] = []  # what a silent worker holds and another does meanwhile
+        self._arrived: deque[tuple[int, FromWorker]] = deque()  # messages that are not yet heard
+        self._settled: deque[Result] = deque()  # results that people are told of once they are on the disk
         self._refused: dict[int, Refused] = {}
         self._dead: set[int] = set()
+        self._left: set[int] = set()  # without having been told to
         self._idle: dict[int, None] = {}  # workers that have room for a task, in the order of their asking
         self._busy: dict[int, deque[Work]] = {}  # what a worker holds, in the order of sending
         self._room = dict.fromkeys(workers, 1)  # how much of it a worker may hold
@@ -160,8 +165,8 @@ class Controller:
         return self._wrong and not self._committed
 
     def run(self) -> None:
-        """Searches until the budget is spent. Raises SearchStopped or StoreError where it ends before; in any case the
-        workers have been sent home, and what they still had to say is recorded."""
+        """Searches until the budget is spent. Raises SearchStopped, PluginFault or StoreError where it ends before; in
+        any case the workers have been sent home, and what they still had to say is recorded."""
         exit_code, record = BROKEN, False  # after a StoreError, say, nothing more can be recorded
         try:
             while not self._finished():
@@ -173,6 +178,9 @@ class Controller:
             if exit_code == MORE_TO_DO:
                 self._observer.leaving(str(stop))
             raise
+        except PluginFault:  # of a strategy: what is known stays known
+            record = self._strategy is not None
+            raise
         finally:
             self._send_home(exit_code, record)
             if record:
@@ -182,21 +190,26 @@ class Controller:
         return is_complete(self._config.search, self._store.population)
 
     def _turn(self) -> None:
-        arrived = self._end.receive(timeout=_ATTENTION)
+        self._arrived.extend(self._end.receive(timeout=_ATTENTION))
         began = self._now()
-        settled = [result for worker, message in arrived if (result := self._hear(worker, message)) is not None]
+        while self._arrived:
+            if (result := self._hear(*self._arrived.popleft())) is not None:
+                self._settled.append(result)
         self._notice_silence()
         tasks = self._hand_out()
         self._store.commit()
         self._committed = self._committed or self._strategy is not None
         for worker, task in tasks:
             self._end.send(worker, task)
-        for result in settled:
-            self._observer.settled(result, self._store)
+        self._tell_what_settled()
         self._round = self._now() - began
         self._observer.turned(self._store, len(self._busy), len(self._workers) - len(self._refused))
         self._compact_now_and_then()
         self._see_whether_to_stop()
+
+    def _tell_what_settled(self) -> None:
+        while self._settled:
+            self._observer.settled(self._settled.popleft(), self._store)
 
     def _see_whether_to_stop(self) -> None:
         """Raises SearchStopped."""
@@ -216,7 +229,7 @@ class Controller:
         if worker in self._dead:  # its work has been given to others: what it said before comes too late
             return None
         if not isinstance(message, Died) and self._attention.heard(worker):
-            self._observer.warned(f"{self._place(worker)} is heard again")
+            self._observer.warned(f"{self._name(worker)} is heard again")
         match message:
             case Ready():
                 self._welcome(worker, message)
@@ -235,6 +248,7 @@ class Controller:
             case Died():
                 self._bury(worker)
             case Left():
+                self._left.add(worker)
                 raise SearchStopped(f"rank {worker} has left without being told to", BROKEN)
         return None
 
@@ -295,7 +309,7 @@ class Controller:
         self._dead.add(worker)
         self._attention.silent.discard(worker)
         self._take_back(worker)
-        self._refuse(worker, Refused(self._place(worker), "its process has died"))
+        self._refuse(worker, Refused(self._place(worker), "its process has died", passes=True))
 
     def _take_back(self, worker: int) -> None:
         """What a worker holds goes to others, as if it had not begun."""
@@ -307,6 +321,10 @@ class Controller:
     def _place(self, worker: int) -> Place:
         return self._places.get(worker, Place(worker, "an unknown host", "unknown device"))
 
+    def _name(self, worker: int) -> str:
+        """What people are told of a worker, of which nothing may be known but its number."""
+        return str(self._places[worker]) if worker in self._places else f"worker {worker} (not yet ready)"
+
     def _notice_silence(self) -> None:
         """Says who has been silent for too long while it had something to do, or to get ready for."""
         if not self._attention.due():
@@ -314,7 +332,7 @@ class Controller:
         loading = self._workers - self._dead - self._refused.keys() - self._places.keys()
         new = self._attention.look(loading | self._busy.keys())
         if new:
-            who = ", ".join(str(self._place(worker)) for worker in new[:3])
+            who = ", ".join(map(self._name, new[:3]))
             others = f" and {len(new) - 3} other ranks" if len(new) > 3 else ""
             self._observer.warned(
                 f"nothing heard for {self._attention.patience:g} s of {who}{others}: stopped, swapped out or cut off? "
@@ -336,6 +354,9 @@ class Controller:
         id = result.individual
         if work.answered or id not in self._to_come:  # by another, or another of its replicates has failed meanwhile
             return None
+        if isinstance(result.outcome, Failure) and self._holders(work) - self._attention.silent:
+            self._observer.warned(f"{result}; another worker is at it")  # as where this one was swapped out meanwhile
+            return None
         self._end_loan(work)
         if isinstance(result.outcome, Failure):
             self._devices.failed(result.place, (id, result.first))
@@ -352,7 +373,12 @@ class Controller:
             self._failures_in_a_row = 0
             self._devices.succeeded(result.place, (id, result.first))
             self._retire_bad_devices()
-            if self._goes_on(id, result.outcome):
+            try:
+                goes_on = self._goes_on(id, result.outcome)
+            except PluginFault:  # of a strategy that should have said whether
+                self._store.advance(result)
+                raise
+            if goes_on:
                 self._store.advance(result)
                 if self._to_come[id] == 0:
                     self._again.extendleft(reversed(self._next_works(work.individual)))
@@ -507,19 +533,30 @@ class Controller:
         patience = max(1.0, 0.7 * self._config.run.grace)
         for worker in self._workers:
             self._end.send(worker, Stop(exit_code, patience))
-        present, deadline = set(self._workers - self._dead), time.monotonic() + patience
-        while present - self._attention.silent and time.monotonic() < deadline:
-            for worker, message in self._end.receive(timeout=_ATTENTION):
+        present, deadline = set(self._workers - self._dead - self._left), time.monotonic() + patience
+        if record:
+            self._store.commit()
+            self._tell_what_settled()
+        while self._arrived or (present - self._attention.silent and time.monotonic() < deadline):
+            if not self._arrived:
+                self._arrived.extend(self._end.receive(timeout=_ATTENTION))
+            while self._arrived:
+                worker, message = self._arrived.popleft()
                 self._attention.heard(worker)
                 if isinstance(message, Left | Died):
                     present.discard(worker)
                 elif isinstance(message, Warned):
                     self._warn_once(message)
                 elif isinstance(message, Result) and record and worker in present:
-                    settled = self._take(worker, message)
-                    self._store.commit()
-                    if settled is not None:
-                        self._observer.settled(settled, self._store)
+                    self._take_last(worker, message)
+
+    def _take_last(self, worker: int, result: Result) -> None:
+        """Records a result that was on its way at the end; what is wrong with the strategy is known by then."""
+        with contextlib.suppress(PluginFault):
+            if (settled := self._take(worker, result)) is not None:
+                self._settled.append(settled)
+        self._store.commit()
+        self._tell_what_settled()
 
 
 def _is_answer(result: Result, work: Work) -> bool:

@@ -79,13 +79,14 @@ def checked(outcome: Outcome, task: Task, whose: str = "the evaluator") -> Outco
     """What an evaluator has said of a task, in Python's numbers, or the failure that it is where that is no answer to
     it; `whose` is named there."""
     if isinstance(outcome, Failure):
-        kind = outcome.kind if outcome.kind in set(FailureKind) else FailureKind.ERROR
-        return Failure(FailureKind(kind), str(outcome.message))
+        kind: object = outcome.kind
+        known = FailureKind(kind) if isinstance(kind, int) and kind in set(FailureKind) else FailureKind.ERROR
+        message: object = outcome.message
+        return Failure(known, message if isinstance(message, str) else answers.told(message))
     if not isinstance(outcome, Evaluation):
         message = f"expected an Evaluation or a Failure from {whose}, got {type(outcome).__name__}"
         return Failure(FailureKind.ERROR, message)
-    given: object = outcome.accuracies
-    found, count = list(given) if isinstance(given, Iterable) else [given], len(task.seeds)
+    found, count = _each(outcome.accuracies), len(task.seeds)
     accuracies = [number for one in found if (number := answers.real(one)) is not None]
     if len(found) == len(accuracies) == count and not all(map(math.isfinite, accuracies)):
         return Failure(FailureKind.NAN, f"expected finite accuracies from {whose}, got {_shown(found)}")
@@ -94,17 +95,26 @@ def checked(outcome: Outcome, task: Task, whose: str = "the evaluator") -> Outco
         return Failure(FailureKind.ERROR, message)
     parameters = answers.whole(outcome.parameters)
     if parameters is None:
-        message = f"expected a whole number of parameters from {whose}, got {outcome.parameters!r:.100}"
+        message = f"expected a whole number of parameters from {whose}, got {answers.told(outcome.parameters)}"
         return Failure(FailureKind.ERROR, message)
     seconds = {name: answers.amount(getattr(outcome, name)) for name in SECONDS}
     for name, value in seconds.items():
         if value is None:
-            message = f"expected {name} from 0 to {answers.LARGEST:g} from {whose}, got {getattr(outcome, name)!r:.100}"
+            said = answers.told(getattr(outcome, name))
+            message = f"expected {name} from 0 to {answers.LARGEST:g} from {whose}, got {said}"
             return Failure(FailureKind.ERROR, message)
     return Evaluation(tuple(accuracies), parameters, *[value for value in seconds.values() if value is not None])
 
 
+def _each(accuracies: object) -> list[object]:
+    """What has been given, one by one; what has no parts is one."""
+    try:
+        return list(accuracies) if isinstance(accuracies, Iterable) else [accuracies]
+    except Exception:  # an array or a tensor without axes, or code of others
+        return [accuracies]
+
+
 def _shown(accuracies: Sequence[object]) -> str:
-    plain = map(answers.plain, accuracies)
-    texts = (f"{one:g}" if isinstance(one, float | int) and not isinstance(one, bool) else repr(one) for one in plain)
+    plain = map(answers.plain, accuracies[:20])
+    texts = (f"{one:g}" if isinstance(one, float) else answers.told(one) for one in plain)
     return f"{len(accuracies)}: {' '.join(texts):.200}"

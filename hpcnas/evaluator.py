@@ -121,10 +121,10 @@ class TrainerEvaluator:
     def _started_in_vain(self, reason: str) -> None:
         """Another start follows, after a pause. Raises EvaluatorRefused after too many times."""
         self.close()
-        self._child = None
+        self._child, last = None, Failure(FailureKind.CRASH, reason).summary
         if not self._starts.failed():
-            raise EvaluatorRefused(f"{self._starts.in_vain} starts in vain; the last one: {reason}", passes=True)
-        self._warnings.append(f"starting a trainer is tried again; {Failure(FailureKind.CRASH, reason).summary}")
+            raise EvaluatorRefused(f"{self._starts.in_vain} starts in vain; the last one: {last}", passes=True)
+        self._warnings.append(f"starting a trainer is tried again; {last}")
 
     def ready(self, timeout: float) -> Loaded | None:
         if self._ready is None:
@@ -215,7 +215,7 @@ class TrainerEvaluator:
             silent = f"no sign of life for {patience:g} s (--hang-timeout); where it was:\n{child.stacks()}"
             failure = self._given_up(child, FailureKind.HANG, silent)
             if self._ready is None:
-                raise EvaluatorRefused(failure.message, passes=True)
+                raise EvaluatorRefused(failure.summary, passes=True)
             return failure
         if self._task is not None and self._ready is not None and run.evaluation_timeout is not None:
             if now - self._started > run.evaluation_timeout:

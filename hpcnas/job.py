@@ -109,7 +109,7 @@ def _alone(
     thread = threading.Thread(target=work, name="worker", daemon=True)  # nobody waits for it after an exception
     thread.start()
     exit_code = session.control(hub.controller(), 1, "none", line, signals)
-    thread.join()
+    thread.join(transport.FAREWELL)  # an evaluator of others may never return
     return exit_code
 
 

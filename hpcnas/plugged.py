@@ -1,6 +1,7 @@
 """The evaluator of a plugin, held to its word: what it raises is told as its own, and its numbers are Python's.
 
-    raises EvaluatorRefused from `ready`, or in being made   the worker goes out of use, as with any evaluator
+    raises EvaluatorRefused from `ready`, `start` or `poll`,
+    or in being made                                         the worker goes out of use, as with any evaluator
     raises anything else                                     PluginFault: the job ends, for a person to mend the plugin
     answers what is no evaluation                            a failure of that individual (`evaluation.checked`)
 
@@ -48,7 +49,9 @@ class PluggedEvaluator:
         return outcome
 
     def warnings(self) -> list[str]:
-        return [] if self._inner is None or self._broken else list(map(str, warnings(self._inner)))
+        if (inner := self._inner) is None or self._broken:
+            return []
+        return self._answer(": `warnings`", lambda: [str(text) for text in warnings(inner)])
 
     def save(self, timeout: float) -> None:
         self._try("save", timeout)
@@ -62,7 +65,7 @@ class PluggedEvaluator:
             return
         try:
             self._call(method, *arguments)
-        except PluginFault as fault:
+        except (PluginFault, EvaluatorRefused) as fault:
             _logger.warning("%s", fault)
 
     def _call(self, method: str, *arguments: object) -> Any:
@@ -89,7 +92,7 @@ class PluggedEvaluator:
             known[name] = answers.whole(getattr(facts, name))
             if known[name] is None:
                 given = getattr(facts, name)
-                raise PluginFault(f"{self.whose}: expected a whole number for {name}, got {given!r:.100}")
+                raise PluginFault(f"{self.whose}: expected a whole number for {name}, got {answers.told(given)}")
         texts = {str(name): str(value) for name, value in software.items()}
         try:
             checked = allowed.facts(asdict(DataFacts(**known)))

@@ -29,6 +29,7 @@ from hpcnas.controller import Controller, SearchStopped
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import FromWorker, Left, Place, Ready, Result, Stop, Task, ToWorker
+from hpcnas.plugins import PluginFault
 from hpcnas.progress import duration
 from hpcnas.runfile import Session, StoreError
 from hpcnas.settings import ConfigError
@@ -381,6 +382,9 @@ def main(arguments: Sequence[str]) -> int:
     except SearchStopped as stop:
         print(f"hpcnas simulate: the search would stop: {stop}", file=sys.stderr)
         return stop.exit_code
+    except PluginFault as fault:
+        print(f"hpcnas simulate: {brief(str(fault))}", file=sys.stderr)
+        return BROKEN
     print(json.dumps(asdict(report), indent=2) if given.json else report.text())
     return COMPLETE
 

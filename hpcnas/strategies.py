@@ -36,6 +36,9 @@ STRATEGIES: dict[str, MakeStrategy] = {
 }
 
 
+_MOST = 2**31  # what files hold of counts
+
+
 class StrategyMissing(StrategyRefused):
     """The strategy is brought by a plugin that a run is read without."""
 
@@ -53,29 +56,39 @@ class PluggedStrategy:
         whose = f"{self.whose}: `ask`"
         may_pass = NothingAllowed, DrawingStopped
         found: object = plugins.answer(whose, self.inner.ask, population, id, view, but=may_pass)
-        if not isinstance(found, Proposal) or found.genotype.space != population.space:
-            raise plugins.PluginFault(f"{whose}: expected a Proposal of space {population.space}, got {found!r:.100}")
+        if not isinstance(found, Proposal):
+            raise _unexpected(whose, f"a Proposal of space {population.space}", found)
+        genotype: object = found.genotype
+        if not isinstance(genotype, Genotype) or genotype.space != population.space:
+            raise _unexpected(whose, f"a Proposal with a genotype of space {population.space}", genotype)
         numbers: dict[str, Any] = {}
         for name in ("parent", "redrawn", "known", "repeats"):
             value: object = getattr(found, name)
             number = numbers[name] = answers.whole(value)
             if number is None and (value is not None or name in ("redrawn", "known")):
-                raise plugins.PluginFault(f"{whose}: expected a whole number for {name}, got {value!r:.100}")
+                raise _unexpected(whose, f"a whole number for {name}", value)
+            if number is not None and number >= _MOST:
+                raise _unexpected(whose, f"a {name} below {_MOST}", number)
             if number is not None and name in ("parent", "repeats") and number >= len(population):
                 raise plugins.PluginFault(f"{whose}: expected a {name} below {len(population)}, got {number}")
         network: object = found.network
         if network is not None and not isinstance(network, bytes):
-            raise plugins.PluginFault(f"{whose}: expected the bytes of a hash for network, got {network!r:.100}")
-        if found.birth not in set(Birth):
-            raise plugins.PluginFault(f"{whose}: expected a Birth, got {found.birth!r:.100}")
-        return replace(found, birth=Birth(found.birth), **numbers)
+            raise _unexpected(whose, "the bytes of a hash for network", network)
+        birth: object = found.birth
+        if not isinstance(birth, int) or birth not in set(Birth):
+            raise _unexpected(whose, "a Birth", birth)
+        return replace(found, birth=Birth(birth), **numbers)
 
     def bar(self, population: Population, view: int) -> float | None:
         found: object = plugins.answer(f"{self.whose}: `bar`", self.inner.bar, population, view)
         number = answers.real(found)
         if number is None and found is not None:
-            raise plugins.PluginFault(f"{self.whose}: expected a number or None from `bar`, got {found!r:.100}")
+            raise _unexpected(self.whose, "a number or None from `bar`", found)
         return number
+
+
+def _unexpected(whose: str, expected: str, found: object) -> plugins.PluginFault:
+    return plugins.PluginFault(f"{whose}: expected {expected}, got {answers.told(found)}")
 
 
 def is_known(name: str) -> bool:

@@ -20,7 +20,7 @@ from hpcnas.clocks import Attentive
 from hpcnas.messages import Died, FromWorker, ToWorker
 
 _SHORTEST, _LONGEST = 0.00005, 0.02  # seconds between polls: quick while messages flow, cheap while they do not
-_FAREWELL = 30.0  # seconds that rank 0 waits, at the end, for another rank to be done, after the last one was
+FAREWELL = 30.0  # seconds that rank 0 waits, at the end, for another rank to be done, after the last one was
 _LAST_WORD = 600.0  # seconds that a rank waits for rank 0 to conclude the job
 _TAG = 1
 
@@ -286,7 +286,7 @@ class MpiWorld:
         """On rank 0: returns when every rank that lives is done. Raises RanksMissing where no more come to that."""
         clock, others = Attentive(1.0), set(range(1, self.size))
         since, missing = clock(), others - self._finished - self._dead
-        while missing and clock() - since < _FAREWELL:
+        while missing and clock() - since < FAREWELL:
             self.next(0.5)  # what else comes is too late
             left = others - self._finished - self._dead
             if left != missing:

@@ -64,7 +64,7 @@ def run(end: WorkerEnd, place: Place, evaluator: Evaluator) -> int:
         except _Stopped as stopped:
             stop = stopped.stop
             evaluator.save(stop.save_seconds)
-            _warn(end, place, evaluator)
+            _warn_at_last(end, place, evaluator)
     end.send(Left())
     return stop.exit_code
 
@@ -81,7 +81,7 @@ def _serve(
             _warn(end, place, evaluator)
             end.send(result)
     except EvaluatorRefused as refusal:
-        _warn(end, place, evaluator)
+        _warn_at_last(end, place, evaluator)
         end.send(Refused(place, str(refusal), refusal.passes))
     except PluginFault as fault:
         end.send(Broke(place, str(fault), "".join(traceback.format_exception(fault))))
@@ -92,6 +92,12 @@ def _warn(end: WorkerEnd, place: Place, evaluator: Evaluator) -> None:
     """Hands on what the evaluator lives with."""
     for text in warnings(evaluator):
         end.send(Warned(place, text))
+
+
+def _warn_at_last(end: WorkerEnd, place: Place, evaluator: Evaluator) -> None:
+    """Likewise of one that is not asked for anything more: a fault of its code is no news then."""
+    with contextlib.suppress(PluginFault):
+        _warn(end, place, evaluator)
 
 
 def _greeting(end: WorkerEnd, inbox: _Inbox, place: Place, evaluator: Evaluator) -> Ready:

@@ -89,6 +89,22 @@ def test_numbers_of_any_type_are_the_same_evaluation(outcome: Any) -> None:
         ({"setup_seconds": math.nan}, "ERROR", "expected setup_seconds from 0 to 1e+15 from X, got nan"),
         ({"validation_seconds": math.inf}, "ERROR", "expected validation_seconds from 0 to 1e+15 from X, got inf"),
         ({"validation_seconds": "1"}, "ERROR", "expected validation_seconds from 0 to 1e+15 from X, got '1'"),
+        (
+            {"accuracies": np.array("a")}, "ERROR",
+            "expected 2 accuracies from 0 to 1 from X, one a seed, got 1: 'a'",
+        ),
+        (
+            {"accuracies": torch.tensor(0.5)}, "ERROR",
+            "expected 2 accuracies from 0 to 1 from X, one a seed, got 1: 0.5",
+        ),
+        (
+            {"accuracies": (10**5000, 0.5)}, "ERROR",
+            "expected 2 accuracies from 0 to 1 from X, one a seed, got 2: int that cannot be shown 0.5",
+        ),
+        (
+            {"parameters": 10**5000}, "ERROR",
+            "expected a whole number of parameters from X, got int that cannot be shown",
+        ),
     ],
 )  # fmt: skip
 def test_nonsense_is_a_failure_that_names_who_said_it(change: dict[str, Any], kind: str, message: str) -> None:
@@ -104,4 +120,6 @@ def test_what_is_no_outcome_is_a_failure() -> None:
 def test_failures_stay_what_they_are() -> None:
     odd: Any = Failure("of no kind", ValueError("no"))  # type: ignore[arg-type]
     assert checked(CRASH, TASK) is not None and checked(CRASH, TASK) == CRASH
-    assert checked(odd, TASK) == Failure(FailureKind.ERROR, "no")
+    assert checked(odd, TASK) == Failure(FailureKind.ERROR, "ValueError('no')")
+    unhashable: Any = Failure([1], "odd")  # type: ignore[arg-type]
+    assert checked(unhashable, TASK) == Failure(FailureKind.ERROR, "odd")

@@ -22,7 +22,7 @@ from scripted_crew import (
     states,
 )
 
-from hpcnas import worker
+from hpcnas import racing, worker
 from hpcnas.config import Config
 from hpcnas.controller import Controller, SearchStopped
 from hpcnas.evaluation import EvaluatorRefused, Loaded
@@ -30,6 +30,10 @@ from hpcnas.evolution import Proposal
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import (
+    Broke,
+    Died,
+    Evaluation,
+    FromWorker,
     Left,
     Outcome,
     Result,
@@ -37,6 +41,7 @@ from hpcnas.messages import (
     Task,
 )
 from hpcnas.mutation import NothingAllowed
+from hpcnas.plugins import PluginFault
 from hpcnas.population import Population
 from hpcnas.runfile import StoreError
 from hpcnas.transport import Hub
@@ -123,6 +128,101 @@ def test_a_space_with_nothing_allowed_is_wrong_use() -> None:
     stop = search.stopped()
     assert (stop.exit_code, str(stop)) == (WRONG_USE, "nothing is small enough")
     assert search.states() == states("EE")
+
+
+def test_a_fault_of_a_strategy_loses_nothing_that_has_arrived_or_is_on_its_way() -> None:
+    class Faulty(Numbered):
+        def ask(self, population: Population, id: int, view: int) -> Proposal:
+            if id == 2:
+                raise PluginFault("odd: `ask` raised")
+            return super().ask(population, id, view)
+
+    def answer(rank: int, task: Task) -> Outcome | None:
+        if rank == 1:
+            return GOOD
+        search.crew.parting[rank] = [result(rank, task, GOOD)]
+        return None
+
+    search = Search(Crew(2, answer), strategy=Faulty)
+    store = search.store = Counting(search.config)
+    search.population = store.population
+    with pytest.raises(PluginFault, match="`ask` raised"):
+        search.run()
+    assert search.states() == states("EE") and store.compactions == 1
+    assert [one.individual for one in search.listener.results] == [0, 1]
+
+
+class Counting(MemoryStore):
+    compactions = 0
+
+    def compact(self) -> None:
+        self.compactions += 1
+
+
+def test_a_part_whose_racing_fails_is_recorded_all_the_same_and_so_is_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(racing, "LEAST_FREEDOM", 0)
+
+    class Faulty(Numbered):
+        def bar(self, population: Population, view: int) -> float | None:
+            raise PluginFault("odd: `bar` raised")
+
+    one = Evaluation((0.5,), 1000, 0.0, 1.0, 0.0)
+
+    def answer(rank: int, task: Task) -> Outcome | None:
+        if rank == 1:
+            return one
+        search.crew.parting[rank] = [result(rank, task, one)]
+        return None
+
+    search = Search(Crew(2, answer), settings(search={"racing": True}), strategy=Faulty)
+    store = search.store = Counting(search.config)
+    search.population = store.population
+    with pytest.raises(PluginFault, match="`bar` raised"):
+        search.run()
+    assert store.compactions == 1 and search.population.trainings == 2
+
+
+class AtOnce(Crew):
+    """All that has been said arrives together."""
+
+    def receive(self, timeout: float) -> list[tuple[int, FromWorker]]:
+        arrived = [*self.inbox]
+        self.inbox.clear()
+        return arrived
+
+
+def test_what_arrives_together_with_a_reason_to_end_is_not_lost() -> None:
+    """Worker 1 says Broke between the results of 2, which is told, and of 3; 4 has left, for which nobody waits."""
+    search = Search(AtOnce(4, lambda rank, task: None), settings(run={"grace": 1e6}))
+
+    def answer(rank: int, task: Task) -> Outcome | None:
+        if rank == 4:
+            tasks = dict(search.crew.tasks)
+            said: list[tuple[int, FromWorker]] = [(2, result(2, tasks[2], GOOD)), (1, Broke(place(1), "odd", "…"))]
+            search.crew.inbox.extend([*said, (3, result(3, tasks[3], GOOD)), (4, Left())])
+            search.crew.silent = {4}
+        return None
+
+    search.crew.answer = answer
+    assert search.stopped().exit_code == BROKEN
+    assert search.states() == states("IEEI")
+    assert [one.individual for one in search.listener.results] == [1, 2]
+
+
+def test_a_worker_that_has_left_by_itself_is_not_waited_for() -> None:
+    search = Search(Crew(1, lambda rank, task: None), settings(run={"grace": 1e6}))
+    search.crew.silent = {1}
+    search.crew.inbox.append((1, Left()))
+    assert search.stopped().exit_code == BROKEN
+
+
+def test_workers_that_all_die_before_they_are_ready_may_live_in_another_job() -> None:
+    crew = Crew(2)
+    crew.inbox.clear()
+    crew.inbox.extend([(1, Died()), (2, Died())])
+    assert Search(crew).stopped().exit_code == MORE_TO_DO
 
 
 def test_a_result_that_nobody_asked_for_breaks_the_run() -> None:

@@ -310,6 +310,30 @@ def test_what_is_let_through_can_be_read_back(tmp_path: Path) -> None:
     assert len(runfile.read(tmp_path).population.evaluated) == 2
 
 
+def test_a_refusal_in_leaving_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(*arguments: object) -> None:
+        raise EvaluatorRefused("the licence has gone")
+
+    inner = Scripted()
+    inner.save = inner.close = refuse  # type: ignore[method-assign, assignment]
+    evaluator = plugged(inner)
+    evaluator.ready(0.0)
+    with caplog.at_level("WARNING", logger="hpcnas"):
+        evaluator.save(1.0)
+        evaluator.close()
+    assert caplog.messages == ["the licence has gone"] * 2
+
+
+def test_warnings_that_raise_are_a_fault() -> None:
+    inner: Any = Scripted()
+    inner.warnings = lambda: {}["odd"]
+    evaluator = plugged(inner)
+    evaluator.ready(0.0)
+    with pytest.raises(PluginFault, match="own': `warnings` raised KeyError: 'odd'"):
+        evaluator.warnings()
+    assert evaluator.warnings() == []
+
+
 def test_a_refusal_is_no_fault() -> None:
     inner = Scripted()
     inner.ready_with = EvaluatorRefused("there is no licence")
@@ -370,6 +394,12 @@ def test_numpys_numbers_in_proposals_are_numbers() -> None:
         (replace(PROPOSAL, parent=7), "x: `ask`: expected a parent below 1, got 7"),
         (replace(PROPOSAL, repeats=1), "x: `ask`: expected a repeats below 1, got 1"),
         (replace(PROPOSAL, network="a"), "x: `ask`: expected the bytes of a hash for network, got 'a'"),  # type: ignore[arg-type]
+        (replace(PROPOSAL, genotype=None), "x: `ask`: expected a Proposal with a genotype of space 2x3/1x3, got None"),  # type: ignore[arg-type]
+        (replace(PROPOSAL, known=10**12), "x: `ask`: expected a known below 2147483648, got 1000000000000"),
+        (replace(PROPOSAL, birth=[1]), "x: `ask`: expected a Birth, got [1]"),  # type: ignore[arg-type]
+        pytest.param(
+            10**5000, "x: `ask`: expected a Proposal of space 2x3/1x3, got int that cannot be shown", id="long"
+        ),
         (replace(PROPOSAL, birth="mutation"), "x: `ask`: expected a Birth, got 'mutation'"),  # type: ignore[arg-type]
     ],
 )
@@ -377,6 +407,11 @@ def test_what_is_no_proposal_is_a_fault(answer: Any, message: str) -> None:
     with pytest.raises(PluginFault) as fault:
         PluggedStrategy("x", Answering(answer)).ask(population(births=1), 1, 0)
     assert str(fault.value) == message
+
+
+def test_a_bar_of_any_length_is_a_fault() -> None:
+    with pytest.raises(PluginFault, match="from `bar`, got int that cannot be shown$"):
+        PluggedStrategy("x", Answering(10**5000)).bar(population(births=1), 0)
 
 
 def test_a_strategy_may_say_that_nothing_is_allowed() -> None:

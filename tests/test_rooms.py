@@ -109,7 +109,7 @@ CONTROLLER = {
     "retries": {"devices", "messages"},
     "controller": {
         *("attention", "clocks", "config", "devices", "evolution", "exits", "individuals", "memorystore", "messages"),
-        *("methods", "mutation", "racing", "retries", "runfile", "scheduling", "seeds", "transport"),
+        *("methods", "mutation", "plugins", "racing", "retries", "runfile", "scheduling", "seeds", "transport"),
     },
     "progress": {
         *("config", "costs", "duplicates", "individuals", "log", "memorystore", "messages", "methods", "pareto"),
@@ -182,8 +182,9 @@ ENTRY = {
     "__main__": {"job", "launch", "searchpath", "signals", "simulate", "terminal"},
     "launch": {"exits", "plugins", "signals", "textfile", "transport"},
     "simulate": {
-        *("canonical", "config", "controller", "exits", "landscape", "memorystore", "messages", "options", "progress"),
-        *("runfile", "searchpath", "settings", "sources", "store", "strategies", "synthetic", "terminal", "textfile"),
+        *("canonical", "config", "controller", "exits", "landscape", "memorystore", "messages", "options", "plugins"),
+        *("progress", "runfile", "searchpath", "settings", "sources", "store", "strategies", "synthetic", "terminal"),
+        "textfile",
     },
     "job": {
         *("attention", "config", "dryrun", "evaluation", "evaluator", "exits", "jobenv", "launch", "lock", "log"),

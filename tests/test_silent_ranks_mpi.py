@@ -27,12 +27,13 @@ def test_a_stopped_worker_rank_costs_nothing_but_its_time(mpi: launcher.Mpi, tmp
         worker = ranks(job)[2]
         worker.send_signal(signal.SIGSTOP)
         if goes_on:
-            await_that(lambda: "nothing heard for 10 s of rank 2" in (run / "log").read_text(), "a warning")
+            await_that(lambda: "nothing heard for 30 s of rank 2" in (run / "log").read_text(), "a warning")
             worker.send_signal(signal.SIGCONT)
         stdout, stderr = job.communicate(timeout=GUARD)
-        assert job.returncode == 0, stdout + stderr
+        if goes_on:  # else all ranks are aborted, and the exit code may be that of a killed one
+            assert job.returncode == 0, stdout + stderr
         assert job.await_end() == []
-    assert "nothing heard for 10 s of rank 2" in stdout
+    assert "nothing heard for 30 s of rank 2" in stdout
     assert "the search is complete" in stdout
     assert ("rank 2 did not answer at the end of the job" in stderr) is not goes_on
     assert status(run) == "complete"
@@ -49,7 +50,7 @@ def test_a_job_that_is_stopped_as_a_whole_takes_nobody_for_silent(mpi: launcher.
         all_ranks = ranks(job).values()
         for rank in all_ranks:
             rank.send_signal(signal.SIGSTOP)
-        time.sleep(11.0)  # longer than a rank may be silent
+        time.sleep(31.0)  # longer than a rank may be silent
         for rank in all_ranks:
             rank.send_signal(signal.SIGCONT)
         stdout, stderr = job.communicate(timeout=GUARD)

@@ -16,6 +16,7 @@ from hpcnas.config import Config
 from hpcnas.genotype import named
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Evaluation, Left, Ready, Result, Stop, Task
+from hpcnas.plugins import PluginFault
 from hpcnas.settings import ConfigError
 from hpcnas.simulate import Account, Cluster, Site
 from hpcnas.strategies import make_strategy
@@ -262,6 +263,17 @@ def test_a_budget_of_trainings_that_is_spent_on_failures_is_said(capsys: pytest.
     options = ["--preset", "paper", "--workers", "1", "--trainings", "1", "--scheduling", "replicate"]
     assert simulate.main([*options, "--synthetic-nans", "0.5", "--initial-mutations", "5"]) == 1
     assert "the search would stop: the budget is spent, and nothing has been evaluated" in capsys.readouterr().err
+
+
+def test_a_fault_of_a_plugins_strategy_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faulty(*arguments: object) -> None:
+        raise PluginFault("strategy 'odd': `ask` raised ValueError: no")
+
+    monkeypatch.setattr(simulate, "make_strategy", faulty)
+    assert simulate.main(["--workers", "2"]) == 1
+    assert capsys.readouterr().err == "hpcnas simulate: strategy 'odd': `ask` raised ValueError: no\n"
 
 
 def test_a_search_that_would_break_says_why(capsys: pytest.CaptureFixture[str]) -> None:

@@ -223,6 +223,17 @@ def test_a_worker_that_cannot_go_on_says_why_and_begins_nothing_more(moment: str
     assert "start 9" not in evaluator.notes and evaluator.notes[-1] == "close"
 
 
+def test_warnings_that_fail_in_the_end_hide_no_refusal() -> None:
+    hub, evaluator = Hub(1), Scripted(refusal="there are no images")
+
+    def warnings() -> list[str]:
+        raise PluginFault("odd")
+
+    evaluator.warnings = warnings  # type: ignore[attr-defined]
+    hub.controller().send(1, Stop(2, 2.5))
+    assert served(evaluator, hub) == (2, [Refused(PLACE, "there are no images"), Left()])
+
+
 def test_the_evaluator_is_closed_whatever_breaks() -> None:
     hub, evaluator = Hub(1), Scripted()  # has no outcome to give
     hub.controller().send(1, task(7))
