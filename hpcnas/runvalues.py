@@ -87,7 +87,13 @@ def wrong(tables: Tables) -> list[Wrong]:
     """All that cannot be, of tables that are of the right shapes."""
     found = [item for name in NAMES for item in allowed.wrong_values(name, *tables.columns(name))]
     return [*found, *_wrong_births(tables), *_wrong_results(tables), *_wrong_order(tables), *_wrong_failures(tables),
-            *_wrong_sessions(tables.sessions), *_wrong_workers(tables)]  # fmt: skip
+            *_wrong_sessions(tables.sessions), *_without_session(tables), *_wrong_workers(tables)]  # fmt: skip
+
+
+def _without_session(tables: Tables) -> Iterator[Wrong]:
+    """Nothing is born before a controller has started: only its session says on what data."""
+    if len(tables.individuals["birth"]) and not len(tables.sessions["started"]):
+        yield Wrong("individuals", "birth", 0, "a session of the controller before the first birth", "none")
 
 
 def _wrong_births(tables: Tables) -> Iterator[Wrong]:
@@ -214,6 +220,8 @@ def sound(tables: Tables, faults: Sequence[Wrong]) -> Tables:
             lost_workers.add(fault.row)
         elif column is not None and fault.row is not None:  # those without a place, or without a failure, are below
             good = min(good, fault.row)
+    if len(lost_sessions) == len(sessions["started"]):
+        good = 0
     good = min([good, *_without_failure(individuals, failures, lost_failures)])
     places = [fault.row for fault in faults if fault.table == "evaluated" and fault.row is not None]
     end = min([len(tables.evaluated), *(place for place in places if not good <= tables.evaluated[place] < count)])

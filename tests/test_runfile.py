@@ -71,7 +71,7 @@ def test_a_run_in_which_nothing_happened_comes_back(tmp_path: Path) -> None:
 
 def test_the_end_of_a_long_message_is_kept(tmp_path: Path) -> None:
     message = "".join(f"line {number}\n" for number in range(1000)) + "the reason"
-    run = StoredRun("run-1", 0, CONFIG, population(failed(0, message)))
+    run = StoredRun("run-1", 0, CONFIG, population(failed(0, message)), [SESSION])
     write(tmp_path / "population.h5", run)
     found = read(tmp_path).population.failures[0].message
     assert len(found) == MESSAGE_BYTES
@@ -102,7 +102,7 @@ def test_hosts_and_devices_of_failed_attempts_come_back_whole(tmp_path: Path) ->
     attempt = replace(failed(0), place=Place(1, "h" * 70, "d" * 70))
     some = population(births=1)
     some.retry(attempt)
-    write(tmp_path / "population.h5", StoredRun("run-1", 1, CONFIG, some))
+    write(tmp_path / "population.h5", StoredRun("run-1", 1, CONFIG, some, [SESSION]))
     assert read(tmp_path).population.failed_attempts == [attempt]
 
 

@@ -60,6 +60,7 @@ def test_births_and_results_are_in_the_population(contract: tuple[MemoryStore, R
 def test_replicates_that_come_one_by_one_make_the_same_individual(contract: tuple[MemoryStore, Reopen]) -> None:
     """And those that are there are not lost with the process, nor by a renewal of the file."""
     new, reopen = contract
+    new.begin(SESSION)
     add_births(new, 2)
     new.advance(replace(evaluated(1, 0.7), first=1))
     new.commit()
@@ -150,6 +151,7 @@ def test_compacting_aside_changes_nothing(contract: tuple[MemoryStore, Reopen]) 
 
 def test_a_continued_store_takes_what_comes(contract: tuple[MemoryStore, Reopen]) -> None:
     current, reopen = contract
+    current.begin(SESSION)
     for id in range(5):
         current.birth(individual(id))
         if id % 2:

@@ -165,7 +165,7 @@ def occupancy(run: StoredRun, bins: int = 160) -> tuple[np.ndarray, np.ndarray, 
     """Edges of equal bins in hours since the first session began, shape (bins + 1,); and for every bin the mean numbers
     of busy workers and of workers that were there, shape (bins,). Without a session one empty bin."""
     sessions = accounts(run)
-    if not sessions:  # a damaged run
+    if not sessions:  # it has not begun
         return np.array([0.0, 1.0]), np.zeros(1), np.zeros(1)
     start, end = sessions[0].started, max(session.ended for session in sessions)
     edges = np.linspace(start, max(end, start + 1e-3), bins + 1)
