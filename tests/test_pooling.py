@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from examples import CONFIG, PLACE, SPACE, assert_same, failed, individual
+from examples import CONFIG, PLACE, SESSION, SPACE, assert_same, failed, individual
 from scripted_crew import Crew, Numbered, Search, settings
 from test_duplicates import CELLS, RENAMED, one_after_another
 from test_evolution import breeding, configured, evolution, grow, in_flight, individuals
@@ -217,6 +217,7 @@ def test_trainings_that_are_few_allow_as_many_repeats() -> None:
 def test_a_run_that_ends_anywhere_comes_back(tmp_path: Path, kept: str, done: int) -> None:
     four = replace(CONFIG, training=replace(CONFIG.training, replicates=4))
     store, whole = FileStore.create(tmp_path, four), corrected()
+    store.begin(SESSION)
     for id in range(4):
         store.birth(whole.individual(id))
     for id in whole.evaluated[:done].tolist():
@@ -236,6 +237,7 @@ def test_a_run_that_ends_anywhere_comes_back(tmp_path: Path, kept: str, done: in
 def test_a_file_from_before_there_were_repeats_comes_back(tmp_path: Path) -> None:
     four = replace(CONFIG, training=replace(CONFIG.training, replicates=4))
     store = FileStore.create(tmp_path, four)
+    store.begin(SESSION)
     store.birth(individual(0))
     store.settle(result(0, 0.5, 0.6, 0.7, 0.8))
     store.compact()

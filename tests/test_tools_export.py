@@ -258,6 +258,7 @@ def test_without_an_output_everything_goes_to_the_terminal(run: Path, capsys: py
 
 def test_an_individual_in_flight_has_no_fitness(tmp_path: Path) -> None:
     store = FileStore.create(tmp_path / "run", config.build({"search": {"space": "2x3/1x3"}}))
+    store.begin(examples.SESSION)
     store.birth(Individual(0, Genotype(examples.SPACE, b"\1" * 9), Birth.INITIAL, None, 0, 0, 1.0))
     store.compact()
     store.close()
