@@ -78,6 +78,8 @@ def main() -> None:
                 break
     while os.getppid() == parent:
         time.sleep(0.05)
+    while select.select([0], [], [], 1.0)[0] and (new := os.read(0, 65536)):  # said before this process could look
+        text += new
     folders = text.decode(errors="surrogateescape").splitlines()
     for _ in range(LOOKS):
         found = [process for process in processes(mark, folders) if process != os.getpid()]
