@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from live_run import await_that
+from patience import GUARD
 from test_evaluator import lives
 from warden import Child
 
@@ -53,3 +54,12 @@ def test_a_with_block_that_is_cut_off_ends_its_child() -> None:
     with pytest.raises(ZeroDivisionError), Child(["sleep", "1000000"]) as process:
         raise ZeroDivisionError
     assert process.returncode == -signal.SIGKILL
+
+
+def test_a_folder_that_was_named_before_the_warden_looked_is_watched(tmp_path: Path) -> None:
+    """Its parent has ended by then: process 0 is nobody's parent."""
+    nameless = [sys.executable, "-c", "import time; time.sleep(10 ** 6)"]
+    with Child(nameless, env={}, cwd=tmp_path, start_new_session=True) as process:
+        warden = [sys.executable, "-S", str(Path(__file__).with_name("warden.py")), "no mark", "0"]
+        subprocess.run(warden, input=f"{tmp_path}\n", text=True, cwd="/", timeout=GUARD, check=True)
+        assert process.wait(GUARD) == -signal.SIGKILL
