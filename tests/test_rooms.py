@@ -1,6 +1,7 @@
 """The house: what each file imports, and which library stays behind which door.
 
-`rooms.toml` beside this file holds the table. It is what there is, so that a new arrow is seen by whoever reads the change: `python tests/test_rooms.py` writes it anew.
+`rooms.toml` beside this file holds the table. It is what there is, so that a new arrow is seen by whoever reads the
+change: `python tests/test_rooms.py` writes it anew.
 """
 
 from __future__ import annotations
