@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from hpcnas import searchpath, terminal
+from hpcnas import search_path, terminal
 from hpcnas.signals import Signals
 
 
 def main() -> int:
     """This rank's exit code: 0 complete, 75 more to do, 1 broken, 2 wrong use."""
-    searchpath.leave_out_current_folder()
-    searchpath.leave_out_for_children()
+    search_path.leave_out_current_folder()
+    search_path.leave_out_for_children()
     terminal.install()
     if sys.argv[1:2] == ["simulate"]:
         from hpcnas import simulate

@@ -22,9 +22,9 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnas import primitives
-from hpcnas.canonical import CellGraph
-from hpcnas.skeleton import Skeleton
+from hpcnas.architecture import primitives
+from hpcnas.architecture.expansion import CellGraph
+from hpcnas.architecture.skeleton import Skeleton
 
 NARROWEST = 16  # channels of a block at the least: what matrix units multiply
 _ALIGNMENT = 16  # numbers

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hpcnas import bounds, dataspec, plugins
+from hpcnas.architecture.space import Space, SpaceError
 from hpcnas.settings import ConfigError, Scheme, Section, none_of, setting
 from hpcnas.settings import Settings as Settings
-from hpcnas.space import Space, SpaceError
 
 STRATEGIES = ("tournament", "random", "aging", "nsga2")
 OBJECTIVES = ("parameters", "flops", "training-seconds", "validation-seconds")

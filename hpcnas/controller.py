@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from hpcnas import retries, seeds
+from hpcnas.architecture.mutation import DrawingStopped, NothingAllowed
 from hpcnas.attention import Attention
 from hpcnas.clocks import Dated
 from hpcnas.config import Config
@@ -48,7 +49,6 @@ from hpcnas.messages import (
     Warned,
 )
 from hpcnas.methods import Worker
-from hpcnas.mutation import DrawingStopped, NothingAllowed
 from hpcnas.plugins import PluginFault
 from hpcnas.racing import Racing
 from hpcnas.runfile import Session

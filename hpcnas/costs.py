@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from hpcnas.counting import Size
-from hpcnas.genotype import Genotype
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.sizes import Size
 from hpcnas.population import Population
 
 NAMES = {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hpcnas import canonical, counting, genotype, mutation, seeds
+from hpcnas import seeds
+from hpcnas.architecture import expansion, genotype, mutation, sizes
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import Config
 from hpcnas.jobenv import Binding, Seat
 from hpcnas.messages import DataFacts
-from hpcnas.skeleton import Skeleton
 
 _SAMPLE = 101  # random genotypes that the typical one is the median of
 
@@ -49,11 +50,11 @@ def _sizes(config: Config, skeleton: Skeleton) -> list[str]:
     for _ in range(_SAMPLE):
         candidate, _ = mutation.redraw_until(
             lambda: mutation.diversified(config.space, config.search.initial_mutations, generator),
-            canonical.is_valid,
+            expansion.is_valid,
         )
-        drawn.append(counting.size(canonical.expand(candidate), skeleton))
+        drawn.append(sizes.size(expansion.expand(candidate), skeleton))
     drawn.sort(key=lambda size: size.parameters)
-    paper = counting.size(canonical.expand(genotype.named("paper")), skeleton)
+    paper = sizes.size(expansion.expand(genotype.named("paper")), skeleton)
     return [
         _line(f"typical genotype (median of {_SAMPLE} random ones)", drawn[_SAMPLE // 2]),
         _line("smallest of them", drawn[0]),
@@ -62,5 +63,5 @@ def _sizes(config: Config, skeleton: Skeleton) -> list[str]:
     ]
 
 
-def _line(name: str, size: counting.Size) -> str:
+def _line(name: str, size: sizes.Size) -> str:
     return f"{name}: {size.parameters:,} parameters, {size.flops / 1e6:,.1f} MFLOPs an image"

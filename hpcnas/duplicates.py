@@ -17,11 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from hpcnas.canonical import InvalidGenotype
-from hpcnas.genotype import Genotype
-from hpcnas.mutation import redraw_until
+from hpcnas.architecture.expansion import InvalidGenotype
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.mutation import redraw_until
+from hpcnas.architecture.network_hash import network_hash
 from hpcnas.population import Population
-from hpcnas.sameness import network_hash
 
 MOST_KNOWN = 100
 """Known networks that are refused at one birth; the next one is evaluated again. A genotype of the paper's space has

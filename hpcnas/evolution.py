@@ -16,13 +16,13 @@ from typing import Protocol
 import numpy as np
 
 from hpcnas import seeds
-from hpcnas.counting import Size
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.mutation import diversified, mutate
+from hpcnas.architecture.sizes import Size
+from hpcnas.architecture.space import Space
 from hpcnas.duplicates import Drawn, Duplicates, retrain, undrawn
-from hpcnas.genotype import Genotype
 from hpcnas.individuals import Birth
-from hpcnas.mutation import diversified, mutate
 from hpcnas.population import Population
-from hpcnas.space import Space
 
 Allowed = Callable[[Genotype], bool]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from hpcnas import config, primitives
-from hpcnas.canonical import expand
-from hpcnas.genotype import Genotype
+from hpcnas import config
+from hpcnas.architecture import primitives
+from hpcnas.architecture.expansion import expand
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.planned import PlannedTraining, PlannedTrainings, on_threads
-from hpcnas.skeleton import Skeleton
 from hpcnas.training import Training, Trainings, number_type
 
 

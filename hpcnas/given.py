@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hpcnas.architecture.genotype import Genotype, GenotypeError
+from hpcnas.architecture.space import Space
 from hpcnas.evolution import Breeding, Proposal, Strategy, StrategyRefused
-from hpcnas.genotype import Genotype, GenotypeError
 from hpcnas.population import Population
-from hpcnas.space import Space
 
 CODES = "codes:"
 

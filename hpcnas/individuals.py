@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from hpcnas import sameness
-from hpcnas.genotype import Genotype
+from hpcnas.architecture import network_hash
+from hpcnas.architecture.genotype import Genotype
 from hpcnas.messages import FailureKind
 
 
@@ -38,8 +38,8 @@ class State(IntEnum):
 @dataclass(frozen=True, slots=True)
 class Individual:
     """What is fixed at birth. `view` is how many evaluations the strategy knew, `redrawn` and `known` how many
-    genotypes it refused before this one; `born` is in seconds since 1970, UTC; `network` is the hash that `sameness`
-    gives, where the strategy has looked at it, and `network_version` that of the hash by which it looked; `repeats` is
+    genotypes it refused before this one; `born` is in seconds since 1970, UTC; `network` is what `network_hash` gives,
+    where the strategy has looked at it, and `network_version` that of the hash by which it looked; `repeats` is
     the first individual with that network, where this one measures it once more (`pooling`)."""
 
     id: int
@@ -52,7 +52,7 @@ class Individual:
     known: int = 0
     network: bytes | None = None
     repeats: int | None = None
-    network_version: int = sameness.VERSION
+    network_version: int = network_hash.VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ COLUMNS = (
            low=0),
     Column("network", "u1", "hash of its network; zeros where nobody looked at it", width="hash", added=True),
     Column("network_version", "u1", "version of that hash; 0 where nobody looked", added=True, low=0,
-           high=sameness.VERSION),
+           high=network_hash.VERSION),
     Column("repeats", "i8", "first individual of its network, which it measures once more", missing=-1, added=True,
            low=0),
     Column("genotype", "u1", "array form of the genotype", "operation codes", width="edges"),

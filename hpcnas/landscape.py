@@ -19,8 +19,8 @@ import functools
 import hashlib
 import math
 
-from hpcnas import primitives
-from hpcnas.canonical import CellGraph
+from hpcnas.architecture import primitives
+from hpcnas.architecture.expansion import CellGraph
 
 _CONVOLUTIONS = frozenset({primitives.CONVOLUTION, primitives.SEPARABLE, primitives.DEPTHWISE})
 

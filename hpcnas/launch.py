@@ -18,7 +18,7 @@ from typing import TypeVar
 from hpcnas import plugins, transport
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.signals import Signals
-from hpcnas.textfile import brief
+from hpcnas.text_file import brief
 from hpcnas.transport import World
 
 Orders = TypeVar("Orders")

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from hpcnas.genotype import Genotype
+from hpcnas.architecture.genotype import Genotype
 
 
 class _Message:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from hpcnas import primitives
+from hpcnas.architecture import primitives
 
 
 def _normalised(*convolutions: nn.Module, channels: int) -> nn.Sequential:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcnas import __version__, config, durations, plugins, textfile
+from hpcnas import __version__, config, durations, plugins, text_file
 from hpcnas.settings import ConfigError, Scheme, Settings, at_home, base_type, field_types, meant
 
 
@@ -20,7 +20,7 @@ class UsageError(Exception):
     """A command line that cannot be followed: one line for the person who typed it, whatever that was."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(textfile.brief(text))
+        super().__init__(text_file.brief(text))
 
 
 class HelpWanted(Exception):
@@ -100,7 +100,7 @@ class Parser(argparse.ArgumentParser):
         return meant(argument.partition("=")[0], [*self._option_string_actions, *self.also])
 
     def error(self, message: str) -> typing.NoReturn:
-        raise UsageError(f"{textfile.brief(message, 300)} (see {self.help_option})")
+        raise UsageError(f"{text_file.brief(message, 300)} (see {self.help_option})")
 
     def _print_message(self, message: str, file: object = None) -> None:
         raise HelpWanted(message)
@@ -184,8 +184,8 @@ def parse(arguments: Sequence[str], program: Program = SEARCH, also: Sequence[st
     chosen = parsed.preset
     if parsed.config is not None:
         try:
-            text = textfile.read(parsed.config)
-        except textfile.Unreadable as error:
+            text = text_file.read(parsed.config)
+        except text_file.Unreadable as error:
             raise ConfigError(f"--config: expected a readable file {str(parsed.config):.200}: {error}") from None
         file, named = scheme.parse_toml(text, str(parsed.config))
         chosen = chosen or named

@@ -9,8 +9,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from hpcnas import canonical, config, dataspec, genotype, plugins, runfile, textfile
-from hpcnas.genotype import Genotype, GenotypeError
+from hpcnas import config, dataspec, plugins, runfile, text_file
+from hpcnas.architecture import expansion, genotype
+from hpcnas.architecture.genotype import Genotype, GenotypeError
 from hpcnas.retrainfile import Origin
 from hpcnas.runfile import StoreError
 from hpcnas.settings import ConfigError
@@ -26,8 +27,8 @@ def resolve(text: str) -> tuple[Genotype, Origin]:
     with plugins.done_without(lambda names: None):  # a genotype needs no more than primitives, which `read` asks for
         found, origin = _named(text)
     try:
-        canonical.expand(found)
-    except canonical.InvalidGenotype as error:
+        expansion.expand(found)
+    except expansion.InvalidGenotype as error:
         raise ConfigError(f"--genotype {text}: {error}") from None
     return found, origin
 
@@ -35,11 +36,11 @@ def resolve(text: str) -> tuple[Genotype, Origin]:
 def _named(text: str) -> tuple[Genotype, Origin]:
     path = Path(text)
     try:
-        if text.endswith(".toml") or textfile.is_file(path):
-            return _plain(Genotype.from_text(textfile.read(path)), text)
+        if text.endswith(".toml") or text_file.is_file(path):
+            return _plain(Genotype.from_text(text_file.read(path)), text)
         if text == "paper" and not path.exists():
             return _plain(genotype.named(text), text)
-    except (textfile.Unreadable, GenotypeError) as error:
+    except (text_file.Unreadable, GenotypeError) as error:
         raise ConfigError(f"--genotype {text:.200}: expected a genotype: {error}") from None
     folder, colon, which = text.rpartition(":")
     if not colon or not re.fullmatch(r"best|\d{1,18}", which) or path.is_dir():

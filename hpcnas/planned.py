@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from hpcnas import config, kernels
-from hpcnas.canonical import expand
-from hpcnas.genotype import Genotype
+from hpcnas.architecture.expansion import expand
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.plan import Plan
 from hpcnas.program import Program
-from hpcnas.skeleton import Skeleton
 from hpcnas.training import Training, TrainingData, Trainings, learning_rate
 
 _VALIDATION_IMAGES = 50  # in memory at a time

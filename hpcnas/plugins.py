@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from hpcnas import answers, primitives, searchpath
-from hpcnas.primitives import Primitive
+from hpcnas import answers, search_path
+from hpcnas.architecture import primitives
+from hpcnas.architecture.primitives import Primitive
 
 GROUP = "hpcnas"
 VARIABLE = "HPCNAS_PLUGINS"  # plugins that a person names for everything that it starts, with commas
@@ -203,7 +204,7 @@ def _found(name: str) -> Plugin:
     import importlib.metadata  # brings much that ranks without plugins do not need
 
     try:
-        with searchpath.for_plugins():
+        with search_path.for_plugins():
             points = importlib.metadata.entry_points(group=GROUP, name=name)
             found = next(iter(points)).load() if points else importlib.import_module(name).plugin
     except Exception as error:  # a plugin's own code can raise anything

@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from hpcnas.canonical import InvalidGenotype
-from hpcnas.genotype import Genotype
+from hpcnas.architecture.expansion import InvalidGenotype
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.network_hash import HASH_BYTES, VERSION, network_hash
+from hpcnas.architecture.space import Space
 from hpcnas.individuals import COLUMNS, Birth, Column, Individual, State
 from hpcnas.messages import Evaluation, Failure, Place, Result, mean
 from hpcnas.pooling import Pools, bests
 from hpcnas.ranking import Ranking
-from hpcnas.sameness import HASH_BYTES, VERSION, network_hash
-from hpcnas.space import Space
 
 
 class Population:

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 
 from hpcnas import caches, causes, config, kernels
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.fastest import fastest_method, why_plain
-from hpcnas.genotype import Genotype
-from hpcnas.skeleton import Skeleton
 from hpcnas.training import FitnessInProgress, Training, TrainingData, Trainings
 
 PLAIN = "trains the plain network, which can be several times slower"

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcnas import kernels, primitives
+from hpcnas import kernels
+from hpcnas.architecture import primitives
 from hpcnas.plan import Layer, Plan
 
 _SLAB = 64 << 20  # bytes

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hpcnas import bounds, dataspec, plugins
-from hpcnas.large import STEMS, LargeSkeleton
+from hpcnas.architecture.large import STEMS, LargeSkeleton
 from hpcnas.settings import ConfigError, Scheme, Section, Settings, setting
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from hpcnas import allowed, runfile
-from hpcnas.genotype import Genotype
+from hpcnas.architecture.genotype import Genotype
 from hpcnas.individuals import COLUMNS, Birth, Column, Individual
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
 from hpcnas.methods import COLUMNS as WORKER_COLUMNS

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hpcnas.architecture.mutation import NothingAllowed
+from hpcnas.architecture.network_hash import VERSION
 from hpcnas.config import Config
 from hpcnas.individuals import COLUMNS, Birth
 from hpcnas.messages import DataFacts
-from hpcnas.mutation import NothingAllowed
 from hpcnas.population import Population
-from hpcnas.sameness import VERSION
 from hpcnas.strategies import make_strategy
 
 

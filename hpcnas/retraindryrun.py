@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hpcnas import canonical, counting, dataspec
+from hpcnas import dataspec
+from hpcnas.architecture import expansion, sizes
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.large import LargeSkeleton
+from hpcnas.architecture.memory import step_memory
 from hpcnas.data import load_training
-from hpcnas.genotype import Genotype
 from hpcnas.imagefolder import class_names, image_files
 from hpcnas.jobenv import Binding, Seat
-from hpcnas.large import LargeSkeleton
-from hpcnas.memory import step_memory
 from hpcnas.recipe import Recipe
 from hpcnas.retrainfile import Origin
 
@@ -30,10 +31,10 @@ class Expected:
 
 def text(recipe: Recipe, genotype: Genotype, origin: Origin, seats: Sequence[Seat], bindings: Sequence[Binding]) -> str:
     """Everything, for the terminal: recipe, network, memory, schedule, ranks."""
-    graph = canonical.expand(genotype)
+    graph = expansion.expand(genotype)
     found = expected(recipe)
     skeleton = found.skeleton
-    size = counting.size(graph, skeleton)
+    size = sizes.size(graph, skeleton)
     training = recipe.training
     if training.schedule == "cosine":
         schedule = f"falls from {training.learning_rate:g} to 0 along a cosine"

@@ -29,9 +29,9 @@ import numpy as np
 
 from hpcnas import __version__, allowed, durable, runfile
 from hpcnas.allowed import Wrong
-from hpcnas.genotype import Genotype
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.individuals import LATEST, Column
-from hpcnas.large import LargeSkeleton
 from hpcnas.messages import DataFacts
 from hpcnas.recipe import SCHEME, Recipe
 from hpcnas.runfile import StoreError, refuse_other_files, write_dataset, write_table

@@ -29,11 +29,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpcnas import __version__, canonical, counting, lock, log, origins, retrainfile, runfile, sealed
+from hpcnas import __version__, lock, log, origins, retrainfile, runfile, sealed
+from hpcnas.architecture import expansion, sizes
+from hpcnas.architecture.genotype import Genotype
 from hpcnas.clocks import Dated
 from hpcnas.exits import COMPLETE, MORE_TO_DO, WRONG_USE, status_text
 from hpcnas.folder import RunFolder
-from hpcnas.genotype import Genotype
 from hpcnas.lock import Lock, LockLost
 from hpcnas.options import Request
 from hpcnas.recipe import SCHEME, Recipe, Run
@@ -208,7 +209,7 @@ class Folder:
         skeleton = self.recipe.skeleton(facts.image_channels, facts.height, facts.width, facts.classes)
         inputs = Inputs(skeleton, found.class_names, found.mean, found.std, found.resize)
         if self._record is None:
-            size = counting.size(canonical.expand(self.genotype), skeleton)
+            size = sizes.size(expansion.expand(self.genotype), skeleton)
             first = self.recipe.training.seed
             waiting = [Trained(seed) for seed in range(first, first + self.recipe.training.runs)]
             self._record = Record(

@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from hpcnas import averaging, schedules, seeds
-from hpcnas.canonical import CellGraph
+from hpcnas.architecture.expansion import CellGraph
+from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.dataspec import DataError
 from hpcnas.distributed import Group
 from hpcnas.feed import Feed
-from hpcnas.large import LargeSkeleton
 from hpcnas.network import Network
 from hpcnas.recipe import Recipe, Training
 from hpcnas.regularisation import DropPath, WithAuxiliaryHead, cutout, loss

@@ -19,10 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hpcnas import canonical, jobenv, log, walltime
+from hpcnas import jobenv, log, walltime
+from hpcnas.architecture import expansion
+from hpcnas.architecture.genotype import Genotype
 from hpcnas.dataspec import DataError
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
-from hpcnas.genotype import Genotype
 from hpcnas.launch import Abandoned, Leave, first_decides, load_plugins, say
 from hpcnas.lock import Interrupted
 from hpcnas.options import HelpWanted, Program, UsageError, parse
@@ -276,7 +277,7 @@ def _train(
     from hpcnas.retraining import Retraining, TooManyBroken
     from hpcnas.training import LossNotFinite
 
-    recipe, graph = orders.recipe, canonical.expand(orders.genotype)
+    recipe, graph = orders.recipe, expansion.expand(orders.genotype)
     facts = feed.appearance.facts
     skeleton = recipe.skeleton(facts.image_channels, facts.height, facts.width, facts.classes)
     training = Retraining(graph, skeleton, recipe, seed, feed, group, device, _warning)

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hpcnas import allowed, genotype, methods
+from hpcnas import allowed, methods
 from hpcnas.allowed import Wrong, told
+from hpcnas.architecture import genotype
+from hpcnas.architecture.network_hash import HASH_BYTES
+from hpcnas.architecture.space import Space
 from hpcnas.individuals import COLUMNS, LATEST, Birth, Column, State
 from hpcnas.messages import FailureKind
-from hpcnas.sameness import HASH_BYTES
-from hpcnas.space import Space
 
 Table = dict[str, np.ndarray]
 

@@ -21,6 +21,7 @@ import numpy
 import torch
 
 from hpcnas import causes, checkpoints, plugins, probing, profiling, sealed, training
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import Config
 from hpcnas.data import load_training
 from hpcnas.dataspec import DataError
@@ -29,7 +30,6 @@ from hpcnas.evaluator import Assignment, Beat, FromChild, Remark, Save, Saved, U
 from hpcnas.fastest import fitting_method, in_little_memory
 from hpcnas.heartbeat import beating
 from hpcnas.messages import Failure, FailureKind, Outcome, Task, checkpoint_name
-from hpcnas.skeleton import Skeleton
 
 _BEAT_INTERVAL = 1.0  # seconds, at the most
 _LONGEST = 2000  # characters of a warning

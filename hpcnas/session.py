@@ -20,11 +20,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from hpcnas import __version__, config, controller, costs, lock, log, walltime
+from hpcnas.architecture.mutation import DrawingStopped
 from hpcnas.attention import Attention, patience
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, status_text
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Result
-from hpcnas.mutation import DrawingStopped
 from hpcnas.options import Request
 from hpcnas.plugins import PluginFault
 from hpcnas.progress import Progress, final_table, front_table

@@ -16,8 +16,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from hpcnas import durations, textfile
-from hpcnas.textfile import shown
+from hpcnas import durations, text_file
+from hpcnas.text_file import shown
 
 Whole = TypeVar("Whole")
 Settings = Mapping[str, Mapping[str, object]]
@@ -28,7 +28,7 @@ class ConfigError(ValueError):
     """A setting that cannot be used: one line for the person who gave it, whatever was given."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(textfile.brief(text))
+        super().__init__(text_file.brief(text))
 
 
 def setting(

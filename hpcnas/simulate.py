@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcnas import config, landscape, options
-from hpcnas.canonical import expand
+from hpcnas.architecture.expansion import expand
 from hpcnas.config import Config
 from hpcnas.controller import Controller, SearchStopped
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
@@ -37,7 +37,7 @@ from hpcnas.sources import looked_up
 from hpcnas.store import FileStore
 from hpcnas.strategies import make_strategy
 from hpcnas.synthetic import FACTS, Foreseen, Foresight
-from hpcnas.textfile import brief, shown
+from hpcnas.text_file import brief, shown
 
 _DEFAULTS: config.Settings = {"evaluation": {"synthetic_seconds": 3600.0, "synthetic_spread": 0.2}}  # §4.1: an hour
 _ALWAYS: config.Settings = {"evaluation": {"evaluator": "synthetic"}}
@@ -403,9 +403,9 @@ def _within(name: str, value: Any, least: int, most: int) -> Any:
 
 
 if __name__ == "__main__":  # python -m hpcnas.simulate
-    from hpcnas import searchpath, terminal
+    from hpcnas import search_path, terminal
 
-    searchpath.leave_out_current_folder()
-    searchpath.leave_out_for_children()
+    search_path.leave_out_current_folder()
+    search_path.leave_out_for_children()
     terminal.install()
     sys.exit(main(sys.argv[1:]))

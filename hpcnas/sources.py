@@ -15,14 +15,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from hpcnas import canonical, plugins, runfile, textfile
+from hpcnas import plugins, runfile, text_file
+from hpcnas.architecture import expansion
+from hpcnas.architecture.genotype import Genotype, GenotypeError
+from hpcnas.architecture.network_hash import network_hash
+from hpcnas.architecture.space import Space
 from hpcnas.config import Config
-from hpcnas.genotype import Genotype, GenotypeError
 from hpcnas.given import CODES, of_codes, written
 from hpcnas.runfile import StoreError
-from hpcnas.sameness import network_hash
 from hpcnas.settings import ConfigError
-from hpcnas.space import Space
 
 
 def looked_up(settings: Config) -> Config:
@@ -35,7 +36,7 @@ def looked_up(settings: Config) -> Config:
             for genotype in _genotypes(settings.space, source):
                 if genotype.space != settings.space:
                     raise GenotypeError(f"expected genotypes of space {settings.space}, got one of {genotype.space}")
-                if not canonical.is_valid(genotype):
+                if not expansion.is_valid(genotype):
                     raise GenotypeError("expected a path from the source to the sink of the cell, but there is none")
                 found.setdefault(network_hash(genotype), genotype)
         except (GenotypeError, StoreError) as error:
@@ -51,7 +52,7 @@ def _genotypes(space: Space, source: str) -> Iterator[Genotype]:
         raise GenotypeError("expected FILE, RUN or RUN:K before and after each comma, got nothing")
     if source.startswith(CODES):
         yield of_codes(space, source)
-    elif textfile.is_file(Path(source)):
+    elif text_file.is_file(Path(source)):
         yield from _of_file(Path(source))
     else:
         folder, colon, number = source.rpartition(":")
@@ -62,8 +63,8 @@ def _genotypes(space: Space, source: str) -> Iterator[Genotype]:
 
 def _of_file(path: Path) -> Iterator[Genotype]:
     try:
-        text = textfile.read(path)
-    except textfile.Unreadable as error:
+        text = text_file.read(path)
+    except text_file.Unreadable as error:
         raise GenotypeError(f"expected a readable file: {error}") from None
     begins = [match.start() for match in re.finditer(r"^format\b", text, flags=re.MULTILINE)]
     for start, end in itertools.pairwise([0, *begins[1:], len(text)]):

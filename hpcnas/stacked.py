@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from hpcnas import blocks, config
+from hpcnas.architecture.expansion import expand
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.augment import EpochSampler
 from hpcnas.blockplan import BlockPlan, Draws, Pixels, Room
 from hpcnas.blockprogram import Program, available
-from hpcnas.canonical import expand
-from hpcnas.genotype import Genotype
 from hpcnas.network import Network
-from hpcnas.skeleton import Skeleton
 from hpcnas.training import LossNotFinite, TrainingData, Trainings, crop_size, learning_rate, number_type
 
 WIDEST = 128  # channels of a block that the kernels are made for

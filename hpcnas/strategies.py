@@ -10,20 +10,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hpcnas import answers, canonical, config, counting, plugins
+from hpcnas import answers, config, plugins
 from hpcnas.aging import AgingEvolution
+from hpcnas.architecture import expansion, sizes
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.mutation import DrawingStopped, NothingAllowed
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import Config
 from hpcnas.duplicates import DUPLICATES
 from hpcnas.evolution import Allowed, Breeding, Proposal, Strategy, StrategyRefused
-from hpcnas.genotype import Genotype
 from hpcnas.given import GivenFirst, kept
 from hpcnas.individuals import Birth
 from hpcnas.messages import DataFacts
-from hpcnas.mutation import DrawingStopped, NothingAllowed
 from hpcnas.nsga2 import Nsga2
 from hpcnas.population import Population
 from hpcnas.randomsearch import RandomSearch
-from hpcnas.skeleton import Skeleton
 from hpcnas.tournament import TournamentEvolution
 
 MakeStrategy = Callable[[config.Search, Breeding], Strategy]
@@ -134,10 +135,10 @@ def _attended(allowed: Allowed, attend: Callable[[], None] | None) -> Allowed:
     return attended
 
 
-def sizing(config: Config, facts: DataFacts) -> Callable[[Genotype], counting.Size]:
+def sizing(config: Config, facts: DataFacts) -> Callable[[Genotype], sizes.Size]:
     """Parameters and FLOPs of a valid genotype's network."""
     skeleton = Skeleton.of(config.network, facts)
-    return lambda genotype: counting.size(canonical.expand(genotype), skeleton)
+    return lambda genotype: sizes.size(expansion.expand(genotype), skeleton)
 
 
 def allowance(config: Config, facts: DataFacts) -> Allowed:
@@ -146,10 +147,10 @@ def allowance(config: Config, facts: DataFacts) -> Allowed:
 
     def allowed(genotype: Genotype) -> bool:
         if search.max_parameters is None and search.max_flops is None:
-            return canonical.is_valid(genotype)
+            return expansion.is_valid(genotype)
         try:
-            size = counting.size(canonical.expand(genotype), skeleton)
-        except canonical.InvalidGenotype:
+            size = sizes.size(expansion.expand(genotype), skeleton)
+        except expansion.InvalidGenotype:
             return False
         return (search.max_parameters is None or size.parameters < search.max_parameters) and (
             search.max_flops is None or size.flops < search.max_flops

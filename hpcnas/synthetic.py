@@ -14,14 +14,15 @@ import math
 import time
 from dataclasses import dataclass
 
-from hpcnas import counting, seeds
-from hpcnas.canonical import expand
+from hpcnas import seeds
+from hpcnas.architecture import sizes
+from hpcnas.architecture.expansion import expand
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import Config
 from hpcnas.evaluation import Loaded
-from hpcnas.genotype import Genotype
 from hpcnas.landscape import true_fitness
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Task
-from hpcnas.skeleton import Skeleton
 
 FACTS = DataFacts(3, 32, 32, 10, 40_000, 10_000, "synthetic")  # as if it were CIFAR-10
 
@@ -80,7 +81,7 @@ class Foresight:
 
     def _fitness_and_parameters(self, genotype: Genotype) -> tuple[float, int]:
         graph = expand(genotype)
-        return true_fitness(graph), counting.size(graph, self._skeleton).parameters
+        return true_fitness(graph), sizes.size(graph, self._skeleton).parameters
 
 
 class SyntheticEvaluator:

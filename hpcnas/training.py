@@ -18,14 +18,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hpcnas import causes, config, counting
+from hpcnas import causes, config
+from hpcnas.architecture import sizes
+from hpcnas.architecture.expansion import expand
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.augment import EpochSampler, Normaliser, random_crop, random_flip
-from hpcnas.canonical import expand
 from hpcnas.data import DataSet, channel_statistics, split
-from hpcnas.genotype import Genotype
 from hpcnas.messages import DataFacts, Evaluation
 from hpcnas.network import Network
-from hpcnas.skeleton import Skeleton
 
 VALIDATION_BATCH = 250  # images, fewer than fill the memory; does not change the result
 CHECK_INTERVAL = 50  # steps between looks at whether the loss is still finite
@@ -314,7 +315,7 @@ class FitnessInProgress:
         spent = self._clock.seconds
         return Evaluation(
             accuracies=tuple(self._accuracies),
-            parameters=counting.size(graph, self._skeleton).parameters,
+            parameters=sizes.size(graph, self._skeleton).parameters,
             setup_seconds=spent["setup"],
             training_seconds=spent["training"],
             validation_seconds=spent["validation"],

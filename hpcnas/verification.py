@@ -11,7 +11,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hpcnas import canonical, counting, replay
+from hpcnas import replay
+from hpcnas.architecture import expansion, sizes
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.evolution import Strategy, StrategyRefused
 from hpcnas.individuals import COLUMNS, Birth, State
 from hpcnas.messages import Evaluation, mean
@@ -19,7 +21,6 @@ from hpcnas.population import Population
 from hpcnas.racing import Racing
 from hpcnas.replay import Fault
 from hpcnas.runfile import StoredRun
-from hpcnas.skeleton import Skeleton
 from hpcnas.strategies import StrategyMissing, make_strategy
 
 
@@ -76,11 +77,11 @@ def _wrong_results(run: StoredRun) -> Iterator[Fault]:
         if not all(0.0 <= accuracy <= 1.0 for accuracy in outcome.accuracies) or fitness != mean(accuracies):
             yield Fault(id, f"expected as fitness the mean of accuracies from 0 to 1, got {fitness} of {accuracies}")
         try:
-            graph = canonical.expand(population.individual(id).genotype)
-        except canonical.InvalidGenotype:
+            graph = expansion.expand(population.individual(id).genotype)
+        except expansion.InvalidGenotype:
             yield Fault(id, "expected a valid genotype, for it was evaluated")
             continue
-        expected = counting.size(graph, skeleton).parameters
+        expected = sizes.size(graph, skeleton).parameters
         if outcome.parameters != expected:
             yield Fault(id, f"expected {expected} parameters, got {outcome.parameters}")
 

@@ -13,11 +13,11 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
 from hpcnas import blockbackward, blocks
+from hpcnas.architecture.expansion import expand
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.blockplan import BlockPlan, Draws, Pixels, Room
 from hpcnas.blockprogram import Launch, Program, Table
-from hpcnas.canonical import expand
 from hpcnas.network import Network
-from hpcnas.skeleton import Skeleton
 
 CPU = torch.device("cpu")
 EVERYTHING = flat("1-2 sep, 1-3 dw, 2-3 max, 3-4 avg, 2-4 1x1", 4)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from hpcnas import config
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.space import Space
 from hpcnas.config import Config
-from hpcnas.genotype import Genotype
 from hpcnas.individuals import COLUMNS, Birth, Individual
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Result
 from hpcnas.methods import Worker
 from hpcnas.population import Population
 from hpcnas.runfile import Session
-from hpcnas.space import Space
 
 SPACE = Space.parse("2x3/1x3")  # 9 edges
 CONFIG: Config = config.build({"search": {"space": "2x3/1x3", "budget": 5}, "training": {"replicates": 2}})

@@ -15,10 +15,11 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from hpcnas import canonical, config, counting, mutation, options, origins, retrainjob, seeds, simulate
+from hpcnas import config, options, origins, retrainjob, seeds, simulate
+from hpcnas.architecture import expansion, mutation, sizes
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.messages import DataFacts
 from hpcnas.settings import ConfigError
-from hpcnas.skeleton import Skeleton
 from hpcnas.sources import looked_up
 
 PROGRAMS = {"search": options.SEARCH, "retrain": retrainjob.PROGRAM, "simulate": options.SEARCH}
@@ -93,11 +94,11 @@ def handled(program: str, line: list[str]) -> str:
         if program == "search":
             settings, skeleton = looked_up(settings), Skeleton.of(settings.network, FACTS)
             space, first = settings.space, seeds.birth_generator(0, 0)
-            found, _ = mutation.redraw_until(lambda: mutation.diversified(space, 2, first), canonical.is_valid)
+            found, _ = mutation.redraw_until(lambda: mutation.diversified(space, 2, first), expansion.is_valid)
         else:
             skeleton = settings.skeleton(3, 32, 32, 10)
             found, _ = origins.resolve(settings.network.genotype)
-        counting.size(canonical.expand(found), skeleton)
+        sizes.size(expansion.expand(found), skeleton)
     except options.HelpWanted:
         return "taken"
     except (ConfigError, options.UsageError) as error:

@@ -10,11 +10,11 @@ import pytest
 from examples import FACTS, SPACE
 
 from hpcnas import config, evolution
+from hpcnas.architecture.genotype import Genotype
 from hpcnas.attention import Attention
 from hpcnas.config import Config
 from hpcnas.controller import Controller, SearchStopped
 from hpcnas.evolution import Proposal
-from hpcnas.genotype import Genotype
 from hpcnas.individuals import Birth, State
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import (

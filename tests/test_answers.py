@@ -13,8 +13,8 @@ import torch
 from examples import SPACE
 
 from hpcnas import answers
+from hpcnas.architecture.genotype import Genotype
 from hpcnas.evaluation import checked
-from hpcnas.genotype import Genotype
 from hpcnas.messages import Evaluation, Failure, FailureKind, Task
 
 TASK = Task(7, 1, Genotype(SPACE, bytes(9)), (1, 2))

@@ -26,12 +26,12 @@ except ImportError:
     absent("no Triton here: pip install '.[dev]'", "HPCNAS_DEMAND_TRITON")
 
 from hpcnas import blockprogram, blocks  # noqa: E402
+from hpcnas.architecture.expansion import expand  # noqa: E402
+from hpcnas.architecture.genotype import Genotype  # noqa: E402
+from hpcnas.architecture.skeleton import Skeleton  # noqa: E402
 from hpcnas.blockplan import BlockPlan, Draws, Pixels, Room  # noqa: E402
 from hpcnas.blockprogram import Program  # noqa: E402
-from hpcnas.canonical import expand  # noqa: E402
-from hpcnas.genotype import Genotype  # noqa: E402
 from hpcnas.network import Network  # noqa: E402
-from hpcnas.skeleton import Skeleton  # noqa: E402
 
 DEVICE = torch.device("cuda" if GPU else "cpu")
 REAL = torch.float32 if GPU else torch.float64

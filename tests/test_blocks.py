@@ -11,13 +11,14 @@ from test_plan import batch, flat
 from torch import Tensor
 from torch.nn import functional
 
-from hpcnas import blocks, counting, mutation, seeds
+from hpcnas import blocks, seeds
+from hpcnas.architecture import mutation, sizes
+from hpcnas.architecture.expansion import expand, is_valid
+from hpcnas.architecture.genotype import Genotype, named
+from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
 from hpcnas.blocks import BlockGraph, Kind, Operation, Shape
-from hpcnas.canonical import expand, is_valid
-from hpcnas.genotype import Genotype, named
 from hpcnas.network import Network
-from hpcnas.skeleton import Skeleton
-from hpcnas.space import FLAT, HIERARCHICAL, Space
 
 torch.set_num_threads(1)
 
@@ -105,7 +106,7 @@ def test_every_parameter_has_one_place_of_its_own() -> None:
     skeleton = Skeleton(3, 32, 32, 10, 16, 1, 3)
     graph = blocks.build(expand(named("paper")), skeleton)
     places = np.concatenate([indices.ravel() for indices in graph.indices.values()])
-    assert len(np.unique(places)) == len(places) == counting.size(expand(named("paper")), skeleton).parameters
+    assert len(np.unique(places)) == len(places) == sizes.size(expand(named("paper")), skeleton).parameters
     assert 0 <= places.min() and places.max() < graph.parameters
     channels = np.concatenate(list(graph.statistics_indices.values()))
     assert len(np.unique(channels)) == len(channels) <= graph.statistics

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from test_genotype import random_genotype
 
-from hpcnas import canonical
-from hpcnas.canonical import CellGraph, Edge, InvalidGenotype, expand, is_valid, live_edges
-from hpcnas.genotype import Genotype, named
-from hpcnas.mutation import trivial
-from hpcnas.primitives import AVERAGE_POOLING, CONVOLUTION, DEPTHWISE, IDENTITY, MAX_POOLING, SEPARABLE
-from hpcnas.space import FLAT, HIERARCHICAL, Space
+from hpcnas.architecture import expansion
+from hpcnas.architecture.expansion import CellGraph, Edge, InvalidGenotype, expand, is_valid, live_edges
+from hpcnas.architecture.genotype import Genotype, named
+from hpcnas.architecture.mutation import trivial
+from hpcnas.architecture.primitives import AVERAGE_POOLING, CONVOLUTION, DEPTHWISE, IDENTITY, MAX_POOLING, SEPARABLE
+from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
 
 
 def build(space: str, *levels: list[str]) -> Genotype:
@@ -114,7 +114,7 @@ def test_live_edges_are_those_on_a_walk_from_source_to_sink(text: str) -> None:
 @pytest.mark.parametrize("text", ["1x6", "3x4/1x4", "2x3/2x4/1x3"])
 def test_a_bare_genotype_is_the_same_cell_and_has_no_more_than_that(text: str) -> None:
     for genotype in sparse_genotypes(text):
-        bare = canonical.bare(genotype)
+        bare = expansion.bare(genotype)
         if is_valid(genotype):
             assert expand(bare) == expand(genotype)
         for position, code in enumerate(bare.codes):

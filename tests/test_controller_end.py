@@ -23,6 +23,7 @@ from scripted_crew import (
 )
 
 from hpcnas import racing, worker
+from hpcnas.architecture.mutation import NothingAllowed
 from hpcnas.config import Config
 from hpcnas.controller import Controller, SearchStopped
 from hpcnas.evaluation import EvaluatorRefused, Loaded
@@ -40,7 +41,6 @@ from hpcnas.messages import (
     Stop,
     Task,
 )
-from hpcnas.mutation import NothingAllowed
 from hpcnas.plugins import PluginFault
 from hpcnas.population import Population
 from hpcnas.runfile import StoreError

@@ -10,14 +10,14 @@ import torch
 from test_canonical import build
 from torch import Tensor, nn
 
-from hpcnas.canonical import CellGraph, expand, is_valid
-from hpcnas.counting import Size, node_channels, size
-from hpcnas.genotype import Genotype, named
-from hpcnas.large import LargeSkeleton
-from hpcnas.mutation import diversified, redraw_until
+from hpcnas.architecture.expansion import CellGraph, expand, is_valid
+from hpcnas.architecture.genotype import Genotype, named
+from hpcnas.architecture.large import LargeSkeleton
+from hpcnas.architecture.mutation import diversified, redraw_until
+from hpcnas.architecture.sizes import Size, node_channels, size
+from hpcnas.architecture.skeleton import Skeleton, Surroundings
+from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
 from hpcnas.network import Network
-from hpcnas.skeleton import Skeleton, Surroundings
-from hpcnas.space import FLAT, HIERARCHICAL, Space
 
 torch.set_num_threads(1)
 

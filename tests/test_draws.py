@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hpcnas.draws import integers_below
+from hpcnas.architecture.fast_integers import integers_below
 
 BOUNDS = [1, 2, 3, 6, 7, 45, 3_000_000_000, 2**32 - 1]  # every third draw of the last but one is rejected
 

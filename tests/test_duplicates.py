@@ -11,13 +11,13 @@ from examples import CONFIG, SPACE, failed, population
 from test_evolution import Population, configured, evolution, grow, in_flight, individuals
 
 from hpcnas import config, duplicates, runfile, simulate, verification
-from hpcnas.canonical import is_valid
+from hpcnas.architecture.expansion import is_valid
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.mutation import mutate
+from hpcnas.architecture.network_hash import network_hash
 from hpcnas.duplicates import DUPLICATES, MOST_KNOWN, Drawn, repeats, resample, retrain
-from hpcnas.genotype import Genotype
 from hpcnas.individuals import Birth, Individual
-from hpcnas.mutation import mutate
 from hpcnas.progress import final_table
-from hpcnas.sameness import network_hash
 from hpcnas.seeds import birth_generator
 from hpcnas.strategies import make_strategy
 from hpcnas.synthetic import FACTS

@@ -22,9 +22,9 @@ from patience import GUARD
 from warden import Child
 
 from hpcnas import config, evaluator, starts
+from hpcnas.architecture.genotype import Genotype
 from hpcnas.evaluation import EvaluatorRefused, Loaded
 from hpcnas.evaluator import TrainerEvaluator
-from hpcnas.genotype import Genotype
 from hpcnas.jobenv import Binding
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
 

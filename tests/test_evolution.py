@@ -9,18 +9,19 @@ from dataclasses import replace
 
 import pytest
 
-from hpcnas import config, primitives, seeds
-from hpcnas.canonical import expand, is_valid
-from hpcnas.counting import Size, size
+from hpcnas import config, seeds
+from hpcnas.architecture import primitives
+from hpcnas.architecture.expansion import expand, is_valid
+from hpcnas.architecture.genotype import Genotype, named
+from hpcnas.architecture.mutation import DrawingStopped, NothingAllowed, diversified, mutate, trivial
+from hpcnas.architecture.sizes import Size, size
+from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.architecture.space import HIERARCHICAL, Space
 from hpcnas.evolution import Breeding, Proposal, Strategy
-from hpcnas.genotype import Genotype, named
 from hpcnas.individuals import Birth, Individual
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Place, Result
-from hpcnas.mutation import DrawingStopped, NothingAllowed, diversified, mutate, trivial
 from hpcnas.population import Population
 from hpcnas.randomsearch import RandomSearch
-from hpcnas.skeleton import Skeleton
-from hpcnas.space import HIERARCHICAL, Space
 from hpcnas.strategies import STRATEGIES, allowance, make_strategy
 from hpcnas.tournament import TournamentEvolution
 

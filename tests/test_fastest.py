@@ -10,9 +10,9 @@ import torch
 from test_blockprogram import DEVICE  # noqa: F401  the interpreter, where there is no GPU
 
 from hpcnas import config
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.fastest import fastest_method, in_little_memory, why_plain
 from hpcnas.planned import PlannedTraining, PlannedTrainings
-from hpcnas.skeleton import Skeleton
 from hpcnas.stacked import StackedTraining
 from hpcnas.training import Training, number_type
 

@@ -12,7 +12,7 @@ import pytest
 from examples import CONFIG, FACTS, SPACE, individual
 
 from hpcnas import runfile
-from hpcnas.genotype import Genotype
+from hpcnas.architecture.genotype import Genotype
 from hpcnas.individuals import COLUMNS, Birth, Individual
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
 from hpcnas.runfile import Session

@@ -13,9 +13,9 @@ import pickle
 import numpy as np
 import pytest
 
-from hpcnas import genotype, primitives
-from hpcnas.genotype import Genotype, GenotypeError, edge_index, operation_names
-from hpcnas.space import FLAT, HIERARCHICAL, Space
+from hpcnas.architecture import genotype, primitives
+from hpcnas.architecture.genotype import Genotype, GenotypeError, edge_index, operation_names
+from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
 
 SPACES = ["1x2", "1x4", "2x3/1x3", "6x4/1x5", "2x3/3x4/1x3", "1x11"]
 

@@ -11,15 +11,15 @@ from test_evolution import configured, grow, individuals
 from toolruns import CHAIN, POOLING, SHORTCUT, empty, eventful
 
 from hpcnas import config, replay, runfile, simulate
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.mutation import trivial
+from hpcnas.architecture.network_hash import network_hash
+from hpcnas.architecture.space import HIERARCHICAL, Space
 from hpcnas.evolution import StrategyRefused
-from hpcnas.genotype import Genotype
 from hpcnas.given import kept, written
 from hpcnas.individuals import Birth
-from hpcnas.mutation import trivial
-from hpcnas.sameness import network_hash
 from hpcnas.settings import ConfigError
 from hpcnas.sources import looked_up
-from hpcnas.space import HIERARCHICAL, Space
 from hpcnas.store import FileStore
 from hpcnas.strategies import make_strategy
 from hpcnas.synthetic import FACTS

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from test_canonical import build
 
-from hpcnas import primitives
-from hpcnas.canonical import CellGraph, Edge, expand, is_valid
-from hpcnas.genotype import Genotype, named
+from hpcnas.architecture import primitives
+from hpcnas.architecture.expansion import CellGraph, Edge, expand, is_valid
+from hpcnas.architecture.genotype import Genotype, named
+from hpcnas.architecture.mutation import diversified
+from hpcnas.architecture.primitives import Primitive
+from hpcnas.architecture.space import HIERARCHICAL, Space
 from hpcnas.landscape import balance, depth, fit, true_fitness
-from hpcnas.mutation import diversified
-from hpcnas.primitives import Primitive
-from hpcnas.space import HIERARCHICAL, Space
 
 CODES = {name: code for code, name in enumerate(primitives.NAMES, start=1)}
 

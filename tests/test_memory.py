@@ -7,12 +7,12 @@ import torch
 from test_counting import TINY_SKELETONS, random_graphs
 from torch import Tensor
 
-from hpcnas.canonical import CellGraph, expand
-from hpcnas.genotype import named
-from hpcnas.memory import step_memory
+from hpcnas.architecture.expansion import CellGraph, expand
+from hpcnas.architecture.genotype import named
+from hpcnas.architecture.memory import step_memory
+from hpcnas.architecture.skeleton import Surroundings
+from hpcnas.architecture.space import HIERARCHICAL
 from hpcnas.network import Network
-from hpcnas.skeleton import Surroundings
-from hpcnas.space import HIERARCHICAL
 
 torch.set_num_threads(1)
 

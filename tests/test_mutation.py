@@ -16,9 +16,9 @@ import pytest
 from test_canonical import build
 from test_genotype import random_genotype
 
-from hpcnas.canonical import is_valid
-from hpcnas.genotype import Genotype, edge_index, operation_names
-from hpcnas.mutation import (
+from hpcnas.architecture.expansion import is_valid
+from hpcnas.architecture.genotype import Genotype, edge_index, operation_names
+from hpcnas.architecture.mutation import (
     INITIAL_MUTATIONS,
     NothingAllowed,
     diversified,
@@ -27,7 +27,7 @@ from hpcnas.mutation import (
     redraw_until,
     trivial,
 )
-from hpcnas.space import FLAT, HIERARCHICAL, Space
+from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
 
 DEEP = Space.parse("3x4/2x5/1x3")  # L = 4, another number of everything at each level
 SPACES = {"hierarchical": HIERARCHICAL, "flat": FLAT, "deep": DEEP}

@@ -8,15 +8,16 @@ import torch
 from test_canonical import build
 from torch import Tensor, nn
 
-from hpcnas import operations, primitives
-from hpcnas.canonical import expand, is_valid
+from hpcnas import operations
+from hpcnas.architecture import primitives
+from hpcnas.architecture.expansion import expand, is_valid
+from hpcnas.architecture.genotype import Genotype, named
+from hpcnas.architecture.mutation import diversified, redraw_until, trivial
+from hpcnas.architecture.skeleton import Skeleton, Stage
+from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
 from hpcnas.config import Network as Settings
-from hpcnas.genotype import Genotype, named
 from hpcnas.messages import DataFacts
-from hpcnas.mutation import diversified, redraw_until, trivial
 from hpcnas.network import Cell, Network
-from hpcnas.skeleton import Skeleton, Stage
-from hpcnas.space import FLAT, HIERARCHICAL, Space
 
 torch.set_num_threads(1)
 

@@ -13,14 +13,14 @@ import pytest
 from test_canonical import build
 
 from hpcnas import config, runfile
+from hpcnas.architecture.network_hash import network_hash
+from hpcnas.architecture.space import Space
 from hpcnas.duplicates import average, resample
 from hpcnas.given import written
 from hpcnas.individuals import Birth, Individual
 from hpcnas.messages import Evaluation, Place, Result
 from hpcnas.population import Population
 from hpcnas.runfile import Session
-from hpcnas.sameness import network_hash
-from hpcnas.space import Space
 from hpcnas.store import FileStore
 from hpcnas.strategies import make_strategy
 from hpcnas.synthetic import FACTS

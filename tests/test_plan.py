@@ -11,16 +11,17 @@ import pytest
 import torch
 from torch.nn import functional
 
-from hpcnas import config, kernels, mutation, seeds
-from hpcnas.canonical import InvalidGenotype, expand
+from hpcnas import config, kernels, seeds
+from hpcnas.architecture import mutation
+from hpcnas.architecture.expansion import InvalidGenotype, expand
+from hpcnas.architecture.genotype import Genotype, named
+from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
 from hpcnas.data import load_training
-from hpcnas.genotype import Genotype, named
 from hpcnas.network import Network
 from hpcnas.plan import Plan
 from hpcnas.planned import PlannedTraining, PlannedTrainings, on_threads
 from hpcnas.program import Program
-from hpcnas.skeleton import Skeleton
-from hpcnas.space import FLAT, HIERARCHICAL, Space
 from hpcnas.training import FitnessInProgress, LossNotFinite, Training, TrainingData
 
 CLOSE = 1e-9  # relative, in float64

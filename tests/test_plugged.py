@@ -15,18 +15,19 @@ import numpy as np
 import pytest
 from examples import CONFIG, FACTS, SESSION, SPACE, individual, population
 
-from hpcnas import config, data, job, plugins, primitives, runfile
+from hpcnas import config, data, job, plugins, runfile
+from hpcnas.architecture import primitives
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.mutation import NothingAllowed
+from hpcnas.architecture.primitives import Primitive
 from hpcnas.dataspec import DataError
 from hpcnas.evaluation import EvaluatorRefused, Loaded, checked, described
 from hpcnas.evolution import Proposal
-from hpcnas.genotype import Genotype
 from hpcnas.individuals import Birth
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Ready, Result, Task
 from hpcnas.methods import Worker
-from hpcnas.mutation import NothingAllowed
 from hpcnas.plugged import PluggedEvaluator
 from hpcnas.plugins import DataKind, Plugin, PluginError, PluginFault
-from hpcnas.primitives import Primitive
 from hpcnas.store import FileStore
 from hpcnas.strategies import PluggedStrategy
 
@@ -35,7 +36,7 @@ BROKEN = '''
 import os
 import numpy as np
 from hpcnas.plugins import DataKind, Plugin
-from hpcnas.primitives import Primitive
+from hpcnas.architecture.primitives import Primitive
 from hpcnas.synthetic import SyntheticEvaluator
 
 WHERE = os.environ.get("WHERE")

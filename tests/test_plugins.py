@@ -23,19 +23,20 @@ import pictures
 import pytest
 import torch
 
-from hpcnas import canonical, config, counting, dataspec, plugins, primitives, runfile, verification
-from hpcnas.counting import size
+from hpcnas import config, dataspec, plugins, runfile, verification
+from hpcnas.architecture import expansion, primitives, sizes
+from hpcnas.architecture.genotype import Genotype, GenotypeError, named
+from hpcnas.architecture.mutation import diversified
+from hpcnas.architecture.network_hash import network_hash
+from hpcnas.architecture.primitives import Primitive
+from hpcnas.architecture.sizes import size
+from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.architecture.space import HIERARCHICAL, Space, SpaceError
 from hpcnas.evolution import StrategyRefused
 from hpcnas.fastest import fitting_method
-from hpcnas.genotype import Genotype, GenotypeError, named
-from hpcnas.mutation import diversified
 from hpcnas.network import Network
 from hpcnas.plugins import DataKind, Plugin, PluginError
-from hpcnas.primitives import Primitive
-from hpcnas.sameness import network_hash
 from hpcnas.settings import ConfigError
-from hpcnas.skeleton import Skeleton
-from hpcnas.space import HIERARCHICAL, Space, SpaceError
 from hpcnas.stacked import StackedTraining
 from hpcnas.strategies import PluggedStrategy, make_strategy
 from hpcnas.synthetic import FACTS
@@ -126,7 +127,7 @@ def test_the_pages_primitive_is_trained_by_other_ranks_than_the_one_that_draws_i
         run = runfile.read(folder / words[-1])
     population = run.population
     assert len(population.evaluated) == 3 and list(verification.faults(run)) == []
-    graphs = [canonical.expand(population.individual(id).genotype) for id in range(3)]
+    graphs = [expansion.expand(population.individual(id).genotype) for id in range(3)]
     assert any(edge.operation == 7 for graph in graphs for edge in graph.edges)
 
 
@@ -352,7 +353,7 @@ def test_a_genotype_writes_it_by_name_and_mutation_draws_it(dilated: Space) -> N
 def test_its_network_is_built_and_counted(dilated: Space) -> None:
     generator = np.random.default_rng(1)
     for genotype in (diversified(dilated, 1000, generator) for _ in range(3)):
-        graph = canonical.expand(genotype)
+        graph = expansion.expand(genotype)
         assert any(edge.operation == 7 for edge in graph.edges)
         network = Network(graph, SMALL)
         multiply_adds = 0
@@ -366,7 +367,7 @@ def test_its_network_is_built_and_counted(dilated: Space) -> None:
                 module.register_forward_hook(count)
         network.eval()(torch.zeros(1, 3, 9, 13))
         expected = sum(parameter.numel() for parameter in network.parameters())
-        assert size(graph, SMALL) == counting.Size(expected, 2 * multiply_adds)
+        assert size(graph, SMALL) == sizes.Size(expected, 2 * multiply_adds)
 
 
 def test_plans_leave_its_networks_to_plain_modules(dilated: Space) -> None:

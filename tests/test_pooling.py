@@ -17,7 +17,8 @@ from test_verify import plant
 
 from hpcnas import config, runfile, seeds, simulate, verification
 from hpcnas.aging import AgingEvolution
-from hpcnas.canonical import is_valid
+from hpcnas.architecture.expansion import is_valid
+from hpcnas.architecture.network_hash import network_hash
 from hpcnas.duplicates import Drawn, average
 from hpcnas.evolution import Proposal
 from hpcnas.given import GivenFirst
@@ -25,7 +26,6 @@ from hpcnas.individuals import Birth, Individual
 from hpcnas.messages import Evaluation, Result, mean
 from hpcnas.population import Population
 from hpcnas.progress import final_table
-from hpcnas.sameness import network_hash
 from hpcnas.store import FileStore
 
 LUCKY, REPEAT, AGAIN, OTHER = 0, 2, 3, 1

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from examples import SPACE, assert_same, evaluated, failed, individual, population
 
-from hpcnas.genotype import Genotype
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.space import FLAT
 from hpcnas.individuals import COLUMNS, State
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
 from hpcnas.population import Population
-from hpcnas.space import FLAT
 
 # Births
 

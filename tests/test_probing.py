@@ -16,11 +16,11 @@ import torch
 from test_blockprogram import DEVICE  # the interpreter, where there is no GPU
 
 from hpcnas import caches, config, kernels, probing
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.data import load_training
 from hpcnas.kernels import NoKernels
 from hpcnas.planned import PlannedTraining, PlannedTrainings
 from hpcnas.probing import NothingWorks, Way, find
-from hpcnas.skeleton import Skeleton
 from hpcnas.stacked import StackedTraining
 from hpcnas.training import Training, TrainingData
 

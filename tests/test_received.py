@@ -14,18 +14,8 @@ import numpy as np
 import pytest
 from toolruns import retrained
 
-from hpcnas import (
-    config,
-    dataspec,
-    plugins,
-    primitives,
-    recipe,
-    retrainfile,
-    runfile,
-    sources,
-    strategies,
-    verification,
-)  # fmt: skip
+from hpcnas import config, dataspec, plugins, recipe, retrainfile, runfile, sources, strategies, verification
+from hpcnas.architecture import primitives  # fmt: skip
 from hpcnas.settings import ConfigError
 from hpcnas.synthetic import FACTS
 

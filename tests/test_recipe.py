@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from hpcnas import recipe
-from hpcnas.large import LargeSkeleton
+from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.options import parse
 from hpcnas.recipe import SCHEME
 from hpcnas.retrainjob import PROGRAM

@@ -9,12 +9,12 @@ import torch
 from test_mutation import assert_share, assert_uniform
 from torch import Tensor, nn
 
-from hpcnas.canonical import CellGraph, Edge, expand
-from hpcnas.genotype import named
+from hpcnas.architecture.expansion import CellGraph, Edge, expand
+from hpcnas.architecture.genotype import named
+from hpcnas.architecture.primitives import CONVOLUTION, IDENTITY
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.network import Network, concatenated
-from hpcnas.primitives import CONVOLUTION, IDENTITY
 from hpcnas.regularisation import AuxiliaryHead, DropPath, WithAuxiliaryHead, cutout, loss
-from hpcnas.skeleton import Skeleton
 
 torch.set_num_threads(1)
 

@@ -22,7 +22,8 @@ from patience import GUARD
 from test_canonical import build
 from warden import Child
 
-from hpcnas import canonical, retrainfile
+from hpcnas import retrainfile
+from hpcnas.architecture import expansion
 from hpcnas.network import Network
 from hpcnas.retrainfile import State
 
@@ -150,7 +151,7 @@ def test_a_signal_saves_and_leaves_and_more_runs_follow(name: str, tmp_path: Pat
     found = retrainfile.read(folder)
     assert [(each.seed, each.state) for each in found.trainings] == [(3, State.COMPLETE), (4, State.COMPLETE)]
     assert "(mean ± std of 2 runs)" in done.stdout and status(folder)["runs_complete"] == "2"
-    network = Network(canonical.expand(found.genotype), found.inputs.skeleton)
+    network = Network(expansion.expand(found.genotype), found.inputs.skeleton)
     network.load_state_dict(torch.load(retrainfile.weights_path(folder, 4), weights_only=True))
     again = alone(tmp_path, "--run", "run")
     assert again.returncode == 0 and "is finished" in again.stdout

@@ -12,8 +12,8 @@ from examples import SESSION
 from toolruns import CHAIN, POOLING, eventful, origin_of, retrained
 
 from hpcnas import config, origins, retrainfile, runfile
+from hpcnas.architecture.genotype import Genotype
 from hpcnas.exits import MORE_TO_DO
-from hpcnas.genotype import Genotype
 from hpcnas.individuals import Birth, Individual
 from hpcnas.options import parse
 from hpcnas.retrainfile import Origin

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpcnas import genotype, plugins, retraindryrun
+from hpcnas import plugins, retraindryrun
+from hpcnas.architecture import genotype
 from hpcnas.data import load_training
 from hpcnas.dataspec import DataError
 from hpcnas.jobenv import Binding, Seat

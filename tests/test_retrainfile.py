@@ -12,8 +12,9 @@ import pytest
 from examples import FACTS
 from test_format import PAGE, section, tables, type_of
 
-from hpcnas import genotype, retrainfile
-from hpcnas.large import LargeSkeleton
+from hpcnas import retrainfile
+from hpcnas.architecture import genotype
+from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.recipe import SCHEME
 from hpcnas.retrainfile import Inputs, Origin, Retraining, Row, Session, State, Trained
 from hpcnas.runfile import StoreError

@@ -16,7 +16,7 @@ from test_canonical import build
 from torch import Tensor
 
 from hpcnas import averaging
-from hpcnas.canonical import expand
+from hpcnas.architecture.expansion import expand
 from hpcnas.feed import Batch, Resident
 from hpcnas.network import Network
 from hpcnas.recipe import SCHEME, Recipe

@@ -17,16 +17,16 @@ import torch
 from test_canonical import build, sparse_genotypes
 from torch import Tensor, nn
 
-from hpcnas import primitives
-from hpcnas.canonical import CellGraph, InvalidGenotype, expand, is_valid
-from hpcnas.counting import size
-from hpcnas.genotype import Genotype, named
-from hpcnas.large import LargeSkeleton
-from hpcnas.mutation import diversified, mutate
+from hpcnas.architecture import primitives
+from hpcnas.architecture.expansion import CellGraph, InvalidGenotype, expand, is_valid
+from hpcnas.architecture.genotype import Genotype, named
+from hpcnas.architecture.large import LargeSkeleton
+from hpcnas.architecture.mutation import diversified, mutate
+from hpcnas.architecture.network_hash import HASH_BYTES, TooSymmetric, canonical_form, cell_hash, network_hash, parts
+from hpcnas.architecture.primitives import AVERAGE_POOLING, CONVOLUTION, DEPTHWISE, IDENTITY, MAX_POOLING, SEPARABLE
+from hpcnas.architecture.sizes import size
+from hpcnas.architecture.space import HIERARCHICAL, Space
 from hpcnas.network import Cell
-from hpcnas.primitives import AVERAGE_POOLING, CONVOLUTION, DEPTHWISE, IDENTITY, MAX_POOLING, SEPARABLE
-from hpcnas.sameness import HASH_BYTES, TooSymmetric, canonical_form, cell_hash, network_hash, parts
-from hpcnas.space import HIERARCHICAL, Space
 
 torch.set_num_threads(1)
 
@@ -368,7 +368,8 @@ def test_maps_of_very_many_poolings_are_compared_as_they_are_written() -> None:
 
 def test_the_hash_of_a_network_is_what_it_always_was() -> None:
     """Kept in the files of runs: were it another, their networks would no longer be known."""
-    code = "from hpcnas import genotype, sameness; print(sameness.network_hash(genotype.named('paper')).hex())"
+    load = "from hpcnas.architecture import genotype as g, network_hash as h"
+    code = f"{load}; print(h.network_hash(g.named('paper')).hex())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == network_hash(named("paper")).hex() == "6e16439200555f6655e0a9677bf60acb"
 

@@ -23,14 +23,14 @@ import pytest
 from test_canonical import build
 from test_sameness import rewritten
 
-from hpcnas.canonical import CellGraph, expand, is_valid
-from hpcnas.counting import size
-from hpcnas.genotype import Genotype
-from hpcnas.large import LargeSkeleton
-from hpcnas.mutation import diversified, mutate
-from hpcnas.primitives import AVERAGE_POOLING, CODES, DEPTHWISE, IDENTITY, MAX_POOLING
-from hpcnas.sameness import cell_hash, network_hash
-from hpcnas.space import Space
+from hpcnas.architecture.expansion import CellGraph, expand, is_valid
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.large import LargeSkeleton
+from hpcnas.architecture.mutation import diversified, mutate
+from hpcnas.architecture.network_hash import cell_hash, network_hash
+from hpcnas.architecture.primitives import AVERAGE_POOLING, CODES, DEPTHWISE, IDENTITY, MAX_POOLING
+from hpcnas.architecture.sizes import size
+from hpcnas.architecture.space import Space
 
 TORTURE = os.environ.get("HPCNAS_TORTURE") == "1"
 CELLS = 20_000 if TORTURE else 1500  # of each space

@@ -13,8 +13,8 @@ import pytest
 from patience import GUARD
 
 from hpcnas import replay, runfile
+from hpcnas.architecture.genotype import Genotype
 from hpcnas.config import Config
-from hpcnas.genotype import Genotype
 from hpcnas.individuals import State
 
 SMALL = [

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEAVE_OUT = "import sys; from hpcnas import searchpath; searchpath.leave_out_current_folder(); "
+LEAVE_OUT = "import sys; from hpcnas import search_path; search_path.leave_out_current_folder(); "
 LOOK = LEAVE_OUT + "import {}; print('found')"
 MODULE = "import os; open(os.path.join(os.path.dirname(__file__), 'ran'), 'w').close()\n"
 
@@ -49,7 +49,7 @@ def test_what_is_installed_is_found_from_within_its_folder(tmp_path: Path) -> No
 def test_processes_that_are_started_leave_it_out_too(tmp_path: Path) -> None:
     (tmp_path / "lying_about.py").write_text(MODULE)
     child = "import subprocess; subprocess.run([sys.executable, '-c', 'import lying_about'])"
-    done = starts(tmp_path, f"{ROOT}:", "-c", f"{LEAVE_OUT}searchpath.leave_out_for_children(); {child}")
+    done = starts(tmp_path, f"{ROOT}:", "-c", f"{LEAVE_OUT}search_path.leave_out_for_children(); {child}")
     assert "No module named 'lying_about'" in done.stderr and not (tmp_path / "ran").exists()
 
 

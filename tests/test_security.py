@@ -35,7 +35,7 @@ USES = {
     "hpcnas/data.py": {"np.load"},
     "hpcnas/distributed.py": {"socket"},
     "hpcnas/evaluator.py": {"multiprocessing", "socket", "subprocess"},
-    "hpcnas/genotype.py": {"importlib"},
+    "hpcnas/architecture/genotype.py": {"importlib"},
     "hpcnas/imagestream.py": {"multiprocessing"},
     "hpcnas/interpreter.py": {"subprocess"},
     "hpcnas/jobenv.py": {"subprocess"},

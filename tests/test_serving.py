@@ -14,15 +14,16 @@ import pytest
 import torch
 from test_plan import flat
 
-from hpcnas import config, primitives, probing, serving
+from hpcnas import config, probing, serving
+from hpcnas.architecture import primitives
+from hpcnas.architecture.primitives import Primitive
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.data import load_training
 from hpcnas.evaluation import Loaded
 from hpcnas.evaluator import Assignment, Beat, Remark, Unusable
 from hpcnas.messages import Evaluation, Task
 from hpcnas.planned import PlannedTraining, on_threads
-from hpcnas.primitives import Primitive
 from hpcnas.probing import NothingWorks, Way
-from hpcnas.skeleton import Skeleton
 from hpcnas.training import FitnessInProgress, Training, TrainingData
 
 GUARD = 60.0  # seconds that a condition may take on a busy machine

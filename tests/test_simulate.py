@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from hpcnas import config, replay, runfile, seeds, simulate
+from hpcnas.architecture.genotype import named
 from hpcnas.config import Config
-from hpcnas.genotype import named
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Evaluation, Left, Ready, Result, Stop, Task
 from hpcnas.plugins import PluginFault

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from hpcnas.space import FLAT, HIERARCHICAL, Level, Space, SpaceError
+from hpcnas.architecture.space import FLAT, HIERARCHICAL, Level, Space, SpaceError
 
 
 def test_the_papers_hierarchical_space() -> None:

@@ -16,11 +16,11 @@ from test_plan import flat
 from torch.nn import functional
 
 from hpcnas import config, stacked
+from hpcnas.architecture.expansion import expand
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.augment import Normaliser
-from hpcnas.canonical import expand
 from hpcnas.data import load_training
 from hpcnas.network import Network
-from hpcnas.skeleton import Skeleton
 from hpcnas.stacked import StackedTraining
 from hpcnas.training import FitnessInProgress, LossNotFinite, Training, TrainingData, learning_rate
 

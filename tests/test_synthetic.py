@@ -9,12 +9,13 @@ import sys
 
 import pytest
 
-from hpcnas import config, counting, synthetic
-from hpcnas.canonical import expand
-from hpcnas.genotype import Genotype, named
+from hpcnas import config, synthetic
+from hpcnas.architecture import sizes
+from hpcnas.architecture.expansion import expand
+from hpcnas.architecture.genotype import Genotype, named
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.landscape import true_fitness
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
-from hpcnas.skeleton import Skeleton
 from hpcnas.synthetic import FACTS, Foreseen, Foresight, SyntheticEvaluator
 
 
@@ -63,7 +64,7 @@ def test_parameters_are_those_of_the_network_on_cifar10() -> None:
     found = outcome(SyntheticEvaluator(config.build({"network": {"channels": 16}})), named("paper"), (1,))
     assert isinstance(found, Evaluation)
     assert found.parameters == 542_138
-    assert counting.size(expand(named("paper")), Skeleton.of(config.Network(), FACTS)).parameters == 542_138
+    assert sizes.size(expand(named("paper")), Skeleton.of(config.Network(), FACTS)).parameters == 542_138
 
 
 def test_an_evaluation_lasts_as_long_as_was_set(monkeypatch: pytest.MonkeyPatch) -> None:

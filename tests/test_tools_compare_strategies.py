@@ -11,15 +11,15 @@ import pytest
 from compare_strategies import Policy, interval_place, reached
 from toolruns import POOLING, SHORTCUT, eventful
 
-from hpcnas.canonical import expand
-from hpcnas.genotype import named
+from hpcnas.architecture.expansion import expand
+from hpcnas.architecture.genotype import named
+from hpcnas.architecture.mutation import trivial
+from hpcnas.architecture.space import HIERARCHICAL
 from hpcnas.given import kept
 from hpcnas.individuals import Birth, Individual
 from hpcnas.landscape import true_fitness
 from hpcnas.messages import Evaluation, Place, Result
-from hpcnas.mutation import trivial
 from hpcnas.population import Population
-from hpcnas.space import HIERARCHICAL
 
 SMALL = "--space 2x3/1x3 --initial-population 6 --initial-mutations 20"
 

@@ -17,10 +17,10 @@ import toolkit
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 from toolruns import CHAIN, POOLING, empty, eventful
 
-from hpcnas import canonical
-from hpcnas.genotype import Genotype, named
-from hpcnas.mutation import diversified
-from hpcnas.space import Space
+from hpcnas.architecture import expansion
+from hpcnas.architecture.genotype import Genotype, named
+from hpcnas.architecture.mutation import diversified
+from hpcnas.architecture.space import Space
 
 TOOL = Path(__file__).parent.parent / "tools" / "draw.py"
 PAPER = named("paper")
@@ -31,14 +31,14 @@ def valid(space: str, seed: int) -> Genotype:
     generator = np.random.default_rng(seed)
     while True:
         found = diversified(Space.parse(space), 200, generator)
-        if canonical.is_valid(found):
+        if expansion.is_valid(found):
             return found
 
 
 # ── layout ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_the_cell_of_the_paper_has_one_crossing() -> None:
     """The complete graph of five nodes cannot be drawn on two sides with fewer."""
-    edges = canonical.live_edges(PAPER)[3, 0]
+    edges = expansion.live_edges(PAPER)[3, 0]
     sides = layout.page(edges)
     assert {edge: side for edge, side in sides.items() if edge[1] - edge[0] > 1} == {
         (0, 2): 1,
@@ -75,8 +75,8 @@ def test_nodes_on_no_path_are_left_out_and_the_others_keep_their_numbers() -> No
 def test_the_expanded_layout_is_the_network(space: str) -> None:
     for seed in range(15):
         genotype = valid(space, seed)
-        graph, diagram = canonical.expand(genotype), layout.expanded(genotype)
-        names = Counter(canonical.primitives.NAMES[edge.operation - 1] for edge in graph.edges)
+        graph, diagram = expansion.expand(genotype), layout.expanded(genotype)
+        names = Counter(expansion.primitives.NAMES[edge.operation - 1] for edge in graph.edges)
         assert len(diagram.dots) == graph.nodes
         assert Counter(edge.operation for edge in diagram.edges) == names
         assert len(diagram.boxes) == len(diagram.wires) == sum(draw.motifs_in_use(genotype).values()) - 1
@@ -113,7 +113,7 @@ def test_boxes_do_not_touch_and_lines_go_round_them(space: str) -> None:
 
 
 def test_no_layout_without_a_path() -> None:
-    with pytest.raises(canonical.InvalidGenotype):
+    with pytest.raises(expansion.InvalidGenotype):
         layout.expanded(Genotype(CHAIN.space, bytes(9)))
 
 
@@ -149,7 +149,7 @@ def test_a_flat_cell_is_one_panel() -> None:
     genotype = valid("flat", 1)
     figure = draw.cell_picture("flat", genotype)
     (axes,) = figure.axes
-    assert count(axes, ARROW) == len(canonical.expand(genotype).edges)
+    assert count(axes, ARROW) == len(expansion.expand(genotype).edges)
 
 
 def test_everything_stands_within_the_axes() -> None:

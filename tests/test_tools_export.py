@@ -20,12 +20,13 @@ import numpy as np
 import pytest
 import torch
 
-from hpcnas import __version__, canonical, config, genotype
-from hpcnas.genotype import Genotype
+from hpcnas import __version__, config
+from hpcnas.architecture import expansion, genotype
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
 from hpcnas.individuals import Birth, Individual
 from hpcnas.network import Network
-from hpcnas.skeleton import Skeleton
-from hpcnas.space import FLAT, HIERARCHICAL, Space
 from hpcnas.store import FileStore
 
 TOOL = Path(export.__file__)
@@ -83,7 +84,7 @@ def random_genotype(space: Space, seed: int) -> Genotype:
     )
     while True:
         found = Genotype.from_array(space, generator.integers(0, most, endpoint=True))
-        if canonical.is_valid(found):
+        if expansion.is_valid(found):
             return found
 
 
@@ -104,7 +105,7 @@ def test_the_module_is_the_same_network(found: Genotype, tmp_path: Path) -> None
     exported("module", tmp_path / "it.toml", tmp_path / "network.py")
     twin = load(tmp_path / "network.py").Network(channels=4, cells=(2, 2), classes=5, image_channels=3)
     torch.manual_seed(0)
-    original = Network(canonical.expand(found), SMALL)
+    original = Network(expansion.expand(found), SMALL)
     assert list(twin.state_dict()) == list(original.state_dict())
     assert sum(p.numel() for p in twin.parameters()) == sum(p.numel() for p in original.parameters())
     twin.load_state_dict(original.state_dict())
@@ -124,7 +125,7 @@ def test_the_module_needs_torch_alone_and_runs(run: Path, tmp_path: Path) -> Non
     expected = sum(
         parameter.numel()
         for parameter in Network(
-            canonical.expand(examples.individual(2).genotype), Skeleton.of(examples.CONFIG.network, examples.FACTS)
+            expansion.expand(examples.individual(2).genotype), Skeleton.of(examples.CONFIG.network, examples.FACTS)
         ).parameters()
     )
     assert done.stdout == f"{expected:,} parameters\nimages (2, 3, 32, 32) → scores (2, 10)\n"
@@ -179,7 +180,7 @@ def test_onnx_computes_the_same(run: Path, tmp_path: Path) -> None:
     onnx = demand.package("onnx")
     torch.manual_seed(1)
     skeleton = Skeleton.of(config.Network(channels=4), examples.FACTS)
-    network = Network(canonical.expand(examples.individual(2).genotype), skeleton)
+    network = Network(expansion.expand(examples.individual(2).genotype), skeleton)
     network(torch.randn(4, 3, 8, 8))  # running means that are not 0
     torch.save(network.state_dict(), tmp_path / "weights.pt")
     path = tmp_path / "network.onnx"

@@ -10,8 +10,8 @@ import pytest
 from toolruns import CHAIN, POOLING, SHORTCUT, UNUSED, empty, eventful
 
 from hpcnas import runfile
-from hpcnas.genotype import Genotype
-from hpcnas.space import Space
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.space import Space
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ from examples import PLACE, SESSION
 from toolruns import CHAIN, created, empty, eventful, steady
 
 from hpcnas import runfile
+from hpcnas.architecture.space import Space
 from hpcnas.individuals import Birth, Individual
 from hpcnas.messages import Evaluation, Failure, FailureKind, Result
 from hpcnas.population import Population
-from hpcnas.space import Space
 
 TOOLS = Path(__file__).parent.parent / "tools"
 

@@ -12,7 +12,7 @@ import summary
 import table1
 from toolruns import INPUTS, retrained
 
-from hpcnas.large import LargeSkeleton
+from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.messages import DataFacts
 from hpcnas.recipe import SCHEME
 from hpcnas.retrainfile import Inputs, Origin

@@ -22,8 +22,9 @@ from PIL import Image
 from toolruns import INPUTS, POOLING, retrained
 from torch import Tensor
 
-from hpcnas import canonical, checkpoints, retrainfile
-from hpcnas.large import LargeSkeleton
+from hpcnas import checkpoints, retrainfile
+from hpcnas.architecture import expansion
+from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.network import Network
 from hpcnas.retrainfile import Inputs, Origin
 
@@ -37,7 +38,7 @@ def with_weights(folder: Path, inputs: Inputs, seeds: int = 2) -> Path:
     retrained(folder, [0.75, 0.875][:seeds], Origin("cell.toml", str(POOLING.space)), inputs=inputs, found=POOLING)
     for seed in range(seeds):
         torch.manual_seed(seed)
-        network = Network(canonical.expand(POOLING), inputs.skeleton)
+        network = Network(expansion.expand(POOLING), inputs.skeleton)
         for _ in range(2):
             network(3 * torch.randn(8, inputs.skeleton.image_channels, 8, 8) + 1)
         checkpoints.save(retrainfile.weights_path(folder, seed), network.state_dict())
@@ -65,7 +66,7 @@ def onnx_file(colour: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reference(folder: Path, pixels: Tensor, seed: int = 0) -> Tensor:
     """Scores of the trained network: float64 (N, classes)."""
     stored = retrainfile.read(folder)
-    network = Network(canonical.expand(stored.genotype), stored.inputs.skeleton)
+    network = Network(expansion.expand(stored.genotype), stored.inputs.skeleton)
     network.load_state_dict(torch.load(retrainfile.weights_path(folder, seed), weights_only=True))
     statistics = torch.tensor([stored.inputs.mean, stored.inputs.std], dtype=torch.float64)
     mean, std = statistics[:, :, None, None]

@@ -25,18 +25,18 @@ from test_evaluator import await_end, awaited, children, failure, loaded, outcom
 from warden import Child
 
 from hpcnas import checkpoints, config, durable, evaluator, profiling, serving, training
-from hpcnas.canonical import is_valid
+from hpcnas.architecture.expansion import is_valid
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.architecture.space import Space
 from hpcnas.config import Config
 from hpcnas.data import load_training
 from hpcnas.evaluation import Loaded
 from hpcnas.evaluator import Assignment, EvaluatorRefused, Saved, TrainerEvaluator
 from hpcnas.fastest import fastest_method
-from hpcnas.genotype import Genotype
 from hpcnas.interpreter import python
 from hpcnas.jobenv import Binding
 from hpcnas.messages import Evaluation, Failure, FailureKind, Task
-from hpcnas.skeleton import Skeleton
-from hpcnas.space import Space
 
 torch.set_num_threads(1)
 

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from hpcnas import config, counting, training
-from hpcnas.canonical import expand
+from hpcnas import config, training
+from hpcnas.architecture import sizes
+from hpcnas.architecture.expansion import expand
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.data import DataSet, Images, load_training
 from hpcnas.messages import DataFacts, Evaluation
-from hpcnas.skeleton import Skeleton
 from hpcnas.training import FitnessInProgress, LossNotFinite, Training, TrainingData, learning_rate
 
 torch.set_num_threads(1)
@@ -394,7 +395,7 @@ def test_an_evaluation_has_an_accuracy_for_each_seed_and_their_mean(
 
 def test_an_evaluation_counts_the_parameters_of_its_network(data: TrainingData) -> None:
     parameters = sum(parameter.numel() for parameter in trained(data, 7).network.parameters())
-    assert fitness(data, (7,)).parameters == parameters == counting.size(expand(GENOTYPE), SKELETON).parameters
+    assert fitness(data, (7,)).parameters == parameters == sizes.size(expand(GENOTYPE), SKELETON).parameters
 
 
 def test_the_end_of_every_replicate_is_told(data: TrainingData) -> None:

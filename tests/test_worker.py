@@ -11,8 +11,8 @@ import pytest
 from examples import FACTS, PLACE, SPACE
 
 from hpcnas import worker
+from hpcnas.architecture.genotype import Genotype
 from hpcnas.evaluation import EvaluatorRefused, Loaded
-from hpcnas.genotype import Genotype
 from hpcnas.messages import (
     Broke,
     Evaluation,

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from examples import SESSION, SPACE, WORKER
 
-from hpcnas import config, genotype, recipe, retrainfile, runfile
-from hpcnas.genotype import Genotype
+from hpcnas import config, recipe, retrainfile, runfile
+from hpcnas.architecture import genotype
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.individuals import Birth, Individual
-from hpcnas.large import LargeSkeleton
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Result
 from hpcnas.retrainfile import Inputs, Origin, Retraining, State, Trained
 from hpcnas.store import FileStore

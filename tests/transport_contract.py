@@ -6,7 +6,7 @@ import sys
 
 from patience import GUARD
 
-from hpcnas.genotype import named
+from hpcnas.architecture.genotype import named
 from hpcnas.messages import DataFacts, Evaluation, Left, Place, Ready, Result, Stop, Task
 from hpcnas.transport import ControllerEnd, WorkerEnd
 

@@ -36,9 +36,9 @@ import psutil
 import toolkit
 
 from hpcnas import config, runfile
+from hpcnas.architecture.genotype import named
 from hpcnas.config import Config
 from hpcnas.controller import Controller
-from hpcnas.genotype import named
 from hpcnas.individuals import COLUMNS, Birth, State
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Evaluation, FromWorker, Left, Place, Ready, Result, Stop, ToWorker

@@ -24,15 +24,16 @@ import numpy as np
 import toolkit
 import torch
 
-from hpcnas import blocks, canonical, config, counting, mutation, seeds
+from hpcnas import blocks, config, seeds
+from hpcnas.architecture import expansion, mutation, sizes
+from hpcnas.architecture.expansion import expand
+from hpcnas.architecture.genotype import Genotype, named
+from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.architecture.space import HIERARCHICAL
 from hpcnas.blocks import BlockGraph, Kind
-from hpcnas.canonical import expand
 from hpcnas.data import load_training
 from hpcnas.fastest import fastest_method
-from hpcnas.genotype import Genotype, named
 from hpcnas.network import Network
-from hpcnas.skeleton import Skeleton
-from hpcnas.space import HIERARCHICAL
 from hpcnas.training import FitnessInProgress, Training, TrainingData
 
 _WARMING_UP = 5  # steps that are not timed
@@ -82,7 +83,7 @@ def _genotype(seed: int, number: int) -> Genotype:
     if number == 0:
         return named("paper")
     generator = seeds.birth_generator(seed, number)
-    return mutation.redraw_until(lambda: mutation.diversified(HIERARCHICAL, 1000, generator), canonical.is_valid)[0]
+    return mutation.redraw_until(lambda: mutation.diversified(HIERARCHICAL, 1000, generator), expansion.is_valid)[0]
 
 
 def _settings(options: argparse.Namespace) -> config.Training:
@@ -255,7 +256,7 @@ def _compare(options: argparse.Namespace) -> None:
     for number in range(options.genotypes + 1):
         naive, ours = _part("naive", number, options), _part("ours", number, options)
         graph = expand(_genotype(options.seed, number))
-        flops = 3 * counting.size(graph, _skeleton(options)).flops * share * options.batch_size
+        flops = 3 * sizes.size(graph, _skeleton(options)).flops * share * options.batch_size
         of_blocks = blocks.build(graph, _skeleton(options))
         moved = (_block_bytes if device.type == "cuda" else _bytes)(of_blocks, options.batch_size, side)
         name = "paper" if number == 0 else str(number)

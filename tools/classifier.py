@@ -8,7 +8,8 @@ import toolkit
 import torch
 from torch import Tensor, nn
 
-from hpcnas import canonical, checkpoints, sealed
+from hpcnas import checkpoints, sealed
+from hpcnas.architecture import expansion
 from hpcnas.network import Network
 from hpcnas.retrainfile import Inputs, Retraining
 
@@ -30,7 +31,7 @@ class Classifier(nn.Module):
 
 def load(retraining: Retraining, weights: Path) -> Classifier:
     """The network that a retraining has trained, in evaluation mode; ends the tool where its weights cannot be read."""
-    network = Network(canonical.expand(retraining.genotype), retraining.inputs.skeleton)
+    network = Network(expansion.expand(retraining.genotype), retraining.inputs.skeleton)
     load_weights(network, weights)
     return Classifier(network, retraining.inputs).eval()
 

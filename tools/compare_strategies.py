@@ -26,7 +26,7 @@ import numpy as np
 import toolkit
 
 from hpcnas import config, landscape, options, simulate
-from hpcnas.canonical import expand
+from hpcnas.architecture.expansion import expand
 from hpcnas.config import Config
 from hpcnas.controller import SearchStopped
 from hpcnas.population import Population

@@ -25,8 +25,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Outline
 
-from hpcnas import canonical, primitives
-from hpcnas.genotype import Genotype, operation_names
+from hpcnas.architecture import expansion, primitives
+from hpcnas.architecture.genotype import Genotype, operation_names
 
 MEANINGS = {
     "1x1": "1×1 convolution",
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--expanded", type=toolkit.picture_path, metavar="FILE", help="the expanded network")
     options = parser.parse_args(arguments)
     name, genotype = toolkit.named_genotype(options.genotype)
-    if not canonical.is_valid(genotype):
+    if not expansion.is_valid(genotype):
         toolkit.fail(f"{name}: no path leads from the source to the sink of the cell: there is nothing to draw")
     wanted = {"cell": options.cell, "expanded": options.expanded}
     if not any(wanted.values()) and not options.json:
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def facts(name: str, genotype: Genotype) -> dict[str, Any]:
     """The motifs in use with their edges on a path, and the size of the expanded network."""
-    graph, live = canonical.expand(genotype), canonical.live_edges(genotype)
+    graph, live = expansion.expand(genotype), expansion.live_edges(genotype)
     motifs = []
     for (level, motif), uses in motifs_in_use(genotype).items():
         names = operation_names(genotype.space, level)
@@ -87,7 +87,7 @@ def facts(name: str, genotype: Genotype) -> dict[str, Any]:
 
 def motifs_in_use(genotype: Genotype) -> dict[Motif, int]:
     """How often the expanded network holds each motif: the cell first, then level by level down."""
-    live, top = canonical.live_edges(genotype), genotype.space.top
+    live, top = expansion.live_edges(genotype), genotype.space.top
     uses: Counter[Motif] = Counter({(top, 0): 1})
     for level in range(top, 2, -1):
         for motif in range(genotype.space.level(level).motifs):
@@ -99,7 +99,7 @@ def motifs_in_use(genotype: Genotype) -> dict[Motif, int]:
 # ── pictures ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def cell_picture(name: str, genotype: Genotype) -> Figure:
     """The cell on the left, and on the right the motifs in use, all of one scale."""
-    live, uses, space = canonical.live_edges(genotype), motifs_in_use(genotype), genotype.space
+    live, uses, space = expansion.live_edges(genotype), motifs_in_use(genotype), genotype.space
     diagrams = {
         (level, motif): layout.arcs(live[level, motif], space.level(level).nodes, operation_names(space, level))
         for level, motif in uses
@@ -121,7 +121,7 @@ def cell_picture(name: str, genotype: Genotype) -> Figure:
 
 def expanded_picture(name: str, genotype: Genotype) -> Figure:
     """The expanded network: motifs as boxes, operations as coloured lines."""
-    diagram, graph = layout.expanded(genotype), canonical.expand(genotype)
+    diagram, graph = layout.expanded(genotype), expansion.expand(genotype)
     width = min(15.0, max(10.0, 0.62 * diagram.width))  # inches
     figure = pictures.figure(width, width * shape(diagram) + 1.0)
     axes = figure.add_subplot()
@@ -205,7 +205,7 @@ def _rounded(corners: Sequence[Point], radius: float = 0.2) -> Outline:
 
 def legend(figure: Figure, genotype: Genotype) -> None:
     """What the colours of the operations in use mean."""
-    present = {primitives.name(edge.operation) for edge in canonical.expand(genotype).edges}
+    present = {primitives.name(edge.operation) for edge in expansion.expand(genotype).edges}
     handles = [
         Line2D([], [], color=pictures.OPERATION_COLOURS[name], lw=2.5, ls="--" if name == "id" else "-",
                label=f"{name}: {MEANINGS[name]}")

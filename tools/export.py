@@ -38,14 +38,15 @@ import numpy as np
 import retrainings
 import toolkit
 
-from hpcnas import __version__, canonical, counting, primitives, sealed
-from hpcnas.canonical import CellGraph
-from hpcnas.genotype import Genotype
+from hpcnas import __version__, sealed
+from hpcnas.architecture import expansion, primitives, sizes
+from hpcnas.architecture.expansion import CellGraph
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.large import STEMS, LargeSkeleton
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.individuals import COLUMNS
-from hpcnas.large import STEMS, LargeSkeleton
 from hpcnas.retrainfile import Inputs
 from hpcnas.runfile import StoredRun
-from hpcnas.skeleton import Skeleton
 
 NETWORK = ("channels", "cells", "kind", "classes", "image_channels")  # what may be asked for
 PAPER = LargeSkeleton(image_channels=3, height=32, width=32, classes=10, channels=16, cells=(1, 1, 1), kind="plain")
@@ -256,8 +257,8 @@ def positive(text: str) -> int:
 def graph(found: Source) -> CellGraph:
     """The cell of primitives; ends the tool for a genotype that has no network."""
     try:
-        return canonical.expand(found.genotype)
-    except canonical.InvalidGenotype as error:
+        return expansion.expand(found.genotype)
+    except expansion.InvalidGenotype as error:
         toolkit.fail(f"{found.origin}: {error}")
 
 
@@ -288,7 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             said["individuals"] = len(run.population)
         else:
             found = in_network(source(options.source), options)
-            said |= found.facts | {"parameters": counting.size(graph(found), found.skeleton).parameters}
+            said |= found.facts | {"parameters": sizes.size(graph(found), found.skeleton).parameters}
             if options.format == "onnx":
                 onnx(found, options.weights, options.seed, options.output)
             elif options.format == "weights":

@@ -10,9 +10,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpcnas import __version__, canonical, counting
-from hpcnas.genotype import Genotype, operation_names
-from hpcnas.large import LargeSkeleton
+from hpcnas import __version__
+from hpcnas.architecture import expansion, sizes
+from hpcnas.architecture.genotype import Genotype, operation_names
+from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.retrainfile import Inputs
 
 TEMPLATE = Path(__file__).with_name("network_template.py")
@@ -21,7 +22,7 @@ TRAINED = re.compile(r"# @TRAINED\n(.*)# @END\n", re.DOTALL)
 
 def text(genotype: Genotype, skeleton: LargeSkeleton, title: str, quality: str, inputs: Inputs | None) -> str:
     """The file's text: `Network()` is the skeleton's; where there are `inputs`, `load(FILE)` gives it weights."""
-    parameters = counting.size(canonical.expand(genotype), skeleton).parameters
+    parameters = sizes.size(expansion.expand(genotype), skeleton).parameters
     header = (
         f"{printable(title)}\n\n{printable(quality)}; search space: {genotype.space}.\n"
         f"Written by hpcnas {__version__}. Needs torch alone. `Network()` has {parameters:,} parameters.\n"
@@ -69,7 +70,7 @@ def printable(text: str) -> str:
 
 def literal(genotype: Genotype) -> str:
     """Those motifs that the cell uses and their edges on a path, as a Python literal."""
-    live, top = canonical.live_edges(genotype), genotype.space.top
+    live, top = expansion.live_edges(genotype), genotype.space.top
     used, lines = {0}, ["{"]  # motifs of the level at hand
     for level in range(top, 1, -1):
         names = operation_names(genotype.space, level)

@@ -18,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from hpcnas import canonical, primitives
-from hpcnas.canonical import InvalidGenotype, LiveEdges
-from hpcnas.genotype import Genotype, operation_names
+from hpcnas.architecture import expansion, primitives
+from hpcnas.architecture.expansion import InvalidGenotype, LiveEdges
+from hpcnas.architecture.genotype import Genotype, operation_names
 
 Point = tuple[float, float]
 RADIUS = 0.13  # of a node
@@ -138,11 +138,11 @@ def page(edges: LiveEdges) -> dict[tuple[int, int], int]:
 
 # ── the whole cell ──────────────────────────────────────────────────────────────────────────────────────────────────
 def expanded(genotype: Genotype) -> Diagram:
-    """The cell with every motif in its place: a dot a node of `canonical.expand`, an edge an edge.
+    """The cell with every motif in its place: a dot a node of `expansion.expand`, an edge an edge.
 
     Raises InvalidGenotype where no path leads from source to sink.
     """
-    live, space = canonical.live_edges(genotype), genotype.space
+    live, space = expansion.live_edges(genotype), genotype.space
     if not live[space.top, 0]:
         raise InvalidGenotype("expected a path from the source to the sink of the cell, but there is none")
 

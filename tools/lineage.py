@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import toolkit
 
-from hpcnas import canonical
-from hpcnas.genotype import Genotype, operation_names
+from hpcnas.architecture import expansion
+from hpcnas.architecture.genotype import Genotype, operation_names
 from hpcnas.population import Population
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def ancestry(population: Population, id: int) -> list[dict[str, Any]]:
                 "parameters": int(parameters[one.id]) if done else None,
                 "children": int(children[one.id]),
                 "mutation": None if origin is None else changes(origin, one.genotype),
-                "same_network": None if origin is None else canonical.expand(origin) == canonical.expand(one.genotype),
+                "same_network": None if origin is None else expansion.expand(origin) == expansion.expand(one.genotype),
             }
         )
     return found

@@ -22,13 +22,13 @@ import numpy as np
 import toolkit
 
 from hpcnas import __version__, config, wholerun
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.network_hash import VERSION, network_hash
 from hpcnas.config import Config
-from hpcnas.genotype import Genotype
 from hpcnas.individuals import COLUMNS, Birth
 from hpcnas.population import Population
 from hpcnas.recovery import salvage
 from hpcnas.runfile import Session, StoredRun, StoreError
-from hpcnas.sameness import VERSION, network_hash
 
 FREE = (  # how settings of [search] begin
     *("strategy", "initial", "tournament_", "max_", "duplicates", "seed"),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from hpcnas import textfile
+from hpcnas import text_file
 from hpcnas.individuals import State
 from hpcnas.messages import Evaluation, Result
 from hpcnas.population import Population
@@ -121,8 +121,8 @@ def condition(folder: Path, run: StoredRun, now: float) -> tuple[str, bool]:
 
 def _status(folder: Path) -> str:
     try:
-        lines = textfile.read(folder / "status", 4096).splitlines()
-    except textfile.Unreadable:
+        lines = text_file.read(folder / "status", 4096).splitlines()
+    except text_file.Unreadable:
         return ""
     return dict(line.partition("=")[::2] for line in lines).get("state", "")
 
@@ -130,13 +130,13 @@ def _status(folder: Path) -> str:
 def _holder(folder: Path) -> bool | None:
     """Whether the process that last held the run is there; None where it was another host's."""
     try:
-        match = re.fullmatch(r"host (\S+), pid (\d{1,9})\s*", textfile.read(folder / "lock", 4096))
+        match = re.fullmatch(r"host (\S+), pid (\d{1,9})\s*", text_file.read(folder / "lock", 4096))
         if match is None or match[1] != socket.gethostname():
             return None
         return psutil.Process(int(match[2])).create_time() <= _modified(folder / "lock") + 1.0
     except psutil.NoSuchProcess:
         return False
-    except (OSError, textfile.Unreadable, psutil.Error):
+    except (OSError, text_file.Unreadable, psutil.Error):
         return None
 
 

@@ -26,7 +26,7 @@ import retrainings
 import table1
 import toolkit
 
-from hpcnas import methods, textfile
+from hpcnas import methods, text_file
 from hpcnas.duplicates import repeats
 from hpcnas.messages import Failure
 from hpcnas.population import Population
@@ -127,10 +127,10 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
 def state(folder: Path, run: StoredRun) -> str:
     """As RUN/status has it; `more` stands there also while a session runs, but then it is older than the session."""
     try:
-        lines = textfile.read(folder / "status", 4096).splitlines()
+        lines = text_file.read(folder / "status", 4096).splitlines()
         status = dict(line.split("=", 1) for line in lines)
         written = datetime.datetime.fromisoformat(status["time"]).timestamp()
-    except (textfile.Unreadable, ValueError, KeyError):
+    except (text_file.Unreadable, ValueError, KeyError):
         status, written = {"state": "more"}, 0.0
     if status.get("state") != "more":
         return status.get("state", RUNNING)

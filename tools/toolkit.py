@@ -18,11 +18,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from hpcnas import genotype, plugins, runfile, searchpath, terminal, textfile
-from hpcnas.genotype import Genotype, GenotypeError
+from hpcnas import plugins, runfile, search_path, terminal, text_file
+from hpcnas.architecture import genotype
+from hpcnas.architecture.genotype import Genotype, GenotypeError
+from hpcnas.architecture.space import Space
 from hpcnas.population import Population
 from hpcnas.runfile import StoredRun, StoreError
-from hpcnas.space import Space
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -44,8 +45,8 @@ def run(main: Callable[[], int]) -> int:
     """The exit code of a tool that is started by hand. What it prints steers no terminal; a reader that leaves early
     ends nothing. Runs are read without the plugins that nobody has named here, which is said once."""
     terminal.install()
-    searchpath.TOOLS.add(str(Path(__file__).resolve().parent))
-    searchpath.leave_out_current_folder()
+    search_path.TOOLS.add(str(Path(__file__).resolve().parent))
+    search_path.leave_out_current_folder()
     told: set[str] = set()
 
     def tell(names: list[str]) -> None:
@@ -107,10 +108,10 @@ def named_genotype(text: str) -> tuple[str, Genotype]:
     path = Path(text)
     try:
         if text.endswith(".toml"):
-            return path.stem, Genotype.from_text(textfile.read(path))
+            return path.stem, Genotype.from_text(text_file.read(path))
         if text == "paper" and not path.exists():
             return text, genotype.named(text)
-    except (textfile.Unreadable, GenotypeError) as error:
+    except (text_file.Unreadable, GenotypeError) as error:
         fail(f"{text}: {error}")
     folder, run, id = individual(text)
     return f"{folder.resolve().name}-{id}", run.population.individual(id).genotype

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hpcnas.skeleton import Stage, stages_of
+from hpcnas.architecture.skeleton import Stage, stages_of
 
 STEMS = ("plain", "strided")
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpcnas import primitives
-from hpcnas.draws import Below, integers_below
-from hpcnas.genotype import Genotype, edge_index, operation_names
-from hpcnas.space import Space
+from hpcnas.architecture import primitives
+from hpcnas.architecture.fast_integers import Below, integers_below
+from hpcnas.architecture.genotype import Genotype, edge_index, operation_names
+from hpcnas.architecture.space import Space
 
 INITIAL_MUTATIONS = 1000  # §3.2: "a large number of random mutations (e.g. 1000)"
 

@@ -11,7 +11,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from hpcnas import primitives
+from hpcnas.architecture import primitives
 
 MOST_LEVELS = 16
 MOST_OPERATIONS = 255  # an operation's code is one byte in messages and in HDF5, and 0 means "none"

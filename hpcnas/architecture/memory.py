@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hpcnas import primitives
-from hpcnas.canonical import CellGraph
-from hpcnas.counting import node_channels
-from hpcnas.skeleton import Surroundings
+from hpcnas.architecture import primitives
+from hpcnas.architecture.expansion import CellGraph
+from hpcnas.architecture.sizes import node_channels
+from hpcnas.architecture.skeleton import Surroundings
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hpcnas import primitives
-from hpcnas.canonical import CellGraph
-from hpcnas.skeleton import Surroundings
+from hpcnas.architecture import primitives
+from hpcnas.architecture.expansion import CellGraph
+from hpcnas.architecture.skeleton import Surroundings
 
 
 @dataclass(frozen=True, slots=True)

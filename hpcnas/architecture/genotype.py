@@ -20,9 +20,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpcnas import primitives
-from hpcnas.space import Space, SpaceError
-from hpcnas.textfile import shown
+from hpcnas.architecture import primitives
+from hpcnas.architecture.space import Space, SpaceError
+from hpcnas.text_file import shown
 
 TEXT_FORMAT = "hpcnas genotype 1"
 
@@ -253,7 +253,7 @@ def named(name: str) -> Genotype:
     """A genotype that ships with the program: `paper`, the discovered cell of Appendix A. Raises GenotypeError."""
     from importlib import resources  # seldom needed, and every rank is here
 
-    folder = resources.files("hpcnas") / "genotypes"
+    folder = resources.files("hpcnas") / "architecture"
     known = sorted(path.name.removesuffix(".toml") for path in folder.iterdir() if path.name.endswith(".toml"))
     if name not in known:
         raise GenotypeError(f"expected a named genotype ({', '.join(known)}), got {name!r}")

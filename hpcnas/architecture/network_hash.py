@@ -2,7 +2,7 @@
 
 How far "the same" goes: weights can be mapped one to one so that both compute the same function, and both begin to
 train from the same distribution. What does not matter is what nodes and motifs are called, the order of a
-concatenation, and what counts for nothing (`canonical`). A feature map is taken as the multiset of its parts, each as
+concatenation, and what counts for nothing (`expansion`). A feature map is taken as the multiset of its parts, each as
 wide as the cell's input, so that
 
     identity                 gives the parts of its input: a node with this one input *is* its predecessor
@@ -33,9 +33,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from hpcnas import canonical, primitives
-from hpcnas.canonical import CellGraph
-from hpcnas.genotype import Genotype
+from hpcnas.architecture import expansion, primitives
+from hpcnas.architecture.expansion import CellGraph
+from hpcnas.architecture.genotype import Genotype
 
 HASH_BYTES = 16
 VERSION = 2  # of the hash; an individual's is kept beside it
@@ -53,12 +53,12 @@ Way = tuple[int, int, int]  # (weighted part, poolings on the way from it, how m
 
 def network_hash(genotype: Genotype, version: int = VERSION) -> bytes:
     """16 bytes, equal where two genotypes describe the same network. Raises InvalidGenotype where there is none."""
-    return _hash_of_bare(canonical.bare(genotype), version)
+    return _hash_of_bare(expansion.bare(genotype), version)
 
 
 @functools.lru_cache(maxsize=4096)  # a third of the mutations change nothing, and parents are parents again
 def _hash_of_bare(genotype: Genotype, version: int) -> bytes:
-    return cell_hash(canonical.expand(genotype), version)
+    return cell_hash(expansion.expand(genotype), version)
 
 
 def cell_hash(graph: CellGraph, version: int = VERSION) -> bytes:

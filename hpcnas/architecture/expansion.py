@@ -11,8 +11,8 @@ import functools
 import itertools
 from dataclasses import dataclass
 
-from hpcnas import primitives
-from hpcnas.genotype import Genotype, operation_names
+from hpcnas.architecture import primitives
+from hpcnas.architecture.genotype import Genotype, operation_names
 
 LiveEdges = tuple[tuple[int, int, int], ...]  # (predecessor, successor, operation) by successor, then predecessor
 
