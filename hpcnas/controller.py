@@ -25,7 +25,7 @@ from hpcnas import retries, seeds
 from hpcnas.architecture.mutation import DrawingStopped, NothingAllowed
 from hpcnas.attention import Attention
 from hpcnas.clocks import Dated
-from hpcnas.config import Config
+from hpcnas.config.search import Config
 from hpcnas.devices import Devices
 from hpcnas.evolution import Strategy, StrategyRefused
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE

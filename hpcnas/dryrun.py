@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hpcnas import seeds
 from hpcnas.architecture import expansion, genotype, mutation, sizes
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.config import Config
+from hpcnas.config.search import Config
 from hpcnas.jobenv import Binding, Seat
 from hpcnas.messages import DataFacts
 

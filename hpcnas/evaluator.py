@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from hpcnas.clocks import Attentive
-from hpcnas.config import Config
+from hpcnas.config.search import Config
 from hpcnas.evaluation import EvaluatorRefused, Loaded
 from hpcnas.interpreter import python
 from hpcnas.jobenv import Binding, device_variables

@@ -2,10 +2,10 @@
 
     rank ── micro-batches to make ──► loader processes: decode, crop, flip, brightness, contrast ── uint8 ──► rank
 
-The layout is that of torchvision's `ImageFolder` (`imagefolder`), images of any size; the transforms are torchvision's,
-version 2. An image's augmentation follows from (seed, its place in the order) alone, whichever process decodes it. An
-image that cannot be read is passed over: the next readable one of the listing takes its place, in every job alike. Test
-images that cannot be read are left out. Whether there are too many of them is for the loop to say.
+The layout is that of torchvision's `ImageFolder` (`image_folder`), images of any size; the transforms are
+torchvision's, version 2. An image's augmentation follows from (seed, its place in the order) alone, whichever process
+decodes it. An image that cannot be read is passed over: the next readable one of the listing takes its place, in every
+job alike. Test images that cannot be read are left out. Whether there are too many of them is for the loop to say.
 
 Loaders are forked from a clean server process, since a process that has begun MPI or CUDA must not be forked. They heed
 no signals: whoever started them ends them, and they end by themselves when that process is gone.
@@ -29,15 +29,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from hpcnas import imagefolder, seeds
-from hpcnas.augment import Normaliser
-from hpcnas.dataspec import DataError, Folder, parse
+from hpcnas import seeds
+from hpcnas.config.data_spec import DataError, Folder, parse
+from hpcnas.config.retraining import Recipe
+from hpcnas.data import image_folder
+from hpcnas.data.augment import Normaliser
+from hpcnas.data.torchvision_shim import import_transforms
 from hpcnas.feed import Appearance, Batch, statistics
 from hpcnas.messages import DataFacts
 from hpcnas.order import Order
-from hpcnas.recipe import Recipe
 from hpcnas.signals import ASKING
-from hpcnas.torchvision_shim import import_transforms
 
 v2 = import_transforms()  # here, so that the loaders' server has them
 
@@ -77,14 +78,14 @@ class Listing:
 
 def list_images(folder: Path) -> Listing:
     """What lies below a folder; opens no image. Raises DataError."""
-    classes = imagefolder.class_names(folder)
+    classes = image_folder.class_names(folder)
     files: list[bytes] = []
     labels: list[int] = []
     try:
         for label, name in enumerate(classes):
-            found = imagefolder.image_files(folder, name)
+            found = image_folder.image_files(folder, name)
             if not found:
-                raise DataError(f"expected images ({', '.join(imagefolder.EXTENSIONS)}) in {folder / name}, got none")
+                raise DataError(f"expected images ({', '.join(image_folder.EXTENSIONS)}) in {folder / name}, got none")
             files += map(os.fsencode, found)
             labels += [label] * len(found)
     except OSError as error:

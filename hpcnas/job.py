@@ -14,12 +14,13 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hpcnas import attention, config, jobenv, log, plugins, transport, worker
+from hpcnas import attention, jobenv, log, plugins, transport, worker
+from hpcnas.config import search as search_config
+from hpcnas.config.settings import ConfigError
 from hpcnas.evaluation import Evaluator, EvaluatorRefused, Loaded, warnings
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.launch import Leave, first_decides, load_plugins, say
 from hpcnas.messages import DataFacts, Place
-from hpcnas.settings import ConfigError
 from hpcnas.signals import Signals
 from hpcnas.transport import World
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 class Orders:
     """What rank 0 tells every rank."""
 
-    config: config.Config
+    config: search_config.Config
     dry_run: bool
 
 
@@ -69,7 +70,7 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
 
 def _prepare(arguments: list[str], signals: Signals) -> tuple[Orders, SearchSession | None]:
     """On rank 0: the configuration, and the run opened or created. Raises Leave."""
-    from hpcnas import options
+    from hpcnas.config import options
     from hpcnas.lock import Interrupted
     from hpcnas.session import RunFinished, RunRefused, SearchSession
 
@@ -88,7 +89,7 @@ def _prepare(arguments: list[str], signals: Signals) -> tuple[Orders, SearchSess
 
 
 def _alone(
-    settings: config.Config,
+    settings: search_config.Config,
     session: SearchSession,
     seat: jobenv.Seat,
     binding: jobenv.Binding,
@@ -113,7 +114,7 @@ def _alone(
     return exit_code
 
 
-def make_evaluator(settings: config.Config, binding: jobenv.Binding) -> Evaluator:
+def make_evaluator(settings: search_config.Config, binding: jobenv.Binding) -> Evaluator:
     """The configured evaluator, starting."""
     if settings.evaluation.evaluator in plugins.evaluators():
         from hpcnas.plugged import PluggedEvaluator
@@ -136,7 +137,9 @@ class _Looked:
     training: list[str]
 
 
-def _dry_run(world: World, settings: config.Config, seats: list[jobenv.Seat], bindings: list[jobenv.Binding]) -> int:
+def _dry_run(
+    world: World, settings: search_config.Config, seats: list[jobenv.Seat], bindings: list[jobenv.Binding]
+) -> int:
     """Prints what a search would do. The first worker looks at the data, as it would in a search."""
     found: _Looked | tuple[str, int] | None = None
     first_worker = min(1, world.size - 1)

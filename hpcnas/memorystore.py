@@ -5,7 +5,7 @@ Which individuals are born and why is not its business.
 
 from __future__ import annotations
 
-from hpcnas.config import Config
+from hpcnas.config.search import Config
 from hpcnas.individuals import Individual
 from hpcnas.messages import Result
 from hpcnas.methods import Worker

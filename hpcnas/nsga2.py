@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hpcnas import costs
-from hpcnas.config import Search
+from hpcnas.config.search import Search
 from hpcnas.evolution import Breeding, Proposal
 from hpcnas.pareto import Front, Point, crowding, fronts
 from hpcnas.population import Population

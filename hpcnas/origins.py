@@ -9,12 +9,14 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from hpcnas import config, dataspec, plugins, runfile, text_file
+from hpcnas import plugins, runfile, text_file
 from hpcnas.architecture import expansion, genotype
 from hpcnas.architecture.genotype import Genotype, GenotypeError
+from hpcnas.config import data_spec
+from hpcnas.config import search as search_config
+from hpcnas.config.settings import ConfigError
 from hpcnas.retrainfile import Origin
 from hpcnas.runfile import StoreError
-from hpcnas.settings import ConfigError
 
 # Settings of a search that say nothing about whether it went the paper's way, or that an origin names by itself.
 _ASIDE = ("search.space", "search.strategy", "search.max_parameters", "search.seed", "search.tournament_draw",
@@ -87,9 +89,9 @@ def _departures(run: runfile.StoredRun) -> str:
     settings, session = run.config, run.sessions[-1]
     if settings.search.initial is not None:  # whole genotypes by now
         settings = replace(settings, search=replace(settings.search, initial="given"))
-    told = [config.SCHEME.departures(config.build(config.preset("paper")), settings, _ASIDE)]
-    data = dataspec.title(settings.data.source, session.facts.classes, session.facts.fingerprint)
-    if data != dataspec.CIFAR10:
+    told = [search_config.SCHEME.departures(search_config.build(search_config.preset("paper")), settings, _ASIDE)]
+    data = data_spec.title(settings.data.source, session.facts.classes, session.facts.fingerprint)
+    if data != data_spec.CIFAR10:
         told.append(f"data {data}")
     if "merged" in run.sessions[0].software:
         told.append("merged")

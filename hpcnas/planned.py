@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcnas import config, kernels
+from hpcnas import kernels
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.config import search as search_config
 from hpcnas.plan import Plan
 from hpcnas.program import Program
 from hpcnas.training import Training, TrainingData, Trainings, learning_rate
@@ -34,7 +35,7 @@ class PlannedTraining(Training):
     """One training from scratch on a plan. The initial weights are the plain network's, so seeds mean the same."""
 
     def __init__(
-        self, genotype: Genotype, skeleton: Skeleton, data: TrainingData, settings: config.Training, seed: int
+        self, genotype: Genotype, skeleton: Skeleton, data: TrainingData, settings: search_config.Training, seed: int
     ) -> None:
         super().__init__(genotype, skeleton, data, settings, seed)
         self._plan = Plan(expand(genotype), skeleton, kernels.load("float32", skeleton.channels))
@@ -102,7 +103,7 @@ class PlannedTrainings(Trainings):
         genotype: Genotype,
         skeleton: Skeleton,
         data: TrainingData,
-        settings: config.Training,
+        settings: search_config.Training,
         seeds: tuple[int, ...],
     ) -> PlannedTrainings:
         return cls([PlannedTraining(genotype, skeleton, data, settings, seed) for seed in seeds])

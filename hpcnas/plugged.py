@@ -16,7 +16,7 @@ from dataclasses import asdict, fields, replace
 from typing import Any
 
 from hpcnas import allowed, answers, plugins
-from hpcnas.config import Config
+from hpcnas.config.search import Config
 from hpcnas.evaluation import Evaluator, EvaluatorRefused, Loaded, warnings
 from hpcnas.jobenv import Binding
 from hpcnas.messages import DataFacts, Outcome, Task

@@ -38,8 +38,8 @@ class DataKind:
     """Data that `--data KIND` or `--data KIND:REST` names.
 
     `read(rest, split, download)` gives (classes, pixels, labels) of a split, "train" or "test": names, uint8 of shape
-    (N, H, W, 1 or 3), and int64 of shape (N,), numbers of classes. It raises `hpcnas.dataspec.DataError` for what a
-    person must mend, and must not look at the other split.
+    (N, H, W, 1 or 3), and int64 of shape (N,), numbers of classes. It raises `hpcnas.config.data_spec.DataError` for
+    what a person must mend, and must not look at the other split.
     """
 
     syntax: str  # for messages, such as "spirals:N"
@@ -134,9 +134,7 @@ def _each(names: str | None) -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip()] if names else []
 
 
-def answer(
-    whose: str, call: Callable[..., Answer], *arguments: Any, but: tuple[type[Exception], ...] = ()
-) -> Answer:
+def answer(whose: str, call: Callable[..., Answer], *arguments: Any, but: tuple[type[Exception], ...] = ()) -> Answer:
     """What a plugin's function returns. Raises what it may raise, `but`, and PluginFault for everything else; `whose`
     says which function it is."""
     try:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import torch
 
-from hpcnas import caches, causes, config, kernels
+from hpcnas import caches, causes, kernels
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.config import search as search_config
 from hpcnas.fastest import fastest_method, why_plain
 from hpcnas.training import FitnessInProgress, Training, TrainingData, Trainings
 
@@ -64,7 +65,9 @@ class Way:
         return (f"{PLAIN}: {self.slower}",)
 
 
-def find(device: torch.device, threads: int, settings: config.Training, skeleton: Skeleton, data: TrainingData) -> Way:
+def find(
+    device: torch.device, threads: int, settings: search_config.Training, skeleton: Skeleton, data: TrainingData
+) -> Way:
     """The fastest way that works here. Raises NothingWorks where a GPU trains in no way, or where
     memory runs out: that tells nothing of compilers, and the way is that of all evaluations to come."""
     reason = why_plain(device, settings, skeleton)
@@ -96,7 +99,7 @@ def find(device: torch.device, threads: int, settings: config.Training, skeleton
     return Way(Training, slower="; ".join(dict.fromkeys(refusals)))
 
 
-def _train(method: type[Trainings], settings: config.Training, skeleton: Skeleton, data: TrainingData) -> None:
+def _train(method: type[Trainings], settings: search_config.Training, skeleton: Skeleton, data: TrainingData) -> None:
     """A fitness of two short trainings. Raises whatever goes wrong."""
     genotype = Genotype.from_text(_EVERY_PRIMITIVE)
     FitnessInProgress(genotype, (1, 2), skeleton, data, settings, method).run(_nothing, _nothing)
@@ -139,7 +142,7 @@ def _cut(data: TrainingData, skeleton: Skeleton) -> tuple[TrainingData, Skeleton
     return cut, replace(around, groups=min(2, skeleton.groups))
 
 
-def _short(settings: config.Training, device: torch.device) -> config.Training:
+def _short(settings: search_config.Training, device: torch.device) -> search_config.Training:
     """Three steps, of which a GPU replays the last, with losses that are finite however the run learns."""
     batch = settings.batch_size if device.type == "cuda" else min(_ON_CPU, settings.batch_size)
     return replace(settings, steps=3, batch_size=batch, learning_rate=1e-3, weight_decay=0.0, replicates=2)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hpcnas import methods
-from hpcnas.config import Search
+from hpcnas.config.search import Search
 from hpcnas.costs import Cost
 from hpcnas.duplicates import MOST_COUNTED, repeats
 from hpcnas.individuals import Birth

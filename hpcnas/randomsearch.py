@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hpcnas.config import Search
+from hpcnas.config.search import Search
 from hpcnas.evolution import Breeding, Proposal
 from hpcnas.individuals import Birth
 from hpcnas.population import Population

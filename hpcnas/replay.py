@@ -15,7 +15,7 @@ import numpy as np
 
 from hpcnas.architecture.mutation import NothingAllowed
 from hpcnas.architecture.network_hash import VERSION
-from hpcnas.config import Config
+from hpcnas.config.search import Config
 from hpcnas.individuals import COLUMNS, Birth
 from hpcnas.messages import DataFacts
 from hpcnas.population import Population

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hpcnas import dataspec
 from hpcnas.architecture import expansion, sizes
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.architecture.memory import step_memory
-from hpcnas.data import load_training
-from hpcnas.imagefolder import class_names, image_files
+from hpcnas.config import data_spec
+from hpcnas.config.retraining import Recipe
+from hpcnas.data.datasets import load_training
+from hpcnas.data.image_folder import class_names, image_files
 from hpcnas.jobenv import Binding, Seat
-from hpcnas.recipe import Recipe
 from hpcnas.retrainfile import Origin
 
 
@@ -97,34 +97,34 @@ def _resident(recipe: Recipe, found: Expected) -> list[str]:
 
 def expected(recipe: Recipe) -> Expected:
     """What the specification of the data tells, or the names in their folder, or the plugin that has them."""
-    spec = dataspec.parse(recipe.data.source)
+    spec = data_spec.parse(recipe.data.source)
     if recipe.data.loading == "stream":
-        assert isinstance(spec, dataspec.Folder)
+        assert isinstance(spec, data_spec.Folder)
         side = recipe.data.image_size
         try:
             classes = len(class_names(spec.path / "train"))
-        except dataspec.DataError:
+        except data_spec.DataError:
             return Expected(recipe.skeleton(3, side, side, 1000), None, "the folder is not here: as ImageNet's")
         return Expected(recipe.skeleton(3, side, side, classes), None, "classes as in the folder")
     match spec:
-        case dataspec.Digits():
+        case data_spec.Digits():
             return Expected(recipe.skeleton(1, 8, 8, 10), 1442, "the embedded digits")
-        case dataspec.Synthetic(images, (channels, height, width)):
+        case data_spec.Synthetic(images, (channels, height, width)):
             return Expected(recipe.skeleton(channels, height, width, 10), images, "synthetic")
-        case dataspec.Folder("fashion-mnist", _):
+        case data_spec.Folder("fashion-mnist", _):
             return Expected(recipe.skeleton(1, 28, 28, 10), 60_000, "Fashion-MNIST")
-        case dataspec.Folder("imagefolder", path):
+        case data_spec.Folder("imagefolder", path):
             try:
                 names = class_names(path / "train")
                 images = sum(len(image_files(path / "train", name)) for name in names)
-            except (dataspec.DataError, OSError):
+            except (data_spec.DataError, OSError):
                 return Expected(recipe.skeleton(3, 32, 32, 10), None, "the folder is not here: as CIFAR-10's")
             skeleton = recipe.skeleton(3, 32, 32, len(names))
             return Expected(skeleton, images, "sizes as CIFAR-10's: no image was opened")
-        case dataspec.Plugged(kind, _):
+        case data_spec.Plugged(kind, _):
             try:
                 data = load_training(recipe.data.source)
-            except dataspec.DataError as error:
+            except data_spec.DataError as error:
                 return Expected(
                     recipe.skeleton(3, 32, 32, 10), None, f"as CIFAR-10's, since they cannot be read: {error}"
                 )

@@ -31,9 +31,9 @@ from hpcnas import __version__, allowed, durable, runfile
 from hpcnas.allowed import Wrong
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.large import LargeSkeleton
+from hpcnas.config.retraining import SCHEME, Recipe
 from hpcnas.individuals import LATEST, Column
 from hpcnas.messages import DataFacts
-from hpcnas.recipe import SCHEME, Recipe
 from hpcnas.runfile import StoreError, refuse_other_files, write_dataset, write_table
 
 FORMAT, FORMAT_VERSION = "hpcnas retraining", 1

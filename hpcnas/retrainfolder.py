@@ -33,11 +33,11 @@ from hpcnas import __version__, lock, log, origins, retrainfile, runfile, sealed
 from hpcnas.architecture import expansion, sizes
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.clocks import Dated
+from hpcnas.config.options import Request
+from hpcnas.config.retraining import SCHEME, Recipe, Run
 from hpcnas.exits import COMPLETE, MORE_TO_DO, WRONG_USE, status_text
 from hpcnas.folder import RunFolder
 from hpcnas.lock import Lock, LockLost
-from hpcnas.options import Request
-from hpcnas.recipe import SCHEME, Recipe, Run
 from hpcnas.retrainfile import Inputs, Origin, Session, State, Trained
 from hpcnas.retrainfile import Retraining as Record
 from hpcnas.retrainreport import Progress, final_table

@@ -23,11 +23,11 @@ from torch.nn import functional
 from hpcnas import averaging, schedules, seeds
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.large import LargeSkeleton
-from hpcnas.dataspec import DataError
+from hpcnas.config.data_spec import DataError
+from hpcnas.config.retraining import Recipe, Training
 from hpcnas.distributed import Group
 from hpcnas.feed import Feed
 from hpcnas.network import Network
-from hpcnas.recipe import Recipe, Training
 from hpcnas.regularisation import DropPath, WithAuxiliaryHead, cutout, loss
 from hpcnas.retrainfile import Row
 from hpcnas.sums import Sums, synchronised

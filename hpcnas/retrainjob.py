@@ -22,15 +22,15 @@ from typing import TYPE_CHECKING, Any
 from hpcnas import jobenv, log, walltime
 from hpcnas.architecture import expansion
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.dataspec import DataError
+from hpcnas.config.data_spec import DataError
+from hpcnas.config.options import HelpWanted, Program, UsageError, parse
+from hpcnas.config.retraining import SCHEME, Recipe
+from hpcnas.config.settings import ConfigError
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.launch import Abandoned, Leave, first_decides, load_plugins, say
 from hpcnas.lock import Interrupted
-from hpcnas.options import HelpWanted, Program, UsageError, parse
 from hpcnas.plugins import PluginFault
-from hpcnas.recipe import SCHEME, Recipe
 from hpcnas.retrainfolder import Finished, Folder, Refused
-from hpcnas.settings import ConfigError
 from hpcnas.signals import Signals
 from hpcnas.transport import World
 

@@ -11,9 +11,9 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
+from hpcnas.config.retraining import Recipe
 from hpcnas.log import LiveLine
 from hpcnas.progress import duration
-from hpcnas.recipe import Recipe
 from hpcnas.retrainfile import Retraining, Row, State, Trained
 
 _LIVE_INTERVAL, _PLAIN_INTERVAL = 0.2, 30.0  # seconds between two lines

@@ -25,14 +25,15 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hpcnas import __version__, allowed, config, durable, methods, runvalues
-from hpcnas.config import Config
+from hpcnas import __version__, allowed, durable, methods, runvalues
+from hpcnas.config import search as search_config
+from hpcnas.config.search import Config
+from hpcnas.config.settings import ConfigError
 from hpcnas.folder import StoreError as StoreError
 from hpcnas.individuals import COLUMNS, Column
 from hpcnas.messages import DataFacts, Failure, FailureKind, Place, Result
 from hpcnas.population import Population
 from hpcnas.runvalues import FAILURE_COLUMNS, MESSAGE_BYTES, SESSION_COLUMNS, Tables
-from hpcnas.settings import ConfigError
 
 FORMAT, FORMAT_VERSION = "hpcnas run", 1
 
@@ -209,8 +210,10 @@ def _examine(path: Path, file: h5py.File) -> tuple[StoredRun, list[str]]:
             f"{path}: expected format version {FORMAT_VERSION}, got {version}; "
             f"use hpcnas {bytes(file.attrs['hpcnas_version']).decode()}, which wrote it"
         )
-    settings, _ = config.parse_toml(bytes(file["configuration"][()]).decode(), str(path))
-    stored = config.build({"search": {"tournament_draw": "sample"}}, settings)  # where a run does not say: an older one
+    settings, _ = search_config.parse_toml(bytes(file["configuration"][()]).decode(), str(path))
+    stored = search_config.build(
+        {"search": {"tournament_draw": "sample"}}, settings
+    )  # where a run does not say: an older one
     individuals, failed, sessions, workers = (
         {item.name: file[group][item.name][()] for item in columns if item.name in file[group] or not item.added}
         for group, columns in (

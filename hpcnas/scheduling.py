@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hpcnas.config import Search
+from hpcnas.config.search import Search
 from hpcnas.population import Population
 
 

@@ -22,9 +22,9 @@ import torch
 
 from hpcnas import causes, checkpoints, plugins, probing, profiling, sealed, training
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.config import Config
-from hpcnas.data import load_training
-from hpcnas.dataspec import DataError
+from hpcnas.config.data_spec import DataError
+from hpcnas.config.search import Config
+from hpcnas.data.datasets import load_training
 from hpcnas.evaluation import Loaded
 from hpcnas.evaluator import Assignment, Beat, FromChild, Remark, Save, Saved, Unusable
 from hpcnas.fastest import fitting_method, in_little_memory

@@ -19,13 +19,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from hpcnas import __version__, config, controller, costs, lock, log, walltime
+from hpcnas import __version__, controller, costs, lock, log, walltime
 from hpcnas.architecture.mutation import DrawingStopped
 from hpcnas.attention import Attention, patience
+from hpcnas.config import search as search_config
+from hpcnas.config.options import Request
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, status_text
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Result
-from hpcnas.options import Request
 from hpcnas.plugins import PluginFault
 from hpcnas.progress import Progress, final_table, front_table
 from hpcnas.runfile import Session, StoreError
@@ -51,7 +52,7 @@ class RunFinished(Exception):
 class SearchSession:
     """One start of the controller on a run. `store` is None in a dry run, which only reads the run, if there is one."""
 
-    def __init__(self, settings: config.Config, store: FileStore | None, new: bool = False) -> None:
+    def __init__(self, settings: search_config.Config, store: FileStore | None, new: bool = False) -> None:
         self.config = settings
         self._store = store
         self._new = new  # whether the run was made by this session
@@ -66,12 +67,12 @@ class SearchSession:
     ) -> SearchSession:
         """The run that the request names, created if it does not exist; tried `again` where it went away meanwhile.
         `leave` and `say` as of `lock.take`. Raises RunRefused, RunFinished, ConfigError, lock.Interrupted."""
-        asked = config.build(*request.layers).run
+        asked = search_config.build(*request.layers).run
         folder = Path(asked.run)
         take = functools.partial(lock.take, wait=asked.lock_wait, leave=leave, say=say)
         try:
             if not FileStore.exists(folder):
-                settings = looked_up(config.build(*request.base, *request.layers))
+                settings = looked_up(search_config.build(*request.base, *request.layers))
                 if request.dry_run:
                     return cls(settings, None)
                 with contextlib.suppress(RunExists):  # since the lock was waited for
@@ -103,14 +104,14 @@ class SearchSession:
         return session
 
     @staticmethod
-    def _continued(folder: Path, store: MemoryStore, request: Request) -> config.Config:
+    def _continued(folder: Path, store: MemoryStore, request: Request) -> search_config.Config:
         """The settings with which a run goes on; changes nothing. Raises RunRefused, RunFinished, ConfigError."""
         if not store.sessions:
-            return looked_up(config.build(config.lasting(store.config), *request.layers))
-        settings = config.build(config.lasting(store.config), *request.layers)
+            return looked_up(search_config.build(search_config.lasting(store.config), *request.layers))
+        settings = search_config.build(search_config.lasting(store.config), *request.layers)
         if store.config.search.initial is not None:  # what the run began with, whatever stands there by now
             settings = replace(settings, search=replace(settings.search, initial=store.config.search.initial))
-        changed = config.differences(store.config, settings)
+        changed = search_config.differences(store.config, settings)
         if changed:
             listing = "\n  ".join(changed)
             raise RunRefused(
@@ -236,7 +237,7 @@ class _Observer(Progress):
     to the settings of the session when that begins, and not before: it may still be refused."""
 
     def __init__(
-        self, settings: config.Config, line: log.LiveLine, store: MemoryStore, write_status: Callable[[], None]
+        self, settings: search_config.Config, line: log.LiveLine, store: MemoryStore, write_status: Callable[[], None]
     ) -> None:
         super().__init__(settings.search, line)
         self._settings, self._store = settings, store
@@ -262,7 +263,7 @@ def _is_gone(folder: Path) -> bool:
         return False
 
 
-def _found(settings: config.Config, store: MemoryStore) -> str:
+def _found(settings: search_config.Config, store: MemoryStore) -> str:
     """What the search has found: the final table and, where cost counts, the front."""
     table, search = final_table(store.population, store.workers), settings.search
     if search.strategy != "nsga2" or not len(store.population.evaluated):
@@ -271,7 +272,7 @@ def _found(settings: config.Config, store: MemoryStore) -> str:
     return f"{table}\n{front_table(store.population, costs.NAMES[search.objective], cost)}"
 
 
-def _leave_if_complete(folder: Path, settings: config.Config, store: MemoryStore) -> None:
+def _leave_if_complete(folder: Path, settings: search_config.Config, store: MemoryStore) -> None:
     """Raises RunFinished where there is nothing left to do."""
     if is_complete(settings.search, store.population):
         limit = "--budget" if len(store.population.evaluated) >= settings.search.budget else "--trainings"

@@ -22,9 +22,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hpcnas import config, landscape, options
+from hpcnas import landscape
 from hpcnas.architecture.expansion import expand
-from hpcnas.config import Config
+from hpcnas.config import options
+from hpcnas.config import search as search_config
+from hpcnas.config.search import Config
+from hpcnas.config.settings import ConfigError
 from hpcnas.controller import Controller, SearchStopped
 from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.memorystore import MemoryStore
@@ -32,15 +35,16 @@ from hpcnas.messages import FromWorker, Left, Place, Ready, Result, Stop, Task, 
 from hpcnas.plugins import PluginFault
 from hpcnas.progress import duration
 from hpcnas.runfile import Session, StoreError
-from hpcnas.settings import ConfigError
 from hpcnas.sources import looked_up
 from hpcnas.store import FileStore
 from hpcnas.strategies import make_strategy
 from hpcnas.synthetic import FACTS, Foreseen, Foresight
 from hpcnas.text_file import brief, shown
 
-_DEFAULTS: config.Settings = {"evaluation": {"synthetic_seconds": 3600.0, "synthetic_spread": 0.2}}  # §4.1: an hour
-_ALWAYS: config.Settings = {"evaluation": {"evaluator": "synthetic"}}
+_DEFAULTS: search_config.Settings = {
+    "evaluation": {"synthetic_seconds": 3600.0, "synthetic_spread": 0.2}
+}  # §4.1: an hour
+_ALWAYS: search_config.Settings = {"evaluation": {"evaluator": "synthetic"}}
 MOST_WORKERS, MOST_EVALUATIONS = 1_000_000, 10_000_000  # all of them are kept in memory
 MOST_SECONDS = 1_000_000_000  # thirty years
 _TIMES = ("startup", "queue", "handling")
@@ -371,7 +375,7 @@ def main(arguments: Sequence[str]) -> int:
         parser = _parser()
         given, others = parser.parse_known_args(arguments)
         request = options.parse(others, also=list(parser._option_string_actions))
-        settings = looked_up(config.build(*request.base, _DEFAULTS, *request.layers, _ALWAYS))
+        settings = looked_up(search_config.build(*request.base, _DEFAULTS, *request.layers, _ALWAYS))
         report = simulate(settings, site(given, settings), given.keep)
     except options.HelpWanted as help:
         print(str(help).rstrip())

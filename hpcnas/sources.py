@@ -20,10 +20,10 @@ from hpcnas.architecture import expansion
 from hpcnas.architecture.genotype import Genotype, GenotypeError
 from hpcnas.architecture.network_hash import network_hash
 from hpcnas.architecture.space import Space
-from hpcnas.config import Config
+from hpcnas.config.search import Config
+from hpcnas.config.settings import ConfigError
 from hpcnas.given import CODES, of_codes, written
 from hpcnas.runfile import StoreError
-from hpcnas.settings import ConfigError
 
 
 def looked_up(settings: Config) -> Config:

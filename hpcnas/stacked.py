@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hpcnas import blocks, config
+from hpcnas import blocks
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.augment import EpochSampler
 from hpcnas.blockplan import BlockPlan, Draws, Pixels, Room
 from hpcnas.blockprogram import Program, available
+from hpcnas.config import search as search_config
+from hpcnas.data.augment import EpochSampler
 from hpcnas.network import Network
 from hpcnas.training import LossNotFinite, TrainingData, Trainings, crop_size, learning_rate, number_type
 
@@ -47,7 +48,7 @@ class StackedTraining(Trainings):
         genotype: Genotype,
         skeleton: Skeleton,
         data: TrainingData,
-        settings: config.Training,
+        settings: search_config.Training,
         seeds: tuple[int, ...],
     ) -> StackedTraining:
         return cls(genotype, skeleton, data, settings, seeds)
@@ -57,7 +58,7 @@ class StackedTraining(Trainings):
         genotype: Genotype,
         skeleton: Skeleton,
         data: TrainingData,
-        settings: config.Training,
+        settings: search_config.Training,
         seeds: tuple[int, ...],
     ) -> None:
         device = data.pixels.device
@@ -160,7 +161,9 @@ class StackedTraining(Trainings):
             getattr(self._plan, name).copy_(state[name])
 
 
-def _draws(data: TrainingData, settings: config.Training, seeds: tuple[int, ...], crop: tuple[int, int]) -> Draws:
+def _draws(
+    data: TrainingData, settings: search_config.Training, seeds: tuple[int, ...], crop: tuple[int, int]
+) -> Draws:
     """Images, crops and flips of all steps; those of a seed depend on nothing else."""
     device, steps, batch = data.pixels.device, settings.steps, settings.batch_size
     order = torch.empty(len(seeds), steps, batch, dtype=torch.int32, device=device)

@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hpcnas import journal, lock, records, runfile
-from hpcnas.config import Config
+from hpcnas.config.search import Config
 from hpcnas.folder import RunFolder
 from hpcnas.individuals import Individual
 from hpcnas.lock import Lock, LockLost

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hpcnas import answers, config, plugins
+from hpcnas import answers, plugins
 from hpcnas.aging import AgingEvolution
 from hpcnas.architecture import expansion, sizes
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.mutation import DrawingStopped, NothingAllowed
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.config import Config
+from hpcnas.config import search as search_config
+from hpcnas.config.search import Config
 from hpcnas.duplicates import DUPLICATES
 from hpcnas.evolution import Allowed, Breeding, Proposal, Strategy, StrategyRefused
 from hpcnas.given import GivenFirst, kept
@@ -27,7 +28,7 @@ from hpcnas.population import Population
 from hpcnas.randomsearch import RandomSearch
 from hpcnas.tournament import TournamentEvolution
 
-MakeStrategy = Callable[[config.Search, Breeding], Strategy]
+MakeStrategy = Callable[[search_config.Search, Breeding], Strategy]
 
 STRATEGIES: dict[str, MakeStrategy] = {
     "tournament": TournamentEvolution.of,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpcnas.config import Search
+from hpcnas.config.search import Search
 from hpcnas.evolution import Breeding, Proposal
 from hpcnas.population import Population
 from hpcnas.selection import sampled_tournament, tournament

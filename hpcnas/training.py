@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hpcnas import causes, config
+from hpcnas import causes
 from hpcnas.architecture import sizes
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.augment import EpochSampler, Normaliser, random_crop, random_flip
-from hpcnas.data import DataSet, channel_statistics, split
+from hpcnas.config import search as search_config
+from hpcnas.data.augment import EpochSampler, Normaliser, random_crop, random_flip
+from hpcnas.data.datasets import DataSet, channel_statistics, split
 from hpcnas.messages import DataFacts, Evaluation
 from hpcnas.network import Network
 
@@ -52,7 +53,9 @@ class TrainingData:
     facts: DataFacts
 
     @classmethod
-    def prepare(cls, dataset: DataSet, data: config.Data, device: torch.device, padding: int = 0) -> TrainingData:
+    def prepare(
+        cls, dataset: DataSet, data: search_config.Data, device: torch.device, padding: int = 0
+    ) -> TrainingData:
         """Splits the training images by the configured seed, pads them by so many black pixels on each side, and moves
         all to the device."""
         training, validation = split(dataset.images, data.validation_fraction, data.split_seed)
@@ -77,7 +80,7 @@ class TrainingData:
         )
 
 
-def crop_size(settings: config.Training, facts: DataFacts) -> tuple[int, int]:
+def crop_size(settings: search_config.Training, facts: DataFacts) -> tuple[int, int]:
     """Height and width of the random crop: the configured share of the unpadded image's sides."""
     return max(1, round(settings.crop * facts.height)), max(1, round(settings.crop * facts.width))
 
@@ -98,7 +101,7 @@ def number_type(settings: HasPrecision, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if half else torch.float32
 
 
-def learning_rate(settings: config.Training, step: int) -> float:
+def learning_rate(settings: search_config.Training, step: int) -> float:
     """The rate of step 0, 1, …: divided by 10 from each milestone on."""
     passed = sum(step >= round(share * settings.steps) for share in settings.milestones)
     return settings.learning_rate * 0.1**passed
@@ -117,7 +120,7 @@ class Trainings(ABC):
         genotype: Genotype,
         skeleton: Skeleton,
         data: TrainingData,
-        settings: config.Training,
+        settings: search_config.Training,
         seeds: tuple[int, ...],
     ) -> Trainings:
         """The trainings of these seeds, `side_by_side` of them at the most."""
@@ -159,14 +162,14 @@ class Training(Trainings):
         genotype: Genotype,
         skeleton: Skeleton,
         data: TrainingData,
-        settings: config.Training,
+        settings: search_config.Training,
         seeds: tuple[int, ...],
     ) -> Training:
         (seed,) = seeds
         return cls(genotype, skeleton, data, settings, seed)
 
     def __init__(
-        self, genotype: Genotype, skeleton: Skeleton, data: TrainingData, settings: config.Training, seed: int
+        self, genotype: Genotype, skeleton: Skeleton, data: TrainingData, settings: search_config.Training, seed: int
     ) -> None:
         device = data.pixels.device
         with torch.random.fork_rng(devices=[]):  # PyTorch's initialisation draws from the global generator
@@ -274,7 +277,7 @@ class FitnessInProgress:
         seeds: tuple[int, ...],
         skeleton: Skeleton,
         data: TrainingData,
-        settings: config.Training,
+        settings: search_config.Training,
         method: type[Trainings] = Training,
     ) -> None:
         self._method = method
@@ -321,9 +324,7 @@ class FitnessInProgress:
             validation_seconds=spent["validation"],
         )
 
-    def _some(
-        self, beat: Callable[[], None], aside: Callable[[], AbstractContextManager[object]]
-    ) -> tuple[float, ...]:
+    def _some(self, beat: Callable[[], None], aside: Callable[[], AbstractContextManager[object]]) -> tuple[float, ...]:
         """Accuracies of the next replicates."""
         self._clock.lap("elsewhere")
         done = len(self._accuracies)

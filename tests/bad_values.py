@@ -16,14 +16,15 @@ import h5py
 import numpy as np
 import pytest
 
-from hpcnas import config, simulate
+from hpcnas import simulate
+from hpcnas.config import search as search_config
 
 TOOLS = Path(__file__).parent.parent / "tools"
 
 
 def small_run(folder: Path) -> Path:
     """Founders aside, everything: repeats, failed attempts, mutations; all are settled."""
-    settings = config.build(
+    settings = search_config.build(
         {"search": {"space": "2x3/1x3", "budget": 24, "initial_population": 6, "initial_mutations": 20}},
         {"search": {"duplicates": "average"}, "training": {"replicates": 2}},
         {"evaluation": {"evaluator": "synthetic", "synthetic_crashes": 0.2, "synthetic_nans": 0.05}},

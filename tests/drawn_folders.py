@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hpcnas import data
+from hpcnas.data import datasets
 
 
 def draw(seed: int, height: int = 8, width: int = 10, channels: int = 3) -> np.ndarray:
@@ -33,7 +33,7 @@ def drawn(*seeds: int, channels: int = 3) -> np.ndarray:
 
 
 def pixels_of(root: Path) -> np.ndarray:
-    return data.load_training(f"imagefolder:{root}").images.pixels
+    return datasets.load_training(f"imagefolder:{root}").images.pixels
 
 
 def caches(folder: Path) -> list[Path]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from hpcnas import config
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.space import Space
-from hpcnas.config import Config
+from hpcnas.config import search as search_config
+from hpcnas.config.search import Config
 from hpcnas.individuals import COLUMNS, Birth, Individual
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Result
@@ -16,7 +16,7 @@ from hpcnas.population import Population
 from hpcnas.runfile import Session
 
 SPACE = Space.parse("2x3/1x3")  # 9 edges
-CONFIG: Config = config.build({"search": {"space": "2x3/1x3", "budget": 5}, "training": {"replicates": 2}})
+CONFIG: Config = search_config.build({"search": {"space": "2x3/1x3", "budget": 5}, "training": {"replicates": 2}})
 FACTS = DataFacts(3, 32, 32, 10, 40_000, 10_000, "5f2e")
 SESSION = Session(1000.5, "node-1", 4321, 3, {"hpcnas": "0", "numpy": "2"}, FACTS)
 PLACE = Place(2, "node-7", "cuda:GPU-6f1c1c1e-4a4b-9d8e-7a61-2b3c4d5e6f70")

@@ -15,11 +15,13 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from hpcnas import config, options, origins, retrainjob, seeds, simulate
+from hpcnas import origins, retrainjob, seeds, simulate
 from hpcnas.architecture import expansion, mutation, sizes
 from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.config import options
+from hpcnas.config import search as search_config
+from hpcnas.config.settings import ConfigError
 from hpcnas.messages import DataFacts
-from hpcnas.settings import ConfigError
 from hpcnas.sources import looked_up
 
 PROGRAMS = {"search": options.SEARCH, "retrain": retrainjob.PROGRAM, "simulate": options.SEARCH}
@@ -86,7 +88,9 @@ def handled(program: str, line: list[str]) -> str:
             parser = simulate._parser()
             given, others = parser.parse_known_args(line)
             request = options.parse(others, also=list(parser._option_string_actions))
-            simulate.site(given, config.build(*request.base, simulate._DEFAULTS, *request.layers, simulate._ALWAYS))
+            simulate.site(
+                given, search_config.build(*request.base, simulate._DEFAULTS, *request.layers, simulate._ALWAYS)
+            )
             return "taken"
         scheme = PROGRAMS[program].scheme
         request = options.parse(line, PROGRAMS[program])

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 import pytest
 from examples import FACTS, SPACE
 
-from hpcnas import config, evolution
+from hpcnas import evolution
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.attention import Attention
-from hpcnas.config import Config
+from hpcnas.config import search as search_config
+from hpcnas.config.search import Config
 from hpcnas.controller import Controller, SearchStopped
 from hpcnas.evolution import Proposal
 from hpcnas.individuals import Birth, State
@@ -40,7 +41,7 @@ CRASH, OOM, HANG, OVERRUN, NAN, ERROR = (Failure(kind, kind.name.lower()) for ki
 
 
 def settings(**changes: dict[str, object]) -> Config:
-    return config.build(
+    return search_config.build(
         {"search": {"space": str(SPACE), "budget": 5, "initial_population": 3, "initial_mutations": 5, "seed": 9}},
         {"training": {"replicates": 2}, "run": {"grace": 0.0}},
         changes,

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from hpcnas import config, job, transport
+from hpcnas import job, transport
+from hpcnas.config import search as search_config
 from hpcnas.exits import MORE_TO_DO
 from hpcnas.jobenv import Binding, Seat
 
@@ -22,7 +23,7 @@ class Session:
 def test_nobody_waits_for_ever_for_an_evaluator_that_does_not_return(monkeypatch: pytest.MonkeyPatch) -> None:
     let_go = threading.Event()
 
-    def never(settings: config.Config, binding: Binding) -> Any:
+    def never(settings: search_config.Config, binding: Binding) -> Any:
         let_go.wait()
         raise OSError("too late")
 
@@ -31,7 +32,7 @@ def test_nobody_waits_for_ever_for_an_evaluator_that_does_not_return(monkeypatch
     nothing: Any = None
     session: Any = Session()
     try:
-        found = job._alone(config.Config(), session, Seat.here(), Binding("cpu", 1), nothing, nothing)
+        found = job._alone(search_config.Config(), session, Seat.here(), Binding("cpu", 1), nothing, nothing)
         assert found == MORE_TO_DO
         assert [thread.is_alive() for thread in threading.enumerate() if thread.name == "worker"] == [True]
     finally:

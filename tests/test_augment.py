@@ -7,7 +7,7 @@ import torch
 from test_mutation import assert_share, assert_uniform
 from torch import Tensor
 
-from hpcnas.augment import EpochSampler, Normaliser, random_crop, random_flip
+from hpcnas.data.augment import EpochSampler, Normaliser, random_crop, random_flip
 
 torch.set_num_threads(1)
 
@@ -147,7 +147,7 @@ def test_what_is_normalised_is_float32_and_channels_last(dtype: torch.dtype) -> 
 
 @pytest.mark.parametrize(("padding", "side"), [(0, 24), (4, 32)])
 def test_crops_and_flips_are_torchvisions_on_the_same_draws(padding: int, side: int) -> None:
-    from hpcnas.torchvision_shim import import_torchvision
+    from hpcnas.data.torchvision_shim import import_torchvision
 
     import_torchvision()
     from torchvision.transforms.v2 import functional

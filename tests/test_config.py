@@ -6,16 +6,17 @@ import dataclasses
 
 import pytest
 
-from hpcnas import config, plugins
-from hpcnas.config import SECTIONS, Config, build, differences, lasting, parse_toml, preset
-from hpcnas.settings import ConfigError, nearest
+from hpcnas import plugins
+from hpcnas.config import search as search_config
+from hpcnas.config.search import SECTIONS, Config, build, differences, lasting, parse_toml, preset
+from hpcnas.config.settings import ConfigError, nearest
 
 # Presets
 
 
 def test_the_paper_preset_is_the_papers_experiment() -> None:
     paper = build(preset("paper"))
-    assert paper.search == config.Search(
+    assert paper.search == search_config.Search(
         space="hierarchical",  # §4.1
         strategy="tournament",
         budget=7000,
@@ -25,8 +26,8 @@ def test_the_paper_preset_is_the_papers_experiment() -> None:
         max_parameters=None,
         seed=0,
     )
-    assert paper.network == config.Network(channels=16, cells_per_group=1, groups=3)
-    assert paper.training == config.Training(
+    assert paper.network == search_config.Network(channels=16, cells_per_group=1, groups=3)
+    assert paper.training == search_config.Training(
         replicates=4,
         steps=5000,
         batch_size=256,
@@ -37,7 +38,7 @@ def test_the_paper_preset_is_the_papers_experiment() -> None:
         crop=0.75,
         flip=True,
     )
-    assert paper.data == config.Data(source="cifar10:data", validation_fraction=0.2, split_seed=0)
+    assert paper.data == search_config.Data(source="cifar10:data", validation_fraction=0.2, split_seed=0)
     assert paper.evaluation.evaluator == "training"
 
 
@@ -54,7 +55,7 @@ def test_the_papers_spaces_have_the_papers_sizes() -> None:
     assert [(level.motifs, level.nodes) for level in flat.levels] == [(1, 11)]
 
 
-@pytest.mark.parametrize("name", config.PRESETS)
+@pytest.mark.parametrize("name", search_config.PRESETS)
 def test_every_preset_is_a_configuration(name: str) -> None:
     assert build(preset(name)).settings().keys() == SECTIONS.keys()
 
@@ -135,7 +136,7 @@ def test_a_later_layer_can_take_a_limit_away() -> None:
         ),
     ],
 )
-def test_a_wrong_setting_is_refused_in_words(layer: config.Settings, message: str) -> None:
+def test_a_wrong_setting_is_refused_in_words(layer: search_config.Settings, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         build(layer)
     assert str(caught.value) == message
@@ -231,7 +232,7 @@ def test_toml_comes_back_as_it_went() -> None:
     assert build(parse_toml(built.toml(), "again")[0]) == built
 
 
-@pytest.mark.parametrize("name", config.PRESETS)
+@pytest.mark.parametrize("name", search_config.PRESETS)
 def test_presets_come_back_from_toml(name: str) -> None:
     built = build(preset(name))
     assert build(parse_toml(built.toml(), "file")[0]) == built
@@ -295,7 +296,7 @@ def _another(value: object) -> object:
 ALTERABLE = {
     ("search", "budget"), ("search", "trainings"), ("search", "scheduling"), ("data", "source"),
     ("evaluation", "synthetic_seconds"), ("evaluation", "synthetic_spread"),
-    *(("run", item.name) for item in dataclasses.fields(config.Run)),
+    *(("run", item.name) for item in dataclasses.fields(search_config.Run)),
 }  # fmt: skip
 
 

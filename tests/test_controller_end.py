@@ -24,7 +24,7 @@ from scripted_crew import (
 
 from hpcnas import racing, worker
 from hpcnas.architecture.mutation import NothingAllowed
-from hpcnas.config import Config
+from hpcnas.config.search import Config
 from hpcnas.controller import Controller, SearchStopped
 from hpcnas.evaluation import EvaluatorRefused, Loaded
 from hpcnas.evolution import Proposal

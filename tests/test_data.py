@@ -21,10 +21,11 @@ import numpy as np
 import pytest
 from drawn_folders import write_folder
 
-from hpcnas import data, dataspec
-from hpcnas.data import DataError, Images
+from hpcnas.config import data_spec
+from hpcnas.data import datasets
+from hpcnas.data.datasets import DataError, Images
 
-ROOT = Path(data.__file__).parents[1]
+ROOT = Path(datasets.__file__).parents[1]
 
 _opened: list[str] | None = None  # what the audit hook below notes while it is a list
 
@@ -52,15 +53,15 @@ def opened() -> Iterator[list[str]]:
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
-        ("digits", dataspec.Digits()),
-        ("cifar10:/data", dataspec.Folder("cifar10", Path("/data"))),
-        ("imagefolder:a:b", dataspec.Folder("imagefolder", Path("a:b"))),
-        ("synthetic:500", dataspec.Synthetic(500, (3, 32, 32))),
-        ("synthetic:10:1x8x9", dataspec.Synthetic(10, (1, 8, 9))),
+        ("digits", data_spec.Digits()),
+        ("cifar10:/data", data_spec.Folder("cifar10", Path("/data"))),
+        ("imagefolder:a:b", data_spec.Folder("imagefolder", Path("a:b"))),
+        ("synthetic:500", data_spec.Synthetic(500, (3, 32, 32))),
+        ("synthetic:10:1x8x9", data_spec.Synthetic(10, (1, 8, 9))),
     ],
 )
-def test_a_specification_becomes_a_record(spec: str, expected: dataspec.DataSpec) -> None:
-    assert dataspec.parse(spec) == expected
+def test_a_specification_becomes_a_record(spec: str, expected: data_spec.DataSpec) -> None:
+    assert data_spec.parse(spec) == expected
 
 
 @pytest.mark.parametrize(
@@ -80,19 +81,19 @@ def test_a_specification_becomes_a_record(spec: str, expected: dataspec.DataSpec
 )
 def test_a_bad_specification_is_refused_in_one_line(spec: str, expected: str) -> None:
     with pytest.raises(DataError) as caught:
-        data.load_training(spec)
+        datasets.load_training(spec)
     assert expected in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_specification_is_checked_without_reading(tmp_path: Path) -> None:
-    dataspec.check_spec(f"cifar10:{tmp_path}")
-    dataspec.check_spec(f"cifar10:{tmp_path}/none", download=True)
+    data_spec.check_spec(f"cifar10:{tmp_path}")
+    data_spec.check_spec(f"cifar10:{tmp_path}/none", download=True)
     with pytest.raises(DataError, match="there is no folder"):
-        dataspec.check_spec(f"cifar10:{tmp_path}/none")
+        data_spec.check_spec(f"cifar10:{tmp_path}/none")
     with pytest.raises(DataError, match="train to hold a folder of images"):
-        dataspec.check_spec(f"imagefolder:{tmp_path}", download=True)
+        data_spec.check_spec(f"imagefolder:{tmp_path}", download=True)
     (tmp_path / "train").mkdir()
-    dataspec.check_spec(f"imagefolder:{tmp_path}")
+    data_spec.check_spec(f"imagefolder:{tmp_path}")
 
 
 def python(script: str, **extra: object) -> subprocess.CompletedProcess[str]:
@@ -104,11 +105,11 @@ def python(script: str, **extra: object) -> subprocess.CompletedProcess[str]:
 def test_heavy_packages_are_loaded_only_where_needed() -> None:
     script = """
         import sys
-        from hpcnas import dataspec
-        dataspec.parse("synthetic:100")
+        from hpcnas.config import data_spec
+        data_spec.parse("synthetic:100")
         assert "numpy" not in sys.modules
-        from hpcnas import data
-        data.load_training("digits"), data.load_test("synthetic:100")
+        from hpcnas.data import datasets
+        datasets.load_training("digits"), datasets.load_test("synthetic:100")
         print(sorted({"torch", "torchvision", "PIL", "sklearn", "h5py", "mpi4py"} & set(sys.modules)))
     """
     assert python(script).stdout == "[]\n"
@@ -137,7 +138,7 @@ def test_images_of_a_wrong_form_cannot_be_made(pixels: np.ndarray, labels: np.nd
 def test_a_label_without_a_class_is_refused(labels: list[int]) -> None:
     images = Images(np.zeros((2, 8, 8, 1), np.uint8), np.array(labels))
     with pytest.raises(DataError, match="expected labels from 0 to 1"):
-        data.DataSet("x", ("a", "b"), images, "0" * 16)
+        datasets.DataSet("x", ("a", "b"), images, "0" * 16)
 
 
 # Splitting and statistics
@@ -145,16 +146,16 @@ def test_a_label_without_a_class_is_refused(labels: list[int]) -> None:
 
 def test_the_split_is_a_fixed_permutation_of_all_images() -> None:
     images = Images(np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1), np.arange(10))
-    training, validation = data.split(images, 0.2, seed=7)
+    training, validation = datasets.split(images, 0.2, seed=7)
     assert validation.labels.tolist() == [8, 0]
     assert training.labels.tolist() == [7, 1, 3, 6, 2, 4, 5, 9]
     assert training.pixels.ravel().tolist() == training.labels.tolist()  # pixels go with their labels
-    assert data.split(images, 0.2, seed=8)[1].labels.tolist() == [0, 7]
+    assert datasets.split(images, 0.2, seed=8)[1].labels.tolist() == [0, 7]
 
 
 def test_the_split_of_cifar_10_has_the_papers_sizes() -> None:
     images = Images(np.zeros((50_000, 1, 1, 1), np.uint8), np.zeros(50_000, np.int64))
-    training, validation = data.split(images, 0.2, seed=0)
+    training, validation = datasets.split(images, 0.2, seed=0)
     assert (len(training.labels), len(validation.labels)) == (40_000, 10_000)
 
 
@@ -162,19 +163,19 @@ def test_the_split_of_cifar_10_has_the_papers_sizes() -> None:
 def test_a_split_without_images_on_both_sides_is_refused(fraction: float) -> None:
     images = Images(np.zeros((10, 1, 1, 1), np.uint8), np.zeros(10, np.int64))
     with pytest.raises(DataError, match="splits 10 images in two"):
-        data.split(images, fraction, seed=0)
+        datasets.split(images, fraction, seed=0)
 
 
 def test_channel_statistics_are_the_literal_ones() -> None:
     pixels = np.array([[[[0, 7, 1]], [[4, 7, 3]]]], np.uint8)  # one image of 2×1
-    mean, deviation = data.channel_statistics(Images(pixels, np.zeros(1, np.int64)))
+    mean, deviation = datasets.channel_statistics(Images(pixels, np.zeros(1, np.int64)))
     assert mean.tolist() == [2.0, 7.0, 2.0]
     assert deviation.tolist() == [2.0, 1.0, 1.0]  # the second channel is constant: 1 stands in for 0
 
 
 def test_channel_statistics_agree_with_numpy_over_many_blocks() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2500, 3, 2, 3), dtype=np.uint8)
-    mean, deviation = data.channel_statistics(Images(pixels, np.zeros(2500, np.int64)))
+    mean, deviation = datasets.channel_statistics(Images(pixels, np.zeros(2500, np.int64)))
     assert mean.dtype == deviation.dtype == np.float64
     np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(deviation, pixels.std((0, 1, 2)), rtol=1e-12)
@@ -188,24 +189,24 @@ def test_the_fingerprint_changes_with_everything_that_matters() -> None:
     other_pixel = pixels.copy()
     other_pixel[3, 7, 7, 0] = 1
     prints = [
-        data.fingerprint(("a", "b"), Images(pixels, labels)),
-        data.fingerprint(("a", "c"), Images(pixels, labels)),
-        data.fingerprint(("a", "b"), Images(other_pixel, labels)),
-        data.fingerprint(("a", "b"), Images(pixels, labels[::-1].copy())),
-        data.fingerprint(("a", "b"), Images(pixels.reshape(4, 4, 16, 1), labels)),
+        datasets.fingerprint(("a", "b"), Images(pixels, labels)),
+        datasets.fingerprint(("a", "c"), Images(pixels, labels)),
+        datasets.fingerprint(("a", "b"), Images(other_pixel, labels)),
+        datasets.fingerprint(("a", "b"), Images(pixels, labels[::-1].copy())),
+        datasets.fingerprint(("a", "b"), Images(pixels.reshape(4, 4, 16, 1), labels)),
     ]
     assert len(set(prints)) == 5
     assert all(len(text) == 16 and int(text, 16) >= 0 for text in prints)
 
 
 def test_the_fingerprint_of_large_data_takes_evenly_spaced_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "_HASHED_BYTES", 2 * 64)
+    monkeypatch.setattr(datasets, "_HASHED_BYTES", 2 * 64)
     pixels, labels = np.zeros((4, 8, 8, 1), np.uint8), np.zeros(4, np.int64)
-    before = data.fingerprint((), Images(pixels, labels))
+    before = datasets.fingerprint((), Images(pixels, labels))
     pixels[1] = 1  # between the images 0 and 2 of the sample
-    assert data.fingerprint((), Images(pixels, labels)) == before
+    assert datasets.fingerprint((), Images(pixels, labels)) == before
     pixels[2] = 1
-    assert data.fingerprint((), Images(pixels, labels)) != before
+    assert datasets.fingerprint((), Images(pixels, labels)) != before
 
 
 # Digits
@@ -214,13 +215,16 @@ def test_the_fingerprint_of_large_data_takes_evenly_spaced_images(monkeypatch: p
 def test_digits_are_scikit_learns_divided_as_documented() -> None:
     source = demand.package("sklearn.datasets").load_digits()
     place = np.array([np.count_nonzero(source.target[:i] == source.target[i]) for i in range(1797)])
-    for loaded, part in ((data.load_training("digits"), place % 5 != 4), (data.load_test("digits"), place % 5 == 4)):
+    for loaded, part in (
+        (datasets.load_training("digits"), place % 5 != 4),
+        (datasets.load_test("digits"), place % 5 == 4),
+    ):
         np.testing.assert_array_equal(loaded.images.pixels[..., 0], source.images[part])
         np.testing.assert_array_equal(loaded.images.labels, source.target[part])
 
 
 def test_digits_have_the_published_form() -> None:
-    training, test = data.load_training("digits"), data.load_test("digits")
+    training, test = datasets.load_training("digits"), datasets.load_test("digits")
     assert training.images.pixels.shape == (1442, 8, 8, 1) and test.images.pixels.shape == (355, 8, 8, 1)
     assert training.classes == ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
     assert (training.images.pixels.min(), training.images.pixels.max()) == (0, 16)
@@ -232,19 +236,19 @@ def test_digits_have_the_published_form() -> None:
 
 
 def test_synthetic_images_never_change() -> None:
-    loaded = data.load_training("synthetic:50")
+    loaded = datasets.load_training("synthetic:50")
     assert loaded.images.pixels.shape == (50, 32, 32, 3)
     assert np.bincount(loaded.images.labels).tolist() == [5] * 10
     assert loaded.fingerprint == "df802353190f486d"  # may change only with their definition
 
 
 def test_synthetic_images_take_other_shapes() -> None:
-    assert data.load_training("synthetic:20:1x8x12").images.pixels.shape == (20, 8, 12, 1)
-    assert data.load_test("synthetic:20:1x8x12").images.pixels.shape == (4, 8, 12, 1)
+    assert datasets.load_training("synthetic:20:1x8x12").images.pixels.shape == (20, 8, 12, 1)
+    assert datasets.load_test("synthetic:20:1x8x12").images.pixels.shape == (4, 8, 12, 1)
 
 
 def test_synthetic_classes_can_be_learnt_and_the_test_images_are_others() -> None:
-    training, test = data.load_training("synthetic:1000").images, data.load_test("synthetic:1000").images
+    training, test = datasets.load_training("synthetic:1000").images, datasets.load_test("synthetic:1000").images
     means = np.stack([training.pixels[training.labels == k].mean(0) for k in range(10)])
     distance = ((test.pixels[:, None].astype(float) - means) ** 2).sum((2, 3, 4))
     assert (distance.argmin(1) == test.labels).mean() > 0.95
@@ -256,7 +260,7 @@ def test_synthetic_classes_can_be_learnt_and_the_test_images_are_others() -> Non
 
 def write_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch, *, side: int = 32) -> np.ndarray:
     """A small archive of the original's form, and its MD5 sums where torchvision looks; the 25 training images."""
-    from hpcnas.torchvision_shim import import_torchvision
+    from hpcnas.data.torchvision_shim import import_torchvision
 
     cifar10 = import_torchvision().datasets.CIFAR10
     folder = root / "cifar-10-batches-py"
@@ -281,7 +285,7 @@ def write_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch, *, side: int = 32
 
 def test_cifar10_is_read_from_the_original_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = write_cifar10(tmp_path, monkeypatch)
-    training, test = data.load_training(f"cifar10:{tmp_path}"), data.load_test(f"cifar10:{tmp_path}")
+    training, test = datasets.load_training(f"cifar10:{tmp_path}"), datasets.load_test(f"cifar10:{tmp_path}")
     np.testing.assert_array_equal(training.images.pixels, pixels[:25])
     np.testing.assert_array_equal(test.images.pixels, pixels[25:])
     assert training.images.labels.tolist()[::5] == [0, 1, 2, 3, 4] and test.images.labels.tolist() == [5, 9, 8, 7, 6]
@@ -294,13 +298,13 @@ def test_a_damaged_cifar10_archive_is_refused(tmp_path: Path, monkeypatch: pytes
     with open(tmp_path / "cifar-10-batches-py" / "data_batch_3", "r+b") as file:
         file.truncate(1000)
     with pytest.raises(DataError, match="batches-py: missing or damaged; put it there or ask for the download"):
-        data.load_training(f"cifar10:{tmp_path}")
+        datasets.load_training(f"cifar10:{tmp_path}")
 
 
 def test_cifar10_of_a_wrong_size_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_cifar10(tmp_path, monkeypatch, side=16)
     with pytest.raises(DataError, match="expected the original archive"):
-        data.load_training(f"cifar10:{tmp_path}")
+        datasets.load_training(f"cifar10:{tmp_path}")
 
 
 def test_the_download_unpacks_an_archive_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,8 +317,8 @@ def test_the_download_unpacks_an_archive_that_is_there(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
     with pytest.raises(DataError, match="ask for the download"):
-        data.load_training(f"cifar10:{archive.parent}")
-    loaded = data.load_training(f"cifar10:{archive.parent}", download=True)
+        datasets.load_training(f"cifar10:{archive.parent}")
+    loaded = datasets.load_training(f"cifar10:{archive.parent}", download=True)
     np.testing.assert_array_equal(loaded.images.pixels, pixels[:25])
 
 
@@ -334,7 +338,10 @@ def write_fashion_mnist(root: Path) -> np.ndarray:
 
 def test_fashion_mnist_is_read_from_the_original_files(tmp_path: Path) -> None:
     pixels = write_fashion_mnist(tmp_path)
-    training, test = data.load_training(f"fashion-mnist:{tmp_path}"), data.load_test(f"fashion-mnist:{tmp_path}")
+    training, test = (
+        datasets.load_training(f"fashion-mnist:{tmp_path}"),
+        datasets.load_test(f"fashion-mnist:{tmp_path}"),
+    )
     np.testing.assert_array_equal(training.images.pixels[..., 0], pixels[:6])
     np.testing.assert_array_equal(test.images.pixels[..., 0], pixels[6:])
     assert training.images.labels.tolist() == [0, 1, 2, 3, 4, 5] and len(training.classes) == 10
@@ -347,7 +354,7 @@ def test_a_truncated_fashion_mnist_file_is_refused(tmp_path: Path, name: str, si
     path = tmp_path / "FashionMNIST" / "raw" / name
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(DataError) as caught:
-        data.load_training(f"fashion-mnist:{tmp_path}")
+        datasets.load_training(f"fashion-mnist:{tmp_path}")
     assert str(caught.value).startswith(f"fashion-mnist:{tmp_path}: expected ") and "\n" not in str(caught.value)
 
 
@@ -356,11 +363,11 @@ def test_a_missing_archive_says_where_it_belongs(tmp_path: Path, kind: str) -> N
     with pytest.raises(
         DataError, match=f"{kind}:{tmp_path}: expected the original .* in {tmp_path}/.*missing or damaged"
     ):
-        data.load_training(f"{kind}:{tmp_path}")
+        datasets.load_training(f"{kind}:{tmp_path}")
 
 
 def test_torchvision_is_whole_after_the_remedy() -> None:
-    from hpcnas.torchvision_shim import import_torchvision
+    from hpcnas.data.torchvision_shim import import_torchvision
 
     torchvision = import_torchvision()
     parts = [name.split(".")[1] for name in sys.modules if name.count(".") == 1 and name.startswith("torchvision.")]
@@ -372,7 +379,7 @@ def test_torchvision_is_left_alone_where_it_imports() -> None:
     script = """
         import sys, types
         sys.modules["torchvision"] = there = types.ModuleType("torchvision")
-        from hpcnas.torchvision_shim import import_torchvision
+        from hpcnas.data.torchvision_shim import import_torchvision
         assert import_torchvision() is there
         print("torch" in sys.modules)
     """
@@ -381,7 +388,7 @@ def test_torchvision_is_left_alone_where_it_imports() -> None:
 
 def test_another_fault_of_torchvision_is_not_hidden(tmp_path: Path) -> None:
     (tmp_path / "torchvision.py").write_text("raise RuntimeError('another fault')")
-    script = "from hpcnas import data; data.load_training('cifar10:.')"
+    script = "from hpcnas.data import datasets; datasets.load_training('cifar10:.')"
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     done = python(script, env=environment, cwd=tmp_path)
     assert "expected a torchvision that fits the torch beside it: RuntimeError: another fault" in done.stderr
@@ -403,9 +410,9 @@ def test_loading_for_training_opens_no_test_file(
         return {part for name in names for part in ("train", "data_batch", "test", "t10k") if part in name}
 
     opened.clear()
-    data.load_training(f"{kind}:{root}")
+    datasets.load_training(f"{kind}:{root}")
     assert parts_opened() == {"data_batch" if kind == "cifar10" else "train"}
-    data.load_test(f"{kind}:{root}")
+    datasets.load_test(f"{kind}:{root}")
     assert parts_opened() & {"test", "t10k"}  # the hook would have noticed
 
 
@@ -418,7 +425,7 @@ def test_training_digits_are_loaded_without_the_test_arrays(monkeypatch: pytest.
         return original(arrays, name)
 
     monkeypatch.setattr(np.lib.npyio.NpzFile, "__getitem__", note)
-    data.load_training("digits")
+    datasets.load_training("digits")
     assert read == ["train_pixels", "train_labels"]
 
 
@@ -428,6 +435,6 @@ def test_training_needs_no_test_split(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "FashionMNIST" / "raw" / "t10k-images-idx3-ubyte").unlink()
     (tmp_path / "test").rename(tmp_path / "elsewhere")
     for kind in ("cifar10", "fashion-mnist", "imagefolder"):
-        data.load_training(f"{kind}:{tmp_path}")
+        datasets.load_training(f"{kind}:{tmp_path}")
         with pytest.raises(DataError):
-            data.load_test(f"{kind}:{tmp_path}")
+            datasets.load_test(f"{kind}:{tmp_path}")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from hpcnas import config, dryrun, job
-from hpcnas.config import Config
+from hpcnas import dryrun, job
+from hpcnas.config import search as search_config
+from hpcnas.config.search import Config
 from hpcnas.evaluation import Loaded
 from hpcnas.jobenv import Binding, Seat
 from hpcnas.messages import DataFacts
 
 CIFAR10 = DataFacts(3, 32, 32, 10, 40_000, 10_000, "5f2e")
 QUICK_TO_DRAW = {"search": {"initial_mutations": 20}}
-SMALL = config.build(config.preset("paper"), QUICK_TO_DRAW)
+SMALL = search_config.build(search_config.preset("paper"), QUICK_TO_DRAW)
 CPU = Seat("node-1", (), frozenset({0, 1}), 2)
 
 
@@ -33,7 +34,7 @@ def alone() -> list[str]:
 
 def test_it_begins_with_the_configuration_that_can_be_given_back(alone: list[str]) -> None:
     text = "\n".join(alone[: alone.index("# data")])
-    assert config.build(config.parse_toml(text, "")[0]) == SMALL
+    assert search_config.build(search_config.parse_toml(text, "")[0]) == SMALL
 
 
 def test_it_says_what_is_learnt_and_when_the_learning_rate_falls(alone: list[str]) -> None:
@@ -60,7 +61,7 @@ def test_sizes_are_named(alone: list[str]) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_the_typical_size_lies_between_the_smallest_and_the_largest(seed: int) -> None:
     lines = _part(
-        _lines(config.build(QUICK_TO_DRAW, {"search": {"seed": seed}}), [CPU], [Binding(None, 2)]), "# networks"
+        _lines(search_config.build(QUICK_TO_DRAW, {"search": {"seed": seed}}), [CPU], [Binding(None, 2)]), "# networks"
     )
     typical, smallest, largest = (int(line.split(": ")[1].split()[0].replace(",", "")) for line in lines[:3])
     assert smallest < typical < largest
@@ -68,7 +69,7 @@ def test_the_typical_size_lies_between_the_smallest_and_the_largest(seed: int) -
 
 def test_the_same_seed_draws_the_same_genotypes(alone: list[str]) -> None:
     assert _lines(SMALL, [CPU], [Binding(None, 2)]) == alone
-    other = config.build(config.preset("paper"), QUICK_TO_DRAW, {"search": {"seed": 1}})
+    other = search_config.build(search_config.preset("paper"), QUICK_TO_DRAW, {"search": {"seed": 1}})
     assert _part(_lines(other, [CPU], [Binding(None, 2)]), "# networks") != _part(alone, "# networks")
 
 

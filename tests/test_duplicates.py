@@ -10,11 +10,12 @@ import pytest
 from examples import CONFIG, SPACE, failed, population
 from test_evolution import Population, configured, evolution, grow, in_flight, individuals
 
-from hpcnas import config, duplicates, runfile, simulate, verification
+from hpcnas import duplicates, runfile, simulate, verification
 from hpcnas.architecture.expansion import is_valid
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.mutation import mutate
 from hpcnas.architecture.network_hash import network_hash
+from hpcnas.config import search as search_config
 from hpcnas.duplicates import DUPLICATES, MOST_KNOWN, Drawn, repeats, resample, retrain
 from hpcnas.individuals import Birth, Individual
 from hpcnas.progress import final_table
@@ -122,15 +123,15 @@ def test_what_was_refused_was_drawn_from_the_births_own_stream() -> None:
 
 
 def test_every_setting_is_made() -> None:
-    assert tuple(DUPLICATES) == config.DUPLICATES
-    assert CONFIG.search.duplicates == "retrain" == config.build(config.preset("paper")).search.duplicates
+    assert tuple(DUPLICATES) == search_config.DUPLICATES
+    assert CONFIG.search.duplicates == "retrain" == search_config.build(search_config.preset("paper")).search.duplicates
     for name, way in DUPLICATES.items():
         strategy = make_strategy(configured(duplicates=name), FACTS)
         assert strategy.breeding.duplicates is way  # type: ignore[attr-defined]
 
 
 def test_a_run_that_resamples_is_sound_and_a_planted_hash_is_found(tmp_path: Path) -> None:
-    settings = config.build(
+    settings = search_config.build(
         {"search": {"budget": 60, "initial_population": 5, "initial_mutations": 20, "duplicates": "resample"}},
         {"evaluation": {"evaluator": "synthetic", "synthetic_seconds": 10.0, "synthetic_spread": 0.5}},
     )

@@ -21,8 +21,9 @@ from live_run import is_trainer
 from patience import GUARD
 from warden import Child
 
-from hpcnas import config, evaluator, starts
+from hpcnas import evaluator, starts
 from hpcnas.architecture.genotype import Genotype
+from hpcnas.config import search as search_config
 from hpcnas.evaluation import EvaluatorRefused, Loaded
 from hpcnas.evaluator import TrainerEvaluator
 from hpcnas.jobenv import Binding
@@ -45,7 +46,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     ) -> TrainerEvaluator:
         monkeypatch.setenv(scripted_trainer.PLAN, json.dumps(plan or {}))
         monkeypatch.setattr(starts, "PAUSES", (1e-3,) * 3)
-        settings = config.build({"run": {**PATIENT, **run}})
+        settings = search_config.build({"run": {**PATIENT, **run}})
         made.append(TrainerEvaluator(settings, Binding(None, 1), command, now))
         return made[-1]
 
@@ -299,12 +300,12 @@ def test_time_in_which_the_job_stood_still_counts_for_no_timeout(make: Make) -> 
 
 STOPPED = """
 import os, signal, sys, threading, time
-from hpcnas import config
+from hpcnas.config import search
 from hpcnas.evaluator import TrainerEvaluator
 from hpcnas.jobenv import Binding
 from test_evaluator import awaited, done, loaded, task
 from scripted_trainer import COMMAND
-settings = config.build({"run": {"hang_timeout": 6.0, "evaluation_timeout": 6.0}})
+settings = search.build({"run": {"hang_timeout": 6.0, "evaluation_timeout": 6.0}})
 one = TrainerEvaluator(settings, Binding(None, 1), COMMAND)
 loaded(one)
 one.start(task(1))
@@ -540,7 +541,7 @@ def test_a_child_is_no_rank_and_knows_its_device_and_threads(monkeypatch: pytest
         "))), *(os.environ[name] for name in ('CUDA_VISIBLE_DEVICES', 'OMP_NUM_THREADS', 'SLURM_JOB_ID')), sep='|')"
     )
     monkeypatch.setattr(starts, "PAUSES", ())
-    one = TrainerEvaluator(config.Config(), Binding("GPU-6f1c", 3), (sys.executable, "-c", code))
+    one = TrainerEvaluator(search_config.Config(), Binding("GPU-6f1c", 3), (sys.executable, "-c", code))
     with pytest.raises(EvaluatorRefused) as caught:
         loaded(one)
     assert str(caught.value).endswith("its last words: []|GPU-6f1c|3|77")
@@ -548,12 +549,12 @@ def test_a_child_is_no_rank_and_knows_its_device_and_threads(monkeypatch: pytest
 
 RANK = """
 import sys, time
-from hpcnas import config
+from hpcnas.config import search
 from hpcnas.evaluator import TrainerEvaluator
 from hpcnas.jobenv import Binding
 from test_evaluator import loaded, task
 from scripted_trainer import COMMAND
-one = TrainerEvaluator(config.Config(), Binding(None, 1), COMMAND)
+one = TrainerEvaluator(search.Config(), Binding(None, 1), COMMAND)
 loaded(one)
 one.start(task(1))
 print("started", flush=True)

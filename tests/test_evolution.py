@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from hpcnas import config, seeds
+from hpcnas import seeds
 from hpcnas.architecture import primitives
 from hpcnas.architecture.expansion import expand, is_valid
 from hpcnas.architecture.genotype import Genotype, named
@@ -17,6 +17,7 @@ from hpcnas.architecture.mutation import DrawingStopped, NothingAllowed, diversi
 from hpcnas.architecture.sizes import Size, size
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import HIERARCHICAL, Space
+from hpcnas.config import search as search_config
 from hpcnas.evolution import Breeding, Proposal, Strategy
 from hpcnas.individuals import Birth, Individual
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Place, Result
@@ -47,7 +48,7 @@ def fitness_of(genotype: Genotype) -> float:
 
 
 def size_of(genotype: Genotype) -> Size:
-    return size(expand(genotype), Skeleton.of(config.Network(), CIFAR10))
+    return size(expand(genotype), Skeleton.of(search_config.Network(), CIFAR10))
 
 
 def breeding(seed: int = 1, space: Space = HIERARCHICAL) -> Breeding:
@@ -255,8 +256,8 @@ def test_random_search_draws_as_evolution_begins() -> None:
 # Constraints
 
 
-def configured(**search: object) -> config.Config:
-    return config.build({"search": {"initial_mutations": 50, "initial_population": INITIAL, **search}})
+def configured(**search: object) -> search_config.Config:
+    return search_config.build({"search": {"initial_mutations": 50, "initial_population": INITIAL, **search}})
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(542_137, False), (542_138, False), (542_139, True), (None, True)])
@@ -279,7 +280,7 @@ def test_an_invalid_genotype_is_never_allowed(limit: int | None) -> None:
 
 
 @pytest.mark.parametrize(("setting", "limit"), [("max_parameters", 300_000), ("max_flops", 150_000_000)])
-@pytest.mark.parametrize("strategy", config.STRATEGIES)
+@pytest.mark.parametrize("strategy", search_config.STRATEGIES)
 def test_all_births_keep_to_the_limit(strategy: str, setting: str, limit: int) -> None:
     settings = configured(strategy=strategy, **{setting: limit})
     skeleton = Skeleton.of(settings.network, CIFAR10)
@@ -312,7 +313,7 @@ def test_refused_genotypes_are_counted_and_drawn_again_as_a_whole(id: int) -> No
         assert refused == [mutate(parent, generator) for _ in range(4)]
 
 
-@pytest.mark.parametrize("strategy", config.STRATEGIES)
+@pytest.mark.parametrize("strategy", search_config.STRATEGIES)
 def test_a_limit_that_allows_nothing_ends_the_search(strategy: str) -> None:
     settings = configured(space="1x2", initial_mutations=1, strategy=strategy, max_parameters=1)
     with pytest.raises(NothingAllowed, match="allow larger networks"):
@@ -346,7 +347,7 @@ def test_a_strategy_is_made_as_configured() -> None:
 
 
 def test_every_strategy_that_the_command_line_knows_is_made() -> None:
-    assert tuple(STRATEGIES) == config.STRATEGIES
+    assert tuple(STRATEGIES) == search_config.STRATEGIES
     for name in STRATEGIES:
         make_strategy(configured(strategy=name), CIFAR10).ask(Population(HIERARCHICAL, 1), 0, 0)
 

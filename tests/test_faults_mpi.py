@@ -27,7 +27,8 @@ from patience import GUARD
 from test_evaluator import lives
 from warden import Child
 
-from hpcnas import options, seeds
+from hpcnas import seeds
+from hpcnas.config import options
 from hpcnas.individuals import State
 from hpcnas.log import LiveLine
 from hpcnas.messages import Evaluation, FailureKind

@@ -20,7 +20,7 @@ from stored import assert_whole, no_space, stored_run
 from warden import Child
 
 from hpcnas import durable, journal, records, runfile, store
-from hpcnas.config import build
+from hpcnas.config.search import build
 from hpcnas.runfile import StoreError
 from hpcnas.store import FileStore
 

@@ -10,15 +10,16 @@ import pytest
 from test_evolution import configured, grow, individuals
 from toolruns import CHAIN, POOLING, SHORTCUT, empty, eventful
 
-from hpcnas import config, replay, runfile, simulate
+from hpcnas import replay, runfile, simulate
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.mutation import trivial
 from hpcnas.architecture.network_hash import network_hash
 from hpcnas.architecture.space import HIERARCHICAL, Space
+from hpcnas.config import search as search_config
+from hpcnas.config.settings import ConfigError
 from hpcnas.evolution import StrategyRefused
 from hpcnas.given import kept, written
 from hpcnas.individuals import Birth
-from hpcnas.settings import ConfigError
 from hpcnas.sources import looked_up
 from hpcnas.store import FileStore
 from hpcnas.strategies import make_strategy
@@ -29,7 +30,7 @@ SMALL = Space.parse("2x3/1x3")
 
 def sources(text: str, space: str = "2x3/1x3") -> tuple[Genotype, ...]:
     """The genotypes that `--initial` TEXT gives."""
-    settings = looked_up(config.build({"search": {"space": space, "initial": text}}))
+    settings = looked_up(search_config.build({"search": {"space": space, "initial": text}}))
     return kept(settings.space, settings.search.initial)
 
 
@@ -87,7 +88,7 @@ def test_what_cannot_be_taken_is_refused(text: str, message: str, tmp_path: Path
 
 def test_they_are_born_first_and_the_strategy_goes_on() -> None:
     given = tuple(replace_cell(number) for number in (1, 2, 3))
-    for strategy in config.STRATEGIES:
+    for strategy in search_config.STRATEGIES:
         for count, duplicates in ((2, "retrain"), (3, "resample")):
             settings = configured(
                 initial=written(given[:count]), initial_population=2, strategy=strategy, duplicates=duplicates
@@ -157,7 +158,7 @@ def test_a_run_that_began_without_them_does_not_take_them_later(tmp_path: Path) 
 
 
 def test_a_simulated_search_takes_them_too(tmp_path: Path) -> None:
-    settings = config.build(
+    settings = search_config.build(
         {"search": {"budget": 6, "space": "2x3/1x3", "initial": written((CHAIN, POOLING)), "initial_population": 3}},
         {"evaluation": {"evaluator": "synthetic"}},
     )

@@ -13,10 +13,10 @@ import pytest
 from drawn_folders import caches, draw, drawn, pixels_of, save, write_folder
 from PIL import Image
 
-from hpcnas import data, imagefolder
-from hpcnas.dataspec import DataError
+from hpcnas.config.data_spec import DataError
+from hpcnas.data import datasets, image_folder
 
-ROOT = Path(data.__file__).parents[1]
+ROOT = Path(datasets.__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_both_splits_are_read_in_order(root: Path) -> None:
-    training, test = data.load_training(f"imagefolder:{root}"), data.load_test(f"imagefolder:{root}")
+    training, test = datasets.load_training(f"imagefolder:{root}"), datasets.load_test(f"imagefolder:{root}")
     np.testing.assert_array_equal(training.images.pixels, drawn(0, 1, 2, 3, 4, 5))
     np.testing.assert_array_equal(test.images.pixels, drawn(1000, 1001, 1002, 1003, 1004, 1005))
     assert training.images.labels.tolist() == test.images.labels.tolist() == [0, 0, 0, 1, 1, 1]
@@ -41,7 +41,7 @@ def test_both_splits_are_read_in_order(root: Path) -> None:
 
 
 def test_more_images_than_a_block_keep_their_order(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imagefolder, "_BLOCK", 4)
+    monkeypatch.setattr(image_folder, "_BLOCK", 4)
     np.testing.assert_array_equal(pixels_of(root), drawn(0, 1, 2, 3, 4, 5))
 
 
@@ -49,10 +49,10 @@ def test_the_order_is_torchvisions(root: Path) -> None:
     save(root / "train" / "cat" / "deeper" / "9.PNG", draw(9))
     save(root / "train" / "cat" / "0001-b.jpeg", draw(8))
     (root / "train" / "cat" / "notes.txt").write_text("no image")
-    from hpcnas.torchvision_shim import import_torchvision
+    from hpcnas.data.torchvision_shim import import_torchvision
 
     theirs = import_torchvision().datasets.ImageFolder(root / "train")
-    ours = imagefolder.list_split(root / "train")
+    ours = image_folder.list_split(root / "train")
     assert [str(root / "train" / file) for file in ours.files] == [path for path, _ in theirs.samples]
     assert ours.labels.tolist() == theirs.targets and list(ours.classes) == theirs.classes
 
@@ -137,7 +137,7 @@ def test_images_below_eight_pixels_are_refused(root: Path) -> None:
 
 
 def test_the_first_odd_image_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imagefolder, "_BLOCK", 2)
+    monkeypatch.setattr(image_folder, "_BLOCK", 2)
     for number in (5, 3, 4):
         save(root / "train" / "dog" / f"{number:04}.png", draw(0, width=20))
     with pytest.raises(DataError, match=r"dog/0003.png is 20×8"):
@@ -147,4 +147,4 @@ def test_the_first_odd_image_is_named(root: Path, monkeypatch: pytest.MonkeyPatc
 def test_other_classes_in_the_test_split_are_refused(root: Path) -> None:
     (root / "test" / "dog").rename(root / "test" / "horse")
     with pytest.raises(DataError, match="expected the same class folders"):
-        data.load_test(f"imagefolder:{root}")
+        datasets.load_test(f"imagefolder:{root}")

@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 from drawn_folders import caches, draw, drawn, pixels_of, save, write_folder
 
-from hpcnas import data, imagefolder, sealed
+from hpcnas import sealed
+from hpcnas.data import datasets, image_folder
 
-ROOT = Path(data.__file__).parents[1]
+ROOT = Path(datasets.__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -38,13 +39,13 @@ def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(listing: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(imagefolder, "_decode", fail)
+    monkeypatch.setattr(image_folder, "_decode", fail)
 
 
 def test_images_are_decoded_once_and_then_mapped(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = data.load_training(f"imagefolder:{root}")
+    first = datasets.load_training(f"imagefolder:{root}")
     forbid_decoding(monkeypatch)
-    second = data.load_training(f"imagefolder:{root}")
+    second = datasets.load_training(f"imagefolder:{root}")
     assert isinstance(first.images.pixels, np.memmap) and isinstance(second.images.pixels, np.memmap)
     np.testing.assert_array_equal(second.images.pixels, drawn(0, 1, 2, 3, 4, 5))
     assert first.fingerprint == second.fingerprint
@@ -88,8 +89,8 @@ def test_a_changed_folder_is_decoded_anew(root: Path, change: Callable[[Path], N
 
 def test_a_copied_folder_has_the_same_fingerprint(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "train", tmp_path / "copy" / "train", copy_function=shutil.copyfile)
-    copy = data.load_training(f"imagefolder:{tmp_path}/copy")
-    assert copy.fingerprint == data.load_training(f"imagefolder:{root}").fingerprint
+    copy = datasets.load_training(f"imagefolder:{tmp_path}/copy")
+    assert copy.fingerprint == datasets.load_training(f"imagefolder:{root}").fingerprint
 
 
 def sealed_again(cache: Path, content: bytes) -> None:
@@ -184,13 +185,13 @@ def test_no_bit_of_a_cache_turns_over_unnoticed(root: Path) -> None:
     """Of 160 in pixels 101 were trained on, of 1,024 in the header 112 ended every worker."""
     pixels_of(root)
     (path,) = caches(root)
-    listing, whole, draw = imagefolder.list_split(root / "train"), path.read_bytes(), random.Random(0)
+    listing, whole, draw = image_folder.list_split(root / "train"), path.read_bytes(), random.Random(0)
     header, rest = range(8 * 128), range(8 * 128, 8 * len(whole))
     for bit in [*header, *draw.sample(rest, 600)]:
         changed = bytearray(whole)
         changed[bit // 8] ^= 1 << bit % 8
         path.write_bytes(changed)
-        cache = imagefolder._Cache(path, listing)
+        cache = image_folder._Cache(path, listing)
         assert cache.open() is None and cache.damaged, f"bit {bit}"
 
 
@@ -202,7 +203,7 @@ def test_what_is_of_no_use_is_looked_at_and_told_of_once(
     (path,) = caches(root)
     whole = path.read_bytes()
     turn_a_pixel_over(path)
-    cache, looks = imagefolder._Cache(path, imagefolder.list_split(root / "train")), []
+    cache, looks = image_folder._Cache(path, image_folder.list_split(root / "train")), []
     look = sealed.content_length
     monkeypatch.setattr(sealed, "content_length", lambda file: (looks.append(file), look(file))[1])
     assert [cache.open() for _ in range(3)] == [None, None, None]
@@ -217,7 +218,7 @@ def test_an_unreadable_cache_is_told_of_once(
 ) -> None:
     pixels_of(root)
     (path,) = caches(root)
-    cache = imagefolder._Cache(path, imagefolder.list_split(root / "train"))
+    cache = image_folder._Cache(path, image_folder.list_split(root / "train"))
 
     def broken(file: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -233,7 +234,7 @@ def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def make_read_only(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
-    """As far as `imagefolder` can tell; permissions would not stop a root user who runs this test."""
+    """As far as `image_folder` can tell; permissions would not stop a root user who runs this test."""
     original = os.open
 
     def refuse(path: object, *arguments: int, **extra: int) -> int:
@@ -295,8 +296,8 @@ def test_a_file_system_without_locks_will_do(root: Path, monkeypatch: pytest.Mon
 def test_a_process_that_decodes_without_a_sign_of_life_is_not_waited_for(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(imagefolder, "STALL_SECONDS", 0.0)
-    key = imagefolder.list_split(root / "train").key
+    monkeypatch.setattr(image_folder, "STALL_SECONDS", 0.0)
+    key = image_folder.list_split(root / "train").key
     with open(root / f".hpcnas-train-{key}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         np.testing.assert_array_equal(pixels_of(root), drawn(0, 1, 2, 3, 4, 5))
@@ -309,8 +310,8 @@ def test_what_another_process_finished_meanwhile_is_not_decoded_again(
 ) -> None:
     pixels_of(root)
     forbid_decoding(monkeypatch)
-    listing = imagefolder.list_split(root / "train")
-    found = imagefolder._decode_once(listing, imagefolder._Cache(caches(root)[0], listing))
+    listing = image_folder.list_split(root / "train")
+    found = image_folder._decode_once(listing, image_folder._Cache(caches(root)[0], listing))
     np.testing.assert_array_equal(found, drawn(0, 1, 2, 3, 4, 5))
 
 
@@ -320,7 +321,7 @@ def test_waiting_lasts_as_long_as_there_are_signs_of_life(
 ) -> None:
     """A clock of its own; the process that has the lock finishes after three times the limit."""
     now = 0.0
-    finished = 3 * imagefolder.STALL_SECONDS
+    finished = 3 * image_folder.STALL_SECONDS
     with open(root / "lock", "w") as held, open(root / "lock", "w") as lock:
 
         def sleep(pause: float) -> None:
@@ -334,22 +335,22 @@ def test_waiting_lasts_as_long_as_there_are_signs_of_life(
         fcntl.flock(held, fcntl.LOCK_EX)
         found = drawn(0)
         if alive:
-            assert imagefolder._wait_for_lock(lock.fileno(), lambda: found if now > finished else None) is found
+            assert image_folder._wait_for_lock(lock.fileno(), lambda: found if now > finished else None) is found
         else:
             with pytest.raises(TimeoutError):
-                imagefolder._wait_for_lock(lock.fileno(), lambda: found if now > finished else None)
+                image_folder._wait_for_lock(lock.fileno(), lambda: found if now > finished else None)
 
 
 def test_a_process_that_decodes_shows_life_after_every_block(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     signs: list[int] = []
-    monkeypatch.setattr(imagefolder, "_BLOCK", 2)
+    monkeypatch.setattr(image_folder, "_BLOCK", 2)
     monkeypatch.setattr(os, "utime", signs.append)
     pixels_of(root)
     assert len(signs) == 3  # six images
 
 
 def test_litter_of_killed_processes_is_removed(root: Path) -> None:
-    key = imagefolder.list_split(root / "train").key
+    key = image_folder.list_split(root / "train").key
     old, fresh = (root / f".hpcnas-train-{key}.npy.{name}.tmp" for name in ("host-1", "host-2"))
     old.touch()
     fresh.touch()
@@ -363,19 +364,19 @@ def test_litter_of_killed_processes_is_removed(root: Path) -> None:
 LOADER = """
     import logging, sys, time
     from pathlib import Path
-    from hpcnas import data, imagefolder
+    from hpcnas.data import datasets, image_folder
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     root, go_on = sys.argv[1:]
-    decode = imagefolder._decode
+    decode = image_folder._decode
     def held(listing):  # stops after the first of six blocks
         for block in decode(listing):
             yield block
             while not Path(go_on).exists():
                 time.sleep(0.01)
-    imagefolder._decode, imagefolder._BLOCK = held, 1
+    image_folder._decode, image_folder._BLOCK = held, 1
     print("ready", flush=True)
     sys.stdin.readline()
-    print(data.load_training("imagefolder:" + root).fingerprint)
+    print(datasets.load_training("imagefolder:" + root).fingerprint)
 """
 DECODING, WAITING = "decoding 6 images", "waiting for the process that decodes"
 
@@ -423,7 +424,7 @@ def test_of_eight_processes_at_once_one_decodes(root: Path, tmp_path: Path, load
     assert sum(line.startswith(WAITING) for line in messages) == 7
     assert len(list(root.glob("*.tmp"))) == 1 and not caches(root)
     (tmp_path / "go-on").touch()
-    assert fingerprints(processes) == {data.load_training(f"imagefolder:{root}").fingerprint}
+    assert fingerprints(processes) == {datasets.load_training(f"imagefolder:{root}").fingerprint}
     np.testing.assert_array_equal(pixels_of(root), drawn(0, 1, 2, 3, 4, 5))
 
 
@@ -437,6 +438,6 @@ def test_when_the_process_that_decodes_is_killed_another_takes_over(
     first.kill()
     first.wait()
     (tmp_path / "go-on").touch()
-    assert fingerprints(others) == {data.load_training(f"imagefolder:{root}").fingerprint}
+    assert fingerprints(others) == {datasets.load_training(f"imagefolder:{root}").fingerprint}
     assert len(caches(root)) == 1
     np.testing.assert_array_equal(pixels_of(root), drawn(0, 1, 2, 3, 4, 5))

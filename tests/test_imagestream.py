@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from hpcnas import imagestream, seeds
-from hpcnas.dataspec import DataError
+from hpcnas.config.data_spec import DataError
+from hpcnas.config.retraining import SCHEME, Recipe
 from hpcnas.feed import Batch
 from hpcnas.imagestream import Stream, list_images
 from hpcnas.order import Order
-from hpcnas.recipe import SCHEME, Recipe
 
 
 @pytest.fixture(scope="module")

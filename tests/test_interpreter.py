@@ -52,10 +52,11 @@ import sys
 site = sys.argv[1]
 first = next(place for place, folder in enumerate(sys.path) if folder.endswith("site-packages"))
 sys.path[first:first] = [site]
-from hpcnas import config, evaluator
+from hpcnas.config import search
+from hpcnas import evaluator
 from hpcnas.jobenv import Binding
 assert evaluator.__file__.startswith(site)
-one = evaluator.TrainerEvaluator(config.build({"data": {"source": "synthetic:100"}}), Binding(None, 1))
+one = evaluator.TrainerEvaluator(search.build({"data": {"source": "synthetic:100"}}), Binding(None, 1))
 while (loaded := one.ready(60.0)) is None:
     pass
 one.close()

@@ -15,7 +15,7 @@ from hpcnas.architecture.genotype import Genotype, named
 from hpcnas.architecture.mutation import diversified, redraw_until, trivial
 from hpcnas.architecture.skeleton import Skeleton, Stage
 from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
-from hpcnas.config import Network as Settings
+from hpcnas.config.search import Network as Settings
 from hpcnas.messages import DataFacts
 from hpcnas.network import Cell, Network
 

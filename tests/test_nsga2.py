@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from test_evolution import INITIAL, breeding, grow, individuals, size_of
 
-from hpcnas import config, costs
+from hpcnas import costs
+from hpcnas.config import search as search_config
 from hpcnas.individuals import Birth, Individual
 from hpcnas.messages import Evaluation, Outcome
 from hpcnas.nsga2 import Nsga2, Survivors
@@ -91,8 +92,8 @@ def test_of_two_the_better_front_wins_then_the_less_crowded() -> None:
 
 def test_fitness_alone_gives_nobody_up() -> None:
     assert nsga2().bar(grow(nsga2(), 20), 20) is None
-    with pytest.raises(config.ConfigError, match=r"^search\.racing: .* got nsga2"):
-        config.build({"search": {"strategy": "nsga2", "racing": True}})
+    with pytest.raises(search_config.ConfigError, match=r"^search\.racing: .* got nsga2"):
+        search_config.build({"search": {"strategy": "nsga2", "racing": True}})
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_what_a_network_costs(objective: str, expected: float | None) -> None:
     population = grow(nsga2(), 1, timed, Population(breeding().space, replicates=2))
     flops = size_of(population.individual(0).genotype).flops
     assert costs.cost(objective, size_of)(population, 0) == (flops if expected is None else expected)
-    assert tuple(costs.NAMES) == config.OBJECTIVES
+    assert tuple(costs.NAMES) == search_config.OBJECTIVES
 
 
 def test_what_was_never_measured_is_the_dearest() -> None:

@@ -12,9 +12,10 @@ import h5py
 import pytest
 from test_canonical import build
 
-from hpcnas import config, runfile
+from hpcnas import runfile
 from hpcnas.architecture.network_hash import network_hash
 from hpcnas.architecture.space import Space
+from hpcnas.config import search as search_config
 from hpcnas.duplicates import average, resample
 from hpcnas.given import written
 from hpcnas.individuals import Birth, Individual
@@ -50,7 +51,7 @@ def test_what_version_1_joined_is_told_apart_when_it_is_looked_at_again() -> Non
 def old_run(folder: Path, duplicates: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run of 60 of 70 births by version 1, which keeps no version, as there was none. Individual 0 is SIDE_BY_SIDE;
     individual 1, the fittest, is one mutation away from MET."""
-    settings = config.build(
+    settings = search_config.build(
         {"search": {"space": "1x5", "budget": 70, "seed": seed, "initial_population": 2, "initial_mutations": 10}},
         {"search": {"initial": written([SIDE_BY_SIDE, NEARLY_MET]), "duplicates": duplicates}},
         {"search": {"tournament_fraction": 0.5}, "training": {"replicates": 1}},
@@ -120,7 +121,7 @@ def test_a_run_of_version_1_is_sound_and_told_of_and_goes_on_by_version_2(
 
 
 def test_the_version_comes_back_from_the_journal(tmp_path: Path) -> None:
-    store = FileStore.create(tmp_path, config.build({"search": {"space": "1x5"}}), synced=False)
+    store = FileStore.create(tmp_path, search_config.build({"search": {"space": "1x5"}}), synced=False)
     store.begin(Session(1000.0, "node-1", 1, 2, {}, FACTS))
     births = [
         Individual(id, MET, Birth.INITIAL, None, 0, 0, 0.0, network=network_hash(MET, version), network_version=version)

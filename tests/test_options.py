@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from hpcnas import __version__, config, options
-from hpcnas.options import HelpWanted, UsageError, parse
-from hpcnas.recipe import SCHEME
-from hpcnas.settings import ConfigError
+from hpcnas import __version__
+from hpcnas.config import options
+from hpcnas.config import search as search_config
+from hpcnas.config.options import HelpWanted, UsageError, parse
+from hpcnas.config.retraining import SCHEME
+from hpcnas.config.settings import ConfigError
 
 HUGE = 2**63 - 1
-SETTINGS = [(section, item) for section, kind in config.SECTIONS.items() for item in dataclasses.fields(kind)]
+SETTINGS = [(section, item) for section, kind in search_config.SECTIONS.items() for item in dataclasses.fields(kind)]
 
 
 def _help() -> str:
@@ -50,13 +52,13 @@ def test_flags_can_be_said_both_ways() -> None:
 def test_nothing_given_leaves_the_layers_empty_upon_the_quick_preset() -> None:
     request = parse([])
     assert request.layers == ({}, {})
-    assert request.base == (config.preset("quick"),)
+    assert request.base == (search_config.preset("quick"),)
     assert not request.dry_run
 
 
 def test_a_preset_takes_the_place_of_quick() -> None:
     request = parse(["--preset", "paper", "--seed", "3"])
-    assert request.layers == (config.preset("paper"), {}, {"search": {"seed": 3}})
+    assert request.layers == (search_config.preset("paper"), {}, {"search": {"seed": 3}})
     assert request.base == ()
 
 
@@ -73,20 +75,20 @@ def test_a_file_without_a_preset_stands_on_the_papers_defaults(tmp_path: Path) -
     request = parse(["--config", str(path)])
     assert request.layers == ({"search": {"seed": 4}}, {})
     assert request.base == ()
-    assert config.build(*request.base, *request.layers).search.budget == 7000
+    assert search_config.build(*request.base, *request.layers).search.budget == 7000
 
 
 def test_options_lie_over_the_file_and_the_file_over_its_preset(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text('preset = "paper-flat"\n[search]\nseed = 4\nbudget = 50\n')
-    built = config.build(*parse(["--config", str(path), "--budget", "60"]).layers)
+    built = search_config.build(*parse(["--config", str(path), "--budget", "60"]).layers)
     assert (built.search.space, built.search.seed, built.search.budget) == ("flat", 4, 60)
 
 
 def test_the_preset_on_the_command_line_goes_before_the_files(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text('preset = "quick"\n')
-    assert parse(["--config", str(path), "--preset", "paper-flat"]).layers[0] == config.preset("paper-flat")
+    assert parse(["--config", str(path), "--preset", "paper-flat"]).layers[0] == search_config.preset("paper-flat")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ def test_a_duration_is_written_as_people_and_batch_systems_do(written: str, seco
     file = tmp_path / "run.toml"
     file.write_text(f'[run]\nwalltime = "{written}"\ngrace = "{written}"\n')
     for arguments in (["--walltime", written, f"--grace={written}"], ["--config", str(file)]):
-        run = config.build(*parse(arguments).layers).run
+        run = search_config.build(*parse(arguments).layers).run
         assert (run.walltime, run.grace) == (seconds, seconds)
 
 
@@ -220,17 +222,17 @@ def test_home_is_found_where_a_path_begins(tmp_path: Path, monkeypatch: pytest.M
     """In TOML, and where a shell sees no word of its own."""
     monkeypatch.setenv("HOME", "/home/me")
     initial = {"search": {"initial": "~/cell.toml,runs/~b:2,~/runs/c:3"}}
-    found = config.build({"run": {"run": "~/runs/a"}, "data": {"source": "cifar10:~/data"}}, initial)
+    found = search_config.build({"run": {"run": "~/runs/a"}, "data": {"source": "cifar10:~/data"}}, initial)
     assert found.run.run == "/home/me/runs/a"
     assert found.data.source == "cifar10:/home/me/data"
     assert found.search.initial == "/home/me/cell.toml,runs/~b:2,/home/me/runs/c:3"
-    assert config.build(*parse(["--run=~/runs/a"]).layers).run.run == "/home/me/runs/a"
+    assert search_config.build(*parse(["--run=~/runs/a"]).layers).run.run == "/home/me/runs/a"
     recipe = SCHEME.build({"network": {"genotype": "~/runs/a:best"}, "run": {"run": "~/large"}})
     assert (recipe.network.genotype, recipe.run.run) == ("/home/me/runs/a:best", "/home/me/large")
-    assert config.build({"run": {"run": "./~"}}).run.run == "./~"
+    assert search_config.build({"run": {"run": "./~"}}).run.run == "./~"
     (tmp_path / "run.toml").write_text('[run]\nrun = "~"\n')
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert config.build(*parse(["--config=~/run.toml"]).layers).run.run == str(tmp_path)
+    assert search_config.build(*parse(["--config=~/run.toml"]).layers).run.run == str(tmp_path)
 
 
 # Help
@@ -239,7 +241,7 @@ def test_home_is_found_where_a_path_begins(tmp_path: Path, monkeypatch: pytest.M
 def test_help_groups_the_options_by_section() -> None:
     lines = _help().splitlines()
     groups = [line for line in lines if line and line[0] != " " and line.endswith(":")]
-    assert groups == ["options:", "What to run:", *(f"{kind.__doc__}:" for kind in config.SECTIONS.values())]
+    assert groups == ["options:", "What to run:", *(f"{kind.__doc__}:" for kind in search_config.SECTIONS.values())]
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from hpcnas import config, kernels, seeds
+from hpcnas import kernels, seeds
 from hpcnas.architecture import mutation
 from hpcnas.architecture.expansion import InvalidGenotype, expand
 from hpcnas.architecture.genotype import Genotype, named
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
-from hpcnas.data import load_training
+from hpcnas.config import search as search_config
+from hpcnas.data.datasets import load_training
 from hpcnas.network import Network
 from hpcnas.plan import Plan
 from hpcnas.planned import PlannedTraining, PlannedTrainings, on_threads
@@ -242,7 +243,7 @@ def test_a_loss_that_is_not_a_number_shows(exact: kernels.Kernels) -> None:
 
 # As a training
 
-SETTINGS = config.Training(replicates=1, steps=6, batch_size=16, learning_rate=0.05)
+SETTINGS = search_config.Training(replicates=1, steps=6, batch_size=16, learning_rate=0.05)
 
 
 @pytest.fixture(params=[32, 64], ids=lambda width: f"{width} bytes")
@@ -253,7 +254,7 @@ def small(request: pytest.FixtureRequest) -> Skeleton:
 
 @pytest.fixture(scope="module")
 def digits() -> TrainingData:
-    return TrainingData.prepare(load_training("digits"), config.Data(), torch.device("cpu"))
+    return TrainingData.prepare(load_training("digits"), search_config.Data(), torch.device("cpu"))
 
 
 def test_it_starts_and_learns_as_the_plain_training_does(digits: TrainingData, small: Skeleton) -> None:
@@ -320,7 +321,7 @@ SEEDS = (3, 4, 5)
 
 
 def beside(
-    digits: TrainingData, small: Skeleton, threads: int, settings: config.Training = SETTINGS
+    digits: TrainingData, small: Skeleton, threads: int, settings: search_config.Training = SETTINGS
 ) -> FitnessInProgress:
     return FitnessInProgress(named("paper"), SEEDS, small, digits, settings, on_threads(threads))
 

@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 from examples import CONFIG, FACTS, SESSION, SPACE, individual, population
 
-from hpcnas import config, data, job, plugins, runfile
+from hpcnas import job, plugins, runfile
 from hpcnas.architecture import primitives
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.mutation import NothingAllowed
 from hpcnas.architecture.primitives import Primitive
-from hpcnas.dataspec import DataError
+from hpcnas.config import search as search_config
+from hpcnas.config.data_spec import DataError
+from hpcnas.data import datasets
 from hpcnas.evaluation import EvaluatorRefused, Loaded, checked, described
 from hpcnas.evolution import Proposal
 from hpcnas.individuals import Birth
@@ -252,7 +254,7 @@ TASK = Task(7, 1, Genotype(SPACE, bytes(9)), (1, 2))
 def plugged(inner: Scripted) -> PluggedEvaluator:
     bring(Plugin(evaluators={"own": lambda settings, binding: inner}))
     with plugins.done_without(lambda names: None):
-        settings = config.build({"search": {"plugins": "mine"}, "evaluation": {"evaluator": "own"}})
+        settings = search_config.build({"search": {"plugins": "mine"}, "evaluation": {"evaluator": "own"}})
     found = job.make_evaluator(settings, BINDING)
     assert isinstance(found, PluggedEvaluator)
     return found
@@ -439,14 +441,14 @@ def test_costs_of_primitives_are_whole_numbers(given: Any, taken: int | None, mo
 def test_data_that_are_no_triple_are_an_error_of_the_plugin(given: Any) -> None:
     bring(Plugin(data={"odd": DataKind("odd", lambda rest, split, download: given)}))
     with pytest.raises(DataError, match=r"plugin 'mine': `read` of 'odd': expected \(classes, pixels, labels\), got "):
-        data.load_training("odd")
+        datasets.load_training("odd")
 
 
 @pytest.mark.parametrize("kind", ["u1", "i4", "i8"])
 def test_labels_may_be_integers_of_any_width(kind: str) -> None:
     given = ("a", "b"), np.zeros((20, 8, 8, 1), np.uint8), (np.arange(20) % 2).astype(kind)
     bring(Plugin(data={"odd": DataKind("odd", lambda rest, split, download: given)}))
-    found = data.load_training("odd").images.labels
+    found = datasets.load_training("odd").images.labels
     assert found.dtype == np.int64 and found.tolist() == [0, 1] * 10
 
 

@@ -23,7 +23,7 @@ import pictures
 import pytest
 import torch
 
-from hpcnas import config, dataspec, plugins, runfile, verification
+from hpcnas import plugins, runfile, verification
 from hpcnas.architecture import expansion, primitives, sizes
 from hpcnas.architecture.genotype import Genotype, GenotypeError, named
 from hpcnas.architecture.mutation import diversified
@@ -32,11 +32,13 @@ from hpcnas.architecture.primitives import Primitive
 from hpcnas.architecture.sizes import size
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import HIERARCHICAL, Space, SpaceError
+from hpcnas.config import data_spec
+from hpcnas.config import search as search_config
+from hpcnas.config.settings import ConfigError
 from hpcnas.evolution import StrategyRefused
 from hpcnas.fastest import fitting_method
 from hpcnas.network import Network
 from hpcnas.plugins import DataKind, Plugin, PluginError
-from hpcnas.settings import ConfigError
 from hpcnas.stacked import StackedTraining
 from hpcnas.strategies import PluggedStrategy, make_strategy
 from hpcnas.synthetic import FACTS
@@ -60,10 +62,10 @@ def nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(plugins.VARIABLE, raising=False)
 
 
-def own(*layers: config.Settings) -> config.Config:
+def own(*layers: search_config.Settings) -> search_config.Config:
     """A configuration that names its plugins on the command line, say."""
     with plugins.named_here():
-        return config.build(*layers)
+        return search_config.build(*layers)
 
 
 @pytest.fixture
@@ -186,7 +188,7 @@ def test_what_a_run_needs_is_loaded_when_it_is_read_and_refused_where_it_is_not_
     )
 
 
-def runfile_population(settings: config.Config) -> runfile.Population:
+def runfile_population(settings: search_config.Config) -> runfile.Population:
     return runfile.Population(settings.space, settings.training.replicates)
 
 
@@ -291,7 +293,7 @@ def test_names_that_no_plugin_brings_are_refused(folder: Path) -> None:
         ("data", "source", "stripes:3", "data.source: expected data as one of digits, .*; got 'stripes:3'"),
     ):
         with pytest.raises(ConfigError, match=message):
-            config.build({section: {key: value}})
+            search_config.build({section: {key: value}})
     everything = {"plugins": ",".join(MODULES), "strategy": "climbing", "space": "flat+dilated"}
     others = {"evaluation": {"evaluator": "smallness"}, "data": {"source": "stripes:3"}}
     assert str(own({"search": everything}, others).space) == "flat+dilated"
@@ -410,9 +412,9 @@ def test_tools_name_it_or_say_that_they_cannot(dilated: Space, capsys: pytest.Ca
 
 def test_data_of_a_plugin_is_read(folder: Path) -> None:
     plugins.load("stripes")
-    from hpcnas import data
+    from hpcnas.data import datasets
 
-    found = data.load_training("stripes:40")
+    found = datasets.load_training("stripes:40")
     assert (found.name, found.classes, found.images.pixels.shape) == ("stripes:40", ("across", "down"), (40, 8, 8, 1))
-    with pytest.raises(dataspec.DataError, match="^stripes:x: expected stripes:N, N images, got 'x' for N$"):
-        data.load_training("stripes:x")
+    with pytest.raises(data_spec.DataError, match="^stripes:x: expected stripes:N, N images, got 'x' for N$"):
+        datasets.load_training("stripes:x")

@@ -15,10 +15,11 @@ from test_evolution import breeding, configured, evolution, grow, in_flight, ind
 from test_scheduling import trained
 from test_verify import plant
 
-from hpcnas import config, runfile, seeds, simulate, verification
+from hpcnas import runfile, seeds, simulate, verification
 from hpcnas.aging import AgingEvolution
 from hpcnas.architecture.expansion import is_valid
 from hpcnas.architecture.network_hash import network_hash
+from hpcnas.config import search as search_config
 from hpcnas.duplicates import Drawn, average
 from hpcnas.evolution import Proposal
 from hpcnas.given import GivenFirst
@@ -261,8 +262,8 @@ def test_a_file_in_which_a_repeat_repeats_a_repeat_is_refused() -> None:
 # Searches
 
 
-def averaging(**search: object) -> config.Config:
-    return config.build(
+def averaging(**search: object) -> search_config.Config:
+    return search_config.build(
         {"search": {"budget": 90, "initial_population": 5, "initial_mutations": 20, "duplicates": "average", **search}},
         {"evaluation": {"evaluator": "synthetic", "synthetic_seconds": 10.0, "synthetic_spread": 0.5}},
         {"run": {"grace": 5.0, "walltime": 40.0}},
@@ -295,5 +296,5 @@ def test_a_search_that_averages_is_sound_and_planted_faults_are_found(tmp_path: 
 
 @pytest.mark.parametrize("other", [{"strategy": "nsga2"}, {"racing": True}])
 def test_what_does_not_go_together_is_refused(other: dict[str, object]) -> None:
-    with pytest.raises(config.ConfigError, match=r"^search.duplicates: expected retrain or resample with "):
+    with pytest.raises(search_config.ConfigError, match=r"^search.duplicates: expected retrain or resample with "):
         configured(duplicates="average", **other)

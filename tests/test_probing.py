@@ -15,9 +15,10 @@ import pytest
 import torch
 from test_blockprogram import DEVICE  # the interpreter, where there is no GPU
 
-from hpcnas import caches, config, kernels, probing
+from hpcnas import caches, kernels, probing
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.data import load_training
+from hpcnas.config import search as search_config
+from hpcnas.data.datasets import load_training
 from hpcnas.kernels import NoKernels
 from hpcnas.planned import PlannedTraining, PlannedTrainings
 from hpcnas.probing import NothingWorks, Way, find
@@ -25,14 +26,14 @@ from hpcnas.stacked import StackedTraining
 from hpcnas.training import Training, TrainingData
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-SETTINGS = config.Training(replicates=1, steps=1_000_000, batch_size=256, crop=0.5)
+SETTINGS = search_config.Training(replicates=1, steps=1_000_000, batch_size=256, crop=0.5)
 SKELETON = Skeleton(1, 8, 8, 10, 8, 1, 1)
 
 
 @pytest.fixture(scope="module")
 def data() -> TrainingData:
     torch.set_num_threads(1)
-    return TrainingData.prepare(load_training("synthetic:50:1x8x8"), config.Data(), CPU)
+    return TrainingData.prepare(load_training("synthetic:50:1x8x8"), search_config.Data(), CPU)
 
 
 # ── on CPUs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -162,7 +163,7 @@ def fails_at(monkeypatch: pytest.MonkeyPatch, *attempts: str) -> list[str]:
     seen: list[str] = []
     words = iter(attempts)
 
-    def train(method: Any, settings: config.Training, skeleton: Skeleton, data: TrainingData) -> None:
+    def train(method: Any, settings: search_config.Training, skeleton: Skeleton, data: TrainingData) -> None:
         seen.append(f"{method.__name__} {os.environ.get('TRITON_CACHE_DIR', 'own')}")
         if word := next(words):
             raise RuntimeError(word)
@@ -176,7 +177,7 @@ def test_stacks_are_tried_with_the_batch_and_the_channels_of_the_run(
 ) -> None:
     batches = []
 
-    def train(method: Any, settings: config.Training, skeleton: Skeleton, data: TrainingData) -> None:
+    def train(method: Any, settings: search_config.Training, skeleton: Skeleton, data: TrainingData) -> None:
         batches.append((settings.batch_size, skeleton))
 
     monkeypatch.setattr(probing, "_train", train)
@@ -306,7 +307,7 @@ def test_a_gpu_on_which_nothing_works_is_refused(
 
 def test_the_stack_itself_is_tried(data: TrainingData) -> None:
     """Interpreted where there is no GPU."""
-    prepared = TrainingData.prepare(load_training("synthetic:50:1x8x8"), config.Data(), DEVICE)
+    prepared = TrainingData.prepare(load_training("synthetic:50:1x8x8"), search_config.Data(), DEVICE)
     small = dataclasses.replace(SKELETON, channels=2)
     shape = dataclasses.replace(SETTINGS, steps=1, batch_size=2, replicates=2)
     probing._train(StackedTraining, shape, small, probing._few(prepared))

@@ -17,7 +17,7 @@ import pytest
 from examples import CONFIG, SESSION, evaluated, failed, individual, population
 
 from hpcnas import log, progress
-from hpcnas.config import Search
+from hpcnas.config.search import Search
 from hpcnas.log import LiveLine
 from hpcnas.memorystore import MemoryStore
 from hpcnas.population import Population

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from examples import SPACE, individual
 
-from hpcnas import config, runfile, simulate, verification
+from hpcnas import runfile, simulate, verification
+from hpcnas.config import search as search_config
 from hpcnas.evolution import Proposal
 from hpcnas.individuals import State
 from hpcnas.messages import Evaluation, Place, Result
@@ -96,7 +97,7 @@ def raced(
     folder: Path, workers: int = 4, spread: float = 0.3, walltime: float | None = 300.0, **search: object
 ) -> runfile.StoredRun:
     """A simulated search of several jobs, kept in a folder."""
-    settings = config.build(
+    settings = search_config.build(
         {"search": {"budget": 160, "initial_population": 20, "initial_mutations": 50, "racing": True, **search}},
         {"evaluation": {"evaluator": "synthetic", "synthetic_seconds": 40.0, "synthetic_spread": spread}},
         {"run": {"grace": 5.0, "walltime": walltime}},

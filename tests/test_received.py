@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from toolruns import retrained
 
-from hpcnas import config, dataspec, plugins, recipe, retrainfile, runfile, sources, strategies, verification
+from hpcnas import plugins, retrainfile, runfile, sources, strategies, verification
 from hpcnas.architecture import primitives  # fmt: skip
-from hpcnas.settings import ConfigError
+from hpcnas.config import data_spec, retraining
+from hpcnas.config import search as search_config
+from hpcnas.config.settings import ConfigError
 from hpcnas.synthetic import FACTS
 
 ROOT = Path(__file__).parent.parent
@@ -239,10 +241,10 @@ def test_a_retraining_leads_to_no_other_file(tmp_path: Path) -> None:
 
 def test_a_run_does_not_say_where_things_are_written() -> None:
     """That is the folder that its user names, or the default."""
-    settings = config.build({"run": {"run": "/elsewhere"}})
-    assert config.build(config.lasting(settings)).run.run == "hpcnas-run"
-    large = recipe.SCHEME.build({"run": {"run": "/elsewhere", "address": "elsewhere"}})
-    lasting = recipe.SCHEME.build(recipe.SCHEME.lasting(large)).run
+    settings = search_config.build({"run": {"run": "/elsewhere"}})
+    assert search_config.build(search_config.lasting(settings)).run.run == "hpcnas-run"
+    large = retraining.SCHEME.build({"run": {"run": "/elsewhere", "address": "elsewhere"}})
+    lasting = retraining.SCHEME.build(retraining.SCHEME.lasting(large)).run
     assert (lasting.run, lasting.address) == ("retrain-run", None)
 
 
@@ -263,16 +265,16 @@ def test_what_is_done_without_is_told_and_everything_else_is_checked(nothing_nam
     with plugins.done_without(told.append):
         run = runfile.read(theirs)
         with pytest.raises(ConfigError, match="^training.steps: "):
-            config.build(run.config.settings(), {"training": {"steps": 0}})
+            search_config.build(run.config.settings(), {"training": {"steps": 0}})
     assert told[0] == ["surprise"] and run.config.search.strategy == "theirs"
     assert not strategies.is_known("theirs") and list(verification.faults(run)) == []
     with pytest.raises(strategies.StrategyMissing, match="^strategy theirs is a plugin's, surprise: not loaded"):
         strategies.make_strategy(run.config, FACTS)
     with pytest.raises(runfile.StoreError):
         runfile.read(theirs)
-    found = sources.looked_up(config.build({"search": {"initial": str(theirs)}}))
+    found = sources.looked_up(search_config.build({"search": {"initial": str(theirs)}}))
     assert found.search.initial is not None and found.search.initial.startswith("codes:")
 
 
 def test_data_of_a_plugin_that_is_not_loaded_have_a_title() -> None:
-    assert dataspec.title("theirs:x", 3, "0123456789") == "theirs of 3 classes (01234567)"
+    assert data_spec.title("theirs:x", 3, "0123456789") == "theirs of 3 classes (01234567)"

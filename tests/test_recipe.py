@@ -6,19 +6,19 @@ import dataclasses
 
 import pytest
 
-from hpcnas import recipe
 from hpcnas.architecture.large import LargeSkeleton
-from hpcnas.options import parse
-from hpcnas.recipe import SCHEME
+from hpcnas.config import retraining
+from hpcnas.config.options import parse
+from hpcnas.config.retraining import SCHEME
+from hpcnas.config.settings import ConfigError
 from hpcnas.retrainjob import PROGRAM
-from hpcnas.settings import ConfigError
 
 
-def preset(name: str) -> recipe.Recipe:
+def preset(name: str) -> retraining.Recipe:
     return SCHEME.build(SCHEME.preset(name))
 
 
-def milestones(found: recipe.Recipe) -> list[int]:
+def milestones(found: retraining.Recipe) -> list[int]:
     return [round(share * found.training.steps) for share in found.training.milestones]
 
 

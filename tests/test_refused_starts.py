@@ -13,7 +13,8 @@ import pytest
 import test_lock
 from live_run import GUARD
 
-from hpcnas import config, runfile
+from hpcnas import runfile
+from hpcnas.config import search as search_config
 from hpcnas.store import FileStore
 
 SYNTHETIC = ["--evaluator", "synthetic", "--space", "2x3/1x3", "--initial-mutations", "5", "--initial-population", "3"]
@@ -65,7 +66,7 @@ REFUSED = {
 def trained(run: Path) -> None:
     """Gives a run of synthetic evaluations the settings of one that trains, for its workers to look at the data."""
     store = FileStore.open(run)
-    settings = config.build(store.config.settings(), {"evaluation": {"evaluator": "training"}})
+    settings = search_config.build(store.config.settings(), {"evaluation": {"evaluator": "training"}})
     store.config = settings
     store.compact()
     store.close()
@@ -166,7 +167,7 @@ def test_the_second_of_two_that_begin_a_run_goes_on_with_it(tmp_path: Path) -> N
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as second:
             try:
                 assert second.stderr is not None and "waiting up to 60 s" in second.stderr.readline()
-                new = FileStore.create(tmp_path / "other", config.build(_settings()))
+                new = FileStore.create(tmp_path / "other", search_config.build(_settings()))
                 new.close()
                 for name in ("population.h5", "journal"):
                     os.rename(tmp_path / "other" / name, tmp_path / "run" / name)

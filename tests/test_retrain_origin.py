@@ -11,11 +11,12 @@ import pytest
 from examples import SESSION
 from toolruns import CHAIN, POOLING, eventful, origin_of, retrained
 
-from hpcnas import config, origins, retrainfile, runfile
+from hpcnas import origins, retrainfile, runfile
 from hpcnas.architecture.genotype import Genotype
+from hpcnas.config import search as search_config
+from hpcnas.config.options import parse
 from hpcnas.exits import MORE_TO_DO
 from hpcnas.individuals import Birth, Individual
-from hpcnas.options import parse
 from hpcnas.retrainfile import Origin
 from hpcnas.retrainfolder import Folder, Refused
 from hpcnas.retrainjob import PROGRAM
@@ -83,7 +84,7 @@ def test_an_origin_is_read_as_it_was_written(origin: Origin, tmp_path: Path) -> 
 def test_where_a_search_went_another_way_than_the_papers(
     settings: dict[str, dict[str, object]], departures: str, tmp_path: Path
 ) -> None:
-    with contextlib.closing(FileStore.create(tmp_path / "run", config.build(settings))) as store:
+    with contextlib.closing(FileStore.create(tmp_path / "run", search_config.build(settings))) as store:
         store.begin(SESSION)
         code = bytes([6]) * store.config.space.edges
         store.birth(Individual(0, Genotype(store.config.space, code), Birth.INITIAL, None, 0, 0, 1000.0))

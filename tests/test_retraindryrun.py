@@ -10,11 +10,11 @@ import pytest
 
 from hpcnas import plugins, retraindryrun
 from hpcnas.architecture import genotype
-from hpcnas.data import load_training
-from hpcnas.dataspec import DataError
+from hpcnas.config.data_spec import DataError
+from hpcnas.config.retraining import SCHEME, Recipe
+from hpcnas.data.datasets import load_training
 from hpcnas.jobenv import Binding, Seat
 from hpcnas.plugins import DataKind, Plugin
-from hpcnas.recipe import SCHEME, Recipe
 from hpcnas.retrainfile import Origin
 
 CPU = Seat("node-1", (), frozenset({0, 1}), 2)

@@ -15,7 +15,7 @@ from test_format import PAGE, section, tables, type_of
 from hpcnas import retrainfile
 from hpcnas.architecture import genotype
 from hpcnas.architecture.large import LargeSkeleton
-from hpcnas.recipe import SCHEME
+from hpcnas.config.retraining import SCHEME
 from hpcnas.retrainfile import Inputs, Origin, Retraining, Row, Session, State, Trained
 from hpcnas.runfile import StoreError
 

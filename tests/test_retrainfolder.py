@@ -13,9 +13,9 @@ import torch
 from toolruns import retrained
 
 from hpcnas import checkpoints, lock, retrainfile
+from hpcnas.config.options import parse
 from hpcnas.exits import MORE_TO_DO
 from hpcnas.folder import RunFolder
-from hpcnas.options import parse
 from hpcnas.retrainfile import State
 from hpcnas.retrainfolder import Folder, Refused
 from hpcnas.retrainjob import PROGRAM

@@ -16,9 +16,9 @@ import torch
 from toolruns import retrained
 
 from hpcnas import retrainfile
+from hpcnas.config.options import parse
 from hpcnas.exits import BROKEN, MORE_TO_DO, WRONG_USE
 from hpcnas.folder import RunFolder, StoreError
-from hpcnas.options import parse
 from hpcnas.retrainfile import State
 from hpcnas.retrainfolder import Folder, Refused
 from hpcnas.retrainjob import PROGRAM

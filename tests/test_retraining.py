@@ -17,9 +17,9 @@ from torch import Tensor
 
 from hpcnas import averaging
 from hpcnas.architecture.expansion import expand
+from hpcnas.config.retraining import SCHEME, Recipe
 from hpcnas.feed import Batch, Resident
 from hpcnas.network import Network
-from hpcnas.recipe import SCHEME, Recipe
 from hpcnas.retraining import Retraining, TooManyBroken, learning_rate
 from hpcnas.training import LossNotFinite
 

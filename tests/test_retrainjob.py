@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from hpcnas import retrainjob
+from hpcnas.config.retraining import Recipe
 from hpcnas.exits import WRONG_USE
 from hpcnas.jobenv import Seat, bind_all
 from hpcnas.launch import Leave
-from hpcnas.recipe import Recipe
 
 
 def seat(host: str, gpus: str = "", cards: str = "") -> Seat:

@@ -18,7 +18,7 @@ import pytest
 from examples import CONFIG, SESSION, WORKER, assert_same, evaluated, failed, individual, population
 
 from hpcnas import __version__
-from hpcnas.config import build, parse_toml
+from hpcnas.config.search import build, parse_toml
 from hpcnas.individuals import Birth, State
 from hpcnas.messages import FailureKind, Place
 from hpcnas.runfile import MESSAGE_BYTES, StoredRun, StoreError, fitting, read, write

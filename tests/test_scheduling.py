@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import pytest
 from scripted_crew import ERROR, Crew, Search, place, settings, states
 
-from hpcnas import config, seeds
-from hpcnas.config import Config
+from hpcnas import seeds
+from hpcnas.config import search as search_config
+from hpcnas.config.search import Config
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Result, Task
 from hpcnas.population import Population
 from hpcnas.scheduling import Part, evaluations_left, next_parts
@@ -27,7 +28,7 @@ from hpcnas.scheduling import Part, evaluations_left, next_parts
     ],
 )
 def test_what_is_a_task(scheduling: str, racing: bool, missing: list[int], expected: Sequence[tuple[int, int]]) -> None:
-    search = config.Search(scheduling=scheduling, racing=racing)
+    search = search_config.Search(scheduling=scheduling, racing=racing)
     assert next_parts(search, missing, replicates=4) == [Part(first, count) for first, count in expected]
 
 
@@ -149,12 +150,12 @@ def test_what_is_left_goes_by_whichever_budget_is_spent_first() -> None:
     search = Search(Crew(1, trained), four(budget=3))
     search.run()  # 3 evaluations, 12 trainings
     left = [
-        evaluations_left(config.Search(budget=budget, trainings=trainings), search.population)
+        evaluations_left(search_config.Search(budget=budget, trainings=trainings), search.population)
         for budget, trainings in [(3, None), (10, None), (10, 12), (10, 11), (10, 20), (10, 21), (5, 1000)]
     ]
     assert left == [0, 7, 0, 0, 2, 3, 2]
     empty = Population(search.population.space, replicates=4)
-    assert evaluations_left(config.Search(budget=100, trainings=40), empty) == 10
+    assert evaluations_left(search_config.Search(budget=100, trainings=40), empty) == 10
 
 
 def test_a_result_of_other_replicates_than_were_asked_for_is_a_broken_run() -> None:

@@ -14,7 +14,7 @@ from patience import GUARD
 
 from hpcnas import replay, runfile
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.config import Config
+from hpcnas.config.search import Config
 from hpcnas.individuals import State
 
 SMALL = [

@@ -32,7 +32,7 @@ HARMLESS = {"socket": {"socket.gethostname"}, "importlib": {"importlib.metadata"
 # file: what of the above it uses. Whoever adds a line says in SECURITY.md what is executed or read there, and whose.
 USES = {
     "hpcnas/checkpoints.py": {"torch.load"},
-    "hpcnas/data.py": {"np.load"},
+    "hpcnas/data/datasets.py": {"np.load"},
     "hpcnas/distributed.py": {"socket"},
     "hpcnas/evaluator.py": {"multiprocessing", "socket", "subprocess"},
     "hpcnas/architecture/genotype.py": {"importlib"},
@@ -44,7 +44,7 @@ USES = {
     "hpcnas/retraining.py": {"compile"},
     "hpcnas/retrainjob.py": {"ctypes"},
     "hpcnas/serving.py": {"multiprocessing"},
-    "hpcnas/torchvision_shim.py": {"import_module", "importlib"},
+    "hpcnas/data/torchvision_shim.py": {"import_module", "importlib"},
     "hpcnas/trainer.py": {"ctypes", "multiprocessing"},
     "hpcnas/walltime.py": {"subprocess"},
     "tools/bench_controller.py": {"subprocess"},

@@ -14,11 +14,12 @@ import pytest
 import torch
 from test_plan import flat
 
-from hpcnas import config, probing, serving
+from hpcnas import probing, serving
 from hpcnas.architecture import primitives
 from hpcnas.architecture.primitives import Primitive
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.data import load_training
+from hpcnas.config import search as search_config
+from hpcnas.data.datasets import load_training
 from hpcnas.evaluation import Loaded
 from hpcnas.evaluator import Assignment, Beat, Remark, Unusable
 from hpcnas.messages import Evaluation, Task
@@ -56,7 +57,7 @@ class Pipe:
 
 
 def assignment(folder: Path) -> Assignment:
-    chosen = config.build(
+    chosen = search_config.build(
         {"search": {"space": "1x2"}, "network": {"channels": 4, "groups": 1}, "data": {"source": "synthetic:50:1x8x8"}},
         {"training": {"steps": 2, "batch_size": 4, "replicates": 1}},
         {"run": {"run": str(folder), "hang_timeout": 0.1}},
@@ -174,7 +175,7 @@ def test_what_a_task_compiles_gives_signs_of_life_too(tmp_path: Path, monkeypatc
 
 
 def test_all_that_is_done_before_steps_is_done_aside() -> None:
-    data = TrainingData.prepare(load_training("synthetic:50:1x8x8"), config.Data(), torch.device("cpu"))
+    data = TrainingData.prepare(load_training("synthetic:50:1x8x8"), search_config.Data(), torch.device("cpu"))
     told: list[str] = []
 
     class Aside:
@@ -191,7 +192,7 @@ def test_all_that_is_done_before_steps_is_done_aside() -> None:
         def run(self, beat: Callable[[], None]) -> None:
             told.append("ran")
 
-    settings = config.Training(replicates=2, steps=1, batch_size=4)
+    settings = search_config.Training(replicates=2, steps=1, batch_size=4)
     fitness = FitnessInProgress(GENOTYPE, (1, 2), Skeleton(1, 8, 8, 10, 4, 1, 1), data, settings, Told)
     fitness.run(lambda: None, lambda: None, Aside)
     assert told == ["aside", "prepared", "back", "ran"] * 2

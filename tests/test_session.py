@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from examples import CONFIG, SESSION, evaluated, individual
 
-from hpcnas import config, lock, options, session
-from hpcnas.config import Config
+from hpcnas import lock, session
+from hpcnas.config import options
+from hpcnas.config import search as search_config
+from hpcnas.config.search import Config
 from hpcnas.exits import MORE_TO_DO
 from hpcnas.folder import RunFolder
 from hpcnas.log import LiveLine
@@ -19,7 +21,7 @@ from hpcnas.store import FileStore
 
 def options_of(*arguments: str) -> Config:
     request = options.parse(arguments)
-    return config.build(*request.base, *request.layers)
+    return search_config.build(*request.base, *request.layers)
 
 
 def test_the_first_result_is_told_at_once_and_later_ones_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from hpcnas import config, replay, runfile, seeds, simulate
+from hpcnas import replay, runfile, seeds, simulate
 from hpcnas.architecture.genotype import named
-from hpcnas.config import Config
+from hpcnas.config import search as search_config
+from hpcnas.config.search import Config
+from hpcnas.config.settings import ConfigError
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Evaluation, Left, Ready, Result, Stop, Task
 from hpcnas.plugins import PluginFault
-from hpcnas.settings import ConfigError
 from hpcnas.simulate import Account, Cluster, Site
 from hpcnas.strategies import make_strategy
 from hpcnas.synthetic import FACTS, Foresight
@@ -27,7 +28,7 @@ SITE = Site(workers=2, startup=10.0, queue=5.0, handling=1.0)
 
 def settings(**changes: dict[str, object]) -> Config:
     """Three initial individuals of ten seconds each, 12 in all."""
-    return config.build(
+    return search_config.build(
         {"search": {"budget": 12, "initial_population": 3, "initial_mutations": 20}, "training": {"replicates": 2}},
         {"evaluation": {"evaluator": "synthetic", "synthetic_seconds": 10.0}, "run": {"grace": 0.0}},
         changes,

@@ -9,18 +9,19 @@ import sys
 
 import pytest
 
-from hpcnas import config, synthetic
+from hpcnas import synthetic
 from hpcnas.architecture import sizes
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype, named
 from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.config import search as search_config
 from hpcnas.landscape import true_fitness
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
 from hpcnas.synthetic import FACTS, Foreseen, Foresight, SyntheticEvaluator
 
 
 def evaluator(**settings: object) -> SyntheticEvaluator:
-    return SyntheticEvaluator(config.build({"evaluation": {"evaluator": "synthetic", **settings}}))
+    return SyntheticEvaluator(search_config.build({"evaluation": {"evaluator": "synthetic", **settings}}))
 
 
 def outcome(of: SyntheticEvaluator, genotype: Genotype, seeds: tuple[int, ...]) -> Outcome | None:
@@ -61,10 +62,10 @@ def test_an_accuracy_stays_between_0_and_1() -> None:
 
 
 def test_parameters_are_those_of_the_network_on_cifar10() -> None:
-    found = outcome(SyntheticEvaluator(config.build({"network": {"channels": 16}})), named("paper"), (1,))
+    found = outcome(SyntheticEvaluator(search_config.build({"network": {"channels": 16}})), named("paper"), (1,))
     assert isinstance(found, Evaluation)
     assert found.parameters == 542_138
-    assert sizes.size(expand(named("paper")), Skeleton.of(config.Network(), FACTS)).parameters == 542_138
+    assert sizes.size(expand(named("paper")), Skeleton.of(search_config.Network(), FACTS)).parameters == 542_138
 
 
 def test_an_evaluation_lasts_as_long_as_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +92,7 @@ def foreseen(count: int, attempt: int = 1, **settings: object) -> list[Foreseen]
     """The fates of so many individuals at that attempt."""
     evaluation = {"evaluator": "synthetic", **settings}
     of = Foresight(
-        config.build({"evaluation": evaluation, "run": {"hang_timeout": 900.0}, "training": {"replicates": 2}})
+        search_config.build({"evaluation": evaluation, "run": {"hang_timeout": 900.0}, "training": {"replicates": 2}})
     )
     return [of.of(Task(id, attempt, named("paper"), (2 * id, 2 * id + 1))) for id in range(count)]
 
@@ -115,7 +116,7 @@ def test_failures_are_as_frequent_as_was_set() -> None:
 
 
 def test_a_training_diverges_whichever_task_it_is_part_of() -> None:
-    of = Foresight(config.build({"evaluation": {"synthetic_nans": 0.2}, "training": {"replicates": 2}}))
+    of = Foresight(search_config.build({"evaluation": {"synthetic_nans": 0.2}, "training": {"replicates": 2}}))
     whole = kinds([of.of(Task(id, 1, named("paper"), (2 * id, 2 * id + 1))) for id in range(100)])
     parts = kinds([of.of(Task(seed // 2, 1, named("paper"), (seed,), seed % 2)) for seed in range(200)])
     assert whole == [parts[2 * id] or parts[2 * id + 1] for id in range(100)]

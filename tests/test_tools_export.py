@@ -20,11 +20,12 @@ import numpy as np
 import pytest
 import torch
 
-from hpcnas import __version__, config
+from hpcnas import __version__
 from hpcnas.architecture import expansion, genotype
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
+from hpcnas.config import search as search_config
 from hpcnas.individuals import Birth, Individual
 from hpcnas.network import Network
 from hpcnas.store import FileStore
@@ -179,7 +180,7 @@ def test_onnx_computes_the_same(run: Path, tmp_path: Path) -> None:
     onnxruntime = demand.package("onnxruntime")
     onnx = demand.package("onnx")
     torch.manual_seed(1)
-    skeleton = Skeleton.of(config.Network(channels=4), examples.FACTS)
+    skeleton = Skeleton.of(search_config.Network(channels=4), examples.FACTS)
     network = Network(expansion.expand(examples.individual(2).genotype), skeleton)
     network(torch.randn(4, 3, 8, 8))  # running means that are not 0
     torch.save(network.state_dict(), tmp_path / "weights.pt")
@@ -258,7 +259,7 @@ def test_without_an_output_everything_goes_to_the_terminal(run: Path, capsys: py
 
 
 def test_an_individual_in_flight_has_no_fitness(tmp_path: Path) -> None:
-    store = FileStore.create(tmp_path / "run", config.build({"search": {"space": "2x3/1x3"}}))
+    store = FileStore.create(tmp_path / "run", search_config.build({"search": {"space": "2x3/1x3"}}))
     store.begin(examples.SESSION)
     store.birth(Individual(0, Genotype(examples.SPACE, b"\1" * 9), Birth.INITIAL, None, 0, 0, 1.0))
     store.compact()

@@ -22,7 +22,7 @@ import usage
 import watch
 from patience import GUARD
 
-from hpcnas import config
+from hpcnas.config import search as search_config
 from hpcnas.messages import Evaluation, Place, Result
 from hpcnas.store import FileStore
 
@@ -114,7 +114,7 @@ def test_when_the_budget_is_spent_those_who_came_last_are_idle(store: FileStore)
 
 
 def test_where_the_trainings_end_the_search_the_picture_goes_by_them(tmp_path: Path) -> None:
-    settings = config.build(examples.CONFIG.settings(), {"search": {"budget": 100, "trainings": 8}})
+    settings = search_config.build(examples.CONFIG.settings(), {"search": {"budget": 100, "trainings": 8}})
     store = fill(FileStore.create(tmp_path / "run", settings), 4, evaluated(0, 3, 3010.0), evaluated(1, 1, 3020.0))
     seen = look(store, 3020.0)
     store.close()
@@ -145,7 +145,7 @@ def test_alone_the_worker_is_rank_0(store: FileStore) -> None:
 
 
 def test_throughput_is_that_of_the_last_four_rounds(tmp_path: Path) -> None:
-    settings = config.build(examples.CONFIG.settings(), {"search": {"budget": 30}})
+    settings = search_config.build(examples.CONFIG.settings(), {"search": {"budget": 30}})
     store = FileStore.create(tmp_path / "run", settings)
     session = dataclasses.replace(examples.SESSION, ranks=3, started=1000.0)  # two workers: eight evaluations
     fill(store, 12, *(evaluated(id, 1, 2000.0 + 10 * id) for id in range(10)), session=session)

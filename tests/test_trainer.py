@@ -24,13 +24,14 @@ from patience import GUARD
 from test_evaluator import await_end, awaited, children, failure, loaded, outcome
 from warden import Child
 
-from hpcnas import checkpoints, config, durable, evaluator, profiling, serving, training
+from hpcnas import checkpoints, durable, evaluator, profiling, serving, training
 from hpcnas.architecture.expansion import is_valid
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import Space
-from hpcnas.config import Config
-from hpcnas.data import load_training
+from hpcnas.config import search as search_config
+from hpcnas.config.search import Config
+from hpcnas.data.datasets import load_training
 from hpcnas.evaluation import Loaded
 from hpcnas.evaluator import Assignment, EvaluatorRefused, Saved, TrainerEvaluator
 from hpcnas.fastest import fastest_method
@@ -53,7 +54,7 @@ SETTINGS = {
 
 
 def settings(folder: Path, **changes: dict[str, object]) -> Config:
-    return config.build(SETTINGS, {"run": {"run": str(folder), "hang_timeout": GUARD}}, changes)
+    return search_config.build(SETTINGS, {"run": {"run": str(folder), "hang_timeout": GUARD}}, changes)
 
 
 def directly(chosen: Config) -> training.FitnessInProgress:
@@ -405,7 +406,7 @@ def test_what_a_child_warns_of_while_it_loads_reaches_its_worker(start: Start) -
         "from hpcnas import serving, trainer\n"
         "load = serving.load_training\n"
         "def warning(*given, **named):\n"
-        "    logging.getLogger('hpcnas.imagefolder').warning('made %s', 'anew')\n"
+        "    logging.getLogger('hpcnas.data.image_folder').warning('made %s', 'anew')\n"
         "    return load(*given, **named)\n"
         "serving.load_training = warning\n"
         "trainer.main()"

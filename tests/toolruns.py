@@ -16,10 +16,12 @@ from pathlib import Path
 
 from examples import SESSION, SPACE, WORKER
 
-from hpcnas import config, recipe, retrainfile, runfile
+from hpcnas import retrainfile, runfile
 from hpcnas.architecture import genotype
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.large import LargeSkeleton
+from hpcnas.config import retraining
+from hpcnas.config import search as search_config
 from hpcnas.individuals import Birth, Individual
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Result
 from hpcnas.retrainfile import Inputs, Origin, Retraining, State, Trained
@@ -34,7 +36,9 @@ UNUSED = Genotype(SPACE, bytes([6, 0, 6, 3, 0, 1, 1, 0, 1]))  # of CHAIN: M2 2-3
 
 def created(folder: Path, **search: object) -> FileStore:
     """An empty run of 2 replicates."""
-    settings = config.build({"search": {"space": "2x3/1x3", "budget": 6, **search}, "training": {"replicates": 2}})
+    settings = search_config.build(
+        {"search": {"space": "2x3/1x3", "budget": 6, **search}, "training": {"replicates": 2}}
+    )
     return FileStore.create(folder, settings)
 
 
@@ -110,7 +114,7 @@ def retrained(
     ]
     trainings.append(Trained(len(accuracies)))
     stored = Retraining(
-        run="5" * 32, recipe=recipe.SCHEME.build(recipe.SCHEME.preset("cifar-large"), settings),
+        run="5" * 32, recipe=retraining.SCHEME.build(retraining.SCHEME.preset("cifar-large"), settings),
         genotype=found or genotype.named("paper"), origin=origin, inputs=inputs, parameters=15_727_306, flops=2,
         trainings=trainings,
         sessions=[retrainfile.Session(1000.0, "node-1", 4321, 1, {"hpcnas": "0"}, facts, "cpu")],

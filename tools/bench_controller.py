@@ -35,9 +35,10 @@ import numpy as np
 import psutil
 import toolkit
 
-from hpcnas import config, runfile
+from hpcnas import runfile
 from hpcnas.architecture.genotype import named
-from hpcnas.config import Config
+from hpcnas.config import search as search_config
+from hpcnas.config.search import Config
 from hpcnas.controller import Controller
 from hpcnas.individuals import COLUMNS, Birth, State
 from hpcnas.memorystore import MemoryStore
@@ -224,7 +225,7 @@ def _resident() -> int:
 def settings(budget: int) -> Config:
     """The paper's search with that budget."""
     chosen = {"search": {"budget": budget}, "evaluation": {"evaluator": "synthetic"}}
-    return config.build(config.preset("paper"), chosen)
+    return search_config.build(search_config.preset("paper"), chosen)
 
 
 def search(store: MemoryStore, workers: int, watch: Watch) -> None:

@@ -24,14 +24,15 @@ import numpy as np
 import toolkit
 import torch
 
-from hpcnas import blocks, config, seeds
+from hpcnas import blocks, seeds
 from hpcnas.architecture import expansion, mutation, sizes
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype, named
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import HIERARCHICAL
 from hpcnas.blocks import BlockGraph, Kind
-from hpcnas.data import load_training
+from hpcnas.config import search as search_config
+from hpcnas.data.datasets import load_training
 from hpcnas.fastest import fastest_method
 from hpcnas.network import Network
 from hpcnas.training import FitnessInProgress, Training, TrainingData
@@ -86,17 +87,17 @@ def _genotype(seed: int, number: int) -> Genotype:
     return mutation.redraw_until(lambda: mutation.diversified(HIERARCHICAL, 1000, generator), expansion.is_valid)[0]
 
 
-def _settings(options: argparse.Namespace) -> config.Training:
+def _settings(options: argparse.Namespace) -> search_config.Training:
     """What is timed: the steps to warm up included."""
     steps = options.steps + _WARMING_UP
-    return config.Training(
+    return search_config.Training(
         replicates=options.replicates, steps=steps, batch_size=options.batch_size, precision=options.precision
     )
 
 
 @functools.cache
 def _data(images: int, device: torch.device) -> TrainingData:
-    return TrainingData.prepare(load_training(f"synthetic:{images}"), config.Data(), device)
+    return TrainingData.prepare(load_training(f"synthetic:{images}"), search_config.Data(), device)
 
 
 def _skeleton(options: argparse.Namespace) -> Skeleton:
@@ -112,7 +113,7 @@ def _measured(kind: str, number: int, options: argparse.Namespace) -> dict[str, 
 
 def _naive(genotype: Genotype, options: argparse.Namespace) -> dict[str, float]:
     """An ordinary program: one training after the other."""
-    from hpcnas.torchvision_shim import import_torchvision
+    from hpcnas.data.torchvision_shim import import_torchvision
 
     import_torchvision()
     from torchvision import transforms
@@ -374,12 +375,12 @@ def _block_bytes(graph: BlockGraph, batch: int, side: int) -> float:
 def _whole(options: argparse.Namespace) -> None:
     """One fitness of the paper's cell, trained to its end, as a worker does."""
     device = torch.device(options.device)
-    settings = config.Training(
+    settings = search_config.Training(
         replicates=options.replicates, steps=options.evaluation_steps, batch_size=options.batch_size,
         precision=options.precision,
     )  # fmt: skip
-    data = TrainingData.prepare(load_training(options.data), config.Data(), device)
-    skeleton = Skeleton.of(config.Network(channels=options.channels), data.facts)
+    data = TrainingData.prepare(load_training(options.data), search_config.Data(), device)
+    skeleton = Skeleton.of(search_config.Network(channels=options.channels), data.facts)
     method = fastest_method(device, options.threads, settings, skeleton)
     started = time.perf_counter()
     fitness = FitnessInProgress(
@@ -410,9 +411,9 @@ def _parity(options: argparse.Namespace) -> None:
     """Accuracies of the plain network and of the fastest method on the digits, the same seeds: mean difference and its
     standard error."""
     device = torch.device(options.device)
-    data = TrainingData.prepare(load_training("digits"), config.Data(), device)
+    data = TrainingData.prepare(load_training("digits"), search_config.Data(), device)
     plain, fast = (
-        config.Training(replicates=1, steps=150, batch_size=64, flip=False, precision=precision)
+        search_config.Training(replicates=1, steps=150, batch_size=64, flip=False, precision=precision)
         for precision in ("fp32", options.precision)
     )
     skeleton, differences, means = Skeleton(1, 8, 8, 10, 8, 1, 3), [], []

@@ -20,7 +20,7 @@ import numpy as np
 import toolkit
 from curves import Curves
 
-from hpcnas import config
+from hpcnas.config import search as search_config
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -130,7 +130,7 @@ def grouped(runs: Sequence[Curves]) -> list[Group]:
 def design(run: Curves) -> dict[str, Any]:
     """What decides what a search computes, but for its seed: settings by name, and the data."""
     found: dict[str, Any] = {}
-    for section, kind in config.SECTIONS.items():
+    for section, kind in search_config.SECTIONS.items():
         settings = getattr(run.stored.config, section)
         for item in dataclasses.fields(kind):
             if not item.metadata["alterable"] and (section, item.name) != ("search", "seed"):

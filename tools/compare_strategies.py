@@ -25,12 +25,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import toolkit
 
-from hpcnas import config, landscape, options, simulate
+from hpcnas import landscape, simulate
 from hpcnas.architecture.expansion import expand
-from hpcnas.config import Config
+from hpcnas.config import options
+from hpcnas.config import search as search_config
+from hpcnas.config.search import Config
+from hpcnas.config.settings import ConfigError
 from hpcnas.controller import SearchStopped
 from hpcnas.population import Population
-from hpcnas.settings import ConfigError
 from hpcnas.sources import looked_up
 
 if TYPE_CHECKING:
@@ -143,7 +145,7 @@ def settings(how: str, seed: int, trainings: int) -> Config:
     """The configuration of a search of that policy; ends the tool where the options are wrong."""
     try:
         request = options.parse(shlex.split(how))
-        chosen = config.build(
+        chosen = search_config.build(
             *request.base,
             *request.layers,
             {"search": {"seed": seed, "trainings": trainings, "budget": trainings}},

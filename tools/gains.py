@@ -20,7 +20,7 @@ import toolkit
 from curves import Curves
 from retrainings import Found
 
-from hpcnas.recipe import SCHEME
+from hpcnas.config.retraining import SCHEME
 
 
 @dataclass(frozen=True)

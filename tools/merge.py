@@ -21,10 +21,11 @@ from pathlib import Path
 import numpy as np
 import toolkit
 
-from hpcnas import __version__, config, wholerun
+from hpcnas import __version__, wholerun
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.network_hash import VERSION, network_hash
-from hpcnas.config import Config
+from hpcnas.config import search as search_config
+from hpcnas.config.search import Config
 from hpcnas.individuals import COLUMNS, Birth
 from hpcnas.population import Population
 from hpcnas.recovery import salvage
@@ -96,7 +97,7 @@ def check(folders: Sequence[Path], runs: Sequence[StoredRun]) -> None:
                 f"{folder}: expected a run without --duplicates average: a fitness there is also of the trainings of "
                 "other individuals, and such runs cannot be merged"
             )
-        changed = [line for line in config.differences(runs[0].config, run.config) if not _is_free(line)]
+        changed = [line for line in search_config.differences(runs[0].config, run.config) if not _is_free(line)]
         if changed:
             listing = "\n  ".join(changed)
             toolkit.fail(f"expected runs whose fitness means the same, but {folder} differs from {first}:\n  {listing}")
@@ -132,12 +133,12 @@ def merged(runs: Sequence[StoredRun]) -> Population:
 
 def chosen(runs: Sequence[StoredRun], budget: int, options: argparse.Namespace) -> Config:
     """The first run's settings with another seed; the budget is spent already. Ends the tool for a wrong seed."""
-    first = config.build(config.lasting(runs[0].config))
+    first = search_config.build(search_config.lasting(runs[0].config))
     seed = max(run.config.search.seed for run in runs) + 1 if options.seed is None else options.seed
     try:
         search = replace(first.search, seed=seed, budget=budget, trainings=None, initial=None)
         return replace(first, search=search, run=replace(first.run, run=str(options.into)))
-    except config.ConfigError as error:
+    except search_config.ConfigError as error:
         toolkit.fail(f"--seed: {error}")
 
 

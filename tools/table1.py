@@ -15,9 +15,9 @@ from typing import Any
 
 from retrainings import Found
 
-from hpcnas import dataspec
-from hpcnas.dataspec import CIFAR10
-from hpcnas.recipe import SCHEME, Recipe
+from hpcnas.config import data_spec
+from hpcnas.config.data_spec import CIFAR10
+from hpcnas.config.retraining import SCHEME, Recipe
 from hpcnas.retrainfile import Origin, Retraining
 
 IMAGENET = "ImageNet"
@@ -69,7 +69,7 @@ def rows(found: Sequence[Found]) -> list[dict[str, Any]]:
 def kind(stored: Retraining) -> Kind:
     """What a retraining's row is about."""
     source, facts = stored.recipe.data.source, stored.facts
-    name = dataspec.title(source, facts.classes, facts.fingerprint)
+    name = data_spec.title(source, facts.classes, facts.fingerprint)
     if source.startswith("imagefolder:") and (facts.classes, facts.training_images) == IMAGENET_SIZE:
         name = IMAGENET
     told = departures(stored.recipe, "imagenet" if name == IMAGENET else "cifar-large")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hpcnas.config import Network
+from hpcnas.config.search import Network
 from hpcnas.messages import DataFacts
 
 

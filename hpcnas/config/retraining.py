@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hpcnas import bounds, dataspec, plugins
+from hpcnas import plugins
 from hpcnas.architecture.large import STEMS, LargeSkeleton
-from hpcnas.settings import ConfigError, Scheme, Section, Settings, setting
+from hpcnas.config import bounds, data_spec
+from hpcnas.config.settings import ConfigError, Scheme, Section, Settings, setting
 
 
 @dataclass(frozen=True)
@@ -185,13 +186,13 @@ class Recipe:
             plugins.require(self.network.plugins)
         except plugins.PluginError as error:
             raise ConfigError(f"network.plugins: {error}") from None
-        spec: dataspec.DataSpec | None = None
+        spec: data_spec.DataSpec | None = None
         try:
-            spec = dataspec.parse(data.source)
-        except dataspec.DataError as error:
+            spec = data_spec.parse(data.source)
+        except data_spec.DataError as error:
             if not plugins.left_out(self.network.plugins):  # else a retraining is only read
                 raise ConfigError(f"data.source: {error}") from None
-        if data.loading == "stream" and not (isinstance(spec, dataspec.Folder) and spec.kind == "imagefolder"):
+        if data.loading == "stream" and not (isinstance(spec, data_spec.Folder) and spec.kind == "imagefolder"):
             raise ConfigError(f"data.loading: expected imagefolder:DIR to stream from, got {data.source!r}")
         if not 1 <= len(self.network.cells) <= bounds.GROUPS:
             raise ConfigError(

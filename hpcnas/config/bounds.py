@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hpcnas.settings import ConfigError
+from hpcnas.config.settings import ConfigError
 
 CHANNELS, CELLS, GROUPS = 2**20, 10_000, 20  # of the first cell; of one group; of one network
 IMAGES = 2**24  # of a step

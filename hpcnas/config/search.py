@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hpcnas import bounds, dataspec, plugins
+from hpcnas import plugins
 from hpcnas.architecture.space import Space, SpaceError
-from hpcnas.settings import ConfigError, Scheme, Section, none_of, setting
-from hpcnas.settings import Settings as Settings
+from hpcnas.config import bounds, data_spec
+from hpcnas.config.settings import ConfigError, Scheme, Section, none_of, setting
+from hpcnas.config.settings import Settings as Settings
 
 STRATEGIES = ("tournament", "random", "aging", "nsga2")
 OBJECTIVES = ("parameters", "flops", "training-seconds", "validation-seconds")
@@ -253,7 +254,7 @@ class Config:
         except plugins.PluginError as error:
             raise ConfigError(f"search.plugins: {error}") from None
         unknown = plugins.left_out(self.search.plugins)  # a run is only read: what they bring may have any name
-        _check_names("data.source", dataspec.KINDS, plugins.data())
+        _check_names("data.source", data_spec.KINDS, plugins.data())
         if not unknown:
             _check_name("search.strategy", self.search.strategy, STRATEGIES, plugins.strategies())
             _check_name("evaluation.evaluator", self.evaluation.evaluator, EVALUATORS, plugins.evaluators())
@@ -263,8 +264,8 @@ class Config:
             reason = plugins.NotNamed(unknown) if unknown and "+" in self.search.space else error
             raise ConfigError(f"search.space: {reason}") from None
         try:
-            dataspec.parse(self.data.source)
-        except dataspec.DataError as error:
+            data_spec.parse(self.data.source)
+        except data_spec.DataError as error:
             if not unknown:
                 raise ConfigError(f"data.source: {error}") from None
         if (largest := self.space.largest_cell) > bounds.OPERATIONS:

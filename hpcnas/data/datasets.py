@@ -22,9 +22,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnas import imagefolder, plugins, terminal
-from hpcnas.dataspec import DataError, DataSpec, Digits, Folder, Plugged, Synthetic, check_spec, parse
-from hpcnas.torchvision_shim import import_torchvision
+from hpcnas import plugins, terminal
+from hpcnas.config.data_spec import DataError, DataSpec, Digits, Folder, Plugged, Synthetic, check_spec, parse
+from hpcnas.data import image_folder
+from hpcnas.data.torchvision_shim import import_torchvision
 
 __all__ = [
     "DataError",
@@ -73,7 +74,7 @@ class DataSet:
 
 
 def load_training(spec: str, *, download: bool = False) -> DataSet:
-    """The training images of a specification (see `dataspec.KINDS`); opens no test file.
+    """The training images of a specification (see `data_spec.KINDS`); opens no test file.
 
     `download` lets `cifar10` and `fashion-mnist` fetch (or unpack) an archive that is not there. Raises
     DataError for an unknown specification and for missing, damaged or unusable data.
@@ -153,7 +154,7 @@ def _read(spec: DataSpec, which: Split, download: bool) -> Parts:
         case Synthetic(count, shape):
             return _synthetic(count if which == "train" else count // 5, shape, which)
         case Folder("imagefolder", path):
-            return imagefolder.load(path, which)
+            return image_folder.load(path, which)
         case Plugged(kind, rest):
             return _plugged(kind, rest, which, download)
         case Folder(kind, path):
@@ -176,8 +177,8 @@ def _plugged(kind: str, rest: str, which: Split, download: bool) -> Parts:
 
 
 def _digits(which: Split) -> Parts:
-    """The images that come with the package (datasets/README.md), values 0 to 16."""
-    path = Path(__file__).parent / "datasets" / "digits.npz"
+    """The images that come with the package (README.md beside this file), values 0 to 16."""
+    path = Path(__file__).with_name("digits.npz")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             pixels, labels = arrays[f"{which}_pixels"], arrays[f"{which}_labels"]

@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcnas import sealed
-from hpcnas.dataspec import SMALLEST_SIDE, DataError
+from hpcnas.config.data_spec import SMALLEST_SIDE, DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -1,7 +1,7 @@
 """What `--data` may say, as frozen records: kinds of data, their syntax, and the error that all data share.
 
 Must not read data or import anything but the standard library: the controller and the configuration check a
-specification without numpy and torch. Reading is `hpcnas.data`'s work.
+specification without numpy and torch. Reading is `hpcnas.data.datasets`'s work.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Digits:
 
 @dataclass(frozen=True)
 class Folder:
-    """A data set that lies in a folder: kind `cifar10`, `fashion-mnist` or `imagefolder`."""
+    """A data set that lies in a folder: kind `cifar10`, `fashion-mnist` or `image_folder`."""
 
     kind: str
     path: Path

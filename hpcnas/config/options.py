@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcnas import __version__, config, durations, plugins, text_file
-from hpcnas.settings import ConfigError, Scheme, Settings, at_home, base_type, field_types, meant
+from hpcnas import __version__, plugins, text_file
+from hpcnas.config import durations
+from hpcnas.config import search as search_config
+from hpcnas.config.settings import ConfigError, Scheme, Settings, at_home, base_type, field_types, meant
 
 
 class UsageError(Exception):
@@ -55,7 +57,7 @@ SEARCH = Program(
     description="Evolves neural network architectures. Rank 0 controls, every other rank trains networks; "
     "with one rank, it does both.",
     epilog="Settings come from a preset, then --config, then options; a run that is continued keeps its own.",
-    scheme=config.SCHEME,
+    scheme=search_config.SCHEME,
     of_the_paper=frozenset({"search", "network", "training"}),
 )
 

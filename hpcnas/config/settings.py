@@ -1,7 +1,7 @@
 """What a setting is: a dataclass field with help text, bounds and choices, checked where its value enters; and what a
 scheme of sections is, with presets and TOML.
 
-The machinery behind `config` and `recipe`: it knows no particular setting. Standard library alone.
+The machinery behind `config` and `retraining`: it knows no particular setting. Standard library alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from hpcnas import durations, text_file
+from hpcnas import text_file
+from hpcnas.config import durations
 from hpcnas.text_file import shown
 
 Whole = TypeVar("Whole")

@@ -1,0 +1,1 @@
+"""Images as arrays, one split at a time, and their augmentation on the device."""
