@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from hpcnas import search_path, terminal
-from hpcnas.signals import Signals
+from hpcnas import search_path
+from hpcnas.job import terminal
+from hpcnas.job.signals import Signals
 
 
 def main() -> int:
@@ -18,7 +19,8 @@ def main() -> int:
 
         return simulate.main(sys.argv[2:])
     signals = Signals.install()  # before the imports below take their time
-    from hpcnas import job, launch
+    from hpcnas.job import launch
+    from hpcnas.search import job
 
     return launch.rank_of("hpcnas", job.run, signals)
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from hpcnas.clocks import Attentive
+from hpcnas.job.clocks import Attentive
+from hpcnas.job.transport import WorkerEnd
 from hpcnas.messages import Alive, FromWorker, ToWorker
-from hpcnas.transport import WorkerEnd
 
 _LEAST = 30.0  # seconds; a rank that ends a trainer which does not end by itself may be silent for half as long
 _LONGEST_LOOK = 1.0  # seconds that pass between two looks, at the most: the rest the controller stood still

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import torch
 
-from hpcnas import durable, sealed
+from hpcnas.storage import durable, sealed
 
 _LAST = b"PK\x05\x06"  # begins the last record of what torch.save writes, of 22 bytes
 

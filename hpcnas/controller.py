@@ -24,12 +24,13 @@ from typing import Protocol
 from hpcnas import retries, seeds
 from hpcnas.architecture.mutation import DrawingStopped, NothingAllowed
 from hpcnas.attention import Attention
-from hpcnas.clocks import Dated
 from hpcnas.config.search import Config
 from hpcnas.devices import Devices
 from hpcnas.evolution import Strategy, StrategyRefused
-from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.individuals import Individual
+from hpcnas.job.clocks import Dated
+from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
+from hpcnas.job.transport import ControllerEnd
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import (
     Alive,
@@ -53,7 +54,6 @@ from hpcnas.plugins import PluginFault
 from hpcnas.racing import Racing
 from hpcnas.runfile import Session
 from hpcnas.scheduling import Part, is_complete, next_parts
-from hpcnas.transport import ControllerEnd
 
 _ATTENTION = 0.2  # seconds between looks at signals and the clock
 _BRIEF = 0.02  # seconds; a worker that has had so many evaluations in a row that were briefer may hold several

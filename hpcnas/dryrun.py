@@ -8,7 +8,7 @@ from hpcnas import seeds
 from hpcnas.architecture import expansion, genotype, mutation, sizes
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.search import Config
-from hpcnas.jobenv import Binding, Seat
+from hpcnas.job.devices import Binding, Seat
 from hpcnas.messages import DataFacts
 
 _SAMPLE = 101  # random genotypes that the typical one is the median of

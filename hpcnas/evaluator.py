@@ -20,13 +20,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO
 
-from hpcnas.clocks import Attentive
 from hpcnas.config.search import Config
 from hpcnas.evaluation import EvaluatorRefused, Loaded
 from hpcnas.interpreter import python
-from hpcnas.jobenv import Binding, device_variables
+from hpcnas.job.clocks import Attentive
+from hpcnas.job.devices import Binding, device_variables
+from hpcnas.job.signals import ASKING
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Task
-from hpcnas.signals import ASKING
 from hpcnas.starts import Starts
 
 TRAINER = "from hpcnas import trainer; sys.exit(trainer.main())"

@@ -36,9 +36,9 @@ from hpcnas.data import image_folder
 from hpcnas.data.augment import Normaliser
 from hpcnas.data.torchvision_shim import import_transforms
 from hpcnas.feed import Appearance, Batch, statistics
+from hpcnas.job.signals import ASKING
 from hpcnas.messages import DataFacts
 from hpcnas.order import Order
-from hpcnas.signals import ASKING
 
 v2 = import_transforms()  # here, so that the loaders' server has them
 

@@ -26,7 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcnas import caches, durable
+from hpcnas import caches
+from hpcnas.storage import durable
 
 SOURCE = Path(__file__).with_name("kernels.c")
 KINDS = ("maximum", "average", "convolution", "depthwise", "separable", "stem", "head")

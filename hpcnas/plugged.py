@@ -18,7 +18,7 @@ from typing import Any
 from hpcnas import allowed, answers, plugins
 from hpcnas.config.search import Config
 from hpcnas.evaluation import Evaluator, EvaluatorRefused, Loaded, warnings
-from hpcnas.jobenv import Binding
+from hpcnas.job.devices import Binding
 from hpcnas.messages import DataFacts, Outcome, Task
 from hpcnas.plugins import PluginFault
 

@@ -51,7 +51,7 @@ class Plugin:
     """What a plugin brings, by name.
 
     `strategies` are called with the search's settings (`config.Search`) and its `evolution.Breeding`, and give an
-    `evolution.Strategy`; `evaluators` with the configuration and the worker's `jobenv.Binding`, and give an
+    `evolution.Strategy`; `evaluators` with the configuration and the worker's `devices.Binding`, and give an
     `evaluation.Evaluator`.
     """
 

@@ -10,7 +10,7 @@ from typing import Self
 
 import torch
 
-from hpcnas import durable
+from hpcnas.storage import durable
 
 BEATS = 8  # signs of life that a trace covers: steps on a CPU, each 25 of them on a GPU; a whole one would be huge
 

@@ -17,7 +17,7 @@ from hpcnas.config.search import Search
 from hpcnas.costs import Cost
 from hpcnas.duplicates import MOST_COUNTED, repeats
 from hpcnas.individuals import Birth
-from hpcnas.log import LiveLine
+from hpcnas.job.log import LiveLine
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Evaluation, Failure, Result, mean
 from hpcnas.methods import Worker

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sys
 
-from hpcnas import search_path, terminal
-from hpcnas.signals import Signals
+from hpcnas import search_path
+from hpcnas.job import terminal
+from hpcnas.job.signals import Signals
 
 
 def main() -> int:
@@ -17,7 +18,8 @@ def main() -> int:
     search_path.leave_out_for_children()
     terminal.install()
     signals = Signals.install()  # before the imports below take their time
-    from hpcnas import launch, retrainjob
+    from hpcnas import retrainjob
+    from hpcnas.job import launch
 
     return launch.rank_of("hpcnas.retrain", retrainjob.run, signals)
 

@@ -16,7 +16,7 @@ from hpcnas.config import data_spec
 from hpcnas.config.retraining import Recipe
 from hpcnas.data.datasets import load_training
 from hpcnas.data.image_folder import class_names, image_files
-from hpcnas.jobenv import Binding, Seat
+from hpcnas.job.devices import Binding, Seat
 from hpcnas.retrainfile import Origin
 
 

@@ -27,7 +27,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hpcnas import __version__, allowed, durable, runfile
+from hpcnas import __version__, allowed, runfile
 from hpcnas.allowed import Wrong
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.large import LargeSkeleton
@@ -35,6 +35,7 @@ from hpcnas.config.retraining import SCHEME, Recipe
 from hpcnas.individuals import LATEST, Column
 from hpcnas.messages import DataFacts
 from hpcnas.runfile import StoreError, refuse_other_files, write_dataset, write_table
+from hpcnas.storage import durable
 
 FORMAT, FORMAT_VERSION = "hpcnas retraining", 1
 NAME = "retrain.h5"

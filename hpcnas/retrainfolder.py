@@ -29,19 +29,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpcnas import __version__, lock, log, origins, retrainfile, runfile, sealed
+from hpcnas import __version__, origins, retrainfile, runfile
 from hpcnas.architecture import expansion, sizes
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.clocks import Dated
 from hpcnas.config.options import Request
 from hpcnas.config.retraining import SCHEME, Recipe, Run
-from hpcnas.exits import COMPLETE, MORE_TO_DO, WRONG_USE, status_text
-from hpcnas.folder import RunFolder
-from hpcnas.lock import Lock, LockLost
+from hpcnas.job import log
+from hpcnas.job.clocks import Dated
+from hpcnas.job.status import COMPLETE, MORE_TO_DO, WRONG_USE, status_text
 from hpcnas.retrainfile import Inputs, Origin, Session, State, Trained
 from hpcnas.retrainfile import Retraining as Record
 from hpcnas.retrainreport import Progress, final_table
 from hpcnas.runfile import StoreError
+from hpcnas.storage import lock, sealed
+from hpcnas.storage.folder import RunFolder
+from hpcnas.storage.lock import Lock, LockLost
 from hpcnas.store import FileStore
 
 if TYPE_CHECKING:

@@ -19,20 +19,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hpcnas import jobenv, log, walltime
 from hpcnas.architecture import expansion
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config.data_spec import DataError
 from hpcnas.config.options import HelpWanted, Program, UsageError, parse
 from hpcnas.config.retraining import SCHEME, Recipe
 from hpcnas.config.settings import ConfigError
-from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
-from hpcnas.launch import Abandoned, Leave, first_decides, load_plugins, say
-from hpcnas.lock import Interrupted
+from hpcnas.job import devices, log, walltime
+from hpcnas.job.launch import Abandoned, Leave, first_decides, load_plugins, say
+from hpcnas.job.signals import Signals
+from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
+from hpcnas.job.transport import World
 from hpcnas.plugins import PluginFault
 from hpcnas.retrainfolder import Finished, Folder, Refused
-from hpcnas.signals import Signals
-from hpcnas.transport import World
+from hpcnas.storage.lock import Interrupted
 
 if TYPE_CHECKING:
     import torch
@@ -119,10 +119,10 @@ def _reason_to_leave(world: World, orders: Orders, signals: Signals, warn: Calla
 
 def _carry_out(world: World, orders: Orders, folder: Folder | None, reason: Reason, unsaid: list[str]) -> int:
     recipe = orders.recipe
-    seats = jobenv.told_apart(world.gather(jobenv.Seat.here()))
+    seats = devices.told_apart(world.gather(devices.Seat.here()))
     try:
-        bindings = jobenv.bind_all(seats, recipe.run.device, recipe.run.threads)
-    except jobenv.DeviceError as error:
+        bindings = devices.bind_all(seats, recipe.run.device, recipe.run.threads)
+    except devices.DeviceError as error:
         raise Leave(str(error), WRONG_USE) from None
     _check_ranks(recipe, seats, bindings)
     line = log.LiveLine(recipe.run.progress)
@@ -149,7 +149,7 @@ def _carry_out(world: World, orders: Orders, folder: Folder | None, reason: Reas
         feed.close()
 
 
-def _check_ranks(recipe: Recipe, seats: list[jobenv.Seat], bindings: list[jobenv.Binding]) -> None:
+def _check_ranks(recipe: Recipe, seats: list[devices.Seat], bindings: list[devices.Binding]) -> None:
     """Whether every rank gets work and, as far as that is known, a device of its own. Raises Leave."""
     ranks, training = len(seats), recipe.training
     if ranks > recipe.micro_batches:
@@ -181,9 +181,9 @@ def _check_ranks(recipe: Recipe, seats: list[jobenv.Seat], bindings: list[jobenv
             )
 
 
-def _device(world: World, binding: jobenv.Binding) -> torch.device:
+def _device(world: World, binding: devices.Binding) -> torch.device:
     """The device of this rank, made ready. Raises Leave on all ranks where torch cannot use that of one of them."""
-    os.environ.update(jobenv.device_variables(binding.gpu))  # before torch looks
+    os.environ.update(devices.device_variables(binding.gpu))  # before torch looks
     import torch
 
     problem = None

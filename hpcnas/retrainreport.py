@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from hpcnas.config.retraining import Recipe
-from hpcnas.log import LiveLine
+from hpcnas.job.log import LiveLine
 from hpcnas.progress import duration
 from hpcnas.retrainfile import Retraining, Row, State, Trained
 

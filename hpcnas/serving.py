@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy
 import torch
 
-from hpcnas import causes, checkpoints, plugins, probing, profiling, sealed, training
+from hpcnas import causes, checkpoints, plugins, probing, profiling, training
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.data_spec import DataError
 from hpcnas.config.search import Config
@@ -30,6 +30,7 @@ from hpcnas.evaluator import Assignment, Beat, FromChild, Remark, Save, Saved, U
 from hpcnas.fastest import fitting_method, in_little_memory
 from hpcnas.heartbeat import beating
 from hpcnas.messages import Failure, FailureKind, Outcome, Task, checkpoint_name
+from hpcnas.storage import sealed
 
 _BEAT_INTERVAL = 1.0  # seconds, at the most
 _LONGEST = 2000  # characters of a warning

@@ -19,23 +19,25 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from hpcnas import __version__, controller, costs, lock, log, walltime
+from hpcnas import __version__, controller, costs
 from hpcnas.architecture.mutation import DrawingStopped
 from hpcnas.attention import Attention, patience
 from hpcnas.config import search as search_config
 from hpcnas.config.options import Request
-from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, status_text
+from hpcnas.job import log, walltime
+from hpcnas.job.signals import Signals
+from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, status_text
+from hpcnas.job.transport import ControllerEnd
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Result
 from hpcnas.plugins import PluginFault
 from hpcnas.progress import Progress, final_table, front_table
 from hpcnas.runfile import Session, StoreError
 from hpcnas.scheduling import is_complete
-from hpcnas.signals import Signals
 from hpcnas.sources import looked_up
+from hpcnas.storage import lock
 from hpcnas.store import FileStore, RunExists
 from hpcnas.strategies import make_strategy, sizing
-from hpcnas.transport import ControllerEnd
 
 _STATUS_INTERVAL = 10.0  # seconds between renewals of RUN/status at the least
 _logger = logging.getLogger("hpcnas")

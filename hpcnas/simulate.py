@@ -29,7 +29,7 @@ from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
 from hpcnas.config.settings import ConfigError
 from hpcnas.controller import Controller, SearchStopped
-from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
+from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import FromWorker, Left, Place, Ready, Result, Stop, Task, ToWorker
 from hpcnas.plugins import PluginFault
@@ -407,7 +407,8 @@ def _within(name: str, value: Any, least: int, most: int) -> Any:
 
 
 if __name__ == "__main__":  # python -m hpcnas.simulate
-    from hpcnas import search_path, terminal
+    from hpcnas import search_path
+    from hpcnas.job import terminal
 
     search_path.leave_out_current_folder()
     search_path.leave_out_for_children()

@@ -21,17 +21,18 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from hpcnas import journal, lock, records, runfile
+from hpcnas import records, runfile
 from hpcnas.config.search import Config
-from hpcnas.folder import RunFolder
 from hpcnas.individuals import Individual
-from hpcnas.lock import Lock, LockLost
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Failure, Result, checkpoint_name, is_checkpoint_name
 from hpcnas.methods import Worker
 from hpcnas.population import Population
 from hpcnas.recovery import recover, salvage
 from hpcnas.runfile import Session, StoredRun, StoreError
+from hpcnas.storage import journal, lock
+from hpcnas.storage.folder import RunFolder
+from hpcnas.storage.lock import Lock, LockLost
 
 POPULATION, JOURNAL, INFLIGHT = "population.h5", "journal", "inflight"
 FILES = (POPULATION, JOURNAL, lock.NAME, lock.HEARTBEAT, "status", "log", "best.toml", "profile.json")

@@ -17,8 +17,9 @@ import re
 import uuid
 from pathlib import Path
 
-from hpcnas import durable, runfile
+from hpcnas import runfile
 from hpcnas.runfile import StoredRun, StoreError
+from hpcnas.storage import durable
 from hpcnas.store import FileStore
 
 

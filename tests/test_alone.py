@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from hpcnas import job, transport
 from hpcnas.config import search as search_config
-from hpcnas.exits import MORE_TO_DO
-from hpcnas.jobenv import Binding, Seat
+from hpcnas.job import transport
+from hpcnas.job.devices import Binding, Seat
+from hpcnas.job.status import MORE_TO_DO
+from hpcnas.search import job
 
 
 class Session:

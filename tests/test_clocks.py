@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hpcnas import clocks
+from hpcnas.job import clocks
 
 
 def test_only_looks_make_an_attentive_clock_go_on() -> None:

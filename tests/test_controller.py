@@ -29,7 +29,7 @@ from scripted_crew import (
 )
 
 from hpcnas import controller, seeds, strategies
-from hpcnas.exits import MORE_TO_DO, WRONG_USE
+from hpcnas.job.status import MORE_TO_DO, WRONG_USE
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import (
     Died,

@@ -28,7 +28,8 @@ from hpcnas.config.search import Config
 from hpcnas.controller import Controller, SearchStopped
 from hpcnas.evaluation import EvaluatorRefused, Loaded
 from hpcnas.evolution import Proposal
-from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
+from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
+from hpcnas.job.transport import Hub
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import (
     Broke,
@@ -44,7 +45,6 @@ from hpcnas.messages import (
 from hpcnas.plugins import PluginFault
 from hpcnas.population import Population
 from hpcnas.runfile import StoreError
-from hpcnas.transport import Hub
 
 
 # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -24,9 +24,10 @@ from typing import Any, NoReturn
 import pytest
 from examples import CONFIG, SESSION, assert_same, evaluated, failed, individual
 
-from hpcnas import durable, store
+from hpcnas import store
 from hpcnas.memorystore import MemoryStore
 from hpcnas.runfile import StoreError
+from hpcnas.storage import durable
 from hpcnas.store import FileStore
 
 # ── scripts ─────────────────────────────────────────────────────────────────────────────────────────────────────────

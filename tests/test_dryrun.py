@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from hpcnas import dryrun, job
+from hpcnas import dryrun
 from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
 from hpcnas.evaluation import Loaded
-from hpcnas.jobenv import Binding, Seat
+from hpcnas.job.devices import Binding, Seat
 from hpcnas.messages import DataFacts
+from hpcnas.search import job
 
 CIFAR10 = DataFacts(3, 32, 32, 10, 40_000, 10_000, "5f2e")
 QUICK_TO_DRAW = {"search": {"initial_mutations": 20}}

@@ -26,7 +26,7 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.config import search as search_config
 from hpcnas.evaluation import EvaluatorRefused, Loaded
 from hpcnas.evaluator import TrainerEvaluator
-from hpcnas.jobenv import Binding
+from hpcnas.job.devices import Binding
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
 
 PATIENT = {"hang_timeout": GUARD, "evaluation_timeout": GUARD}
@@ -302,7 +302,7 @@ STOPPED = """
 import os, signal, sys, threading, time
 from hpcnas.config import search
 from hpcnas.evaluator import TrainerEvaluator
-from hpcnas.jobenv import Binding
+from hpcnas.job.devices import Binding
 from test_evaluator import awaited, done, loaded, task
 from scripted_trainer import COMMAND
 settings = search.build({"run": {"hang_timeout": 6.0, "evaluation_timeout": 6.0}})
@@ -551,7 +551,7 @@ RANK = """
 import sys, time
 from hpcnas.config import search
 from hpcnas.evaluator import TrainerEvaluator
-from hpcnas.jobenv import Binding
+from hpcnas.job.devices import Binding
 from test_evaluator import loaded, task
 from scripted_trainer import COMMAND
 one = TrainerEvaluator(search.Config(), Binding(None, 1), COMMAND)

@@ -30,12 +30,12 @@ from warden import Child
 from hpcnas import seeds
 from hpcnas.config import options
 from hpcnas.individuals import State
-from hpcnas.log import LiveLine
+from hpcnas.job.log import LiveLine
+from hpcnas.job.signals import ASKING, Signals
+from hpcnas.job.transport import Hub
 from hpcnas.messages import Evaluation, FailureKind
 from hpcnas.session import SearchSession
-from hpcnas.signals import ASKING, Signals
 from hpcnas.store import FileStore
-from hpcnas.transport import Hub
 
 TORTURE = os.environ.get("HPCNAS_TORTURE") == "1"
 TASKS = 1000 if TORTURE else 48
@@ -402,7 +402,9 @@ def test_an_exception_in_the_controller_is_a_broken_run(tmp_path: Path) -> None:
 
 def test_a_controller_that_breaks_with_one_rank_alone_ends_it(tmp_path: Path) -> None:
     """An exception of the controller leaves no worker waiting for ever."""
-    broken = "import runpy; from hpcnas import log; log.also_to_file = None; runpy.run_path({!r}, run_name='__main__')"
+    broken = (
+        "import runpy; from hpcnas.job import log; log.also_to_file = None; runpy.run_path({!r}, run_name='__main__')"
+    )
     command = [sys.executable, "-c", broken.format(JOB), *OPTIONS, "--budget", "12"]
     environment = {**os.environ, **plan({}), "PYTHONPATH": str(Path(JOB).parent)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=GUARD)

@@ -19,9 +19,10 @@ from examples import CONFIG, SESSION, assert_same, evaluated, individual, popula
 from stored import assert_whole, no_space, stored_run
 from warden import Child
 
-from hpcnas import durable, journal, records, runfile, store
+from hpcnas import records, runfile, store
 from hpcnas.config.search import build
 from hpcnas.runfile import StoreError
+from hpcnas.storage import durable, journal
 from hpcnas.store import FileStore
 
 ROOT = Path(store.__file__).parents[1]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcnas import durable, sealed
-from hpcnas.folder import RunFolder, StoreError
+from hpcnas.storage import durable, sealed
+from hpcnas.storage.folder import RunFolder, StoreError
 
 
 @pytest.fixture

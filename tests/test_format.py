@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 from demand import absent, package
 
-from hpcnas import __version__, journal
+from hpcnas import __version__
+from hpcnas.storage import journal
 from hpcnas.store import FileStore
 
 PAGE = (Path(__file__).parent.parent / "hpcnas" / "FORMAT.md").read_text(encoding="utf-8")

@@ -14,9 +14,10 @@ import pytest
 from examples import CONFIG, assert_same, evaluated, failed, individual, population
 from stored import assert_whole, stored_run
 
-from hpcnas import journal, records, runfile, store
-from hpcnas.folder import RunFolder
+from hpcnas import records, runfile, store
 from hpcnas.runfile import StoreError
+from hpcnas.storage import journal
+from hpcnas.storage.folder import RunFolder
 from hpcnas.store import FileStore
 
 

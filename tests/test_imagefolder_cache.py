@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from drawn_folders import caches, draw, drawn, pixels_of, save, write_folder
 
-from hpcnas import sealed
 from hpcnas.data import datasets, image_folder
+from hpcnas.storage import sealed
 
 ROOT = Path(datasets.__file__).parents[1]
 

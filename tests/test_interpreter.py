@@ -54,7 +54,7 @@ first = next(place for place, folder in enumerate(sys.path) if folder.endswith("
 sys.path[first:first] = [site]
 from hpcnas.config import search
 from hpcnas import evaluator
-from hpcnas.jobenv import Binding
+from hpcnas.job.devices import Binding
 assert evaluator.__file__.startswith(site)
 one = evaluator.TrainerEvaluator(search.build({"data": {"source": "synthetic:100"}}), Binding(None, 1))
 while (loaded := one.ready(60.0)) is None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcnas import jobenv
-from hpcnas.jobenv import Binding, DeviceError, Seat, bind, bind_all, cgroup_quota, uuids, visible_gpus
+from hpcnas.job import devices
+from hpcnas.job.devices import Binding, DeviceError, Seat, bind, bind_all, cgroup_quota, uuids, visible_gpus
 
 # Visible GPUs
 
@@ -142,7 +142,7 @@ def test_a_list_for_amd_beside_that_for_nvidia_is_no_matter_there(
     ],
 )
 def test_a_process_is_left_one_gpu(gpu: str | None, environment: dict[str, str], variables: dict[str, str]) -> None:
-    assert jobenv.device_variables(gpu, environment) == variables
+    assert devices.device_variables(gpu, environment) == variables
 
 
 def test_a_list_goes_before_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +237,7 @@ def test_version_1_control_groups(
 def test_a_seat_is_what_this_process_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _nvidia_smi(tmp_path, monkeypatch, r"printf 'GPU-11\nGPU-22\n'")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 5})
-    monkeypatch.setattr(jobenv, "cgroup_quota", lambda: 7)
+    monkeypatch.setattr(devices, "cgroup_quota", lambda: 7)
     seat = Seat.here({"CUDA_VISIBLE_DEVICES": "1", "SLURMD_NODENAME": "node-3"})
     assert seat == Seat("node-3", ("1",), frozenset({2, 5}), 7, ("GPU-22",), socket.gethostname())
     own = Seat.here({"CUDA_VISIBLE_DEVICES": "1", "SLURMD_NODENAME": socket.gethostname().partition(".")[0]})
@@ -260,7 +260,7 @@ def test_without_slurm_the_host_has_its_own_name() -> None:
 )
 def test_hosts_tell_machines_apart(found: list[tuple[str, str]], hosts: list[str]) -> None:
     ranks = [Seat(host, (), frozenset({0}), 64, (), machine) for host, machine in found]
-    assert [seat.host for seat in jobenv.told_apart(ranks)] == hosts
+    assert [seat.host for seat in devices.told_apart(ranks)] == hosts
 
 
 # Binding

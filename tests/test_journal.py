@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from hpcnas import durable, journal
-from hpcnas.journal import Journal, JournalError, read
+from hpcnas.storage import durable, journal
+from hpcnas.storage.journal import Journal, JournalError, read
 
 RECORDS: list[journal.Record] = [
     {"birth": {"id": 0, "genotype": "0102", "born": 1.5}},

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from stored import no_space
 
-from hpcnas import lock
-from hpcnas.folder import RunFolder, StoreError
-from hpcnas.lock import Interrupted, Lock, LockHeld, LockLost, take
+from hpcnas.storage import lock
+from hpcnas.storage.folder import RunFolder, StoreError
+from hpcnas.storage.lock import Interrupted, Lock, LockHeld, LockLost, take
 
 ROOT = Path(lock.__file__).parents[1]
 WITHOUT = [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL]
@@ -57,8 +57,8 @@ def without(monkeypatch: pytest.MonkeyPatch, number: int, *calls: str) -> None:
 HOLDER = """
 import fcntl, os, sys
 from pathlib import Path
-from hpcnas.folder import RunFolder
-from hpcnas.lock import take
+from hpcnas.storage.folder import RunFolder
+from hpcnas.storage.lock import take
 def refuse(*given): raise OSError(38, "Function not implemented")
 for name in sys.argv[2:]:
     setattr(fcntl, name, refuse)

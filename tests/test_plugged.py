@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from examples import CONFIG, FACTS, SESSION, SPACE, individual, population
 
-from hpcnas import job, plugins, runfile
+from hpcnas import plugins, runfile
 from hpcnas.architecture import primitives
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.mutation import NothingAllowed
@@ -30,6 +30,7 @@ from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, 
 from hpcnas.methods import Worker
 from hpcnas.plugged import PluggedEvaluator
 from hpcnas.plugins import DataKind, Plugin, PluginError, PluginFault
+from hpcnas.search import job
 from hpcnas.store import FileStore
 from hpcnas.strategies import PluggedStrategy
 

@@ -16,9 +16,10 @@ from types import SimpleNamespace
 import pytest
 from examples import CONFIG, SESSION, evaluated, failed, individual, population
 
-from hpcnas import log, progress
+from hpcnas import progress
 from hpcnas.config.search import Search
-from hpcnas.log import LiveLine
+from hpcnas.job import log
+from hpcnas.job.log import LiveLine
 from hpcnas.memorystore import MemoryStore
 from hpcnas.population import Population
 from hpcnas.progress import Progress, duration, final_table, front_table

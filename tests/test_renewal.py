@@ -10,9 +10,10 @@ import pytest
 from examples import assert_same, evaluated, individual
 from stored import assert_whole, no_space, stored_run
 
-from hpcnas import journal, recovery, runfile, store
-from hpcnas.folder import RunFolder
+from hpcnas import recovery, runfile, store
 from hpcnas.runfile import StoreError
+from hpcnas.storage import journal
+from hpcnas.storage.folder import RunFolder
 from hpcnas.store import FileStore
 
 

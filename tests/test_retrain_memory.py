@@ -14,7 +14,7 @@ from test_retraining import made, recipe
 from toolruns import retrained
 
 from hpcnas import retrainfile
-from hpcnas.log import LiveLine
+from hpcnas.job.log import LiveLine
 from hpcnas.retrainfile import State, Trained
 from hpcnas.retrainfolder import Folder
 from hpcnas.retrainreport import Progress

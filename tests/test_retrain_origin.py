@@ -15,8 +15,8 @@ from hpcnas import origins, retrainfile, runfile
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config import search as search_config
 from hpcnas.config.options import parse
-from hpcnas.exits import MORE_TO_DO
 from hpcnas.individuals import Birth, Individual
+from hpcnas.job.status import MORE_TO_DO
 from hpcnas.retrainfile import Origin
 from hpcnas.retrainfolder import Folder, Refused
 from hpcnas.retrainjob import PROGRAM

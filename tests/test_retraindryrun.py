@@ -13,7 +13,7 @@ from hpcnas.architecture import genotype
 from hpcnas.config.data_spec import DataError
 from hpcnas.config.retraining import SCHEME, Recipe
 from hpcnas.data.datasets import load_training
-from hpcnas.jobenv import Binding, Seat
+from hpcnas.job.devices import Binding, Seat
 from hpcnas.plugins import DataKind, Plugin
 from hpcnas.retrainfile import Origin
 

@@ -12,13 +12,14 @@ import pytest
 import torch
 from toolruns import retrained
 
-from hpcnas import checkpoints, lock, retrainfile
+from hpcnas import checkpoints, retrainfile
 from hpcnas.config.options import parse
-from hpcnas.exits import MORE_TO_DO
-from hpcnas.folder import RunFolder
+from hpcnas.job.status import MORE_TO_DO
 from hpcnas.retrainfile import State
 from hpcnas.retrainfolder import Folder, Refused
 from hpcnas.retrainjob import PROGRAM
+from hpcnas.storage import lock
+from hpcnas.storage.folder import RunFolder
 
 SAVED = {"seed": 1, "step": 70_000}
 

@@ -17,11 +17,11 @@ from toolruns import retrained
 
 from hpcnas import retrainfile
 from hpcnas.config.options import parse
-from hpcnas.exits import BROKEN, MORE_TO_DO, WRONG_USE
-from hpcnas.folder import RunFolder, StoreError
+from hpcnas.job.status import BROKEN, MORE_TO_DO, WRONG_USE
 from hpcnas.retrainfile import State
 from hpcnas.retrainfolder import Folder, Refused
 from hpcnas.retrainjob import PROGRAM
+from hpcnas.storage.folder import RunFolder, StoreError
 
 
 def opened(folder: Path, *options: str) -> Folder:

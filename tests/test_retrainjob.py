@@ -6,9 +6,9 @@ import pytest
 
 from hpcnas import retrainjob
 from hpcnas.config.retraining import Recipe
-from hpcnas.exits import WRONG_USE
-from hpcnas.jobenv import Seat, bind_all
-from hpcnas.launch import Leave
+from hpcnas.job.devices import Seat, bind_all
+from hpcnas.job.launch import Leave
+from hpcnas.job.status import WRONG_USE
 
 
 def seat(host: str, gpus: str = "", cards: str = "") -> Seat:

@@ -106,7 +106,7 @@ def loaded_by(code: str) -> set[str]:
     ("code", "allowed"),
     [
         ("import hpcnas.session, hpcnas.replay", {"h5py"}),  # the controller: no torch
-        ("import hpcnas.job, hpcnas.synthetic", set()),  # a worker: neither torch nor HDF5
+        ("import hpcnas.search.job, hpcnas.synthetic", set()),  # a worker: neither torch nor HDF5
         ("import hpcnas.trainer", set()),  # the child, until its life is tied to the worker's
         ("import hpcnas.serving", {"torch"}),  # the child: neither MPI nor HDF5
     ],

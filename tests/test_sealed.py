@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcnas import sealed
-from hpcnas.sealed import Damaged, Sealing
+from hpcnas.storage import sealed
+from hpcnas.storage.sealed import Damaged, Sealing
 
 
 def length(path: Path) -> int | None:

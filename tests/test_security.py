@@ -38,7 +38,7 @@ USES = {
     "hpcnas/architecture/genotype.py": {"importlib"},
     "hpcnas/imagestream.py": {"multiprocessing"},
     "hpcnas/interpreter.py": {"subprocess"},
-    "hpcnas/jobenv.py": {"subprocess"},
+    "hpcnas/job/devices.py": {"subprocess"},
     "hpcnas/kernels.py": {"ctypes", "subprocess"},
     "hpcnas/plugins.py": {"entry_points", "import_module", "importlib"},
     "hpcnas/retraining.py": {"compile"},
@@ -46,7 +46,7 @@ USES = {
     "hpcnas/serving.py": {"multiprocessing"},
     "hpcnas/data/torchvision_shim.py": {"import_module", "importlib"},
     "hpcnas/trainer.py": {"ctypes", "multiprocessing"},
-    "hpcnas/walltime.py": {"subprocess"},
+    "hpcnas/job/walltime.py": {"subprocess"},
     "tools/bench_controller.py": {"subprocess"},
     "tools/bench_training.py": {"subprocess"},
     "tools/export.py": {"library.load_from_string"},
@@ -96,7 +96,7 @@ def test_every_use_stands_in_the_list() -> None:
     assert found == USES
 
 
-@pytest.mark.parametrize("file", sorted({*USES, "hpcnas/transport.py"}))
+@pytest.mark.parametrize("file", sorted({*USES, "hpcnas/job/transport.py"}))
 def test_the_page_has_a_line_for_it(file: str) -> None:
     assert f"`{file}`" in PAGE
 

@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 from examples import CONFIG, SESSION, evaluated, individual
 
-from hpcnas import lock, session
+from hpcnas import session
 from hpcnas.config import options
 from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
-from hpcnas.exits import MORE_TO_DO
-from hpcnas.folder import RunFolder
-from hpcnas.log import LiveLine
+from hpcnas.job.log import LiveLine
+from hpcnas.job.status import MORE_TO_DO
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Evaluation, Place, Result
+from hpcnas.storage import lock
+from hpcnas.storage.folder import RunFolder
 from hpcnas.store import FileStore
 
 

@@ -9,11 +9,11 @@ import sys
 import pytest
 
 from hpcnas.evaluator import COORDINATED
-from hpcnas.signals import ASKING
+from hpcnas.job.signals import ASKING
 
 SENT_TO_ITSELF = """
 import os, signal, sys
-from hpcnas.signals import Signals
+from hpcnas.job.signals import Signals
 signals = Signals.install()
 os.kill(os.getpid(), int(sys.argv[1]))
 print(signals.first)

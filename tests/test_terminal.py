@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcnas import log, terminal
+from hpcnas.job import log, terminal
 
 ROOT = Path(__file__).parent.parent
 SEARCH = ["-m", "hpcnas", "--evaluator", "synthetic", "--progress", "plain", "--initial-population", "5"]
@@ -58,7 +58,7 @@ def test_a_text_of_several_lines_is_one_entry_of_a_log(capsys: pytest.CaptureFix
     ]  # fmt: skip
 
 
-INSTALLED = "from hpcnas import terminal; terminal.install(); import sys, os; "
+INSTALLED = "from hpcnas.job import terminal; terminal.install(); import sys, os; "
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])

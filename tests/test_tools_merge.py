@@ -15,9 +15,9 @@ from toolruns import CHAIN, POOLING, UNUSED, created, empty, evaluation, eventfu
 
 from hpcnas import runfile
 from hpcnas.individuals import Birth, Individual
-from hpcnas.journal import Journal
 from hpcnas.messages import Place, Result
 from hpcnas.runfile import StoredRun
+from hpcnas.storage.journal import Journal
 
 TOOL = Path(__file__).parent.parent / "tools" / "merge.py"
 

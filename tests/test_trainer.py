@@ -24,7 +24,7 @@ from patience import GUARD
 from test_evaluator import await_end, awaited, children, failure, loaded, outcome
 from warden import Child
 
-from hpcnas import checkpoints, durable, evaluator, profiling, serving, training
+from hpcnas import checkpoints, evaluator, profiling, serving, training
 from hpcnas.architecture.expansion import is_valid
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
@@ -36,8 +36,9 @@ from hpcnas.evaluation import Loaded
 from hpcnas.evaluator import Assignment, EvaluatorRefused, Saved, TrainerEvaluator
 from hpcnas.fastest import fastest_method
 from hpcnas.interpreter import python
-from hpcnas.jobenv import Binding
+from hpcnas.job.devices import Binding
 from hpcnas.messages import Evaluation, Failure, FailureKind, Task
+from hpcnas.storage import durable
 
 torch.set_num_threads(1)
 
@@ -562,7 +563,7 @@ RANK = """
 import sys, time
 from pathlib import Path
 from hpcnas.evaluator import TrainerEvaluator
-from hpcnas.jobenv import Binding
+from hpcnas.job.devices import Binding
 from test_trainer import TASK, loaded, settings
 one = TrainerEvaluator(settings(Path(sys.argv[2])), Binding(None, 1))
 if sys.argv[1] == "training":

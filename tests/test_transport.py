@@ -12,9 +12,9 @@ import pytest
 import transport_contract
 from demand import absent
 
-from hpcnas import transport
+from hpcnas.job import transport
+from hpcnas.job.transport import AloneWorld, Hub
 from hpcnas.messages import Died, Left, Stop
-from hpcnas.transport import AloneWorld, Hub
 
 
 def test_the_contract_within_one_process() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcnas import walltime
-from hpcnas.signals import Signals
+from hpcnas.job import walltime
+from hpcnas.job.signals import Signals
 
 NOON = 1_790_856_000.0  # 2026-10-01 12:00:00 UTC
 Fake = Callable[[str, str], Path]

@@ -7,8 +7,8 @@ import sys
 from patience import GUARD
 
 from hpcnas.architecture.genotype import named
+from hpcnas.job.transport import ControllerEnd, WorkerEnd
 from hpcnas.messages import DataFacts, Evaluation, Left, Place, Ready, Result, Stop, Task
-from hpcnas.transport import ControllerEnd, WorkerEnd
 
 ROUNDS = 20
 FACTS = DataFacts(3, 32, 32, 10, 4, 1, "f")
@@ -60,7 +60,7 @@ def worker_part(end: WorkerEnd, rank: int) -> None:
 
 def main() -> None:
     """This rank's part, and the world's own calls."""
-    from hpcnas import transport
+    from hpcnas.job import transport
 
     world = transport.connect()
     assert isinstance(world, transport.MpiWorld)

@@ -8,10 +8,11 @@ import toolkit
 import torch
 from torch import Tensor, nn
 
-from hpcnas import checkpoints, sealed
+from hpcnas import checkpoints
 from hpcnas.architecture import expansion
 from hpcnas.network import Network
 from hpcnas.retrainfile import Inputs, Retraining
+from hpcnas.storage import sealed
 
 
 class Classifier(nn.Module):

@@ -38,7 +38,7 @@ import numpy as np
 import retrainings
 import toolkit
 
-from hpcnas import __version__, sealed
+from hpcnas import __version__
 from hpcnas.architecture import expansion, primitives, sizes
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.genotype import Genotype
@@ -47,6 +47,7 @@ from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.individuals import COLUMNS
 from hpcnas.retrainfile import Inputs
 from hpcnas.runfile import StoredRun
+from hpcnas.storage import sealed
 
 NETWORK = ("channels", "cells", "kind", "classes", "image_channels")  # what may be asked for
 PAPER = LargeSkeleton(image_channels=3, height=32, width=32, classes=10, channels=16, cells=(1, 1, 1), kind="plain")

@@ -18,10 +18,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from hpcnas import plugins, runfile, search_path, terminal, text_file
+from hpcnas import plugins, runfile, search_path, text_file
 from hpcnas.architecture import genotype
 from hpcnas.architecture.genotype import Genotype, GenotypeError
 from hpcnas.architecture.space import Space
+from hpcnas.job import terminal
 from hpcnas.population import Population
 from hpcnas.runfile import StoredRun, StoreError
 

@@ -27,10 +27,10 @@ import toolkit
 import usage
 from snapshot import Snapshot, Worker, look
 
-from hpcnas import terminal
+from hpcnas.job import terminal
+from hpcnas.job.terminal import one_line
 from hpcnas.progress import duration
 from hpcnas.runfile import StoreError
-from hpcnas.terminal import one_line
 
 try:
     from rich.console import Console, Group, RenderableType

@@ -22,10 +22,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnas import plugins, terminal
+from hpcnas import plugins
 from hpcnas.config.data_spec import DataError, DataSpec, Digits, Folder, Plugged, Synthetic, check_spec, parse
 from hpcnas.data import image_folder
 from hpcnas.data.torchvision_shim import import_torchvision
+from hpcnas.job import terminal
 
 __all__ = [
     "DataError",

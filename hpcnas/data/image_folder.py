@@ -36,8 +36,8 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnas import sealed
 from hpcnas.config.data_spec import SMALLEST_SIDE, DataError
+from hpcnas.storage import sealed
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from hpcnas.clocks import Attentive
+from hpcnas.job.clocks import Attentive
 from hpcnas.messages import Died, FromWorker, ToWorker
 
 _SHORTEST, _LONGEST = 0.00005, 0.02  # seconds between polls: quick while messages flow, cheap while they do not

@@ -15,11 +15,12 @@ import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
-from hpcnas import plugins, transport
-from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
-from hpcnas.signals import Signals
+from hpcnas import plugins
+from hpcnas.job import transport
+from hpcnas.job.signals import Signals
+from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
+from hpcnas.job.transport import World
 from hpcnas.text_file import brief
-from hpcnas.transport import World
 
 Orders = TypeVar("Orders")
 Kept = TypeVar("Kept")

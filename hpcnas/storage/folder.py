@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO
 
-from hpcnas import durable
+from hpcnas.storage import durable
 
 _NO_SYNC = (
     "the file system of {} cannot sync folders: whoever pulls the plug may find the run as it was some seconds before; "

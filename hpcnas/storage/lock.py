@@ -20,8 +20,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from hpcnas import durable
-from hpcnas.folder import RunFolder, StoreError
+from hpcnas.storage import durable
+from hpcnas.storage.folder import RunFolder, StoreError
 
 NAME, HEARTBEAT = "lock", "heartbeat"
 _NO_LOCKS = durable.NOT_THERE | {errno.ENOLCK}

@@ -13,7 +13,7 @@ import sys
 import time
 from typing import IO
 
-from hpcnas import terminal
+from hpcnas.job import terminal
 
 _logger = logging.getLogger("hpcnas")
 

@@ -14,15 +14,16 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hpcnas import attention, jobenv, log, plugins, transport, worker
+from hpcnas import attention, plugins, worker
 from hpcnas.config import search as search_config
 from hpcnas.config.settings import ConfigError
 from hpcnas.evaluation import Evaluator, EvaluatorRefused, Loaded, warnings
-from hpcnas.exits import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
-from hpcnas.launch import Leave, first_decides, load_plugins, say
+from hpcnas.job import devices, log, transport
+from hpcnas.job.launch import Leave, first_decides, load_plugins, say
+from hpcnas.job.signals import Signals
+from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
+from hpcnas.job.transport import World
 from hpcnas.messages import DataFacts, Place
-from hpcnas.signals import Signals
-from hpcnas.transport import World
 
 if TYPE_CHECKING:
     from hpcnas.session import SearchSession
@@ -42,11 +43,11 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
     if not isinstance(orders, Orders):
         return orders
     settings = orders.config
-    seats = jobenv.told_apart(world.gather(jobenv.Seat.here()))
+    seats = devices.told_apart(world.gather(devices.Seat.here()))
     try:
         load_plugins(world, settings.search.plugins)
-        bindings = jobenv.bind(seats, settings.run.device, settings.run.threads)
-    except (Leave, jobenv.DeviceError) as error:
+        bindings = devices.bind(seats, settings.run.device, settings.run.threads)
+    except (Leave, devices.DeviceError) as error:
         if world.rank == 0:
             print(f"hpcnas: {error}", file=sys.stderr)
         if session is not None:
@@ -71,8 +72,8 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
 def _prepare(arguments: list[str], signals: Signals) -> tuple[Orders, SearchSession | None]:
     """On rank 0: the configuration, and the run opened or created. Raises Leave."""
     from hpcnas.config import options
-    from hpcnas.lock import Interrupted
     from hpcnas.session import RunFinished, RunRefused, SearchSession
+    from hpcnas.storage.lock import Interrupted
 
     try:
         request = options.parse(arguments)
@@ -91,8 +92,8 @@ def _prepare(arguments: list[str], signals: Signals) -> tuple[Orders, SearchSess
 def _alone(
     settings: search_config.Config,
     session: SearchSession,
-    seat: jobenv.Seat,
-    binding: jobenv.Binding,
+    seat: devices.Seat,
+    binding: devices.Binding,
     line: log.LiveLine,
     signals: Signals,
 ) -> int:
@@ -114,7 +115,7 @@ def _alone(
     return exit_code
 
 
-def make_evaluator(settings: search_config.Config, binding: jobenv.Binding) -> Evaluator:
+def make_evaluator(settings: search_config.Config, binding: devices.Binding) -> Evaluator:
     """The configured evaluator, starting."""
     if settings.evaluation.evaluator in plugins.evaluators():
         from hpcnas.plugged import PluggedEvaluator
@@ -138,7 +139,7 @@ class _Looked:
 
 
 def _dry_run(
-    world: World, settings: search_config.Config, seats: list[jobenv.Seat], bindings: list[jobenv.Binding]
+    world: World, settings: search_config.Config, seats: list[devices.Seat], bindings: list[devices.Binding]
 ) -> int:
     """Prints what a search would do. The first worker looks at the data, as it would in a search."""
     found: _Looked | tuple[str, int] | None = None

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcnas import durable
+from hpcnas.storage import durable
 
 Record = dict[str, Any]
 VERSION = 1

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from hpcnas.clocks import steady
-from hpcnas.signals import Signals
+from hpcnas.job.clocks import steady
+from hpcnas.job.signals import Signals
 
 _PATIENCE = 20.0  # seconds that a batch system's command may take
 
