@@ -5,7 +5,7 @@
 
 No barrier, no generations: whenever a worker is idle and the budget allows, it gets a genotype, or several if it is
 through with one before the loop comes round. Work that was in flight at the last end, and attempts that have to be
-repeated, go before new births. How a fitness is divided into tasks is `scheduling`'s business, and who is given up
+repeated, go before new births. How a fitness is divided into tasks is `budget`'s business, and who is given up
 `racing`'s. Knows neither torch nor MPI nor HDF5, only their interfaces.
 """
 
@@ -26,8 +26,10 @@ from hpcnas.architecture.mutation import DrawingStopped, NothingAllowed
 from hpcnas.attention import Attention
 from hpcnas.config.search import Config
 from hpcnas.devices import Devices
-from hpcnas.evolution import Strategy, StrategyRefused
-from hpcnas.individuals import Individual
+from hpcnas.evolution.budget import Part, is_complete, next_parts
+from hpcnas.evolution.individuals import Individual
+from hpcnas.evolution.racing import Racing
+from hpcnas.evolution.strategy import Strategy, StrategyRefused
 from hpcnas.job.clocks import Dated
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.transport import ControllerEnd
@@ -51,9 +53,7 @@ from hpcnas.messages import (
 )
 from hpcnas.methods import Worker
 from hpcnas.plugins import PluginFault
-from hpcnas.racing import Racing
 from hpcnas.runfile import Session
-from hpcnas.scheduling import Part, is_complete, next_parts
 
 _ATTENTION = 0.2  # seconds between looks at signals and the clock
 _BRIEF = 0.02  # seconds; a worker that has had so many evaluations in a row that were briefer may hold several

@@ -6,10 +6,10 @@ Which individuals are born and why is not its business.
 from __future__ import annotations
 
 from hpcnas.config.search import Config
-from hpcnas.individuals import Individual
+from hpcnas.evolution.individuals import Individual
+from hpcnas.evolution.population import Population
 from hpcnas.messages import Result
 from hpcnas.methods import Worker
-from hpcnas.population import Population
 from hpcnas.runfile import Session
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcnas.individuals import Column
+from hpcnas.evolution.individuals import Column
 from hpcnas.messages import Place, Ready
 
 COLUMNS = (

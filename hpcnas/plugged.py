@@ -15,12 +15,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from typing import Any
 
-from hpcnas import allowed, answers, plugins
+from hpcnas import answers, plugins
 from hpcnas.config.search import Config
 from hpcnas.evaluation import Evaluator, EvaluatorRefused, Loaded, warnings
 from hpcnas.job.devices import Binding
 from hpcnas.messages import DataFacts, Outcome, Task
 from hpcnas.plugins import PluginFault
+from hpcnas.storage import allowed
 
 _logger = logging.getLogger("hpcnas")
 

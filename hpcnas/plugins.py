@@ -50,8 +50,8 @@ class DataKind:
 class Plugin:
     """What a plugin brings, by name.
 
-    `strategies` are called with the search's settings (`config.Search`) and its `evolution.Breeding`, and give an
-    `evolution.Strategy`; `evaluators` with the configuration and the worker's `devices.Binding`, and give an
+    `registry` are called with the search's settings (`config.Search`) and its `strategy.Breeding`, and give an
+    `strategy.Strategy`; `evaluators` with the configuration and the worker's `devices.Binding`, and give an
     `evaluation.Evaluator`.
     """
 

@@ -14,17 +14,17 @@ import numpy as np
 
 from hpcnas import methods
 from hpcnas.config.search import Search
-from hpcnas.costs import Cost
-from hpcnas.duplicates import MOST_COUNTED, repeats
-from hpcnas.individuals import Birth
+from hpcnas.evolution.budget import evaluations_left
+from hpcnas.evolution.duplicates import MOST_COUNTED, repeats
+from hpcnas.evolution.individuals import Birth
+from hpcnas.evolution.objectives import Cost
+from hpcnas.evolution.pareto import Point, fronts
+from hpcnas.evolution.population import Population
 from hpcnas.job.log import LiveLine
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Evaluation, Failure, Result, mean
 from hpcnas.methods import Worker
-from hpcnas.pareto import Point, fronts
-from hpcnas.population import Population
 from hpcnas.runfile import Session
-from hpcnas.scheduling import evaluations_left
 
 _LIVE_INTERVAL, _PLAIN_INTERVAL = 0.2, 30.0  # seconds between two lines
 _logger = logging.getLogger("hpcnas")

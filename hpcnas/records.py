@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from hpcnas import allowed, runfile
+from hpcnas import runfile
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.individuals import COLUMNS, Birth, Column, Individual
+from hpcnas.evolution.individuals import COLUMNS, Birth, Column, Individual
+from hpcnas.evolution.population import Population
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
 from hpcnas.methods import COLUMNS as WORKER_COLUMNS
 from hpcnas.methods import Worker
-from hpcnas.population import Population
 from hpcnas.runfile import Session
 from hpcnas.runvalues import FAILURE_COLUMNS, SESSION_COLUMNS
+from hpcnas.storage import allowed
 
 KINDS = ("begin", "worker", "birth", "retry", "advance", "settle")
 ERRORS = (AttributeError, KeyError, TypeError, ValueError)

@@ -11,10 +11,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from hpcnas import allowed, records, runfile
+from hpcnas import records, runfile
 from hpcnas.memorystore import MemoryStore
 from hpcnas.runfile import StoredRun, StoreError
-from hpcnas.storage import journal
+from hpcnas.storage import allowed, journal
 
 
 def apply(record: journal.Record, store: MemoryStore) -> None:

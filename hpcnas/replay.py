@@ -16,10 +16,10 @@ import numpy as np
 from hpcnas.architecture.mutation import NothingAllowed
 from hpcnas.architecture.network_hash import VERSION
 from hpcnas.config.search import Config
-from hpcnas.individuals import COLUMNS, Birth
+from hpcnas.evolution.individuals import COLUMNS, Birth
+from hpcnas.evolution.population import Population
+from hpcnas.evolution.registry import make_strategy
 from hpcnas.messages import DataFacts
-from hpcnas.population import Population
-from hpcnas.strategies import make_strategy
 
 
 @dataclass(frozen=True, slots=True)

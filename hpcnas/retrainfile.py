@@ -27,15 +27,15 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hpcnas import __version__, allowed, runfile
-from hpcnas.allowed import Wrong
+from hpcnas import __version__, runfile
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.config.retraining import SCHEME, Recipe
-from hpcnas.individuals import LATEST, Column
+from hpcnas.evolution.individuals import LATEST, Column
 from hpcnas.messages import DataFacts
 from hpcnas.runfile import StoreError, refuse_other_files, write_dataset, write_table
-from hpcnas.storage import durable
+from hpcnas.storage import allowed, durable
+from hpcnas.storage.allowed import Wrong
 
 FORMAT, FORMAT_VERSION = "hpcnas retraining", 1
 NAME = "retrain.h5"

@@ -25,15 +25,15 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hpcnas import __version__, allowed, methods, runvalues
+from hpcnas import __version__, methods, runvalues
 from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
 from hpcnas.config.settings import ConfigError
-from hpcnas.individuals import COLUMNS, Column
+from hpcnas.evolution.individuals import COLUMNS, Column
+from hpcnas.evolution.population import Population
 from hpcnas.messages import DataFacts, Failure, FailureKind, Place, Result
-from hpcnas.population import Population
 from hpcnas.runvalues import FAILURE_COLUMNS, MESSAGE_BYTES, SESSION_COLUMNS, Tables
-from hpcnas.storage import durable
+from hpcnas.storage import allowed, durable
 from hpcnas.storage.folder import StoreError as StoreError
 
 FORMAT, FORMAT_VERSION = "hpcnas run", 1

@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hpcnas import allowed, methods
-from hpcnas.allowed import Wrong, told
+from hpcnas import methods
 from hpcnas.architecture import genotype
 from hpcnas.architecture.network_hash import HASH_BYTES
 from hpcnas.architecture.space import Space
-from hpcnas.individuals import COLUMNS, LATEST, Birth, Column, State
+from hpcnas.evolution.individuals import COLUMNS, LATEST, Birth, Column, State
 from hpcnas.messages import FailureKind
+from hpcnas.storage import allowed
+from hpcnas.storage.allowed import Wrong, told
 
 Table = dict[str, np.ndarray]
 

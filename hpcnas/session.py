@@ -19,11 +19,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from hpcnas import __version__, controller, costs
+from hpcnas import __version__, controller
 from hpcnas.architecture.mutation import DrawingStopped
 from hpcnas.attention import Attention, patience
 from hpcnas.config import search as search_config
 from hpcnas.config.options import Request
+from hpcnas.evolution import objectives
+from hpcnas.evolution.budget import is_complete
+from hpcnas.evolution.registry import make_strategy, sizing
 from hpcnas.job import log, walltime
 from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, status_text
@@ -33,11 +36,9 @@ from hpcnas.messages import Result
 from hpcnas.plugins import PluginFault
 from hpcnas.progress import Progress, final_table, front_table
 from hpcnas.runfile import Session, StoreError
-from hpcnas.scheduling import is_complete
 from hpcnas.sources import looked_up
 from hpcnas.storage import lock
 from hpcnas.store import FileStore, RunExists
-from hpcnas.strategies import make_strategy, sizing
 
 _STATUS_INTERVAL = 10.0  # seconds between renewals of RUN/status at the least
 _logger = logging.getLogger("hpcnas")
@@ -270,8 +271,8 @@ def _found(settings: search_config.Config, store: MemoryStore) -> str:
     table, search = final_table(store.population, store.workers), settings.search
     if search.strategy != "nsga2" or not len(store.population.evaluated):
         return table
-    cost = costs.cost(search.objective, sizing(settings, store.sessions[0].facts))
-    return f"{table}\n{front_table(store.population, costs.NAMES[search.objective], cost)}"
+    cost = objectives.cost(search.objective, sizing(settings, store.sessions[0].facts))
+    return f"{table}\n{front_table(store.population, objectives.NAMES[search.objective], cost)}"
 
 
 def _leave_if_complete(folder: Path, settings: search_config.Config, store: MemoryStore) -> None:

@@ -29,6 +29,7 @@ from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
 from hpcnas.config.settings import ConfigError
 from hpcnas.controller import Controller, SearchStopped
+from hpcnas.evolution.registry import make_strategy
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import FromWorker, Left, Place, Ready, Result, Stop, Task, ToWorker
@@ -37,7 +38,6 @@ from hpcnas.progress import duration
 from hpcnas.runfile import Session, StoreError
 from hpcnas.sources import looked_up
 from hpcnas.store import FileStore
-from hpcnas.strategies import make_strategy
 from hpcnas.synthetic import FACTS, Foreseen, Foresight
 from hpcnas.text_file import brief, shown
 

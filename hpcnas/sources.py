@@ -1,4 +1,4 @@
-"""Looks up what `--initial` names: files of genotypes and the best of earlier runs (see `given`).
+"""Looks up what `--initial` names: files of genotypes and the best of earlier runs (see `initial`).
 
     FILE        genotypes in their text form, one after the other (`cat one.toml two.toml > both.toml`)
     RUN, RUN:K  the best individual of a run, or its K best, each of another network
@@ -22,7 +22,7 @@ from hpcnas.architecture.network_hash import network_hash
 from hpcnas.architecture.space import Space
 from hpcnas.config.search import Config
 from hpcnas.config.settings import ConfigError
-from hpcnas.given import CODES, of_codes, written
+from hpcnas.evolution.initial import CODES, of_codes, written
 from hpcnas.runfile import StoreError
 
 

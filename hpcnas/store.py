@@ -23,11 +23,11 @@ from pathlib import Path
 
 from hpcnas import records, runfile
 from hpcnas.config.search import Config
-from hpcnas.individuals import Individual
+from hpcnas.evolution.individuals import Individual
+from hpcnas.evolution.population import Population
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Failure, Result, checkpoint_name, is_checkpoint_name
 from hpcnas.methods import Worker
-from hpcnas.population import Population
 from hpcnas.recovery import recover, salvage
 from hpcnas.runfile import Session, StoredRun, StoreError
 from hpcnas.storage import journal, lock

@@ -14,14 +14,14 @@ import numpy as np
 from hpcnas import replay
 from hpcnas.architecture import expansion, sizes
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.evolution import Strategy, StrategyRefused
-from hpcnas.individuals import COLUMNS, Birth, State
+from hpcnas.evolution.individuals import COLUMNS, Birth, State
+from hpcnas.evolution.population import Population
+from hpcnas.evolution.racing import Racing
+from hpcnas.evolution.registry import StrategyMissing, make_strategy
+from hpcnas.evolution.strategy import Strategy, StrategyRefused
 from hpcnas.messages import Evaluation, mean
-from hpcnas.population import Population
-from hpcnas.racing import Racing
 from hpcnas.replay import Fault
 from hpcnas.runfile import StoredRun
-from hpcnas.strategies import StrategyMissing, make_strategy
 
 
 def faults(run: StoredRun) -> Iterator[Fault]:

@@ -8,11 +8,11 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.space import Space
 from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
-from hpcnas.individuals import COLUMNS, Birth, Individual
+from hpcnas.evolution.individuals import COLUMNS, Birth, Individual
+from hpcnas.evolution.population import Population
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Result
 from hpcnas.methods import Worker
-from hpcnas.population import Population
 from hpcnas.runfile import Session
 
 SPACE = Space.parse("2x3/1x3")  # 9 edges

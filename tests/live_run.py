@@ -11,7 +11,7 @@ from mpi import Job
 from patience import GUARD
 
 from hpcnas import recovery
-from hpcnas.population import Population
+from hpcnas.evolution.population import Population
 from hpcnas.runfile import StoredRun, StoreError
 
 

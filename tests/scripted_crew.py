@@ -9,14 +9,15 @@ from dataclasses import dataclass, field, replace
 import pytest
 from examples import FACTS, SPACE
 
-from hpcnas import evolution
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.attention import Attention
 from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
 from hpcnas.controller import Controller, SearchStopped
-from hpcnas.evolution import Proposal
-from hpcnas.individuals import Birth, State
+from hpcnas.evolution import strategy
+from hpcnas.evolution.individuals import Birth, State
+from hpcnas.evolution.population import Population
+from hpcnas.evolution.strategy import Proposal
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import (
     DataFacts,
@@ -33,7 +34,6 @@ from hpcnas.messages import (
     Task,
     ToWorker,
 )
-from hpcnas.population import Population
 from hpcnas.runfile import Session
 
 GOOD = Evaluation((0.5, 0.7), 1000, 0.0, 1.0, 0.0)
@@ -147,7 +147,7 @@ class Search:
     config: Config = field(default_factory=settings)
     store: MemoryStore | None = None
     reason: Callable[[], str | None] = lambda: None
-    strategy: Callable[[DataFacts], evolution.Strategy] = Numbered
+    strategy: Callable[[DataFacts], strategy.Strategy] = Numbered
     now: Callable[[], float] = lambda: 2000.0
     listener: Listener = field(default_factory=Listener)
     attention: Attention | None = None

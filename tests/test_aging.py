@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from test_evolution import INITIAL, breeding, grow, individuals
 
-from hpcnas.aging import AgingEvolution
-from hpcnas.evolution import Proposal
-from hpcnas.individuals import Birth, Individual
+from hpcnas.evolution.aging import AgingEvolution
+from hpcnas.evolution.individuals import Birth, Individual
+from hpcnas.evolution.population import Population
+from hpcnas.evolution.strategy import Proposal
 from hpcnas.messages import Evaluation, Outcome
-from hpcnas.population import Population
 
 
 def aging(alive: int = 10, sample: int = 3) -> AgingEvolution:

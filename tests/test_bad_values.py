@@ -27,14 +27,14 @@ from bad_values import Change, Said, changes, small_run, tool
 from examples import CONFIG, SESSION, WORKER, evaluated, failed, population
 from test_format import fill
 
-from hpcnas import allowed, records, recovery, retrainfile, runfile
+from hpcnas import records, recovery, retrainfile, runfile
 from hpcnas.job.signals import Signals
 from hpcnas.job.transport import AloneWorld
 from hpcnas.memorystore import MemoryStore
 from hpcnas.recovery import salvage
 from hpcnas.runfile import StoredRun, StoreError
 from hpcnas.search import job
-from hpcnas.storage import journal
+from hpcnas.storage import allowed, journal
 from hpcnas.store import FileStore
 
 TORTURE = os.environ.get("HPCNAS_TORTURE") == "1"

@@ -28,7 +28,8 @@ from scripted_crew import (
     states,
 )
 
-from hpcnas import controller, seeds, strategies
+from hpcnas import controller, seeds
+from hpcnas.evolution import registry
 from hpcnas.job.status import MORE_TO_DO, WRONG_USE
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import (
@@ -78,7 +79,7 @@ def test_a_failed_individual_is_no_parent() -> None:
     def answer(rank: int, task: Task) -> Outcome:
         return ERROR if task.individual % 3 == 0 else GOOD
 
-    search = Search(Crew(3, answer), chosen, strategy=lambda facts: strategies.make_strategy(chosen, facts))
+    search = Search(Crew(3, answer), chosen, strategy=lambda facts: registry.make_strategy(chosen, facts))
     search.run()
     parents = set(search.population.column("parent").tolist()) - {-1}
     assert len(parents) > 5 and all(parent % 3 for parent in parents)

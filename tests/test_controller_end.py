@@ -22,12 +22,14 @@ from scripted_crew import (
     states,
 )
 
-from hpcnas import racing, worker
+from hpcnas import worker
 from hpcnas.architecture.mutation import NothingAllowed
 from hpcnas.config.search import Config
 from hpcnas.controller import Controller, SearchStopped
 from hpcnas.evaluation import EvaluatorRefused, Loaded
-from hpcnas.evolution import Proposal
+from hpcnas.evolution import racing
+from hpcnas.evolution.population import Population
+from hpcnas.evolution.strategy import Proposal
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.transport import Hub
 from hpcnas.memorystore import MemoryStore
@@ -43,7 +45,6 @@ from hpcnas.messages import (
     Task,
 )
 from hpcnas.plugins import PluginFault
-from hpcnas.population import Population
 from hpcnas.runfile import StoreError
 
 

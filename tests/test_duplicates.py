@@ -10,17 +10,18 @@ import pytest
 from examples import CONFIG, SPACE, failed, population
 from test_evolution import Population, configured, evolution, grow, in_flight, individuals
 
-from hpcnas import duplicates, runfile, simulate, verification
+from hpcnas import runfile, simulate, verification
 from hpcnas.architecture.expansion import is_valid
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.mutation import mutate
 from hpcnas.architecture.network_hash import network_hash
 from hpcnas.config import search as search_config
-from hpcnas.duplicates import DUPLICATES, MOST_KNOWN, Drawn, repeats, resample, retrain
-from hpcnas.individuals import Birth, Individual
+from hpcnas.evolution import duplicates
+from hpcnas.evolution.duplicates import DUPLICATES, MOST_KNOWN, Drawn, repeats, resample, retrain
+from hpcnas.evolution.individuals import Birth, Individual
+from hpcnas.evolution.registry import make_strategy
 from hpcnas.progress import final_table
 from hpcnas.seeds import birth_generator
-from hpcnas.strategies import make_strategy
 from hpcnas.synthetic import FACTS
 
 # A cell 1-2 M1, 2-3 M1 in which M1 is a chain of two operations: 20 of them are different networks.

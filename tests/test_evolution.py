@@ -18,13 +18,13 @@ from hpcnas.architecture.sizes import Size, size
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import HIERARCHICAL, Space
 from hpcnas.config import search as search_config
-from hpcnas.evolution import Breeding, Proposal, Strategy
-from hpcnas.individuals import Birth, Individual
+from hpcnas.evolution.individuals import Birth, Individual
+from hpcnas.evolution.population import Population
+from hpcnas.evolution.random_search import RandomSearch
+from hpcnas.evolution.registry import STRATEGIES, allowance, make_strategy
+from hpcnas.evolution.strategy import Breeding, Proposal, Strategy
+from hpcnas.evolution.tournament import TournamentEvolution
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Place, Result
-from hpcnas.population import Population
-from hpcnas.randomsearch import RandomSearch
-from hpcnas.strategies import STRATEGIES, allowance, make_strategy
-from hpcnas.tournament import TournamentEvolution
 
 CIFAR10 = DataFacts(3, 32, 32, 10, training_images=40_000, validation_images=10_000, fingerprint="")
 INITIAL = 8

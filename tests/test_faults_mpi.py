@@ -29,7 +29,7 @@ from warden import Child
 
 from hpcnas import seeds
 from hpcnas.config import options
-from hpcnas.individuals import State
+from hpcnas.evolution.individuals import State
 from hpcnas.job.log import LiveLine
 from hpcnas.job.signals import ASKING, Signals
 from hpcnas.job.transport import Hub

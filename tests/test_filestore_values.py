@@ -13,7 +13,7 @@ from examples import CONFIG, FACTS, SPACE, individual
 
 from hpcnas import runfile
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.individuals import COLUMNS, Birth, Individual
+from hpcnas.evolution.individuals import COLUMNS, Birth, Individual
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
 from hpcnas.runfile import Session
 from hpcnas.store import FileStore

@@ -17,12 +17,12 @@ from hpcnas.architecture.network_hash import network_hash
 from hpcnas.architecture.space import HIERARCHICAL, Space
 from hpcnas.config import search as search_config
 from hpcnas.config.settings import ConfigError
-from hpcnas.evolution import StrategyRefused
-from hpcnas.given import kept, written
-from hpcnas.individuals import Birth
+from hpcnas.evolution.individuals import Birth
+from hpcnas.evolution.initial import kept, written
+from hpcnas.evolution.registry import make_strategy
+from hpcnas.evolution.strategy import StrategyRefused
 from hpcnas.sources import looked_up
 from hpcnas.store import FileStore
-from hpcnas.strategies import make_strategy
 from hpcnas.synthetic import FACTS
 
 SMALL = Space.parse("2x3/1x3")

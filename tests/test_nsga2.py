@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from test_evolution import INITIAL, breeding, grow, individuals, size_of
 
-from hpcnas import costs
 from hpcnas.config import search as search_config
-from hpcnas.individuals import Birth, Individual
+from hpcnas.evolution import objectives
+from hpcnas.evolution.individuals import Birth, Individual
+from hpcnas.evolution.nsga2 import Nsga2, Survivors
+from hpcnas.evolution.pareto import Point, crowding, fronts
+from hpcnas.evolution.population import Population
 from hpcnas.messages import Evaluation, Outcome
-from hpcnas.nsga2 import Nsga2, Survivors
-from hpcnas.pareto import Point, crowding, fronts
-from hpcnas.population import Population
 
-PARAMETERS = costs.cost("parameters", size_of)
+PARAMETERS = objectives.cost("parameters", size_of)
 
 
 def nsga2(most: int = 6) -> Nsga2:
@@ -106,8 +106,8 @@ def test_what_a_network_costs(objective: str, expected: float | None) -> None:
 
     population = grow(nsga2(), 1, timed, Population(breeding().space, replicates=2))
     flops = size_of(population.individual(0).genotype).flops
-    assert costs.cost(objective, size_of)(population, 0) == (flops if expected is None else expected)
-    assert tuple(costs.NAMES) == search_config.OBJECTIVES
+    assert objectives.cost(objective, size_of)(population, 0) == (flops if expected is None else expected)
+    assert tuple(objectives.NAMES) == search_config.OBJECTIVES
 
 
 def test_what_was_never_measured_is_the_dearest() -> None:
@@ -115,4 +115,4 @@ def test_what_was_never_measured_is_the_dearest() -> None:
         return Evaluation((0.5,), 1000, math.nan, math.nan, math.nan)
 
     population = grow(nsga2(), 1, untimed)
-    assert costs.cost("training-seconds", size_of)(population, 0) == math.inf
+    assert objectives.cost("training-seconds", size_of)(population, 0) == math.inf

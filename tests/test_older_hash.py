@@ -16,14 +16,14 @@ from hpcnas import runfile
 from hpcnas.architecture.network_hash import network_hash
 from hpcnas.architecture.space import Space
 from hpcnas.config import search as search_config
-from hpcnas.duplicates import average, resample
-from hpcnas.given import written
-from hpcnas.individuals import Birth, Individual
+from hpcnas.evolution.duplicates import average, resample
+from hpcnas.evolution.individuals import Birth, Individual
+from hpcnas.evolution.initial import written
+from hpcnas.evolution.population import Population
+from hpcnas.evolution.registry import make_strategy
 from hpcnas.messages import Evaluation, Place, Result
-from hpcnas.population import Population
 from hpcnas.runfile import Session
 from hpcnas.store import FileStore
-from hpcnas.strategies import make_strategy
 from hpcnas.synthetic import FACTS
 
 SIDE_BY_SIDE = build("1x5", ["1-2 1x1, 1-3 1x1, 2-5 1x1, 3-5 1x1"])

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from hpcnas.pareto import Point, crowding, fronts
+from hpcnas.evolution.pareto import Point, crowding, fronts
 
 
 def points(*pairs: tuple[float, float]) -> list[Point]:

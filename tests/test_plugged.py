@@ -24,15 +24,15 @@ from hpcnas.config import search as search_config
 from hpcnas.config.data_spec import DataError
 from hpcnas.data import datasets
 from hpcnas.evaluation import EvaluatorRefused, Loaded, checked, described
-from hpcnas.evolution import Proposal
-from hpcnas.individuals import Birth
+from hpcnas.evolution.individuals import Birth
+from hpcnas.evolution.registry import PluggedStrategy
+from hpcnas.evolution.strategy import Proposal
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Ready, Result, Task
 from hpcnas.methods import Worker
 from hpcnas.plugged import PluggedEvaluator
 from hpcnas.plugins import DataKind, Plugin, PluginError, PluginFault
 from hpcnas.search import job
 from hpcnas.store import FileStore
-from hpcnas.strategies import PluggedStrategy
 
 ROOT = Path(__file__).parent.parent
 BROKEN = '''

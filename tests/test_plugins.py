@@ -35,12 +35,12 @@ from hpcnas.architecture.space import HIERARCHICAL, Space, SpaceError
 from hpcnas.config import data_spec
 from hpcnas.config import search as search_config
 from hpcnas.config.settings import ConfigError
-from hpcnas.evolution import StrategyRefused
+from hpcnas.evolution.registry import PluggedStrategy, make_strategy
+from hpcnas.evolution.strategy import StrategyRefused
 from hpcnas.fastest import fitting_method
 from hpcnas.network import Network
 from hpcnas.plugins import DataKind, Plugin, PluginError
 from hpcnas.stacked import StackedTraining
-from hpcnas.strategies import PluggedStrategy, make_strategy
 from hpcnas.synthetic import FACTS
 from hpcnas.training import Training
 

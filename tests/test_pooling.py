@@ -16,16 +16,16 @@ from test_scheduling import trained
 from test_verify import plant
 
 from hpcnas import runfile, seeds, simulate, verification
-from hpcnas.aging import AgingEvolution
 from hpcnas.architecture.expansion import is_valid
 from hpcnas.architecture.network_hash import network_hash
 from hpcnas.config import search as search_config
-from hpcnas.duplicates import Drawn, average
-from hpcnas.evolution import Proposal
-from hpcnas.given import GivenFirst
-from hpcnas.individuals import Birth, Individual
+from hpcnas.evolution.aging import AgingEvolution
+from hpcnas.evolution.duplicates import Drawn, average
+from hpcnas.evolution.individuals import Birth, Individual
+from hpcnas.evolution.initial import GivenFirst
+from hpcnas.evolution.population import Population
+from hpcnas.evolution.strategy import Proposal
 from hpcnas.messages import Evaluation, Result, mean
-from hpcnas.population import Population
 from hpcnas.progress import final_table
 from hpcnas.store import FileStore
 

@@ -10,9 +10,9 @@ from examples import SPACE, assert_same, evaluated, failed, individual, populati
 
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.space import FLAT
-from hpcnas.individuals import COLUMNS, State
+from hpcnas.evolution.individuals import COLUMNS, State
+from hpcnas.evolution.population import Population
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
-from hpcnas.population import Population
 
 # Births
 

@@ -18,10 +18,10 @@ from examples import CONFIG, SESSION, evaluated, failed, individual, population
 
 from hpcnas import progress
 from hpcnas.config.search import Search
+from hpcnas.evolution.population import Population
 from hpcnas.job import log
 from hpcnas.job.log import LiveLine
 from hpcnas.memorystore import MemoryStore
-from hpcnas.population import Population
 from hpcnas.progress import Progress, duration, final_table, front_table
 
 TEN = Search(budget=10)

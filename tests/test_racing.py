@@ -13,11 +13,11 @@ from examples import SPACE, individual
 
 from hpcnas import runfile, simulate, verification
 from hpcnas.config import search as search_config
-from hpcnas.evolution import Proposal
-from hpcnas.individuals import State
+from hpcnas.evolution.individuals import State
+from hpcnas.evolution.population import Population
+from hpcnas.evolution.racing import Racing, student_quantile
+from hpcnas.evolution.strategy import Proposal
 from hpcnas.messages import Evaluation, Place, Result
-from hpcnas.population import Population
-from hpcnas.racing import Racing, student_quantile
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from hpcnas import ranking
-from hpcnas.ranking import Ranking
+from hpcnas.evolution import ranking
+from hpcnas.evolution.ranking import Ranking
 
 
 def of(*fitness: float) -> Ranking:

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from toolruns import retrained
 
-from hpcnas import plugins, retrainfile, runfile, sources, strategies, verification
+from hpcnas import plugins, retrainfile, runfile, sources, verification
 from hpcnas.architecture import primitives  # fmt: skip
 from hpcnas.config import data_spec, retraining
 from hpcnas.config import search as search_config
 from hpcnas.config.settings import ConfigError
+from hpcnas.evolution import registry
 from hpcnas.synthetic import FACTS
 
 ROOT = Path(__file__).parent.parent
@@ -26,7 +27,7 @@ PLUGIN = """
 open(__file__ + ".ran", "w")
 from hpcnas.plugins import Plugin
 from hpcnas.synthetic import SyntheticEvaluator
-from hpcnas.tournament import TournamentEvolution
+from hpcnas.evolution.tournament import TournamentEvolution
 
 def strategy(search, breeding):
     return TournamentEvolution.of(search, breeding)
@@ -267,9 +268,9 @@ def test_what_is_done_without_is_told_and_everything_else_is_checked(nothing_nam
         with pytest.raises(ConfigError, match="^training.steps: "):
             search_config.build(run.config.settings(), {"training": {"steps": 0}})
     assert told[0] == ["surprise"] and run.config.search.strategy == "theirs"
-    assert not strategies.is_known("theirs") and list(verification.faults(run)) == []
-    with pytest.raises(strategies.StrategyMissing, match="^strategy theirs is a plugin's, surprise: not loaded"):
-        strategies.make_strategy(run.config, FACTS)
+    assert not registry.is_known("theirs") and list(verification.faults(run)) == []
+    with pytest.raises(registry.StrategyMissing, match="^strategy theirs is a plugin's, surprise: not loaded"):
+        registry.make_strategy(run.config, FACTS)
     with pytest.raises(runfile.StoreError):
         runfile.read(theirs)
     found = sources.looked_up(search_config.build({"search": {"initial": str(theirs)}}))

@@ -15,7 +15,7 @@ from hpcnas import origins, retrainfile, runfile
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config import search as search_config
 from hpcnas.config.options import parse
-from hpcnas.individuals import Birth, Individual
+from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.job.status import MORE_TO_DO
 from hpcnas.retrainfile import Origin
 from hpcnas.retrainfolder import Folder, Refused

@@ -19,7 +19,7 @@ from examples import CONFIG, SESSION, WORKER, assert_same, evaluated, failed, in
 
 from hpcnas import __version__
 from hpcnas.config.search import build, parse_toml
-from hpcnas.individuals import Birth, State
+from hpcnas.evolution.individuals import Birth, State
 from hpcnas.messages import FailureKind, Place
 from hpcnas.runfile import MESSAGE_BYTES, StoredRun, StoreError, fitting, read, write
 

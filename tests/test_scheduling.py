@@ -10,9 +10,9 @@ from scripted_crew import ERROR, Crew, Search, place, settings, states
 from hpcnas import seeds
 from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
+from hpcnas.evolution.budget import Part, evaluations_left, next_parts
+from hpcnas.evolution.population import Population
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Result, Task
-from hpcnas.population import Population
-from hpcnas.scheduling import Part, evaluations_left, next_parts
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from patience import GUARD
 from hpcnas import replay, runfile
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config.search import Config
-from hpcnas.individuals import State
+from hpcnas.evolution.individuals import State
 
 SMALL = [
     *("--budget", "6", "--initial-population", "4", "--steps", "3", "--batch-size", "16", "--channels", "2"),

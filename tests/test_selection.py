@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from test_mutation import assert_share, assert_uniform
 
-from hpcnas.ranking import Ranking
-from hpcnas.selection import best_rank, sampled_tournament, tournament, tournament_size
+from hpcnas.evolution.ranking import Ranking
+from hpcnas.evolution.selection import best_rank, sampled_tournament, tournament, tournament_size
 
 
 @pytest.mark.parametrize(

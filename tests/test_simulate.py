@@ -16,11 +16,11 @@ from hpcnas.architecture.genotype import named
 from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
 from hpcnas.config.settings import ConfigError
+from hpcnas.evolution.registry import make_strategy
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Evaluation, Left, Ready, Result, Stop, Task
 from hpcnas.plugins import PluginFault
 from hpcnas.simulate import Account, Cluster, Site
-from hpcnas.strategies import make_strategy
 from hpcnas.synthetic import FACTS, Foresight
 
 SITE = Site(workers=2, startup=10.0, queue=5.0, handling=1.0)

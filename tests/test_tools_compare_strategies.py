@@ -15,11 +15,11 @@ from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import named
 from hpcnas.architecture.mutation import trivial
 from hpcnas.architecture.space import HIERARCHICAL
-from hpcnas.given import kept
-from hpcnas.individuals import Birth, Individual
+from hpcnas.evolution.individuals import Birth, Individual
+from hpcnas.evolution.initial import kept
+from hpcnas.evolution.population import Population
 from hpcnas.landscape import true_fitness
 from hpcnas.messages import Evaluation, Place, Result
-from hpcnas.population import Population
 
 SMALL = "--space 2x3/1x3 --initial-population 6 --initial-mutations 20"
 

@@ -26,7 +26,7 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
 from hpcnas.config import search as search_config
-from hpcnas.individuals import Birth, Individual
+from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.network import Network
 from hpcnas.store import FileStore
 

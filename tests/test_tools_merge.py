@@ -14,7 +14,7 @@ from examples import SESSION
 from toolruns import CHAIN, POOLING, UNUSED, created, empty, evaluation, eventful, steady
 
 from hpcnas import runfile
-from hpcnas.individuals import Birth, Individual
+from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.messages import Place, Result
 from hpcnas.runfile import StoredRun
 from hpcnas.storage.journal import Journal

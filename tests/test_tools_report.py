@@ -22,7 +22,7 @@ import toolruns
 from demand import absent
 from patience import GUARD
 
-from hpcnas.individuals import Birth, Individual
+from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.messages import Failure, FailureKind, Place, Result
 from hpcnas.store import FileStore
 

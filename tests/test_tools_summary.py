@@ -21,9 +21,9 @@ from toolruns import CHAIN, created, empty, eventful, steady
 
 from hpcnas import runfile
 from hpcnas.architecture.space import Space
-from hpcnas.individuals import Birth, Individual
+from hpcnas.evolution.individuals import Birth, Individual
+from hpcnas.evolution.population import Population
 from hpcnas.messages import Evaluation, Failure, FailureKind, Result
-from hpcnas.population import Population
 
 TOOLS = Path(__file__).parent.parent / "tools"
 

@@ -15,9 +15,9 @@ import pytest
 import toolruns
 
 from hpcnas import runfile
-from hpcnas.individuals import Individual
+from hpcnas.evolution.individuals import Individual
+from hpcnas.evolution.registry import make_strategy
 from hpcnas.messages import Evaluation, Failure, FailureKind, Result
-from hpcnas.strategies import make_strategy
 
 TOOL = Path(__file__).parent.parent / "tools" / "verify.py"
 OPTIONS = ["--evaluator", "synthetic", "--initial-population", "10", "--initial-mutations", "50", "--budget", "30"]

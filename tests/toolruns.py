@@ -22,7 +22,7 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.config import retraining
 from hpcnas.config import search as search_config
-from hpcnas.individuals import Birth, Individual
+from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Result
 from hpcnas.retrainfile import Inputs, Origin, Retraining, State, Trained
 from hpcnas.store import FileStore

@@ -40,13 +40,13 @@ from hpcnas.architecture.genotype import named
 from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
 from hpcnas.controller import Controller
-from hpcnas.individuals import COLUMNS, Birth, State
+from hpcnas.evolution.individuals import COLUMNS, Birth, State
+from hpcnas.evolution.population import Population
+from hpcnas.evolution.registry import make_strategy
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Evaluation, FromWorker, Left, Place, Ready, Result, Stop, ToWorker
-from hpcnas.population import Population
 from hpcnas.runfile import Session, StoredRun
 from hpcnas.store import FileStore
-from hpcnas.strategies import make_strategy
 from hpcnas.synthetic import FACTS
 
 PARTS = ("throughput", "growth", "opening", "ranks", "simulation")

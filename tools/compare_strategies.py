@@ -32,7 +32,7 @@ from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
 from hpcnas.config.settings import ConfigError
 from hpcnas.controller import SearchStopped
-from hpcnas.population import Population
+from hpcnas.evolution.population import Population
 from hpcnas.sources import looked_up
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ import ledger
 import numpy as np
 import toolkit
 
-from hpcnas import costs
-from hpcnas.individuals import Birth
+from hpcnas.evolution import objectives
+from hpcnas.evolution.individuals import Birth
+from hpcnas.evolution.registry import sizing
 from hpcnas.runfile import StoredRun
-from hpcnas.strategies import sizing
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _costs(stored: StoredRun) -> np.ndarray:
     population, objective = stored.population, _objective(stored)
     if objective == "parameters":
         return population.column("parameters")[population.evaluated]
-    cost = costs.cost(objective, sizing(stored.config, stored.sessions[0].facts))
+    cost = objectives.cost(objective, sizing(stored.config, stored.sessions[0].facts))
     return np.array([cost(population, id) for id in population.evaluated.tolist()])
 
 

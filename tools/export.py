@@ -44,7 +44,7 @@ from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.large import STEMS, LargeSkeleton
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.individuals import COLUMNS
+from hpcnas.evolution.individuals import COLUMNS
 from hpcnas.retrainfile import Inputs
 from hpcnas.runfile import StoredRun
 from hpcnas.storage import sealed

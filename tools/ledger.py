@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpcnas.individuals import State
-from hpcnas.population import Population
+from hpcnas.evolution.individuals import State
+from hpcnas.evolution.population import Population
 from hpcnas.runfile import StoredRun
 
 UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))

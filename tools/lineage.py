@@ -20,7 +20,7 @@ import toolkit
 
 from hpcnas.architecture import expansion
 from hpcnas.architecture.genotype import Genotype, operation_names
-from hpcnas.population import Population
+from hpcnas.evolution.population import Population
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -26,8 +26,8 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.network_hash import VERSION, network_hash
 from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
-from hpcnas.individuals import COLUMNS, Birth
-from hpcnas.population import Population
+from hpcnas.evolution.individuals import COLUMNS, Birth
+from hpcnas.evolution.population import Population
 from hpcnas.recovery import salvage
 from hpcnas.runfile import Session, StoredRun, StoreError
 

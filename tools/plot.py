@@ -34,7 +34,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hpcnas import costs
+from hpcnas.evolution import objectives
 from hpcnas.messages import Failure, FailureKind
 from hpcnas.runfile import StoredRun
 
@@ -147,9 +147,9 @@ def pareto_picture(runs: Sequence[Curves]) -> Figure:
     axes.set_ylabel("fitness: validation accuracy (%)")
     pictures.percent(axes.yaxis)
     if objective in ("parameters", "flops"):
-        pictures.numbers(axes.xaxis, costs.NAMES[objective], max(run.cost.max() for run in runs))
+        pictures.numbers(axes.xaxis, objectives.NAMES[objective], max(run.cost.max() for run in runs))
     else:
-        axes.set_xlabel(costs.NAMES[objective])
+        axes.set_xlabel(objectives.NAMES[objective])
     _legend(figure, axes, axes, runs)
     return figure
 

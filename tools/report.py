@@ -26,7 +26,7 @@ from curves import Curves
 from matplotlib.figure import Figure
 
 from hpcnas import __version__
-from hpcnas.individuals import Birth, State
+from hpcnas.evolution.individuals import Birth, State
 from hpcnas.messages import FailureKind
 from hpcnas.progress import duration
 from hpcnas.runfile import StoredRun

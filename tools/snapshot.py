@@ -13,13 +13,13 @@ import numpy as np
 import psutil
 
 from hpcnas import text_file
-from hpcnas.individuals import State
+from hpcnas.evolution.budget import evaluations_left
+from hpcnas.evolution.individuals import State
+from hpcnas.evolution.population import Population
 from hpcnas.messages import Evaluation, Result
-from hpcnas.population import Population
 from hpcnas.progress import duration
 from hpcnas.recovery import salvage
 from hpcnas.runfile import StoredRun
-from hpcnas.scheduling import evaluations_left
 
 ROUNDS = 4  # of evaluations by all workers, over which throughput is measured
 

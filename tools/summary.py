@@ -27,12 +27,12 @@ import table1
 import toolkit
 
 from hpcnas import methods, text_file
-from hpcnas.duplicates import repeats
+from hpcnas.evolution.budget import evaluations_left, is_complete
+from hpcnas.evolution.duplicates import repeats
+from hpcnas.evolution.population import Population
 from hpcnas.messages import Failure
-from hpcnas.population import Population
 from hpcnas.progress import duration, known_networks
 from hpcnas.runfile import StoredRun
-from hpcnas.scheduling import evaluations_left, is_complete
 
 RUNNING = "running or killed"
 

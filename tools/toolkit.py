@@ -22,8 +22,8 @@ from hpcnas import plugins, runfile, search_path, text_file
 from hpcnas.architecture import genotype
 from hpcnas.architecture.genotype import Genotype, GenotypeError
 from hpcnas.architecture.space import Space
+from hpcnas.evolution.population import Population
 from hpcnas.job import terminal
-from hpcnas.population import Population
 from hpcnas.runfile import StoredRun, StoreError
 
 PICTURES = (".png", ".svg", ".pdf")

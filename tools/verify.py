@@ -15,7 +15,8 @@ from pathlib import Path
 
 import toolkit
 
-from hpcnas import strategies, verification, wholerun
+from hpcnas import verification, wholerun
+from hpcnas.evolution import registry
 from hpcnas.recovery import salvage
 from hpcnas.runfile import StoredRun, StoreError
 
@@ -39,7 +40,7 @@ def main() -> int:
         "failed": len(run.population.failures),
         "in flight": run.population.in_flight,
     }
-    replayed = strategies.is_known(run.config.search.strategy)
+    replayed = registry.is_known(run.config.search.strategy)
     if options.repair is not None and not replayed:
         toolkit.fail(f"expected the plugin of strategy {run.config.search.strategy!r} to say what is good: name it")
     if options.json:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.sizes import Size
-from hpcnas.population import Population
+from hpcnas.evolution.population import Population
 
 NAMES = {
     "parameters": "parameters of the small network",

@@ -31,9 +31,9 @@ from statistics import NormalDist
 
 import numpy as np
 
-from hpcnas.evolution import Strategy
+from hpcnas.evolution.population import Population
+from hpcnas.evolution.strategy import Strategy
 from hpcnas.messages import mean
-from hpcnas.population import Population
 
 LEAST_FREEDOM = 20  # degrees of freedom that a noise must be known from
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hpcnas.config.search import Search
-from hpcnas.evolution import Breeding, Proposal
-from hpcnas.individuals import Birth
-from hpcnas.population import Population
+from hpcnas.evolution.individuals import Birth
+from hpcnas.evolution.population import Population
+from hpcnas.evolution.strategy import Breeding, Proposal
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hpcnas.ranking import Ranking
+from hpcnas.evolution.ranking import Ranking
 
 
 def tournament_size(evaluated: int, fraction: float) -> int:

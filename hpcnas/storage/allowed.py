@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hpcnas.answers import LARGEST
-from hpcnas.individuals import Column
+from hpcnas.evolution.individuals import Column
 from hpcnas.messages import DataFacts
 
 MOST_SHOWN = 60  # characters of a value in a message

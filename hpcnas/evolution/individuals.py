@@ -40,7 +40,7 @@ class Individual:
     """What is fixed at birth. `view` is how many evaluations the strategy knew, `redrawn` and `known` how many
     genotypes it refused before this one; `born` is in seconds since 1970, UTC; `network` is what `network_hash` gives,
     where the strategy has looked at it, and `network_version` that of the hash by which it looked; `repeats` is
-    the first individual with that network, where this one measures it once more (`pooling`)."""
+    the first individual with that network, where this one measures it once more (`repeats`)."""
 
     id: int
     genotype: Genotype

@@ -4,7 +4,7 @@
 the genotypes of the individuals born before: the same question gives the same answer on any number of ranks, today and
 at replay (D3). What is told, the population records; a strategy keeps nothing but what it can make again from that.
 
-Each strategy has a file of its own; `strategies` lists them.
+Each strategy has a file of its own; `registry` lists them.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.mutation import diversified, mutate
 from hpcnas.architecture.sizes import Size
 from hpcnas.architecture.space import Space
-from hpcnas.duplicates import Drawn, Duplicates, retrain, undrawn
-from hpcnas.individuals import Birth
-from hpcnas.population import Population
+from hpcnas.evolution.duplicates import Drawn, Duplicates, retrain, undrawn
+from hpcnas.evolution.individuals import Birth
+from hpcnas.evolution.population import Population
 
 Allowed = Callable[[Genotype], bool]
 

@@ -11,22 +11,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hpcnas import answers, plugins
-from hpcnas.aging import AgingEvolution
 from hpcnas.architecture import expansion, sizes
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.mutation import DrawingStopped, NothingAllowed
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
-from hpcnas.duplicates import DUPLICATES
-from hpcnas.evolution import Allowed, Breeding, Proposal, Strategy, StrategyRefused
-from hpcnas.given import GivenFirst, kept
-from hpcnas.individuals import Birth
+from hpcnas.evolution.aging import AgingEvolution
+from hpcnas.evolution.duplicates import DUPLICATES
+from hpcnas.evolution.individuals import Birth
+from hpcnas.evolution.initial import GivenFirst, kept
+from hpcnas.evolution.nsga2 import Nsga2
+from hpcnas.evolution.population import Population
+from hpcnas.evolution.random_search import RandomSearch
+from hpcnas.evolution.strategy import Allowed, Breeding, Proposal, Strategy, StrategyRefused
+from hpcnas.evolution.tournament import TournamentEvolution
 from hpcnas.messages import DataFacts
-from hpcnas.nsga2 import Nsga2
-from hpcnas.population import Population
-from hpcnas.randomsearch import RandomSearch
-from hpcnas.tournament import TournamentEvolution
 
 MakeStrategy = Callable[[search_config.Search, Breeding], Strategy]
 

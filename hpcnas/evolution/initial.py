@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from hpcnas.architecture.genotype import Genotype, GenotypeError
 from hpcnas.architecture.space import Space
-from hpcnas.evolution import Breeding, Proposal, Strategy, StrategyRefused
-from hpcnas.population import Population
+from hpcnas.evolution.population import Population
+from hpcnas.evolution.strategy import Breeding, Proposal, Strategy, StrategyRefused
 
 CODES = "codes:"
 

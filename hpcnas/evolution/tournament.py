@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpcnas.config.search import Search
-from hpcnas.evolution import Breeding, Proposal
-from hpcnas.population import Population
-from hpcnas.selection import sampled_tournament, tournament
+from hpcnas.evolution.population import Population
+from hpcnas.evolution.selection import sampled_tournament, tournament
+from hpcnas.evolution.strategy import Breeding, Proposal
 
 
 @dataclass(frozen=True)

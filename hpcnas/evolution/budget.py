@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpcnas.config.search import Search
-from hpcnas.population import Population
+from hpcnas.evolution.population import Population
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
     retrain     it is evaluated like any other: the paper's algorithm
     resample    it is drawn again, so many times at the most
-    average     it is trained once, as one more replicate of the network (`pooling`)
+    average     it is trained once, as one more replicate of the network (`repeats`)
 
 Known is the network of every individual that was born before, whatever became of it: in flight, evaluated or failed. So
 the answer depends on births alone and can be given again at replay (D3). With `average` that has a price: where the
@@ -21,7 +21,7 @@ from hpcnas.architecture.expansion import InvalidGenotype
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.mutation import redraw_until
 from hpcnas.architecture.network_hash import network_hash
-from hpcnas.population import Population
+from hpcnas.evolution.population import Population
 
 MOST_KNOWN = 100
 """Known networks that are refused at one birth; the next one is evaluated again. A genotype of the paper's space has

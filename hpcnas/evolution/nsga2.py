@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hpcnas import costs
 from hpcnas.config.search import Search
-from hpcnas.evolution import Breeding, Proposal
-from hpcnas.pareto import Front, Point, crowding, fronts
-from hpcnas.population import Population
+from hpcnas.evolution import objectives
+from hpcnas.evolution.pareto import Front, Point, crowding, fronts
+from hpcnas.evolution.population import Population
+from hpcnas.evolution.strategy import Breeding, Proposal
 
 
 class Survivors:
@@ -70,7 +70,7 @@ class _Carried:
 class Nsga2:
     """Strategy `nsga2`."""
 
-    def __init__(self, breeding: Breeding, initial_population: int, most: int, cost: costs.Cost) -> None:
+    def __init__(self, breeding: Breeding, initial_population: int, most: int, cost: objectives.Cost) -> None:
         self._breeding = breeding
         self._initial_population = initial_population
         self._most = most
@@ -81,7 +81,7 @@ class Nsga2:
     def of(cls, search: Search, breeding: Breeding) -> Nsga2:
         """As configured."""
         size = functools.lru_cache(maxsize=1024)(breeding.size)
-        return cls(breeding, search.initial_population, search.survivors, costs.cost(search.objective, size))
+        return cls(breeding, search.initial_population, search.survivors, objectives.cost(search.objective, size))
 
     def ask(self, population: Population, id: int, view: int) -> Proposal:
         """A mutant of a survivor; an initial genotype for the first births, and while there are not two."""
