@@ -18,7 +18,7 @@ import torch.distributed
 from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from hpcnas import causes
+from hpcnas.training import causes
 
 _PATIENCE = datetime.timedelta(minutes=15)  # for ranks that decode, save or have died where MPI does not notice
 

@@ -17,11 +17,11 @@ from typing import Any
 
 from hpcnas import answers, plugins
 from hpcnas.config.search import Config
-from hpcnas.evaluation import Evaluator, EvaluatorRefused, Loaded, warnings
 from hpcnas.job.devices import Binding
 from hpcnas.messages import DataFacts, Outcome, Task
 from hpcnas.plugins import PluginFault
 from hpcnas.storage import allowed
+from hpcnas.training.evaluator import Evaluator, EvaluatorRefused, Loaded, warnings
 
 _logger = logging.getLogger("hpcnas")
 

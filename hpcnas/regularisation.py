@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hpcnas import operations
 from hpcnas.architecture import primitives
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.skeleton import Surroundings
-from hpcnas.network import Network
+from hpcnas.training import operations
+from hpcnas.training.network import Network
 
 
 def cutout(images: Tensor, side: int, generator: torch.Generator) -> Tensor:

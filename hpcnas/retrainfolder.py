@@ -306,7 +306,7 @@ class Folder:
     def _write(self, path: Path, content: dict[str, Any], row: Trained) -> str | None:
         """Writes what torch is to read again, then the record with the row and the history of its training; why it
         failed, if it did: then the record stays as it was, here too."""
-        from hpcnas import checkpoints
+        from hpcnas.training import checkpoints
 
         training, record = self._current, self._record_now()
         assert training is not None
@@ -496,7 +496,7 @@ class Folder:
 def _loaded(path: Path) -> tuple[dict[str, Any], str | None]:
     """What is saved there, and what is to be said of it, if anything. Raises FileNotFoundError, and all sorts of things
     for damage."""
-    from hpcnas import checkpoints
+    from hpcnas.training import checkpoints
 
     try:
         return checkpoints.load(path), None

@@ -20,18 +20,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hpcnas import averaging, schedules, seeds
+from hpcnas import averaging, seeds
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.config.data_spec import DataError
 from hpcnas.config.retraining import Recipe, Training
 from hpcnas.distributed import Group
 from hpcnas.feed import Feed
-from hpcnas.network import Network
 from hpcnas.regularisation import DropPath, WithAuxiliaryHead, cutout, loss
 from hpcnas.retrainfile import Row
 from hpcnas.sums import Sums, synchronised
-from hpcnas.training import LossNotFinite, number_type
+from hpcnas.training import schedules
+from hpcnas.training.network import Network
+from hpcnas.training.plain import LossNotFinite, number_type
 
 _LOSS, _CORRECT, _WAITED, _BROKEN, _LEAVING, _SAVING = range(6)  # figures that are added up over ranks
 _FIGURES = 6

@@ -275,7 +275,7 @@ def _train(
 ) -> int:  # fmt: skip
     """One training and its test; the exit code, the same on every rank."""
     from hpcnas.retraining import Retraining, TooManyBroken
-    from hpcnas.training import LossNotFinite
+    from hpcnas.training.plain import LossNotFinite
 
     recipe, graph = orders.recipe, expansion.expand(orders.genotype)
     facts = feed.appearance.facts

@@ -20,9 +20,9 @@ from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.search import Config
-from hpcnas.evaluation import Loaded
 from hpcnas.landscape import true_fitness
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Task
+from hpcnas.training.evaluator import Loaded
 
 FACTS = DataFacts(3, 32, 32, 10, 40_000, 10_000, "synthetic")  # as if it were CIFAR-10
 

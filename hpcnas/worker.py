@@ -12,11 +12,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import NoReturn
 
-from hpcnas.evaluation import Evaluator, EvaluatorRefused, checked, described, warnings
 from hpcnas.job.clocks import Dated
 from hpcnas.job.transport import WorkerEnd
 from hpcnas.messages import Broke, Left, Place, Ready, Refused, Result, Stop, Task, Warned
 from hpcnas.plugins import PluginFault
+from hpcnas.training.evaluator import Evaluator, EvaluatorRefused, checked, described, warnings
 
 _ATTENTION = 0.05  # seconds between looks at the controller's messages while something else goes on
 

@@ -12,12 +12,12 @@ from test_plan import flat
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
-from hpcnas import blockbackward, blocks
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.blockplan import BlockPlan, Draws, Pixels, Room
-from hpcnas.blockprogram import Launch, Program, Table
-from hpcnas.network import Network
+from hpcnas.training.cuda import backward, blocks
+from hpcnas.training.cuda.parameters import BlockPlan, Draws, Pixels, Room
+from hpcnas.training.cuda.program import Launch, Program, Table
+from hpcnas.training.network import Network
 
 CPU = torch.device("cpu")
 EVERYTHING = flat("1-2 sep, 1-3 dw, 2-3 max, 3-4 avg, 2-4 1x1", 4)
@@ -59,7 +59,7 @@ def compiled(launch: Launch, capability: int) -> None:
 
 
 def main() -> None:
-    update = blockbackward.update
+    update = backward.update
     types = dict.fromkeys(update.arg_names, "*fp32") | {"step": "*i64", "COUNT": "i32", "TILE": "constexpr"}
     types |= {"momentum": "fp32", "decay": "fp32"}
     capability = int(sys.argv[1])

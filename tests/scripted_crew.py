@@ -14,10 +14,9 @@ from hpcnas.attention import Attention
 from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
 from hpcnas.controller import Controller, SearchStopped
-from hpcnas.evolution import strategy
 from hpcnas.evolution.individuals import Birth, State
 from hpcnas.evolution.population import Population
-from hpcnas.evolution.strategy import Proposal
+from hpcnas.evolution.strategy import Proposal, Strategy
 from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import (
     DataFacts,
@@ -147,7 +146,7 @@ class Search:
     config: Config = field(default_factory=settings)
     store: MemoryStore | None = None
     reason: Callable[[], str | None] = lambda: None
-    strategy: Callable[[DataFacts], strategy.Strategy] = Numbered
+    strategy: Callable[[DataFacts], Strategy] = Numbered
     now: Callable[[], float] = lambda: 2000.0
     listener: Listener = field(default_factory=Listener)
     attention: Attention | None = None

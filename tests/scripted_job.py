@@ -8,10 +8,11 @@ import sys
 
 from scripted_trainer import COMMAND
 
-from hpcnas import __main__, evaluator, starts
-from hpcnas.evaluator import TrainerEvaluator
+from hpcnas import __main__
+from hpcnas.training import starts, trainer_process
+from hpcnas.training.trainer_process import TrainerEvaluator
 
 if __name__ == "__main__":
     starts.PAUSES = (0.01,) * len(starts.PAUSES)
-    evaluator.TrainerEvaluator = functools.partial(TrainerEvaluator, command=COMMAND)
+    trainer_process.TrainerEvaluator = functools.partial(TrainerEvaluator, command=COMMAND)
     sys.exit(__main__.main())

@@ -18,10 +18,10 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from hpcnas import trainer
-from hpcnas.evaluation import Loaded
-from hpcnas.evaluator import Assignment, Beat, Remark, Save, Saved, Unusable
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Task
+from hpcnas.training import trainer
+from hpcnas.training.evaluator import Loaded
+from hpcnas.training.trainer_process import Assignment, Beat, Remark, Save, Saved, Unusable
 
 COMMAND = (sys.executable, str(Path(__file__).resolve()))
 PLAN = "HPCNAS_TEST_PLAN"

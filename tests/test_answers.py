@@ -14,8 +14,8 @@ from examples import SPACE
 
 from hpcnas import answers
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.evaluation import checked
 from hpcnas.messages import Evaluation, Failure, FailureKind, Task
+from hpcnas.training.evaluator import checked
 
 TASK = Task(7, 1, Genotype(SPACE, bytes(9)), (1, 2))
 EVALUATION = Evaluation((0.5, 1.0), 10, 0.0, 1.0, 0.0)

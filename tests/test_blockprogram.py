@@ -25,13 +25,13 @@ try:
 except ImportError:
     absent("no Triton here: pip install '.[dev]'", "HPCNAS_DEMAND_TRITON")
 
-from hpcnas import blockprogram, blocks  # noqa: E402
 from hpcnas.architecture.expansion import expand  # noqa: E402
 from hpcnas.architecture.genotype import Genotype  # noqa: E402
 from hpcnas.architecture.skeleton import Skeleton  # noqa: E402
-from hpcnas.blockplan import BlockPlan, Draws, Pixels, Room  # noqa: E402
-from hpcnas.blockprogram import Program  # noqa: E402
-from hpcnas.network import Network  # noqa: E402
+from hpcnas.training.cuda import blocks, program  # noqa: E402
+from hpcnas.training.cuda.parameters import BlockPlan, Draws, Pixels, Room  # noqa: E402
+from hpcnas.training.cuda.program import Program  # noqa: E402
+from hpcnas.training.network import Network  # noqa: E402
 
 DEVICE = torch.device("cuda" if GPU else "cpu")
 REAL = torch.float32 if GPU else torch.float64
@@ -45,7 +45,7 @@ EVERYTHING = flat("1-2 1x1, 1-3 dw, 2-3 max, 1-4 avg, 2-4 sep, 3-4 id, 2-5 id, 3
 def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Programs that go down the rows get only a part of an image's."""
     torch.set_num_threads(1)
-    monkeypatch.setattr(blockprogram, "SPAN", 3)
+    monkeypatch.setattr(program, "SPAN", 3)
 
 
 def networks(genotype: Genotype, skeleton: Skeleton, count: int) -> list[Network]:

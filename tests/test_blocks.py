@@ -11,14 +11,15 @@ from test_plan import batch, flat
 from torch import Tensor
 from torch.nn import functional
 
-from hpcnas import blocks, seeds
+from hpcnas import seeds
 from hpcnas.architecture import mutation, sizes
 from hpcnas.architecture.expansion import expand, is_valid
 from hpcnas.architecture.genotype import Genotype, named
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
-from hpcnas.blocks import BlockGraph, Kind, Operation, Shape
-from hpcnas.network import Network
+from hpcnas.training.cuda import blocks
+from hpcnas.training.cuda.blocks import BlockGraph, Kind, Operation, Shape
+from hpcnas.training.network import Network
 
 torch.set_num_threads(1)
 

@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
-from hpcnas import causes
 from hpcnas.distributed import PeerLost, _together
 from hpcnas.messages import FailureKind
+from hpcnas.training import causes
 
 MEMORY = [
     "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.10 GiB",

@@ -26,7 +26,6 @@ from hpcnas import worker
 from hpcnas.architecture.mutation import NothingAllowed
 from hpcnas.config.search import Config
 from hpcnas.controller import Controller, SearchStopped
-from hpcnas.evaluation import EvaluatorRefused, Loaded
 from hpcnas.evolution import racing
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.strategy import Proposal
@@ -46,6 +45,7 @@ from hpcnas.messages import (
 )
 from hpcnas.plugins import PluginFault
 from hpcnas.runfile import StoreError
+from hpcnas.training.evaluator import EvaluatorRefused, Loaded
 
 
 # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -17,7 +17,7 @@ from hpcnas.architecture.mutation import diversified, redraw_until
 from hpcnas.architecture.sizes import Size, node_channels, size
 from hpcnas.architecture.skeleton import Skeleton, Surroundings
 from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
-from hpcnas.network import Network
+from hpcnas.training.network import Network
 
 torch.set_num_threads(1)
 

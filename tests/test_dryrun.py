@@ -7,10 +7,10 @@ import pytest
 from hpcnas import dryrun
 from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
-from hpcnas.evaluation import Loaded
 from hpcnas.job.devices import Binding, Seat
 from hpcnas.messages import DataFacts
 from hpcnas.search import job
+from hpcnas.training.evaluator import Loaded
 
 CIFAR10 = DataFacts(3, 32, 32, 10, 40_000, 10_000, "5f2e")
 QUICK_TO_DRAW = {"search": {"initial_mutations": 20}}

@@ -21,13 +21,13 @@ from live_run import is_trainer
 from patience import GUARD
 from warden import Child
 
-from hpcnas import evaluator, starts
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config import search as search_config
-from hpcnas.evaluation import EvaluatorRefused, Loaded
-from hpcnas.evaluator import TrainerEvaluator
 from hpcnas.job.devices import Binding
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
+from hpcnas.training import starts, trainer_process
+from hpcnas.training.evaluator import EvaluatorRefused, Loaded
+from hpcnas.training.trainer_process import TrainerEvaluator
 
 PATIENT = {"hang_timeout": GUARD, "evaluation_timeout": GUARD}
 Make = Callable[..., TrainerEvaluator]
@@ -199,7 +199,7 @@ def test_a_kill_by_the_kernel_for_lack_of_memory_is_no_crash(
     make: Make, monkeypatch: pytest.MonkeyPatch, word: str, kind: str
 ) -> None:
     kills = iter(range(100))  # the count of the kernel's kills grows
-    monkeypatch.setattr(evaluator, "_out_of_memory_kills", lambda: next(kills))
+    monkeypatch.setattr(trainer_process, "_out_of_memory_kills", lambda: next(kills))
     assert failure(make({"1": word}), task(1)).kind is FailureKind[kind]
 
 
@@ -301,7 +301,7 @@ def test_time_in_which_the_job_stood_still_counts_for_no_timeout(make: Make) -> 
 STOPPED = """
 import os, signal, sys, threading, time
 from hpcnas.config import search
-from hpcnas.evaluator import TrainerEvaluator
+from hpcnas.training.trainer_process import TrainerEvaluator
 from hpcnas.job.devices import Binding
 from test_evaluator import awaited, done, loaded, task
 from scripted_trainer import COMMAND
@@ -388,7 +388,7 @@ def test_a_process_that_the_system_refuses_is_started_later(
 
     before = len(os.listdir("/proc/self/fd"))
     with monkeypatch.context() as patch:
-        patch.setattr(f"hpcnas.evaluator.{what}", refuse)
+        patch.setattr(f"hpcnas.training.trainer_process.{what}", refuse)
         one = make()
         assert os.strerror(number) in await_warning(one)
         assert len(os.listdir("/proc/self/fd")) == before
@@ -550,7 +550,7 @@ def test_a_child_is_no_rank_and_knows_its_device_and_threads(monkeypatch: pytest
 RANK = """
 import sys, time
 from hpcnas.config import search
-from hpcnas.evaluator import TrainerEvaluator
+from hpcnas.training.trainer_process import TrainerEvaluator
 from hpcnas.job.devices import Binding
 from test_evaluator import loaded, task
 from scripted_trainer import COMMAND

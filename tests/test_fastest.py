@@ -11,10 +11,10 @@ from test_blockprogram import DEVICE  # noqa: F401  the interpreter, where there
 
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import search as search_config
-from hpcnas.fastest import fastest_method, in_little_memory, why_plain
-from hpcnas.planned import PlannedTraining, PlannedTrainings
-from hpcnas.stacked import StackedTraining
-from hpcnas.training import Training, number_type
+from hpcnas.training.choice import fastest_method, in_little_memory, why_plain
+from hpcnas.training.cpu.compiled import PlannedTraining, PlannedTrainings
+from hpcnas.training.cuda.stacked import StackedTraining
+from hpcnas.training.plain import Training, number_type
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SETTINGS = search_config.Training()
@@ -57,7 +57,7 @@ def test_gpus_run_stacks_of_networks_of_the_sizes_that_the_kernels_are_made_for(
 
 
 def test_without_triton_a_gpu_trains_the_plain_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "hpcnas.stacked", None)  # importing it is an error
+    monkeypatch.setitem(sys.modules, "hpcnas.training.cuda.stacked", None)  # importing it is an error
     assert fastest_method(GPU, 1, SETTINGS, SMALL) is Training
     assert why_plain(GPU, SETTINGS, SMALL).startswith("Triton is not there (")
 

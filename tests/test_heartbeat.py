@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from hpcnas.heartbeat import beating
+from hpcnas.training.heartbeat import beating
 
 GUARD = 60.0  # seconds that a condition may take on a busy machine
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PARENT = f"""
 import json, subprocess, sys
 sys.path.append({str(ROOT)!r})
-from hpcnas.interpreter import python
+from hpcnas.training.interpreter import python
 told = "[sys.path, sys.flags.isolated, sys.flags.ignore_environment, sys.flags.no_user_site, sys.flags.optimize]"
 files = "pathlib.__file__, random.__file__"
 child = python(f"import json, pathlib, random; print(json.dumps([{{told}}, {{files}}, sys.argv[1]]))")
@@ -53,10 +53,10 @@ site = sys.argv[1]
 first = next(place for place, folder in enumerate(sys.path) if folder.endswith("site-packages"))
 sys.path[first:first] = [site]
 from hpcnas.config import search
-from hpcnas import evaluator
 from hpcnas.job.devices import Binding
-assert evaluator.__file__.startswith(site)
-one = evaluator.TrainerEvaluator(search.build({"data": {"source": "synthetic:100"}}), Binding(None, 1))
+from hpcnas.training import trainer_process
+assert trainer_process.__file__.startswith(site)
+one = trainer_process.TrainerEvaluator(search.build({"data": {"source": "synthetic:100"}}), Binding(None, 1))
 while (loaded := one.ready(60.0)) is None:
     pass
 one.close()

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from demand import absent
 
-from hpcnas import caches, kernels
-from hpcnas.kernels import NoKernels
+from hpcnas.training import caches
+from hpcnas.training.cpu import kernels
+from hpcnas.training.cpu.kernels import NoKernels
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +101,7 @@ def test_what_is_damaged_is_made_anew(damage: Callable[[bytes], bytes], cache: P
     whole = path.read_bytes()
     path.unlink()
     path.write_bytes(damage(whole))
-    code = "from hpcnas import kernels; print(kernels.load().drawbacks)"  # where SIGBUS would show
+    code = "from hpcnas.training.cpu import kernels; print(kernels.load().drawbacks)"  # where SIGBUS would show
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "()\n"), done.stderr
     assert only(cache).stat().st_size == len(whole)
@@ -114,7 +115,7 @@ def test_a_half_that_a_kill_has_left_is_in_nobodys_way(cache: Path) -> None:
 
 
 def test_several_processes_at_once(cache: Path) -> None:
-    code = "from hpcnas import kernels; kernels.load()"
+    code = "from hpcnas.training.cpu import kernels; kernels.load()"
     started = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [one.wait() for one in started] == [0, 0, 0]
     assert works(loaded()) and only(cache)

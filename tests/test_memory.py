@@ -12,7 +12,7 @@ from hpcnas.architecture.genotype import named
 from hpcnas.architecture.memory import step_memory
 from hpcnas.architecture.skeleton import Surroundings
 from hpcnas.architecture.space import HIERARCHICAL
-from hpcnas.network import Network
+from hpcnas.training.network import Network
 
 torch.set_num_threads(1)
 

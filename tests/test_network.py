@@ -8,7 +8,6 @@ import torch
 from test_canonical import build
 from torch import Tensor, nn
 
-from hpcnas import operations
 from hpcnas.architecture import primitives
 from hpcnas.architecture.expansion import expand, is_valid
 from hpcnas.architecture.genotype import Genotype, named
@@ -17,7 +16,8 @@ from hpcnas.architecture.skeleton import Skeleton, Stage
 from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
 from hpcnas.config.search import Network as Settings
 from hpcnas.messages import DataFacts
-from hpcnas.network import Cell, Network
+from hpcnas.training import operations
+from hpcnas.training.network import Cell, Network
 
 torch.set_num_threads(1)
 

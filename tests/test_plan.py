@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from hpcnas import kernels, seeds
+from hpcnas import seeds
 from hpcnas.architecture import mutation
 from hpcnas.architecture.expansion import InvalidGenotype, expand
 from hpcnas.architecture.genotype import Genotype, named
@@ -19,11 +19,12 @@ from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
 from hpcnas.config import search as search_config
 from hpcnas.data.datasets import load_training
-from hpcnas.network import Network
-from hpcnas.plan import Plan
-from hpcnas.planned import PlannedTraining, PlannedTrainings, on_threads
-from hpcnas.program import Program
-from hpcnas.training import FitnessInProgress, LossNotFinite, Training, TrainingData
+from hpcnas.training.cpu import kernels
+from hpcnas.training.cpu.compiled import PlannedTraining, PlannedTrainings, on_threads
+from hpcnas.training.cpu.parameters import Plan
+from hpcnas.training.cpu.program import Program
+from hpcnas.training.network import Network
+from hpcnas.training.plain import FitnessInProgress, LossNotFinite, Training, TrainingData
 
 CLOSE = 1e-9  # relative, in float64
 

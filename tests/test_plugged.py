@@ -23,7 +23,6 @@ from hpcnas.architecture.primitives import Primitive
 from hpcnas.config import search as search_config
 from hpcnas.config.data_spec import DataError
 from hpcnas.data import datasets
-from hpcnas.evaluation import EvaluatorRefused, Loaded, checked, described
 from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.registry import PluggedStrategy
 from hpcnas.evolution.strategy import Proposal
@@ -33,6 +32,7 @@ from hpcnas.plugged import PluggedEvaluator
 from hpcnas.plugins import DataKind, Plugin, PluginError, PluginFault
 from hpcnas.search import job
 from hpcnas.store import FileStore
+from hpcnas.training.evaluator import EvaluatorRefused, Loaded, checked, described
 
 ROOT = Path(__file__).parent.parent
 BROKEN = '''

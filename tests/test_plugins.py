@@ -37,12 +37,12 @@ from hpcnas.config import search as search_config
 from hpcnas.config.settings import ConfigError
 from hpcnas.evolution.registry import PluggedStrategy, make_strategy
 from hpcnas.evolution.strategy import StrategyRefused
-from hpcnas.fastest import fitting_method
-from hpcnas.network import Network
 from hpcnas.plugins import DataKind, Plugin, PluginError
-from hpcnas.stacked import StackedTraining
 from hpcnas.synthetic import FACTS
-from hpcnas.training import Training
+from hpcnas.training.choice import fitting_method
+from hpcnas.training.cuda.stacked import StackedTraining
+from hpcnas.training.network import Network
+from hpcnas.training.plain import Training
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "hpcnas" / "PLUGINS.md").read_text(encoding="utf-8")

@@ -15,15 +15,16 @@ import pytest
 import torch
 from test_blockprogram import DEVICE  # the interpreter, where there is no GPU
 
-from hpcnas import caches, kernels, probing
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import search as search_config
 from hpcnas.data.datasets import load_training
-from hpcnas.kernels import NoKernels
-from hpcnas.planned import PlannedTraining, PlannedTrainings
-from hpcnas.probing import NothingWorks, Way, find
-from hpcnas.stacked import StackedTraining
-from hpcnas.training import Training, TrainingData
+from hpcnas.training import caches, probing
+from hpcnas.training.cpu import kernels
+from hpcnas.training.cpu.compiled import PlannedTraining, PlannedTrainings
+from hpcnas.training.cpu.kernels import NoKernels
+from hpcnas.training.cuda.stacked import StackedTraining
+from hpcnas.training.plain import Training, TrainingData
+from hpcnas.training.probing import NothingWorks, Way, find
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SETTINGS = search_config.Training(replicates=1, steps=1_000_000, batch_size=256, crop=0.5)
@@ -197,10 +198,10 @@ def test_a_cache_with_which_it_fails_is_exchanged_for_a_temporary_one(
 def test_what_triton_holds_in_memory_is_not_what_it_tries_again(
     gpu: Path, data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hpcnas import blockbackward, blockforward
+    from hpcnas.training.cuda import backward, forward
 
     functions = [SimpleNamespace(device_caches=defaultdict(list, {0: ["a damaged kernel"]})) for _ in range(2)]
-    for module, function in zip((blockforward, blockbackward), functions, strict=True):
+    for module, function in zip((forward, backward), functions, strict=True):
         monkeypatch.setattr(module, "of_triton", function, raising=False)
     seen = []
 
@@ -217,9 +218,10 @@ def test_what_triton_holds_in_memory_is_not_what_it_tries_again(
 def test_what_triton_holds_in_memory_is_called_so() -> None:
     """By this Triton; in a process of its own, where nothing is interpreted."""
     code = (
-        "from hpcnas import blockforward, blockbackward, probing\n"
+        "from hpcnas.training import probing\n"
+        "from hpcnas.training.cuda import backward, forward\n"
         "from triton.runtime.jit import JITFunction\n"
-        "each = [one for module in (blockforward, blockbackward) for one in vars(module).values()"
+        "each = [one for module in (forward, backward) for one in vars(module).values()"
         " if isinstance(one, JITFunction)]\n"
         "for one in each: dict.__setitem__(one.device_caches, 0, 'kernel')\n"
         "probing._forget_kernels()\n"

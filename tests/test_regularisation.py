@@ -13,8 +13,8 @@ from hpcnas.architecture.expansion import CellGraph, Edge, expand
 from hpcnas.architecture.genotype import named
 from hpcnas.architecture.primitives import CONVOLUTION, IDENTITY
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.network import Network, concatenated
 from hpcnas.regularisation import AuxiliaryHead, DropPath, WithAuxiliaryHead, cutout, loss
+from hpcnas.training.network import Network, concatenated
 
 torch.set_num_threads(1)
 

@@ -24,8 +24,8 @@ from warden import Child
 
 from hpcnas import retrainfile
 from hpcnas.architecture import expansion
-from hpcnas.network import Network
 from hpcnas.retrainfile import State
+from hpcnas.training.network import Network
 
 STEPS = 30
 SMALL = [

@@ -12,7 +12,7 @@ import pytest
 import torch
 from toolruns import retrained
 
-from hpcnas import checkpoints, retrainfile
+from hpcnas import retrainfile
 from hpcnas.config.options import parse
 from hpcnas.job.status import MORE_TO_DO
 from hpcnas.retrainfile import State
@@ -20,6 +20,7 @@ from hpcnas.retrainfolder import Folder, Refused
 from hpcnas.retrainjob import PROGRAM
 from hpcnas.storage import lock
 from hpcnas.storage.folder import RunFolder
+from hpcnas.training import checkpoints
 
 SAVED = {"seed": 1, "step": 70_000}
 

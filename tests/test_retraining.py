@@ -19,9 +19,9 @@ from hpcnas import averaging
 from hpcnas.architecture.expansion import expand
 from hpcnas.config.retraining import SCHEME, Recipe
 from hpcnas.feed import Batch, Resident
-from hpcnas.network import Network
 from hpcnas.retraining import Retraining, TooManyBroken, learning_rate
-from hpcnas.training import LossNotFinite
+from hpcnas.training.network import Network
+from hpcnas.training.plain import LossNotFinite
 
 torch.set_num_threads(1)
 

@@ -107,8 +107,8 @@ def loaded_by(code: str) -> set[str]:
     [
         ("import hpcnas.session, hpcnas.replay", {"h5py"}),  # the controller: no torch
         ("import hpcnas.search.job, hpcnas.synthetic", set()),  # a worker: neither torch nor HDF5
-        ("import hpcnas.trainer", set()),  # the child, until its life is tied to the worker's
-        ("import hpcnas.serving", {"torch"}),  # the child: neither MPI nor HDF5
+        ("import hpcnas.training.trainer", set()),  # the child, until its life is tied to the worker's
+        ("import hpcnas.training.trainer_loop", {"torch"}),  # the child: neither MPI nor HDF5
     ],
 )
 def test_processes_load_only_their_own_libraries(code: str, allowed: set[str]) -> None:

@@ -26,7 +26,7 @@ from hpcnas.architecture.network_hash import HASH_BYTES, TooSymmetric, canonical
 from hpcnas.architecture.primitives import AVERAGE_POOLING, CONVOLUTION, DEPTHWISE, IDENTITY, MAX_POOLING, SEPARABLE
 from hpcnas.architecture.sizes import size
 from hpcnas.architecture.space import HIERARCHICAL, Space
-from hpcnas.network import Cell
+from hpcnas.training.network import Cell
 
 torch.set_num_threads(1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hpcnas.schedules import cosine, rising
+from hpcnas.training.schedules import cosine, rising
 
 
 def test_half_a_cosine_from_the_first_rate_to_none() -> None:

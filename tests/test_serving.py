@@ -14,18 +14,18 @@ import pytest
 import torch
 from test_plan import flat
 
-from hpcnas import probing, serving
 from hpcnas.architecture import primitives
 from hpcnas.architecture.primitives import Primitive
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import search as search_config
 from hpcnas.data.datasets import load_training
-from hpcnas.evaluation import Loaded
-from hpcnas.evaluator import Assignment, Beat, Remark, Unusable
 from hpcnas.messages import Evaluation, Task
-from hpcnas.planned import PlannedTraining, on_threads
-from hpcnas.probing import NothingWorks, Way
-from hpcnas.training import FitnessInProgress, Training, TrainingData
+from hpcnas.training import probing, trainer_loop
+from hpcnas.training.cpu.compiled import PlannedTraining, on_threads
+from hpcnas.training.evaluator import Loaded
+from hpcnas.training.plain import FitnessInProgress, Training, TrainingData
+from hpcnas.training.probing import NothingWorks, Way
+from hpcnas.training.trainer_process import Assignment, Beat, Remark, Unusable
 
 GUARD = 60.0  # seconds that a condition may take on a busy machine
 GENOTYPE = flat("1-2 1x1", 2)
@@ -66,7 +66,7 @@ def assignment(folder: Path) -> Assignment:
 
 
 def serve(pipe: Pipe, folder: Path) -> int:
-    return serving.serve(pipe, assignment(folder))  # type: ignore[arg-type]
+    return trainer_loop.serve(pipe, assignment(folder))  # type: ignore[arg-type]
 
 
 def test_compiling_gives_signs_of_life_and_what_is_lived_with_is_said(
@@ -121,7 +121,7 @@ def test_primitives_of_plugins_are_said_to_be_trained_slower(tmp_path: Path, mon
     one = dataclasses.replace(one, config=dataclasses.replace(one.config, search=search))
     monkeypatch.setattr(probing, "find", lambda *_: Way(PlannedTraining))
     pipe = Pipe()
-    assert serving.serve(pipe, one) == 0  # type: ignore[arg-type]
+    assert trainer_loop.serve(pipe, one) == 0  # type: ignore[arg-type]
     remark, loaded = pipe.said()
     assert remark == Remark(
         "genotypes with primitives of plugins are trained as the plain network, which can be several times slower"
@@ -143,7 +143,7 @@ def test_threads_send_one_after_the_other() -> None:
             together.append(inside[0])
             inside[0] -= 1
 
-    pipe = serving._Pipe(Slow())  # type: ignore[arg-type]
+    pipe = trainer_loop._Pipe(Slow())  # type: ignore[arg-type]
     threads = [threading.Thread(target=lambda: [pipe.send(Beat()) for _ in range(3)]) for _ in range(several)]
     for thread in threads:
         thread.start()
@@ -154,7 +154,7 @@ def test_threads_send_one_after_the_other() -> None:
 
 def test_warnings_that_cannot_be_told_or_are_endless_end_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     pipe = Pipe()
-    handler = serving._ToWorker(pipe)  # type: ignore[arg-type]
+    handler = trainer_loop._ToWorker(pipe)  # type: ignore[arg-type]
     for text, arguments in (("%d images", ("no number",)), ("%s", ("x" * 9999,)), ("fine", ())):
         handler.emit(logging.LogRecord("hpcnas", logging.WARNING, __file__, 1, text, arguments, None))
     assert pipe.said() == [Remark("x" * 2000 + " …"), Remark("fine")]

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from hpcnas.evaluator import COORDINATED
 from hpcnas.job.signals import ASKING
+from hpcnas.training.trainer_process import COORDINATED
 
 SENT_TO_ITSELF = """
 import os, signal, sys

@@ -15,15 +15,15 @@ from test_blockprogram import DEVICE
 from test_plan import flat
 from torch.nn import functional
 
-from hpcnas import stacked
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import search as search_config
 from hpcnas.data.augment import Normaliser
 from hpcnas.data.datasets import load_training
-from hpcnas.network import Network
-from hpcnas.stacked import StackedTraining
-from hpcnas.training import FitnessInProgress, LossNotFinite, Training, TrainingData, learning_rate
+from hpcnas.training.cuda import stacked
+from hpcnas.training.cuda.stacked import StackedTraining
+from hpcnas.training.network import Network
+from hpcnas.training.plain import FitnessInProgress, LossNotFinite, Training, TrainingData, learning_rate
 
 GENOTYPE = flat("1-2 1x1", 2)
 SKELETON = Skeleton(1, 8, 8, 10, 2, 1, 1)

@@ -27,8 +27,8 @@ from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
 from hpcnas.config import search as search_config
 from hpcnas.evolution.individuals import Birth, Individual
-from hpcnas.network import Network
 from hpcnas.store import FileStore
+from hpcnas.training.network import Network
 
 TOOL = Path(export.__file__)
 SMALL = Skeleton(image_channels=3, height=8, width=8, classes=5, channels=4, cells_per_group=2, groups=2)

@@ -22,11 +22,12 @@ from PIL import Image
 from toolruns import INPUTS, POOLING, retrained
 from torch import Tensor
 
-from hpcnas import checkpoints, retrainfile
+from hpcnas import retrainfile
 from hpcnas.architecture import expansion
 from hpcnas.architecture.large import LargeSkeleton
-from hpcnas.network import Network
 from hpcnas.retrainfile import Inputs, Origin
+from hpcnas.training import checkpoints
+from hpcnas.training.network import Network
 
 torch.set_num_threads(1)
 GREY = Inputs(LargeSkeleton(1, 12, 12, 7, 2, (1, 2), "strided"), tuple("abcdefg"), (20.0,), (40.0,), 16)

@@ -24,7 +24,6 @@ from patience import GUARD
 from test_evaluator import await_end, awaited, children, failure, loaded, outcome
 from warden import Child
 
-from hpcnas import checkpoints, evaluator, profiling, serving, training
 from hpcnas.architecture.expansion import is_valid
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
@@ -32,13 +31,14 @@ from hpcnas.architecture.space import Space
 from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
 from hpcnas.data.datasets import load_training
-from hpcnas.evaluation import Loaded
-from hpcnas.evaluator import Assignment, EvaluatorRefused, Saved, TrainerEvaluator
-from hpcnas.fastest import fastest_method
-from hpcnas.interpreter import python
 from hpcnas.job.devices import Binding
 from hpcnas.messages import Evaluation, Failure, FailureKind, Task
 from hpcnas.storage import durable
+from hpcnas.training import checkpoints, plain, profiling, trainer_loop, trainer_process
+from hpcnas.training.choice import fastest_method
+from hpcnas.training.evaluator import Loaded
+from hpcnas.training.interpreter import python
+from hpcnas.training.trainer_process import Assignment, EvaluatorRefused, Saved, TrainerEvaluator
 
 torch.set_num_threads(1)
 
@@ -58,13 +58,13 @@ def settings(folder: Path, **changes: dict[str, object]) -> Config:
     return search_config.build(SETTINGS, {"run": {"run": str(folder), "hang_timeout": GUARD}}, changes)
 
 
-def directly(chosen: Config) -> training.FitnessInProgress:
+def directly(chosen: Config) -> plain.FitnessInProgress:
     """The evaluation as it is without a child."""
     cpu = torch.device("cpu")
-    data = training.TrainingData.prepare(load_training(chosen.data.source), chosen.data, cpu)
+    data = plain.TrainingData.prepare(load_training(chosen.data.source), chosen.data, cpu)
     skeleton = Skeleton.of(chosen.network, data.facts)
     method = fastest_method(cpu, 1, chosen.training, skeleton)
-    return training.FitnessInProgress(GENOTYPE, TASK.seeds, skeleton, data, chosen.training, method)
+    return plain.FitnessInProgress(GENOTYPE, TASK.seeds, skeleton, data, chosen.training, method)
 
 
 def nothing() -> None:
@@ -182,7 +182,7 @@ def test_a_trace_that_cannot_be_written_costs_no_evaluation(
 ) -> None:
     nowhere = tmp_path / "gone" / "profile.json"
     with profiling.Trace(nowhere) as trace:
-        found = serving._outcome(*attended(tmp_path, 1e6), trace)
+        found = trainer_loop._outcome(*attended(tmp_path, 1e6), trace)
     assert same(found, expected)
     assert f"no trace {nowhere}" in capsys.readouterr().err
 
@@ -201,13 +201,13 @@ class SilentPipe:
         return False
 
 
-def remarks(attendance: serving.Attendance) -> list[str]:
+def remarks(attendance: trainer_loop.Attendance) -> list[str]:
     """What was said, in order."""
     sent = attendance._pipe.sent  # type: ignore[attr-defined]
-    return [message.text for message in sent if isinstance(message, evaluator.Remark)]
+    return [message.text for message in sent if isinstance(message, trainer_process.Remark)]
 
 
-def interrupted(fitness: training.FitnessInProgress) -> None:
+def interrupted(fitness: plain.FitnessInProgress) -> None:
     """Lets an evaluation go on for some steps of its first training, which then has a state of its own."""
     beats = iter(range(5))
 
@@ -219,10 +219,10 @@ def interrupted(fitness: training.FitnessInProgress) -> None:
         fitness.run(beat, nothing)
 
 
-def attended(folder: Path, interval: float) -> tuple[training.FitnessInProgress, serving.Attendance]:
+def attended(folder: Path, interval: float) -> tuple[plain.FitnessInProgress, trainer_loop.Attendance]:
     chosen = settings(folder, run={"checkpoint_interval": interval})
     fitness = directly(chosen)
-    return fitness, serving.Attendance(SilentPipe(), chosen, "4.pt", fitness)  # type: ignore[arg-type]
+    return fitness, trainer_loop.Attendance(SilentPipe(), chosen, "4.pt", fitness)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_checkpoints_come_after_every_replicate_and_every_so_often(
 ) -> None:
     saved: list[int] = []
     monkeypatch.setattr(torch, "save", lambda state, file: saved.append(len(state["accuracies"])))
-    serving._outcome(*attended(tmp_path, interval))
+    trainer_loop._outcome(*attended(tmp_path, interval))
     assert saved == finished
 
 
@@ -255,11 +255,11 @@ def test_checkpoints_come_after_every_replicate_and_every_so_often(
 )
 def test_a_damaged_checkpoint_is_none(tmp_path: Path, expected: Evaluation, damage: Callable[[bytes], bytes]) -> None:
     fitness, attendance = attended(tmp_path, 1e6)
-    assert same(serving._outcome(fitness, attendance), expected)
+    assert same(trainer_loop._outcome(fitness, attendance), expected)
     path = tmp_path / "inflight" / "4.pt"
     path.write_bytes(found := damage(path.read_bytes()))
     fitness, attendance = attended(tmp_path, 1e6)
-    assert same(serving._outcome(fitness, attendance), expected)
+    assert same(trainer_loop._outcome(fitness, attendance), expected)
     (said,) = remarks(attendance)
     assert said.startswith(f"{path} is damaged: ")
     assert said.endswith("; it is kept as 4.pt.damaged, and its evaluation begins anew")
@@ -298,7 +298,7 @@ def test_a_checkpoint_of_something_else_is_none(tmp_path: Path, expected: Evalua
     (tmp_path / "inflight").mkdir()
     checkpoints.save(tmp_path / "inflight" / "4.pt", state)
     fitness, attendance = attended(tmp_path, 1e6)
-    assert same(serving._outcome(fitness, attendance), expected)
+    assert same(trainer_loop._outcome(fitness, attendance), expected)
     (said,) = remarks(attendance)
     assert said.startswith(f"checkpoints in {tmp_path}/inflight are not gone on from, their evaluations begin anew: ")
 
@@ -348,7 +348,7 @@ def test_a_checkpoint_that_cannot_be_written_costs_no_more_and_is_told_of_once(
 
     monkeypatch.setattr(durable, "replace", fail)
     fitness, attendance = attended(tmp_path, 0.0)
-    assert same(serving._outcome(fitness, attendance), expected)
+    assert same(trainer_loop._outcome(fitness, attendance), expected)
     assert remarks(attendance) == [f"no checkpoints in {tmp_path}/inflight: {words}{LOSS}"]
 
 
@@ -404,12 +404,12 @@ def test_a_full_disk_under_a_real_child(start: Start, tmp_path: Path, expected: 
 def test_what_a_child_warns_of_while_it_loads_reaches_its_worker(start: Start) -> None:
     code = (
         "import logging\n"
-        "from hpcnas import serving, trainer\n"
-        "load = serving.load_training\n"
+        "from hpcnas.training import trainer, trainer_loop\n"
+        "load = trainer_loop.load_training\n"
         "def warning(*given, **named):\n"
         "    logging.getLogger('hpcnas.data.image_folder').warning('made %s', 'anew')\n"
         "    return load(*given, **named)\n"
-        "serving.load_training = warning\n"
+        "trainer_loop.load_training = warning\n"
         "trainer.main()"
     )
     one = start((sys.executable, "-c", code))
@@ -420,21 +420,21 @@ def test_what_a_child_warns_of_while_it_loads_reaches_its_worker(start: Start) -
 def test_signs_of_life_come_often_enough_for_the_hang_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for timeout, beats in ((600.0, 3), (2.0, 6)):  # in three seconds
         clock = iter(number * 0.0625 for number in range(100))
-        monkeypatch.setattr(serving.time, "monotonic", lambda clock=clock: next(clock))
+        monkeypatch.setattr(trainer_loop.time, "monotonic", lambda clock=clock: next(clock))
         chosen = settings(tmp_path, run={"hang_timeout": timeout, "checkpoint_interval": 1e6})
         pipe = SilentPipe()
-        attendance = serving.Attendance(pipe, chosen, "4.pt", directly(chosen))  # type: ignore[arg-type]
+        attendance = trainer_loop.Attendance(pipe, chosen, "4.pt", directly(chosen))  # type: ignore[arg-type]
         for _ in range(48):
             attendance.beat()
-        assert pipe.sent == [evaluator.Beat()] * beats
+        assert pipe.sent == [trainer_process.Beat()] * beats
 
 
 # ── failures ────────────────────────────────────────────────────────────────────────────────────────────────────────
 LATE = """
 import sys, torch
-from hpcnas import serving
+from hpcnas.training import trainer_loop
 assert "torch._dynamo" not in sys.modules
-serving._import_late_parts()
+trainer_loop._import_late_parts()
 before = set(sys.modules)
 torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1).step()
 print(sorted(set(sys.modules) - before))
@@ -449,9 +449,9 @@ def test_no_task_waits_in_silence_for_what_torch_imports_late() -> None:
 def test_a_loss_that_is_not_finite_is_a_failure(tmp_path: Path) -> None:
     chosen = settings(tmp_path, training={"replicates": 2, "steps": 20, "batch_size": 16, "learning_rate": 1e18})
     fitness = directly(chosen)
-    attendance = serving.Attendance(SilentPipe(), chosen, "4.pt", fitness)  # type: ignore[arg-type]
+    attendance = trainer_loop.Attendance(SilentPipe(), chosen, "4.pt", fitness)  # type: ignore[arg-type]
     attendance.save()
-    found = serving._outcome(fitness, attendance)
+    found = trainer_loop._outcome(fitness, attendance)
     assert isinstance(found, Failure) and found.kind is FailureKind.NAN
     assert found.message == "the loss was not finite by step 20 of 20"
     assert list((tmp_path / "inflight").iterdir()) == []  # another device does not go on from there
@@ -459,9 +459,9 @@ def test_a_loss_that_is_not_finite_is_a_failure(tmp_path: Path) -> None:
 
 def test_a_python_error_is_a_failure_with_its_traceback(start: Start) -> None:
     code = (
-        "from hpcnas import trainer, training\n"
+        "from hpcnas.training import plain, trainer\n"
         "def broken(self): raise ZeroDivisionError('of all things')\n"
-        "training.Training._batch = broken\n"
+        "plain.Training._batch = broken\n"
         "trainer.main()"
     )
     found = failure(start((sys.executable, "-c", code)), TASK)
@@ -494,20 +494,20 @@ class Raising:
     [  # the rest is in test_causes
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), "OOM"),
         (RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"), "CRASH"),
-        (training.LossNotFinite("the loss was not finite by step 50 of 60"), "NAN"),
+        (plain.LossNotFinite("the loss was not finite by step 50 of 60"), "NAN"),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "ERROR"),
     ],
 )
 def test_exceptions_are_failures_of_their_kind(tmp_path: Path, error: Exception, kind: str) -> None:
     _, attendance = attended(tmp_path, 1e6)
-    found = serving._outcome(Raising(error), attendance)  # type: ignore[arg-type]
+    found = trainer_loop._outcome(Raising(error), attendance)  # type: ignore[arg-type]
     assert isinstance(found, Failure) and found.kind is FailureKind[kind]
 
 
 def test_a_child_whose_worker_is_gone_says_nothing(tmp_path: Path) -> None:
     _, attendance = attended(tmp_path, 1e6)
     with pytest.raises(SystemExit):
-        serving._outcome(Raising(BrokenPipeError()), attendance)  # type: ignore[arg-type]
+        trainer_loop._outcome(Raising(BrokenPipeError()), attendance)  # type: ignore[arg-type]
 
 
 # ── beginning and end ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -527,7 +527,7 @@ def popen(parent: int) -> tuple[subprocess.Popen[bytes], object]:
     """A trainer that takes process `parent` for its worker, and the worker's end of its pipe."""
     ours, theirs = Pipe()
     with theirs:
-        command = [*python(evaluator.TRAINER), str(theirs.fileno())]
+        command = [*python(trainer_process.TRAINER), str(theirs.fileno())]
         process = Child(command, pass_fds=(theirs.fileno(),), stderr=subprocess.DEVNULL)
     ours.send(Assignment(settings(Path("nowhere")), 1, False, parent))
     return process, ours
@@ -553,8 +553,8 @@ def test_an_idle_child_has_nothing_to_save() -> None:
         heard = [pipe.recv()]  # type: ignore[attr-defined]
         while not isinstance(heard[-1], Loaded):  # signs of life while it compiles
             heard.append(pipe.recv())  # type: ignore[attr-defined]
-        assert set(heard[:-1]) <= {evaluator.Beat()}
-        pipe.send(evaluator.Save())  # type: ignore[attr-defined]
+        assert set(heard[:-1]) <= {trainer_process.Beat()}
+        pipe.send(trainer_process.Save())  # type: ignore[attr-defined]
         assert pipe.recv() == Saved()  # type: ignore[attr-defined]
         assert process.wait(GUARD) == 0
 
@@ -562,7 +562,7 @@ def test_an_idle_child_has_nothing_to_save() -> None:
 RANK = """
 import sys, time
 from pathlib import Path
-from hpcnas.evaluator import TrainerEvaluator
+from hpcnas.training.trainer_process import TrainerEvaluator
 from hpcnas.job.devices import Binding
 from test_trainer import TASK, loaded, settings
 one = TrainerEvaluator(settings(Path(sys.argv[2])), Binding(None, 1))

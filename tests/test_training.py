@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from hpcnas import training
 from hpcnas.architecture import sizes
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import search as search_config
 from hpcnas.data.datasets import DataSet, Images, load_training
 from hpcnas.messages import DataFacts, Evaluation
-from hpcnas.training import FitnessInProgress, LossNotFinite, Training, TrainingData, learning_rate
+from hpcnas.training import plain
+from hpcnas.training.plain import FitnessInProgress, LossNotFinite, Training, TrainingData, learning_rate
 
 torch.set_num_threads(1)
 
@@ -269,7 +269,7 @@ def test_the_loss_falls(data: TrainingData) -> None:
 
 @pytest.mark.parametrize("interval", [1, 5, 50])
 def test_an_infinite_loss_is_no_fitness(data: TrainingData, monkeypatch: pytest.MonkeyPatch, interval: int) -> None:
-    monkeypatch.setattr(training, "CHECK_INTERVAL", interval)
+    monkeypatch.setattr(plain, "CHECK_INTERVAL", interval)
     with pytest.raises(LossNotFinite, match=r"the loss was not finite by step \d+ of 12"):
         fitness(data, (7,), dataclasses.replace(SETTINGS, learning_rate=1e18))
 
@@ -322,7 +322,7 @@ def test_validation_counts_right_answers(data: TrainingData, answer: int) -> Non
 def test_validation_is_shown_each_whole_validation_image_once(
     data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "VALIDATION_BATCH", 7)
+    monkeypatch.setattr(plain, "VALIDATION_BATCH", 7)
     one = Training(GENOTYPE, SKELETON, data, SETTINGS, 7)
     network = constant(one)
     one.validate(nothing)
@@ -333,7 +333,7 @@ def test_validation_is_shown_each_whole_validation_image_once(
 def test_the_size_of_validation_batches_does_not_matter(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
     one = trained(data, 7)
     whole = one.validate(nothing)
-    monkeypatch.setattr(training, "VALIDATION_BATCH", 7)
+    monkeypatch.setattr(plain, "VALIDATION_BATCH", 7)
     assert one.validate(nothing) == whole
 
 
@@ -407,8 +407,8 @@ def test_the_end_of_every_replicate_is_told(data: TrainingData) -> None:
 
 def test_seconds_are_put_down_to_what_they_were_spent_on(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([100.0, 101.0, 103.0, 107.0, 115.0])
-    monkeypatch.setattr(training.time, "perf_counter", lambda: next(times))
-    clock = training.Stopwatch()
+    monkeypatch.setattr(plain.time, "perf_counter", lambda: next(times))
+    clock = plain.Stopwatch()
     for name in ("setup", "training", "setup", "validation"):
         clock.lap(name)
     assert clock.seconds == {"setup": 1.0 + 4.0, "training": 2.0, "validation": 8.0}

@@ -12,7 +12,6 @@ from examples import FACTS, PLACE, SPACE
 
 from hpcnas import worker
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.evaluation import EvaluatorRefused, Loaded
 from hpcnas.job.transport import Hub
 from hpcnas.messages import (
     Broke,
@@ -29,6 +28,7 @@ from hpcnas.messages import (
     Warned,
 )
 from hpcnas.plugins import PluginFault
+from hpcnas.training.evaluator import EvaluatorRefused, Loaded
 
 EVALUATION = Evaluation((0.5, 1.0), 10, 0.0, 1.0, 0.0)
 CRASH = Failure(FailureKind.CRASH, "the trainer was ended by SIGSEGV")

@@ -24,18 +24,19 @@ import numpy as np
 import toolkit
 import torch
 
-from hpcnas import blocks, seeds
+from hpcnas import seeds
 from hpcnas.architecture import expansion, mutation, sizes
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype, named
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import HIERARCHICAL
-from hpcnas.blocks import BlockGraph, Kind
 from hpcnas.config import search as search_config
 from hpcnas.data.datasets import load_training
-from hpcnas.fastest import fastest_method
-from hpcnas.network import Network
-from hpcnas.training import FitnessInProgress, Training, TrainingData
+from hpcnas.training.choice import fastest_method
+from hpcnas.training.cuda import blocks
+from hpcnas.training.cuda.blocks import BlockGraph, Kind
+from hpcnas.training.network import Network
+from hpcnas.training.plain import FitnessInProgress, Training, TrainingData
 
 _WARMING_UP = 5  # steps that are not timed
 _CPU = {"batch_size": 64, "steps": 12, "replicates": 1, "evaluation_steps": 100, "images": 2500}

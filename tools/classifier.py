@@ -8,11 +8,11 @@ import toolkit
 import torch
 from torch import Tensor, nn
 
-from hpcnas import checkpoints
 from hpcnas.architecture import expansion
-from hpcnas.network import Network
 from hpcnas.retrainfile import Inputs, Retraining
 from hpcnas.storage import sealed
+from hpcnas.training import checkpoints
+from hpcnas.training.network import Network
 
 
 class Classifier(nn.Module):

@@ -144,7 +144,7 @@ def onnx(found: Source, given: Path | None, seed: int, output: Path) -> None:
     import torch
     from classifier import Classifier, load_weights
 
-    from hpcnas.network import Network
+    from hpcnas.training.network import Network
 
     torch.manual_seed(seed)
     network = Network(graph(found), found.skeleton)

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 from hpcnas import attention, plugins, worker
 from hpcnas.config import search as search_config
 from hpcnas.config.settings import ConfigError
-from hpcnas.evaluation import Evaluator, EvaluatorRefused, Loaded, warnings
 from hpcnas.job import devices, log, transport
 from hpcnas.job.launch import Leave, first_decides, load_plugins, say
 from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.transport import World
 from hpcnas.messages import DataFacts, Place
+from hpcnas.training.evaluator import Evaluator, EvaluatorRefused, Loaded, warnings
 
 if TYPE_CHECKING:
     from hpcnas.session import SearchSession
@@ -125,7 +125,7 @@ def make_evaluator(settings: search_config.Config, binding: devices.Binding) -> 
         from hpcnas.synthetic import SyntheticEvaluator
 
         return SyntheticEvaluator(settings)
-    from hpcnas.evaluator import TrainerEvaluator
+    from hpcnas.training.trainer_process import TrainerEvaluator
 
     return TrainerEvaluator(settings, binding)
 

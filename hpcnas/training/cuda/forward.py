@@ -1,11 +1,11 @@
-"""Triton kernels of a block plan, forward: images, convolutions and poolings (`blockparts` says how blocks lie)."""
+"""Triton kernels of a block plan, forward: images, convolutions and poolings (`block_layout` says how blocks lie)."""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from hpcnas.blockparts import (
+from hpcnas.training.cuda.block_layout import (
     ALIGNMENT,
     FIRST,
     NORMALISED,

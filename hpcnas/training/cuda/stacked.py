@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hpcnas import blocks
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.blockplan import BlockPlan, Draws, Pixels, Room
-from hpcnas.blockprogram import Program, available
 from hpcnas.config import search as search_config
 from hpcnas.data.augment import EpochSampler
-from hpcnas.network import Network
-from hpcnas.training import LossNotFinite, TrainingData, Trainings, crop_size, learning_rate, number_type
+from hpcnas.training.cuda import blocks
+from hpcnas.training.cuda.parameters import BlockPlan, Draws, Pixels, Room
+from hpcnas.training.cuda.program import Program, available
+from hpcnas.training.network import Network
+from hpcnas.training.plain import LossNotFinite, TrainingData, Trainings, crop_size, learning_rate, number_type
 
 WIDEST = 128  # channels of a block that the kernels are made for
 LARGEST = 1 << 14  # numbers of the last map of an image, and of the classifier, which the head keeps in registers

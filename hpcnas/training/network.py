@@ -11,10 +11,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from hpcnas import operations
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.sizes import node_channels
 from hpcnas.architecture.skeleton import Surroundings
+from hpcnas.training import operations
 
 Join = Callable[[int, list[Tensor]], Tensor]
 """How a node's inputs become its value: the node and its inputs (N, C_i, H, W) → (N, ΣC_i, H, W)."""

@@ -1,6 +1,6 @@
 """What a worker evaluates with: the interface, and nothing that an implementation needs.
 
-`evaluator` trains, in a child process; `synthetic` computes. Ranks load only the one they use (D8).
+`trainer_process` trains, in a child process; `synthetic` computes. Ranks load only the one they use (D8).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     take_images ─► forward, level by level ─► head ─► backward, level by level ─► conclude ─► update
 
 A level holds operations that depend on none of the others; those of one kind and shape are one launch. All launches are
-of the kernels in `blockforward` and `blockbackward`, in an order that depends on the genotype and on nothing that is
+of the kernels in `forward` and `backward`, in an order that depends on the genotype and on nothing that is
 computed, and nothing is allocated by them: so a step can be captured once as a CUDA graph and replayed.
 """
 
@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcnas import blockbackward, blockforward, blockparts, blocks
-from hpcnas.blockplan import BlockPlan, Draws, Pixels, Room
-from hpcnas.blocks import Kind, Operation, Shape
+from hpcnas.training.cuda import backward, block_layout, blocks, forward
+from hpcnas.training.cuda.blocks import Kind, Operation, Shape
+from hpcnas.training.cuda.parameters import BlockPlan, Draws, Pixels, Room
 
 TILES: dict[str | tuple[str, int], tuple[int, int]] = {
     "images": (4096, 4),
@@ -40,7 +40,7 @@ channels where that matters. The fastest of those tried on an H100 with the pape
 SPAN = 24  # rows that one program goes down at the most
 _IMAGES_A_PROGRAM = 8  # of the head
 _SMALL_TILE = 1024  # of the kernels that run along parameters
-_UNIT = blockparts.UNIT.value
+_UNIT = block_layout.UNIT.value
 Grid = tuple[int, ...]
 
 
@@ -107,9 +107,9 @@ class Program:
         maps, winners = self._lay_out()
         self._maps = room.take("maps", maps, plan.map_type)
         self._winners = room.take("winners", winners, torch.uint8)
-        self._operands = Table(blockparts.OPERAND.value)
-        self._rows = Table(blockparts.OPERATION.value)
-        self._backward = Table(blockparts.BACKWARD.value)
+        self._operands = Table(block_layout.OPERAND.value)
+        self._rows = Table(block_layout.OPERATION.value)
+        self._backward = Table(block_layout.BACKWARD.value)
         self.launches: list[Launch] = []
         self._schedule()
         for table in (self._operands, self._rows, self._backward):
@@ -137,10 +137,10 @@ class Program:
         return used * _UNIT, max(1, winners) * _UNIT
 
     def _fields(self, number: int, weights: int = 0) -> list[int]:
-        """A block as `blockparts.OPERAND` says, with the weights that are applied to it."""
+        """A block as `block_layout.OPERAND` says, with the weights that are applied to it."""
         own = self._plan.graph.blocks[number].normalisation
         places = [0, 0, 0] if own is None else [own.statistics, own.scale, own.shift]
-        aligned = [place // blockparts.ALIGNMENT.value for place in (*places, weights)]
+        aligned = [place // block_layout.ALIGNMENT.value for place in (*places, weights)]
         return [self._raw[number], self._gradient[number], own is not None, *aligned, max(0, self._winner[number])]
 
     def _operand(self, operation: Operation, position: int, number: int) -> list[int]:
@@ -225,7 +225,7 @@ class Program:
         (height, width), channels = self._sizes[0], shape.channels
         grid, tile = self._pixel_grid("images", graph.images, shape, channels)
         self._launch(
-            blockforward.take_images, grid, self._maps, self._rows, images, draws.order, draws.offsets,
+            forward.take_images, grid, self._maps, self._rows, images, draws.order, draws.offsets,
             self._pixels.normaliser, draws.step, draws.order.shape[1], self._batch, self._count(shape),
             *images.shape[1:3], HEIGHT=height, WIDTH=width, COLOURS=images.shape[3], CHANNELS=channels, **tile,
         )  # fmt: skip
@@ -239,7 +239,7 @@ class Program:
         if kind is Kind.POINTWISE:
             grid, tile = self._pixel_grid("pointwise", members, target, max(channels, target.channels))
             self._launch(
-                blockforward.pointwise, grid, self._maps, *given, *numbers, INPUTS=channels, OUTPUTS=target.channels,
+                forward.pointwise, grid, self._maps, *given, *numbers, INPUTS=channels, OUTPUTS=target.channels,
                 TRAINING=training, **tile,
             )  # fmt: skip
             return
@@ -247,7 +247,7 @@ class Program:
             out_height, out_width = self._sizes[target.halvings]
             grid, tile = self._pixel_grid("strided", members, target, channels)
             self._launch(
-                blockforward.strided, grid, self._maps, *given, self._count(source), *numbers, OUT_HEIGHT=out_height,
+                forward.strided, grid, self._maps, *given, self._count(source), *numbers, OUT_HEIGHT=out_height,
                 OUT_WIDTH=out_width, STRIDE=stride, TRAINING=training, **size, **tile,
             )  # fmt: skip
             return
@@ -256,16 +256,16 @@ class Program:
         match kind:
             case Kind.DEPTHWISE:
                 self._launch(
-                    blockforward.depthwise, grid, self._maps, *given, columns, *numbers, TRAINING=training, **size,
+                    forward.depthwise, grid, self._maps, *given, columns, *numbers, TRAINING=training, **size,
                     **tile,
                 )  # fmt: skip
             case Kind.MAXIMUM:
                 self._launch(
-                    blockforward.maximum, grid, self._maps, self._winners, *given, columns, *numbers,
+                    forward.maximum, grid, self._maps, self._winners, *given, columns, *numbers,
                     TRAINING=training, **size, **tile,
                 )  # fmt: skip
             case Kind.AVERAGE:
-                self._launch(blockforward.average, grid, self._maps, *given, columns, *numbers, **size, **tile)
+                self._launch(forward.average, grid, self._maps, *given, columns, *numbers, **size, **tile)
 
     def _head(self, first: int) -> None:
         assert first == 0, "the final block's row is the first"
@@ -273,7 +273,7 @@ class Program:
         shape, classes = graph.blocks[graph.final].shape, graph.indices["classifier.bias"].size
         height, width = self._sizes[shape.halvings]
         self._launch(
-            blockbackward.head, (_ceil(self._batch, _IMAGES_A_PROGRAM), plan.networks), self._maps, plan.sums,
+            backward.head, (_ceil(self._batch, _IMAGES_A_PROGRAM), plan.networks), self._maps, plan.sums,
             plan.parameters, plan.gradients, self._backward, draws.order, self._pixels.labels, draws.losses,
             draws.right, draws.step, draws.order.shape[1], self._batch, len(self._pixels.labels), graph.classifier,
             graph.bias, graph.parameters, graph.statistics, AREA=height * width,
@@ -290,7 +290,7 @@ class Program:
         if kind is Kind.POINTWISE:
             grid, tile = self._pixel_grid("pointwise back", members, shape, max(channels, outputs))
             self._launch(
-                blockbackward.pointwise_back, grid, self._maps, plan.sums, plan.parameters, plan.gradients, *tables,
+                backward.pointwise_back, grid, self._maps, plan.sums, plan.parameters, plan.gradients, *tables,
                 *numbers, CHANNELS=channels, OUTPUTS=outputs, **tile,
             )  # fmt: skip
             return
@@ -299,12 +299,12 @@ class Program:
         if kind is Kind.DEPTHWISE:
             made = self._count(Shape(shape.halvings + (stride == 2), channels))
             self._launch(
-                blockbackward.depthwise_back, grid, self._maps, plan.sums, plan.parameters, plan.gradients, *tables,
+                backward.depthwise_back, grid, self._maps, plan.sums, plan.parameters, plan.gradients, *tables,
                 made, self._batch * width, *numbers, STRIDE=stride, **size, **tile,
             )  # fmt: skip
         else:
             self._launch(
-                blockbackward.pooling_back, grid, self._maps, self._winners, plan.sums, plan.parameters, *tables,
+                backward.pooling_back, grid, self._maps, self._winners, plan.sums, plan.parameters, *tables,
                 self._batch * width, *numbers, MAXIMUM=kind is Kind.MAXIMUM, **size, **tile,
             )  # fmt: skip
 
@@ -316,7 +316,7 @@ class Program:
             first = self._rows.extend([[*self._fields(number), 0, 0] for number in members])
             grid, tile = self._pixel_grid("normalised back", len(members), shape, shape.channels)
             self._launch(
-                blockbackward.normalised_back, grid, self._maps, plan.sums, plan.parameters, self._rows, first,
+                backward.normalised_back, grid, self._maps, plan.sums, plan.parameters, self._rows, first,
                 self._count(shape), plan.graph.parameters, plan.graph.statistics, CHANNELS=shape.channels, **tile,
             )  # fmt: skip
 
@@ -331,7 +331,7 @@ class Program:
                 scales[part], shifts[part] = (start + np.arange(channels) for start in (own.scale, own.shift))
         tables = [torch.from_numpy(table).to(plan.device) for table in (scales, shifts)]
         self._launch(
-            blockbackward.conclude, (_ceil(graph.statistics, _SMALL_TILE), plan.networks), plan.sums, plan.running,
+            backward.conclude, (_ceil(graph.statistics, _SMALL_TILE), plan.networks), plan.sums, plan.running,
             plan.gradients, *tables, self._pixels_a_channel(), graph.parameters, graph.statistics, TILE=_SMALL_TILE,
         )  # fmt: skip
 
@@ -354,7 +354,7 @@ class Program:
     def update(self, rates: Tensor, momentum: float, decay: float) -> None:
         """SGD with the gradients at hand, at the rate of the step, real (steps,); goes on to the next step."""
         plan, count = self._plan, self._plan.parameters.numel()
-        blockbackward.update[(_ceil(count, _SMALL_TILE),)](
+        backward.update[(_ceil(count, _SMALL_TILE),)](
             plan.parameters, plan.gradients, plan.velocity, rates, self._draws.step, count, momentum, decay,
             TILE=_SMALL_TILE,
         )  # fmt: skip

@@ -9,8 +9,8 @@ from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import search as search_config
-from hpcnas.planned import PlannedTraining, PlannedTrainings, on_threads
-from hpcnas.training import Training, Trainings, number_type
+from hpcnas.training.cpu.compiled import PlannedTraining, PlannedTrainings, on_threads
+from hpcnas.training.plain import Training, Trainings, number_type
 
 
 def fastest_method(
@@ -25,7 +25,7 @@ def why_plain(device: torch.device, settings: search_config.Training, skeleton: 
     """Why there is nothing faster than the plain network for these settings; empty where there is."""
     if device.type == "cuda":
         try:
-            from hpcnas.stacked import fits
+            from hpcnas.training.cuda.stacked import fits
         except ImportError as error:  # torch for GPUs brings Triton on Linux only
             return f"Triton is not there ({error})"
         return "" if fits(skeleton) else "the GPU kernels are not made for images and channels of these sizes"
@@ -34,7 +34,7 @@ def why_plain(device: torch.device, settings: search_config.Training, skeleton: 
 
 def _compiled(device: torch.device, threads: int) -> type[Trainings]:
     if device.type == "cuda":
-        from hpcnas.stacked import StackedTraining
+        from hpcnas.training.cuda.stacked import StackedTraining
 
         return StackedTraining
     return on_threads(threads)

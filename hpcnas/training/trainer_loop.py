@@ -20,17 +20,18 @@ from pathlib import Path
 import numpy
 import torch
 
-from hpcnas import causes, checkpoints, plugins, probing, profiling, training
+from hpcnas import plugins
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.data_spec import DataError
 from hpcnas.config.search import Config
 from hpcnas.data.datasets import load_training
-from hpcnas.evaluation import Loaded
-from hpcnas.evaluator import Assignment, Beat, FromChild, Remark, Save, Saved, Unusable
-from hpcnas.fastest import fitting_method, in_little_memory
-from hpcnas.heartbeat import beating
 from hpcnas.messages import Failure, FailureKind, Outcome, Task, checkpoint_name
 from hpcnas.storage import sealed
+from hpcnas.training import causes, checkpoints, plain, probing, profiling
+from hpcnas.training.choice import fitting_method, in_little_memory
+from hpcnas.training.evaluator import Loaded
+from hpcnas.training.heartbeat import beating
+from hpcnas.training.trainer_process import Assignment, Beat, FromChild, Remark, Save, Saved, Unusable
 
 _BEAT_INTERVAL = 1.0  # seconds, at the most
 _LONGEST = 2000  # characters of a warning
@@ -52,7 +53,7 @@ def serve(connection: Connection, assignment: Assignment) -> int:
         plugins.load(config.search.plugins)
         device = _device(assignment)
         dataset = load_training(config.data.source, download=config.run.download)
-        data = training.TrainingData.prepare(dataset, config.data, device, config.training.padding)
+        data = plain.TrainingData.prepare(dataset, config.data, device, config.training.padding)
     except (DataError, plugins.PluginError) as error:
         pipe.send(Unusable(str(error)))
         return 2
@@ -66,11 +67,11 @@ def serve(connection: Connection, assignment: Assignment) -> int:
         return 2
     for text in way.remarks:
         pipe.send(Remark(text))
-    numbers = str(training.number_type(config.training, device)).removeprefix("torch.")
+    numbers = str(plain.number_type(config.training, device)).removeprefix("torch.")
     trains = way.name
-    if config.space.added and way.method is not training.Training:
+    if config.space.added and way.method is not plain.Training:
         pipe.send(Remark(_OF_PLUGINS))
-        trains += f" (with primitives of plugins: {training.Training.__name__})"
+        trains += f" (with primitives of plugins: {plain.Training.__name__})"
     software = _software() | {"training": trains, "threads": str(assignment.threads), "numbers": numbers}
     pipe.send(Loaded(data.facts, software, way.slower))
     while True:
@@ -85,7 +86,7 @@ def serve(connection: Connection, assignment: Assignment) -> int:
         if request.attempt > 1 and chosen is not (frugal := in_little_memory(chosen)):
             pipe.send(Remark(_ONE_AT_A_TIME))
             chosen = frugal
-        fitness = training.FitnessInProgress(request.genotype, request.seeds, skeleton, data, config.training, chosen)
+        fitness = plain.FitnessInProgress(request.genotype, request.seeds, skeleton, data, config.training, chosen)
         attendance = Attendance(pipe, config, checkpoint_name(request.individual, request.first), fitness)
         trace = Path(config.run.run) / "profile.json"
         if config.run.profile and profiling.claim(trace):
@@ -136,7 +137,7 @@ class _ToWorker(logging.Handler):
 class Attendance:
     """What happens beside a training: signs of life, checkpoints, and the worker's wish to save and end."""
 
-    def __init__(self, pipe: _Pipe, config: Config, name: str, fitness: training.FitnessInProgress) -> None:
+    def __init__(self, pipe: _Pipe, config: Config, name: str, fitness: plain.FitnessInProgress) -> None:
         self._pipe = pipe
         self._run = Path(config.run.run).absolute()
         self._path = self._run / "inflight" / name
@@ -154,7 +155,7 @@ class Attendance:
             pass
         except sealed.Damaged as damage:
             self._remark(f"{self._path} is damaged: {damage}; {self._set_aside()}, and its evaluation begins anew")
-        except training.OtherEvaluation:
+        except plain.OtherEvaluation:
             self._begins_anew("they are of trainings by another method or on another type of device")
         except checkpoints.Unsealed:
             self._begins_anew("they carry no checksum: an earlier version has written them")
@@ -241,14 +242,14 @@ def _line(error: Exception) -> str:
 
 
 def _outcome(
-    fitness: training.FitnessInProgress, attendance: Attendance, trace: profiling.Trace | None = None
+    fitness: plain.FitnessInProgress, attendance: Attendance, trace: profiling.Trace | None = None
 ) -> Outcome:
     """The evaluation, or the failure that took its place."""
     try:
         attendance.resume()
         beat = attendance.beat if trace is None else trace.around(attendance.beat)
         return fitness.run(beat=beat, replicate_done=attendance.save, aside=attendance.beating)
-    except training.LossNotFinite as error:
+    except plain.LossNotFinite as error:
         attendance.discard()  # what it was resumed from may have come from a device that cannot calculate
         return Failure(FailureKind.NAN, str(error))
     except BrokenPipeError:

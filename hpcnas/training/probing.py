@@ -15,12 +15,13 @@ from pathlib import Path
 
 import torch
 
-from hpcnas import caches, causes, kernels
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import search as search_config
-from hpcnas.fastest import fastest_method, why_plain
-from hpcnas.training import FitnessInProgress, Training, TrainingData, Trainings
+from hpcnas.training import caches, causes
+from hpcnas.training.choice import fastest_method, why_plain
+from hpcnas.training.cpu import kernels
+from hpcnas.training.plain import FitnessInProgress, Training, TrainingData, Trainings
 
 PLAIN = "trains the plain network, which can be several times slower"
 _IMAGES = 32  # of each split, at the most
@@ -177,9 +178,9 @@ def _triton_caches(refusals: list[str]) -> Iterator[None]:
 
 def _forget_kernels() -> None:
     """Triton keeps what it has read from a cache in memory, also where the device does not take it."""
-    from hpcnas import blockbackward, blockforward
+    from hpcnas.training.cuda import backward, forward
 
-    for module in (blockforward, blockbackward):
+    for module in (forward, backward):
         for found in vars(module).values():
             if hasattr(found, "device_caches"):  # a function of Triton's that is not interpreted
                 found.device_caches.clear()

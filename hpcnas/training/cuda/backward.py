@@ -10,7 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from hpcnas.blockparts import (
+from hpcnas.training.cuda.block_layout import (
     ALIGNMENT,
     BACKWARD,
     BEGUN,

@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcnas import kernels
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import search as search_config
-from hpcnas.plan import Plan
-from hpcnas.program import Program
-from hpcnas.training import Training, TrainingData, Trainings, learning_rate
+from hpcnas.training.cpu import kernels
+from hpcnas.training.cpu.parameters import Plan
+from hpcnas.training.cpu.program import Program
+from hpcnas.training.plain import Training, TrainingData, Trainings, learning_rate
 
 _VALIDATION_IMAGES = 50  # in memory at a time
 _BETWEEN_BEATS = 0.2  # seconds, while all threads validate

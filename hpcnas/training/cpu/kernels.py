@@ -26,8 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcnas import caches
 from hpcnas.storage import durable
+from hpcnas.training import caches
 
 SOURCE = Path(__file__).with_name("kernels.c")
 KINDS = ("maximum", "average", "convolution", "depthwise", "separable", "stem", "head")

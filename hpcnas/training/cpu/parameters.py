@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcnas import kernels
 from hpcnas.architecture import primitives
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.sizes import node_channels
 from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.training.cpu import kernels
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The trainer child of a worker, whose pipe is descriptor `sys.argv[1]` (D4).
 
 It ties its life to the worker's before anything else: torch takes seconds to import, and a worker may die meanwhile.
-What it does then is `serving`'s business. The process ends with its pipe, and with its worker however that dies.
+What it does then is `trainer_loop`'s business. The process ends with its pipe, and with its worker however that dies.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from hpcnas.evaluator import COORDINATED, STACK_SIGNAL, Assignment
+from hpcnas.training.trainer_process import COORDINATED, STACK_SIGNAL, Assignment
 
 _PR_SET_PDEATHSIG = 1
 _OOM_SCORE = "900"  # the kernel should take the child before the rank
@@ -29,13 +29,13 @@ def main() -> int:
     pipe = Connection(int(sys.argv[1]))
     assignment: Assignment = pipe.recv()
     _end_with(assignment.parent)
-    from hpcnas import serving
+    from hpcnas.training import trainer_loop
 
-    return serving.serve(pipe, assignment)
+    return trainer_loop.serve(pipe, assignment)
 
 
 def _ignore_coordinated_signals() -> None:
-    """Signals to the whole job are the ranks' to act upon; they arrive here blocked (see `evaluator`)."""
+    """Signals to the whole job are the ranks' to act upon; they arrive here blocked (see `trainer_process`)."""
     for number in COORDINATED:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, COORDINATED)

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hpcnas import causes
 from hpcnas.architecture import sizes
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
@@ -27,7 +26,8 @@ from hpcnas.config import search as search_config
 from hpcnas.data.augment import EpochSampler, Normaliser, random_crop, random_flip
 from hpcnas.data.datasets import DataSet, channel_statistics, split
 from hpcnas.messages import DataFacts, Evaluation
-from hpcnas.network import Network
+from hpcnas.training import causes
+from hpcnas.training.network import Network
 
 VALIDATION_BATCH = 250  # images, fewer than fill the memory; does not change the result
 CHECK_INTERVAL = 50  # steps between looks at whether the loss is still finite

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcnas import kernels
 from hpcnas.architecture import primitives
-from hpcnas.plan import Layer, Plan
+from hpcnas.training.cpu import kernels
+from hpcnas.training.cpu.parameters import Layer, Plan
 
 _SLAB = 64 << 20  # bytes
 _NAMES = {

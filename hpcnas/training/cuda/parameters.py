@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcnas.blocks import BlockGraph
+from hpcnas.training.cuda.blocks import BlockGraph
 
 
 @dataclass(frozen=True)

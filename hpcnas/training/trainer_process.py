@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import IO
 
 from hpcnas.config.search import Config
-from hpcnas.evaluation import EvaluatorRefused, Loaded
-from hpcnas.interpreter import python
 from hpcnas.job.clocks import Attentive
 from hpcnas.job.devices import Binding, device_variables
 from hpcnas.job.signals import ASKING
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Task
-from hpcnas.starts import Starts
+from hpcnas.training.evaluator import EvaluatorRefused, Loaded
+from hpcnas.training.interpreter import python
+from hpcnas.training.starts import Starts
 
-TRAINER = "from hpcnas import trainer; sys.exit(trainer.main())"
+TRAINER = "from hpcnas.training import trainer; sys.exit(trainer.main())"
 STACK_SIGNAL = signal.SIGUSR2  # makes a child print where its threads are
 COORDINATED = ASKING  # signals that the ranks act upon, never a child
 

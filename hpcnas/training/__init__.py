@@ -1,0 +1,1 @@
+"""From a task to an evaluation: the trainer process, the ways to train, and fitness. Knows no population."""
