@@ -15,7 +15,7 @@ def main() -> int:
     search_path.leave_out_for_children()
     terminal.install()
     if sys.argv[1:2] == ["simulate"]:
-        from hpcnas import simulate
+        from hpcnas.search import simulate
 
         return simulate.main(sys.argv[2:])
     signals = Signals.install()  # before the imports below take their time

@@ -1,6 +1,6 @@
 """Which genotype a person means, and where it comes from: an individual of a search, a file, or the paper's cell.
 
-Searches are read through `runfile` alone: also one that is under way.
+Searches are read through `run_file` alone: also one that is under way.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from hpcnas import plugins, runfile, text_file
+from hpcnas import plugins, text_file
 from hpcnas.architecture import expansion, genotype
 from hpcnas.architecture.genotype import Genotype, GenotypeError
 from hpcnas.config import data_spec
 from hpcnas.config import search as search_config
 from hpcnas.config.settings import ConfigError
 from hpcnas.retrainfile import Origin
-from hpcnas.runfile import StoreError
+from hpcnas.search import run_file
+from hpcnas.search.run_file import StoreError
 
 # Settings of a search that say nothing about whether it went the paper's way, or that an origin names by itself.
 _ASIDE = ("search.space", "search.strategy", "search.max_parameters", "search.seed", "search.tournament_draw",
@@ -48,7 +49,7 @@ def _named(text: str) -> tuple[Genotype, Origin]:
     if not colon or not re.fullmatch(r"best|\d{1,18}", which) or path.is_dir():
         folder, which = text, "best"
     try:
-        run = runfile.read(Path(folder))
+        run = run_file.read(Path(folder))
     except StoreError as error:
         raise ConfigError(f"--genotype {text:.200}: {error}") from None
     return _individual(text, run, which)
@@ -58,7 +59,7 @@ def _plain(found: Genotype, text: str) -> tuple[Genotype, Origin]:
     return found, Origin(source=text, space=str(found.space))
 
 
-def _individual(text: str, run: runfile.StoredRun, which: str) -> tuple[Genotype, Origin]:
+def _individual(text: str, run: run_file.StoredRun, which: str) -> tuple[Genotype, Origin]:
     population = run.population
     id = population.best if which == "best" else int(which)
     if id is None:
@@ -84,7 +85,7 @@ def _individual(text: str, run: runfile.StoredRun, which: str) -> tuple[Genotype
     return found, origin
 
 
-def _departures(run: runfile.StoredRun) -> str:
+def _departures(run: run_file.StoredRun) -> str:
     """Where a search went another way than the paper's, `key value` each; empty where it did not."""
     settings, session = run.config, run.sessions[-1]
     if settings.search.initial is not None:  # whole genotypes by now

@@ -27,13 +27,14 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hpcnas import __version__, runfile
+from hpcnas import __version__
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.config.retraining import SCHEME, Recipe
 from hpcnas.evolution.individuals import LATEST, Column
 from hpcnas.messages import DataFacts
-from hpcnas.runfile import StoreError, refuse_other_files, write_dataset, write_table
+from hpcnas.search import run_file
+from hpcnas.search.run_file import StoreError, refuse_other_files, write_dataset, write_table
 from hpcnas.storage import allowed, durable
 from hpcnas.storage.allowed import Wrong
 
@@ -110,7 +111,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Session(runfile.Session):
+class Session(run_file.Session):
     """One start of a retraining; the device is that of rank 0."""
 
     device: str
@@ -202,7 +203,7 @@ _SINGLE = {  # what the single values of a group may be; what they are is said w
 
 def exists(folder: Path) -> bool:
     """Whether the folder holds a retraining. Raises StoreError where that cannot be seen."""
-    return runfile.exists(folder, NAME)
+    return run_file.exists(folder, NAME)
 
 
 def weights_path(folder: Path, seed: int) -> Path:

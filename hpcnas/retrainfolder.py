@@ -29,7 +29,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpcnas import __version__, origins, retrainfile, runfile
+from hpcnas import __version__, origins, retrainfile
 from hpcnas.architecture import expansion, sizes
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config.options import Request
@@ -40,11 +40,12 @@ from hpcnas.job.status import COMPLETE, MORE_TO_DO, WRONG_USE, status_text
 from hpcnas.retrainfile import Inputs, Origin, Session, State, Trained
 from hpcnas.retrainfile import Retraining as Record
 from hpcnas.retrainreport import Progress, final_table
-from hpcnas.runfile import StoreError
+from hpcnas.search import run_file
+from hpcnas.search.file_store import FileStore
+from hpcnas.search.run_file import StoreError
 from hpcnas.storage import lock, sealed
 from hpcnas.storage.folder import RunFolder
 from hpcnas.storage.lock import Lock, LockLost
-from hpcnas.store import FileStore
 
 if TYPE_CHECKING:
     from hpcnas.feed import Appearance
@@ -451,7 +452,7 @@ class Folder:
                     raise
             found = place.status(retrainfile.NAME)
             seen = None if found is None else (found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns)
-            there = None if seen == self._seen else runfile.run_in(place.read(retrainfile.NAME) or b"")
+            there = None if seen == self._seen else run_file.run_in(place.read(retrainfile.NAME) or b"")
             if there is not None and self._record is not None and there != self._record.run:
                 self.lost = f"{path / retrainfile.NAME} is that of another retraining by now"
                 raise StoreError(self.lost)

@@ -21,7 +21,7 @@ from hpcnas.evolution.registry import StrategyMissing, make_strategy
 from hpcnas.evolution.strategy import Strategy, StrategyRefused
 from hpcnas.messages import Evaluation, mean
 from hpcnas.replay import Fault
-from hpcnas.runfile import StoredRun
+from hpcnas.search.run_file import StoredRun
 
 
 def faults(run: StoredRun) -> Iterator[Fault]:

@@ -16,8 +16,8 @@ import h5py
 import numpy as np
 import pytest
 
-from hpcnas import simulate
 from hpcnas.config import search as search_config
+from hpcnas.search import simulate
 
 TOOLS = Path(__file__).parent.parent / "tools"
 

@@ -14,7 +14,7 @@ import mpi
 from demand import absent
 from patience import GUARD
 
-from hpcnas import runfile
+from hpcnas.search import run_file
 
 ROOT = Path(__file__).parent.parent
 JOBS = ROOT / "jobs"
@@ -159,16 +159,16 @@ def status(run: Path) -> dict[str, str]:
 
 def evaluations(run: Path) -> int:
     """How many evaluations population.h5 holds; 0 where there is none."""
-    return len(runfile.read(run).population.evaluated) if (run / "population.h5").exists() else 0
+    return len(run_file.read(run).population.evaluated) if (run / "population.h5").exists() else 0
 
 
-def assert_complete(run: Path, budget: int) -> runfile.StoredRun:
+def assert_complete(run: Path, budget: int) -> run_file.StoredRun:
     """The budget is spent to the last evaluation, and nothing was lost or doubled."""
     assert status(run)["state"] == "complete" and status(run)["evaluated"] == str(budget)
     check = [sys.executable, ROOT / "tools/verify.py", run]
     done = subprocess.run(check, capture_output=True, text=True, timeout=GUARD)
     assert done.returncode == 0, done.stdout + done.stderr
-    stored = runfile.read(run)
+    stored = run_file.read(run)
     assert len(stored.population.evaluated) == budget and stored.population.in_flight == 0
     return stored
 

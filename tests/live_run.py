@@ -10,9 +10,9 @@ import psutil
 from mpi import Job
 from patience import GUARD
 
-from hpcnas import recovery
 from hpcnas.evolution.population import Population
-from hpcnas.runfile import StoredRun, StoreError
+from hpcnas.search import recovery
+from hpcnas.search.run_file import StoredRun, StoreError
 
 
 def await_that(condition: Callable[[], object], what: str, ) -> None:

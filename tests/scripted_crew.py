@@ -10,14 +10,11 @@ import pytest
 from examples import FACTS, SPACE
 
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.attention import Attention
 from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
-from hpcnas.controller import Controller, SearchStopped
 from hpcnas.evolution.individuals import Birth, State
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.strategy import Proposal, Strategy
-from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import (
     DataFacts,
     Evaluation,
@@ -33,7 +30,10 @@ from hpcnas.messages import (
     Task,
     ToWorker,
 )
-from hpcnas.runfile import Session
+from hpcnas.search.attention import Attention
+from hpcnas.search.controller import Controller, SearchStopped
+from hpcnas.search.memory_store import MemoryStore
+from hpcnas.search.run_file import Session
 
 GOOD = Evaluation((0.5, 0.7), 1000, 0.0, 1.0, 0.0)
 CRASH, OOM, HANG, OVERRUN, NAN, ERROR = (Failure(kind, kind.name.lower()) for kind in FailureKind)

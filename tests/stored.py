@@ -9,7 +9,7 @@ from typing import Any
 
 from examples import CONFIG, SESSION, add_births, assert_same, evaluated, failed, individual, population
 
-from hpcnas.store import FileStore
+from hpcnas.search.file_store import FileStore
 
 
 def stored_run(folder: Path) -> Path:

@@ -8,9 +8,9 @@ import pytest
 from examples import FACTS
 from scripted_crew import CRASH, GOOD, HANG, Crew, Search, place, result, settings, states
 
-from hpcnas import attention
-from hpcnas.attention import Attention, Audible
 from hpcnas.messages import Alive, Died, Evaluation, FromWorker, Left, Outcome, Ready, Stop, Task, ToWorker
+from hpcnas.search import attention
+from hpcnas.search.attention import Attention, Audible
 
 PATIENCE = 40.0
 

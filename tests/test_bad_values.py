@@ -27,15 +27,15 @@ from bad_values import Change, Said, changes, small_run, tool
 from examples import CONFIG, SESSION, WORKER, evaluated, failed, population
 from test_format import fill
 
-from hpcnas import records, recovery, retrainfile, runfile
+from hpcnas import retrainfile
 from hpcnas.job.signals import Signals
 from hpcnas.job.transport import AloneWorld
-from hpcnas.memorystore import MemoryStore
-from hpcnas.recovery import salvage
-from hpcnas.runfile import StoredRun, StoreError
-from hpcnas.search import job
+from hpcnas.search import job, records, recovery, run_file
+from hpcnas.search.file_store import FileStore
+from hpcnas.search.memory_store import MemoryStore
+from hpcnas.search.recovery import salvage
+from hpcnas.search.run_file import StoredRun, StoreError
 from hpcnas.storage import allowed, journal
-from hpcnas.store import FileStore
 
 TORTURE = os.environ.get("HPCNAS_TORTURE") == "1"
 PARTS = 6  # of the changes, so that no test takes long
@@ -101,7 +101,7 @@ def test_every_value_of_a_run_is_refused_named_and_repaired_or_may_be(
         change.make(run / "population.h5")
         commands = READERS if TORTURE else (next(readers),)
         try:
-            runfile.read(run)
+            run_file.read(run)
         except StoreError as error:
             refused += 1
             assert "\n" not in str(error), change
@@ -173,8 +173,8 @@ def test_what_is_named_and_what_is_kept(
     Change(dataset, row, value).make(run / "population.h5")
     said = tool("verify", run, "--repair", tmp_path / "new")
     assert named in said.output and said.code == 0
-    found = runfile.read(tmp_path / "new").population
-    before = runfile.read(whole).population
+    found = run_file.read(tmp_path / "new").population
+    before = run_file.read(whole).population
     assert len(found) == (len(found) if kept is None else kept)
     if kept == 26:
         assert found.evaluated.tolist() == before.evaluated.tolist()
@@ -187,14 +187,14 @@ def test_workers_stay_with_their_sessions(tmp_path: Path) -> None:
     sessions = [replace(SESSION, host=f"host-{number}") for number in range(3)]
     workers = [replace(WORKER, session=number, training=f"in {number}") for number in (0, 1, 2, 2, 2)]
     stored = StoredRun("run-1", 0, CONFIG, population(), sessions, workers)
-    runfile.write(tmp_path / "population.h5", stored)
+    run_file.write(tmp_path / "population.h5", stored)
     Change("workers/session", 3, 3).make(tmp_path / "population.h5")
     Change("workers/session", 4, -1).make(tmp_path / "population.h5")
-    found, faults = runfile.examine(tmp_path)
+    found, faults = run_file.examine(tmp_path)
     assert "workers, row 3: expected a session from 0 to 2, got 3" in faults and len(faults) == 2
     assert (found.sessions, found.workers) == (sessions, workers[:3])
     Change("sessions/data", 1, b"[").make(tmp_path / "population.h5")  # which costs the session
-    found, _ = runfile.examine(tmp_path)
+    found, _ = run_file.examine(tmp_path)
     assert found.sessions == [sessions[0], sessions[2]]
     assert found.workers == [workers[0], replace(workers[2], session=1)]
 
@@ -203,9 +203,9 @@ def test_who_is_in_flight_again_has_had_the_attempts_that_failed(tmp_path: Path)
     again = population(births=1)
     again.retry(failed(0))
     again.settle(replace(evaluated(0), attempt=3))
-    runfile.write(tmp_path / "population.h5", StoredRun("run-1", 4, CONFIG, again, [SESSION]))
+    run_file.write(tmp_path / "population.h5", StoredRun("run-1", 4, CONFIG, again, [SESSION]))
     Change("evaluated", 0, 9).make(tmp_path / "population.h5")
-    found, _ = runfile.examine(tmp_path)
+    found, _ = run_file.examine(tmp_path)
     assert found.population.issued == [0] and found.population.column("attempts").tolist() == [2]
 
 
@@ -214,7 +214,7 @@ def test_several_faults_are_all_named(whole: Path, tmp_path: Path) -> None:
     for change in (Change("individuals/birth", 3, 99), Change("individuals/rank", 5, -7), Change("evaluated", 2, 99)):
         change.make(run / "population.h5")
     with pytest.raises(StoreError, match=r"individual 3: expected birth .*, got 99 \(and 3 more\); tools/verify\.py"):
-        runfile.read(run)
+        run_file.read(run)
     lines = tool("verify", run).output.splitlines()
     assert [line.partition(": expected ")[0] for line in lines[:3]] == [
         "individual 3", "individual 5", "place 2 in the order of evaluations",

@@ -28,10 +28,9 @@ from scripted_crew import (
     states,
 )
 
-from hpcnas import controller, seeds
+from hpcnas import seeds
 from hpcnas.evolution import registry
 from hpcnas.job.status import MORE_TO_DO, WRONG_USE
-from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import (
     Died,
     Failure,
@@ -43,6 +42,8 @@ from hpcnas.messages import (
     Task,
     Warned,
 )
+from hpcnas.search import controller
+from hpcnas.search.memory_store import MemoryStore
 
 
 # ── the budget ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -22,16 +22,13 @@ from scripted_crew import (
     states,
 )
 
-from hpcnas import worker
 from hpcnas.architecture.mutation import NothingAllowed
 from hpcnas.config.search import Config
-from hpcnas.controller import Controller, SearchStopped
 from hpcnas.evolution import racing
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.strategy import Proposal
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.transport import Hub
-from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import (
     Broke,
     Died,
@@ -44,7 +41,10 @@ from hpcnas.messages import (
     Task,
 )
 from hpcnas.plugins import PluginFault
-from hpcnas.runfile import StoreError
+from hpcnas.search import worker
+from hpcnas.search.controller import Controller, SearchStopped
+from hpcnas.search.memory_store import MemoryStore
+from hpcnas.search.run_file import StoreError
 from hpcnas.training.evaluator import EvaluatorRefused, Loaded
 
 

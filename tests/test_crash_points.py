@@ -24,11 +24,11 @@ from typing import Any, NoReturn
 import pytest
 from examples import CONFIG, SESSION, assert_same, evaluated, failed, individual
 
-from hpcnas import store
-from hpcnas.memorystore import MemoryStore
-from hpcnas.runfile import StoreError
+from hpcnas.search import file_store
+from hpcnas.search.file_store import FileStore
+from hpcnas.search.memory_store import MemoryStore
+from hpcnas.search.run_file import StoreError
 from hpcnas.storage import durable
-from hpcnas.store import FileStore
 
 # ── scripts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -125,7 +125,7 @@ def linked(folder: Path) -> None:
     os.link(folder / "journal", folder / "backup")
 
 
-class Timed(store._Renewal):
+class Timed(file_store._Renewal):
     """A renewal that is written when the store looks after it for the second time."""
 
     def start(self) -> None:
@@ -392,7 +392,7 @@ def test_a_renewal_beside_what_goes_on_survives_a_crash_at_every_call(
     ground: Path, monkeypatch: pytest.MonkeyPatch, part: int
 ) -> None:
     torn(ground / "before")
-    monkeypatch.setattr(store, "_Renewal", Timed)
+    monkeypatch.setattr(file_store, "_Renewal", Timed)
     points = _check_part(aside, ground / "before", ground / "run", known=9, part=part, parts=6)
     assert len(points) > 50
 

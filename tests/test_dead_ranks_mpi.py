@@ -14,7 +14,8 @@ from demand import absent
 from live_run import await_that, evaluations
 from patience import GUARD
 
-from hpcnas import replay, runfile
+from hpcnas import replay
+from hpcnas.search import run_file
 
 OPTIONS = [
     *("--run", "run", "--evaluator", "synthetic", "--synthetic-seconds", "0.15", "--budget", "120"),
@@ -54,7 +55,7 @@ def test_two_dead_workers_cost_nothing_but_their_time(ulfm: launcher.Mpi, tmp_pa
         assert "going on without rank 2" in stdout and "going on without rank 3" in stdout, stdout + stderr
         assert "the search is complete" in stdout
         assert job.await_end() == []
-    run = runfile.read(tmp_path / "run")
+    run = run_file.read(tmp_path / "run")
     assert len(run.population.evaluated) == 120 and run.population.in_flight == 0
     assert run.population.failures == {}
     assert list(replay.deviations(run.config, run.sessions[0].facts, run.population)) == []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hpcnas.devices import Devices
 from hpcnas.messages import Place
+from hpcnas.search.devices import Devices
 
 BAD, GOOD = Place(1, "node-1", "cuda:GPU-a"), Place(2, "node-2", "cuda:GPU-b")
 

@@ -16,8 +16,8 @@ from patience import GUARD
 from warden import Child
 
 from hpcnas import verification
-from hpcnas.recovery import salvage
-from hpcnas.store import FileStore
+from hpcnas.search.file_store import FileStore
+from hpcnas.search.recovery import salvage
 
 OPTIONS = ["--evaluator", "synthetic", "--initial-population", "10", "--initial-mutations", "20", "--progress", "plain"]
 

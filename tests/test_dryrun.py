@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from hpcnas import dryrun
 from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
 from hpcnas.job.devices import Binding, Seat
 from hpcnas.messages import DataFacts
-from hpcnas.search import job
+from hpcnas.search import dry_run, job
 from hpcnas.training.evaluator import Loaded
 
 CIFAR10 = DataFacts(3, 32, 32, 10, 40_000, 10_000, "5f2e")
@@ -19,7 +18,7 @@ CPU = Seat("node-1", (), frozenset({0, 1}), 2)
 
 
 def _lines(settings: Config, seats: list[Seat], bindings: list[Binding]) -> list[str]:
-    return dryrun.text(settings, CIFAR10, seats, bindings).splitlines()
+    return dry_run.text(settings, CIFAR10, seats, bindings).splitlines()
 
 
 def _part(lines: list[str], title: str) -> list[str]:
@@ -76,7 +75,7 @@ def test_the_same_seed_draws_the_same_genotypes(alone: list[str]) -> None:
 
 def test_it_says_how_the_first_worker_trains(alone: list[str]) -> None:
     assert not any("trains" in line for line in alone)
-    lines = dryrun.text(SMALL, CIFAR10, [CPU], [Binding(None, 2)], ["trains: Training"]).splitlines()
+    lines = dry_run.text(SMALL, CIFAR10, [CPU], [Binding(None, 2)], ["trains: Training"]).splitlines()
     assert _part(lines, "# how the first worker trains") == ["trains: Training"]
 
 

@@ -10,7 +10,7 @@ import pytest
 from examples import CONFIG, SPACE, failed, population
 from test_evolution import Population, configured, evolution, grow, in_flight, individuals
 
-from hpcnas import runfile, simulate, verification
+from hpcnas import verification
 from hpcnas.architecture.expansion import is_valid
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.mutation import mutate
@@ -20,9 +20,10 @@ from hpcnas.evolution import duplicates
 from hpcnas.evolution.duplicates import DUPLICATES, MOST_KNOWN, Drawn, repeats, resample, retrain
 from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.evolution.registry import make_strategy
-from hpcnas.progress import final_table
+from hpcnas.search import run_file, simulate
+from hpcnas.search.progress import final_table
+from hpcnas.search.synthetic import FACTS
 from hpcnas.seeds import birth_generator
-from hpcnas.synthetic import FACTS
 
 # A cell 1-2 M1, 2-3 M1 in which M1 is a chain of two operations: 20 of them are different networks.
 CELLS = [Genotype(SPACE, bytes([one, 0, other, 6, 0, 6, 1, 0, 1])) for one in range(1, 6) for other in range(1, 5)]
@@ -137,7 +138,7 @@ def test_a_run_that_resamples_is_sound_and_a_planted_hash_is_found(tmp_path: Pat
         {"evaluation": {"evaluator": "synthetic", "synthetic_seconds": 10.0, "synthetic_spread": 0.5}},
     )
     simulate.simulate(settings, simulate.Site(7, 0.0, 0.0, 0.0), tmp_path / "run")
-    run = runfile.read(tmp_path / "run")
+    run = run_file.read(tmp_path / "run")
     assert run.population.known > 10 and run.population.repeats == 0
     assert list(verification.faults(run)) == []
     networks = run.population._columns["network"]

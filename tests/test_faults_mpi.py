@@ -34,8 +34,8 @@ from hpcnas.job.log import LiveLine
 from hpcnas.job.signals import ASKING, Signals
 from hpcnas.job.transport import Hub
 from hpcnas.messages import Evaluation, FailureKind
-from hpcnas.session import SearchSession
-from hpcnas.store import FileStore
+from hpcnas.search.file_store import FileStore
+from hpcnas.search.session import SearchSession
 
 TORTURE = os.environ.get("HPCNAS_TORTURE") == "1"
 TASKS = 1000 if TORTURE else 48

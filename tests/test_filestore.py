@@ -19,13 +19,13 @@ from examples import CONFIG, SESSION, assert_same, evaluated, individual, popula
 from stored import assert_whole, no_space, stored_run
 from warden import Child
 
-from hpcnas import records, runfile, store
 from hpcnas.config.search import build
-from hpcnas.runfile import StoreError
+from hpcnas.search import file_store, records, run_file
+from hpcnas.search.file_store import FileStore
+from hpcnas.search.run_file import StoreError
 from hpcnas.storage import durable, journal
-from hpcnas.store import FileStore
 
-ROOT = Path(store.__file__).parents[1]
+ROOT = Path(file_store.__file__).parents[1]
 
 # ── a run in a folder ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_run_is_three_files(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["journal", "lock", "population.h5"]
-    assert runfile.read(folder).records == 5
+    assert run_file.read(folder).records == 5
     contents = journal.read(folder / "journal")
     assert (contents.base, len(contents.records)) == (5, 2)
     assert_whole(folder)
@@ -60,9 +60,9 @@ def test_tools_read_while_the_controller_writes(folder: Path) -> None:
     writer = FileStore.open(folder)
     writer.settle(evaluated(1))
     writer.commit()
-    assert_same(runfile.read(folder).population, population(evaluated(2), births=3))  # the last compaction's
+    assert_same(run_file.read(folder).population, population(evaluated(2), births=3))  # the last compaction's
     writer.compact()
-    assert_same(runfile.read(folder).population, writer.population)
+    assert_same(run_file.read(folder).population, writer.population)
     writer.close()
 
 
@@ -71,14 +71,14 @@ def test_a_continued_run_keeps_the_settings_it_is_given(folder: Path) -> None:
     run.config = replace(CONFIG, run=replace(CONFIG.run, device="cpu"))
     run.compact()
     run.close()
-    assert runfile.read(folder).config.run.device == "cpu"
+    assert run_file.read(folder).config.run.device == "cpu"
 
 
 def test_a_run_in_which_nothing_happened_may_begin_anew(tmp_path: Path) -> None:
     other = build({"search": {"space": "1x4"}, "training": {"replicates": 1}})
     run = FileStore.create(tmp_path, CONFIG)
     run.begin_anew(other)
-    assert runfile.read(tmp_path).config == CONFIG  # the start may be refused yet
+    assert run_file.read(tmp_path).config == CONFIG  # the start may be refused yet
     run.begin(SESSION)
     run.commit()
     run.close()
@@ -117,7 +117,7 @@ def test_a_run_that_was_half_created_is_created_again(tmp_path: Path) -> None:
     FileStore.create(tmp_path, CONFIG).close()
     (tmp_path / "population.h5").unlink()
     FileStore.create(tmp_path, CONFIG).close()
-    assert_same(runfile.read(tmp_path).population, population())
+    assert_same(run_file.read(tmp_path).population, population())
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_records_of_a_journal_older_than_the_population_are_not_replayed(folder:
     run = FileStore.open(folder)
     run.compact()
     run.close()
-    assert runfile.read(folder).records == 7
+    assert run_file.read(folder).records == 7
     (folder / "journal").write_bytes(old)  # the crash: population.h5 is renamed, the journal not yet
     assert_whole(folder)
 
@@ -182,7 +182,7 @@ def test_a_population_older_than_its_journal_is_refused(tmp_path: Path, folder: 
 
 
 def _rewritten(folder: Path, *records: journal.Record, run: str | None = None, base: int = 5) -> None:
-    log = journal.Journal.create(folder / "journal", run or runfile.read(folder).run, base)
+    log = journal.Journal.create(folder / "journal", run or run_file.read(folder).run, base)
     for record in records:
         log.append(record)
     log.commit()
@@ -261,9 +261,9 @@ def test_an_opening_that_fails_late_leaves_no_descriptor(
     before = len(os.listdir("/proc/self/fd"))
     with monkeypatch.context() as broken:
         if fails == "tidying":
-            broken.setattr(store, "_tidy", lambda *given: no_space())
+            broken.setattr(file_store, "_tidy", lambda *given: no_space())
         else:
-            broken.setattr(runfile, "image", lambda *given: no_space())
+            broken.setattr(run_file, "image", lambda *given: no_space())
         with pytest.raises((OSError, StoreError), match="No space left"):
             FileStore.open(folder) if fails == "tidying" else FileStore.create(tmp_path / "new", CONFIG)
     assert len(os.listdir("/proc/self/fd")) == before
@@ -276,7 +276,7 @@ HOLDER = """
 import sys
 import zlib
 from pathlib import Path
-from hpcnas.store import FileStore
+from hpcnas.search.file_store import FileStore
 held = FileStore.open(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
@@ -304,7 +304,7 @@ def test_a_second_controller_is_refused_and_told_who_is_first(folder: Path, hold
     for attempt in (FileStore.open, lambda folder: FileStore.create(folder, CONFIG)):
         with pytest.raises(StoreError, match=rf"^the run .*run already has a controller: {first}$"):
             attempt(folder)
-    assert runfile.read(folder).records == 5  # but everybody may look
+    assert run_file.read(folder).records == 5  # but everybody may look
 
 
 def test_a_killed_controller_holds_nothing(folder: Path, holder: subprocess.Popen[str]) -> None:

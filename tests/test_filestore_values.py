@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from examples import CONFIG, FACTS, SPACE, individual
 
-from hpcnas import runfile
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.evolution.individuals import COLUMNS, Birth, Individual
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
-from hpcnas.runfile import Session
-from hpcnas.store import FileStore
+from hpcnas.search import run_file
+from hpcnas.search.file_store import FileStore
+from hpcnas.search.run_file import Session
 
 AWKWARD_RESULTS = (
     Result(0, 1, Place(0, "", ""), 0.1 + 0.2, 1e-320, Evaluation((0.1, 1 / 3), 2**40, float("nan"), 0.0, -0.0)),
@@ -94,7 +94,7 @@ def test_sessions_come_back_bit_for_bit(awkward: FileStore) -> None:
 def test_the_file_and_the_journal_agree_in_every_column(awkward: FileStore) -> None:
     before = {column.name: awkward.population.column(column.name).copy() for column in COLUMNS}
     awkward.compact()
-    found = runfile.read(awkward.folder).population
+    found = run_file.read(awkward.folder).population
     for name, column in before.items():
         np.testing.assert_array_equal(found.column(name), column, name)
     assert found.failed_attempts == awkward.population.failed_attempts

@@ -20,8 +20,8 @@ import pytest
 from demand import absent, package
 
 from hpcnas import __version__
+from hpcnas.search.file_store import FileStore
 from hpcnas.storage import journal
-from hpcnas.store import FileStore
 
 PAGE = (Path(__file__).parent.parent / "hpcnas" / "FORMAT.md").read_text(encoding="utf-8")
 Table = list[dict[str, str]]

@@ -10,7 +10,7 @@ import pytest
 from test_evolution import configured, grow, individuals
 from toolruns import CHAIN, POOLING, SHORTCUT, empty, eventful
 
-from hpcnas import replay, runfile, simulate
+from hpcnas import replay
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.mutation import trivial
 from hpcnas.architecture.network_hash import network_hash
@@ -21,9 +21,10 @@ from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.initial import kept, written
 from hpcnas.evolution.registry import make_strategy
 from hpcnas.evolution.strategy import StrategyRefused
-from hpcnas.sources import looked_up
-from hpcnas.store import FileStore
-from hpcnas.synthetic import FACTS
+from hpcnas.search import run_file, simulate
+from hpcnas.search.file_store import FileStore
+from hpcnas.search.initial import looked_up
+from hpcnas.search.synthetic import FACTS
 
 SMALL = Space.parse("2x3/1x3")
 
@@ -136,7 +137,7 @@ def test_the_same_command_continues_a_run_whatever_has_become_of_its_sources(tmp
     file.write_text("now something else")
     done = hpcnas(*options, "--initial", file, "--budget", "9")
     assert done.returncode == 0, done.stderr
-    run = runfile.read(tmp_path / "run")
+    run = run_file.read(tmp_path / "run")
     assert [run.population.individual(id).genotype for id in (0, 1)] == [POOLING, CHAIN]
     assert [Birth(kind) for kind in run.population.column("birth")[:5]] == [
         Birth.GIVEN, Birth.GIVEN, Birth.INITIAL, Birth.INITIAL, Birth.MUTATION,
@@ -163,5 +164,5 @@ def test_a_simulated_search_takes_them_too(tmp_path: Path) -> None:
         {"evaluation": {"evaluator": "synthetic"}},
     )
     simulate.simulate(settings, simulate.Site(2, 0.0, 0.0, 0.0), tmp_path / "run")
-    population = runfile.read(tmp_path / "run").population
+    population = run_file.read(tmp_path / "run").population
     assert population.individual(1).genotype == POOLING

@@ -14,11 +14,11 @@ import pytest
 from examples import CONFIG, assert_same, evaluated, failed, individual, population
 from stored import assert_whole, stored_run
 
-from hpcnas import records, runfile, store
-from hpcnas.runfile import StoreError
+from hpcnas.search import file_store, records, run_file
+from hpcnas.search.file_store import FileStore
+from hpcnas.search.run_file import StoreError
 from hpcnas.storage import journal
 from hpcnas.storage.folder import RunFolder
-from hpcnas.store import FileStore
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_a_move_is_noticed_also_while_nothing_is_recorded(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [5000.0]
-    monkeypatch.setattr(store.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(file_store.time, "monotonic", lambda: clock[0])
     run = FileStore.open(folder)
     folder.rename(tmp_path / "old")
     run.commit()  # it looks after it once a second
@@ -91,7 +91,7 @@ def test_a_removed_journal_is_noticed_also_while_nothing_is_recorded(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [5000.0]
-    monkeypatch.setattr(store.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(file_store.time, "monotonic", lambda: clock[0])
     run = FileStore.open(folder)
     (folder / "journal").unlink()
     clock[0] += 1.0
@@ -107,7 +107,7 @@ def test_a_renewal_that_is_under_way_goes_to_the_run_that_was_moved(folder: Path
     folder.rename(tmp_path / "old")
     FileStore.create(folder, CONFIG).close()
     stops(run)
-    assert len(runfile.read(folder).population) == 0
+    assert len(run_file.read(folder).population) == 0
     assert_has_it_all(tmp_path / "old")
 
 
@@ -199,7 +199,7 @@ def test_a_journal_that_was_removed_costs_nothing(folder: Path) -> None:
     assert stops(run) == (
         f"{folder}/journal: the file has been removed; everything is saved: start the same command again"
     )
-    assert runfile.read(folder).population.evaluated.tolist() == [2, 1]
+    assert run_file.read(folder).population.evaluated.tolist() == [2, 1]
     assert_has_it_all(folder)
 
 
@@ -259,7 +259,7 @@ def test_a_population_that_was_removed_is_written_again(folder: Path) -> None:
 
 def test_a_population_of_another_run_is_left_alone(folder: Path, tmp_path: Path) -> None:
     FileStore.create(tmp_path / "other", CONFIG).close()
-    other = runfile.read(tmp_path / "other").run
+    other = run_file.read(tmp_path / "other").run
     run = FileStore.open(folder)
     shutil.copy(tmp_path / "other" / "population.h5", tmp_path / "copy")
     os.rename(tmp_path / "copy", folder / "population.h5")
@@ -270,7 +270,7 @@ def test_a_population_of_another_run_is_left_alone(folder: Path, tmp_path: Path)
         "gone: this job writes nothing into another one"
     )
     run.close()
-    assert runfile.read(folder).run == other
+    assert run_file.read(folder).run == other
 
 
 def test_an_older_population_of_the_same_run_is_renewed(folder: Path, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from patience import GUARD
 
 from hpcnas import replay, seeds
 from hpcnas.messages import Task
-from hpcnas.runfile import StoredRun, StoreError
-from hpcnas.synthetic import SyntheticEvaluator
+from hpcnas.search.run_file import StoredRun, StoreError
+from hpcnas.search.synthetic import SyntheticEvaluator
 
 TORTURE = os.environ.get("HPCNAS_TORTURE") == "1"
 KILLS = int(os.environ.get("HPCNAS_KILLS", "500" if TORTURE else "8")) // 2  # under each MPI

@@ -16,7 +16,7 @@ from hpcnas.architecture.genotype import Genotype, named
 from hpcnas.architecture.mutation import diversified
 from hpcnas.architecture.primitives import Primitive
 from hpcnas.architecture.space import HIERARCHICAL, Space
-from hpcnas.landscape import balance, depth, fit, true_fitness
+from hpcnas.search.landscape import balance, depth, fit, true_fitness
 
 CODES = {name: code for code, name in enumerate(primitives.NAMES, start=1)}
 

@@ -11,11 +11,11 @@ import h5py
 import pytest
 from scripted_crew import FACTS, Crew, Search, place
 
-from hpcnas import runfile
 from hpcnas.messages import Place, Ready
-from hpcnas.methods import Worker, summary
-from hpcnas.progress import final_table
-from hpcnas.store import FileStore
+from hpcnas.search import run_file
+from hpcnas.search.file_store import FileStore
+from hpcnas.search.methods import Worker, summary
+from hpcnas.search.progress import final_table
 
 FAST = Worker(0, Place(1, "node-1", "cpu"), "PlannedTraining", "float32", "")
 WORKERS = [FAST, replace(FAST, place=Place(2, "node-1", "cpu")), examples.WORKER]
@@ -34,7 +34,7 @@ def test_workers_are_there_after_a_kill_and_after_a_renewal(tmp_path: Path) -> N
     assert opened.workers == expected
     opened.compact()
     opened.close()
-    assert runfile.read(tmp_path / "run").workers == expected  # by the file
+    assert run_file.read(tmp_path / "run").workers == expected  # by the file
     reopened = FileStore.open(tmp_path / "run")
     assert reopened.workers == expected
     reopened.close()
@@ -45,7 +45,7 @@ def test_older_runs_have_no_workers(tmp_path: Path) -> None:
     store.close()
     with h5py.File(tmp_path / "run" / "population.h5", "a") as file:
         del file["workers"]
-    assert runfile.read(tmp_path / "run").workers == []
+    assert run_file.read(tmp_path / "run").workers == []
 
 
 def test_only_what_trains_is_kept() -> None:
@@ -112,4 +112,4 @@ def test_names_that_are_no_text_can_be_stored(tmp_path: Path) -> None:
     store.join(replace(FAST, slower="/home/\udcff: no room"))  # a folder's name that is no UTF-8
     store.compact()
     store.close()
-    assert runfile.read(tmp_path / "run").workers == [replace(FAST, slower="/home/?: no room")]
+    assert run_file.read(tmp_path / "run").workers == [replace(FAST, slower="/home/?: no room")]

@@ -117,7 +117,7 @@ def test_every_odd_value_is_taken_or_refused_in_one_line(program: str, tmp_path:
         ("hpcnas retrain --genotype x", "hpcnas: unrecognized arguments: retrain; did you mean python -m hpcnas.retra"),
         ("hpcnas search", "hpcnas: unrecognized arguments: search; did you mean python -m hpcnas and then"),
         ("hpcnas.retrain simulate", "hpcnas.retrain: unrecognized arguments: simulate; did you mean python -m hpcnas "),
-        ("hpcnas.simulate --workers 0", "hpcnas simulate: --workers: expected 1 to 1,000,000, got 0"),
+        ("hpcnas.search.simulate --workers 0", "hpcnas simulate: --workers: expected 1 to 1,000,000, got 0"),
         ("hpcnas --run " + 4000 * "x", "hpcnas: expected a folder that can be looked into, got xxxx"),
         ("hpcnas.retrain --run " + 4000 * "x", "hpcnas.retrain: expected a folder that can be looked into, got xxxx"),
         ("hpcnas simulate --budget 1 --keep " + 4000 * "x", "hpcnas simulate: expected to create the run folder xxxx"),

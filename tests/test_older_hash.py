@@ -12,7 +12,6 @@ import h5py
 import pytest
 from test_canonical import build
 
-from hpcnas import runfile
 from hpcnas.architecture.network_hash import network_hash
 from hpcnas.architecture.space import Space
 from hpcnas.config import search as search_config
@@ -22,9 +21,10 @@ from hpcnas.evolution.initial import written
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.registry import make_strategy
 from hpcnas.messages import Evaluation, Place, Result
-from hpcnas.runfile import Session
-from hpcnas.store import FileStore
-from hpcnas.synthetic import FACTS
+from hpcnas.search import run_file
+from hpcnas.search.file_store import FileStore
+from hpcnas.search.run_file import Session
+from hpcnas.search.synthetic import FACTS
 
 SIDE_BY_SIDE = build("1x5", ["1-2 1x1, 1-3 1x1, 2-5 1x1, 3-5 1x1"])
 RENAMED = build("1x5", ["1-3 1x1, 1-4 1x1, 3-5 1x1, 4-5 1x1"])
@@ -115,7 +115,7 @@ def test_a_run_of_version_1_is_sound_and_told_of_and_goes_on_by_version_2(
         [sys.executable, "-m", "hpcnas", "--run", str(folder)], capture_output=True, text=True, check=True
     )
     assert "60 individuals carry an older version of the network's hash" in searched.stderr + searched.stdout
-    found = runfile.read(folder).population
+    found = run_file.read(folder).population
     assert found.column("network_version").tolist() == [1] * 60 + [2] * (len(found) - 60)
     assert len(found) > 60 and verified(folder) == ([], notes)
 

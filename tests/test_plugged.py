@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from examples import CONFIG, FACTS, SESSION, SPACE, individual, population
 
-from hpcnas import plugins, runfile
+from hpcnas import plugins
 from hpcnas.architecture import primitives
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.mutation import NothingAllowed
@@ -27,11 +27,11 @@ from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.registry import PluggedStrategy
 from hpcnas.evolution.strategy import Proposal
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Ready, Result, Task
-from hpcnas.methods import Worker
-from hpcnas.plugged import PluggedEvaluator
 from hpcnas.plugins import DataKind, Plugin, PluginError, PluginFault
-from hpcnas.search import job
-from hpcnas.store import FileStore
+from hpcnas.search import job, run_file
+from hpcnas.search.file_store import FileStore
+from hpcnas.search.methods import Worker
+from hpcnas.search.plugged import PluggedEvaluator
 from hpcnas.training.evaluator import EvaluatorRefused, Loaded, checked, described
 
 ROOT = Path(__file__).parent.parent
@@ -40,7 +40,7 @@ import os
 import numpy as np
 from hpcnas.plugins import DataKind, Plugin
 from hpcnas.architecture.primitives import Primitive
-from hpcnas.synthetic import SyntheticEvaluator
+from hpcnas.search.synthetic import SyntheticEvaluator
 
 WHERE = os.environ.get("WHERE")
 
@@ -310,8 +310,8 @@ def test_what_is_let_through_can_be_read_back(tmp_path: Path) -> None:
     assert [session.facts for session in again.sessions][1] == largest and len(again.workers) == 2
     again.compact()
     again.close()
-    assert runfile.examine(tmp_path)[1] == []
-    assert len(runfile.read(tmp_path).population.evaluated) == 2
+    assert run_file.examine(tmp_path)[1] == []
+    assert len(run_file.read(tmp_path).population.evaluated) == 2
 
 
 def test_a_refusal_in_leaving_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:

@@ -23,7 +23,7 @@ import pictures
 import pytest
 import torch
 
-from hpcnas import plugins, runfile, verification
+from hpcnas import plugins, verification
 from hpcnas.architecture import expansion, primitives, sizes
 from hpcnas.architecture.genotype import Genotype, GenotypeError, named
 from hpcnas.architecture.mutation import diversified
@@ -38,7 +38,8 @@ from hpcnas.config.settings import ConfigError
 from hpcnas.evolution.registry import PluggedStrategy, make_strategy
 from hpcnas.evolution.strategy import StrategyRefused
 from hpcnas.plugins import DataKind, Plugin, PluginError
-from hpcnas.synthetic import FACTS
+from hpcnas.search import run_file
+from hpcnas.search.synthetic import FACTS
 from hpcnas.training.choice import fitting_method
 from hpcnas.training.cuda.stacked import StackedTraining
 from hpcnas.training.network import Network
@@ -101,12 +102,12 @@ def test_the_page_has_an_example_of_each() -> None:
     ]
 
 
-def search(command: str, folder: Path, *options: str) -> runfile.StoredRun:
+def search(command: str, folder: Path, *options: str) -> run_file.StoredRun:
     words = shlex.split(command)
     done = subprocess.run([sys.executable, *words[1:], *SMALLER, *options], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     with plugins.named_here():
-        run = runfile.read(folder / words[-1])
+        run = run_file.read(folder / words[-1])
     assert not run.population.failures
     assert list(verification.faults(run)) == []
     assert run.config.search.plugins == words[4]
@@ -126,7 +127,7 @@ def test_the_pages_primitive_is_trained_by_other_ranks_than_the_one_that_draws_i
     done = launcher.run(one_mpi, 2, [*words[1:], *SMALLER], cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     with plugins.named_here():
-        run = runfile.read(folder / words[-1])
+        run = run_file.read(folder / words[-1])
     population = run.population
     assert len(population.evaluated) == 3 and list(verification.faults(run)) == []
     graphs = [expansion.expand(population.individual(id).genotype) for id in range(3)]
@@ -167,20 +168,20 @@ def test_what_a_run_needs_is_loaded_when_it_is_read_and_refused_where_it_is_not_
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = own({"search": {"plugins": "dilated,stripes", "space": "1x3+dilated"}})
-    runfile.write(folder / "population.h5", runfile.StoredRun("run", 0, settings, runfile_population(settings)))
+    run_file.write(folder / "population.h5", run_file.StoredRun("run", 0, settings, runfile_population(settings)))
     with h5py.File(folder / "population.h5") as file:
         assert file.attrs["space"] == b"1x3+dilated"
     monkeypatch.setattr(plugins, "_loaded", {})
     monkeypatch.setattr(primitives, "ADDED", [])
     monkeypatch.setenv(plugins.VARIABLE, "stripes,others,dilated")
-    assert runfile.read(folder).config == settings
+    assert run_file.read(folder).config == settings
     assert [one.name for one in primitives.ADDED] == ["dilated"] and list(plugins.data()) == ["stripes"]
     monkeypatch.setattr(plugins, "_loaded", {})
     monkeypatch.setattr(primitives, "ADDED", [])
     (folder / "stripes.py").unlink()
     sys.modules.pop("stripes")
-    with pytest.raises(runfile.StoreError) as refusal:
-        runfile.read(folder)
+    with pytest.raises(run_file.StoreError) as refusal:
+        run_file.read(folder)
     assert str(refusal.value) == (
         f"expected settings that can be used here: {folder / 'population.h5'}: search.plugins: expected plugin "
         "'stripes' as an entry point of the group 'hpcnas' or as a module with `plugin` in it, but "
@@ -188,8 +189,8 @@ def test_what_a_run_needs_is_loaded_when_it_is_read_and_refused_where_it_is_not_
     )
 
 
-def runfile_population(settings: search_config.Config) -> runfile.Population:
-    return runfile.Population(settings.space, settings.training.replicates)
+def runfile_population(settings: search_config.Config) -> run_file.Population:
+    return run_file.Population(settings.space, settings.training.replicates)
 
 
 def test_a_plugin_is_loaded_once(folder: Path) -> None:

@@ -15,7 +15,7 @@ from test_evolution import breeding, configured, evolution, grow, in_flight, ind
 from test_scheduling import trained
 from test_verify import plant
 
-from hpcnas import runfile, seeds, simulate, verification
+from hpcnas import seeds, verification
 from hpcnas.architecture.expansion import is_valid
 from hpcnas.architecture.network_hash import network_hash
 from hpcnas.config import search as search_config
@@ -26,8 +26,9 @@ from hpcnas.evolution.initial import GivenFirst
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.strategy import Proposal
 from hpcnas.messages import Evaluation, Result, mean
-from hpcnas.progress import final_table
-from hpcnas.store import FileStore
+from hpcnas.search import run_file, simulate
+from hpcnas.search.file_store import FileStore
+from hpcnas.search.progress import final_table
 
 LUCKY, REPEAT, AGAIN, OTHER = 0, 2, 3, 1
 
@@ -277,7 +278,7 @@ def averaging(**search: object) -> search_config.Config:
 def test_a_search_that_averages_is_sound_and_planted_faults_are_found(tmp_path: Path, strategy: str, draw: str) -> None:
     chosen = averaging(strategy=strategy, tournament_draw=draw, initial_mutations=2)
     simulate.simulate(chosen, simulate.Site(7, 1.0, 0.0, 0.0), tmp_path / "run")
-    run = runfile.read(tmp_path / "run")
+    run = run_file.read(tmp_path / "run")
     population = run.population
     repeats = np.flatnonzero(population.column("repeats") >= 0)
     assert len(run.sessions) >= 2 and len(repeats) == population.averaged == population.repeats > 5
@@ -290,7 +291,7 @@ def test_a_search_that_averages_is_sound_and_planted_faults_are_found(tmp_path: 
     population._columns["fitness"][one] = mean(population.accuracies(one))
     assert any(f"individual {one}: expected as fitness the mean" in str(fault) for fault in verification.faults(run))
     plant(tmp_path / "run", "individuals/repeats", one, -1)
-    run = runfile.read(tmp_path / "run")
+    run = run_file.read(tmp_path / "run")
     assert any(f"individual {one}: expected repeats" in str(fault) for fault in verification.faults(run))
 
 

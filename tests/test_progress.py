@@ -16,13 +16,13 @@ from types import SimpleNamespace
 import pytest
 from examples import CONFIG, SESSION, evaluated, failed, individual, population
 
-from hpcnas import progress
 from hpcnas.config.search import Search
 from hpcnas.evolution.population import Population
 from hpcnas.job import log
 from hpcnas.job.log import LiveLine
-from hpcnas.memorystore import MemoryStore
-from hpcnas.progress import Progress, duration, final_table, front_table
+from hpcnas.search import progress
+from hpcnas.search.memory_store import MemoryStore
+from hpcnas.search.progress import Progress, duration, final_table, front_table
 
 TEN = Search(budget=10)
 

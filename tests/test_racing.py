@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from examples import SPACE, individual
 
-from hpcnas import runfile, simulate, verification
+from hpcnas import verification
 from hpcnas.config import search as search_config
 from hpcnas.evolution.individuals import State
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.racing import Racing, student_quantile
 from hpcnas.evolution.strategy import Proposal
 from hpcnas.messages import Evaluation, Place, Result
+from hpcnas.search import run_file, simulate
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_what_is_learnt_one_by_one_is_what_is_learnt_at_once() -> None:
 # A search with racing
 def raced(
     folder: Path, workers: int = 4, spread: float = 0.3, walltime: float | None = 300.0, **search: object
-) -> runfile.StoredRun:
+) -> run_file.StoredRun:
     """A simulated search of several jobs, kept in a folder."""
     settings = search_config.build(
         {"search": {"budget": 160, "initial_population": 20, "initial_mutations": 50, "racing": True, **search}},
@@ -103,7 +104,7 @@ def raced(
         {"run": {"grace": 5.0, "walltime": walltime}},
     )
     simulate.simulate(settings, simulate.Site(workers, startup=1.0, queue=0.0, handling=0.001), folder)
-    return runfile.read(folder)
+    return run_file.read(folder)
 
 
 @pytest.mark.parametrize("scheduling", ["fitness", "replicate"])

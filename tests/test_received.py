@@ -14,19 +14,20 @@ import numpy as np
 import pytest
 from toolruns import retrained
 
-from hpcnas import plugins, retrainfile, runfile, sources, verification
+from hpcnas import plugins, retrainfile, verification
 from hpcnas.architecture import primitives  # fmt: skip
 from hpcnas.config import data_spec, retraining
 from hpcnas.config import search as search_config
 from hpcnas.config.settings import ConfigError
 from hpcnas.evolution import registry
-from hpcnas.synthetic import FACTS
+from hpcnas.search import initial, run_file
+from hpcnas.search.synthetic import FACTS
 
 ROOT = Path(__file__).parent.parent
 PLUGIN = """
 open(__file__ + ".ran", "w")
 from hpcnas.plugins import Plugin
-from hpcnas.synthetic import SyntheticEvaluator
+from hpcnas.search.synthetic import SyntheticEvaluator
 from hpcnas.evolution.tournament import TournamentEvolution
 
 def strategy(search, breeding):
@@ -109,7 +110,7 @@ def test_its_owner_goes_on_with_the_same_command(got: Path) -> None:
                       HPCNAS_PLUGINS=variable)  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
     with plugins.done_without(lambda names: None):
-        assert len(runfile.read(got).population.evaluated) == 14
+        assert len(run_file.read(got).population.evaluated) == 14
     assert list(got.glob("*.ran"))
 
 
@@ -228,15 +229,15 @@ def test_tables_lead_to_no_other_file(
 ) -> None:
     with h5py.File(got / "population.h5", "r+") as file:
         change(file, theirs / "population.h5")
-    with plugins.done_without(lambda names: None), pytest.raises(runfile.StoreError, match=f"{told}$"):
-        runfile.read(got)
+    with plugins.done_without(lambda names: None), pytest.raises(run_file.StoreError, match=f"{told}$"):
+        run_file.read(got)
 
 
 def test_a_retraining_leads_to_no_other_file(tmp_path: Path) -> None:
     folder = retrained(tmp_path / "large", [0.5])
     with h5py.File(folder / "retrain.h5", "r+") as file:
         file["more"] = h5py.ExternalLink("/etc/passwd", "/")
-    with pytest.raises(runfile.StoreError, match="expected /more itself, got a link$"):
+    with pytest.raises(run_file.StoreError, match="expected /more itself, got a link$"):
         retrainfile.read(folder)
 
 
@@ -261,19 +262,19 @@ def nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_done_without_is_told_and_everything_else_is_checked(nothing_named: None, theirs: Path) -> None:
     told: list[list[str]] = []
-    with pytest.raises(runfile.StoreError, match="surprise: not loaded"):
-        runfile.read(theirs)
+    with pytest.raises(run_file.StoreError, match="surprise: not loaded"):
+        run_file.read(theirs)
     with plugins.done_without(told.append):
-        run = runfile.read(theirs)
+        run = run_file.read(theirs)
         with pytest.raises(ConfigError, match="^training.steps: "):
             search_config.build(run.config.settings(), {"training": {"steps": 0}})
     assert told[0] == ["surprise"] and run.config.search.strategy == "theirs"
     assert not registry.is_known("theirs") and list(verification.faults(run)) == []
     with pytest.raises(registry.StrategyMissing, match="^strategy theirs is a plugin's, surprise: not loaded"):
         registry.make_strategy(run.config, FACTS)
-    with pytest.raises(runfile.StoreError):
-        runfile.read(theirs)
-    found = sources.looked_up(search_config.build({"search": {"initial": str(theirs)}}))
+    with pytest.raises(run_file.StoreError):
+        run_file.read(theirs)
+    found = initial.looked_up(search_config.build({"search": {"initial": str(theirs)}}))
     assert found.search.initial is not None and found.search.initial.startswith("codes:")
 
 

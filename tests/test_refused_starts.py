@@ -13,12 +13,12 @@ import pytest
 import test_lock
 from live_run import GUARD
 
-from hpcnas import runfile
 from hpcnas.config import search as search_config
-from hpcnas.store import FileStore
+from hpcnas.search import run_file
+from hpcnas.search.file_store import FileStore
 
 SYNTHETIC = ["--evaluator", "synthetic", "--space", "2x3/1x3", "--initial-mutations", "5", "--initial-population", "3"]
-ROOT = Path(runfile.__file__).parents[1]
+ROOT = Path(run_file.__file__).parents[1]
 holder = test_lock.holder  # a process that holds tmp_path's lock
 
 
@@ -85,7 +85,7 @@ def test_an_existing_run_stays_as_it_was(run: Path, case: str, status: str | Non
     assert words in done.stdout + done.stderr and "Traceback" not in done.stderr
     if case == "finished":  # nothing to do is no mistake
         assert done.returncode == 0
-        assert runfile.read(run).config.data.source == "digits"
+        assert run_file.read(run).config.data.source == "digits"
         return
     assert done.returncode == 2, done.stdout + done.stderr
     after = contents(run)
@@ -98,7 +98,7 @@ def test_an_existing_run_stays_as_it_was(run: Path, case: str, status: str | Non
 
 def test_settings_that_the_search_goes_on_with_are_kept(run: Path) -> None:
     assert start(run, "--budget", "5", "--max-failures", "7").returncode == 0
-    settings = runfile.read(run).config
+    settings = run_file.read(run).config
     assert (settings.search.budget, settings.run.max_failures) == (5, 7)
 
 

@@ -10,11 +10,11 @@ import pytest
 from examples import assert_same, evaluated, individual
 from stored import assert_whole, no_space, stored_run
 
-from hpcnas import recovery, runfile, store
-from hpcnas.runfile import StoreError
+from hpcnas.search import file_store, recovery, run_file
+from hpcnas.search.file_store import FileStore
+from hpcnas.search.run_file import StoreError
 from hpcnas.storage import journal
 from hpcnas.storage.folder import RunFolder
-from hpcnas.store import FileStore
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
     return stored_run(tmp_path / "run")
 
 
-class Later(store._Renewal):
+class Later(file_store._Renewal):
     """A renewal that is written when the test wants it, or when the store waits for it."""
 
     def start(self) -> None:
@@ -39,7 +39,7 @@ class Later(store._Renewal):
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_Renewal", Later)
+    monkeypatch.setattr(file_store, "_Renewal", Later)
 
 
 @pytest.mark.usefixtures("later")
@@ -50,12 +50,12 @@ def test_what_comes_meanwhile_is_in_the_old_journal_and_then_in_the_new(folder: 
     run.commit()
     run.birth(individual(4))
     run.commit()
-    assert runfile.read(folder).records == 5
+    assert run_file.read(folder).records == 5
     assert [journal.read(folder / "journal").base, len(journal.read(folder / "journal").records)] == [5, 4]
     renewal = run._renewal
     assert renewal is not None
     renewal.join()  # renamed, and the journal is still the old one
-    assert runfile.read(folder).records == 7
+    assert run_file.read(folder).records == 7
     assert journal.read(folder / "journal").base == 5
     run.birth(individual(5))
     run.commit()  # now it is noticed
@@ -77,7 +77,7 @@ def test_one_renewal_at_a_time_and_the_last_one_has_it_all(folder: Path) -> None
     run.compact_aside()
     assert run._renewal is first
     run.compact()
-    assert runfile.read(folder).records == 8 and journal.read(folder / "journal").records == []
+    assert run_file.read(folder).records == 8 and journal.read(folder / "journal").records == []
     run.close()
 
 
@@ -114,7 +114,7 @@ def test_closing_waits_for_a_renewal(folder: Path) -> None:
     run = FileStore.open(folder)
     run.compact_aside()
     run.close()
-    assert runfile.read(folder).records == 7
+    assert run_file.read(folder).records == 7
     assert list(folder.glob(".*.tmp")) == []
     assert_whole(folder)
 
@@ -136,6 +136,6 @@ def test_a_renewal_that_fails_is_said_by_the_next_commit(
         run._renewal.join()
     with pytest.raises(StoreError, match=rf"^expected to renew .*{reason}.*nothing acknowledged is lost"):
         run.commit()
-    assert runfile.read(folder).records == journal.read(folder / "journal").base == 5
+    assert run_file.read(folder).records == journal.read(folder / "journal").base == 5
     run.close()
     assert_whole(folder)

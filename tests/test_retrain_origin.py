@@ -11,7 +11,7 @@ import pytest
 from examples import SESSION
 from toolruns import CHAIN, POOLING, eventful, origin_of, retrained
 
-from hpcnas import origins, retrainfile, runfile
+from hpcnas import origins, retrainfile
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config import search as search_config
 from hpcnas.config.options import parse
@@ -20,7 +20,8 @@ from hpcnas.job.status import MORE_TO_DO
 from hpcnas.retrainfile import Origin
 from hpcnas.retrainfolder import Folder, Refused
 from hpcnas.retrainjob import PROGRAM
-from hpcnas.store import FileStore
+from hpcnas.search import run_file
+from hpcnas.search.file_store import FileStore
 
 PAPER: dict[str, dict[str, object]] = {"data": {"source": "cifar10:data"}}
 
@@ -89,7 +90,7 @@ def test_where_a_search_went_another_way_than_the_papers(
         code = bytes([6]) * store.config.space.edges
         store.birth(Individual(0, Genotype(store.config.space, code), Birth.INITIAL, None, 0, 0, 1000.0))
         store.compact()
-    assert origins._individual("run:0", runfile.read(tmp_path / "run"), "0")[1].departures == departures
+    assert origins._individual("run:0", run_file.read(tmp_path / "run"), "0")[1].departures == departures
 
 
 def test_of_an_older_retraining_the_searchs_departures_are_not_known(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hpcnas.architecture import genotype
 from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.config.retraining import SCHEME
 from hpcnas.retrainfile import Inputs, Origin, Retraining, Row, Session, State, Trained
-from hpcnas.runfile import StoreError
+from hpcnas.search.run_file import StoreError
 
 SEARCHED = Origin("runs/a:17", "6x4/1x5", "0f" * 16, 17, "tournament", 0.875, 40, 41, True, 500_000, "racing True")
 INPUTS = Inputs(

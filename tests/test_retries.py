@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hpcnas import retries
 from hpcnas.messages import Failure, FailureKind, Place, Result
+from hpcnas.search import retries
 
 A, B = ("node-1", "cuda:GPU-a"), ("node-1", "cuda:GPU-b")
 HERE = Place(1, *A)

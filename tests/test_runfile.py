@@ -21,7 +21,7 @@ from hpcnas import __version__
 from hpcnas.config.search import build, parse_toml
 from hpcnas.evolution.individuals import Birth, State
 from hpcnas.messages import FailureKind, Place
-from hpcnas.runfile import MESSAGE_BYTES, StoredRun, StoreError, fitting, read, write
+from hpcnas.search.run_file import MESSAGE_BYTES, StoredRun, StoreError, fitting, read, write
 
 
 def some_run() -> StoredRun:

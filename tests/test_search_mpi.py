@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from patience import GUARD
 
-from hpcnas import replay, runfile
+from hpcnas import replay
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config.search import Config
 from hpcnas.evolution.individuals import State
+from hpcnas.search import run_file
 
 SMALL = [
     *("--budget", "6", "--initial-population", "4", "--steps", "3", "--batch-size", "16", "--channels", "2"),
@@ -33,9 +34,9 @@ def status(folder: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines)
 
 
-def assert_sound(folder: Path, budget: int) -> runfile.StoredRun:
+def assert_sound(folder: Path, budget: int) -> run_file.StoredRun:
     """The budget is spent to the last evaluation, and every birth is what the strategy gives at replay."""
-    run = runfile.read(folder)
+    run = run_file.read(folder)
     assert len(run.population.evaluated) == budget
     assert run.population.in_flight == 0
     assert list(replay.deviations(run.config, run.sessions[0].facts, run.population)) == []
@@ -81,7 +82,7 @@ def test_a_search_cut_in_the_middle_goes_on_with_another_number_of_ranks(mpi: la
     first = launcher.run(mpi, 3, hpcnas(*slow, "--grace", "1.5"), cwd=tmp_path)
     assert first.returncode == 75, first.stdout + first.stderr
     assert status(tmp_path / "run")["state"] == "more"
-    before = runfile.read(tmp_path / "run").population
+    before = run_file.read(tmp_path / "run").population
     assert 0 < len(before.evaluated) < 60
     second = launcher.run(mpi, 5, hpcnas("--run", "run", "--synthetic-seconds", "0"), cwd=tmp_path)
     assert second.returncode == 0, second.stdout + second.stderr
@@ -173,7 +174,7 @@ def test_other_settings_are_refused_with_the_differences(mpi: launcher.Mpi, tmp_
 
 def test_an_unexpected_exception_on_a_worker_ends_the_job_and_tells_where(mpi: launcher.Mpi, tmp_path: Path) -> None:
     code = (
-        "import sys, hpcnas.synthetic as s\n"
+        "import sys, hpcnas.search.synthetic as s\n"
         "def broken(self, timeout): raise ZeroDivisionError('planted')\n"
         "s.SyntheticEvaluator.poll = broken\n"
         "from hpcnas.__main__ import main\n"

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 from examples import CONFIG, SESSION, evaluated, individual
 
-from hpcnas import session
 from hpcnas.config import options
 from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
 from hpcnas.job.log import LiveLine
 from hpcnas.job.status import MORE_TO_DO
-from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Evaluation, Place, Result
+from hpcnas.search import session
+from hpcnas.search.file_store import FileStore
+from hpcnas.search.memory_store import MemoryStore
 from hpcnas.storage import lock
 from hpcnas.storage.folder import RunFolder
-from hpcnas.store import FileStore
 
 
 def options_of(*arguments: str) -> Config:

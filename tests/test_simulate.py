@@ -11,17 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from hpcnas import replay, runfile, seeds, simulate
+from hpcnas import replay, seeds
 from hpcnas.architecture.genotype import named
 from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
 from hpcnas.config.settings import ConfigError
 from hpcnas.evolution.registry import make_strategy
-from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Evaluation, Left, Ready, Result, Stop, Task
 from hpcnas.plugins import PluginFault
-from hpcnas.simulate import Account, Cluster, Site
-from hpcnas.synthetic import FACTS, Foresight
+from hpcnas.search import run_file, simulate
+from hpcnas.search.memory_store import MemoryStore
+from hpcnas.search.simulate import Account, Cluster, Site
+from hpcnas.search.synthetic import FACTS, Foresight
 
 SITE = Site(workers=2, startup=10.0, queue=5.0, handling=1.0)
 
@@ -176,7 +177,7 @@ def test_a_kept_run_is_one_that_a_search_could_have_made(tmp_path: Path, monkeyp
     monkeypatch.setattr(os, "fdatasync", _unexpected)
     report = simulate.simulate(kept, SITE, tmp_path / "run")
     assert report == simulate.simulate(kept, SITE)  # a store on the disk changes nothing
-    run = runfile.read(tmp_path / "run")
+    run = run_file.read(tmp_path / "run")
     assert len(run.population.evaluated) == 60 and len(run.sessions) == report.jobs
     assert run.config == kept
     assert list(replay.deviations(run.config, FACTS, run.population)) == []

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from examples import CONFIG, SESSION, add_births, assert_same, evaluated, failed, individual, population
 
-from hpcnas.memorystore import MemoryStore
-from hpcnas.store import FileStore
+from hpcnas.search.file_store import FileStore
+from hpcnas.search.memory_store import MemoryStore
 
 # ── the contract ────────────────────────────────────────────────────────────────────────────────────────────────────
 

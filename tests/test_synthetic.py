@@ -9,15 +9,15 @@ import sys
 
 import pytest
 
-from hpcnas import synthetic
 from hpcnas.architecture import sizes
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype, named
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import search as search_config
-from hpcnas.landscape import true_fitness
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
-from hpcnas.synthetic import FACTS, Foreseen, Foresight, SyntheticEvaluator
+from hpcnas.search import synthetic
+from hpcnas.search.landscape import true_fitness
+from hpcnas.search.synthetic import FACTS, Foreseen, Foresight, SyntheticEvaluator
 
 
 def evaluator(**settings: object) -> SyntheticEvaluator:
@@ -150,6 +150,6 @@ def test_durations_spread_around_their_mean() -> None:
 
 
 def test_it_needs_neither_torch_nor_hdf5() -> None:
-    program = "import sys, hpcnas.synthetic; print(sorted({'torch', 'h5py', 'mpi4py'} & set(sys.modules)))"
+    program = "import sys, hpcnas.search.synthetic; print(sorted({'torch', 'h5py', 'mpi4py'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

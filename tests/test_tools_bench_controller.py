@@ -9,7 +9,7 @@ from pathlib import Path
 
 import mpi as launcher
 
-from hpcnas import runfile
+from hpcnas.search import run_file
 
 TOOL = Path(__file__).parent.parent / "tools" / "bench_controller.py"
 
@@ -50,7 +50,7 @@ def test_a_real_job_and_a_simulation_as_they_are_measured(one_mpi: launcher.Mpi,
     order = {"kind": "simulation", "workers": 3, "steps": 20, "folder": str(tmp_path / "simulated")}
     simulated = json.loads(bench("--one", json.dumps(order)).stdout)
     assert (simulated["workers"], simulated["steps"]) == (3, 20) and 6 < simulated["virtual_hours"] < 12
-    assert len(runfile.read(tmp_path / "simulated").population.evaluated) == 20
+    assert len(run_file.read(tmp_path / "simulated").population.evaluated) == 20
 
 
 def test_wrong_use_is_refused(tmp_path: Path) -> None:

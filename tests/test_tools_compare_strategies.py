@@ -18,8 +18,8 @@ from hpcnas.architecture.space import HIERARCHICAL
 from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.evolution.initial import kept
 from hpcnas.evolution.population import Population
-from hpcnas.landscape import true_fitness
 from hpcnas.messages import Evaluation, Place, Result
+from hpcnas.search.landscape import true_fitness
 
 SMALL = "--space 2x3/1x3 --initial-population 6 --initial-mutations 20"
 

@@ -27,7 +27,7 @@ from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
 from hpcnas.config import search as search_config
 from hpcnas.evolution.individuals import Birth, Individual
-from hpcnas.store import FileStore
+from hpcnas.search.file_store import FileStore
 from hpcnas.training.network import Network
 
 TOOL = Path(export.__file__)

@@ -9,9 +9,9 @@ import lineage
 import pytest
 from toolruns import CHAIN, POOLING, SHORTCUT, UNUSED, empty, eventful
 
-from hpcnas import runfile
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.space import Space
+from hpcnas.search import run_file
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_the_table(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_one_that_failed_has_ancestors_but_no_gain(run: Path) -> None:
-    family = lineage.ancestry(runfile.read(run).population, 3)
+    family = lineage.ancestry(run_file.read(run).population, 3)
     assert [one["id"] for one in family] == [0, 2, 3]
     assert (family[-1]["fitness"], family[-1]["gain"], family[-1]["step"]) == (None, None, None)
     assert lineage.summary(family) == "2 mutations, 2 without a change of the network"
@@ -87,7 +87,7 @@ def test_what_differs() -> None:
 
 
 def test_the_picture(run: Path) -> None:
-    population = runfile.read(run).population
+    population = run_file.read(run).population
     tree, listing = lineage.picture(population, lineage.ancestry(population, 2)).axes
     everybody, line, filled, hollow = tree.get_lines()
     assert list(zip(*everybody.get_data(), strict=True)) == [(1, 0.5625), (2, 0.625), (3, 0.75), (4, 0.8125)]
@@ -99,7 +99,7 @@ def test_the_picture(run: Path) -> None:
 
 
 def test_a_picture_of_cousins_too(run: Path) -> None:
-    population = runfile.read(run).population
+    population = run_file.read(run).population
     tree, _ = lineage.picture(population, lineage.ancestry(population, 0)).axes
     (others,) = [line for line in tree.get_lines() if line.get_label() == "their other children"]
     assert others.get_xdata()[:2].tolist() == [1, 2]  # from 0 to its child

@@ -13,10 +13,10 @@ import numpy as np
 from examples import SESSION
 from toolruns import CHAIN, POOLING, UNUSED, created, empty, evaluation, eventful, steady
 
-from hpcnas import runfile
 from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.messages import Place, Result
-from hpcnas.runfile import StoredRun
+from hpcnas.search import run_file
+from hpcnas.search.run_file import StoredRun
 from hpcnas.storage.journal import Journal
 
 TOOL = Path(__file__).parent.parent / "tools" / "merge.py"
@@ -35,7 +35,7 @@ def test_the_evaluated_of_all_runs_become_founders_in_their_order(tmp_path: Path
         f"{tmp_path / 'both'}: 6 individuals, the best is 5 of fitness 0.9375\n"
         f"go on with: python -m hpcnas --run {tmp_path / 'both'} --budget N, N more than 6\n"
     )
-    run = runfile.read(tmp_path / "both")
+    run = run_file.read(tmp_path / "both")
     population = run.population
     assert population.evaluated.tolist() == [0, 1, 2, 3, 4, 5]
     assert population.column("fitness").tolist() == [0.5625, 0.625, 0.75, 0.8125, 0.5, 0.9375]  # 0, 2, 1, 4 of `one`
@@ -46,8 +46,8 @@ def test_the_evaluated_of_all_runs_become_founders_in_their_order(tmp_path: Path
     assert (population.in_flight, len(population.failures), population.best) == (0, 0, 5)
     assert (run.config.search.seed, run.config.search.budget) == (8, 6)
     (session,) = run.sessions
-    assert session.software["merged"].split() == [runfile.read(folder).run for folder in (one, other)]
-    assert session.facts == runfile.read(one).sessions[0].facts
+    assert session.software["merged"].split() == [run_file.read(folder).run for folder in (one, other)]
+    assert session.facts == run_file.read(one).sessions[0].facts
 
 
 def test_what_only_the_journal_has_is_taken_too(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_what_only_the_journal_has_is_taken_too(tmp_path: Path) -> None:
     one.settle(Result(0, 1, Place(1, "host", "cpu"), 0.0, 10.0, evaluation((0.75, 0.75), 1000)))
     one.commit()
     one.close()  # population.h5 is not renewed, as after a kill
-    assert len(runfile.read(tmp_path / "one").population) == 0
+    assert len(run_file.read(tmp_path / "one").population) == 0
     done = merge(tmp_path / "one", other, "--into", tmp_path / "both", "--json")
     assert (done.returncode, json.loads(done.stdout)["taken"]) == (0, [1, 1])
 
@@ -80,7 +80,7 @@ def test_nobody_is_taken_twice(tmp_path: Path) -> None:
     done = subprocess.run(repair, capture_output=True, text=True)
     assert done.returncode == 0 and json.loads(done.stdout)["individuals"] == 1
     assert done.stderr == f"{tmp_path}/new: 1 individuals written, 0 left out\n"
-    name = runfile.read(one).run
+    name = run_file.read(one).run
     assert merge(tmp_path / "new", other, "--into", tmp_path / "both").returncode == 0
     for part in (one, tmp_path / "new", other):
         for given in ([tmp_path / "both", part], [part, tmp_path / "both"]):
@@ -96,11 +96,11 @@ def test_nobody_is_taken_twice(tmp_path: Path) -> None:
 def test_a_run_without_a_session_is_refused(tmp_path: Path) -> None:
     """Nobody knows on what data it was searched; every tool says so, and nothing of it can be repaired."""
     one, other = steady(tmp_path / "one", [0.5], 10.0), steady(tmp_path / "other", [0.5], 10.0, seed=7)
-    runfile.write(other / "population.h5", replace(runfile.read(other), sessions=[], workers=[]))
+    run_file.write(other / "population.h5", replace(run_file.read(other), sessions=[], workers=[]))
     done = merge(one, other, "--into", tmp_path / "both")
     assert (done.returncode, (tmp_path / "both").exists()) == (2, False)
     assert "individual 0: expected a session of the controller before the first birth, got none" in done.stderr
-    assert len(runfile.examine(other)[0].population) == 0
+    assert len(run_file.examine(other)[0].population) == 0
 
 
 def test_a_run_that_averages_is_refused(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_search_goes_on_from_founders_and_is_sound(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["taken"] == [12, 12]
     command = [sys.executable, "-m", "hpcnas", "--run", tmp_path / "both", "--budget", "40"]
     subprocess.run(command, check=True, capture_output=True)
-    population = runfile.read(tmp_path / "both").population
+    population = run_file.read(tmp_path / "both").population
     assert set(population.column("birth")[24:]) == {Birth.MUTATION}
     assert np.any(population.column("parent")[24:] < 12) and np.any(population.column("parent")[24:] >= 12)
     verified, lineage = (
@@ -134,10 +134,10 @@ def test_a_search_goes_on_from_founders_and_is_sound(tmp_path: Path) -> None:
 
 def _other(folder: Path, changed: Callable[[StoredRun], None]) -> Path:
     """Another run of the same events, with something changed."""
-    run = runfile.read(eventful(folder))
+    run = run_file.read(eventful(folder))
     run.run = "another"
     changed(run)
-    runfile.write(folder / "population.h5", run)
+    run_file.write(folder / "population.h5", run)
     Journal.create(folder / "journal", run.run, base=run.records).close()
     return folder
 

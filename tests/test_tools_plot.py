@@ -14,7 +14,7 @@ from curves import Curves, of_runs
 from examples import CONFIG, evaluated, population
 from toolruns import empty, eventful, steady
 
-from hpcnas.runfile import StoredRun
+from hpcnas.search.run_file import StoredRun
 
 TOOL = Path(__file__).parent.parent / "tools" / "plot.py"
 

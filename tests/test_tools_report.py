@@ -24,7 +24,7 @@ from patience import GUARD
 
 from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.messages import Failure, FailureKind, Place, Result
-from hpcnas.store import FileStore
+from hpcnas.search.file_store import FileStore
 
 TOOL = Path(report.__file__)
 VOID = {"meta", "link", "br", "img", "hr", "input"}

@@ -19,11 +19,11 @@ import toolkit
 from examples import PLACE, SESSION
 from toolruns import CHAIN, created, empty, eventful, steady
 
-from hpcnas import runfile
 from hpcnas.architecture.space import Space
 from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.evolution.population import Population
 from hpcnas.messages import Evaluation, Failure, FailureKind, Result
+from hpcnas.search import run_file
 
 TOOLS = Path(__file__).parent.parent / "tools"
 
@@ -40,7 +40,7 @@ def as_json(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> list[
 
 # ── the accounts ────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_attempts_that_failed_count_too(run: Path) -> None:
-    attempts = ledger.Attempts.of(runfile.read(run).population)
+    attempts = ledger.Attempts.of(run_file.read(run).population)
     assert sorted(zip(attempts.started, attempts.finished, attempts.rank, strict=True)) == [
         (1000.0, 1050.0, 2.0),
         (1000.0, 1100.0, 1.0),
@@ -53,7 +53,7 @@ def test_attempts_that_failed_count_too(run: Path) -> None:
 
 
 def test_time_spent_up_to_any_moment(run: Path) -> None:
-    attempts = ledger.Attempts.of(runfile.read(run).population)
+    attempts = ledger.Attempts.of(run_file.read(run).population)
     times = np.array([900.0, 1000.0, 1050.0, 1100.0, 1150.0, 1155.0, 1200.0, 2050.0, 9000.0])
     assert attempts.spent(times).tolist() == [0.0, 0.0, 100.0, 200.0, 300.0, 310.0, 360.0, 390.0, 440.0]
 
@@ -64,7 +64,7 @@ def test_nothing_spent_without_attempts() -> None:
 
 
 def test_sessions_with_what_was_under_way_at_their_end(run: Path) -> None:
-    first, second = ledger.accounts(runfile.read(run))
+    first, second = ledger.accounts(run_file.read(run))
     assert (first.started, first.ended, first.workers, first.evaluated) == (1000.0, 1200.0, 2, 3)
     assert (first.unfinished.started.tolist(), first.unfinished.finished.tolist()) == ([1160.0], [1200.0])
     assert (first.busy_seconds, first.worker_seconds) == (400.0, 400.0)
@@ -84,14 +84,14 @@ def test_a_fitness_in_parts_costs_what_its_parts_have(tmp_path: Path) -> None:
     store.advance(Result(0, 1, replace(PLACE, rank=1), 1000.0, 1100.0, part))
     store.settle(Result(1, 1, PLACE, 1000.0, 1200.0, Evaluation((0.5, 0.5), 1000, 1.0, 2.0, 3.0)))
     store.compact()
-    half = runfile.read(tmp_path / "run")
+    half = run_file.read(tmp_path / "run")
     assert ledger.Attempts.of(half.population).seconds() == 300.0, "the part of one in flight"
     assert ledger.accounts(half)[0].unfinished.work.tolist() == [100.0], "which is still in flight"
     store.begin(replace(SESSION, started=2000.0, ranks=2))
     store.settle(Result(0, 1, replace(PLACE, rank=1), 2000.0, 2050.0, part, first=1))
     store.compact()
     store.close()
-    run = runfile.read(tmp_path / "run")
+    run = run_file.read(tmp_path / "run")
     attempts = ledger.Attempts.of(run.population)
     assert attempts.seconds() == 350.0, "and not 1,250"
     first, second = ledger.accounts(run)
@@ -111,11 +111,11 @@ def test_parts_of_a_failed_individual_count_once(tmp_path: Path) -> None:
     store.settle(Result(0, 2, PLACE, 1110.0, 1115.0, crash, first=1))
     store.compact()
     store.close()
-    assert ledger.Attempts.of(runfile.read(tmp_path / "run").population).seconds() == 115.0
+    assert ledger.Attempts.of(run_file.read(tmp_path / "run").population).seconds() == 115.0
 
 
 def test_busy_workers_over_time(run: Path) -> None:
-    hours, busy, there = ledger.occupancy(runfile.read(run), bins=11)  # of 100 s
+    hours, busy, there = ledger.occupancy(run_file.read(run), bins=11)  # of 100 s
     assert hours.tolist() == pytest.approx([100 * number / 3600 for number in range(12)])
     assert busy.tolist() == pytest.approx([2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0.8])
     assert there.tolist() == pytest.approx([2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1])
@@ -246,7 +246,7 @@ def test_a_repeat_shows_the_fitness_of_all_trainings(tmp_path: Path, capsys: pyt
     (found,) = as_json(capsys, tmp_path / "run")
     assert [(one["id"], one["fitness"], one["trainings"]) for one in found["best"]] == [(1, 0.75, 2), (2, 0.75, 3)]
     assert (found["repeated_networks"], found["averaged_in"]) == (1, 1)
-    stored = runfile.read(tmp_path / "run")
+    stored = run_file.read(tmp_path / "run")
     assert toolkit.spread(stored.population).tolist() == pytest.approx([0.0, 0.0, 0.21651], abs=1e-5)
     assert export.fitness(stored, 2) == "0.7500 ± 0.2165 (validation accuracy; trainings: 3)"
     seen = snapshot.look(tmp_path / "run", 1100.0)
@@ -282,7 +282,7 @@ def test_several_runs_a_line_each(run: Path, tmp_path: Path, capsys: pytest.Capt
 def test_state(run: Path, status: str | None, expected: str) -> None:
     if status is not None:
         (run / "status").write_text(status)
-    assert summary.state(run, runfile.read(run)) == expected
+    assert summary.state(run, run_file.read(run)) == expected
 
 
 def test_where_the_trainings_are_spent_nothing_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,7 @@ from patience import GUARD
 
 from hpcnas.config import search as search_config
 from hpcnas.messages import Evaluation, Place, Result
-from hpcnas.store import FileStore
+from hpcnas.search.file_store import FileStore
 
 TOOL = Path(watch.__file__)
 NOW = 3100.0

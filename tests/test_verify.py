@@ -14,10 +14,10 @@ import h5py
 import pytest
 import toolruns
 
-from hpcnas import runfile
 from hpcnas.evolution.individuals import Individual
 from hpcnas.evolution.registry import make_strategy
 from hpcnas.messages import Evaluation, Failure, FailureKind, Result
+from hpcnas.search import run_file
 
 TOOL = Path(__file__).parent.parent / "tools" / "verify.py"
 OPTIONS = ["--evaluator", "synthetic", "--initial-population", "10", "--initial-mutations", "50", "--budget", "30"]
@@ -73,7 +73,7 @@ def test_a_planted_fault_is_found(run: Path, table: str, row: int, value: object
 
 
 def test_children_of_a_damaged_parent_are_found_too(run: Path) -> None:
-    parent = int(runfile.read(run).population.column("parent")[-1])
+    parent = int(run_file.read(run).population.column("parent")[-1])
     plant(run, "individuals/genotype", parent, [0] * 46)  # of which no mutant is valid
     done = verify(run)
     assert done.returncode == 1
@@ -101,7 +101,7 @@ def test_what_stands_before_a_fault_is_written_elsewhere_and_goes_on(run: Path, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "run"]
     search(tmp_path / "new")
     assert verify(tmp_path / "new").returncode == 0
-    assert len(runfile.read(tmp_path / "new").population.evaluated) == 30
+    assert len(run_file.read(tmp_path / "new").population.evaluated) == 30
 
 
 def test_trained_replicates_of_those_in_flight_and_failed_are_kept(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_trained_replicates_of_those_in_flight_and_failed_are_kept(tmp_path: Pat
     store.compact()
     store.close()
     assert verify(tmp_path / "run", "--repair", tmp_path / "new").returncode == 0
-    kept = runfile.read(tmp_path / "new").population
+    kept = run_file.read(tmp_path / "new").population
     assert (len(kept), kept.issued, list(kept.failures), kept.missing(0)) == (2, [0], [1], [0])
     assert kept.column("replicates_trained").tolist() == [1, 1] and kept.trainings == 2
     assert kept.column("worker_seconds").tolist() == [1.0, 2.0]

@@ -20,20 +20,20 @@ import pytest
 from examples import CONFIG, SESSION, assert_same, evaluated, failed, population
 from test_crash_points import _write_bytes
 
-from hpcnas import runfile, wholerun
-from hpcnas.runfile import StoredRun, StoreError
-from hpcnas.store import FileStore
+from hpcnas.search import run_file, whole_run
+from hpcnas.search.file_store import FileStore
+from hpcnas.search.run_file import StoredRun, StoreError
 
 POPULATION = population(evaluated(1), evaluated(0, 0.7, 0.8), failed(2))
 
 
 def write(folder: Path) -> None:
-    wholerun.write(folder, StoredRun("", 0, CONFIG, POPULATION, [SESSION]))
+    whole_run.write(folder, StoredRun("", 0, CONFIG, POPULATION, [SESSION]))
 
 
 def assert_whole(folder: Path) -> None:
     """All is there, and a search can go on from it."""
-    found = runfile.read(folder)
+    found = run_file.read(folder)
     assert_same(found.population, POPULATION)
     assert (found.sessions, found.config) == ([SESSION], CONFIG)
     FileStore.open(folder).close()

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 import pytest
 from examples import FACTS, PLACE, SPACE
 
-from hpcnas import worker
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.job.transport import Hub
 from hpcnas.messages import (
@@ -28,6 +27,7 @@ from hpcnas.messages import (
     Warned,
 )
 from hpcnas.plugins import PluginFault
+from hpcnas.search import worker
 from hpcnas.training.evaluator import EvaluatorRefused, Loaded
 
 EVALUATION = Evaluation((0.5, 1.0), 10, 0.0, 1.0, 0.0)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from examples import SESSION, SPACE, WORKER
 
-from hpcnas import retrainfile, runfile
+from hpcnas import retrainfile
 from hpcnas.architecture import genotype
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.large import LargeSkeleton
@@ -25,7 +25,8 @@ from hpcnas.config import search as search_config
 from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Result
 from hpcnas.retrainfile import Inputs, Origin, Retraining, State, Trained
-from hpcnas.store import FileStore
+from hpcnas.search import run_file
+from hpcnas.search.file_store import FileStore
 
 # Level 2: M1 and M2, then the cell; of each the edges 1-2, 1-3, 2-3. Primitives: 3 sep, 4 max, 6 id.
 CHAIN = Genotype(SPACE, bytes([6, 0, 6, 3, 0, 3, 1, 0, 1]))
@@ -126,7 +127,7 @@ def retrained(
 
 def origin_of(run: Path, individual: int) -> Origin:
     """That of an individual of a run, retrained now."""
-    stored = runfile.read(run)
+    stored = run_file.read(run)
     population, search = stored.population, stored.config.search
     evaluated = population.evaluated.tolist()
     return Origin(

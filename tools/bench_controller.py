@@ -35,19 +35,19 @@ import numpy as np
 import psutil
 import toolkit
 
-from hpcnas import runfile
 from hpcnas.architecture.genotype import named
 from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
-from hpcnas.controller import Controller
 from hpcnas.evolution.individuals import COLUMNS, Birth, State
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.registry import make_strategy
-from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Evaluation, FromWorker, Left, Place, Ready, Result, Stop, ToWorker
-from hpcnas.runfile import Session, StoredRun
-from hpcnas.store import FileStore
-from hpcnas.synthetic import FACTS
+from hpcnas.search import run_file
+from hpcnas.search.controller import Controller
+from hpcnas.search.file_store import FileStore
+from hpcnas.search.memory_store import MemoryStore
+from hpcnas.search.run_file import Session, StoredRun
+from hpcnas.search.synthetic import FACTS
 
 PARTS = ("throughput", "growth", "opening", "ranks", "simulation")
 MARK = "HPCNAS_BENCH_JOB"
@@ -265,9 +265,9 @@ def measure_throughput(size: int, workers: int, durable: bool, evaluations: int,
     chosen = settings(size + evaluations + 200)
     if durable:
         FileStore.create(Path(folder), chosen).close()
-        start.run = runfile.read(Path(folder)).run
+        start.run = run_file.read(Path(folder)).run
         start.config = chosen
-        runfile.write(Path(folder) / "population.h5", start)
+        run_file.write(Path(folder) / "population.h5", start)
         store: MemoryStore = FileStore.open(Path(folder))
     else:
         store = MemoryStore(chosen)
@@ -317,7 +317,7 @@ def measure_opening(size: int, folder: str, resume: bool) -> Row:
     if resume:
         opened: FileStore | StoredRun = FileStore.open(path)
     else:
-        opened = runfile.read(path)
+        opened = run_file.read(path)
     opened.population.ranking(len(opened.population.evaluated))
     took = time.perf_counter() - started
     return {"individuals": len(opened.population), "for": "resuming" if resume else "analysis", "seconds": took,
@@ -360,7 +360,7 @@ def measure_ranks(mpirun: str, ranks: int, seconds: float, folder: str) -> Row:
     left = len(_processes(mark))
     if job.returncode:
         toolkit.fail(f"{' '.join(command)} returned {job.returncode}")
-    population = runfile.read(Path(folder)).population
+    population = run_file.read(Path(folder)).population
     rank, started = population.column("rank"), population.column("started")
     finished = np.sort(population.column("finished")[population.evaluated])
     first = {int(number): float(started[rank == number].min()) - launched for number in np.unique(rank)}

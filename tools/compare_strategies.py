@@ -25,15 +25,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import toolkit
 
-from hpcnas import landscape, simulate
 from hpcnas.architecture.expansion import expand
 from hpcnas.config import options
 from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
 from hpcnas.config.settings import ConfigError
-from hpcnas.controller import SearchStopped
 from hpcnas.evolution.population import Population
-from hpcnas.sources import looked_up
+from hpcnas.search import landscape, simulate
+from hpcnas.search.controller import SearchStopped
+from hpcnas.search.initial import looked_up
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,7 +14,7 @@ import toolkit
 from hpcnas.evolution import objectives
 from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.registry import sizing
-from hpcnas.runfile import StoredRun
+from hpcnas.search.run_file import StoredRun
 
 
 @dataclass(frozen=True)

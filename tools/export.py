@@ -46,7 +46,7 @@ from hpcnas.architecture.large import STEMS, LargeSkeleton
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.evolution.individuals import COLUMNS
 from hpcnas.retrainfile import Inputs
-from hpcnas.runfile import StoredRun
+from hpcnas.search.run_file import StoredRun
 from hpcnas.storage import sealed
 
 NETWORK = ("channels", "cells", "kind", "classes", "image_channels")  # what may be asked for

@@ -17,7 +17,7 @@ import numpy as np
 
 from hpcnas.evolution.individuals import State
 from hpcnas.evolution.population import Population
-from hpcnas.runfile import StoredRun
+from hpcnas.search.run_file import StoredRun
 
 UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
 

@@ -21,15 +21,16 @@ from pathlib import Path
 import numpy as np
 import toolkit
 
-from hpcnas import __version__, wholerun
+from hpcnas import __version__
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.network_hash import VERSION, network_hash
 from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
 from hpcnas.evolution.individuals import COLUMNS, Birth
 from hpcnas.evolution.population import Population
-from hpcnas.recovery import salvage
-from hpcnas.runfile import Session, StoredRun, StoreError
+from hpcnas.search import whole_run
+from hpcnas.search.recovery import salvage
+from hpcnas.search.run_file import Session, StoredRun, StoreError
 
 FREE = (  # how settings of [search] begin
     *("strategy", "initial", "tournament_", "max_", "duplicates", "seed"),
@@ -48,7 +49,7 @@ def main() -> int:
     population = merged(runs)
     settings = chosen(runs, len(population), options)
     try:
-        wholerun.write(options.into, StoredRun("", 0, settings, population, [session(runs)]))
+        whole_run.write(options.into, StoredRun("", 0, settings, population, [session(runs)]))
     except StoreError as error:
         toolkit.fail(str(error))
     counts = [len(run.population.evaluated) for run in runs]
@@ -83,7 +84,7 @@ def check(folders: Sequence[Path], runs: Sequence[StoredRun]) -> None:
         toolkit.fail("expected different runs, but one of them is given twice")
     holders = dict[str, Path]()
     for folder, run in zip(folders, runs, strict=True):
-        for name in wholerun.contained(run):
+        for name in whole_run.contained(run):
             if name in holders:
                 toolkit.fail(f"expected runs that share nothing, but {holders[name]} and {folder} have individuals of "
                              f"the run {name}: one was merged or repaired from it")  # fmt: skip
@@ -144,7 +145,7 @@ def chosen(runs: Sequence[StoredRun], budget: int, options: argparse.Namespace) 
 
 def session(runs: Sequence[StoredRun]) -> Session:
     """The merging, as the new run's first session."""
-    software = {"hpcnas": __version__, "merged": " ".join(name for run in runs for name in wholerun.contained(run))}
+    software = {"hpcnas": __version__, "merged": " ".join(name for run in runs for name in whole_run.contained(run))}
     return Session(time.time(), socket.gethostname(), os.getpid(), 1, software, runs[0].sessions[0].facts)
 
 

@@ -36,7 +36,7 @@ from matplotlib.ticker import MaxNLocator
 
 from hpcnas.evolution import objectives
 from hpcnas.messages import Failure, FailureKind
-from hpcnas.runfile import StoredRun
+from hpcnas.search.run_file import StoredRun
 
 Colour = str
 

@@ -28,8 +28,8 @@ from matplotlib.figure import Figure
 from hpcnas import __version__
 from hpcnas.evolution.individuals import Birth, State
 from hpcnas.messages import FailureKind
-from hpcnas.progress import duration
-from hpcnas.runfile import StoredRun
+from hpcnas.search.progress import duration
+from hpcnas.search.run_file import StoredRun
 
 TEMPLATE = Path(__file__).with_name("report_template.html")
 

@@ -14,7 +14,7 @@ import toolkit
 
 from hpcnas import retrainfile
 from hpcnas.retrainfile import Retraining, State, Trained
-from hpcnas.runfile import StoreError
+from hpcnas.search.run_file import StoreError
 
 
 @dataclass(frozen=True)

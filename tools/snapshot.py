@@ -17,9 +17,9 @@ from hpcnas.evolution.budget import evaluations_left
 from hpcnas.evolution.individuals import State
 from hpcnas.evolution.population import Population
 from hpcnas.messages import Evaluation, Result
-from hpcnas.progress import duration
-from hpcnas.recovery import salvage
-from hpcnas.runfile import StoredRun
+from hpcnas.search.progress import duration
+from hpcnas.search.recovery import salvage
+from hpcnas.search.run_file import StoredRun
 
 ROUNDS = 4  # of evaluations by all workers, over which throughput is measured
 

@@ -26,13 +26,14 @@ import retrainings
 import table1
 import toolkit
 
-from hpcnas import methods, text_file
+from hpcnas import text_file
 from hpcnas.evolution.budget import evaluations_left, is_complete
 from hpcnas.evolution.duplicates import repeats
 from hpcnas.evolution.population import Population
 from hpcnas.messages import Failure
-from hpcnas.progress import duration, known_networks
-from hpcnas.runfile import StoredRun
+from hpcnas.search import methods
+from hpcnas.search.progress import duration, known_networks
+from hpcnas.search.run_file import StoredRun
 
 RUNNING = "running or killed"
 

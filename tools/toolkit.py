@@ -1,6 +1,6 @@
 """What the tools share: their common options, opening runs and genotypes, tables for the terminal, and JSON.
 
-Runs are read through `hpcnas.runfile` alone: the last renamed file, also while the run goes on.
+Runs are read through `hpcnas.search.run_file` alone: the last renamed file, also while the run goes on.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from hpcnas import plugins, runfile, search_path, text_file
+from hpcnas import plugins, search_path, text_file
 from hpcnas.architecture import genotype
 from hpcnas.architecture.genotype import Genotype, GenotypeError
 from hpcnas.architecture.space import Space
 from hpcnas.evolution.population import Population
 from hpcnas.job import terminal
-from hpcnas.runfile import StoredRun, StoreError
+from hpcnas.search import run_file
+from hpcnas.search.run_file import StoredRun, StoreError
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -83,7 +84,7 @@ def fail(message: str) -> NoReturn:
 def load(folder: Path) -> StoredRun:
     """The run in a folder; ends the tool with one line where there is none."""
     try:
-        return runfile.read(folder)
+        return run_file.read(folder)
     except StoreError as error:
         fail(str(error))
 

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import toolkit
 
-from hpcnas import verification, wholerun
+from hpcnas import verification
 from hpcnas.evolution import registry
-from hpcnas.recovery import salvage
-from hpcnas.runfile import StoredRun, StoreError
+from hpcnas.search import whole_run
+from hpcnas.search.recovery import salvage
+from hpcnas.search.run_file import StoredRun, StoreError
 
 
 def main() -> int:
@@ -64,10 +65,10 @@ def _repair(run: StoredRun, target: Path, quiet: bool) -> int:
     part = verification.sound_part(run)
     if part.sessions:  # for `merge.py`, which takes nobody twice
         first = part.sessions[0]
-        software = {**first.software, "repaired": " ".join(wholerun.contained(run))}
+        software = {**first.software, "repaired": " ".join(whole_run.contained(run))}
         part = replace(part, sessions=[replace(first, software=software), *part.sessions[1:]])
     try:
-        wholerun.write(target, part)
+        whole_run.write(target, part)
     except StoreError as error:
         toolkit.fail(str(error))
     lost = len(run.population) - len(part.population)

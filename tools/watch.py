@@ -29,8 +29,8 @@ from snapshot import Snapshot, Worker, look
 
 from hpcnas.job import terminal
 from hpcnas.job.terminal import one_line
-from hpcnas.progress import duration
-from hpcnas.runfile import StoreError
+from hpcnas.search.progress import duration
+from hpcnas.search.run_file import StoreError
 
 try:
     from rich.console import Console, Group, RenderableType

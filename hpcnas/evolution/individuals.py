@@ -1,7 +1,7 @@
 """What is kept of an individual: what is fixed at its birth, and the columns of the table that all of them make.
 
-The columns are those of population.h5 (`runfile`); rows are individuals, and the id is the row. What happens to them is
-`population`'s business.
+The columns are those of population.h5 (`run_file`); rows are individuals, and the id is the row. What happens to them
+is `population`'s business.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Column:
     missing: Any = 0
     width: str = ""  # "": one value a row; "edges", "replicates" or "hash": that many
     values: type[IntEnum] | None = None
-    added: bool = False  # since the first files were written: those without it mean `missing`, or as `runfile` says
+    added: bool = False  # since the first files were written: those without it mean `missing`, or as `run_file` says
     low: float | None = None
     high: float | None = None
     optional: bool = False

@@ -2,7 +2,7 @@
 
     search.initial = "codes:0306…,codes:0102…"     their array forms in hexadecimal digits, in the order of their births
 
-So a run depends on no file but its own, and its births can be made again (D3). Where they come from is `sources`'
+So a run depends on no file but its own, and its births can be made again (D3). Where they come from is `initial`'
 business. They are the first births, evaluated anew, whatever the strategy; that is asked for all others.
 """
 

@@ -14,7 +14,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hpcnas import attention, plugins, worker
+from hpcnas import plugins
 from hpcnas.config import search as search_config
 from hpcnas.config.settings import ConfigError
 from hpcnas.job import devices, log, transport
@@ -23,10 +23,11 @@ from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.transport import World
 from hpcnas.messages import DataFacts, Place
+from hpcnas.search import attention, worker
 from hpcnas.training.evaluator import Evaluator, EvaluatorRefused, Loaded, warnings
 
 if TYPE_CHECKING:
-    from hpcnas.session import SearchSession
+    from hpcnas.search.session import SearchSession
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
 def _prepare(arguments: list[str], signals: Signals) -> tuple[Orders, SearchSession | None]:
     """On rank 0: the configuration, and the run opened or created. Raises Leave."""
     from hpcnas.config import options
-    from hpcnas.session import RunFinished, RunRefused, SearchSession
+    from hpcnas.search.session import RunFinished, RunRefused, SearchSession
     from hpcnas.storage.lock import Interrupted
 
     try:
@@ -118,11 +119,11 @@ def _alone(
 def make_evaluator(settings: search_config.Config, binding: devices.Binding) -> Evaluator:
     """The configured evaluator, starting."""
     if settings.evaluation.evaluator in plugins.evaluators():
-        from hpcnas.plugged import PluggedEvaluator
+        from hpcnas.search.plugged import PluggedEvaluator
 
         return PluggedEvaluator(settings, binding)
     if settings.evaluation.evaluator == "synthetic":
-        from hpcnas.synthetic import SyntheticEvaluator
+        from hpcnas.search.synthetic import SyntheticEvaluator
 
         return SyntheticEvaluator(settings)
     from hpcnas.training.trainer_process import TrainerEvaluator
@@ -156,10 +157,10 @@ def _dry_run(
                 found = str(fault), BROKEN
     found = world.gather(found)[first_worker]
     if world.rank == 0:
-        from hpcnas import dryrun
+        from hpcnas.search import dry_run
 
         if isinstance(found, _Looked):
-            print(dryrun.text(settings, found.facts, seats, bindings, found.training), flush=True)
+            print(dry_run.text(settings, found.facts, seats, bindings, found.training), flush=True)
         else:
             print(f"hpcnas: {found[0]}", file=sys.stderr)
     return COMPLETE if isinstance(found, _Looked) else found[1]

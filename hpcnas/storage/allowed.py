@@ -2,7 +2,7 @@
 programs and from people who try things.
 
 What a column allows stands with the column (`individuals.Column`); what the columns of a run must say of each other is
-`runvalues`' business. Arrays are checked as a whole: a million rows take a fraction of a second.
+`run_values`' business. Arrays are checked as a whole: a million rows take a fraction of a second.
 """
 
 from __future__ import annotations

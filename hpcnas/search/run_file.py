@@ -9,7 +9,7 @@
     /workers/…        one row a worker that was ready, in each of them
 
 Fixed-length types only; written as a whole to a temporary file and renamed, never in place. The only file that imports
-h5py. When and why it is written is `store`'s business.
+h5py. When and why it is written is `file_store`'s business.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hpcnas import __version__, methods, runvalues
+from hpcnas import __version__
 from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
 from hpcnas.config.settings import ConfigError
 from hpcnas.evolution.individuals import COLUMNS, Column
 from hpcnas.evolution.population import Population
 from hpcnas.messages import DataFacts, Failure, FailureKind, Place, Result
-from hpcnas.runvalues import FAILURE_COLUMNS, MESSAGE_BYTES, SESSION_COLUMNS, Tables
+from hpcnas.search import methods, run_values
+from hpcnas.search.run_values import FAILURE_COLUMNS, MESSAGE_BYTES, SESSION_COLUMNS, Tables
 from hpcnas.storage import allowed, durable
 from hpcnas.storage.folder import StoreError as StoreError
 
@@ -172,7 +173,7 @@ def read(folder: Path) -> StoredRun:
 
 
 def examine(folder: Path) -> tuple[StoredRun, list[str]]:
-    """The part of a run that is as a search writes it (`runvalues.sound`), and what is wrong with the rest. Raises
+    """The part of a run that is as a search writes it (`run_values.sound`), and what is wrong with the rest. Raises
     StoreError where there is no such part."""
     path = folder / "population.h5"
     if not exists(folder):
@@ -227,11 +228,11 @@ def _examine(path: Path, file: h5py.File) -> tuple[StoredRun, list[str]]:
     _add_what_older_runs_lack(individuals)
     replicates = stored.training.replicates
     tables = Tables(stored.space, replicates, individuals, file["evaluated"][()], failed, sessions, workers)
-    for fault in runvalues.misshapen(tables):
+    for fault in run_values.misshapen(tables):
         raise ValueError(str(fault))
-    wrong = runvalues.wrong(tables)
+    wrong = run_values.wrong(tables)
     if wrong:
-        tables = runvalues.sound(tables, wrong)
+        tables = run_values.sound(tables, wrong)
     run, records, faults = _attributes(file, stored)
     population = Population.from_columns(
         stored.space, replicates, tables.individuals, tables.evaluated, _failed_attempts(tables.failures)

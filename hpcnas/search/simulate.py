@@ -22,23 +22,23 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hpcnas import landscape
 from hpcnas.architecture.expansion import expand
 from hpcnas.config import options
 from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
 from hpcnas.config.settings import ConfigError
-from hpcnas.controller import Controller, SearchStopped
 from hpcnas.evolution.registry import make_strategy
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
-from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import FromWorker, Left, Place, Ready, Result, Stop, Task, ToWorker
 from hpcnas.plugins import PluginFault
-from hpcnas.progress import duration
-from hpcnas.runfile import Session, StoreError
-from hpcnas.sources import looked_up
-from hpcnas.store import FileStore
-from hpcnas.synthetic import FACTS, Foreseen, Foresight
+from hpcnas.search import landscape
+from hpcnas.search.controller import Controller, SearchStopped
+from hpcnas.search.file_store import FileStore
+from hpcnas.search.initial import looked_up
+from hpcnas.search.memory_store import MemoryStore
+from hpcnas.search.progress import duration
+from hpcnas.search.run_file import Session, StoreError
+from hpcnas.search.synthetic import FACTS, Foreseen, Foresight
 from hpcnas.text_file import brief, shown
 
 _DEFAULTS: search_config.Settings = {
@@ -406,7 +406,7 @@ def _within(name: str, value: Any, least: int, most: int) -> Any:
     return value
 
 
-if __name__ == "__main__":  # python -m hpcnas.simulate
+if __name__ == "__main__":  # python -m hpcnas.search.simulate
     from hpcnas import search_path
     from hpcnas.job import terminal
 

@@ -1,4 +1,4 @@
-"""Where a run is kept: `FileStore` does on the disk what `memorystore` says a store does (D1, D2).
+"""Where a run is kept: `FileStore` does on the disk what `memory_store` says a store does (D1, D2).
 
     RUN/population.h5   everything up to some record, renewed as a whole now and then: what tools read
     RUN/journal         every record since, on the disk before anybody acts on it
@@ -21,15 +21,15 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from hpcnas import records, runfile
 from hpcnas.config.search import Config
 from hpcnas.evolution.individuals import Individual
 from hpcnas.evolution.population import Population
-from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Failure, Result, checkpoint_name, is_checkpoint_name
-from hpcnas.methods import Worker
-from hpcnas.recovery import recover, salvage
-from hpcnas.runfile import Session, StoredRun, StoreError
+from hpcnas.search import records, run_file
+from hpcnas.search.memory_store import MemoryStore
+from hpcnas.search.methods import Worker
+from hpcnas.search.recovery import recover, salvage
+from hpcnas.search.run_file import Session, StoredRun, StoreError
 from hpcnas.storage import journal, lock
 from hpcnas.storage.folder import RunFolder
 from hpcnas.storage.lock import Lock, LockLost
@@ -73,7 +73,7 @@ class FileStore(MemoryStore):
     @classmethod
     def exists(cls, folder: Path) -> bool:
         """Whether the folder holds a run. Raises StoreError where that cannot be seen."""
-        return runfile.exists(folder)
+        return run_file.exists(folder)
 
     @classmethod
     def create(
@@ -99,7 +99,7 @@ class FileStore(MemoryStore):
             stored = StoredRun(uuid.uuid4().hex, 0, config, population, [])
             try:
                 log = journal.Journal.create(path, stored.run, base=0, synced=synced, at=place.descriptor)
-                place.put(POPULATION, runfile.image(stored))
+                place.put(POPULATION, run_file.image(stored))
             except (OSError, journal.JournalError) as error:
                 raise StoreError(f"expected to write in {folder}: {error}") from None
             return cls(place, stored, log, held)
@@ -224,7 +224,7 @@ class FileStore(MemoryStore):
         """What is recorded next belongs to another configuration than the file's. Raises StoreError."""
         self._anew = None
         try:
-            self._put_population(runfile.image(anew))
+            self._put_population(run_file.image(anew))
         except StoreError as lost:
             raise self._stopped(lost) from None
         except OSError as error:
@@ -249,7 +249,7 @@ class FileStore(MemoryStore):
         self.commit()
         if self._renewal is not None:
             return
-        self._renewal = _Renewal(self._put_population, runfile.image(self._stored()), self._recorded)
+        self._renewal = _Renewal(self._put_population, run_file.image(self._stored()), self._recorded)
         self._journal.keep()
         self._renewal.start()
 
@@ -331,7 +331,7 @@ class FileStore(MemoryStore):
         found = _file_id(self.place, POPULATION)
         if found in (None, self._file):
             return
-        there = runfile.run_in(self.place.read(POPULATION) or b"")
+        there = run_file.run_in(self.place.read(POPULATION) or b"")
         if there not in (None, self.run):
             raise _Foreign(f"{self.folder / POPULATION} is that of another run by now, {there}")
 
@@ -342,7 +342,7 @@ class FileStore(MemoryStore):
             self._renewal = None
         try:
             self._check_hold()
-            self._put_population(runfile.image(self._stored()))
+            self._put_population(run_file.image(self._stored()))
             fresh = self._new_journal(self._recorded)
             self._journal.close()
             self._journal = fresh
@@ -371,7 +371,7 @@ class FileStore(MemoryStore):
     def _left_to_others(self) -> str:
         """What is left of the run in a folder that another job works in."""
         with contextlib.suppress(OSError, StoreError):
-            if runfile.run_in(self.place.read(POPULATION) or b"") == self.run:
+            if run_file.run_in(self.place.read(POPULATION) or b"") == self.run:
                 return "what was acknowledged by then is in the run, into which this job writes nothing more"
         return f"the {self._known()} of this run are gone: this job writes nothing into another one"
 

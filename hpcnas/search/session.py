@@ -19,9 +19,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from hpcnas import __version__, controller
+from hpcnas import __version__
 from hpcnas.architecture.mutation import DrawingStopped
-from hpcnas.attention import Attention, patience
 from hpcnas.config import search as search_config
 from hpcnas.config.options import Request
 from hpcnas.evolution import objectives
@@ -31,14 +30,16 @@ from hpcnas.job import log, walltime
 from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, status_text
 from hpcnas.job.transport import ControllerEnd
-from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Result
 from hpcnas.plugins import PluginFault
-from hpcnas.progress import Progress, final_table, front_table
-from hpcnas.runfile import Session, StoreError
-from hpcnas.sources import looked_up
+from hpcnas.search import controller
+from hpcnas.search.attention import Attention, patience
+from hpcnas.search.file_store import FileStore, RunExists
+from hpcnas.search.initial import looked_up
+from hpcnas.search.memory_store import MemoryStore
+from hpcnas.search.progress import Progress, final_table, front_table
+from hpcnas.search.run_file import Session, StoreError
 from hpcnas.storage import lock
-from hpcnas.store import FileStore, RunExists
 
 _STATUS_INTERVAL = 10.0  # seconds between renewals of RUN/status at the least
 _logger = logging.getLogger("hpcnas")

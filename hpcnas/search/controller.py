@@ -21,11 +21,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from hpcnas import retries, seeds
+from hpcnas import seeds
 from hpcnas.architecture.mutation import DrawingStopped, NothingAllowed
-from hpcnas.attention import Attention
 from hpcnas.config.search import Config
-from hpcnas.devices import Devices
 from hpcnas.evolution.budget import Part, is_complete, next_parts
 from hpcnas.evolution.individuals import Individual
 from hpcnas.evolution.racing import Racing
@@ -33,7 +31,6 @@ from hpcnas.evolution.strategy import Strategy, StrategyRefused
 from hpcnas.job.clocks import Dated
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.transport import ControllerEnd
-from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import (
     Alive,
     Broke,
@@ -51,9 +48,13 @@ from hpcnas.messages import (
     Task,
     Warned,
 )
-from hpcnas.methods import Worker
 from hpcnas.plugins import PluginFault
-from hpcnas.runfile import Session
+from hpcnas.search import retries
+from hpcnas.search.attention import Attention
+from hpcnas.search.devices import Devices
+from hpcnas.search.memory_store import MemoryStore
+from hpcnas.search.methods import Worker
+from hpcnas.search.run_file import Session
 
 _ATTENTION = 0.2  # seconds between looks at signals and the clock
 _BRIEF = 0.02  # seconds; a worker that has had so many evaluations in a row that were briefer may hold several

@@ -1,7 +1,7 @@
 """Records of the journal (FORMAT.md): how births, results and sessions are written, and read again.
 
 What is read may be of another program or of somebody's hand, whatever its check sum says: every value is looked at, as
-are those of population.h5 (`allowed`). When records are written and what they do is `store`'s business.
+are those of population.h5 (`allowed`). When records are written and what they do is `file_store`'s business.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from hpcnas import runfile
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.evolution.individuals import COLUMNS, Birth, Column, Individual
 from hpcnas.evolution.population import Population
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
-from hpcnas.methods import COLUMNS as WORKER_COLUMNS
-from hpcnas.methods import Worker
-from hpcnas.runfile import Session
-from hpcnas.runvalues import FAILURE_COLUMNS, SESSION_COLUMNS
+from hpcnas.search import run_file
+from hpcnas.search.methods import COLUMNS as WORKER_COLUMNS
+from hpcnas.search.methods import Worker
+from hpcnas.search.run_file import Session
+from hpcnas.search.run_values import FAILURE_COLUMNS, SESSION_COLUMNS
 from hpcnas.storage import allowed
 
 KINDS = ("begin", "worker", "birth", "retry", "advance", "settle")
@@ -63,7 +63,7 @@ def result(result: Result) -> dict[str, Any]:
         "first": result.first,
     }
     if isinstance(outcome, Failure):
-        record["failure"] = {"kind": outcome.kind.name, "message": runfile.fitting(outcome.message)}
+        record["failure"] = {"kind": outcome.kind.name, "message": run_file.fitting(outcome.message)}
     else:
         record["evaluation"] = {
             "accuracies": outcome.accuracies,

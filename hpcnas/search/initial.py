@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from hpcnas import plugins, runfile, text_file
+from hpcnas import plugins, text_file
 from hpcnas.architecture import expansion
 from hpcnas.architecture.genotype import Genotype, GenotypeError
 from hpcnas.architecture.network_hash import network_hash
@@ -23,7 +23,8 @@ from hpcnas.architecture.space import Space
 from hpcnas.config.search import Config
 from hpcnas.config.settings import ConfigError
 from hpcnas.evolution.initial import CODES, of_codes, written
-from hpcnas.runfile import StoreError
+from hpcnas.search import run_file
+from hpcnas.search.run_file import StoreError
 
 
 def looked_up(settings: Config) -> Config:
@@ -76,7 +77,7 @@ def _best(folder: Path, count: int) -> Iterator[Genotype]:
     if not folder.exists():
         raise GenotypeError("expected a file of genotypes, or the folder of a run, but there is nothing of that name")
     with plugins.done_without(lambda names: None):  # genotypes need no more than primitives, which `read` asks for
-        population = runfile.read(folder).population
+        population = run_file.read(folder).population
     fitness = population.column("fitness")
     networks: set[bytes] = set()
     for id in sorted(population.competing(len(population.evaluated)).tolist(), key=lambda id: -fitness[id]):

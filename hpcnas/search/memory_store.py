@@ -1,4 +1,4 @@
-"""What a store of a run does, without any file: `store` does it on the disk.
+"""What a store of a run does, without any file: `file_store` does it on the disk.
 
 Which individuals are born and why is not its business.
 """
@@ -9,8 +9,8 @@ from hpcnas.config.search import Config
 from hpcnas.evolution.individuals import Individual
 from hpcnas.evolution.population import Population
 from hpcnas.messages import Result
-from hpcnas.methods import Worker
-from hpcnas.runfile import Session
+from hpcnas.search.methods import Worker
+from hpcnas.search.run_file import Session
 
 
 class MemoryStore:

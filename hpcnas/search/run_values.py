@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hpcnas import methods
 from hpcnas.architecture import genotype
 from hpcnas.architecture.network_hash import HASH_BYTES
 from hpcnas.architecture.space import Space
 from hpcnas.evolution.individuals import COLUMNS, LATEST, Birth, Column, State
 from hpcnas.messages import FailureKind
+from hpcnas.search import methods
 from hpcnas.storage import allowed
 from hpcnas.storage.allowed import Wrong, told
 

@@ -20,8 +20,8 @@ from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.search import Config
-from hpcnas.landscape import true_fitness
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Task
+from hpcnas.search.landscape import true_fitness
 from hpcnas.training.evaluator import Loaded
 
 FACTS = DataFacts(3, 32, 32, 10, 40_000, 10_000, "synthetic")  # as if it were CIFAR-10

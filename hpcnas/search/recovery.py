@@ -11,9 +11,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from hpcnas import records, runfile
-from hpcnas.memorystore import MemoryStore
-from hpcnas.runfile import StoredRun, StoreError
+from hpcnas.search import records, run_file
+from hpcnas.search.memory_store import MemoryStore
+from hpcnas.search.run_file import StoredRun, StoreError
 from hpcnas.storage import allowed, journal
 
 
@@ -33,7 +33,7 @@ def apply(record: journal.Record, store: MemoryStore) -> None:
 def recover(folder: Path) -> tuple[StoredRun, int | None]:
     """The run with its journal replayed, and the bytes of the journal's whole lines; None where it ends before
     population.h5 does, so that what followed would be taken for old. Raises StoreError."""
-    stored = runfile.read(folder)
+    stored = run_file.read(folder)
     try:
         contents = journal.read(folder / "journal")
     except journal.JournalError as error:
@@ -80,7 +80,7 @@ def salvage(folder: Path) -> tuple[StoredRun, list[str]]:
 
 
 def _once(folder: Path) -> tuple[StoredRun, list[str]]:
-    stored, faults = runfile.examine(folder)
+    stored, faults = run_file.examine(folder)
     if faults:  # what the journal says follows on what is wrong
         return stored, faults
     try:

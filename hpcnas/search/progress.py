@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hpcnas import methods
 from hpcnas.config.search import Search
 from hpcnas.evolution.budget import evaluations_left
 from hpcnas.evolution.duplicates import MOST_COUNTED, repeats
@@ -21,10 +20,11 @@ from hpcnas.evolution.objectives import Cost
 from hpcnas.evolution.pareto import Point, fronts
 from hpcnas.evolution.population import Population
 from hpcnas.job.log import LiveLine
-from hpcnas.memorystore import MemoryStore
 from hpcnas.messages import Evaluation, Failure, Result, mean
-from hpcnas.methods import Worker
-from hpcnas.runfile import Session
+from hpcnas.search import methods
+from hpcnas.search.memory_store import MemoryStore
+from hpcnas.search.methods import Worker
+from hpcnas.search.run_file import Session
 
 _LIVE_INTERVAL, _PLAIN_INTERVAL = 0.2, 30.0  # seconds between two lines
 _logger = logging.getLogger("hpcnas")

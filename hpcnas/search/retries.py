@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from hpcnas.devices import device
 from hpcnas.messages import Failure, FailureKind, Place, Result
+from hpcnas.search.devices import device
 
 _REPEATED = frozenset({FailureKind.CRASH, FailureKind.OOM, FailureKind.HANG})
 

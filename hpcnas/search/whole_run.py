@@ -4,7 +4,7 @@
     PARENT/NAME/            is this folder renamed, which shows nobody half of it
 
 Who is killed in between leaves a hidden folder that counts for nothing, and the next who writes NAME removes it. How a
-search begins and keeps its run is `store`'s business.
+search begins and keeps its run is `file_store`'s business.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import re
 import uuid
 from pathlib import Path
 
-from hpcnas import runfile
-from hpcnas.runfile import StoredRun, StoreError
+from hpcnas.search import run_file
+from hpcnas.search.file_store import FileStore
+from hpcnas.search.run_file import StoredRun, StoreError
 from hpcnas.storage import durable
-from hpcnas.store import FileStore
 
 
 def write(folder: Path, stored: StoredRun) -> None:
@@ -66,7 +66,7 @@ def _appear(target: Path, stored: StoredRun) -> None:
 
 def _refuse_what_is_there(folder: Path) -> None:
     """Raises StoreError unless the folder may be put in place of what is there: nothing, or an empty one."""
-    if runfile.exists(folder):
+    if run_file.exists(folder):
         raise StoreError(f"expected a folder without a run, but {folder} holds one")
     try:
         found = sorted(os.listdir(folder))
