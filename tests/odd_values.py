@@ -15,17 +15,18 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from hpcnas import origins, retrainjob, seeds
+from hpcnas import seeds
 from hpcnas.architecture import expansion, mutation, sizes
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import options
 from hpcnas.config import search as search_config
 from hpcnas.config.settings import ConfigError
 from hpcnas.messages import DataFacts
+from hpcnas.retrain import job, origins
 from hpcnas.search import simulate
 from hpcnas.search.initial import looked_up
 
-PROGRAMS = {"search": options.SEARCH, "retrain": retrainjob.PROGRAM, "simulate": options.SEARCH}
+PROGRAMS = {"search": options.SEARCH, "retrain": job.PROGRAM, "simulate": options.SEARCH}
 SIMULATION = ("--workers", "--startup", "--queue", "--handling", "--keep")
 MOST_MEMORY = 2**32  # bytes of address space
 MOST_SECONDS = 60  # of CPU, for one command line

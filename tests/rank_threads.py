@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 
 
 class ThreadGroup:
-    """`distributed.Group` of one thread. Sums are added up in the order of ranks."""
+    """`process_group.Group` of one thread. Sums are added up in the order of ranks."""
 
     def __init__(
         self, rank: int, size: int, table: list[Tensor], values: list[Any], barrier: threading.Barrier

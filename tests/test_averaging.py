@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hpcnas.averaging import take_in
+from hpcnas.retrain.averaging import take_in
 
 
 def averages(values: list[float], decay: float) -> list[float]:

@@ -27,9 +27,9 @@ from bad_values import Change, Said, changes, small_run, tool
 from examples import CONFIG, SESSION, WORKER, evaluated, failed, population
 from test_format import fill
 
-from hpcnas import retrainfile
 from hpcnas.job.signals import Signals
 from hpcnas.job.transport import AloneWorld
+from hpcnas.retrain import record_file
 from hpcnas.search import job, records, recovery, run_file
 from hpcnas.search.file_store import FileStore
 from hpcnas.search.memory_store import MemoryStore
@@ -328,7 +328,7 @@ def test_every_value_of_a_retraining_is_refused_in_one_line_or_may_be(tmp_path: 
         folder = Path(shutil.copytree(whole, tmp_path / "run", dirs_exist_ok=True))
         change.make(folder / "retrain.h5")
         try:
-            retrainfile.read(folder)
+            record_file.read(folder)
         except StoreError as error:
             refused += 1
             assert "\n" not in str(error), change

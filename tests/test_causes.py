@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from hpcnas.distributed import PeerLost, _together
 from hpcnas.messages import FailureKind
+from hpcnas.retrain.process_group import PeerLost, _together
 from hpcnas.training import causes
 
 MEMORY = [

@@ -14,7 +14,7 @@ from demand import absent
 from live_run import await_that, evaluations
 from patience import GUARD
 
-from hpcnas import replay
+from hpcnas.analysis import replay
 from hpcnas.search import run_file
 
 OPTIONS = [

@@ -15,7 +15,7 @@ from demand import absent
 from patience import GUARD
 from warden import Child
 
-from hpcnas import verification
+from hpcnas.analysis import verification
 from hpcnas.search.file_store import FileStore
 from hpcnas.search.recovery import salvage
 

@@ -10,7 +10,7 @@ import pytest
 from examples import CONFIG, SPACE, failed, population
 from test_evolution import Population, configured, evolution, grow, in_flight, individuals
 
-from hpcnas import verification
+from hpcnas.analysis import verification
 from hpcnas.architecture.expansion import is_valid
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.mutation import mutate

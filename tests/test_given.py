@@ -10,7 +10,7 @@ import pytest
 from test_evolution import configured, grow, individuals
 from toolruns import CHAIN, POOLING, SHORTCUT, empty, eventful
 
-from hpcnas import replay
+from hpcnas.analysis import replay
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.mutation import trivial
 from hpcnas.architecture.network_hash import network_hash

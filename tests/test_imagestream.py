@@ -9,12 +9,13 @@ import PIL.Image
 import pytest
 import torch
 
-from hpcnas import imagestream, seeds
+from hpcnas import seeds
 from hpcnas.config.data_spec import DataError
 from hpcnas.config.retraining import SCHEME, Recipe
-from hpcnas.feed import Batch
-from hpcnas.imagestream import Stream, list_images
-from hpcnas.order import Order
+from hpcnas.retrain import image_stream
+from hpcnas.retrain.feed import Batch
+from hpcnas.retrain.image_stream import Stream, list_images
+from hpcnas.retrain.order import Order
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def recipe(folder: Path, **data: object) -> Recipe:
 
 
 def stream(settings: Recipe, rank: int = 0, ranks: int = 1, loaders: int = 0) -> Stream:
-    listing = list_images(imagestream.training_folder(settings))
+    listing = list_images(image_stream.training_folder(settings))
     return Stream(settings, rank, ranks, torch.device("cpu"), loaders, listing)
 
 
@@ -100,7 +101,7 @@ def test_the_next_readable_image_takes_the_place_of_a_broken_one(folder: Path) -
 
 def test_an_images_augmentation_is_drawn_from_its_place_alone(folder: Path) -> None:
     settings = recipe(folder)
-    images = imagestream._TrainingImages(list_images(folder / "train"), settings, 7)
+    images = image_stream._TrainingImages(list_images(folder / "train"), settings, 7)
     one, other = (images[place][0] for place in (0, 12))
     state = torch.get_rng_state()
     assert torch.equal(images[0][0], one)
@@ -134,11 +135,11 @@ def test_what_is_missing_is_told_in_words(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected .*train to hold a folder of images for each class"):
         list_images(tmp_path / "train")
     with pytest.raises(DataError, match=r"expected .*val to hold a folder of images for each class, to test"):
-        imagestream.test_folder(recipe(tmp_path))
+        image_stream.test_folder(recipe(tmp_path))
     with pytest.raises(DataError, match="expected --mean and --std of 3 channels, got 1"):
         stream(recipe(folder, mean=(1.0,), std=(1.0,)))
     with pytest.raises(DataError, match="cannot look through /n{300}: File name too long"):
-        imagestream.test_folder(recipe(Path("/" + "n" * 300)))
+        image_stream.test_folder(recipe(Path("/" + "n" * 300)))
 
 
 def test_a_copy_elsewhere_has_the_same_fingerprint(folder: Path, tmp_path: Path) -> None:

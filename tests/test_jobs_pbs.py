@@ -18,7 +18,7 @@ import pytest
 from jobscripts import STEP_A_JOB, assert_complete, evaluations, launch_line, places, read, status
 from patience import GUARD
 
-from hpcnas import retrainfile
+from hpcnas.retrain import record_file
 
 LAUNCHES = {"mpich": ("mpirun",), "openmpi": ("mpirun", "OVERSUBSCRIBE")}
 
@@ -154,7 +154,7 @@ def test_a_chain_retrains_when_the_search_is_complete_and_not_before_in_as_many_
     assert float(read(batch.folder / retrained / "began")) >= last_end
     exit_code, log = batch.ended(again)
     assert exit_code == 0 and status(batch.folder / "large")["state"] == "complete", log
-    found = retrainfile.read(batch.folder / "large")
+    found = record_file.read(batch.folder / "large")
     assert (found.origin.run, found.origin.individual) == (stored.run, stored.population.best)
     assert [session.ranks for session in found.sessions] == [2, 2]
 

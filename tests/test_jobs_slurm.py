@@ -18,7 +18,7 @@ from demand import absent
 from jobscripts import STEP_A_JOB, assert_complete, evaluations, launch_line, places, read, status
 from slurm import CHEAPEST, Cluster, pmix_missing
 
-from hpcnas import retrainfile
+from hpcnas.retrain import record_file
 
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 SMALL = {
@@ -310,7 +310,7 @@ def test_a_chain_retrains_the_best_cell_of_a_search_that_was_requeued_as_the_ret
     assert int(before["Restarts"]) >= 1 and said["Restarts"] == "1" and said["StartTime"] >= before["EndTime"]
     stored = assert_complete(search.run, budget=100)
     assert status(then.run)["state"] == "complete"
-    found = retrainfile.read(then.run)
+    found = record_file.read(then.run)
     assert (found.origin.run, found.origin.individual) == (stored.run, stored.population.best)
     assert [session.ranks for session in found.sessions] == [2, 2]
 

@@ -18,7 +18,8 @@ from live_run import await_that, evaluations, ranks, recorded, settled, status
 from mpi import Job, Mpi
 from patience import GUARD
 
-from hpcnas import replay, seeds
+from hpcnas import seeds
+from hpcnas.analysis import replay
 from hpcnas.messages import Task
 from hpcnas.search.run_file import StoredRun, StoreError
 from hpcnas.search.synthetic import SyntheticEvaluator

@@ -23,7 +23,8 @@ import pictures
 import pytest
 import torch
 
-from hpcnas import plugins, verification
+from hpcnas import plugins
+from hpcnas.analysis import verification
 from hpcnas.architecture import expansion, primitives, sizes
 from hpcnas.architecture.genotype import Genotype, GenotypeError, named
 from hpcnas.architecture.mutation import diversified

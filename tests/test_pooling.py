@@ -15,7 +15,8 @@ from test_evolution import breeding, configured, evolution, grow, in_flight, ind
 from test_scheduling import trained
 from test_verify import plant
 
-from hpcnas import seeds, verification
+from hpcnas import seeds
+from hpcnas.analysis import verification
 from hpcnas.architecture.expansion import is_valid
 from hpcnas.architecture.network_hash import network_hash
 from hpcnas.config import search as search_config

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from examples import SPACE, individual
 
-from hpcnas import verification
+from hpcnas.analysis import verification
 from hpcnas.config import search as search_config
 from hpcnas.evolution.individuals import State
 from hpcnas.evolution.population import Population

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 from toolruns import retrained
 
-from hpcnas import plugins, retrainfile, verification
+from hpcnas import plugins
+from hpcnas.analysis import verification
 from hpcnas.architecture import primitives  # fmt: skip
 from hpcnas.config import data_spec, retraining
 from hpcnas.config import search as search_config
 from hpcnas.config.settings import ConfigError
 from hpcnas.evolution import registry
+from hpcnas.retrain import record_file
 from hpcnas.search import initial, run_file
 from hpcnas.search.synthetic import FACTS
 
@@ -238,7 +240,7 @@ def test_a_retraining_leads_to_no_other_file(tmp_path: Path) -> None:
     with h5py.File(folder / "retrain.h5", "r+") as file:
         file["more"] = h5py.ExternalLink("/etc/passwd", "/")
     with pytest.raises(run_file.StoreError, match="expected /more itself, got a link$"):
-        retrainfile.read(folder)
+        record_file.read(folder)
 
 
 def test_a_run_does_not_say_where_things_are_written() -> None:

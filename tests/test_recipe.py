@@ -11,7 +11,7 @@ from hpcnas.config import retraining
 from hpcnas.config.options import parse
 from hpcnas.config.retraining import SCHEME
 from hpcnas.config.settings import ConfigError
-from hpcnas.retrainjob import PROGRAM
+from hpcnas.retrain.job import PROGRAM
 
 
 def preset(name: str) -> retraining.Recipe:

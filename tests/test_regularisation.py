@@ -13,7 +13,7 @@ from hpcnas.architecture.expansion import CellGraph, Edge, expand
 from hpcnas.architecture.genotype import named
 from hpcnas.architecture.primitives import CONVOLUTION, IDENTITY
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.regularisation import AuxiliaryHead, DropPath, WithAuxiliaryHead, cutout, loss
+from hpcnas.retrain.regularisation import AuxiliaryHead, DropPath, WithAuxiliaryHead, cutout, loss
 from hpcnas.training.network import Network, concatenated
 
 torch.set_num_threads(1)

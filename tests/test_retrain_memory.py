@@ -13,11 +13,11 @@ from rank_threads import on_ranks
 from test_retraining import made, recipe
 from toolruns import retrained
 
-from hpcnas import retrainfile
 from hpcnas.job.log import LiveLine
-from hpcnas.retrainfile import State, Trained
-from hpcnas.retrainfolder import Folder
-from hpcnas.retrainreport import Progress
+from hpcnas.retrain import record_file
+from hpcnas.retrain.folder import Folder
+from hpcnas.retrain.progress import Progress
+from hpcnas.retrain.record_file import State, Trained
 
 
 def test_a_training_on_a_cpu_says_nothing_one_on_a_gpu_what_torch_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +34,7 @@ def test_a_training_on_a_cpu_says_nothing_one_on_a_gpu_what_torch_does(monkeypat
 def test_the_most_that_any_of_its_jobs_has_seen_is_kept(
     before: int | None, now: int | None, kept: int | None, tmp_path: Path
 ) -> None:
-    record = retrainfile.read(retrained(tmp_path / "large", []))
+    record = record_file.read(retrained(tmp_path / "large", []))
     record.trainings = [Trained(0, State.TRAINING, peak_memory=before)]
     folder = Folder(tmp_path / "large", record.recipe, record.genotype, record.origin, record)
     training: Any = SimpleNamespace(step=3, seconds=1.0, waited=0.0, history=[], peak_memory=now)

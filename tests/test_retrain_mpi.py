@@ -22,9 +22,9 @@ from patience import GUARD
 from test_canonical import build
 from warden import Child
 
-from hpcnas import retrainfile
 from hpcnas.architecture import expansion
-from hpcnas.retrainfile import State
+from hpcnas.retrain import record_file
+from hpcnas.retrain.record_file import State
 from hpcnas.training.network import Network
 
 STEPS = 30
@@ -64,12 +64,12 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def assert_same(one: Path, two: Path) -> None:
     """The same history, test and weights, but for the order of additions."""
-    first, second = retrainfile.read(one), retrainfile.read(two)
+    first, second = record_file.read(one), record_file.read(two)
     assert [row.step for row in first.history] == [row.step for row in second.history] == list(range(5, STEPS + 1, 5))
     assert [row.loss for row in second.history] == pytest.approx([row.loss for row in first.history], rel=1e-8)
     assert [row.accuracy for row in first.history] == [row.accuracy for row in second.history]
     assert first.test_accuracies == second.test_accuracies
-    weights = [torch.load(retrainfile.weights_path(run, 3), weights_only=True) for run in (one, two)]
+    weights = [torch.load(record_file.weights_path(run, 3), weights_only=True) for run in (one, two)]
     for name, value in weights[0].items():
         torch.testing.assert_close(value, weights[1][name], rtol=1e-7, atol=1e-10, msg=name)
 
@@ -87,13 +87,13 @@ def test_a_killed_retraining_goes_on_with_other_ranks_as_if_nothing_had_been(
         job.communicate(timeout=GUARD)
         assert job.returncode != 0
     assert status(folder)["state"] == "more"
-    before = retrainfile.read(folder)
+    before = record_file.read(folder)
     assert 10 <= before.trainings[0].step < STEPS and before.trainings[0].state is State.TRAINING
     done = launcher.run(mpi, 3, retrain("--run", "run", "--genotype", "cell.toml"), cwd=tmp_path, timeout=GUARD)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"continuing seed 3 after step {before.trainings[0].step}" in done.stdout
     assert status(folder)["state"] == "complete" and status(folder)["steps_done"] == str(STEPS)
-    assert [session.ranks for session in retrainfile.read(folder).sessions] == [2, 3]
+    assert [session.ranks for session in record_file.read(folder).sessions] == [2, 3]
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         ["genotype.toml", "lock", "log", "retrain.h5", "status", "weights-3.pt"]
     )
@@ -103,7 +103,7 @@ def test_a_killed_retraining_goes_on_with_other_ranks_as_if_nothing_had_been(
 DESERTED = """
 import sys
 import torch.distributed
-from hpcnas import retrain
+from hpcnas.retrain import __main__ as retrain
 real, steps = torch.distributed.all_reduce, []
 def all_reduce(tensor):
     steps.append(1)
@@ -148,11 +148,11 @@ def test_a_signal_saves_and_leaves_and_more_runs_follow(name: str, tmp_path: Pat
         return
     done = alone(tmp_path, "--run", "run", "--runs", "2")
     assert done.returncode == 0, done.stdout + done.stderr
-    found = retrainfile.read(folder)
+    found = record_file.read(folder)
     assert [(each.seed, each.state) for each in found.trainings] == [(3, State.COMPLETE), (4, State.COMPLETE)]
     assert "(mean ± std of 2 runs)" in done.stdout and status(folder)["runs_complete"] == "2"
     network = Network(expansion.expand(found.genotype), found.inputs.skeleton)
-    network.load_state_dict(torch.load(retrainfile.weights_path(folder, 4), weights_only=True))
+    network.load_state_dict(torch.load(record_file.weights_path(folder, 4), weights_only=True))
     again = alone(tmp_path, "--run", "run")
     assert again.returncode == 0 and "is finished" in again.stdout
     other = alone(tmp_path, "--run", "run", "--batch-size", "48", "--runs", "3")
@@ -166,7 +166,7 @@ def test_the_end_of_the_job_is_asked_for_once_for_all_seeds(tmp_path: Path, monk
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     write_cell(tmp_path)
     done = alone(tmp_path, *SMALL, "--run", "run", "--runs", "2", "--steps", "1")
-    assert done.returncode == 0 and len(retrainfile.read(tmp_path / "run").test_accuracies) == 2, done.stderr
+    assert done.returncode == 0 and len(record_file.read(tmp_path / "run").test_accuracies) == 2, done.stderr
     assert (tmp_path / "asked").read_text() == "asked\n"
 
 
@@ -175,7 +175,7 @@ import os
 import signal
 import sys
 import torch
-from hpcnas import retrain
+from hpcnas.retrain import __main__ as retrain
 real, saves = torch.save, []
 def save(state, file):
     saves.append(file)
@@ -199,7 +199,7 @@ def test_a_last_save_that_fails_breaks_the_job_and_only_what_is_saved_is_told(tm
     (warned,) = [line for line in done.stdout.splitlines() if "is not saved in" in line]
     assert "step 4 is not saved" in warned and "a job that is cut off loses the steps since step 3" in warned
     assert (status(folder)["state"], status(folder)["steps_done"]) == ("broken", "3")
-    (training,) = retrainfile.read(folder).trainings
+    (training,) = record_file.read(folder).trainings
     assert (training.step, training.state) == (3, State.TRAINING)
     kept = (folder / "checkpoint.pt").rename(tmp_path / "kept.pt")
     without = alone(tmp_path, "--run", "run")
@@ -236,7 +236,7 @@ def test_imagenets_way_with_loader_processes_and_broken_images(one_mpi: launcher
     ]
     done = launcher.run(one_mpi, 2, retrain(*options), cwd=tmp_path, timeout=GUARD)
     assert done.returncode == 0, done.stdout + done.stderr
-    found = retrainfile.read(tmp_path / "run")
+    found = record_file.read(tmp_path / "run")
     assert found.broken == ["train/ape/\udcfc.jpg", "val/ape/\udcfc.jpg"]
     assert found.trainings[0].test_images == 7 and found.trainings[0].input_wait is not None
     assert (found.inputs.resize, found.inputs.class_names) == (37, ("ape", "b\udcfc"))
@@ -244,7 +244,7 @@ def test_imagenets_way_with_loader_processes_and_broken_images(one_mpi: launcher
     strict = alone(tmp_path, *options, "--run", "strict", "--max-broken", "0")
     assert strict.returncode == 1 and "expected at most 0 unreadable images, got 1" in strict.stdout
     assert status(tmp_path / "strict")["state"] == "broken"
-    assert retrainfile.read(tmp_path / "strict").broken == ["train/ape/\udcfc.jpg"]
+    assert record_file.read(tmp_path / "strict").broken == ["train/ape/\udcfc.jpg"]
     assert "cannot be read and were passed over: train/ape/\\udcfc.jpg" in (tmp_path / "strict" / "log").read_text()
 
 
@@ -289,7 +289,7 @@ def test_a_gpu_that_torch_cannot_use_is_refused(tmp_path: Path, monkeypatch: pyt
 
 WITHOUT_TORCH = """
 import sys
-from hpcnas import retrain
+from hpcnas.retrain import __main__ as retrain
 exit_code = retrain.main()
 assert "torch" not in sys.modules
 sys.exit(exit_code)
@@ -323,6 +323,6 @@ def test_the_best_of_a_search_is_taken_with_its_origin(tmp_path: Path) -> None:
     options = "--channels 2 --cells 1 --steps 1 --batch-size 4 --micro-batch 4 --data synthetic:20:3x8x8 --threads 1"
     done = alone(tmp_path, "--genotype", "runs:best", "--run", "run", *options.split())
     assert done.returncode == 0, done.stdout + done.stderr
-    origin = retrainfile.read(tmp_path / "run").origin
+    origin = record_file.read(tmp_path / "run").origin
     assert origin.source == f"runs:{origin.individual}" and origin.strategy == "tournament"
     assert origin.run is not None and origin.evaluation is not None and 0.0 < (origin.fitness or 0.0) < 1.0

@@ -11,15 +11,15 @@ import pytest
 from examples import SESSION
 from toolruns import CHAIN, POOLING, eventful, origin_of, retrained
 
-from hpcnas import origins, retrainfile
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config import search as search_config
 from hpcnas.config.options import parse
 from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.job.status import MORE_TO_DO
-from hpcnas.retrainfile import Origin
-from hpcnas.retrainfolder import Folder, Refused
-from hpcnas.retrainjob import PROGRAM
+from hpcnas.retrain import origins, record_file
+from hpcnas.retrain.folder import Folder, Refused
+from hpcnas.retrain.job import PROGRAM
+from hpcnas.retrain.record_file import Origin
 from hpcnas.search import run_file
 from hpcnas.search.file_store import FileStore
 
@@ -67,7 +67,7 @@ def test_another_individual(run: Path) -> None:
     ],
 )
 def test_an_origin_is_read_as_it_was_written(origin: Origin, tmp_path: Path) -> None:
-    assert retrainfile.read(retrained(tmp_path / "large", [0.5], origin)).origin == origin
+    assert record_file.read(retrained(tmp_path / "large", [0.5], origin)).origin == origin
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_of_an_older_retraining_the_searchs_departures_are_not_known(tmp_path: P
     folder = retrained(tmp_path / "large", [0.5], origin)
     with h5py.File(folder / "retrain.h5", "r+") as file:
         del file["origin/departures"]
-    assert retrainfile.read(folder).origin == replace(origin, departures=None)
+    assert record_file.read(folder).origin == replace(origin, departures=None)
 
 
 def continued(folder: Path, genotype: str) -> None:
@@ -111,7 +111,7 @@ def test_a_search_may_have_another_best_when_its_retraining_goes_on(run: Path, t
     folder = retrained(tmp_path / "large", [], begun, found=CHAIN)
     for genotype in (f"{run}:best", str(run), f"{run}:0"):
         continued(folder, genotype)
-    assert retrainfile.read(folder).genotype == CHAIN
+    assert record_file.read(folder).genotype == CHAIN
     with pytest.raises(Refused, match="is that of another genotype"):
         continued(folder, f"{run}:4")
     other = eventful(tmp_path / "other")

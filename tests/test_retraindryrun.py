@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpcnas import plugins, retraindryrun
+from hpcnas import plugins
 from hpcnas.architecture import genotype
 from hpcnas.config.data_spec import DataError
 from hpcnas.config.retraining import SCHEME, Recipe
 from hpcnas.data.datasets import load_training
 from hpcnas.job.devices import Binding, Seat
 from hpcnas.plugins import DataKind, Plugin
-from hpcnas.retrainfile import Origin
+from hpcnas.retrain import dry_run
+from hpcnas.retrain.record_file import Origin
 
 CPU = Seat("node-1", (), frozenset({0, 1}), 2)
 
@@ -27,7 +28,7 @@ def recipe(preset: str, **settings: Any) -> Recipe:
 def parts(settings: Recipe, *bindings: Binding) -> dict[str, list[str]]:
     """Lines by the title that they stand under."""
     origin, ranks = Origin("paper", "hierarchical"), bindings or (Binding(None, 2),)
-    text = retraindryrun.text(settings, genotype.named("paper"), origin, [CPU] * len(ranks), ranks)
+    text = dry_run.text(settings, genotype.named("paper"), origin, [CPU] * len(ranks), ranks)
     _, *others = text.split("\n# ")
     return {title: lines.strip().splitlines() for title, _, lines in (one.partition("\n") for one in others)}
 
@@ -64,7 +65,7 @@ def test_images_of_a_folder_are_counted_by_their_names(tmp_path: Path) -> None:
     for name in ("ape/1.png", "ape/2.png", "bee/1.png"):
         (tmp_path / "train" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "train" / name).touch()
-    found = retraindryrun.expected(settings)
+    found = dry_run.expected(settings)
     assert (found.images, found.skeleton.classes) == (3, 2)
 
 
@@ -83,12 +84,12 @@ def test_what_a_plugin_brings_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_digits_are_as_many_as_come_with_the_package() -> None:
-    assert retraindryrun.expected(recipe("quick")).images == len(load_training("digits").images.labels)
+    assert dry_run.expected(recipe("quick")).images == len(load_training("digits").images.labels)
 
 
 def test_it_begins_with_the_recipe_that_can_be_given_back() -> None:
     settings = recipe("quick")
-    text = retraindryrun.text(settings, genotype.named("paper"), Origin("paper", "hierarchical"), [], [])
+    text = dry_run.text(settings, genotype.named("paper"), Origin("paper", "hierarchical"), [], [])
     assert SCHEME.build(SCHEME.parse_toml(text.partition("# network")[0], "")[0]) == settings
 
 

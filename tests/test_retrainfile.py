@@ -12,11 +12,11 @@ import pytest
 from examples import FACTS
 from test_format import PAGE, section, tables, type_of
 
-from hpcnas import retrainfile
 from hpcnas.architecture import genotype
 from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.config.retraining import SCHEME
-from hpcnas.retrainfile import Inputs, Origin, Retraining, Row, Session, State, Trained
+from hpcnas.retrain import record_file
+from hpcnas.retrain.record_file import Inputs, Origin, Retraining, Row, Session, State, Trained
 from hpcnas.search.run_file import StoreError
 
 SEARCHED = Origin("runs/a:17", "6x4/1x5", "0f" * 16, 17, "tournament", 0.875, 40, 41, True, 500_000, "racing True")
@@ -46,42 +46,42 @@ RECORD = Retraining(
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    retrainfile.write(tmp_path, RECORD)
-    assert retrainfile.read(tmp_path) == RECORD
+    record_file.write(tmp_path, RECORD)
+    assert record_file.read(tmp_path) == RECORD
     assert RECORD.test_accuracies == [0.9625]
 
 
 def test_names_that_are_not_utf8_are_read_back_too(tmp_path: Path) -> None:
     inputs = dataclasses.replace(INPUTS, class_names=("ape", "bee", "gn\udcfc"))  # b"gn\xfc", as Python reads it
     record = dataclasses.replace(RECORD, inputs=inputs, broken=["train/gn\udcfc/1.jpg"])
-    retrainfile.write(tmp_path, record)
-    assert retrainfile.read(tmp_path) == record
+    record_file.write(tmp_path, record)
+    assert record_file.read(tmp_path) == record
     with h5py.File(tmp_path / "retrain.h5") as file:
         assert file["network/class_names"][2] == b"gn\xfc" and file["broken/file"][0] == b"train/gn\xfc/1.jpg"
 
 
 def test_what_is_not_known_is_read_back_as_none(tmp_path: Path) -> None:
     bare = dataclasses.replace(RECORD, origin=Origin("paper", "6x4/1x5"), trainings=[Trained(0)], history=[], broken=[])
-    retrainfile.write(tmp_path, bare)
-    assert retrainfile.read(tmp_path) == bare
+    record_file.write(tmp_path, bare)
+    assert record_file.read(tmp_path) == bare
 
 
 def test_an_older_file_lacks_what_came_later(tmp_path: Path) -> None:
-    retrainfile.write(tmp_path, RECORD)
+    record_file.write(tmp_path, RECORD)
     with h5py.File(tmp_path / "retrain.h5", "r+") as file:
         del file["trainings/peak_memory"]
     older = [dataclasses.replace(training, peak_memory=None) for training in RECORD.trainings]
-    assert retrainfile.read(tmp_path) == dataclasses.replace(RECORD, trainings=older)
+    assert record_file.read(tmp_path) == dataclasses.replace(RECORD, trainings=older)
 
 
 def test_a_folder_without_one_and_a_damaged_file_are_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="expected a retraining in .*, but there is no retrain.h5"):
-        retrainfile.read(tmp_path)
-    retrainfile.write(tmp_path, RECORD)
+        record_file.read(tmp_path)
+    record_file.write(tmp_path, RECORD)
     path = tmp_path / "retrain.h5"
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(StoreError, match="expected a whole file of a retraining"):
-        retrainfile.read(tmp_path)
+        record_file.read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -92,15 +92,15 @@ def test_a_folder_without_one_and_a_damaged_file_are_told_in_one_line(tmp_path: 
     ],
 )
 def test_another_format_is_refused(tmp_path: Path, name: str, value: object, message: str) -> None:
-    retrainfile.write(tmp_path, RECORD)
+    record_file.write(tmp_path, RECORD)
     with h5py.File(tmp_path / "retrain.h5", "r+") as file:
         file.attrs[name] = value
     with pytest.raises(StoreError, match=message):
-        retrainfile.read(tmp_path)
+        record_file.read(tmp_path)
 
 
 def test_the_page_says_what_is_written(tmp_path: Path) -> None:
-    retrainfile.write(tmp_path, RECORD)
+    record_file.write(tmp_path, RECORD)
     sizes = {"trainings": 2, "history": 2, "sessions": 1, "broken": 2, "groups": 4, "image channels": 3, "classes": 3}
     written, documented = {}, {}
     with h5py.File(tmp_path / "retrain.h5") as file:

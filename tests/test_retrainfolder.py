@@ -12,12 +12,12 @@ import pytest
 import torch
 from toolruns import retrained
 
-from hpcnas import retrainfile
 from hpcnas.config.options import parse
 from hpcnas.job.status import MORE_TO_DO
-from hpcnas.retrainfile import State
-from hpcnas.retrainfolder import Folder, Refused
-from hpcnas.retrainjob import PROGRAM
+from hpcnas.retrain import record_file
+from hpcnas.retrain.folder import Folder, Refused
+from hpcnas.retrain.job import PROGRAM
+from hpcnas.retrain.record_file import State
 from hpcnas.storage import lock
 from hpcnas.storage.folder import RunFolder
 from hpcnas.training import checkpoints
@@ -31,9 +31,9 @@ def opened(folder: Path, *options: str) -> Folder:
 
 def under_way(folder: Path, step: int) -> Path:
     """Seed 0 is complete, seed 1 saved after that step; without its checkpoint."""
-    record = retrainfile.read(retrained(folder, [0.5], settings={"training": {"runs": 2}}))
+    record = record_file.read(retrained(folder, [0.5], settings={"training": {"runs": 2}}))
     record.trainings[1] = dataclasses.replace(record.trainings[1], state=State.TRAINING, step=step)
-    retrainfile.write(folder, record)
+    record_file.write(folder, record)
     return folder
 
 
@@ -56,9 +56,9 @@ def test_what_another_job_leaves_is_read_when_that_job_is_gone(tmp_path: Path, m
     take = lock.take
 
     def take_lock_when_it_is_free(place: RunFolder, *given: Any) -> lock.Lock:  # the other job saves once more before
-        record = retrainfile.read(place.path)
+        record = record_file.read(place.path)
         record.trainings[1] = dataclasses.replace(record.trainings[1], step=200)
-        retrainfile.write(place.path, record)
+        record_file.write(place.path, record)
         return take(place, *given)
 
     monkeypatch.setattr(lock, "take", take_lock_when_it_is_free)

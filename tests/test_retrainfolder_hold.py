@@ -15,12 +15,12 @@ import pytest
 import torch
 from toolruns import retrained
 
-from hpcnas import retrainfile
 from hpcnas.config.options import parse
 from hpcnas.job.status import BROKEN, MORE_TO_DO, WRONG_USE
-from hpcnas.retrainfile import State
-from hpcnas.retrainfolder import Folder, Refused
-from hpcnas.retrainjob import PROGRAM
+from hpcnas.retrain import record_file
+from hpcnas.retrain.folder import Folder, Refused
+from hpcnas.retrain.job import PROGRAM
+from hpcnas.retrain.record_file import State
 from hpcnas.storage.folder import RunFolder, StoreError
 
 
@@ -32,9 +32,9 @@ def opened(folder: Path, *options: str) -> Folder:
 def folder(tmp_path: Path) -> Path:
     """Seed 0 is complete, seed 1 under way and saved after step 100."""
     path = retrained(tmp_path / "run", [0.5], settings={"training": {"runs": 2}})
-    record = retrainfile.read(path)
+    record = record_file.read(path)
     record.trainings[1] = dataclasses.replace(record.trainings[1], state=State.TRAINING, step=100)
-    retrainfile.write(path, record)
+    record_file.write(path, record)
     torch.save({"seed": 1, "step": 100}, path / "checkpoint.pt")
     return path
 
@@ -66,7 +66,7 @@ def saved(folder: Path) -> tuple[int, int, str]:
     """The last step by the record and by the checkpoint, and the state by RUN/status."""
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     status = (folder / "status").read_text().splitlines()[0] if (folder / "status").exists() else ""
-    return retrainfile.read(folder).trainings[1].step, state["step"], status
+    return record_file.read(folder).trainings[1].step, state["step"], status
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -107,7 +107,7 @@ def test_what_another_job_has_taken_is_left_to_it(folder: Path) -> None:
 def test_the_record_of_another_retraining_is_not_written_over(folder: Path, tmp_path: Path) -> None:
     job = at_step(opened(folder), 200)
     other = retrained(tmp_path / "other", [0.7])
-    retrainfile.write(folder, dataclasses.replace(retrainfile.read(other), run="7" * 32))
+    record_file.write(folder, dataclasses.replace(record_file.read(other), run="7" * 32))
     before = contents(folder)
     problem = leaves(job)
     assert problem is not None and "retrain.h5 is that of another retraining by now" in problem
@@ -143,7 +143,7 @@ def test_the_record_is_read_again_only_where_it_is_another_file(
     for _ in range(3):
         job._hold()
     assert reads == ["retrain.h5"]
-    retrainfile.write(folder, dataclasses.replace(retrainfile.read(folder), run="7" * 32))
+    record_file.write(folder, dataclasses.replace(record_file.read(folder), run="7" * 32))
     for _ in range(2):
         with pytest.raises(StoreError, match="another retraining by now"):
             job._hold()

@@ -15,11 +15,11 @@ from rank_threads import ThreadGroup, on_ranks
 from test_canonical import build
 from torch import Tensor
 
-from hpcnas import averaging
 from hpcnas.architecture.expansion import expand
 from hpcnas.config.retraining import SCHEME, Recipe
-from hpcnas.feed import Batch, Resident
-from hpcnas.retraining import Retraining, TooManyBroken, learning_rate
+from hpcnas.retrain import averaging
+from hpcnas.retrain.feed import Batch, Resident
+from hpcnas.retrain.loop import Retraining, TooManyBroken, learning_rate
 from hpcnas.training.network import Network
 from hpcnas.training.plain import LossNotFinite
 
@@ -289,7 +289,8 @@ def test_running_statistics_are_the_mean_over_the_micro_batches_of_each_step() -
     settings = recipe(steps=1)
     feed = Resident(settings, 0, 1, torch.device("cpu"))
     feed.begin(5, 0)
-    from hpcnas import regularisation, seeds  # what the first layer sees, by hand
+    from hpcnas import seeds
+    from hpcnas.retrain import regularisation  # what the first layer sees, by hand
 
     with _building, torch.random.fork_rng():
         torch.manual_seed(5)

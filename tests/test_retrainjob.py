@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from hpcnas import retrainjob
 from hpcnas.config.retraining import Recipe
 from hpcnas.job.devices import Seat, bind_all
 from hpcnas.job.launch import Leave
 from hpcnas.job.status import WRONG_USE
+from hpcnas.retrain import job
 
 
 def seat(host: str, gpus: str = "", cards: str = "") -> Seat:
@@ -16,7 +16,7 @@ def seat(host: str, gpus: str = "", cards: str = "") -> Seat:
 
 
 def check(*seats: Seat, device: str = "auto") -> None:
-    retrainjob._check_ranks(Recipe(), list(seats), bind_all(seats, device, None))
+    job._check_ranks(Recipe(), list(seats), bind_all(seats, device, None))
 
 
 def test_ranks_of_one_kind_are_taken() -> None:

@@ -105,7 +105,7 @@ def loaded_by(code: str) -> set[str]:
 @pytest.mark.parametrize(
     ("code", "allowed"),
     [
-        ("import hpcnas.search.session, hpcnas.replay", {"h5py"}),  # the controller: no torch
+        ("import hpcnas.search.session, hpcnas.analysis.replay", {"h5py"}),  # the controller: no torch
         ("import hpcnas.search.job, hpcnas.search.synthetic", set()),  # a worker: neither torch nor HDF5
         ("import hpcnas.training.trainer", set()),  # the child, until its life is tied to the worker's
         ("import hpcnas.training.trainer_loop", {"torch"}),  # the child: neither MPI nor HDF5

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from patience import GUARD
 
-from hpcnas import replay
+from hpcnas.analysis import replay
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config.search import Config
 from hpcnas.evolution.individuals import State

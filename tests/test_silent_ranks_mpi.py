@@ -10,7 +10,7 @@ import mpi as launcher
 import pytest
 from live_run import GUARD, await_that, evaluations, ranks, recorded, status
 
-from hpcnas import verification
+from hpcnas.analysis import verification
 
 OPTIONS = [
     *("--run", "run", "--evaluator", "synthetic", "--synthetic-seconds", "0.1", "--initial-mutations", "30"),

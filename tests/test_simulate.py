@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcnas import replay, seeds
+from hpcnas import seeds
+from hpcnas.analysis import replay
 from hpcnas.architecture.genotype import named
 from hpcnas.config import search as search_config
 from hpcnas.config.search import Config

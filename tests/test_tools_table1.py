@@ -15,7 +15,7 @@ from toolruns import INPUTS, retrained
 from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.config.retraining import SCHEME
 from hpcnas.messages import DataFacts
-from hpcnas.retrainfile import Inputs, Origin
+from hpcnas.retrain.record_file import Inputs, Origin
 
 CELL = LargeSkeleton(3, 32, 32, 10, 64, (2, 2, 2), "plain")
 CIFAR = replace(INPUTS, skeleton=CELL, class_names=tuple("abcdefghij"))

@@ -22,10 +22,10 @@ from PIL import Image
 from toolruns import INPUTS, POOLING, retrained
 from torch import Tensor
 
-from hpcnas import retrainfile
 from hpcnas.architecture import expansion
 from hpcnas.architecture.large import LargeSkeleton
-from hpcnas.retrainfile import Inputs, Origin
+from hpcnas.retrain import record_file
+from hpcnas.retrain.record_file import Inputs, Origin
 from hpcnas.training import checkpoints
 from hpcnas.training.network import Network
 
@@ -42,7 +42,7 @@ def with_weights(folder: Path, inputs: Inputs, seeds: int = 2) -> Path:
         network = Network(expansion.expand(POOLING), inputs.skeleton)
         for _ in range(2):
             network(3 * torch.randn(8, inputs.skeleton.image_channels, 8, 8) + 1)
-        checkpoints.save(retrainfile.weights_path(folder, seed), network.state_dict())
+        checkpoints.save(record_file.weights_path(folder, seed), network.state_dict())
     return folder
 
 
@@ -66,9 +66,9 @@ def onnx_file(colour: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def reference(folder: Path, pixels: Tensor, seed: int = 0) -> Tensor:
     """Scores of the trained network: float64 (N, classes)."""
-    stored = retrainfile.read(folder)
+    stored = record_file.read(folder)
     network = Network(expansion.expand(stored.genotype), stored.inputs.skeleton)
-    network.load_state_dict(torch.load(retrainfile.weights_path(folder, seed), weights_only=True))
+    network.load_state_dict(torch.load(record_file.weights_path(folder, seed), weights_only=True))
     statistics = torch.tensor([stored.inputs.mean, stored.inputs.std], dtype=torch.float64)
     mean, std = statistics[:, :, None, None]
     with torch.no_grad():
@@ -76,7 +76,7 @@ def reference(folder: Path, pixels: Tensor, seed: int = 0) -> Tensor:
 
 
 def pixels_like(folder: Path, *sides: int) -> Tensor:
-    channels = retrainfile.read(folder).inputs.skeleton.image_channels
+    channels = record_file.read(folder).inputs.skeleton.image_channels
     return torch.randint(256, (3, channels, *sides), generator=torch.Generator().manual_seed(0)).double()
 
 
@@ -109,7 +109,7 @@ def test_the_module_with_its_weights_is_the_trained_network(
         torch.testing.assert_close(classifier(pixels.float()).double(), expected, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(classifier.double()(pixels), expected, rtol=1e-9, atol=1e-9)
     assert list(classifier.state_dict())[0] == "network." + list(found.Network().state_dict())[0]
-    inputs = retrainfile.read(folder).inputs
+    inputs = record_file.read(folder).inputs
     assert (found.CLASSES, found.RESIZE) == (inputs.class_names, inputs.resize)
     assert (found.HEIGHT, found.WIDTH) == (inputs.skeleton.height, inputs.skeleton.width)
 
@@ -142,7 +142,7 @@ def test_images_that_are_not_square_are_seen_whole_as_they_were_tested(tmp_path:
 def test_a_seed_is_chosen_by_its_number_and_the_least_by_default(colour: Path, tmp_path: Path) -> None:
     for source, seed in ((str(colour), 0), (f"{colour}:1", 1)):
         path = written("weights", source, tmp_path / f"{seed}.pt")
-        assert path.read_bytes() == retrainfile.weights_path(colour, seed).read_bytes()
+        assert path.read_bytes() == record_file.weights_path(colour, seed).read_bytes()
 
 
 def test_the_module_says_what_it_is_and_is_well_formed(colour: Path, tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_damaged_weights_classify_nothing_and_are_not_handed_on(
     tmp_path: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = with_weights(tmp_path / "large", INPUTS, seeds=1)
-    weights = retrainfile.weights_path(folder, 0)
+    weights = record_file.weights_path(folder, 0)
     whole = weights.read_bytes()
     weights.write_bytes(whole[:700] + bytes([whole[700] ^ 64]) + whole[701:])
     for command in (

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from examples import SESSION, SPACE, WORKER
 
-from hpcnas import retrainfile
 from hpcnas.architecture import genotype
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.large import LargeSkeleton
@@ -24,7 +23,8 @@ from hpcnas.config import retraining
 from hpcnas.config import search as search_config
 from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Result
-from hpcnas.retrainfile import Inputs, Origin, Retraining, State, Trained
+from hpcnas.retrain import record_file
+from hpcnas.retrain.record_file import Inputs, Origin, Retraining, State, Trained
 from hpcnas.search import run_file
 from hpcnas.search.file_store import FileStore
 
@@ -118,10 +118,10 @@ def retrained(
         run="5" * 32, recipe=retraining.SCHEME.build(retraining.SCHEME.preset("cifar-large"), settings),
         genotype=found or genotype.named("paper"), origin=origin, inputs=inputs, parameters=15_727_306, flops=2,
         trainings=trainings,
-        sessions=[retrainfile.Session(1000.0, "node-1", 4321, 1, {"hpcnas": "0"}, facts, "cpu")],
+        sessions=[record_file.Session(1000.0, "node-1", 4321, 1, {"hpcnas": "0"}, facts, "cpu")],
     )  # fmt: skip
     folder.mkdir()
-    retrainfile.write(folder, stored)
+    record_file.write(folder, stored)
     return folder
 
 

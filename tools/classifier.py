@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hpcnas.architecture import expansion
-from hpcnas.retrainfile import Inputs, Retraining
+from hpcnas.retrain.record_file import Inputs, Retraining
 from hpcnas.storage import sealed
 from hpcnas.training import checkpoints
 from hpcnas.training.network import Network

@@ -22,7 +22,7 @@ import retrainings
 import toolkit
 from PIL import Image, UnidentifiedImageError
 
-from hpcnas.imagestream import evaluation_view
+from hpcnas.retrain.image_stream import evaluation_view
 
 BATCH = 32  # images at a time
 

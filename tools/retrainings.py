@@ -1,6 +1,7 @@
 """What the tools read of retrainings: finding one, and those of its trainings that are complete. No torch.
 
-Retrainings are read through `hpcnas.retrainfile` alone: the last renamed file, also while the retraining goes on.
+Retrainings are read through `hpcnas.retrain.record_file` alone: the last renamed file, also while the retraining goes
+on.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from pathlib import Path
 
 import toolkit
 
-from hpcnas import retrainfile
-from hpcnas.retrainfile import Retraining, State, Trained
+from hpcnas.retrain import record_file
+from hpcnas.retrain.record_file import Retraining, State, Trained
 from hpcnas.search.run_file import StoreError
 
 
@@ -31,13 +32,13 @@ class Found:
 
     def weights(self, training: Trained) -> Path:
         """The file of a training's weights."""
-        return retrainfile.weights_path(self.folder, training.seed)
+        return record_file.weights_path(self.folder, training.seed)
 
 
 def load(folder: Path) -> Found:
     """The retraining in a folder; ends the tool with one line where there is none."""
     try:
-        return Found(folder, retrainfile.read(folder))
+        return Found(folder, record_file.read(folder))
     except StoreError as error:
         toolkit.fail(str(error))
 
@@ -74,7 +75,7 @@ def mean_and_std(values: list[float]) -> str:
 def _is_one(folder: Path) -> bool:
     """Whether a retraining is there; one that cannot be looked for is told of by whoever reads it."""
     try:
-        return retrainfile.exists(folder)
+        return record_file.exists(folder)
     except StoreError:
         return False
 

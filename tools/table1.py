@@ -18,7 +18,7 @@ from retrainings import Found
 from hpcnas.config import data_spec
 from hpcnas.config.data_spec import CIFAR10
 from hpcnas.config.retraining import SCHEME, Recipe
-from hpcnas.retrainfile import Origin, Retraining
+from hpcnas.retrain.record_file import Origin, Retraining
 
 IMAGENET = "ImageNet"
 IMAGENET_SIZE = (1000, 1_281_167)  # classes and training images of ILSVRC 2012

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import toolkit
 
-from hpcnas import verification
+from hpcnas.analysis import verification
 from hpcnas.evolution import registry
 from hpcnas.search import whole_run
 from hpcnas.search.recovery import salvage

@@ -1,7 +1,7 @@
 """What a setting is: a dataclass field with help text, bounds and choices, checked where its value enters; and what a
 scheme of sections is, with presets and TOML.
 
-The machinery behind `config` and `retraining`: it knows no particular setting. Standard library alone.
+The machinery behind `config` and `loop`: it knows no particular setting. Standard library alone.
 """
 
 from __future__ import annotations

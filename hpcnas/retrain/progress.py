@@ -13,7 +13,7 @@ from typing import Protocol
 
 from hpcnas.config.retraining import Recipe
 from hpcnas.job.log import LiveLine
-from hpcnas.retrainfile import Retraining, Row, State, Trained
+from hpcnas.retrain.record_file import Retraining, Row, State, Trained
 from hpcnas.search.progress import duration
 
 _LIVE_INTERVAL, _PLAIN_INTERVAL = 0.2, 30.0  # seconds between two lines

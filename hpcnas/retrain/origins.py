@@ -15,7 +15,7 @@ from hpcnas.architecture.genotype import Genotype, GenotypeError
 from hpcnas.config import data_spec
 from hpcnas.config import search as search_config
 from hpcnas.config.settings import ConfigError
-from hpcnas.retrainfile import Origin
+from hpcnas.retrain.record_file import Origin
 from hpcnas.search import run_file
 from hpcnas.search.run_file import StoreError
 

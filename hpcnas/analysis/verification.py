@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hpcnas import replay
+from hpcnas.analysis import replay
+from hpcnas.analysis.replay import Fault
 from hpcnas.architecture import expansion, sizes
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.evolution.individuals import COLUMNS, Birth, State
@@ -20,7 +21,6 @@ from hpcnas.evolution.racing import Racing
 from hpcnas.evolution.registry import StrategyMissing, make_strategy
 from hpcnas.evolution.strategy import Strategy, StrategyRefused
 from hpcnas.messages import Evaluation, mean
-from hpcnas.replay import Fault
 from hpcnas.search.run_file import StoredRun
 
 

@@ -6,7 +6,7 @@
 SGD with momentum, weight decay on all parameters. Every rank holds the whole network and makes the same steps. What a
 step computes follows from the state before it and from (seed, step): it does not depend on how many ranks there are,
 nor on when a training was saved and continued. Which images there are is the feed's business; files, jobs and signals
-are `retrainjob`'s.
+are `job`'s.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hpcnas import averaging, seeds
+from hpcnas import seeds
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.config.data_spec import DataError
 from hpcnas.config.retraining import Recipe, Training
-from hpcnas.distributed import Group
-from hpcnas.feed import Feed
-from hpcnas.regularisation import DropPath, WithAuxiliaryHead, cutout, loss
-from hpcnas.retrainfile import Row
-from hpcnas.sums import Sums, synchronised
+from hpcnas.retrain import averaging
+from hpcnas.retrain.feed import Feed
+from hpcnas.retrain.process_group import Group
+from hpcnas.retrain.record_file import Row
+from hpcnas.retrain.regularisation import DropPath, WithAuxiliaryHead, cutout, loss
+from hpcnas.retrain.sums import Sums, synchronised
 from hpcnas.training import schedules
 from hpcnas.training.network import Network
 from hpcnas.training.plain import LossNotFinite, number_type

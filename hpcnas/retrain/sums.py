@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hpcnas.distributed import Group
+from hpcnas.retrain.process_group import Group
 
 MOMENTUM = 0.1  # share of a step in the running statistics, as PyTorch's batch normalisation has it
 

@@ -35,10 +35,10 @@ from hpcnas.config.retraining import Recipe
 from hpcnas.data import image_folder
 from hpcnas.data.augment import Normaliser
 from hpcnas.data.torchvision_shim import import_transforms
-from hpcnas.feed import Appearance, Batch, statistics
 from hpcnas.job.signals import ASKING
 from hpcnas.messages import DataFacts
-from hpcnas.order import Order
+from hpcnas.retrain.feed import Appearance, Batch, statistics
+from hpcnas.retrain.order import Order
 
 v2 = import_transforms()  # here, so that the loaders' server has them
 

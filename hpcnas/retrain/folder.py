@@ -1,6 +1,6 @@
 """The folder of a retraining, on rank 0: opened or created, kept up to date while the ranks train, and closed.
 
-RUN/retrain.h5        everything for others to read (`retrainfile`), renewed at each save
+RUN/retrain.h5        everything for others to read (`record_file`), renewed at each save
 RUN/checkpoint.pt     the state of the training under way, everything that its next steps depend on
 RUN/weights-SEED.pt   the state_dict of a complete training
 RUN/genotype.toml     the genotype, to be read by people
@@ -29,7 +29,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpcnas import __version__, origins, retrainfile
+from hpcnas import __version__
 from hpcnas.architecture import expansion, sizes
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config.options import Request
@@ -37,9 +37,10 @@ from hpcnas.config.retraining import SCHEME, Recipe, Run
 from hpcnas.job import log
 from hpcnas.job.clocks import Dated
 from hpcnas.job.status import COMPLETE, MORE_TO_DO, WRONG_USE, status_text
-from hpcnas.retrainfile import Inputs, Origin, Session, State, Trained
-from hpcnas.retrainfile import Retraining as Record
-from hpcnas.retrainreport import Progress, final_table
+from hpcnas.retrain import origins, record_file
+from hpcnas.retrain.progress import Progress, final_table
+from hpcnas.retrain.record_file import Inputs, Origin, Session, State, Trained
+from hpcnas.retrain.record_file import Retraining as Record
 from hpcnas.search import run_file
 from hpcnas.search.file_store import FileStore
 from hpcnas.search.run_file import StoreError
@@ -48,10 +49,10 @@ from hpcnas.storage.folder import RunFolder
 from hpcnas.storage.lock import Lock, LockLost
 
 if TYPE_CHECKING:
-    from hpcnas.feed import Appearance
-    from hpcnas.retraining import Retraining, Tested
+    from hpcnas.retrain.feed import Appearance
+    from hpcnas.retrain.loop import Retraining, Tested
 
-FILES = (retrainfile.NAME, "checkpoint.pt", "genotype.toml", "status", "log", lock.NAME, lock.HEARTBEAT)
+FILES = (record_file.NAME, "checkpoint.pt", "genotype.toml", "status", "log", lock.NAME, lock.HEARTBEAT)
 """What a retraining keeps in its folder, beside weights."""
 
 _LOOK = 1.0  # seconds between looks at where the folder is
@@ -106,7 +107,7 @@ class Folder:
         path = Path(run.run)
         try:
             cls._refuse_search(path)
-            folder = None if retrainfile.exists(path) else cls._new(path, request)
+            folder = None if record_file.exists(path) else cls._new(path, request)
             if request.dry_run:
                 return folder or cls._continued(path, request)
             place = RunFolder(path) if folder is None else RunFolder.make(path)
@@ -115,7 +116,7 @@ class Folder:
                 place.check(FILES)
                 held = lock.take(place, run.lock_wait, leave, say)
                 cls._refuse_search(path)  # what another job has left is known for certain only now
-                if folder is None or retrainfile.exists(path):
+                if folder is None or record_file.exists(path):
                     folder = cls._continued(path, request)
                 if (problem := place.problem()) is not None:
                     raise StoreError(problem)
@@ -156,7 +157,7 @@ class Folder:
     @classmethod
     def _continued(cls, path: Path, request: Request) -> Folder:
         """That of a retraining that goes on. Raises StoreError, Refused, ConfigError."""
-        record = retrainfile.read(path)
+        record = record_file.read(path)
         recipe = SCHEME.build(SCHEME.lasting(record.recipe), *request.layers)
         changed = SCHEME.differences(record.recipe, recipe)
         if changed:
@@ -333,7 +334,7 @@ class Folder:
         new = sorted(names - set(record.broken))
         record.broken += new
         if new:
-            shown = ", ".join(new[:10]) + (f", … ({retrainfile.NAME} names all)" if len(new) > 10 else "")
+            shown = ", ".join(new[:10]) + (f", … ({record_file.NAME} names all)" if len(new) > 10 else "")
             _logger.warning("%d images cannot be read and were passed over: %s", len(new), shown)
 
     def broke(self) -> None:
@@ -367,7 +368,7 @@ class Folder:
             test_loss=tested.loss,
             finished=self._now(),
         )
-        failed = self._write(retrainfile.weights_path(self.path, seed), training.weights(), row)
+        failed = self._write(record_file.weights_path(self.path, seed), training.weights(), row)
         if failed is not None:
             self.problem = f"expected to write in {self.path}: {failed}"
             return
@@ -450,11 +451,11 @@ class Folder:
                 self.lost = str(lost)
                 if lost.replaced:
                     raise
-            found = place.status(retrainfile.NAME)
+            found = place.status(record_file.NAME)
             seen = None if found is None else (found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns)
-            there = None if seen == self._seen else run_file.run_in(place.read(retrainfile.NAME) or b"")
+            there = None if seen == self._seen else run_file.run_in(place.read(record_file.NAME) or b"")
             if there is not None and self._record is not None and there != self._record.run:
-                self.lost = f"{path / retrainfile.NAME} is that of another retraining by now"
+                self.lost = f"{path / record_file.NAME} is that of another retraining by now"
                 raise StoreError(self.lost)
             self._seen = seen
         except OSError as error:
@@ -462,7 +463,7 @@ class Folder:
         return path
 
     def _write_record(self) -> None:
-        retrainfile.write(self.path, self._record_now(), self._held()[0].descriptor)
+        record_file.write(self.path, self._record_now(), self._held()[0].descriptor)
 
     def _put(self, name: str, text: str) -> None:
         self._held()[0].put(name, text.encode())

@@ -18,10 +18,10 @@ def main() -> int:
     search_path.leave_out_for_children()
     terminal.install()
     signals = Signals.install()  # before the imports below take their time
-    from hpcnas import retrainjob
     from hpcnas.job import launch
+    from hpcnas.retrain import job
 
-    return launch.rank_of("hpcnas.retrain", retrainjob.run, signals)
+    return launch.rank_of("hpcnas.retrain", job.run, signals)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     rank 0 reads and checks ─► broadcast ─► bindings ─► data ─► process group ─► trainings, one seed after another
 
 A mistake is found before anything is trained, printed once, and every rank leaves with exit code 2. Rank 0 alone reads
-and writes the folder of the run (`retrainfolder`), and speaks; all ranks train (`retraining`). Torch is imported only
+and writes the folder of the run (`folder`), and speaks; all ranks train (`loop`). Torch is imported only
 when the rank's device is known.
 """
 
@@ -31,14 +31,14 @@ from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.transport import World
 from hpcnas.plugins import PluginFault
-from hpcnas.retrainfolder import Finished, Folder, Refused
+from hpcnas.retrain.folder import Finished, Folder, Refused
 from hpcnas.storage.lock import Interrupted
 
 if TYPE_CHECKING:
     import torch
 
-    from hpcnas.distributed import Group
-    from hpcnas.feed import Feed
+    from hpcnas.retrain.feed import Feed
+    from hpcnas.retrain.process_group import Group
 
 PROGRAM = Program(
     name="hpcnas.retrain",
@@ -129,10 +129,10 @@ def _carry_out(world: World, orders: Orders, folder: Folder | None, reason: Reas
     log.configure(world.rank, line)
     if orders.dry_run:
         if world.rank == 0:
-            from hpcnas import retraindryrun
+            from hpcnas.retrain import dry_run
 
             assert folder is not None
-            print(retraindryrun.text(recipe, folder.genotype, folder.origin, seats, bindings), flush=True)
+            print(dry_run.text(recipe, folder.genotype, folder.origin, seats, bindings), flush=True)
         return COMPLETE
     if folder is not None:
         folder.begin(line)
@@ -212,25 +212,25 @@ def _keep_memory() -> None:
 
 def _feed(world: World, recipe: Recipe, device: torch.device, threads: int) -> Feed:
     """This rank's images. Raises Leave on all ranks where one of them cannot have them, or has others."""
-    from hpcnas.feed import Resident
+    from hpcnas.retrain.feed import Resident
 
     feed: Feed | None = None
     problem = None
     listing: Any = None
     try:
         if recipe.data.loading == "stream":
-            from hpcnas import imagestream
+            from hpcnas.retrain import image_stream
 
             if world.rank == 0:  # a million names are looked for once
-                imagestream.test_folder(recipe)
-                listing = imagestream.list_images(imagestream.training_folder(recipe))
+                image_stream.test_folder(recipe)
+                listing = image_stream.list_images(image_stream.training_folder(recipe))
         else:
             feed = Resident(recipe, world.rank, world.size, device)
     except DataError as error:
         problem = str(error)
     _agree(world, problem)
     if feed is None:
-        from hpcnas.imagestream import Stream
+        from hpcnas.retrain.image_stream import Stream
 
         loaders = max(0, threads - 1) if recipe.run.loaders is None else recipe.run.loaders
         listing = world.broadcast(listing)
@@ -252,7 +252,7 @@ def _train_all(
     world: World, orders: Orders, folder: Folder | None, feed: Feed, device: torch.device, reason: Reason
 ) -> int:
     """One training after another; the exit code, the same on every rank."""
-    from hpcnas.distributed import AddressError, Group, PeerLost
+    from hpcnas.retrain.process_group import AddressError, Group, PeerLost
 
     try:
         group = Group(world, device, orders.recipe.run.address)
@@ -274,7 +274,7 @@ def _train(
     reason: Reason,
 ) -> int:  # fmt: skip
     """One training and its test; the exit code, the same on every rank."""
-    from hpcnas.retraining import Retraining, TooManyBroken
+    from hpcnas.retrain.loop import Retraining, TooManyBroken
     from hpcnas.training.plain import LossNotFinite
 
     recipe, graph = orders.recipe, expansion.expand(orders.genotype)

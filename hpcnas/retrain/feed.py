@@ -22,7 +22,7 @@ from hpcnas.config.retraining import Recipe
 from hpcnas.data.augment import Normaliser, random_crop, random_flip
 from hpcnas.data.datasets import channel_statistics, load_test, load_training
 from hpcnas.messages import DataFacts
-from hpcnas.order import Order
+from hpcnas.retrain.order import Order
 
 TEST_BATCH = 250  # images, fewer than fill the memory; does not change the result
 

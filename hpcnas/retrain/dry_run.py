@@ -17,7 +17,7 @@ from hpcnas.config.retraining import Recipe
 from hpcnas.data.datasets import load_training
 from hpcnas.data.image_folder import class_names, image_files
 from hpcnas.job.devices import Binding, Seat
-from hpcnas.retrainfile import Origin
+from hpcnas.retrain.record_file import Origin
 
 
 @dataclass(frozen=True)

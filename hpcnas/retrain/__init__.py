@@ -1,0 +1,1 @@
+"""`python -m hpcnas.retrain`: the large network of a found cell, trained by all ranks together."""
