@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from hpcnas.architecture.genotype import Genotype
+from hpcnas.config.data_spec import DataFacts
 
 
 class _Message:
@@ -131,19 +132,6 @@ def checkpoint_name(individual: int, first: int) -> str:
 def is_checkpoint_name(name: str) -> bool:
     """Whether it is one that `checkpoint_name` gives."""
     return re.fullmatch(r"\d+(-[1-9]\d*)?\.pt", name, re.ASCII) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class DataFacts:
-    """What the networks' size depends on, and a fingerprint that is the same wherever the data are."""
-
-    image_channels: int
-    height: int
-    width: int
-    classes: int
-    training_images: int
-    validation_images: int
-    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ import numpy as np
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.space import Space
 from hpcnas.config import search as search_config
+from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import Config
 from hpcnas.evolution.individuals import COLUMNS, Birth, Individual
 from hpcnas.evolution.population import Population
-from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Result
+from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
 from hpcnas.search.memory_store import MemoryStore
 from hpcnas.search.methods import Worker
 from hpcnas.search.run_file import Session

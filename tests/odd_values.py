@@ -17,11 +17,10 @@ from pathlib import Path
 
 from hpcnas import seeds
 from hpcnas.architecture import expansion, mutation, sizes
-from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import options
 from hpcnas.config import search as search_config
+from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.settings import ConfigError
-from hpcnas.messages import DataFacts
 from hpcnas.retrain import job, origins
 from hpcnas.search import simulate
 from hpcnas.search.initial import looked_up
@@ -98,7 +97,7 @@ def handled(program: str, line: list[str]) -> str:
         request = options.parse(line, PROGRAMS[program])
         settings = scheme.build(*request.base, *request.layers)
         if program == "search":
-            settings, skeleton = looked_up(settings), Skeleton.of(settings.network, FACTS)
+            settings, skeleton = looked_up(settings), settings.skeleton(FACTS)
             space, first = settings.space, seeds.birth_generator(0, 0)
             found, _ = mutation.redraw_until(lambda: mutation.diversified(space, 2, first), expansion.is_valid)
         else:

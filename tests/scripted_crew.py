@@ -11,12 +11,12 @@ from examples import FACTS, SPACE
 
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config import search as search_config
+from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import Config
 from hpcnas.evolution.individuals import Birth, State
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.strategy import Proposal, Strategy
 from hpcnas.messages import (
-    DataFacts,
     Evaluation,
     Failure,
     FailureKind,

@@ -18,7 +18,8 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Task
+from hpcnas.config.data_spec import DataFacts
+from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
 from hpcnas.training import trainer
 from hpcnas.training.evaluator import Loaded
 from hpcnas.training.trainer_process import Assignment, Beat, Remark, Save, Saved, Unusable

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from hpcnas.config import search as search_config
+from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import Config
 from hpcnas.job.devices import Binding, Seat
-from hpcnas.messages import DataFacts
 from hpcnas.search import dry_run, job
 from hpcnas.training.evaluator import Loaded
 

@@ -15,16 +15,16 @@ from hpcnas.architecture.expansion import expand, is_valid
 from hpcnas.architecture.genotype import Genotype, named
 from hpcnas.architecture.mutation import DrawingStopped, NothingAllowed, diversified, mutate, trivial
 from hpcnas.architecture.sizes import Size, size
-from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import HIERARCHICAL, Space
 from hpcnas.config import search as search_config
+from hpcnas.config.data_spec import DataFacts
 from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.random_search import RandomSearch
 from hpcnas.evolution.registry import STRATEGIES, allowance, make_strategy
 from hpcnas.evolution.strategy import Breeding, Proposal, Strategy
 from hpcnas.evolution.tournament import TournamentEvolution
-from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Place, Result
+from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Place, Result
 
 CIFAR10 = DataFacts(3, 32, 32, 10, training_images=40_000, validation_images=10_000, fingerprint="")
 INITIAL = 8
@@ -48,7 +48,7 @@ def fitness_of(genotype: Genotype) -> float:
 
 
 def size_of(genotype: Genotype) -> Size:
-    return size(expand(genotype), Skeleton.of(search_config.Network(), CIFAR10))
+    return size(expand(genotype), search_config.Config().skeleton(CIFAR10))
 
 
 def breeding(seed: int = 1, space: Space = HIERARCHICAL) -> Breeding:
@@ -268,7 +268,7 @@ def test_fewer_parameters_than_the_limit_are_allowed(limit: int | None, expected
 
 
 def test_fewer_flops_than_the_limit_are_allowed() -> None:
-    flops = size(expand(named("paper")), Skeleton.of(configured().network, CIFAR10)).flops
+    flops = size(expand(named("paper")), configured().skeleton(CIFAR10)).flops
     for limit, expected in ((flops - 1, False), (flops, False), (flops + 1, True)):
         assert allowance(configured(max_flops=limit), CIFAR10)(named("paper")) is expected
         assert not allowance(configured(max_flops=limit, max_parameters=542_138), CIFAR10)(named("paper"))
@@ -283,7 +283,7 @@ def test_an_invalid_genotype_is_never_allowed(limit: int | None) -> None:
 @pytest.mark.parametrize("strategy", search_config.STRATEGIES)
 def test_all_births_keep_to_the_limit(strategy: str, setting: str, limit: int) -> None:
     settings = configured(strategy=strategy, **{setting: limit})
-    skeleton = Skeleton.of(settings.network, CIFAR10)
+    skeleton = settings.skeleton(CIFAR10)
     population = grow(make_strategy(settings, CIFAR10), 40)
     sizes = [size(expand(individual.genotype), skeleton) for individual in individuals(population)]
     assert max(getattr(one, setting.removeprefix("max_")) for one in sizes) < limit

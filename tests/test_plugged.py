@@ -21,12 +21,12 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.mutation import NothingAllowed
 from hpcnas.architecture.primitives import Primitive
 from hpcnas.config import search as search_config
-from hpcnas.config.data_spec import DataError
+from hpcnas.config.data_spec import DataError, DataFacts
 from hpcnas.data import datasets
 from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.registry import PluggedStrategy
 from hpcnas.evolution.strategy import Proposal
-from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Ready, Result, Task
+from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Ready, Result, Task
 from hpcnas.plugins import DataKind, Plugin, PluginError, PluginFault
 from hpcnas.search import job, run_file
 from hpcnas.search.file_store import FileStore

@@ -12,7 +12,6 @@ import pytest
 from hpcnas.architecture import sizes
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype, named
-from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import search as search_config
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
 from hpcnas.search import synthetic
@@ -65,7 +64,7 @@ def test_parameters_are_those_of_the_network_on_cifar10() -> None:
     found = outcome(SyntheticEvaluator(search_config.build({"network": {"channels": 16}})), named("paper"), (1,))
     assert isinstance(found, Evaluation)
     assert found.parameters == 542_138
-    assert sizes.size(expand(named("paper")), Skeleton.of(search_config.Network(), FACTS)).parameters == 542_138
+    assert sizes.size(expand(named("paper")), search_config.Config().skeleton(FACTS)).parameters == 542_138
 
 
 def test_an_evaluation_lasts_as_long_as_was_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,7 +126,7 @@ def test_the_module_needs_torch_alone_and_runs(run: Path, tmp_path: Path) -> Non
     expected = sum(
         parameter.numel()
         for parameter in Network(
-            expansion.expand(examples.individual(2).genotype), Skeleton.of(examples.CONFIG.network, examples.FACTS)
+            expansion.expand(examples.individual(2).genotype), examples.CONFIG.skeleton(examples.FACTS)
         ).parameters()
     )
     assert done.stdout == f"{expected:,} parameters\nimages (2, 3, 32, 32) → scores (2, 10)\n"
@@ -180,7 +180,7 @@ def test_onnx_computes_the_same(run: Path, tmp_path: Path) -> None:
     onnxruntime = demand.package("onnxruntime")
     onnx = demand.package("onnx")
     torch.manual_seed(1)
-    skeleton = Skeleton.of(search_config.Network(channels=4), examples.FACTS)
+    skeleton = search_config.Config(network=search_config.Network(channels=4)).skeleton(examples.FACTS)
     network = Network(expansion.expand(examples.individual(2).genotype), skeleton)
     network(torch.randn(4, 3, 8, 8))  # running means that are not 0
     torch.save(network.state_dict(), tmp_path / "weights.pt")

@@ -13,8 +13,8 @@ import table1
 from toolruns import INPUTS, retrained
 
 from hpcnas.architecture.large import LargeSkeleton
+from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.retraining import SCHEME
-from hpcnas.messages import DataFacts
 from hpcnas.retrain.record_file import Inputs, Origin
 
 CELL = LargeSkeleton(3, 32, 32, 10, 64, (2, 2, 2), "plain")

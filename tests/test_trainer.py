@@ -26,7 +26,6 @@ from warden import Child
 
 from hpcnas.architecture.expansion import is_valid
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import Space
 from hpcnas.config import search as search_config
 from hpcnas.config.search import Config
@@ -62,7 +61,7 @@ def directly(chosen: Config) -> plain.FitnessInProgress:
     """The evaluation as it is without a child."""
     cpu = torch.device("cpu")
     data = plain.TrainingData.prepare(load_training(chosen.data.source), chosen.data, cpu)
-    skeleton = Skeleton.of(chosen.network, data.facts)
+    skeleton = chosen.skeleton(data.facts)
     method = fastest_method(cpu, 1, chosen.training, skeleton)
     return plain.FitnessInProgress(GENOTYPE, TASK.seeds, skeleton, data, chosen.training, method)
 

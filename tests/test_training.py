@@ -19,8 +19,9 @@ from hpcnas.architecture import sizes
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import search as search_config
+from hpcnas.config.data_spec import DataFacts
 from hpcnas.data.datasets import DataSet, Images, load_training
-from hpcnas.messages import DataFacts, Evaluation
+from hpcnas.messages import Evaluation
 from hpcnas.training import plain
 from hpcnas.training.plain import FitnessInProgress, LossNotFinite, Training, TrainingData, learning_rate
 

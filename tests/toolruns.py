@@ -21,8 +21,9 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.config import retraining
 from hpcnas.config import search as search_config
+from hpcnas.config.data_spec import DataFacts
 from hpcnas.evolution.individuals import Birth, Individual
-from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Place, Result
+from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
 from hpcnas.retrain import record_file
 from hpcnas.retrain.record_file import Inputs, Origin, Retraining, State, Trained
 from hpcnas.search import run_file

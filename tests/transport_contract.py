@@ -7,8 +7,9 @@ import sys
 from patience import GUARD
 
 from hpcnas.architecture.genotype import named
+from hpcnas.config.data_spec import DataFacts
 from hpcnas.job.transport import ControllerEnd, WorkerEnd
-from hpcnas.messages import DataFacts, Evaluation, Left, Place, Ready, Result, Stop, Task
+from hpcnas.messages import Evaluation, Left, Place, Ready, Result, Stop, Task
 
 ROUNDS = 20
 FACTS = DataFacts(3, 32, 32, 10, 4, 1, "f")

@@ -381,7 +381,7 @@ def _whole(options: argparse.Namespace) -> None:
         precision=options.precision,
     )  # fmt: skip
     data = TrainingData.prepare(load_training(options.data), search_config.Data(), device)
-    skeleton = Skeleton.of(search_config.Network(channels=options.channels), data.facts)
+    skeleton = search_config.Config(network=search_config.Network(channels=options.channels)).skeleton(data.facts)
     method = fastest_method(device, options.threads, settings, skeleton)
     started = time.perf_counter()
     fitness = FitnessInProgress(

@@ -87,7 +87,7 @@ def source(text: str) -> Source:
         origin = "the paper's best cell (Appendix A)" if text == "paper" else f"the file {Path(text).name}"
         return Source(origin, ("fitness", "unknown"), genotype, PAPER)
     folder, run, id = toolkit.individual(text)
-    skeleton = as_large(Skeleton.of(run.config.network, run.sessions[-1].facts)) if run.sessions else PAPER
+    skeleton = as_large(run.config.skeleton(run.sessions[-1].facts)) if run.sessions else PAPER
     origin = f"individual {id} of the run {folder.resolve().name}"
     return Source(origin, ("fitness", fitness(run, id)), run.population.individual(id).genotype, skeleton)
 

@@ -15,11 +15,11 @@ import numpy as np
 
 from hpcnas.architecture.mutation import NothingAllowed
 from hpcnas.architecture.network_hash import VERSION
+from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import Config
 from hpcnas.evolution.individuals import COLUMNS, Birth
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.registry import make_strategy
-from hpcnas.messages import DataFacts
 
 
 @dataclass(frozen=True, slots=True)

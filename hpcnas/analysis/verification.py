@@ -14,7 +14,6 @@ import numpy as np
 from hpcnas.analysis import replay
 from hpcnas.analysis.replay import Fault
 from hpcnas.architecture import expansion, sizes
-from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.evolution.individuals import COLUMNS, Birth, State
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.racing import Racing
@@ -69,7 +68,7 @@ def _wrong_parents(population: Population) -> Iterator[Fault]:
 
 
 def _wrong_results(run: StoredRun) -> Iterator[Fault]:
-    population, skeleton = run.population, Skeleton.of(run.config.network, run.sessions[0].facts)
+    population, skeleton = run.population, run.config.skeleton(run.sessions[0].facts)
     for id in np.flatnonzero(population.column("state") == State.EVALUATED).tolist():
         outcome = population.result(id).outcome
         assert isinstance(outcome, Evaluation), "evaluated"

@@ -10,9 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hpcnas.config.search import Network
-from hpcnas.messages import DataFacts
-
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -74,19 +71,6 @@ class Skeleton:
     channels: int  # c0
     cells_per_group: int  # N
     groups: int
-
-    @classmethod
-    def of(cls, network: Network, facts: DataFacts) -> Skeleton:
-        """The skeleton that a configuration gives for a data set."""
-        return cls(
-            image_channels=facts.image_channels,
-            height=facts.height,
-            width=facts.width,
-            classes=facts.classes,
-            channels=network.channels,
-            cells_per_group=network.cells_per_group,
-            groups=network.groups,
-        )
 
     def stem(self) -> tuple[tuple[int, int], ...]:
         """(output channels, stride) of each 3×3 convolution before the first cell: one, which keeps the resolution."""

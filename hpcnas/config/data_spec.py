@@ -28,6 +28,19 @@ class DataError(Exception):
     """Data that cannot be used: one line for the person who gave it, never a traceback."""
 
 
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """What the networks' size depends on, and a fingerprint that is the same wherever the data are."""
+
+    image_channels: int
+    height: int
+    width: int
+    classes: int
+    training_images: int
+    validation_images: int
+    fingerprint: str
+
+
 @dataclass(frozen=True)
 class Digits:
     """The 1,797 real 8×8 images that come with the package."""
@@ -35,7 +48,7 @@ class Digits:
 
 @dataclass(frozen=True)
 class Folder:
-    """A data set that lies in a folder: kind `cifar10`, `fashion-mnist` or `image_folder`."""
+    """A data set that lies in a folder: kind `cifar10`, `fashion-mnist` or `imagefolder`."""
 
     kind: str
     path: Path

@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hpcnas import plugins
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import Space, SpaceError
 from hpcnas.config import bounds, data_spec
+from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.settings import ConfigError, Scheme, Section, none_of, setting
 from hpcnas.config.settings import Settings as Settings
 
@@ -302,6 +304,18 @@ class Config:
     def toml(self) -> str:
         """The whole configuration as TOML; `parse_toml` reads it back. Settings without a value are left out."""
         return SCHEME.toml(self)
+
+    def skeleton(self, facts: DataFacts) -> Skeleton:
+        """What surrounds the cells in the networks that are trained on these data."""
+        return Skeleton(
+            image_channels=facts.image_channels,
+            height=facts.height,
+            width=facts.width,
+            classes=facts.classes,
+            channels=self.network.channels,
+            cells_per_group=self.network.cells_per_group,
+            groups=self.network.groups,
+        )
 
 
 def _check_names(setting: str, own: Iterable[str], brought: Iterable[str]) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
 
 import numpy as np
 
 from hpcnas.architecture import network_hash
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.messages import FailureKind
+from hpcnas.storage.columns import LATEST, Column
 
 
 class Birth(IntEnum):
@@ -55,27 +55,6 @@ class Individual:
     network_version: int = network_hash.VERSION
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column: its type, what it means, its unit, the value that stands for "there is none", and what else it may
-    hold: numbers within inclusive bounds, always finite; codes of `values`, and 0 where they are `optional`."""
-
-    name: str
-    dtype: str
-    description: str
-    unit: str = ""
-    missing: Any = 0
-    width: str = ""  # "": one value a row; "edges", "replicates" or "hash": that many
-    values: type[IntEnum] | None = None
-    added: bool = False  # since the first files were written: those without it mean `missing`, or as `run_file` says
-    low: float | None = None
-    high: float | None = None
-    optional: bool = False
-    text: bool = True  # of "S": it must be UTF-8, and is not cut off
-    told: bool = False  # nothing is decided by it: a run without it can go on
-
-
-LATEST = 253_402_300_799.0  # the last second of the year 9999, which is as far as clocks and calendars go
 _TIME = "s since 1970-01-01"
 
 

@@ -17,10 +17,11 @@ from hpcnas.architecture.expansion import InvalidGenotype
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.network_hash import HASH_BYTES, VERSION, network_hash
 from hpcnas.architecture.space import Space
-from hpcnas.evolution.individuals import COLUMNS, Birth, Column, Individual, State
+from hpcnas.evolution.individuals import COLUMNS, Birth, Individual, State
 from hpcnas.evolution.ranking import Ranking
 from hpcnas.evolution.repeats import Pools, bests
 from hpcnas.messages import Evaluation, Failure, Place, Result, mean
+from hpcnas.storage.columns import Column
 
 
 class Population:

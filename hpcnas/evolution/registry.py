@@ -14,8 +14,8 @@ from hpcnas import answers, plugins
 from hpcnas.architecture import expansion, sizes
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.mutation import DrawingStopped, NothingAllowed
-from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import search as search_config
+from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import Config
 from hpcnas.evolution.aging import AgingEvolution
 from hpcnas.evolution.duplicates import DUPLICATES
@@ -26,7 +26,6 @@ from hpcnas.evolution.population import Population
 from hpcnas.evolution.random_search import RandomSearch
 from hpcnas.evolution.strategy import Allowed, Breeding, Proposal, Strategy, StrategyRefused
 from hpcnas.evolution.tournament import TournamentEvolution
-from hpcnas.messages import DataFacts
 
 MakeStrategy = Callable[[search_config.Search, Breeding], Strategy]
 
@@ -138,13 +137,13 @@ def _attended(allowed: Allowed, attend: Callable[[], None] | None) -> Allowed:
 
 def sizing(config: Config, facts: DataFacts) -> Callable[[Genotype], sizes.Size]:
     """Parameters and FLOPs of a valid genotype's network."""
-    skeleton = Skeleton.of(config.network, facts)
+    skeleton = config.skeleton(facts)
     return lambda genotype: sizes.size(expansion.expand(genotype), skeleton)
 
 
 def allowance(config: Config, facts: DataFacts) -> Allowed:
     """Whether a genotype may be evaluated: it is valid, and its network costs less than the limits (§4.2)."""
-    skeleton, search = Skeleton.of(config.network, facts), config.search
+    skeleton, search = config.skeleton(facts), config.search
 
     def allowed(genotype: Genotype) -> bool:
         if search.max_parameters is None and search.max_flops is None:

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from hpcnas.config.data_spec import DataError
+from hpcnas.config.data_spec import DataError, DataFacts
 from hpcnas.config.retraining import Recipe
 from hpcnas.data.augment import Normaliser, random_crop, random_flip
 from hpcnas.data.datasets import channel_statistics, load_test, load_training
-from hpcnas.messages import DataFacts
 from hpcnas.retrain.order import Order
 
 TEST_BATCH = 250  # images, fewer than fill the memory; does not change the result

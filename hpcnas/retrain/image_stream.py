@@ -30,13 +30,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hpcnas import seeds
-from hpcnas.config.data_spec import DataError, Folder, parse
+from hpcnas.config.data_spec import DataError, DataFacts, Folder, parse
 from hpcnas.config.retraining import Recipe
 from hpcnas.data import image_folder
 from hpcnas.data.augment import Normaliser
 from hpcnas.data.torchvision_shim import import_transforms
 from hpcnas.job.signals import ASKING
-from hpcnas.messages import DataFacts
 from hpcnas.retrain.feed import Appearance, Batch, statistics
 from hpcnas.retrain.order import Order
 

@@ -30,13 +30,13 @@ import numpy as np
 from hpcnas import __version__
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.large import LargeSkeleton
+from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.retraining import SCHEME, Recipe
-from hpcnas.evolution.individuals import LATEST, Column
-from hpcnas.messages import DataFacts
 from hpcnas.search import run_file
 from hpcnas.search.run_file import StoreError, refuse_other_files, write_dataset, write_table
 from hpcnas.storage import allowed, durable
 from hpcnas.storage.allowed import Wrong
+from hpcnas.storage.columns import LATEST, Column
 
 FORMAT, FORMAT_VERSION = "hpcnas retraining", 1
 NAME = "retrain.h5"

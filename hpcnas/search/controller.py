@@ -23,6 +23,7 @@ from typing import Protocol
 
 from hpcnas import seeds
 from hpcnas.architecture.mutation import DrawingStopped, NothingAllowed
+from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import Config
 from hpcnas.evolution.budget import Part, is_complete, next_parts
 from hpcnas.evolution.individuals import Individual
@@ -34,7 +35,6 @@ from hpcnas.job.transport import ControllerEnd
 from hpcnas.messages import (
     Alive,
     Broke,
-    DataFacts,
     Died,
     Evaluation,
     Failure,

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from hpcnas import seeds
 from hpcnas.architecture import expansion, genotype, mutation, sizes
 from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import Config
 from hpcnas.job.devices import Binding, Seat
-from hpcnas.messages import DataFacts
 
 _SAMPLE = 101  # random genotypes that the typical one is the median of
 
@@ -29,7 +29,7 @@ def text(
         f"learning rate divided by 10 at the steps {schedule}",
         "",
         "# networks",
-        *_sizes(config, Skeleton.of(config.network, facts)),
+        *_sizes(config, config.skeleton(facts)),
         "",
         *(("# how the first worker trains", *training, "") if training else ()),
         "# ranks",

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from hpcnas import plugins
 from hpcnas.config import search as search_config
+from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.settings import ConfigError
 from hpcnas.job import devices, log, transport
 from hpcnas.job.launch import Leave, first_decides, load_plugins, say
 from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.transport import World
-from hpcnas.messages import DataFacts, Place
+from hpcnas.messages import Place
 from hpcnas.search import attention, worker
 from hpcnas.training.evaluator import Evaluator, EvaluatorRefused, Loaded, warnings
 

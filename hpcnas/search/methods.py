@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from hpcnas.evolution.individuals import Column
 from hpcnas.messages import Place, Ready
+from hpcnas.storage.columns import Column
 
 COLUMNS = (
     Column("session", "i4", "row of /sessions in which it was ready", low=0),

@@ -16,9 +16,10 @@ from dataclasses import asdict, fields, replace
 from typing import Any
 
 from hpcnas import answers, plugins
+from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import Config
 from hpcnas.job.devices import Binding
-from hpcnas.messages import DataFacts, Outcome, Task
+from hpcnas.messages import Outcome, Task
 from hpcnas.plugins import PluginFault
 from hpcnas.storage import allowed
 from hpcnas.training.evaluator import Evaluator, EvaluatorRefused, Loaded, warnings

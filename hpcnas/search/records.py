@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.evolution.individuals import COLUMNS, Birth, Column, Individual
+from hpcnas.evolution.individuals import COLUMNS, Birth, Individual
 from hpcnas.evolution.population import Population
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
 from hpcnas.search import run_file
@@ -19,6 +19,7 @@ from hpcnas.search.methods import Worker
 from hpcnas.search.run_file import Session
 from hpcnas.search.run_values import FAILURE_COLUMNS, SESSION_COLUMNS
 from hpcnas.storage import allowed
+from hpcnas.storage.columns import Column
 
 KINDS = ("begin", "worker", "birth", "retry", "advance", "settle")
 ERRORS = (AttributeError, KeyError, TypeError, ValueError)

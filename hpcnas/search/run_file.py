@@ -27,14 +27,16 @@ import numpy as np
 
 from hpcnas import __version__
 from hpcnas.config import search as search_config
+from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import Config
 from hpcnas.config.settings import ConfigError
-from hpcnas.evolution.individuals import COLUMNS, Column
+from hpcnas.evolution.individuals import COLUMNS
 from hpcnas.evolution.population import Population
-from hpcnas.messages import DataFacts, Failure, FailureKind, Place, Result
+from hpcnas.messages import Failure, FailureKind, Place, Result
 from hpcnas.search import methods, run_values
 from hpcnas.search.run_values import FAILURE_COLUMNS, MESSAGE_BYTES, SESSION_COLUMNS, Tables
 from hpcnas.storage import allowed, durable
+from hpcnas.storage.columns import Column
 from hpcnas.storage.folder import StoreError as StoreError
 
 FORMAT, FORMAT_VERSION = "hpcnas run", 1

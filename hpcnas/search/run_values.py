@@ -16,11 +16,12 @@ import numpy as np
 from hpcnas.architecture import genotype
 from hpcnas.architecture.network_hash import HASH_BYTES
 from hpcnas.architecture.space import Space
-from hpcnas.evolution.individuals import COLUMNS, LATEST, Birth, Column, State
+from hpcnas.evolution.individuals import COLUMNS, Birth, State
 from hpcnas.messages import FailureKind
 from hpcnas.search import methods
 from hpcnas.storage import allowed
 from hpcnas.storage.allowed import Wrong, told
+from hpcnas.storage.columns import LATEST, Column
 
 Table = dict[str, np.ndarray]
 

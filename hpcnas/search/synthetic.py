@@ -18,9 +18,9 @@ from hpcnas import seeds
 from hpcnas.architecture import sizes
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import Config
-from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Task
+from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
 from hpcnas.search.landscape import true_fitness
 from hpcnas.training.evaluator import Loaded
 
@@ -42,7 +42,7 @@ class Foresight:
         self._settings = config.evaluation
         self._hang_timeout = config.run.hang_timeout
         self._replicates = config.training.replicates
-        self._skeleton = Skeleton.of(config.network, FACTS)
+        self._skeleton = config.skeleton(FACTS)
         self._known = functools.lru_cache(maxsize=16_384)(self._fitness_and_parameters)  # many children are like others
 
     def of(self, task: Task) -> Foreseen:

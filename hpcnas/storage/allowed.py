@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from hpcnas.answers import LARGEST
-from hpcnas.evolution.individuals import Column
-from hpcnas.messages import DataFacts
+from hpcnas.config.data_spec import DataFacts
+from hpcnas.storage.columns import Column
 
 MOST_SHOWN = 60  # characters of a value in a message
 _MOST_FACTS = {  # far more than any data have

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hpcnas import answers
-from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Task
+from hpcnas.config.data_spec import DataFacts
+from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
 
 SECONDS = ("setup_seconds", "training_seconds", "validation_seconds")
 

@@ -23,9 +23,10 @@ from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import search as search_config
+from hpcnas.config.data_spec import DataFacts
 from hpcnas.data.augment import EpochSampler, Normaliser, random_crop, random_flip
 from hpcnas.data.datasets import DataSet, channel_statistics, split
-from hpcnas.messages import DataFacts, Evaluation
+from hpcnas.messages import Evaluation
 from hpcnas.training import causes
 from hpcnas.training.network import Network
 

@@ -21,7 +21,6 @@ import numpy
 import torch
 
 from hpcnas import plugins
-from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.data_spec import DataError
 from hpcnas.config.search import Config
 from hpcnas.data.datasets import load_training
@@ -58,7 +57,7 @@ def serve(connection: Connection, assignment: Assignment) -> int:
         pipe.send(Unusable(str(error)))
         return 2
     _import_late_parts()
-    skeleton = Skeleton.of(config.network, data.facts)
+    skeleton = config.skeleton(data.facts)
     try:
         with beating(lambda: pipe.send(Beat()), _beat_interval(config)):
             way = probing.find(device, assignment.threads, config.training, skeleton, data)

@@ -20,11 +20,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO
 
+from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import Config
 from hpcnas.job.clocks import Attentive
 from hpcnas.job.devices import Binding, device_variables
 from hpcnas.job.signals import ASKING
-from hpcnas.messages import DataFacts, Evaluation, Failure, FailureKind, Outcome, Task
+from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
 from hpcnas.training.evaluator import EvaluatorRefused, Loaded
 from hpcnas.training.interpreter import python
 from hpcnas.training.starts import Starts
