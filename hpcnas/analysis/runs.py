@@ -1,0 +1,86 @@
+"""Runs as analyses read them: opened, one of their individuals or a genotype named, and what several analyses ask for.
+
+Runs are read through `run_file` alone: the last renamed file, also while the run goes on.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from pathlib import Path
+
+import numpy as np
+
+from hpcnas import text_file
+from hpcnas.architecture import genotype
+from hpcnas.architecture.genotype import Genotype, GenotypeError
+from hpcnas.architecture.space import Space
+from hpcnas.errors import Error
+from hpcnas.evolution.population import Population
+from hpcnas.search import run_file
+from hpcnas.search.run_file import StoredRun, StoreError
+
+
+class AnalysisError(Error):
+    """What was asked for is not there, or cannot be told from these runs: one sentence."""
+
+
+def load(folder: Path) -> StoredRun:
+    """The run in a folder. Raises AnalysisError where there is none."""
+    try:
+        return run_file.read(folder)
+    except StoreError as error:
+        raise AnalysisError(str(error)) from error
+
+
+def individual(text: str) -> tuple[Path, StoredRun, int]:
+    """Folder, run and id that `RUN` (its best) or `RUN:ID` names. Raises AnalysisError where there is none."""
+    folder, colon, number = text.rpartition(":")
+    if not colon or not re.fullmatch(r"\d{1,18}", number) or Path(text).is_dir():
+        folder, number = text, ""
+    run = load(Path(folder))
+    id = int(number) if number else run.population.best
+    if id is None:
+        raise AnalysisError(f"{folder}: no individual has been evaluated yet, so there is no best one")
+    if not len(run.population):
+        raise AnalysisError(f"{folder}: no individual has been born yet, so there is no {id}")
+    if id >= len(run.population):
+        raise AnalysisError(f"{folder}: expected an individual from 0 to {len(run.population) - 1}, got {id}")
+    return Path(folder), run, id
+
+
+def named_genotype(text: str) -> tuple[str, Genotype]:
+    """What `RUN`, `RUN:ID`, `FILE.toml` or `paper` names, with a name for it. Raises
+    AnalysisError where there is none."""
+    path = Path(text)
+    try:
+        if text.endswith(".toml"):
+            return path.stem, Genotype.from_text(text_file.read(path))
+        if text == "paper" and not path.exists():
+            return text, genotype.named(text)
+    except (text_file.Unreadable, GenotypeError) as error:
+        raise AnalysisError(f"{text}: {error}") from None
+    folder, run, id = individual(text)
+    return f"{folder.resolve().name}-{id}", run.population.individual(id).genotype
+
+
+def spread(population: Population) -> np.ndarray:
+    """Standard deviation of the accuracies that each fitness is the mean of, NaN where fewer than two are known: shape
+    (individuals,)."""
+    accuracies, count = population.column("accuracies"), population.column("replicates_trained")
+    several = count > 1
+    result = np.full(len(count), np.nan)
+    result[several] = np.nanstd(accuracies[several], axis=1, ddof=1)
+    repeats = population.column("repeats")
+    shared = np.flatnonzero(repeats >= 0)
+    for id in np.union1d(shared, repeats[shared]).tolist():
+        pooled = population.pooled(id)
+        result[id] = statistics.stdev(pooled) if len(pooled) > 1 else np.nan
+    return result
+
+
+def motif_name(space: Space, level: int, motif: int) -> str:
+    """What a motif (from 0) is called: `cell`, `M3`, and `level-3 M2` where there are several levels of motifs."""
+    if level == space.top:
+        return "cell"
+    return f"M{motif + 1}" if space.top == 3 else f"level-{level} M{motif + 1}"

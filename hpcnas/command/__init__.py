@@ -1,0 +1,1 @@
+"""What a person types: `hpcnas NAME …`. Each command parses its arguments, calls `analysis` once, and prints."""
