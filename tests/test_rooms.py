@@ -30,9 +30,14 @@ FILES = files()
 
 
 def imports_of(path: Path) -> set[str]:
-    """Top names of libraries, and dotted names of files of the package, that a file imports anywhere."""
+    """Top names of libraries, and dotted names of files of the package, that a file imports anywhere, but for what it
+    imports for type checkers alone."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    whole = ast.parse(path.read_text(encoding="utf-8"))
+    unread = {id(node) for part in ast.walk(whole) if _for_type_checkers(part) for node in ast.walk(part)}
+    for node in ast.walk(whole):
+        if id(node) in unread:
+            continue
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -49,6 +54,10 @@ def imports_of(path: Path) -> set[str]:
                 rest = rest.rpartition(".")[0]
             found.add(rest or "__init__")
     return found
+
+
+def _for_type_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def room(file: str) -> str:
