@@ -3,8 +3,8 @@
     open_run(folder) ─► Run ─► Individual ─► network()          Genotype ─► mutate, size, draw, build_network
     open_retraining(folder) ─► Retraining ─► network(), trained
 
-`import hpcnas` brings these names and loads this file when one of them is asked for. Only reads: the last renewed file of
-a run, also while its search goes on, without a lock. Writes nothing but a picture that is asked for. Loads torch when a
+`import hpcnas` brings these names, and loads this file when one of them is asked for. Reads the last renewed file of a
+run, also while its search goes on, without a lock; writes nothing but a picture that is asked for. Loads torch when a
 network is asked for, matplotlib when a picture is. Whatever a person can mend is raised as a subclass of `Error`.
 """
 
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from hpcnas import plugins
-from hpcnas.analysis import runs
+from hpcnas.analysis import retrainings, runs
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture import expansion, mutation, sizes
 from hpcnas.architecture.genotype import Genotype
@@ -34,7 +34,10 @@ from hpcnas.retrain import record_file
 from hpcnas.search.run_file import StoredRun
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from torch import nn
+
+    from hpcnas.analysis.classifier import Classifier
 
 __all__ = [
     "Error",
@@ -46,12 +49,14 @@ __all__ = [
     "Size",
     "Training",
     "build_network",
+    "draw",
     "mutate",
     "open_retraining",
     "open_run",
     "size",
 ]
 
+PICTURES = (".png", ".svg", ".pdf")
 Columns = dict[str, np.ndarray]
 
 
@@ -81,9 +86,7 @@ def size(
 ) -> Size:
     """Trainable parameters of a genotype's network, and FLOPs of one forward pass of one image of `height` × `width`
     pixels; counted, not built. Arguments and errors are those of `build_network`."""
-    around = LargeSkeleton(
-        *_counts(image_channels, height, width, classes, channels), _cells(cells), _stem(stem, channels)
-    )
+    around = _surroundings(image_channels, height, width, classes, channels, cells, stem)
     return sizes.size(expansion.expand(genotype), around)
 
 
@@ -103,7 +106,7 @@ def build_network(
     drawn from torch's global generator: `torch.manual_seed` before. Raises Error for a genotype without a path from
     source to sink, and for numbers that give no network.
     """
-    around = LargeSkeleton(*_counts(image_channels, 32, 32, classes, channels), _cells(cells), _stem(stem, channels))
+    around = _surroundings(image_channels, 32, 32, classes, channels, cells, stem)
     return _built(genotype, around)
 
 
@@ -114,30 +117,45 @@ def _built(genotype: Genotype, around: LargeSkeleton) -> nn.Module:
     return Network(graph, around)
 
 
-def _counts(*numbers: int) -> tuple[int, int, int, int, int]:
-    """Image channels, height, width, classes and channels. Raises AnalysisError."""
-    names = "image_channels", "height", "width", "classes", "channels"
-    for name, number in zip(names, numbers, strict=True):
-        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
+def _surroundings(
+    image_channels: int, height: int, width: int, classes: int, channels: int, cells: Sequence[int], stem: str
+) -> LargeSkeleton:
+    """Raises AnalysisError for what surrounds no cell."""
+    for name, number in (
+        ("image_channels", image_channels),
+        ("height", height),
+        ("width", width),
+        ("classes", classes),
+        ("channels", channels),
+    ):
+        if not _is_count(number):
             raise AnalysisError(f"expected for {name} a whole number from 1, got {number!r}")
-    first, second, third, fourth, fifth = map(int, numbers)
-    return first, second, third, fourth, fifth
-
-
-def _cells(cells: Sequence[int]) -> tuple[int, ...]:
-    """Raises AnalysisError."""
-    found = tuple(cells) if isinstance(cells, Sequence) else ()
-    if not found or not all(isinstance(count, int | np.integer) and count >= 1 for count in found):
+    if isinstance(cells, str) or not len(cells) or not all(map(_is_count, cells)):
         raise AnalysisError(f"expected for cells how many each group has, such as (2, 2, 2), got {cells!r}")
-    return tuple(map(int, found))
-
-
-def _stem(stem: str, channels: int) -> str:
-    """Raises AnalysisError."""
+    counts = int(image_channels), int(height), int(width), int(classes), int(channels)
     try:
-        return LargeSkeleton(1, 1, 1, 1, channels, (1,), stem).kind
+        return LargeSkeleton(*counts, tuple(map(int, cells)), stem)
     except ValueError as error:
         raise AnalysisError(str(error)) from None
+
+
+def _is_count(number: object) -> bool:
+    return isinstance(number, int | np.integer) and not isinstance(number, bool) and bool(number >= 1)
+
+
+def draw(genotype: Genotype, file: str | os.PathLike[str] | None = None, *, name: str = "genotype") -> Figure:
+    """A picture of the genotype's cell and of the motifs in use, as a figure of matplotlib, written to `file` if one is
+    named: .png, .svg or .pdf. The title has the `name`. Raises Error without matplotlib, for a genotype without a path
+    from source to sink, and where the file cannot be written."""
+    path = None if file is None else Path(file)
+    if path is not None and path.suffix.lower() not in PICTURES:
+        raise AnalysisError(f"expected a file ending with {', '.join(PICTURES)}, got {str(path)!r}")
+    from hpcnas.analysis.figures import cells, style  # bring matplotlib
+
+    figure = cells.cell_picture(name, genotype)
+    if path is not None:
+        style.save(figure, path)
+    return figure
 
 
 # ── runs ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -462,6 +480,24 @@ class Retraining:
             for one in self._stored.trainings
         )
 
+    def network(self, seed: int | None = None) -> Classifier:
+        """The network with the weights that the training of this seed has learnt, by default that of the least seed, in
+        evaluation mode, on the CPU: pixels float (N, channels, H, W), 0 to 255 → class scores float (N, classes).
+
+        Its `network` is the one without the normalisation of pixels. Raises Error where that training is not complete,
+        or where its weights cannot be read.
+        """
+        found = retrainings.Found(self._folder, self._stored)
+        seeds = {training.seed: training for training in found.complete}
+        if not seeds:
+            raise AnalysisError(f"{self._folder}: no training is complete yet, so there are no weights")
+        if seed is not None and seed not in seeds:
+            listing = ", ".join(map(str, seeds))
+            raise AnalysisError(f"{self._folder}: expected the seed of a complete training ({listing}), got {seed}")
+        from hpcnas.analysis.classifier import load  # brings torch
+
+        return load(self._stored, found.weights(seeds[min(seeds) if seed is None else seed]))
+
     def history(self) -> Any:
         """/history of FORMAT.md: a pandas.DataFrame, a row every so many steps of a training; without pandas, its
         columns as NumPy arrays (rows,) by their names."""
@@ -477,4 +513,4 @@ class Retraining:
 def open_retraining(folder: str | os.PathLike[str]) -> Retraining:
     """The retraining in a folder, which may be under way. Raises Error where there is none that can be read."""
     with plugins.done_without(lambda names: None):  # its genotype needs primitives alone, and says so
-        return Retraining(Path(folder), record_file.read(Path(folder)))
+        return Retraining(Path(folder), retrainings.load(Path(folder)).stored)
