@@ -373,7 +373,7 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
     with plugins.done_without(left_out.extend):
         stored = runs.load(Path(folder))
     if left_out:
-        listing = ",".join(left_out)
+        listing = ",".join(dict.fromkeys(left_out))
         warnings.warn(
             f"{os.fspath(folder)}: read without the plugins {listing}, which the run names: "
             f"hpcnas.plugins.load({listing!r}) before loads them, if you trust that code",
