@@ -111,6 +111,7 @@ def learning_rate(settings: search_config.Training, step: int) -> float:
 class Trainings(ABC):
     """A way to train: trainings from scratch at the same time, one a seed."""
 
+    stored_name: ClassVar[str]  # of the way, in files: the words of version 0.1, whatever its class is called now
     side_by_side: ClassVar[int]  # how many at the most
     step: int  # how many steps each of them has made
 
@@ -129,7 +130,7 @@ class Trainings(ABC):
     @classmethod
     def kind(cls, skeleton: Skeleton) -> str:
         """What a `state` must have in common with the trainings that it is resumed by."""
-        return cls.__name__
+        return cls.stored_name
 
     def prepare(self) -> None:
         """Does before `run` what is to be done once and may take minutes, such as compiling; it changes no result."""
@@ -152,9 +153,10 @@ class Trainings(ABC):
         """Goes on from a `state` of the same trainings."""
 
 
-class Training(Trainings):
+class PlainTraining(Trainings):
     """One training from scratch: its weights, order, crops and flips come from `seed` alone."""
 
+    stored_name = "Training"
     side_by_side = 1
 
     @classmethod
@@ -165,7 +167,7 @@ class Training(Trainings):
         data: TrainingData,
         settings: search_config.Training,
         seeds: tuple[int, ...],
-    ) -> Training:
+    ) -> PlainTraining:
         (seed,) = seeds
         return cls(genotype, skeleton, data, settings, seed)
 
@@ -279,7 +281,7 @@ class FitnessInProgress:
         skeleton: Skeleton,
         data: TrainingData,
         settings: search_config.Training,
-        method: type[Trainings] = Training,
+        method: type[Trainings] = PlainTraining,
     ) -> None:
         self._method = method
         self._genotype = genotype

@@ -68,9 +68,9 @@ def serve(connection: Connection, assignment: Assignment) -> int:
         pipe.send(Remark(text))
     numbers = str(plain.number_type(config.training, device)).removeprefix("torch.")
     trains = way.name
-    if config.space.added and way.method is not plain.Training:
+    if config.space.added and way.method is not plain.PlainTraining:
         pipe.send(Remark(_OF_PLUGINS))
-        trains += f" (with primitives of plugins: {plain.Training.__name__})"
+        trains += f" (with primitives of plugins: {plain.PlainTraining.stored_name})"
     software = _software() | {"training": trains, "threads": str(assignment.threads), "numbers": numbers}
     pipe.send(Loaded(data.facts, software, way.slower))
     while True:
