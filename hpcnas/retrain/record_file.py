@@ -31,7 +31,7 @@ from hpcnas import __version__
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.config.data_spec import DataFacts
-from hpcnas.config.retraining import SCHEME, Recipe
+from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.search import run_file
 from hpcnas.search.run_file import StoreError, refuse_other_files, write_dataset, write_table
 from hpcnas.storage import allowed, durable
@@ -122,7 +122,7 @@ class Retraining:
     """What retrain.h5 holds."""
 
     run: str  # the retraining's own name, 32 hexadecimal digits
-    recipe: Recipe
+    recipe: RetrainingConfig
     genotype: Genotype
     origin: Origin
     inputs: Inputs

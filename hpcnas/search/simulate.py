@@ -25,7 +25,7 @@ from typing import Any
 from hpcnas.architecture.expansion import expand
 from hpcnas.config import options
 from hpcnas.config import search as search_config
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.config.settings import ConfigError
 from hpcnas.evolution.registry import make_strategy
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
@@ -264,7 +264,7 @@ class Report:
         return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
-def simulate(settings: Config, site: Site, folder: Path | None = None) -> Report:
+def simulate(settings: SearchConfig, site: Site, folder: Path | None = None) -> Report:
     """What `searched` would be like; keeps the run in `folder` if there is one. Raises what `searched` raises, and
     SearchStopped where nothing was evaluated."""
     store, cluster = searched(settings, site, folder)
@@ -272,7 +272,7 @@ def simulate(settings: Config, site: Site, folder: Path | None = None) -> Report
     return _report(store, cluster)
 
 
-def searched(settings: Config, site: Site, folder: Path | None = None) -> tuple[MemoryStore, Cluster]:
+def searched(settings: SearchConfig, site: Site, folder: Path | None = None) -> tuple[MemoryStore, Cluster]:
     """The run, open, and what its workers did: a search by the virtual clock until the budget is spent.
 
     Raises ConfigError where no job would get anywhere, SearchStopped where the search would break, and StoreError.
@@ -393,7 +393,7 @@ def main(arguments: Sequence[str]) -> int:
     return COMPLETE
 
 
-def site(given: argparse.Namespace, settings: Config) -> Site:
+def site(given: argparse.Namespace, settings: SearchConfig) -> Site:
     """Where the search would run, as it is asked for. Raises UsageError for what no memory would hold."""
     _within("--budget", settings.search.budget, 1, MOST_EVALUATIONS)
     workers = _within("--workers", given.workers, 1, MOST_WORKERS)

@@ -21,7 +21,7 @@ from torch import Tensor
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.config import search as search_config
+from hpcnas.config.search import TrainingSettings
 from hpcnas.training.cpu import kernels
 from hpcnas.training.cpu.parameters import CpuPlan
 from hpcnas.training.cpu.program import CpuProgram
@@ -37,7 +37,7 @@ class CompiledTraining(PlainTraining):
     stored_name = "PlannedTraining"
 
     def __init__(
-        self, genotype: Genotype, skeleton: Skeleton, data: TrainingData, settings: search_config.Training, seed: int
+        self, genotype: Genotype, skeleton: Skeleton, data: TrainingData, settings: TrainingSettings, seed: int
     ) -> None:
         super().__init__(genotype, skeleton, data, settings, seed)
         self._plan = CpuPlan(expand(genotype), skeleton, kernels.load("float32", skeleton.channels))
@@ -107,7 +107,7 @@ class CompiledTrainings(Trainings):
         genotype: Genotype,
         skeleton: Skeleton,
         data: TrainingData,
-        settings: search_config.Training,
+        settings: TrainingSettings,
         seeds: tuple[int, ...],
     ) -> CompiledTrainings:
         return cls([CompiledTraining(genotype, skeleton, data, settings, seed) for seed in seeds])
