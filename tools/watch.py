@@ -28,8 +28,8 @@ import usage
 from snapshot import Snapshot, Worker, look
 
 from hpcnas.job import terminal
+from hpcnas.job.log import duration
 from hpcnas.job.terminal import one_line
-from hpcnas.search.progress import duration
 from hpcnas.search.run_file import StoreError
 
 try:
