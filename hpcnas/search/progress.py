@@ -20,11 +20,11 @@ from hpcnas.evolution.objectives import Cost
 from hpcnas.evolution.pareto import Point, fronts
 from hpcnas.evolution.population import Population
 from hpcnas.job.log import LiveLine, duration
+from hpcnas.job.session import Session
 from hpcnas.messages import Evaluation, Failure, Result, mean
 from hpcnas.search import methods
 from hpcnas.search.memory_store import MemoryStore
 from hpcnas.search.methods import Worker
-from hpcnas.search.run_file import Session
 
 _LIVE_INTERVAL, _PLAIN_INTERVAL = 0.2, 30.0  # seconds between two lines
 _logger = logging.getLogger("hpcnas")

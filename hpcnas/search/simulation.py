@@ -23,13 +23,13 @@ from hpcnas.config.search import Config
 from hpcnas.config.settings import ConfigError
 from hpcnas.evolution.registry import make_strategy
 from hpcnas.job.log import duration
+from hpcnas.job.session import Session
 from hpcnas.job.status import BROKEN, MORE_TO_DO
 from hpcnas.messages import FromWorker, Left, Place, Ready, Result, Stop, Task, ToWorker
 from hpcnas.search import landscape
 from hpcnas.search.controller import Controller, SearchStopped
 from hpcnas.search.file_store import FileStore
 from hpcnas.search.memory_store import MemoryStore
-from hpcnas.search.run_file import Session
 from hpcnas.search.synthetic import FACTS, Foreseen, Foresight
 
 
