@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hpcnas.config import search as search_config
+from hpcnas.config.search import SearchConfig
 from hpcnas.job.devices import Binding, Seat
 from hpcnas.job.status import MORE_TO_DO
 from hpcnas.search import job
@@ -23,7 +23,7 @@ class Session:
 def test_nobody_waits_for_ever_for_an_evaluator_that_does_not_return(monkeypatch: pytest.MonkeyPatch) -> None:
     let_go = threading.Event()
 
-    def never(settings: search_config.Config, binding: Binding) -> Any:
+    def never(settings: SearchConfig, binding: Binding) -> Any:
         let_go.wait()
         raise OSError("too late")
 
@@ -32,7 +32,7 @@ def test_nobody_waits_for_ever_for_an_evaluator_that_does_not_return(monkeypatch
     nothing: Any = None
     session: Any = Session()
     try:
-        found = job._alone(search_config.Config(), session, Seat.here(), Binding("cpu", 1), nothing, nothing)
+        found = job._alone(SearchConfig(), session, Seat.here(), Binding("cpu", 1), nothing, nothing)
         assert found == MORE_TO_DO
         assert [thread.is_alive() for thread in threading.enumerate() if thread.name == "worker"] == [True]
     finally:

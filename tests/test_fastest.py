@@ -10,14 +10,14 @@ import torch
 from test_blockprogram import DEVICE  # noqa: F401  the interpreter, where there is no GPU
 
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.config import search as search_config
+from hpcnas.config.search import TrainingSettings
 from hpcnas.training.choice import fastest_method, in_little_memory, why_plain
 from hpcnas.training.cpu.compiled import PlannedTraining, PlannedTrainings
 from hpcnas.training.cuda.stacked import StackedTraining
 from hpcnas.training.plain import Training, number_type
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-SETTINGS = search_config.Training()
+SETTINGS = TrainingSettings()
 SMALL = Skeleton(3, 32, 32, 10, 16, 1, 3)
 
 
@@ -34,8 +34,8 @@ def test_less_memory_is_one_training_at_a_time() -> None:
 
 
 def test_the_c_plan_computes_in_float32_alone() -> None:
-    assert fastest_method(CPU, 1, search_config.Training(precision="fp32"), SMALL) is PlannedTraining
-    half = search_config.Training(precision="bf16")
+    assert fastest_method(CPU, 1, TrainingSettings(precision="fp32"), SMALL) is PlannedTraining
+    half = TrainingSettings(precision="bf16")
     assert fastest_method(CPU, 1, half, SMALL) is Training
     assert why_plain(CPU, half, SMALL) == "the C kernels compute in fp32 alone (--precision)"
 
@@ -81,4 +81,4 @@ def test_numbers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    assert number_type(search_config.Training(precision=precision), torch.device(device)) is numbers
+    assert number_type(TrainingSettings(precision=precision), torch.device(device)) is numbers

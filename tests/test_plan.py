@@ -17,7 +17,7 @@ from hpcnas.architecture.expansion import InvalidGenotype, expand
 from hpcnas.architecture.genotype import Genotype, named
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
-from hpcnas.config import search as search_config
+from hpcnas.config.search import DataSettings, TrainingSettings
 from hpcnas.data.datasets import load_training
 from hpcnas.training.cpu import kernels
 from hpcnas.training.cpu.compiled import PlannedTraining, PlannedTrainings, on_threads
@@ -244,7 +244,7 @@ def test_a_loss_that_is_not_a_number_shows(exact: kernels.Kernels) -> None:
 
 # As a training
 
-SETTINGS = search_config.Training(replicates=1, steps=6, batch_size=16, learning_rate=0.05)
+SETTINGS = TrainingSettings(replicates=1, steps=6, batch_size=16, learning_rate=0.05)
 
 
 @pytest.fixture(params=[32, 64], ids=lambda width: f"{width} bytes")
@@ -255,7 +255,7 @@ def small(request: pytest.FixtureRequest) -> Skeleton:
 
 @pytest.fixture(scope="module")
 def digits() -> TrainingData:
-    return TrainingData.prepare(load_training("digits"), search_config.Data(), torch.device("cpu"))
+    return TrainingData.prepare(load_training("digits"), DataSettings(), torch.device("cpu"))
 
 
 def test_it_starts_and_learns_as_the_plain_training_does(digits: TrainingData, small: Skeleton) -> None:
@@ -322,7 +322,7 @@ SEEDS = (3, 4, 5)
 
 
 def beside(
-    digits: TrainingData, small: Skeleton, threads: int, settings: search_config.Training = SETTINGS
+    digits: TrainingData, small: Skeleton, threads: int, settings: TrainingSettings = SETTINGS
 ) -> FitnessInProgress:
     return FitnessInProgress(named("paper"), SEEDS, small, digits, settings, on_threads(threads))
 

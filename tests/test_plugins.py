@@ -64,7 +64,7 @@ def nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(plugins.VARIABLE, raising=False)
 
 
-def own(*layers: search_config.Settings) -> search_config.Config:
+def own(*layers: search_config.Settings) -> search_config.SearchConfig:
     """A configuration that names its plugins on the command line, say."""
     with plugins.named_here():
         return search_config.build(*layers)
@@ -190,7 +190,7 @@ def test_what_a_run_needs_is_loaded_when_it_is_read_and_refused_where_it_is_not_
     )
 
 
-def runfile_population(settings: search_config.Config) -> run_file.Population:
+def runfile_population(settings: search_config.SearchConfig) -> run_file.Population:
     return run_file.Population(settings.space, settings.training.replicates)
 
 

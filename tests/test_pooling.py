@@ -264,7 +264,7 @@ def test_a_file_in_which_a_repeat_repeats_a_repeat_is_refused() -> None:
 # Searches
 
 
-def averaging(**search: object) -> search_config.Config:
+def averaging(**search: object) -> search_config.SearchConfig:
     return search_config.build(
         {"search": {"budget": 90, "initial_population": 5, "initial_mutations": 20, "duplicates": "average", **search}},
         {"evaluation": {"evaluator": "synthetic", "synthetic_seconds": 10.0, "synthetic_spread": 0.5}},

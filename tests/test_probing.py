@@ -16,7 +16,7 @@ import torch
 from test_blockprogram import DEVICE  # the interpreter, where there is no GPU
 
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.config import search as search_config
+from hpcnas.config.search import DataSettings, TrainingSettings
 from hpcnas.data.datasets import load_training
 from hpcnas.training import caches, probing
 from hpcnas.training.cpu import kernels
@@ -27,14 +27,14 @@ from hpcnas.training.plain import Training, TrainingData
 from hpcnas.training.probing import NothingWorks, Way, find
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-SETTINGS = search_config.Training(replicates=1, steps=1_000_000, batch_size=256, crop=0.5)
+SETTINGS = TrainingSettings(replicates=1, steps=1_000_000, batch_size=256, crop=0.5)
 SKELETON = Skeleton(1, 8, 8, 10, 8, 1, 1)
 
 
 @pytest.fixture(scope="module")
 def data() -> TrainingData:
     torch.set_num_threads(1)
-    return TrainingData.prepare(load_training("synthetic:50:1x8x8"), search_config.Data(), CPU)
+    return TrainingData.prepare(load_training("synthetic:50:1x8x8"), DataSettings(), CPU)
 
 
 # ── on CPUs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -164,7 +164,7 @@ def fails_at(monkeypatch: pytest.MonkeyPatch, *attempts: str) -> list[str]:
     seen: list[str] = []
     words = iter(attempts)
 
-    def train(method: Any, settings: search_config.Training, skeleton: Skeleton, data: TrainingData) -> None:
+    def train(method: Any, settings: TrainingSettings, skeleton: Skeleton, data: TrainingData) -> None:
         seen.append(f"{method.__name__} {os.environ.get('TRITON_CACHE_DIR', 'own')}")
         if word := next(words):
             raise RuntimeError(word)
@@ -178,7 +178,7 @@ def test_stacks_are_tried_with_the_batch_and_the_channels_of_the_run(
 ) -> None:
     batches = []
 
-    def train(method: Any, settings: search_config.Training, skeleton: Skeleton, data: TrainingData) -> None:
+    def train(method: Any, settings: TrainingSettings, skeleton: Skeleton, data: TrainingData) -> None:
         batches.append((settings.batch_size, skeleton))
 
     monkeypatch.setattr(probing, "_train", train)
@@ -309,7 +309,7 @@ def test_a_gpu_on_which_nothing_works_is_refused(
 
 def test_the_stack_itself_is_tried(data: TrainingData) -> None:
     """Interpreted where there is no GPU."""
-    prepared = TrainingData.prepare(load_training("synthetic:50:1x8x8"), search_config.Data(), DEVICE)
+    prepared = TrainingData.prepare(load_training("synthetic:50:1x8x8"), DataSettings(), DEVICE)
     small = dataclasses.replace(SKELETON, channels=2)
     shape = dataclasses.replace(SETTINGS, steps=1, batch_size=2, replicates=2)
     probing._train(StackedTraining, shape, small, probing._few(prepared))

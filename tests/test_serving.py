@@ -175,7 +175,7 @@ def test_what_a_task_compiles_gives_signs_of_life_too(tmp_path: Path, monkeypatc
 
 
 def test_all_that_is_done_before_steps_is_done_aside() -> None:
-    data = TrainingData.prepare(load_training("synthetic:50:1x8x8"), search_config.Data(), torch.device("cpu"))
+    data = TrainingData.prepare(load_training("synthetic:50:1x8x8"), search_config.DataSettings(), torch.device("cpu"))
     told: list[str] = []
 
     class Aside:
@@ -192,7 +192,7 @@ def test_all_that_is_done_before_steps_is_done_aside() -> None:
         def run(self, beat: Callable[[], None]) -> None:
             told.append("ran")
 
-    settings = search_config.Training(replicates=2, steps=1, batch_size=4)
+    settings = search_config.TrainingSettings(replicates=2, steps=1, batch_size=4)
     fitness = FitnessInProgress(GENOTYPE, (1, 2), Skeleton(1, 8, 8, 10, 4, 1, 1), data, settings, Told)
     fitness.run(lambda: None, lambda: None, Aside)
     assert told == ["aside", "prepared", "back", "ran"] * 2

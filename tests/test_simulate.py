@@ -15,7 +15,7 @@ from hpcnas import seeds
 from hpcnas.analysis import replay
 from hpcnas.architecture.genotype import named
 from hpcnas.config import search as search_config
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.config.settings import ConfigError
 from hpcnas.evolution.registry import make_strategy
 from hpcnas.messages import Evaluation, Left, Ready, Result, Stop, Task
@@ -28,7 +28,7 @@ from hpcnas.search.synthetic import FACTS, Foresight
 SITE = Site(workers=2, startup=10.0, queue=5.0, handling=1.0)
 
 
-def settings(**changes: dict[str, object]) -> Config:
+def settings(**changes: dict[str, object]) -> SearchConfig:
     """Three initial individuals of ten seconds each, 12 in all."""
     return search_config.build(
         {"search": {"budget": 12, "initial_population": 3, "initial_mutations": 20}, "training": {"replicates": 2}},

@@ -18,8 +18,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from hpcnas.architecture import sizes
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.config import search as search_config
 from hpcnas.config.data_spec import DataFacts
+from hpcnas.config.search import DataSettings, TrainingSettings
 from hpcnas.data.datasets import DataSet, Images, load_training
 from hpcnas.messages import Evaluation
 from hpcnas.training import plain
@@ -29,27 +29,27 @@ torch.set_num_threads(1)
 
 GENOTYPE = build("1x3", ["1-2 sep, 2-3 max, 1-3 1x1"])
 SKELETON = Skeleton(3, 8, 8, 10, channels=4, cells_per_group=1, groups=2)
-SETTINGS = search_config.Training(replicates=2, steps=12, batch_size=16)
+SETTINGS = TrainingSettings(replicates=2, steps=12, batch_size=16)
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def data() -> TrainingData:
     """160 images of 8×8 pixels for training, 40 for validation."""
-    return TrainingData.prepare(load_training("synthetic:200:3x8x8"), search_config.Data(), CPU)
+    return TrainingData.prepare(load_training("synthetic:200:3x8x8"), DataSettings(), CPU)
 
 
 def nothing() -> None:
     """Called back where a test does not care."""
 
 
-def trained(data: TrainingData, seed: int, settings: search_config.Training = SETTINGS) -> Training:
+def trained(data: TrainingData, seed: int, settings: TrainingSettings = SETTINGS) -> Training:
     one = Training(GENOTYPE, SKELETON, data, settings, seed)
     one.run(nothing)
     return one
 
 
-def fitness(data: TrainingData, seeds: tuple[int, ...], settings: search_config.Training = SETTINGS) -> Evaluation:
+def fitness(data: TrainingData, seeds: tuple[int, ...], settings: TrainingSettings = SETTINGS) -> Evaluation:
     return FitnessInProgress(GENOTYPE, seeds, SKELETON, data, settings).run(nothing, nothing)
 
 
@@ -91,7 +91,7 @@ def test_training_images_are_normalised_by_their_own_statistics(data: TrainingDa
 
 def test_the_configured_seed_decides_who_is_held_out() -> None:
     dataset = load_training("synthetic:200:3x8x8")
-    first, same, other = (TrainingData.prepare(dataset, search_config.Data(split_seed=seed), CPU) for seed in (0, 0, 1))
+    first, same, other = (TrainingData.prepare(dataset, DataSettings(split_seed=seed), CPU) for seed in (0, 0, 1))
     assert torch.equal(first.validation_pixels, same.validation_pixels)
     assert not torch.equal(first.validation_pixels, other.validation_pixels)
 
@@ -237,11 +237,11 @@ def test_the_state_of_another_evaluation_is_refused(data: TrainingData, other: d
     ("step", "rate"), [(0, 0.1), (3999, 0.1), (4000, 0.01), (4499, 0.01), (4500, 0.001), (4999, 0.001)]
 )
 def test_the_papers_learning_rate(step: int, rate: float) -> None:
-    assert learning_rate(search_config.Training(), step) == pytest.approx(rate, rel=1e-12)
+    assert learning_rate(TrainingSettings(), step) == pytest.approx(rate, rel=1e-12)
 
 
 def test_the_papers_large_network_has_three_milestones() -> None:
-    settings = search_config.Training(steps=80_000, milestones=(0.5, 0.75, 0.875))
+    settings = TrainingSettings(steps=80_000, milestones=(0.5, 0.75, 0.875))
     rates = [learning_rate(settings, step) for step in (39_999, 40_000, 60_000, 70_000, 79_999)]
     assert rates == pytest.approx([0.1, 0.01, 0.001, 0.0001, 0.0001], rel=1e-12)
 
@@ -345,7 +345,7 @@ def test_validation_changes_nothing(data: TrainingData) -> None:
     assert bits(one.network) == before
 
 
-def shown_in_training(data: TrainingData, settings: search_config.Training) -> Tensor:
+def shown_in_training(data: TrainingData, settings: TrainingSettings) -> Tensor:
     """All inputs of one training, one after the other."""
     one = Training(GENOTYPE, SKELETON, data, settings, 7)
     network = constant(one)
@@ -356,7 +356,7 @@ def shown_in_training(data: TrainingData, settings: search_config.Training) -> T
 @pytest.mark.parametrize(("side", "crop", "shown"), [(32, 0.75, 24), (8, 0.75, 6), (28, 0.75, 21), (8, 1.0, 8)])
 def test_training_is_shown_crops(side: int, crop: float, shown: int) -> None:
     images = load_training(f"synthetic:20:1x{side}x{side}")
-    data = TrainingData.prepare(images, search_config.Data(), CPU)
+    data = TrainingData.prepare(images, DataSettings(), CPU)
     inputs = shown_in_training(data, dataclasses.replace(SETTINGS, crop=crop, steps=2))
     assert inputs.shape == (2 * 16, 1, shown, shown)
 
@@ -365,7 +365,7 @@ def two_kinds_of_images() -> TrainingData:
     """Training images dark to the left and bright to the right, validation images all 7."""
     ramps = torch.arange(0, 80, 10, dtype=torch.uint8).view(1, 1, 8, 1).expand(16, 8, 8, 1)
     images = DataSet("ramps", ("a", "b"), Images(ramps.numpy(), np.arange(16) % 2), fingerprint="")
-    prepared = TrainingData.prepare(images, search_config.Data(), CPU)
+    prepared = TrainingData.prepare(images, DataSettings(), CPU)
     return dataclasses.replace(prepared, validation_pixels=torch.full_like(prepared.validation_pixels, 7))
 
 

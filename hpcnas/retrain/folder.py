@@ -32,7 +32,7 @@ from hpcnas import __version__
 from hpcnas.architecture import expansion, sizes
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config.options import Request
-from hpcnas.config.retraining import SCHEME, Recipe, Run
+from hpcnas.config.retraining import SCHEME, RetrainingConfig, RetrainingRunSettings
 from hpcnas.job import log
 from hpcnas.job.clocks import Dated
 from hpcnas.job.status import COMPLETE, MORE_TO_DO, WRONG_USE, write_status
@@ -72,7 +72,9 @@ class Finished(Exception):
 class Folder:
     """One job's hold on the folder. `problem` says what must stop it, once something must."""
 
-    def __init__(self, path: Path, recipe: Recipe, genotype: Genotype, origin: Origin, record: Record | None) -> None:
+    def __init__(
+        self, path: Path, recipe: RetrainingConfig, genotype: Genotype, origin: Origin, record: Record | None
+    ) -> None:
         self.path, self.recipe, self.genotype, self.origin = path, recipe, genotype, origin
         self.problem: str | None = None
         self.lost: str | None = None  # what has become of the folder, if it is no longer as this job took it
@@ -101,7 +103,7 @@ class Folder:
         where it went away meanwhile. `leave` and `say` as of `lock.take`. Raises Refused, Finished, ConfigError,
         lock.Interrupted."""
         given = {key: value for layer in request.layers for key, value in layer.get("run", {}).items()}
-        run = Run(**given)  # type: ignore[arg-type]  # the rest need not fit together without the run's own
+        run = RetrainingRunSettings(**given)  # type: ignore[arg-type]  # the rest need not fit together without the run's own
         path = Path(run.run)
         try:
             cls._refuse_search(path)

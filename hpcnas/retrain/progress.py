@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from hpcnas.config.retraining import Recipe
+from hpcnas.config.retraining import RetrainingConfig
 from hpcnas.job.log import LiveLine, duration
 from hpcnas.retrain.record_file import Retraining, Row, State, Trained
 
@@ -32,7 +32,7 @@ class Underway(Protocol):
 class Progress:
     """Tells about one job of a retraining."""
 
-    def __init__(self, recipe: Recipe, line: LiveLine) -> None:
+    def __init__(self, recipe: RetrainingConfig, line: LiveLine) -> None:
         self._recipe = recipe
         self._line = line
         self._next = 0.0

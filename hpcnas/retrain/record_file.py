@@ -29,7 +29,7 @@ import numpy as np
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.config.data_spec import DataFacts
-from hpcnas.config.retraining import SCHEME, Recipe
+from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.job import session
 from hpcnas.storage import allowed, durable, hdf5
 from hpcnas.storage.allowed import Wrong
@@ -121,7 +121,7 @@ class Retraining:
     """What retrain.h5 holds."""
 
     run: str  # the retraining's own name, 32 hexadecimal digits
-    recipe: Recipe
+    recipe: RetrainingConfig
     genotype: Genotype
     origin: Origin
     inputs: Inputs

@@ -24,7 +24,7 @@ from typing import Protocol
 from hpcnas import seeds
 from hpcnas.architecture.mutation import DrawingStopped, NothingAllowed
 from hpcnas.config.data_spec import DataFacts
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.evolution.budget import Part, is_complete, next_parts
 from hpcnas.evolution.individuals import Individual
 from hpcnas.evolution.racing import Racing
@@ -112,7 +112,7 @@ class Controller:
 
     def __init__(
         self,
-        config: Config,
+        config: SearchConfig,
         store: MemoryStore,
         make_strategy: Callable[[DataFacts], Strategy],
         end: ControllerEnd,

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.evolution.individuals import Individual
 from hpcnas.evolution.population import Population
 from hpcnas.job.session import Session
@@ -78,7 +78,7 @@ class FileStore(MemoryStore):
 
     @classmethod
     def create(
-        cls, folder: Path, config: Config, synced: bool = True, take: Callable[[RunFolder], Lock] = lock.take
+        cls, folder: Path, config: SearchConfig, synced: bool = True, take: Callable[[RunFolder], Lock] = lock.take
     ) -> FileStore:
         """A new run in `folder`, which is made if need be; `synced` as of a Journal, `take` what locks. Raises
         RunExists where a run is already."""
@@ -153,7 +153,7 @@ class FileStore(MemoryStore):
         found.population, found.sessions, found.workers = stored.population, stored.sessions, stored.workers
         return found
 
-    def begin_anew(self, config: Config) -> None:
+    def begin_anew(self, config: SearchConfig) -> None:
         """Gives a run in which nothing has happened yet another configuration, written just before the first record:
         until then the start may be refused, and the run stays as it was."""
         if self.sessions or len(self.population):

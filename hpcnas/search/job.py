@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hpcnas import plugins
-from hpcnas.config import search as search_config
 from hpcnas.config.data_spec import DataFacts
+from hpcnas.config.search import SearchConfig
 from hpcnas.config.settings import ConfigError
 from hpcnas.job import devices, log
 from hpcnas.job.launch import Leave, first_decides, load_plugins, say
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 class Orders:
     """What rank 0 tells every rank."""
 
-    config: search_config.Config
+    config: SearchConfig
     dry_run: bool
 
 
@@ -93,7 +93,7 @@ def _prepare(arguments: list[str], signals: Signals) -> tuple[Orders, SearchSess
 
 
 def _alone(
-    settings: search_config.Config,
+    settings: SearchConfig,
     session: SearchSession,
     seat: devices.Seat,
     binding: devices.Binding,
@@ -118,7 +118,7 @@ def _alone(
     return exit_code
 
 
-def make_evaluator(settings: search_config.Config, binding: devices.Binding) -> Evaluator:
+def make_evaluator(settings: SearchConfig, binding: devices.Binding) -> Evaluator:
     """The configured evaluator, starting."""
     if settings.evaluation.evaluator in plugins.evaluators():
         from hpcnas.search.plugged import PluggedEvaluator
@@ -142,7 +142,7 @@ class _Looked:
 
 
 def _dry_run(
-    world: World, settings: search_config.Config, seats: list[devices.Seat], bindings: list[devices.Binding]
+    world: World, settings: SearchConfig, seats: list[devices.Seat], bindings: list[devices.Binding]
 ) -> int:
     """Prints what a search would do. The first worker looks at the data, as it would in a search."""
     found: _Looked | tuple[str, int] | None = None

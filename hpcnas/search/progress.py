@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hpcnas.config.search import Search
+from hpcnas.config.search import SearchSettings
 from hpcnas.evolution.budget import evaluations_left
 from hpcnas.evolution.duplicates import MOST_COUNTED, repeats
 from hpcnas.evolution.individuals import Birth
@@ -33,7 +33,7 @@ _logger = logging.getLogger("hpcnas")
 class Progress:
     """The observer of a search: counts what this session did and tells about it."""
 
-    def __init__(self, search: Search, line: LiveLine) -> None:
+    def __init__(self, search: SearchSettings, line: LiveLine) -> None:
         self._search = search
         self._line = line
         self._began = time.monotonic()

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from hpcnas.config import search as search_config
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.config.settings import ConfigError
 from hpcnas.evolution.individuals import COLUMNS
 from hpcnas.evolution.population import Population
@@ -51,7 +51,7 @@ class StoredRun:
 
     run: str
     records: int
-    config: Config
+    config: SearchConfig
     population: Population
     sessions: list[Session] = field(default_factory=list)
     workers: list[methods.Worker] = field(default_factory=list)
@@ -169,7 +169,7 @@ def _examine(path: Path, file: hdf5.Group) -> tuple[StoredRun, list[str]]:
     return found, [*faults, *map(str, wrong)]
 
 
-def _attributes(file: hdf5.Group, settings: Config) -> tuple[str, int, list[str]]:
+def _attributes(file: hdf5.Group, settings: SearchConfig) -> tuple[str, int, list[str]]:
     """The run's name, how many records the file contains, and what is wrong with what the file says of itself."""
     run, records, faults = bytes(file.attrs["run"]).decode(), int(file.attrs["records"]), []
     if not 0 < len(run) <= 100 or not run.isprintable():

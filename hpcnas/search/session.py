@@ -56,7 +56,7 @@ class RunFinished(Exception):
 class SearchSession:
     """One start of the controller on a run. `store` is None in a dry run, which only reads the run, if there is one."""
 
-    def __init__(self, settings: search_config.Config, store: FileStore | None, new: bool = False) -> None:
+    def __init__(self, settings: search_config.SearchConfig, store: FileStore | None, new: bool = False) -> None:
         self.config = settings
         self._store = store
         self._new = new  # whether the run was made by this session
@@ -108,7 +108,7 @@ class SearchSession:
         return session
 
     @staticmethod
-    def _continued(folder: Path, store: MemoryStore, request: Request) -> search_config.Config:
+    def _continued(folder: Path, store: MemoryStore, request: Request) -> search_config.SearchConfig:
         """The settings with which a run goes on; changes nothing. Raises RunRefused, RunFinished, ConfigError."""
         if not store.sessions:
             return looked_up(search_config.build(search_config.lasting(store.config), *request.layers))
@@ -241,7 +241,11 @@ class _Observer(Progress):
     to the settings of the session when that begins, and not before: it may still be refused."""
 
     def __init__(
-        self, settings: search_config.Config, line: log.LiveLine, store: MemoryStore, write_status: Callable[[], None]
+        self,
+        settings: search_config.SearchConfig,
+        line: log.LiveLine,
+        store: MemoryStore,
+        write_status: Callable[[], None],
     ) -> None:
         super().__init__(settings.search, line)
         self._settings, self._store = settings, store
@@ -267,7 +271,7 @@ def _is_gone(folder: Path) -> bool:
         return False
 
 
-def _found(settings: search_config.Config, store: MemoryStore) -> str:
+def _found(settings: search_config.SearchConfig, store: MemoryStore) -> str:
     """What the search has found: the final table and, where cost counts, the front."""
     table, search = final_table(store.population, store.workers), settings.search
     if search.strategy != "nsga2" or not len(store.population.evaluated):
@@ -276,7 +280,7 @@ def _found(settings: search_config.Config, store: MemoryStore) -> str:
     return f"{table}\n{front_table(store.population, objectives.NAMES[search.objective], cost)}"
 
 
-def _leave_if_complete(folder: Path, settings: search_config.Config, store: MemoryStore) -> None:
+def _leave_if_complete(folder: Path, settings: search_config.SearchConfig, store: MemoryStore) -> None:
     """Raises RunFinished where there is nothing left to do."""
     if is_complete(settings.search, store.population):
         limit = "--budget" if len(store.population.evaluated) >= settings.search.budget else "--trainings"

@@ -12,7 +12,7 @@ from typing import Any
 
 from hpcnas.config import options
 from hpcnas.config import search as search_config
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.config.settings import ConfigError
 from hpcnas.job.status import BROKEN, COMPLETE, WRONG_USE
 from hpcnas.plugins import PluginFault
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str]) -> int:
     return COMPLETE
 
 
-def site(given: argparse.Namespace, settings: Config) -> Site:
+def site(given: argparse.Namespace, settings: SearchConfig) -> Site:
     """Where the search would run, as it is asked for. Raises UsageError for what no memory would hold."""
     _within("--budget", settings.search.budget, 1, MOST_EVALUATIONS)
     workers = _within("--workers", given.workers, 1, MOST_WORKERS)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hpcnas.architecture.expansion import expand
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.config.settings import ConfigError
 from hpcnas.evolution.registry import make_strategy
 from hpcnas.job.log import duration
@@ -247,7 +247,7 @@ class Report:
         return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
-def simulate(settings: Config, site: Site, folder: Path | None = None) -> Report:
+def simulate(settings: SearchConfig, site: Site, folder: Path | None = None) -> Report:
     """What `searched` would be like; keeps the run in `folder` if there is one. Raises what `searched` raises, and
     SearchStopped where nothing was evaluated."""
     store, cluster = searched(settings, site, folder)
@@ -255,7 +255,7 @@ def simulate(settings: Config, site: Site, folder: Path | None = None) -> Report
     return _report(store, cluster)
 
 
-def searched(settings: Config, site: Site, folder: Path | None = None) -> tuple[MemoryStore, Cluster]:
+def searched(settings: SearchConfig, site: Site, folder: Path | None = None) -> tuple[MemoryStore, Cluster]:
     """The run, open, and what its workers did: a search by the virtual clock until the budget is spent.
 
     Raises ConfigError where no job would get anywhere, SearchStopped where the search would break, and StoreError.

@@ -22,8 +22,8 @@ from hpcnas.architecture import sizes
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.config import search as search_config
 from hpcnas.config.data_spec import DataFacts
+from hpcnas.config.search import DataSettings, TrainingSettings
 from hpcnas.data.augment import EpochSampler, Normaliser, random_crop, random_flip
 from hpcnas.data.datasets import DataSet, channel_statistics, split
 from hpcnas.messages import Evaluation
@@ -55,7 +55,7 @@ class TrainingData:
 
     @classmethod
     def prepare(
-        cls, dataset: DataSet, data: search_config.Data, device: torch.device, padding: int = 0
+        cls, dataset: DataSet, data: DataSettings, device: torch.device, padding: int = 0
     ) -> TrainingData:
         """Splits the training images by the configured seed, pads them by so many black pixels on each side, and moves
         all to the device."""
@@ -81,7 +81,7 @@ class TrainingData:
         )
 
 
-def crop_size(settings: search_config.Training, facts: DataFacts) -> tuple[int, int]:
+def crop_size(settings: TrainingSettings, facts: DataFacts) -> tuple[int, int]:
     """Height and width of the random crop: the configured share of the unpadded image's sides."""
     return max(1, round(settings.crop * facts.height)), max(1, round(settings.crop * facts.width))
 
@@ -102,7 +102,7 @@ def number_type(settings: HasPrecision, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if half else torch.float32
 
 
-def learning_rate(settings: search_config.Training, step: int) -> float:
+def learning_rate(settings: TrainingSettings, step: int) -> float:
     """The rate of step 0, 1, …: divided by 10 from each milestone on."""
     passed = sum(step >= round(share * settings.steps) for share in settings.milestones)
     return settings.learning_rate * 0.1**passed
@@ -121,7 +121,7 @@ class Trainings(ABC):
         genotype: Genotype,
         skeleton: Skeleton,
         data: TrainingData,
-        settings: search_config.Training,
+        settings: TrainingSettings,
         seeds: tuple[int, ...],
     ) -> Trainings:
         """The trainings of these seeds, `side_by_side` of them at the most."""
@@ -163,14 +163,14 @@ class Training(Trainings):
         genotype: Genotype,
         skeleton: Skeleton,
         data: TrainingData,
-        settings: search_config.Training,
+        settings: TrainingSettings,
         seeds: tuple[int, ...],
     ) -> Training:
         (seed,) = seeds
         return cls(genotype, skeleton, data, settings, seed)
 
     def __init__(
-        self, genotype: Genotype, skeleton: Skeleton, data: TrainingData, settings: search_config.Training, seed: int
+        self, genotype: Genotype, skeleton: Skeleton, data: TrainingData, settings: TrainingSettings, seed: int
     ) -> None:
         device = data.pixels.device
         with torch.random.fork_rng(devices=[]):  # PyTorch's initialisation draws from the global generator
@@ -278,7 +278,7 @@ class FitnessInProgress:
         seeds: tuple[int, ...],
         skeleton: Skeleton,
         data: TrainingData,
-        settings: search_config.Training,
+        settings: TrainingSettings,
         method: type[Trainings] = Training,
     ) -> None:
         self._method = method

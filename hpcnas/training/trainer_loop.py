@@ -22,7 +22,7 @@ import torch
 
 from hpcnas import plugins
 from hpcnas.config.data_spec import DataError
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.data.datasets import load_training
 from hpcnas.messages import Failure, FailureKind, Outcome, Task, checkpoint_name
 from hpcnas.storage import sealed
@@ -136,7 +136,7 @@ class _ToWorker(logging.Handler):
 class Attendance:
     """What happens beside a training: signs of life, checkpoints, and the worker's wish to save and end."""
 
-    def __init__(self, pipe: _Pipe, config: Config, name: str, fitness: plain.FitnessInProgress) -> None:
+    def __init__(self, pipe: _Pipe, config: SearchConfig, name: str, fitness: plain.FitnessInProgress) -> None:
         self._pipe = pipe
         self._run = Path(config.run.run).absolute()
         self._path = self._run / "inflight" / name
@@ -230,7 +230,7 @@ class Attendance:
             self._pipe.send(Remark(text))
 
 
-def _beat_interval(config: Config) -> float:
+def _beat_interval(config: SearchConfig) -> float:
     """Seconds between signs of life."""
     return min(_BEAT_INTERVAL, config.run.hang_timeout / 4)
 

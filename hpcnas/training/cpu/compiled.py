@@ -21,7 +21,7 @@ from torch import Tensor
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.config import search as search_config
+from hpcnas.config.search import TrainingSettings
 from hpcnas.training.cpu import kernels
 from hpcnas.training.cpu.parameters import Plan
 from hpcnas.training.cpu.program import Program
@@ -35,7 +35,7 @@ class PlannedTraining(Training):
     """One training from scratch on a plan. The initial weights are the plain network's, so seeds mean the same."""
 
     def __init__(
-        self, genotype: Genotype, skeleton: Skeleton, data: TrainingData, settings: search_config.Training, seed: int
+        self, genotype: Genotype, skeleton: Skeleton, data: TrainingData, settings: TrainingSettings, seed: int
     ) -> None:
         super().__init__(genotype, skeleton, data, settings, seed)
         self._plan = Plan(expand(genotype), skeleton, kernels.load("float32", skeleton.channels))
@@ -103,7 +103,7 @@ class PlannedTrainings(Trainings):
         genotype: Genotype,
         skeleton: Skeleton,
         data: TrainingData,
-        settings: search_config.Training,
+        settings: TrainingSettings,
         seeds: tuple[int, ...],
     ) -> PlannedTrainings:
         return cls([PlannedTraining(genotype, skeleton, data, settings, seed) for seed in seeds])

@@ -16,7 +16,7 @@ from torch import Tensor
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.config import search as search_config
+from hpcnas.config.search import TrainingSettings
 from hpcnas.data.augment import EpochSampler
 from hpcnas.training.cuda import blocks
 from hpcnas.training.cuda.parameters import BlockPlan, Draws, Pixels, Room
@@ -48,7 +48,7 @@ class StackedTraining(Trainings):
         genotype: Genotype,
         skeleton: Skeleton,
         data: TrainingData,
-        settings: search_config.Training,
+        settings: TrainingSettings,
         seeds: tuple[int, ...],
     ) -> StackedTraining:
         return cls(genotype, skeleton, data, settings, seeds)
@@ -58,7 +58,7 @@ class StackedTraining(Trainings):
         genotype: Genotype,
         skeleton: Skeleton,
         data: TrainingData,
-        settings: search_config.Training,
+        settings: TrainingSettings,
         seeds: tuple[int, ...],
     ) -> None:
         device = data.pixels.device
@@ -162,7 +162,7 @@ class StackedTraining(Trainings):
 
 
 def _draws(
-    data: TrainingData, settings: search_config.Training, seeds: tuple[int, ...], crop: tuple[int, int]
+    data: TrainingData, settings: TrainingSettings, seeds: tuple[int, ...], crop: tuple[int, int]
 ) -> Draws:
     """Images, crops and flips of all steps; those of a seed depend on nothing else."""
     device, steps, batch = data.pixels.device, settings.steps, settings.batch_size
