@@ -1,4 +1,4 @@
-"""tools/table1.py and `summary.py --table1`: which row a retraining belongs to, and what stands beside it."""
+"""The commands `table1` and `summary --table1`: which row a retraining belongs to, and what stands beside it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import summary
 from toolruns import INPUTS, retrained
 
 from hpcnas.analysis import retrainings, table1
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture.large import LargeSkeleton
+from hpcnas.command import summary
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.retraining import SCHEME
 from hpcnas.retrain.record_file import Inputs, Origin
