@@ -14,11 +14,11 @@ from hpcnas.config.settings import ConfigError
 from hpcnas.retrain.job import PROGRAM
 
 
-def preset(name: str) -> retraining.Recipe:
+def preset(name: str) -> retraining.RetrainingConfig:
     return SCHEME.build(SCHEME.preset(name))
 
 
-def milestones(found: retraining.Recipe) -> list[int]:
+def milestones(found: retraining.RetrainingConfig) -> list[int]:
     return [round(share * found.training.steps) for share in found.training.milestones]
 
 

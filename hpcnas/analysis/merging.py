@@ -21,13 +21,14 @@ from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.network_hash import VERSION, network_hash
 from hpcnas.config import search as search_config
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.config.settings import ConfigError
 from hpcnas.evolution.individuals import COLUMNS, Birth
 from hpcnas.evolution.population import Population
+from hpcnas.job.session import Session
 from hpcnas.search import whole_run
 from hpcnas.search.recovery import salvage
-from hpcnas.search.run_file import Session, StoredRun
+from hpcnas.search.run_file import StoredRun
 
 FREE = (  # how settings of [search] begin
     *("strategy", "initial", "tournament_", "max_", "duplicates", "seed"),
@@ -125,7 +126,7 @@ def merged(runs: Sequence[StoredRun]) -> Population:
     return Population.from_columns(first.space, first.replicates, columns, np.arange(count), [])
 
 
-def chosen(runs: Sequence[StoredRun], budget: int, into: Path, seed: int | None) -> Config:
+def chosen(runs: Sequence[StoredRun], budget: int, into: Path, seed: int | None) -> SearchConfig:
     """The first run's settings with another seed; the budget is spent already. Raises AnalysisError for a wrong
     seed."""
     first = search_config.build(search_config.lasting(runs[0].config))

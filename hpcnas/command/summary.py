@@ -18,7 +18,8 @@ from typing import Any
 from hpcnas.analysis import runs, worker_time
 from hpcnas.analysis.summary import RUNNING, facts
 from hpcnas.command import common, table1
-from hpcnas.search.progress import duration, known_networks
+from hpcnas.job.log import duration
+from hpcnas.search.progress import known_networks
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

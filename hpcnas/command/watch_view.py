@@ -18,8 +18,8 @@ from rich.text import Text
 from hpcnas.analysis.host_usage import Host
 from hpcnas.analysis.snapshot import Snapshot, Worker
 from hpcnas.job import terminal
+from hpcnas.job.log import duration
 from hpcnas.job.terminal import one_line
-from hpcnas.search.progress import duration
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 

@@ -41,7 +41,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Program:
+class CommandLine:
     """A program by its words in --help, and its settings. The defaults of `of_the_paper`'s sections are the paper's."""
 
     name: str
@@ -52,7 +52,7 @@ class Program:
     of_the_paper: frozenset[str]
 
 
-SEARCH = Program(
+SEARCH = CommandLine(
     name="hpcnas",
     usage="mpirun -np RANKS python -m hpcnas [options]",
     description="Evolves neural network architectures. Rank 0 controls, every other rank trains networks; "
@@ -109,7 +109,7 @@ class Parser(argparse.ArgumentParser):
         raise HelpWanted(message)
 
 
-def parser(program: Program = SEARCH) -> Parser:
+def parser(program: CommandLine = SEARCH) -> Parser:
     """All options, grouped by section."""
     scheme = program.scheme
     result = Parser(
@@ -172,7 +172,7 @@ def _shown(value: object) -> str:
 
 
 @plugins.named_here()
-def parse(arguments: Sequence[str], program: Program = SEARCH, also: Sequence[str] = ()) -> Request:
+def parse(arguments: Sequence[str], program: CommandLine = SEARCH, also: Sequence[str] = ()) -> Request:
     """What is asked for; `also` names options that somebody else takes. Raises UsageError, ConfigError, or HelpWanted
     with the text to print."""
     scheme, options = program.scheme, parser(program)

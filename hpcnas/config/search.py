@@ -25,7 +25,7 @@ EVALUATORS = ("training", "synthetic")
 
 
 @dataclass(frozen=True)
-class Search(Section):
+class SearchSettings(Section, section="search"):
     """Search (§3): which genotypes are evaluated"""
 
     space: str = setting(
@@ -56,9 +56,7 @@ class Search(Section):
     aging_sample: int = setting(
         25, "aging: how many of them are drawn for a tournament, S", low=1, high=bounds.INDIVIDUALS, metavar="S"
     )
-    survivors: int = setting(
-        100, "nsga2: how many survive to compete, N", low=2, high=bounds.INDIVIDUALS, metavar="N"
-    )
+    survivors: int = setting(100, "nsga2: how many survive to compete, N", low=2, high=bounds.INDIVIDUALS, metavar="N")
     objective: str = setting("parameters", "nsga2: the cost that fitness is weighed against", choices=OBJECTIVES)
     initial_mutations: int = setting(1000, "mutations that diversify an initial genotype", low=0, high=bounds.MUTATIONS,
         metavar="N",
@@ -90,7 +88,7 @@ class Search(Section):
 
 
 @dataclass(frozen=True)
-class Network(Section):
+class NetworkSettings(Section, section="network"):
     """Network (§4.1): what a cell is put into"""
 
     channels: int = setting(16, "channels of the first convolution, c0", low=1, high=bounds.CHANNELS, metavar="C0")
@@ -101,7 +99,7 @@ class Network(Section):
 
 
 @dataclass(frozen=True)
-class Training(Section):
+class TrainingSettings(Section, section="training"):
     """Training (§4.1): what one fitness is the mean of"""
 
     replicates: int = setting(4, "trainings from scratch of one fitness", low=1, high=255, metavar="R")
@@ -128,7 +126,7 @@ class Training(Section):
 
 
 @dataclass(frozen=True)
-class Data(Section):
+class DataSettings(Section, section="data"):
     """Data: what the networks learn"""
 
     source: str = setting(
@@ -146,7 +144,7 @@ class Data(Section):
 
 
 @dataclass(frozen=True)
-class Evaluation(Section):
+class EvaluationSettings(Section, section="evaluation"):
     """Evaluator: what a worker does with a genotype"""
 
     evaluator: str = setting(
@@ -172,7 +170,7 @@ class Evaluation(Section):
 
 
 @dataclass(frozen=True)
-class Run(Section):
+class RunSettings(Section, section="run"):
     """Run: where and how; may differ whenever a run is continued"""
 
     run: str = setting(
@@ -183,9 +181,7 @@ class Run(Section):
         None, "CPU threads of one worker (default: its share of the usable cores)", low=1, high=bounds.THREADS,
         metavar="T", alterable=True,
     )  # fmt: skip
-    profile: bool = setting(
-        False, "write a trace of the first evaluation that begins to RUN/profile.json", once=True
-    )
+    profile: bool = setting(False, "write a trace of the first evaluation that begins to RUN/profile.json", once=True)
     download: bool = setting(False, "fetch the data set if it is not there", once=True)
     progress: str = setting(
         "auto", "a live line, or plain log lines", choices=("auto", "live", "plain"), alterable=True
@@ -220,7 +216,11 @@ class Run(Section):
         20, "stop when so many individuals in a row have failed", low=1, metavar="K", alterable=True
     )
     compact_interval: float = setting(
-        30.0, "seconds between renewals of population.h5 at the least", low=0.0, metavar="T", alterable=True,
+        30.0,
+        "seconds between renewals of population.h5 at the least",
+        low=0.0,
+        metavar="T",
+        alterable=True,
         duration=True,
     )
     lock_wait: float = setting(
@@ -230,25 +230,21 @@ class Run(Section):
 
 
 SECTIONS: dict[str, type[Section]] = {
-    "search": Search,
-    "network": Network,
-    "training": Training,
-    "data": Data,
-    "evaluation": Evaluation,
-    "run": Run,
+    kind.section: kind
+    for kind in (SearchSettings, NetworkSettings, TrainingSettings, DataSettings, EvaluationSettings, RunSettings)
 }
 
 
 @dataclass(frozen=True)
-class Config:
+class SearchConfig:
     """All sections. Raises ConfigError unless they fit together."""
 
-    search: Search = Search()
-    network: Network = Network()
-    training: Training = Training()
-    data: Data = Data()
-    evaluation: Evaluation = Evaluation()
-    run: Run = Run()
+    search: SearchSettings = SearchSettings()
+    network: NetworkSettings = NetworkSettings()
+    training: TrainingSettings = TrainingSettings()
+    data: DataSettings = DataSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    run: RunSettings = RunSettings()
 
     def __post_init__(self) -> None:
         try:
@@ -344,7 +340,11 @@ PRESETS: dict[str, Settings] = {
     # Not the paper's: as many trainings as its 28,000, fewer for whoever cannot be the best, none for a known network.
     "efficient": {
         "search": {
-            "budget": 28_000, "trainings": 28_000, "duplicates": "resample", "racing": True, "scheduling": "replicate",
+            "budget": 28_000,
+            "trainings": 28_000,
+            "duplicates": "resample",
+            "racing": True,
+            "scheduling": "replicate",
         },
         "data": {"source": "cifar10:data"},
     },
@@ -353,6 +353,6 @@ PRESETS: dict[str, Settings] = {
 DEFAULT_PRESET = "quick"
 
 
-SCHEME = Scheme(Config, SECTIONS, PRESETS, DEFAULT_PRESET)
+SCHEME = Scheme(SearchConfig, SECTIONS, PRESETS, DEFAULT_PRESET)
 preset, build, parse_toml = SCHEME.preset, SCHEME.build, SCHEME.parse_toml
 differences, lasting = SCHEME.differences, SCHEME.lasting

@@ -66,7 +66,12 @@ def setting(
 
 
 class Section:
-    """Checks every field of a section on construction: type, bounds, choices."""
+    """Checks every field of a section on construction: type, bounds, choices. `section` is its name in TOML."""
+
+    section: typing.ClassVar[str]
+
+    def __init_subclass__(cls, section: str) -> None:
+        cls.section = section
 
     def __post_init__(self) -> None:
         for key, kind in field_types(type(self)).items():
@@ -75,7 +80,8 @@ class Section:
 
 def field_types(section: type) -> dict[str, type]:
     """The annotated type of every field of a section's class."""
-    return typing.get_type_hints(section)
+    hints = typing.get_type_hints(section)
+    return {item.name: hints[item.name] for item in dataclasses.fields(section)}
 
 
 def base_type(kind: typing.Any) -> typing.Any:
@@ -85,10 +91,10 @@ def base_type(kind: typing.Any) -> typing.Any:
     return kind
 
 
-def _checked(section: type, key: str, kind: typing.Any, value: object) -> object:
+def _checked(section: type[Section], key: str, kind: typing.Any, value: object) -> object:
     """The value as its field's type; raises ConfigError on a wrong type or one out of bounds."""
     limits = section.__dataclass_fields__[key].metadata  # type: ignore[attr-defined]
-    name = f"{section.__name__.lower()}.{key}"
+    name = f"{section.section}.{key}"
     if value is None and isinstance(kind, types.UnionType):
         return None
     kind = base_type(kind)

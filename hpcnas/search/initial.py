@@ -20,14 +20,14 @@ from hpcnas.architecture import expansion
 from hpcnas.architecture.genotype import Genotype, GenotypeError
 from hpcnas.architecture.network_hash import network_hash
 from hpcnas.architecture.space import Space
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.config.settings import ConfigError
 from hpcnas.evolution.initial import CODES, of_codes, written
 from hpcnas.search import run_file
 from hpcnas.search.run_file import StoreError
 
 
-def looked_up(settings: Config) -> Config:
+def looked_up(settings: SearchConfig) -> SearchConfig:
     """The configuration with the genotypes themselves in place of their sources. Raises ConfigError."""
     if settings.search.initial is None:
         return settings
