@@ -33,12 +33,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import exported_module
 import numpy as np
-import retrainings
 import toolkit
 
 from hpcnas import __version__
+from hpcnas.analysis import exported_module, retrainings
 from hpcnas.architecture import expansion, primitives, sizes
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.genotype import Genotype
@@ -142,8 +141,8 @@ def onnx(found: Source, given: Path | None, seed: int, output: Path) -> None:
     import warnings
 
     import torch
-    from classifier import Classifier, load_weights
 
+    from hpcnas.analysis.classifier import Classifier, load_weights
     from hpcnas.training.network import Network
 
     torch.manual_seed(seed)

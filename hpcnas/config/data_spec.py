@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcnas import plugins
+from hpcnas.errors import Error
 
 CIFAR10 = "CIFAR-10"  # the paper's data
 MOST_BYTES = 2**38  # of made-up images
@@ -24,7 +25,7 @@ KINDS = {  # kind → how it is written
 }
 
 
-class DataError(Exception):
+class DataError(Error):
     """Data that cannot be used: one line for the person who gave it, never a traceback."""
 
 

@@ -16,9 +16,10 @@ from hpcnas import __version__, plugins, text_file
 from hpcnas.config import durations
 from hpcnas.config import search as search_config
 from hpcnas.config.settings import ConfigError, Scheme, Settings, at_home, base_type, field_types, meant
+from hpcnas.errors import Error
 
 
-class UsageError(Exception):
+class UsageError(Error):
     """A command line that cannot be followed: one line for the person who typed it, whatever that was."""
 
     def __init__(self, text: str) -> None:

@@ -18,6 +18,7 @@ from typing import Generic, TypeVar
 
 from hpcnas import text_file
 from hpcnas.config import durations
+from hpcnas.errors import Error
 from hpcnas.text_file import shown
 
 Whole = TypeVar("Whole")
@@ -25,7 +26,7 @@ Settings = Mapping[str, Mapping[str, object]]
 """Values as somebody gave them, section → key → value: a preset, a file, the command line."""
 
 
-class ConfigError(ValueError):
+class ConfigError(Error, ValueError):
     """A setting that cannot be used: one line for the person who gave it, whatever was given."""
 
     def __init__(self, text: str) -> None:

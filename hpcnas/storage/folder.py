@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO
 
+from hpcnas.errors import Error
 from hpcnas.storage import durable
 
 _NO_SYNC = (
@@ -24,7 +25,7 @@ _NO_SYNC = (
 )
 
 
-class StoreError(Exception):
+class StoreError(Error):
     """A run that cannot be opened, read or written: one line for the person who runs it."""
 
 

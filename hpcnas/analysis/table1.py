@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from retrainings import Found
-
+from hpcnas.analysis.retrainings import Found
 from hpcnas.config import data_spec
 from hpcnas.config.data_spec import CIFAR10
 from hpcnas.config.retraining import SCHEME, Recipe

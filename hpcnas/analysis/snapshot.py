@@ -1,4 +1,4 @@
-"""A run at one moment, as its files have it: what tools/watch.py shows, which says how workers are known."""
+"""A run at one moment, as its files have it: what `command.watch` shows, which says how workers are known."""
 
 from __future__ import annotations
 
