@@ -54,7 +54,7 @@ class CommandLine:
 
 SEARCH = CommandLine(
     name="hpcnas",
-    usage="mpirun -np RANKS python -m hpcnas [options]",
+    usage="mpirun -np RANKS hpcnas search [options]",
     description="Evolves neural network architectures. Rank 0 controls, every other rank trains networks; "
     "with one rank, it does both.",
     epilog="Settings come from a preset, then --config, then options; a run that is continued keeps its own.",
@@ -64,9 +64,9 @@ SEARCH = CommandLine(
 
 
 PROGRAMS = {  # what somebody may have written for a program's name, and how it is started
-    "search": "python -m hpcnas",
-    "retrain": "python -m hpcnas.retrain",
-    "simulate": "python -m hpcnas simulate",
+    "search": "hpcnas search",
+    "retrain": "hpcnas retrain",
+    "simulate": "hpcnas simulate",
 }
 
 

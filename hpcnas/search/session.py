@@ -153,7 +153,7 @@ class SearchSession:
         if older := store.population.older_hashes:
             _logger.info(
                 "%d individuals carry an older version of the network's hash, which joined some that differ: they are "
-                "looked at again, and from now on births are decided by today's (tools/verify.py says what it did)",
+                "looked at again, and from now on births are decided by today's (hpcnas verify says what it did)",
                 older,
             )
         before: bytes | None = None

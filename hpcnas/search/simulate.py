@@ -35,12 +35,12 @@ _TIMES = ("startup", "queue", "handling")
 def _parser() -> options.Parser:
     result = options.Parser(
         prog="hpcnas simulate",
-        usage="python -m hpcnas simulate [options]",
+        usage="hpcnas simulate [options]",
         description="Simulates a whole search with workers that do not exist. Says how long it would take, how much of "
         "their time they would wait, and what it would find in the synthetic landscape.",
         epilog="All options of a search besides: --preset, --budget, --seed, --walltime and --grace (of every job), "
         "--synthetic-seconds and --synthetic-spread (of an evaluation; default: 3600, 0.2), --synthetic-crashes and "
-        "the like; python -m hpcnas --help lists them.",
+        "the like; hpcnas search --help lists them.",
         allow_abbrev=False,
     )
     result.help_option = "simulate --help"
