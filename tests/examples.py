@@ -11,10 +11,10 @@ from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import SearchConfig
 from hpcnas.evolution.individuals import COLUMNS, Birth, Individual
 from hpcnas.evolution.population import Population
+from hpcnas.job.session import Session
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
 from hpcnas.search.memory_store import MemoryStore
 from hpcnas.search.methods import Worker
-from hpcnas.search.run_file import Session
 
 SPACE = Space.parse("2x3/1x3")  # 9 edges
 CONFIG: SearchConfig = search_config.build({"search": {"space": "2x3/1x3", "budget": 5}, "training": {"replicates": 2}})

@@ -16,6 +16,7 @@ from hpcnas.config.search import SearchConfig
 from hpcnas.evolution.individuals import Birth, State
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.strategy import Proposal, Strategy
+from hpcnas.job.session import Session
 from hpcnas.messages import (
     Evaluation,
     Failure,
@@ -33,7 +34,6 @@ from hpcnas.messages import (
 from hpcnas.search.attention import Attention
 from hpcnas.search.controller import Controller, SearchStopped
 from hpcnas.search.memory_store import MemoryStore
-from hpcnas.search.run_file import Session
 
 GOOD = Evaluation((0.5, 0.7), 1000, 0.0, 1.0, 0.0)
 CRASH, OOM, HANG, OVERRUN, NAN, ERROR = (Failure(kind, kind.name.lower()) for kind in FailureKind)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from hpcnas.config.search import SearchConfig
-from hpcnas.job import transport
 from hpcnas.job.devices import Binding, Seat
 from hpcnas.job.status import MORE_TO_DO
 from hpcnas.search import job
@@ -29,7 +28,7 @@ def test_nobody_waits_for_ever_for_an_evaluator_that_does_not_return(monkeypatch
         raise OSError("too late")
 
     monkeypatch.setattr(job, "make_evaluator", never)
-    monkeypatch.setattr(transport, "FAREWELL", 0.01)
+    monkeypatch.setattr(job, "FAREWELL", 0.01)
     nothing: Any = None
     session: Any = Session()
     try:

@@ -28,7 +28,7 @@ from examples import CONFIG, SESSION, WORKER, evaluated, failed, population
 from test_format import fill
 
 from hpcnas.job.signals import Signals
-from hpcnas.job.transport import AloneWorld
+from hpcnas.job.world import AloneWorld
 from hpcnas.retrain import record_file
 from hpcnas.search import job, records, recovery, run_file
 from hpcnas.search.file_store import FileStore

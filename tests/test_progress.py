@@ -19,10 +19,10 @@ from examples import CONFIG, SESSION, evaluated, failed, individual, population
 from hpcnas.config.search import SearchSettings
 from hpcnas.evolution.population import Population
 from hpcnas.job import log
-from hpcnas.job.log import LiveLine
+from hpcnas.job.log import LiveLine, duration
 from hpcnas.search import progress
 from hpcnas.search.memory_store import MemoryStore
-from hpcnas.search.progress import Progress, duration, final_table, front_table
+from hpcnas.search.progress import Progress, final_table, front_table
 
 TEN = SearchSettings(budget=10)
 

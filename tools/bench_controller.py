@@ -41,12 +41,13 @@ from hpcnas.config.search import SearchConfig
 from hpcnas.evolution.individuals import COLUMNS, Birth, State
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.registry import make_strategy
+from hpcnas.job.session import Session
 from hpcnas.messages import Evaluation, FromWorker, Left, Place, Ready, Result, Stop, ToWorker
 from hpcnas.search import run_file
 from hpcnas.search.controller import Controller
 from hpcnas.search.file_store import FileStore
 from hpcnas.search.memory_store import MemoryStore
-from hpcnas.search.run_file import Session, StoredRun
+from hpcnas.search.run_file import StoredRun
 from hpcnas.search.synthetic import FACTS
 
 PARTS = ("throughput", "growth", "opening", "ranks", "simulation")

@@ -28,9 +28,10 @@ from hpcnas.config import search as search_config
 from hpcnas.config.search import SearchConfig
 from hpcnas.evolution.individuals import COLUMNS, Birth
 from hpcnas.evolution.population import Population
+from hpcnas.job.session import Session
 from hpcnas.search import whole_run
 from hpcnas.search.recovery import salvage
-from hpcnas.search.run_file import Session, StoredRun, StoreError
+from hpcnas.search.run_file import StoredRun, StoreError
 
 FREE = (  # how settings of [search] begin
     *("strategy", "initial", "tournament_", "max_", "duplicates", "seed"),

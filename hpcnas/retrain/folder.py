@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import importlib.metadata
 import logging
 import os
@@ -36,15 +35,14 @@ from hpcnas.config.options import Request
 from hpcnas.config.retraining import SCHEME, RetrainingConfig, RetrainingRunSettings
 from hpcnas.job import log
 from hpcnas.job.clocks import Dated
-from hpcnas.job.status import COMPLETE, MORE_TO_DO, WRONG_USE, status_text
+from hpcnas.job.status import COMPLETE, MORE_TO_DO, WRONG_USE, write_status
 from hpcnas.retrain import origins, record_file
 from hpcnas.retrain.progress import Progress, final_table
 from hpcnas.retrain.record_file import Inputs, Origin, Session, State, Trained
 from hpcnas.retrain.record_file import Retraining as Record
-from hpcnas.search import run_file
 from hpcnas.search.file_store import FileStore
 from hpcnas.search.run_file import StoreError
-from hpcnas.storage import lock, sealed
+from hpcnas.storage import hdf5, lock, sealed
 from hpcnas.storage.folder import RunFolder
 from hpcnas.storage.lock import Lock, LockLost
 
@@ -455,7 +453,7 @@ class Folder:
                     raise
             found = place.status(record_file.NAME)
             seen = None if found is None else (found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns)
-            there = None if seen == self._seen else run_file.run_in(place.read(record_file.NAME) or b"")
+            there = None if seen == self._seen else hdf5.run_in(place.read(record_file.NAME) or b"")
             if there is not None and self._record is not None and there != self._record.run:
                 self.lost = f"{path / record_file.NAME} is that of another retraining by now"
                 raise StoreError(self.lost)
@@ -479,22 +477,21 @@ class Folder:
 
     def _write_status(self, exit_code: int) -> None:
         """Says where the retraining stands, as the exit code would."""
+        try:
+            self._hold()
+        except StoreError as error:
+            _logger.error("%s", error)
+            return
         training = self.recipe.training
-        text = status_text(
+        write_status(
+            self.path / "status",
+            self._held()[0].put,
             exit_code,
             steps_done=sum(found.step for found in self._trainings),
             steps=training.steps * training.runs,
             runs_complete=sum(found.state is State.COMPLETE for found in self._trainings),
             runs=training.runs,
-            time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
-        try:
-            self._hold()
-            self._put("status", text)
-        except OSError as error:
-            _logger.error("%s: expected to write it: %s", self.path / "status", error.strerror)
-        except StoreError as error:
-            _logger.error("%s", error)
 
 
 def _loaded(path: Path) -> tuple[dict[str, Any], str | None]:

@@ -29,7 +29,7 @@ from hpcnas.job import devices, log, walltime
 from hpcnas.job.launch import Abandoned, Leave, first_decides, load_plugins, say
 from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
-from hpcnas.job.transport import World
+from hpcnas.job.world import World
 from hpcnas.plugins import PluginFault
 from hpcnas.retrain.folder import Finished, Folder, Refused
 from hpcnas.storage.lock import Interrupted

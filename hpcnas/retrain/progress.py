@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from hpcnas.config.retraining import RetrainingConfig
-from hpcnas.job.log import LiveLine
+from hpcnas.job.log import LiveLine, duration
 from hpcnas.retrain.record_file import Retraining, Row, State, Trained
-from hpcnas.search.progress import duration
 
 _LIVE_INTERVAL, _PLAIN_INTERVAL = 0.2, 30.0  # seconds between two lines
 _SLOW_INPUT = 0.1  # share of the time spent waiting for images from which it is worth a warning

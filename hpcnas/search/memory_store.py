@@ -8,9 +8,9 @@ from __future__ import annotations
 from hpcnas.config.search import SearchConfig
 from hpcnas.evolution.individuals import Individual
 from hpcnas.evolution.population import Population
+from hpcnas.job.session import Session
 from hpcnas.messages import Result
 from hpcnas.search.methods import Worker
-from hpcnas.search.run_file import Session
 
 
 class MemoryStore:

@@ -8,7 +8,6 @@ RUN/log         what the controller said
 from __future__ import annotations
 
 import contextlib
-import datetime
 import functools
 import importlib.metadata
 import logging
@@ -27,8 +26,9 @@ from hpcnas.evolution import objectives
 from hpcnas.evolution.budget import is_complete
 from hpcnas.evolution.registry import make_strategy, sizing
 from hpcnas.job import log, walltime
+from hpcnas.job.session import Session
 from hpcnas.job.signals import Signals
-from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, status_text
+from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, write_status
 from hpcnas.job.transport import ControllerEnd
 from hpcnas.messages import Result
 from hpcnas.plugins import PluginFault
@@ -38,7 +38,7 @@ from hpcnas.search.file_store import FileStore, RunExists
 from hpcnas.search.initial import looked_up
 from hpcnas.search.memory_store import MemoryStore
 from hpcnas.search.progress import Progress, final_table, front_table
-from hpcnas.search.run_file import Session, StoreError
+from hpcnas.search.run_file import StoreError
 from hpcnas.storage import lock
 
 _STATUS_INTERVAL = 10.0  # seconds between renewals of RUN/status at the least
@@ -225,15 +225,15 @@ class SearchSession:
     def _write_status(self, store: FileStore, exit_code: int) -> None:
         """Says where the run stands, as the exit code would."""
         population = store.population
-        text = status_text(
+        write_status(
+            store.folder / "status",
+            store.leave_behind,
             exit_code,
             evaluated=len(population.evaluated),
             budget=self.config.search.budget,
             trainings=population.trainings,
             failed=len(population.failures),
-            time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
-        _leave_behind(store, "status", text.encode())
 
 
 class _Observer(Progress):

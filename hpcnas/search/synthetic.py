@@ -2,7 +2,7 @@
 
     task ─► foresee ─► outcome and seconds        a pure function of the task and the settings
                          └─► SyntheticEvaluator   sleeps so long, then returns it
-                         └─► simulate             does the same by a clock of its own
+                         └─► simulation           does the same by a clock of its own
 
 For tests, for sizing jobs, for teaching and for trying out job scripts. Imports neither torch nor h5py.
 """
