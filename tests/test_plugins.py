@@ -44,7 +44,7 @@ from hpcnas.search.synthetic import FACTS
 from hpcnas.training.choice import fitting_method
 from hpcnas.training.cuda.stacked import StackedTraining
 from hpcnas.training.network import Network
-from hpcnas.training.plain import Training
+from hpcnas.training.plain import PlainTraining
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "hpcnas" / "PLUGINS.md").read_text(encoding="utf-8")
@@ -380,7 +380,7 @@ def test_plans_leave_its_networks_to_plain_modules(dilated: Space) -> None:
     used, unused = (Genotype.from_text(text.replace(old, new)) for old, new in (
         ('M5 = ["1-2 id"', 'M5 = ["1-2 dilated"'), ('M6 = ["1-2 dw"', 'M6 = ["1-2 dilated"'),
     ))  # fmt: skip
-    assert fitting_method(StackedTraining, used) is Training
+    assert fitting_method(StackedTraining, used) is PlainTraining
     for genotype in (plain, unused, named("paper")):
         assert fitting_method(StackedTraining, genotype) is StackedTraining
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from hpcnas import __version__, plugins, text_file
 from hpcnas.config import durations
 from hpcnas.config import search as search_config
-from hpcnas.config.settings import ConfigError, Scheme, Settings, at_home, base_type, field_types, meant
+from hpcnas.config.settings import ConfigError, Scheme, Settings, at_home, base_type, field_types, fields_of, meant
 from hpcnas.errors import Error
 
 
@@ -132,7 +132,7 @@ def parser(program: CommandLine = SEARCH) -> Parser:
     for section, kind in scheme.sections.items():
         group = result.add_argument_group(kind.__doc__)
         whose = "paper" if section in program.of_the_paper else "default"
-        for item in dataclasses.fields(kind):  # type: ignore[arg-type]
+        for item in fields_of(kind):
             _add(group, f"{section}.{item.name}", item, field_types(kind)[item.name], whose)
     return result
 
