@@ -21,7 +21,7 @@ from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.initial import kept, written
 from hpcnas.evolution.registry import make_strategy
 from hpcnas.evolution.strategy import StrategyRefused
-from hpcnas.search import run_file, simulate
+from hpcnas.search import run_file, simulation
 from hpcnas.search.file_store import FileStore
 from hpcnas.search.initial import looked_up
 from hpcnas.search.synthetic import FACTS
@@ -163,6 +163,6 @@ def test_a_simulated_search_takes_them_too(tmp_path: Path) -> None:
         {"search": {"budget": 6, "space": "2x3/1x3", "initial": written((CHAIN, POOLING)), "initial_population": 3}},
         {"evaluation": {"evaluator": "synthetic"}},
     )
-    simulate.simulate(settings, simulate.Site(2, 0.0, 0.0, 0.0), tmp_path / "run")
+    simulation.simulate(settings, simulation.Site(2, 0.0, 0.0, 0.0), tmp_path / "run")
     population = run_file.read(tmp_path / "run").population
     assert population.individual(1).genotype == POOLING

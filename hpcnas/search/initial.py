@@ -16,7 +16,7 @@ from hpcnas.architecture import expansion
 from hpcnas.architecture.genotype import Genotype, GenotypeError
 from hpcnas.architecture.network_hash import network_hash
 from hpcnas.architecture.space import Space
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.config.settings import ConfigError
 from hpcnas.evolution.initial import CODES, of_codes, written
 from hpcnas.search import references
@@ -25,7 +25,7 @@ from hpcnas.search.references import OfRun, WrongReference
 _MOST_TOLD = 10  # individuals of one source that are told by number
 
 
-def looked_up(settings: Config, say: Callable[[str], object] = lambda text: None) -> Config:
+def looked_up(settings: SearchConfig, say: Callable[[str], object] = lambda text: None) -> SearchConfig:
     """The configuration with the genotypes themselves in place of their sources; `say` is told which individuals of
     runs they are, a line a source. Raises ConfigError."""
     if settings.search.initial is None:
