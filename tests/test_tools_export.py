@@ -20,13 +20,13 @@ import torch
 
 from hpcnas import __version__
 from hpcnas.analysis import exported_module
-from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture import expansion, genotype
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
 from hpcnas.command import export
 from hpcnas.config import search as search_config
+from hpcnas.errors import Error
 from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.search.file_store import FileStore
 from hpcnas.training.network import Network
@@ -202,7 +202,7 @@ def test_weights_of_another_network_are_refused(run: Path, tmp_path: Path) -> No
     torch.save({"stem.0.weight": torch.zeros(1)}, tmp_path / "weights.pt")
     (tmp_path / "text.pt").write_text("weights")
     for name, expected in (("weights.pt", "a state_dict of this network"), ("text.pt", "a file of torch.save")):
-        with pytest.raises(AnalysisError) as exit:
+        with pytest.raises(Error) as exit:
             export.main(["onnx", str(run), "--weights", str(tmp_path / name), "-o", str(tmp_path / "network.onnx")])
             assert expected in str(exit.value)
     assert not (tmp_path / "network.onnx").exists()
@@ -235,13 +235,13 @@ def test_an_empty_run(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export.main(["csv", str(empty)]) == 0
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.startswith("id,birth,parent") and rows == []
-    with pytest.raises(AnalysisError) as exit:
+    with pytest.raises(Error) as exit:
         export.main(["module", str(empty)])
     assert "no individual has been evaluated yet" in str(exit.value)
 
 
 def test_a_genotype_without_a_network(run: Path) -> None:
-    with pytest.raises(AnalysisError, match="individual 0 of the run .*expected a path from"):
+    with pytest.raises(Error, match="individual 0 of the run .*expected a path from"):
         export.main(["module", f"{run}:0"])
 
 
@@ -251,7 +251,7 @@ def test_without_an_output_everything_goes_to_the_terminal(run: Path, capsys: py
     assert export.main(["--json", "module", f"{run}:1"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["genotype"] == 'individual 1 of the run a "run"' and said["text"].startswith('"""')
-    with pytest.raises(AnalysisError) as exit:
+    with pytest.raises(Error) as exit:
         export.main(["onnx", "paper"])
     assert "expected --output FILE" in str(exit.value)
 

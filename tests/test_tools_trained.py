@@ -20,10 +20,10 @@ from toolruns import INPUTS, POOLING, retrained
 from torch import Tensor
 
 from hpcnas.analysis import prediction
-from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture import expansion
 from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.command import common, export, predict
+from hpcnas.errors import Error
 from hpcnas.retrain import record_file
 from hpcnas.retrain.record_file import Inputs, Origin
 from hpcnas.training import checkpoints
@@ -174,7 +174,7 @@ def test_the_genotype_of_a_retraining_is_text_too(colour: Path, tmp_path: Path) 
 
 
 def refused(*words: object) -> str:
-    with pytest.raises(AnalysisError) as ended:
+    with pytest.raises(Error) as ended:
         export.main(list(map(str, words)))
     return str(ended.value)
 
@@ -273,7 +273,7 @@ def test_what_is_no_network(tmp_path: Path, images: list[Path]) -> None:
         "bad.onnx": "expected an ONNX file",
         "untrained.onnx": "expected the ONNX file of a retraining",
     }.items():
-        with pytest.raises(AnalysisError) as ended:
+        with pytest.raises(Error) as ended:
             predict.main([str(tmp_path / name), str(images[0])])
             assert expected in str(ended.value)
 
@@ -287,7 +287,7 @@ def test_damaged_weights_classify_nothing_and_are_not_handed_on(tmp_path: Path, 
         lambda: predict.main([str(folder), str(images[0])]),
         lambda: export.main(["weights", str(folder), "-o", str(tmp_path / "copy.pt")]),
     ):
-        with pytest.raises(AnalysisError) as ended:
+        with pytest.raises(Error) as ended:
             command()
             assert f"{weights} is damaged: its checksum does not fit its " in str(ended.value)
     assert not (tmp_path / "copy.pt").exists()

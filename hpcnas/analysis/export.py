@@ -61,7 +61,8 @@ class Source:
 
 
 def source(text: str) -> Source:
-    """What RUN, RUN:ID, RUN:SEED, FILE.toml or `paper` names. Raises AnalysisError where there is none."""
+    """What RUN, RUN:best, RUN:ID, FILE.toml, `paper`, RETRAINING or RETRAINING:SEED names. Raises AnalysisError or
+    WrongReference where there is none."""
     if retrainings.names_one(text):
         return retrained(text)
     if text.endswith(".toml") or (text == "paper" and not Path(text).exists()):
