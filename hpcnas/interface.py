@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from hpcnas import plugins
-from hpcnas.analysis import retrainings, runs
+from hpcnas.analysis import retrainings, runs, summary
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture import expansion, mutation, sizes
 from hpcnas.architecture.genotype import Genotype
@@ -256,6 +256,12 @@ class Run:
     def name(self) -> str:
         """The run's own name, 32 hexadecimal digits, which its copies share."""
         return self._stored.run
+
+    @property
+    def state(self) -> str:
+        """How it stands, in the words of `hpcnas summary`: `complete`, `more to do`, `running or killed`, or the word in
+        RUN/status."""
+        return summary.state(self._folder, self._stored)
 
     @property
     def config(self) -> dict[str, dict[str, Any]]:

@@ -27,7 +27,7 @@ from hpcnas.config.search import DataSettings, TrainingSettings
 from hpcnas.data.augment import EpochSampler, Normaliser, random_crop, random_flip
 from hpcnas.data.datasets import DataSet, channel_statistics, split
 from hpcnas.messages import Evaluation
-from hpcnas.training import causes
+from hpcnas.training import causes, schedules
 from hpcnas.training.network import Network
 
 VALIDATION_BATCH = 250  # images, fewer than fill the memory; does not change the result
@@ -102,8 +102,7 @@ def number_type(settings: HasPrecision, device: torch.device) -> torch.dtype:
 
 def learning_rate(settings: TrainingSettings, step: int) -> float:
     """The rate of step 0, 1, …: divided by 10 from each milestone on."""
-    passed = sum(step >= round(share * settings.steps) for share in settings.milestones)
-    return settings.learning_rate * 0.1**passed
+    return schedules.divided(settings.learning_rate, settings.milestones, step, settings.steps)
 
 
 class Trainings(ABC):
