@@ -259,8 +259,8 @@ class Run:
 
     @property
     def state(self) -> str:
-        """How it stands, in the words of `hpcnas summary`: `complete`, `more to do`, `running or killed`, or the word in
-        RUN/status."""
+        """How it stands, in the words of `hpcnas summary`: `complete`, `more to do`, `running or killed`, or another
+        word of RUN/status."""
         return summary.state(self._folder, self._stored)
 
     @property

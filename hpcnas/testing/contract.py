@@ -34,9 +34,9 @@ def only(name: str, brought: Iterable[str], what: str) -> str:
 
 
 @contextlib.contextmanager
-def loaded(plugin: Plugin) -> Iterator[None]:
-    """Within it, this plugin is loaded, and no other."""
-    with plugins.alone(TESTED, plugin), plugins.named_here():
+def loaded(plugin: Plugin, name: str = TESTED) -> Iterator[None]:
+    """Within it, this plugin is loaded under that name, and no other is."""
+    with plugins.alone(name, plugin), plugins.named_here():
         yield
 
 

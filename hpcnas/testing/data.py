@@ -15,11 +15,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from hpcnas import plugins
 from hpcnas.config.data_spec import DataError
 from hpcnas.data import datasets
 from hpcnas.data.datasets import DataSet
 from hpcnas.plugins import Plugin
-from hpcnas.testing.contract import expect, loaded, stir
+from hpcnas.testing.contract import TESTED, expect, loaded, stir
 
 
 class DataContract:
@@ -75,8 +76,8 @@ class DataContract:
         with loaded(self.plugin):
             for source in (f"{kind}:no such data", *self.wrong):
                 with contextlib.suppress(DataError):
-                    reader = self.plugin.data[kind].read
-                    reader(source.partition(":")[2], "train", False)
+                    whose, reader = f"plugin {TESTED!r}: `read` of {kind!r}", self.plugin.data[kind].read
+                    plugins.answer(whose, reader, source.partition(":")[2], "train", False, but=(DataError,))
                     expect(source not in self.wrong, f"{source}: expected a DataError, but it was read")
 
     def test_the_syntax_names_the_kind(self) -> None:

@@ -38,6 +38,7 @@ class EvaluatorContract:
     plugin: Plugin
     name: str = ""  # of the evaluator; may be left out where the plugin brings one
     settings: Mapping[str, Mapping[str, object]] = {}  # section → key → value, over the program's own
+    module: str = TESTED  # what `--plugin` would say, where processes of its own load the plugin by the configuration
     gpu: str | None = None  # the CUDA name of what it evaluates on; None: the CPU
     patience: float = 300.0  # seconds in which it is ready, or has an answer
     quickly: float = 10.0  # seconds in which `start`, and `poll` without a timeout, come back
@@ -102,9 +103,9 @@ class EvaluatorContract:
     @contextlib.contextmanager
     def _ready(self) -> Iterator[tuple[Evaluator, Loaded, SearchConfig]]:
         """The evaluator as a worker holds it, which tells what it raises as its own."""
-        with loaded(self.plugin):
+        with loaded(self.plugin, self.module):
             name = only(self.name, self.plugin.evaluators, "evaluators")
-            given = {"evaluation": {"evaluator": name}, "search": {"plugins": TESTED}}
+            given = {"evaluation": {"evaluator": name}, "search": {"plugins": self.module}}
             config = search_config.build(self.settings, given)
             evaluator = PluggedEvaluator(config, Binding(self.gpu, 1))
             try:
