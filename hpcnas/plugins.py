@@ -19,17 +19,18 @@ from typing import Any, TypeVar
 from hpcnas import answers, search_path
 from hpcnas.architecture import primitives
 from hpcnas.architecture.primitives import Primitive
+from hpcnas.errors import Error
 
 GROUP = "hpcnas"
 VARIABLE = "HPCNAS_PLUGINS"  # plugins that a person names for everything that it starts, with commas
 Answer = TypeVar("Answer")
 
 
-class PluginError(ValueError):
+class PluginError(Error, ValueError):
     """A plugin that cannot be used: one line for a person."""
 
 
-class PluginFault(Exception):
+class PluginFault(Error):
     """A plugin's own code has raised what it must not raise: one line that names it; the cause is its exception."""
 
 

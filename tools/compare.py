@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import curves
-import ledger
 import numpy as np
 import toolkit
 from curves import Curves
 
+from hpcnas.analysis import worker_time
 from hpcnas.config import search as search_config
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         toolkit.print_json(found)
         return 0
-    hours = ledger.hours_name(_on_gpus(groups))
+    hours = worker_time.hours_name(_on_gpus(groups))
     common, goal = found["common_evaluations"], found["common_fitness"]
     header = ("group", "runs", "evaluations", "best", "± 95 %", f"at {common}", "± 95 %", f"to {goal:.4f}", hours)
     rows = [
@@ -172,7 +172,7 @@ def picture(groups: Sequence[Group]) -> Figure:
 
     figure = pictures.figure(11.0, 4.6)
     left, right = figure.subplots(1, 2, sharey=True)
-    unit, seconds = ledger.unit(max(run.spent[-1] for group in groups for run in group.runs))
+    unit, seconds = worker_time.unit(max(run.spent[-1] for group in groups for run in group.runs))
     for number, group in enumerate(groups):
         colour = pictures.COLOURS[number % len(pictures.COLOURS)]
         label = f"{group.label} ({len(group.runs)} run{'s' if len(group.runs) > 1 else ''})"
@@ -200,7 +200,7 @@ def picture(groups: Sequence[Group]) -> Figure:
 
 
 def _on_gpus(groups: Sequence[Group]) -> bool:
-    return all(ledger.on_gpus(run.stored.population) for group in groups for run in group.runs)
+    return all(worker_time.on_gpus(run.stored.population) for group in groups for run in group.runs)
 
 
 def _half(value: float) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import ledger
 import numpy as np
 import toolkit
 
+from hpcnas.analysis import worker_time
 from hpcnas.evolution import objectives
 from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.registry import sizing
@@ -46,7 +46,7 @@ class Curves:
             parameters=population.column("parameters")[ids],
             cost=_costs(stored),
             mutated=population.column("birth")[ids] == Birth.MUTATION,
-            spent=ledger.Attempts.of(population).spent(_latest(population.column("finished")[ids])),
+            spent=worker_time.Attempts.of(population).spent(_latest(population.column("finished")[ids])),
         )
 
     @property

@@ -33,12 +33,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import exported_module
 import numpy as np
-import retrainings
 import toolkit
 
 from hpcnas import __version__
+from hpcnas.analysis import exported_module, retrainings
 from hpcnas.architecture import expansion, primitives, sizes
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.genotype import Genotype
@@ -142,8 +141,8 @@ def onnx(found: Source, given: Path | None, seed: int, output: Path) -> None:
     import warnings
 
     import torch
-    from classifier import Classifier, load_weights
 
+    from hpcnas.analysis.classifier import Classifier, load_weights
     from hpcnas.training.network import Network
 
     torch.manual_seed(seed)
@@ -233,7 +232,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """What the user asks for."""
     parser = toolkit.parser(__doc__, runs="")
     parser.add_argument("format", choices=("text", "module", "onnx", "weights", "csv"), help="what to write")
-    parser.add_argument("source", metavar="SOURCE", help="RUN, RUN:ID, RUN:SEED, FILE.toml or paper")
+    parser.add_argument("source", metavar="SOURCE", help="RUN, RUN:best, RUN:ID, FILE.toml, paper or RETRAINING:SEED")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="where to write it (default: to the terminal)"
     )

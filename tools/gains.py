@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import retrainings
 import toolkit
 from curves import Curves
-from retrainings import Found
 
+from hpcnas.analysis import retrainings
+from hpcnas.analysis.retrainings import Found
 from hpcnas.config.retraining import SCHEME
 
 

@@ -24,7 +24,6 @@ from typing import Any
 
 import curves
 import gains
-import ledger
 import numpy as np
 import pictures
 import toolkit
@@ -34,6 +33,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from hpcnas.analysis import worker_time
 from hpcnas.evolution import objectives
 from hpcnas.messages import Failure, FailureKind
 from hpcnas.search.run_file import StoredRun
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def numbers(run: Curves) -> dict[str, Any]:
     """What the pictures show of a run. Fitness from 0 to 1, times in hours since the first session began."""
-    hours, busy, present = ledger.occupancy(run.stored)
+    hours, busy, present = worker_time.occupancy(run.stored)
     return {
         "run": run.name,
         "individual": run.ids,
@@ -157,8 +157,8 @@ def pareto_picture(runs: Sequence[Curves]) -> Figure:
 def health_picture(runs: Sequence[Curves]) -> Figure:
     """Busy workers and failures over time."""
     figure = pictures.figure(10.0, 5.4)
-    occupied, failed = [ledger.occupancy(run.stored) for run in runs], [failures(run.stored) for run in runs]
-    name, seconds = ledger.unit(3600 * max(hours[-1] for hours, _, _ in occupied))
+    occupied, failed = [worker_time.occupancy(run.stored) for run in runs], [failures(run.stored) for run in runs]
+    name, seconds = worker_time.unit(3600 * max(hours[-1] for hours, _, _ in occupied))
     counts = Counter(kind for found in failed for _, kind in found)
     kinds = sorted(counts)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(6, 1 + len(kinds)))

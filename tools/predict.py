@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import retrainings
 import toolkit
 from PIL import Image, UnidentifiedImageError
 
+from hpcnas.analysis import retrainings
 from hpcnas.retrain.image_stream import evaluation_view
 
 BATCH = 32  # images at a time
@@ -47,7 +47,8 @@ def model(text: str) -> Model:
 def retrained_model(text: str) -> Model:
     """That of a retraining."""
     import torch
-    from classifier import load
+
+    from hpcnas.analysis.classifier import load
 
     found, training = retrainings.trained(text)
     network = load(found.stored, found.weights(training))

@@ -27,8 +27,8 @@ from matplotlib.figure import Figure
 
 from hpcnas import __version__
 from hpcnas.evolution.individuals import Birth, State
+from hpcnas.job.log import duration
 from hpcnas.messages import FailureKind
-from hpcnas.search.progress import duration
 from hpcnas.search.run_file import StoredRun
 
 TEMPLATE = Path(__file__).with_name("report_template.html")

@@ -21,18 +21,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import ledger
-import retrainings
-import table1
 import toolkit
 
 from hpcnas import text_file
+from hpcnas.analysis import retrainings, table1, worker_time
 from hpcnas.evolution.budget import evaluations_left, is_complete
 from hpcnas.evolution.duplicates import repeats
 from hpcnas.evolution.population import Population
+from hpcnas.job.log import duration
 from hpcnas.messages import Failure
 from hpcnas.search import methods
-from hpcnas.search.progress import duration, known_networks
+from hpcnas.search.progress import known_networks
 from hpcnas.search.run_file import StoredRun
 
 RUNNING = "running or killed"
@@ -66,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
     """Everything there is to say about a run. Fitness from 0 to 1, times in seconds."""
     population, search = run.population, run.config.search
-    sessions = ledger.accounts(run)
+    sessions = worker_time.accounts(run)
     done = len(population.evaluated)
     ended = sessions[-1].ended if sessions else None
     pace = next((account for account in reversed(sessions) if account.evaluated), None)
@@ -96,7 +95,7 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
                 "host": session.host,
                 "workers": account.workers,
                 "evaluated": account.evaluated,
-                "busy_share": ledger.busy_share([account]),
+                "busy_share": worker_time.busy_share([account]),
                 "hpcnas": session.software.get("hpcnas"),
             }
             for session, account in zip(run.sessions, sessions, strict=True)
@@ -115,9 +114,9 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
         "trained_by": methods.summary(run.workers),
         "best": _best(population, best),
         "failures": _failures(population),
-        "on_gpus": ledger.on_gpus(population),
-        "worker_hours": ledger.Attempts.of(population).seconds() / 3600,
-        "busy_share": ledger.busy_share(sessions),
+        "on_gpus": worker_time.on_gpus(population),
+        "worker_hours": worker_time.Attempts.of(population).seconds() / 3600,
+        "busy_share": worker_time.busy_share(sessions),
         "steps_a_second": _steps_a_second(run),
         "last_event": None if ended is None else _iso(ended),
         "remaining_seconds": remaining,
@@ -208,7 +207,7 @@ def at_length(run: dict[str, Any]) -> str:
         ("trainings", f"{run['trainings']}" + (f" of {run['trainings_limit']}" if run["trainings_limit"] else "")),
         ("refused", f"{run['refused_genotypes']} genotypes drawn again (invalid, or over a constraint)"),
         ("known", _known(run)),
-        (ledger.hours_name(run["on_gpus"]), f"{_hours(run['worker_hours'])}{each}"),
+        (worker_time.hours_name(run["on_gpus"]), f"{_hours(run['worker_hours'])}{each}"),
         ("workers busy", _share(run["busy_share"])),
         ("speed", "-" if run["steps_a_second"] is None else f"{run['steps_a_second']:,.1f} steps/s a worker"),
         *(("trained by", line) for line in run["trained_by"]),
@@ -242,7 +241,7 @@ def at_length(run: dict[str, Any]) -> str:
 
 def side_by_side(runs: Sequence[dict[str, Any]]) -> str:
     """Several runs, a line each."""
-    hours = ledger.hours_name(any(run["on_gpus"] for run in runs))
+    hours = worker_time.hours_name(any(run["on_gpus"] for run in runs))
     header = ("run", "state", "evaluated", "budget", "failed", "best", "id", hours, "busy", "left")
     rows = []
     for run in runs:

@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import toolkit
-import usage
-from snapshot import Snapshot, Worker, look
 
+from hpcnas.analysis import host_usage
+from hpcnas.analysis.snapshot import Snapshot, Worker, look
 from hpcnas.job import terminal
+from hpcnas.job.log import duration
 from hpcnas.job.terminal import one_line
-from hpcnas.search.progress import duration
 from hpcnas.search.run_file import StoreError
 
 try:
@@ -46,7 +46,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 # ── how it looks ────────────────────────────────────────────────────────────────────────────────────────────────────
-def picture(seen: Snapshot, host: usage.Host, height: int | None) -> RenderableType:
+def picture(seen: Snapshot, host: host_usage.Host, height: int | None) -> RenderableType:
     """The whole view; `height` lines at most, where it is given."""
     parts: list[RenderableType] = [_progress(seen), "", _devices(seen, host)]
     below = len(seen.failures) + len(seen.problems)
@@ -211,7 +211,7 @@ def _recent(seen: Snapshot) -> Table:
     return table
 
 
-def _devices(seen: Snapshot, host: usage.Host) -> RenderableType:
+def _devices(seen: Snapshot, host: host_usage.Host) -> RenderableType:
     """This host: a line for its cores, and one a GPU."""
     mine = [worker for worker in seen.workers if worker.host == host.name]
     known = any(worker.host for worker in seen.workers)
@@ -262,11 +262,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StoreError as error:
         toolkit.fail(str(error))
     if options.json:
-        toolkit.print_json(asdict(seen) | {"host": asdict(usage.here(0.2))})
+        toolkit.print_json(asdict(seen) | {"host": asdict(host_usage.here(0.2))})
         return 0
     console = plain_console()
     if options.once or not console.is_terminal or os.environ.get("TERM") == "dumb":
-        console.print(picture(seen, usage.here(0.2), None))
+        console.print(picture(seen, host_usage.here(0.2), None))
         return 0
     try:
         watch(options.run, seen, console, options.interval)
@@ -283,10 +283,10 @@ def plain_console(**options: Any) -> Console:
 
 def watch(folder: Path, seen: Snapshot, console: Console, interval: float) -> None:
     """Looks again and again, until interrupted, or nobody sees it any more."""
-    usage.here(None)
+    host_usage.here(None)
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while terminal.lost(sys.stdout) is None:
-            live.update(picture(seen, usage.here(None), console.height), refresh=True)
+            live.update(picture(seen, host_usage.here(None), console.height), refresh=True)
             time.sleep(interval)
             try:
                 seen = look(folder, time.time())

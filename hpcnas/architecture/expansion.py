@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 from hpcnas.architecture import primitives
 from hpcnas.architecture.genotype import Genotype, operation_names
+from hpcnas.errors import Error
 
 LiveEdges = tuple[tuple[int, int, int], ...]  # (predecessor, successor, operation) by successor, then predecessor
 
 
-class InvalidGenotype(ValueError):
+class InvalidGenotype(Error, ValueError):
     """No path from the source to the sink of the cell: there is no network to train."""
 
 

@@ -22,12 +22,13 @@ import numpy as np
 
 from hpcnas.architecture import primitives
 from hpcnas.architecture.space import Space, SpaceError
+from hpcnas.errors import Error
 from hpcnas.text_file import shown
 
 TEXT_FORMAT = "hpcnas genotype 1"
 
 
-class GenotypeError(ValueError):
+class GenotypeError(Error, ValueError):
     """Input that is no genotype of its space: the message says what was expected and what came."""
 
 

@@ -12,6 +12,7 @@ from hpcnas.architecture import primitives
 from hpcnas.architecture.fast_integers import Below, integers_below
 from hpcnas.architecture.genotype import Genotype, edge_index, operation_names
 from hpcnas.architecture.space import Space
+from hpcnas.errors import Error
 
 INITIAL_MUTATIONS = 1000  # §3.2: "a large number of random mutations (e.g. 1000)"
 
@@ -88,7 +89,7 @@ class DrawingStopped(Exception):
     """Whoever draws again and again is to leave: the reason. Raised by the test of what is drawn."""
 
 
-class NothingAllowed(RuntimeError):
+class NothingAllowed(Error, RuntimeError):
     """No allowed genotype among very many draws: the constraint leaves (almost) nothing of the space."""
 
 

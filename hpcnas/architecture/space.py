@@ -12,12 +12,13 @@ import re
 from dataclasses import dataclass
 
 from hpcnas.architecture import primitives
+from hpcnas.errors import Error
 
 MOST_LEVELS = 16
 MOST_OPERATIONS = 255  # an operation's code is one byte in messages and in HDF5, and 0 means "none"
 
 
-class SpaceError(ValueError):
+class SpaceError(Error, ValueError):
     """A description that is no search space: the message says what was expected and what came."""
 
 

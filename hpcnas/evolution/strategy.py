@@ -20,6 +20,7 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.mutation import diversified, mutate
 from hpcnas.architecture.sizes import Size
 from hpcnas.architecture.space import Space
+from hpcnas.errors import Error
 from hpcnas.evolution.duplicates import Drawn, Duplicates, retrain, undrawn
 from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.population import Population
@@ -27,7 +28,7 @@ from hpcnas.evolution.population import Population
 Allowed = Callable[[Genotype], bool]
 
 
-class StrategyRefused(Exception):
+class StrategyRefused(Error):
     """A strategy that cannot be made of the settings: one line for a person."""
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO
 
+from hpcnas.errors import Error
 from hpcnas.storage import durable
 
 _NO_SYNC = (
@@ -24,8 +25,16 @@ _NO_SYNC = (
 )
 
 
-class StoreError(Exception):
+class StoreError(Error):
     """A run that cannot be opened, read or written: one line for the person who runs it."""
+
+
+def holds(folder: Path, name: str) -> bool:
+    """Whether the folder has that file, which makes it what it is. Raises StoreError where that cannot be seen."""
+    try:
+        return (folder / name).is_file()
+    except OSError as error:  # a folder closed to us, a name that is too long, a server that is gone
+        raise StoreError(f"expected a folder that can be looked into, got {folder}: {error.strerror}") from None
 
 
 class RunFolder:

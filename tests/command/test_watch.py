@@ -18,17 +18,17 @@ from pathlib import Path
 
 import examples
 import pytest
-import usage
 import watch
 from patience import GUARD
 
+from hpcnas.analysis import host_usage
 from hpcnas.config import search as search_config
 from hpcnas.messages import Evaluation, Place, Result
 from hpcnas.search.file_store import FileStore
 
 TOOL = Path(watch.__file__)
 NOW = 3100.0
-HOST = usage.Host("node-7", 4, 50.0, 3.0, 12.0, ())
+HOST = host_usage.Host("node-7", 4, 50.0, 3.0, 12.0, ())
 FOUR = dataclasses.replace(examples.SESSION, ranks=5)  # four workers
 
 
@@ -60,7 +60,7 @@ def look(store: FileStore, now: float = NOW) -> watch.Snapshot:
     return watch.look(store.folder, now)
 
 
-def shown(seen: watch.Snapshot, host: usage.Host = HOST, width: int = 110, height: int | None = None) -> str:
+def shown(seen: watch.Snapshot, host: host_usage.Host = HOST, width: int = 110, height: int | None = None) -> str:
     console = watch.plain_console(width=width, file=io.StringIO())
     console.print(watch.picture(seen, host, height))
     return console.file.getvalue()
@@ -247,7 +247,7 @@ def test_gpus_of_this_host(store: FileStore, tmp_path: Path, monkeypatch: pytest
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURMD_NODENAME", "node-7")
-    host = usage.here(0.0)
+    host = host_usage.here(0.0)
     assert [gpu.use for gpu in host.gpus] == [97.0, None]
     fill(store, 5, evaluated(0, 1, 3010.0))
     text = shown(look(store), host, width=120)
@@ -260,7 +260,7 @@ def test_a_broken_nvidia_smi_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyP
     script.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert usage.here(0.0).gpus == ()
+    assert host_usage.here(0.0).gpus == ()
 
 
 # ── the tool ────────────────────────────────────────────────────────────────────────────────────────────────────────

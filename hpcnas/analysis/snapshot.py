@@ -1,4 +1,4 @@
-"""A run at one moment, as its files have it: what tools/watch.py shows, which says how workers are known."""
+"""A run at one moment, as its files have it: what `command.watch` shows, which says how workers are known."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from hpcnas import text_file
 from hpcnas.evolution.budget import evaluations_left
 from hpcnas.evolution.individuals import State
 from hpcnas.evolution.population import Population
+from hpcnas.job.log import duration
 from hpcnas.messages import Evaluation, Result
-from hpcnas.search.progress import duration
 from hpcnas.search.recovery import salvage
 from hpcnas.search.run_file import StoredRun
 

@@ -16,7 +16,7 @@ from hpcnas.architecture.genotype import Genotype, operation_names
 from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.retrain.record_file import Inputs
 
-TEMPLATE = Path(__file__).with_name("network_template.py")
+TEMPLATE = Path(__file__).with_name("network_template.txt")
 TRAINED = re.compile(r"# @TRAINED\n(.*)# @END\n", re.DOTALL)
 
 

@@ -1,4 +1,4 @@
-"""What the tools read of retrainings: finding one, and those of its trainings that are complete. No torch.
+"""Retrainings as analyses read them: finding one, and those of its trainings that are complete. No torch.
 
 Retrainings are read through `hpcnas.retrain.record_file` alone: the last renamed file, also while the retraining goes
 on.
@@ -11,8 +11,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-import toolkit
-
+from hpcnas.analysis.runs import AnalysisError
 from hpcnas.retrain import record_file
 from hpcnas.retrain.record_file import Retraining, State, Trained
 from hpcnas.search.run_file import StoreError
@@ -36,11 +35,11 @@ class Found:
 
 
 def load(folder: Path) -> Found:
-    """The retraining in a folder; ends the tool with one line where there is none."""
+    """The retraining in a folder. Raises AnalysisError where there is none."""
     try:
         return Found(folder, record_file.read(folder))
     except StoreError as error:
-        toolkit.fail(str(error))
+        raise AnalysisError(str(error)) from error
 
 
 def names_one(text: str) -> bool:
@@ -49,20 +48,22 @@ def names_one(text: str) -> bool:
 
 
 def trained(text: str) -> tuple[Found, Trained]:
-    """The complete training that `FOLDER` (of the least seed) or `FOLDER:SEED` names; ends the tool if there is none.
+    """The complete training that `FOLDER` (of the least seed) or `FOLDER:SEED` names.
 
-    By itself never that of the highest accuracy: the test images would have chosen it.
+    By itself never that of the highest accuracy: the test images would have chosen it. Raises AnalysisError if there is
+    none.
     """
     folder = next((folder for folder in _readings(text) if _is_one(folder)), Path(text))
     found = load(folder)
     seeds = {training.seed: training for training in found.complete}
     if not seeds:
-        toolkit.fail(f"{folder}: no training is complete yet, so there are no weights")
+        raise AnalysisError(f"{folder}: no training is complete yet, so there are no weights")
     if folder == Path(text):
         return found, seeds[min(seeds)]
     seed = int(text.rpartition(":")[2])
     if seed not in seeds:
-        toolkit.fail(f"{folder}: expected the seed of a complete training ({', '.join(map(str, seeds))}), got {seed}")
+        listing = ", ".join(map(str, seeds))
+        raise AnalysisError(f"{folder}: expected the seed of a complete training ({listing}), got {seed}")
     return found, seeds[seed]
 
 

@@ -66,7 +66,12 @@ def _gpus() -> tuple[Gpu, ...]:
     except (OSError, subprocess.SubprocessError):
         return ()
     rows = [[field.strip() for field in line.split(",")] for line in done.stdout.splitlines()]
-    return tuple(Gpu(*row[:3], *map(_number, row[3:])) for row in rows if len(row) == len(_QUERY.split(",")))
+    return tuple(_gpu(*row) for row in rows if len(row) == len(_QUERY.split(",")))
+
+
+def _gpu(index: str, uuid: str, name: str, *quantities: str) -> Gpu:
+    use, memory, memory_total, temperature, power = map(_number, quantities)
+    return Gpu(index, uuid, name, use, memory, memory_total, temperature, power)
 
 
 def _number(text: str) -> float | None:

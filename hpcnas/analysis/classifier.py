@@ -1,13 +1,13 @@
-"""A retrained network that takes pixels, with the weights that it has learnt. For tools; with torch."""
+"""A retrained network that takes pixels, with the weights that it has learnt. Imports torch; writes nothing."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import toolkit
 import torch
 from torch import Tensor, nn
 
+from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture import expansion
 from hpcnas.retrain.record_file import Inputs, Retraining
 from hpcnas.storage import sealed
@@ -17,6 +17,9 @@ from hpcnas.training.network import Network
 
 class Classifier(nn.Module):
     """Pixels float (N, C, H, W), 0 to 255 → class scores (N, classes) before the softmax."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, network: nn.Module, inputs: Inputs) -> None:
         super().__init__()
@@ -31,19 +34,24 @@ class Classifier(nn.Module):
 
 
 def load(retraining: Retraining, weights: Path) -> Classifier:
-    """The network that a retraining has trained, in evaluation mode; ends the tool where its weights cannot be read."""
+    """The network that a retraining has trained, in evaluation mode. Raises AnalysisError where its weights cannot be
+    read."""
     network = Network(expansion.expand(retraining.genotype), retraining.inputs.skeleton)
     load_weights(network, weights)
     return Classifier(network, retraining.inputs).eval()
 
 
 def load_weights(network: Network, weights: Path) -> None:
-    """Gives a network the weights of a file; ends the tool where that is not a state_dict of it."""
+    """Gives a network the weights of a file. Raises AnalysisError where that is not a state_dict of it."""
     try:
         network.load_state_dict(checkpoints.load_unsealed_too(weights))
     except sealed.Damaged as error:
-        toolkit.fail(f"{weights} is damaged: {error}")
+        raise AnalysisError(f"{weights} is damaged: {error}") from error
     except (OSError, RuntimeError, TypeError, ValueError, EOFError) as error:
-        toolkit.fail(f"{weights}: expected a state_dict of this network: {str(error).splitlines()[0]}")
+        raise AnalysisError(f"{weights}: expected a state_dict of this network: {_first_line(error)}") from error
     except Exception as error:  # what unpickling makes of bytes that are no such file
-        toolkit.fail(f"{weights}: expected a file of torch.save: {str(error).splitlines()[0]}")
+        raise AnalysisError(f"{weights}: expected a file of torch.save: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
