@@ -23,7 +23,7 @@ from hpcnas.data.datasets import load_training
 from hpcnas.training.cuda import stacked
 from hpcnas.training.cuda.stacked import StackedTraining
 from hpcnas.training.network import Network
-from hpcnas.training.plain import FitnessInProgress, LossNotFinite, Training, TrainingData, learning_rate
+from hpcnas.training.plain import FitnessInProgress, LossNotFinite, PlainTraining, TrainingData, learning_rate
 
 GENOTYPE = flat("1-2 1x1", 2)
 SKELETON = Skeleton(1, 8, 8, 10, 2, 1, 1)
@@ -153,7 +153,7 @@ def test_a_loss_that_is_not_finite_ends_it(data: TrainingData) -> None:
         trained(broken)
 
 
-class TooMany(Training):
+class TooMany(PlainTraining):
     """Trainings that pretend to need the memory of a device for each two of them."""
 
     side_by_side = 4
@@ -165,7 +165,7 @@ class TooMany(Training):
         cls.groups.append(len(seeds))
         if len(seeds) > 1:
             raise cls.error
-        return Training.of(genotype, skeleton, data, settings, seeds)
+        return PlainTraining.of(genotype, skeleton, data, settings, seeds)
 
 
 def evaluation(data: TrainingData, done: Callable[[], None]) -> FitnessInProgress:
@@ -210,6 +210,6 @@ def test_out_of_memory_for_a_single_training_is_a_failure(data: TrainingData, mo
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     fitness = evaluation(data, nothing)
-    monkeypatch.setattr(Training, "of", none)
+    monkeypatch.setattr(PlainTraining, "of", none)
     with pytest.raises(torch.OutOfMemoryError):
         fitness.run(nothing, nothing)

@@ -460,7 +460,7 @@ def test_a_python_error_is_a_failure_with_its_traceback(start: Start) -> None:
     code = (
         "from hpcnas.training import plain, trainer\n"
         "def broken(self): raise ZeroDivisionError('of all things')\n"
-        "plain.Training._batch = broken\n"
+        "plain.PlainTraining._batch = broken\n"
         "trainer.main()"
     )
     found = failure(start((sys.executable, "-c", code)), TASK)

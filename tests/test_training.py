@@ -23,7 +23,7 @@ from hpcnas.config.search import DataSettings, TrainingSettings
 from hpcnas.data.datasets import DataSet, Images, load_training
 from hpcnas.messages import Evaluation
 from hpcnas.training import plain
-from hpcnas.training.plain import FitnessInProgress, LossNotFinite, Training, TrainingData, learning_rate
+from hpcnas.training.plain import FitnessInProgress, LossNotFinite, PlainTraining, TrainingData, learning_rate
 
 torch.set_num_threads(1)
 
@@ -43,8 +43,8 @@ def nothing() -> None:
     """Called back where a test does not care."""
 
 
-def trained(data: TrainingData, seed: int, settings: TrainingSettings = SETTINGS) -> Training:
-    one = Training(GENOTYPE, SKELETON, data, settings, seed)
+def trained(data: TrainingData, seed: int, settings: TrainingSettings = SETTINGS) -> PlainTraining:
+    one = PlainTraining(GENOTYPE, SKELETON, data, settings, seed)
     one.run(nothing)
     return one
 
@@ -112,13 +112,13 @@ def test_another_seed_gives_other_weights(data: TrainingData) -> None:
 
 
 def test_the_seed_decides_the_first_weights(data: TrainingData) -> None:
-    first, same, other = (bits(Training(GENOTYPE, SKELETON, data, SETTINGS, seed).network) for seed in (7, 7, 8))
+    first, same, other = (bits(PlainTraining(GENOTYPE, SKELETON, data, SETTINGS, seed).network) for seed in (7, 7, 8))
     assert first == same != other
 
 
 def test_the_seed_decides_what_the_network_is_shown(data: TrainingData) -> None:
     """Two trainings from the same weights, not of the same seed."""
-    first, second = (Training(GENOTYPE, SKELETON, data, SETTINGS, seed) for seed in (7, 8))
+    first, second = (PlainTraining(GENOTYPE, SKELETON, data, SETTINGS, seed) for seed in (7, 8))
     second.network.load_state_dict(first.network.state_dict())
     first.run(nothing)
     second.run(nothing)
@@ -182,9 +182,9 @@ def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("step", [1, 5, 10, 11, 12])
 def test_a_resumed_training_is_the_same_to_the_bit(data: TrainingData, step: int) -> None:
     """The order of images is drawn anew at step 11: it takes 10 batches of 16 to see 160 of them."""
-    begun = Training(GENOTYPE, SKELETON, data, SETTINGS, 7)
+    begun = PlainTraining(GENOTYPE, SKELETON, data, SETTINGS, 7)
     interrupted(begun.run, after=step)
-    resumed = Training(GENOTYPE, SKELETON, data, SETTINGS, 7)
+    resumed = PlainTraining(GENOTYPE, SKELETON, data, SETTINGS, 7)
     resumed.resume(through_a_file(begun.state()))
     assert resumed.step == step
     resumed.run(nothing)
@@ -257,7 +257,7 @@ def test_the_optimiser_follows_the_settings(data: TrainingData, steps: list[dict
 def test_the_loss_falls(data: TrainingData) -> None:
     """Coarsely: patterns under noise, 30 steps. Of ten classes the first loss is about ln 10."""
     settings = dataclasses.replace(SETTINGS, steps=30, batch_size=40, crop=1.0, flip=False)
-    one = Training(GENOTYPE, dataclasses.replace(SKELETON, channels=8), data, settings, 7)
+    one = PlainTraining(GENOTYPE, dataclasses.replace(SKELETON, channels=8), data, settings, 7)
 
     def loss() -> float:
         with torch.no_grad():
@@ -285,7 +285,7 @@ def test_one_infinite_loss_is_enough(data: TrainingData, monkeypatch: pytest.Mon
 
 
 def test_a_sign_of_life_after_every_step(data: TrainingData) -> None:
-    one = Training(GENOTYPE, SKELETON, data, SETTINGS, 7)
+    one = PlainTraining(GENOTYPE, SKELETON, data, SETTINGS, 7)
     beats: list[int] = []
     one.run(lambda: beats.append(one.step))
     assert beats == list(range(1, 13))
@@ -307,7 +307,7 @@ class Constant(nn.Module):
         return self.scores.expand(len(images), -1)
 
 
-def constant(one: Training, answer: int = 0) -> Constant:
+def constant(one: PlainTraining, answer: int = 0) -> Constant:
     """Replaces the network of a training."""
     one.network = Constant(answer)  # type: ignore[assignment]
     return one.network
@@ -315,7 +315,7 @@ def constant(one: Training, answer: int = 0) -> Constant:
 
 @pytest.mark.parametrize("answer", range(10))
 def test_validation_counts_right_answers(data: TrainingData, answer: int) -> None:
-    one = Training(GENOTYPE, SKELETON, data, SETTINGS, 7)
+    one = PlainTraining(GENOTYPE, SKELETON, data, SETTINGS, 7)
     constant(one, answer)
     assert one.validate(nothing) == data.validation_labels.tolist().count(answer) / 40
 
@@ -324,7 +324,7 @@ def test_validation_is_shown_each_whole_validation_image_once(
     data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plain, "VALIDATION_BATCH", 7)
-    one = Training(GENOTYPE, SKELETON, data, SETTINGS, 7)
+    one = PlainTraining(GENOTYPE, SKELETON, data, SETTINGS, 7)
     network = constant(one)
     one.validate(nothing)
     assert [len(part) for part in network.shown] == [7, 7, 7, 7, 7, 5]
@@ -347,7 +347,7 @@ def test_validation_changes_nothing(data: TrainingData) -> None:
 
 def shown_in_training(data: TrainingData, settings: TrainingSettings) -> Tensor:
     """All inputs of one training, one after the other."""
-    one = Training(GENOTYPE, SKELETON, data, settings, 7)
+    one = PlainTraining(GENOTYPE, SKELETON, data, settings, 7)
     network = constant(one)
     one.run(nothing)
     return torch.cat(network.shown)
@@ -389,7 +389,7 @@ def test_an_evaluation_has_an_accuracy_for_each_seed_and_their_mean(
     data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accuracies = iter([0.5, 0.25, 0.75, 0.25])
-    monkeypatch.setattr(Training, "validate", lambda self, beat: next(accuracies))
+    monkeypatch.setattr(PlainTraining, "validate", lambda self, beat: next(accuracies))
     evaluation = fitness(data, (1, 2, 3, 4), dataclasses.replace(SETTINGS, steps=1))
     assert evaluation.accuracies == (0.5, 0.25, 0.75, 0.25)
     assert evaluation.fitness == 0.4375

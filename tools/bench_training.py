@@ -36,7 +36,7 @@ from hpcnas.training.choice import fastest_method
 from hpcnas.training.cuda import blocks
 from hpcnas.training.cuda.blocks import BlockGraph, Kind
 from hpcnas.training.network import Network
-from hpcnas.training.plain import FitnessInProgress, Training, TrainingData
+from hpcnas.training.plain import FitnessInProgress, PlainTraining, TrainingData
 
 _WARMING_UP = 5  # steps that are not timed
 _CPU = {"batch_size": 64, "steps": 12, "replicates": 1, "evaluation_steps": 100, "images": 2500}
@@ -389,7 +389,7 @@ def _whole(options: argparse.Namespace) -> None:
     ).run(lambda: None, lambda: None)
     found = {
         "machine": _machine(device),
-        "training": method.__name__,
+        "training": method.stored_name,
         "seconds": time.perf_counter() - started,
         "setup": fitness.setup_seconds,
         "trainings": fitness.training_seconds,
@@ -418,7 +418,7 @@ def _parity(options: argparse.Namespace) -> None:
         for precision in ("fp32", options.precision)
     )
     skeleton, differences, means = Skeleton(1, 8, 8, 10, 8, 1, 3), [], []
-    methods = ((Training, plain), (fastest_method(device, 1, fast, skeleton), fast))
+    methods = ((PlainTraining, plain), (fastest_method(device, 1, fast, skeleton), fast))
     for number in range(1, options.parity + 1):
         reached = []
         for method, settings in methods:
@@ -430,7 +430,7 @@ def _parity(options: argparse.Namespace) -> None:
     error = statistics.stdev(differences) / len(differences) ** 0.5
     found = {
         "genotypes": options.parity,
-        "method": methods[1][0].__name__,
+        "method": methods[1][0].stored_name,
         "plain": statistics.fmean(plain for plain, _ in means),
         "plan": statistics.fmean(plan for _, plan in means),
         "difference": statistics.fmean(differences),

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 PROGRAM = CommandLine(
     name="hpcnas.retrain",
-    usage="mpirun -np RANKS python -m hpcnas.retrain [options]",
+    usage="mpirun -np RANKS hpcnas retrain [options]",
     description="Trains the large network of a found cell to the end, on all ranks together, and tests it.",
     epilog="Settings come from a preset, then --config, then options; a retraining that is continued keeps its own.",
     scheme=SCHEME,

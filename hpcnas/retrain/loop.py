@@ -57,8 +57,7 @@ def learning_rate(training: RetrainingSettings, step: int) -> float:
     """The rate of step 0, 1, …"""
     if training.schedule == "cosine":
         return schedules.cosine(training.learning_rate, step, training.steps)
-    passed = sum(step >= round(share * training.steps) for share in training.milestones)
-    return training.learning_rate * 0.1**passed
+    return schedules.divided(training.learning_rate, training.milestones, step, training.steps)
 
 
 class Retraining:

@@ -35,12 +35,12 @@ _TIMES = ("startup", "queue", "handling")
 def _parser() -> options.Parser:
     result = options.Parser(
         prog="hpcnas simulate",
-        usage="python -m hpcnas simulate [options]",
+        usage="hpcnas simulate [options]",
         description="Simulates a whole search with workers that do not exist. Says how long it would take, how much of "
         "their time they would wait, and what it would find in the synthetic landscape.",
         epilog="All options of a search besides: --preset, --budget, --seed, --walltime and --grace (of every job), "
         "--synthetic-seconds and --synthetic-spread (of an evaluation; default: 3600, 0.2), --synthetic-crashes and "
-        "the like; python -m hpcnas --help lists them.",
+        "the like; hpcnas search --help lists them.",
         allow_abbrev=False,
     )
     result.help_option = "simulate --help"
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
         parser = _parser()
         given, others = parser.parse_known_args(arguments)
         request = options.parse(others, also=list(parser._option_string_actions))
-        settings = looked_up(search_config.build(*request.base, _DEFAULTS, *request.layers, _ALWAYS))
+        settings = looked_up(search_config.build(*request.base, _DEFAULTS, *request.layers, _ALWAYS), _say)
         report = simulation.simulate(settings, site(given, settings), given.keep)
     except options.HelpWanted as help:
         print(str(help).rstrip())
@@ -79,6 +79,10 @@ def main(arguments: Sequence[str]) -> int:
         return BROKEN
     print(json.dumps(asdict(report), indent=2) if given.json else report.text())
     return COMPLETE
+
+
+def _say(text: str) -> None:
+    print(f"hpcnas simulate: {text}", file=sys.stderr)
 
 
 def site(given: argparse.Namespace, settings: SearchConfig) -> Site:

@@ -27,7 +27,7 @@ from hpcnas.config.search import DataSettings, TrainingSettings
 from hpcnas.data.augment import EpochSampler, Normaliser, random_crop, random_flip
 from hpcnas.data.datasets import DataSet, channel_statistics, split
 from hpcnas.messages import Evaluation
-from hpcnas.training import causes
+from hpcnas.training import causes, schedules
 from hpcnas.training.network import Network
 
 VALIDATION_BATCH = 250  # images, fewer than fill the memory; does not change the result
@@ -54,9 +54,7 @@ class TrainingData:
     facts: DataFacts
 
     @classmethod
-    def prepare(
-        cls, dataset: DataSet, data: DataSettings, device: torch.device, padding: int = 0
-    ) -> TrainingData:
+    def prepare(cls, dataset: DataSet, data: DataSettings, device: torch.device, padding: int = 0) -> TrainingData:
         """Splits the training images by the configured seed, pads them by so many black pixels on each side, and moves
         all to the device."""
         training, validation = split(dataset.images, data.validation_fraction, data.split_seed)
@@ -104,13 +102,13 @@ def number_type(settings: HasPrecision, device: torch.device) -> torch.dtype:
 
 def learning_rate(settings: TrainingSettings, step: int) -> float:
     """The rate of step 0, 1, …: divided by 10 from each milestone on."""
-    passed = sum(step >= round(share * settings.steps) for share in settings.milestones)
-    return settings.learning_rate * 0.1**passed
+    return schedules.divided(settings.learning_rate, settings.milestones, step, settings.steps)
 
 
 class Trainings(ABC):
     """A way to train: trainings from scratch at the same time, one a seed."""
 
+    stored_name: ClassVar[str]  # of the way, in files: the words of version 0.1, whatever its class is called now
     side_by_side: ClassVar[int]  # how many at the most
     step: int  # how many steps each of them has made
 
@@ -129,7 +127,7 @@ class Trainings(ABC):
     @classmethod
     def kind(cls, skeleton: Skeleton) -> str:
         """What a `state` must have in common with the trainings that it is resumed by."""
-        return cls.__name__
+        return cls.stored_name
 
     def prepare(self) -> None:
         """Does before `run` what is to be done once and may take minutes, such as compiling; it changes no result."""
@@ -152,9 +150,10 @@ class Trainings(ABC):
         """Goes on from a `state` of the same trainings."""
 
 
-class Training(Trainings):
+class PlainTraining(Trainings):
     """One training from scratch: its weights, order, crops and flips come from `seed` alone."""
 
+    stored_name = "Training"
     side_by_side = 1
 
     @classmethod
@@ -165,7 +164,7 @@ class Training(Trainings):
         data: TrainingData,
         settings: TrainingSettings,
         seeds: tuple[int, ...],
-    ) -> Training:
+    ) -> PlainTraining:
         (seed,) = seeds
         return cls(genotype, skeleton, data, settings, seed)
 
@@ -279,7 +278,7 @@ class FitnessInProgress:
         skeleton: Skeleton,
         data: TrainingData,
         settings: TrainingSettings,
-        method: type[Trainings] = Training,
+        method: type[Trainings] = PlainTraining,
     ) -> None:
         self._method = method
         self._genotype = genotype
