@@ -15,7 +15,7 @@ from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.retraining import SCHEME
-from hpcnas.retrain.record_file import Inputs, Origin
+from hpcnas.retrain.record import Inputs, Origin
 
 CELL = LargeSkeleton(3, 32, 32, 10, 64, (2, 2, 2), "plain")
 CIFAR = replace(INPUTS, skeleton=CELL, class_names=tuple("abcdefghij"))

@@ -26,7 +26,7 @@ from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture import expansion
 from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.retrain import record_file
-from hpcnas.retrain.record_file import Inputs, Origin
+from hpcnas.retrain.record import Inputs, Origin
 from hpcnas.training import checkpoints
 from hpcnas.training.network import Network
 
