@@ -15,7 +15,7 @@ from hpcnas.command import summary
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.retraining import SCHEME
 from hpcnas.errors import Error
-from hpcnas.retrain.record_file import Inputs, Origin
+from hpcnas.retrain.record import Inputs, Origin
 
 CELL = LargeSkeleton(3, 32, 32, 10, 64, (2, 2, 2), "plain")
 CIFAR = replace(INPUTS, skeleton=CELL, class_names=tuple("abcdefghij"))

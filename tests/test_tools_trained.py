@@ -25,7 +25,7 @@ from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.command import common, export, predict
 from hpcnas.errors import Error
 from hpcnas.retrain import record_file
-from hpcnas.retrain.record_file import Inputs, Origin
+from hpcnas.retrain.record import Inputs, Origin
 from hpcnas.training import checkpoints
 from hpcnas.training.network import Network
 
