@@ -13,9 +13,8 @@ from hpcnas import seeds
 from hpcnas.config.data_spec import DataError
 from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.retrain import image_stream
-from hpcnas.retrain.feed import Batch
+from hpcnas.retrain.feed import Batch, Order
 from hpcnas.retrain.image_stream import Stream, list_images
-from hpcnas.retrain.order import Order
 
 
 @pytest.fixture(scope="module")

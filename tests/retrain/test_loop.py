@@ -17,9 +17,9 @@ from torch import Tensor
 
 from hpcnas.architecture.expansion import expand
 from hpcnas.config.retraining import SCHEME, RetrainingConfig
-from hpcnas.retrain import averaging
+from hpcnas.retrain import regularisation
 from hpcnas.retrain.feed import Batch, Resident
-from hpcnas.retrain.loop import Retraining, TooManyBroken, learning_rate
+from hpcnas.retrain.loop import DistributedTraining, TooManyBroken, learning_rate
 from hpcnas.training.network import Network
 from hpcnas.training.plain import LossNotFinite
 
@@ -41,12 +41,12 @@ def recipe(**training: object) -> RetrainingConfig:
     return SCHEME.build(settings)
 
 
-def made(settings: RetrainingConfig, group: ThreadGroup) -> Retraining:
+def made(settings: RetrainingConfig, group: ThreadGroup) -> DistributedTraining:
     feed = Resident(settings, group.rank, group.size, torch.device("cpu"))
     skeleton = settings.skeleton(3, 8, 8, 10)
     with _building:
         parts = (GRAPH, skeleton, settings, 5, feed, _Silent(group), torch.device("cpu"), pytest.fail)
-        training = Retraining(*parts)  # type: ignore[arg-type]
+        training = DistributedTraining(*parts)  # type: ignore[arg-type]
     training._group = group  # type: ignore[assignment]
     return training
 
@@ -62,7 +62,7 @@ class _Silent:
         pass
 
 
-def run(training: Retraining, until: int = STEPS) -> bool:
+def run(training: DistributedTraining, until: int = STEPS) -> bool:
     return training.run(
         leave=lambda: training.step + 1 >= until and until < STEPS,
         save_due=lambda: False,
@@ -71,10 +71,10 @@ def run(training: Retraining, until: int = STEPS) -> bool:
     )
 
 
-def trained(ranks: int, settings: RetrainingConfig) -> tuple[Retraining, dict[str, Tensor]]:
+def trained(ranks: int, settings: RetrainingConfig) -> tuple[DistributedTraining, dict[str, Tensor]]:
     """Rank 0's training to the end, after all ranks were compared, and its weights."""
 
-    def work(group: ThreadGroup) -> Retraining:
+    def work(group: ThreadGroup) -> DistributedTraining:
         training = made(settings, group)
         assert run(training)
         return training
@@ -142,7 +142,7 @@ def test_a_state_continues_exactly_on_another_number_of_ranks() -> None:
 
     state = on_ranks(2, first_part)[0]
 
-    def second_part(group: ThreadGroup) -> Retraining:
+    def second_part(group: ThreadGroup) -> DistributedTraining:
         training = made(settings, group)
         training.resume(state if group.rank == 0 else None)
         assert run(training)
@@ -203,7 +203,7 @@ def test_averaged_weights_are_the_average_over_all_steps() -> None:
         expected = [torch.zeros_like(value) for value in training._values()]
 
         def made_step() -> None:
-            averaging.take_in(expected, training._values(), 0.5, training.step)
+            regularisation.average_in(expected, training._values(), 0.5, training.step)
 
         training.run(lambda: False, lambda: False, lambda: None, made_step)
         return expected, training._averages
@@ -227,7 +227,7 @@ def test_ranks_leave_and_save_together_whoever_wants_it() -> None:
     assert on_ranks(2, work) == [(4, [2, 4]), (4, [2, 4])]
 
 
-def with_broken_images(training: Retraining, names: dict[int, set[str]]) -> Retraining:
+def with_broken_images(training: DistributedTraining, names: dict[int, set[str]]) -> DistributedTraining:
     """Its rank meets these in these steps, from 0."""
     feed, given = training._feed, training._feed.next
 
@@ -279,7 +279,7 @@ def test_the_learning_rate_is_divided_at_milestones_or_falls_along_a_cosine() ->
 
 
 def test_running_statistics_are_the_mean_over_the_micro_batches_of_each_step() -> None:
-    def work(group: ThreadGroup) -> Retraining:
+    def work(group: ThreadGroup) -> DistributedTraining:
         training = made(recipe(steps=1), group)
         assert training.run(lambda: False, lambda: False, lambda: None, lambda: None)
         return training
@@ -290,7 +290,6 @@ def test_running_statistics_are_the_mean_over_the_micro_batches_of_each_step() -
     feed = Resident(settings, 0, 1, torch.device("cpu"))
     feed.begin(5, 0)
     from hpcnas import seeds
-    from hpcnas.retrain import regularisation  # what the first layer sees, by hand
 
     with _building, torch.random.fork_rng():
         torch.manual_seed(5)

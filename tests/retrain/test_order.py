@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hpcnas import seeds
-from hpcnas.retrain.order import Order
+from hpcnas.retrain.feed import Order
 
 
 def test_every_image_comes_once_an_epoch_in_an_order_of_its_own() -> None:

@@ -16,10 +16,11 @@ from hpcnas.config import search as search_config
 from hpcnas.config.options import parse
 from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.job.status import MORE_TO_DO
-from hpcnas.retrain import origins, record_file
+from hpcnas.retrain import record_file
 from hpcnas.retrain.folder import Folder, Refused
 from hpcnas.retrain.job import PROGRAM
-from hpcnas.retrain.record_file import Origin
+from hpcnas.retrain.origin import individual_origin, resolve_genotype
+from hpcnas.retrain.record import Origin
 from hpcnas.search import references
 from hpcnas.search.file_store import FileStore
 
@@ -33,7 +34,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_the_best_of_a_search(run: Path) -> None:
-    genotype, origin = origins.resolve(f"{run}:best")
+    genotype, origin = resolve_genotype(f"{run}:best")
     assert genotype == POOLING
     assert origin == Origin(
         f"{run}:4",
@@ -51,7 +52,7 @@ def test_the_best_of_a_search(run: Path) -> None:
 
 
 def test_another_individual(run: Path) -> None:
-    origin = origins.resolve(f"{run}:0")[1]
+    origin = resolve_genotype(f"{run}:0")[1]
     assert (origin.evaluation, origin.evaluated, origin.fittest) == (0, 4, False)
 
 
@@ -90,7 +91,7 @@ def test_where_a_search_went_another_way_than_the_papers(
         code = bytes([6]) * store.config.space.edges
         store.birth(Individual(0, Genotype(store.config.space, code), Birth.INITIAL, None, 0, 0, 1000.0))
         store.compact()
-    assert origins.of_individual(references.individual(f"{tmp_path / 'run'}:0")).departures == departures
+    assert individual_origin(references.individual(f"{tmp_path / 'run'}:0")).departures == departures
 
 
 def test_of_an_older_retraining_the_searchs_departures_are_not_known(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hpcnas.architecture import genotype
 from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.config.retraining import SCHEME
 from hpcnas.retrain import record_file
-from hpcnas.retrain.record_file import Inputs, Origin, Retraining, Row, Session, State, Trained
+from hpcnas.retrain.record import Inputs, Origin, Record, RetrainingSession, Row, State, Trained
 from hpcnas.search.run_file import StoreError
 
 SEARCHED = Origin("runs/a:17", "6x4/1x5", "0f" * 16, 17, "tournament", 0.875, 40, 41, True, 500_000, "racing True")
@@ -30,7 +30,7 @@ INPUTS = Inputs(
 COMPLETE = Trained(
     3, State.COMPLETE, 80_000, 900.5, 22_750.0, 0.015, 10_000, 0.9625, 0.999, 0.25, 1000.5, 2000.5, 2**33
 )
-RECORD = Retraining(
+RECORD = Record(
     run="ab" * 16,
     recipe=SCHEME.build(SCHEME.preset("imagenet"), {"training": {"runs": 2, "seed": 3}}),
     genotype=genotype.named("paper"),
@@ -40,7 +40,7 @@ RECORD = Retraining(
     flops=30_834_380_544,
     trainings=[COMPLETE, Trained(4)],
     history=[Row(3, 100, 2.25, 0.125, 0.1, 1000.5, 0.25), Row(3, 200, 2.0, 0.25, 0.1, 1100.5, 0.125)],
-    sessions=[Session(1000.5, "node-1", 4321, 8, {"hpcnas": "0", "torch": "2.13"}, FACTS, "cuda:0")],
+    sessions=[RetrainingSession(1000.5, "node-1", 4321, 8, {"hpcnas": "0", "torch": "2.13"}, FACTS, "cuda:0")],
     broken=["train/gnu/1.jpg", "train/gnu/ünlesbar.jpg"],
 )
 

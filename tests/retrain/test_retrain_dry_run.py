@@ -16,7 +16,7 @@ from hpcnas.data.datasets import load_training
 from hpcnas.job.devices import Binding, Seat
 from hpcnas.plugins import DataKind, Plugin
 from hpcnas.retrain import dry_run
-from hpcnas.retrain.record_file import Origin
+from hpcnas.retrain.record import Origin
 
 CPU = Seat("node-1", (), frozenset({0, 1}), 2)
 

@@ -17,7 +17,7 @@ from hpcnas.job.status import MORE_TO_DO
 from hpcnas.retrain import record_file
 from hpcnas.retrain.folder import Folder, Refused
 from hpcnas.retrain.job import PROGRAM
-from hpcnas.retrain.record_file import State
+from hpcnas.retrain.record import State
 from hpcnas.storage import lock
 from hpcnas.storage.folder import RunFolder
 from hpcnas.training import checkpoints

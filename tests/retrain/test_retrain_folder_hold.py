@@ -20,7 +20,7 @@ from hpcnas.job.status import BROKEN, MORE_TO_DO, WRONG_USE
 from hpcnas.retrain import record_file
 from hpcnas.retrain.folder import Folder, Refused
 from hpcnas.retrain.job import PROGRAM
-from hpcnas.retrain.record_file import State
+from hpcnas.retrain.record import State
 from hpcnas.storage.folder import RunFolder, StoreError
 
 

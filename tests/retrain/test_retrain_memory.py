@@ -17,7 +17,7 @@ from hpcnas.job.log import LiveLine
 from hpcnas.retrain import record_file
 from hpcnas.retrain.folder import Folder
 from hpcnas.retrain.progress import Progress
-from hpcnas.retrain.record_file import State, Trained
+from hpcnas.retrain.record import State, Trained
 
 
 def test_a_training_on_a_cpu_says_nothing_one_on_a_gpu_what_torch_does(monkeypatch: pytest.MonkeyPatch) -> None:

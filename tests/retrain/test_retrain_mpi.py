@@ -24,7 +24,7 @@ from warden import Child
 
 from hpcnas.architecture import expansion
 from hpcnas.retrain import record_file
-from hpcnas.retrain.record_file import State
+from hpcnas.retrain.record import State
 from hpcnas.training.network import Network
 
 STEPS = 30

@@ -42,7 +42,6 @@ from hpcnas.messages import (
     Task,
     Warned,
 )
-from hpcnas.search import controller
 from hpcnas.search.memory_store import MemoryStore
 
 
@@ -102,7 +101,7 @@ def test_a_session_is_recorded_with_the_first_workers_data() -> None:
 def test_a_worker_holds_several_evaluations_only_if_they_are_brief_and_the_loop_slow(
     monkeypatch: pytest.MonkeyPatch, seconds: float, longest: float, held: int
 ) -> None:
-    monkeypatch.setattr(controller, "_BRIEF", longest)
+    monkeypatch.setattr("hpcnas.search.crew._BRIEF", longest)
     crew = Brief(1)
     crew.seconds = seconds
     search = Search(crew, settings(search={"budget": 40}), now=crew.now)

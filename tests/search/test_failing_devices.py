@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hpcnas.messages import Place
-from hpcnas.search.devices import Devices
+from hpcnas.search.crew import Devices
 
 BAD, GOOD = Place(1, "node-1", "cuda:GPU-a"), Place(2, "node-2", "cuda:GPU-b")
 

@@ -15,7 +15,7 @@ from hpcnas.config import search as search_config
 from hpcnas.config.settings import ConfigError
 from hpcnas.errors import Error
 from hpcnas.evolution.initial import kept
-from hpcnas.retrain import origins
+from hpcnas.retrain.origin import resolve_genotype
 from hpcnas.search import references
 from hpcnas.search.initial import looked_up
 from hpcnas.search.references import ById, Fittest, InFile, Paper
@@ -102,7 +102,7 @@ def initial(text: str) -> Sequence[Genotype]:
 
 
 SINGLE: dict[str, Callable[[str], Genotype]] = {
-    "--genotype": lambda text: origins.resolve(text)[0],
+    "--genotype": lambda text: resolve_genotype(text)[0],
     "named_genotype": lambda text: runs.named_genotype(text)[1],
     "individual": lambda text: references.individual(text).genotype,
 }

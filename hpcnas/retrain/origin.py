@@ -13,7 +13,7 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.config import data_spec
 from hpcnas.config import search as search_config
 from hpcnas.config.settings import ConfigError
-from hpcnas.retrain.record_file import Origin
+from hpcnas.retrain.record import Origin
 from hpcnas.search import references, run_file
 from hpcnas.search.references import OfRun
 
@@ -22,7 +22,7 @@ _ASIDE = ("search.space", "search.strategy", "search.max_parameters", "search.se
           "data.split_seed")  # fmt: skip
 
 
-def resolve(text: str) -> tuple[Genotype, Origin]:
+def resolve_genotype(text: str) -> tuple[Genotype, Origin]:
     """What `--genotype` names, which must be one genotype with a network. Raises ConfigError."""
     try:
         with plugins.done_without(
@@ -34,14 +34,14 @@ def resolve(text: str) -> tuple[Genotype, Origin]:
         raise ConfigError(f"--genotype {error}") from None
     except expansion.InvalidGenotype as error:
         raise ConfigError(f"--genotype {text:.200}: {error}") from None
-    return named.genotype, of_individual(named) if isinstance(named, OfRun) else _given(text, named.genotype)
+    return named.genotype, individual_origin(named) if isinstance(named, OfRun) else _given(text, named.genotype)
 
 
 def _given(text: str, genotype: Genotype) -> Origin:
     return Origin(source=text, space=str(genotype.space))
 
 
-def of_individual(named: OfRun) -> Origin:
+def individual_origin(named: OfRun) -> Origin:
     """Where an individual of a search comes from, as that search stands now."""
     run, id, population = named.run, named.id, named.run.population
     fitness = float(population.column("fitness")[id])
