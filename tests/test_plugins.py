@@ -13,18 +13,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import draw
 import export
 import h5py
-import layout
 import mpi as launcher
 import numpy as np
-import pictures
 import pytest
 import torch
 
 from hpcnas import plugins
 from hpcnas.analysis import verification
+from hpcnas.analysis.figures import cells, layout, style
 from hpcnas.architecture import expansion, primitives, sizes
 from hpcnas.architecture.genotype import Genotype, GenotypeError, named
 from hpcnas.architecture.mutation import diversified
@@ -406,7 +404,7 @@ def test_its_hash_goes_by_its_name_and_not_by_when_it_was_loaded(
 def test_tools_name_it_or_say_that_they_cannot(dilated: Space, capsys: pytest.CaptureFixture[str]) -> None:
     genotype = diversified(dilated, 1000, np.random.default_rng(0))
     assert "dilated" in {edge.operation for edge in layout.expanded(genotype).edges}
-    draw.legend(pictures.figure(4.0, 4.0), genotype)
+    cells.legend(style.new_figure(4.0, 4.0), genotype)
     with pytest.raises(SystemExit):
         export.module(export.Source("nowhere", "unknown", genotype, SMALL))
     assert "expected a network of the paper's primitives, but dilated is a plugin's" in capsys.readouterr().err

@@ -8,7 +8,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import curves
 import export
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from examples import PLACE, SESSION
 from toolruns import CHAIN, created, empty, eventful, steady
 
 from hpcnas.analysis import snapshot, worker_time
+from hpcnas.analysis.curves import Curves
 from hpcnas.architecture.space import Space
 from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.evolution.population import Population
@@ -251,7 +251,7 @@ def test_a_repeat_shows_the_fitness_of_all_trainings(tmp_path: Path, capsys: pyt
     seen = snapshot.look(tmp_path / "run", 1100.0)
     assert (seen.course, seen.best["id"]) == ([0.875, 0.875, 0.75], 1)
     assert [(one["id"], one["fitness"]) for one in seen.recent] == [(2, 0.75), (1, 0.75), (0, 0.875)]
-    assert curves.Curves.of(tmp_path / "run").best.tolist() == seen.course
+    assert Curves.of(tmp_path / "run").best.tolist() == seen.course
     assert summary.main([str(tmp_path / "run")]) == 0
     assert "networks: 0 drawn again, 1 evaluated again, 1 of them averaged in" in capsys.readouterr().out
 
