@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from hpcnas.config import search as search_config
-from hpcnas.search import simulate
+from hpcnas.search import simulation
 
 TOOLS = Path(__file__).parent.parent / "tools"
 
@@ -29,7 +29,7 @@ def small_run(folder: Path) -> Path:
         {"search": {"duplicates": "average"}, "training": {"replicates": 2}},
         {"evaluation": {"evaluator": "synthetic", "synthetic_crashes": 0.2, "synthetic_nans": 0.05}},
     )
-    simulate.simulate(settings, simulate.Site(3, 0.0, 0.0, 0.0), folder)
+    simulation.simulate(settings, simulation.Site(3, 0.0, 0.0, 0.0), folder)
     return folder
 
 

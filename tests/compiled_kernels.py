@@ -15,8 +15,8 @@ from triton.compiler import ASTSource, compile
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.training.cuda import backward, blocks
-from hpcnas.training.cuda.parameters import BlockPlan, Draws, Pixels, Room
-from hpcnas.training.cuda.program import Launch, Program, Table
+from hpcnas.training.cuda.parameters import CudaPlan, Draws, Pixels, Room
+from hpcnas.training.cuda.program import CudaProgram, Launch, Table
 from hpcnas.training.network import Network
 
 CPU = torch.device("cpu")
@@ -28,9 +28,9 @@ POINTERS = {
 }
 
 
-def programs() -> list[Program]:
+def programs() -> list[CudaProgram]:
     """Of training and of validation."""
-    plan = BlockPlan(
+    plan = CudaPlan(
         blocks.build(expand(EVERYTHING), SKELETON), [Network(expand(EVERYTHING), SKELETON).state_dict()], CPU
     )
     pixels = Pixels(torch.zeros(4, 8, 8, 3, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64), torch.zeros(2, 3))
@@ -41,7 +41,7 @@ def programs() -> list[Program]:
         losses=torch.zeros(1, 2),
         right=torch.zeros(1, dtype=torch.int32),
     )
-    return [Program(plan, Room(CPU), pixels, draws, (6, 6), training) for training in (True, False)]
+    return [CudaProgram(plan, Room(CPU), pixels, draws, (6, 6), training) for training in (True, False)]
 
 
 def compiled(launch: Launch, capability: int) -> None:

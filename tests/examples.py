@@ -8,16 +8,16 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.space import Space
 from hpcnas.config import search as search_config
 from hpcnas.config.data_spec import DataFacts
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.evolution.individuals import COLUMNS, Birth, Individual
 from hpcnas.evolution.population import Population
+from hpcnas.job.session import Session
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
 from hpcnas.search.memory_store import MemoryStore
 from hpcnas.search.methods import Worker
-from hpcnas.search.run_file import Session
 
 SPACE = Space.parse("2x3/1x3")  # 9 edges
-CONFIG: Config = search_config.build({"search": {"space": "2x3/1x3", "budget": 5}, "training": {"replicates": 2}})
+CONFIG: SearchConfig = search_config.build({"search": {"space": "2x3/1x3", "budget": 5}, "training": {"replicates": 2}})
 FACTS = DataFacts(3, 32, 32, 10, 40_000, 10_000, "5f2e")
 SESSION = Session(1000.5, "node-1", 4321, 3, {"hpcnas": "0", "numpy": "2"}, FACTS)
 PLACE = Place(2, "node-7", "cuda:GPU-6f1c1c1e-4a4b-9d8e-7a61-2b3c4d5e6f70")

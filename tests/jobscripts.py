@@ -72,7 +72,7 @@ def edited(
 def places(run: Path, *options: str) -> dict[str, str | Sequence[str]]:
     """The variables that say where things are, and the search."""
     return {
-        "HPCNAS": str(ROOT),
+        "JOBS": str(JOBS),
         "PYTHON": sys.executable,
         "RUN": str(run),
         "DATA": "digits",
@@ -84,7 +84,7 @@ def retraining(run: Path, search: Path, *options: str) -> dict[str, str | Sequen
     """The variables of a retraining, of a search's best cell: ten steps on the digits, where nothing else is said."""
     small = ["--channels", "2", "--steps", "10", "--micro-batch", "8", "--batch-size", "16", "--threads", "1"]
     return {
-        "HPCNAS": str(ROOT),
+        "JOBS": str(JOBS),
         "PYTHON": sys.executable,
         "SEARCHED": str(search),
         "GENOTYPE": f"{search}:best",

@@ -12,10 +12,11 @@ from examples import FACTS, SPACE
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config import search as search_config
 from hpcnas.config.data_spec import DataFacts
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.evolution.individuals import Birth, State
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.strategy import Proposal, Strategy
+from hpcnas.job.session import Session
 from hpcnas.messages import (
     Evaluation,
     Failure,
@@ -33,13 +34,12 @@ from hpcnas.messages import (
 from hpcnas.search.attention import Attention
 from hpcnas.search.controller import Controller, SearchStopped
 from hpcnas.search.memory_store import MemoryStore
-from hpcnas.search.run_file import Session
 
 GOOD = Evaluation((0.5, 0.7), 1000, 0.0, 1.0, 0.0)
 CRASH, OOM, HANG, OVERRUN, NAN, ERROR = (Failure(kind, kind.name.lower()) for kind in FailureKind)
 
 
-def settings(**changes: dict[str, object]) -> Config:
+def settings(**changes: dict[str, object]) -> SearchConfig:
     return search_config.build(
         {"search": {"space": str(SPACE), "budget": 5, "initial_population": 3, "initial_mutations": 5, "seed": 9}},
         {"training": {"replicates": 2}, "run": {"grace": 0.0}},
@@ -143,7 +143,7 @@ class Search:
     """One session: what it runs on, and what there is to see afterwards."""
 
     crew: Crew
-    config: Config = field(default_factory=settings)
+    config: SearchConfig = field(default_factory=settings)
     store: MemoryStore | None = None
     reason: Callable[[], str | None] = lambda: None
     strategy: Callable[[DataFacts], Strategy] = Numbered

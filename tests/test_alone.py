@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from hpcnas.config import search as search_config
-from hpcnas.job import transport
+from hpcnas.config.search import SearchConfig
 from hpcnas.job.devices import Binding, Seat
 from hpcnas.job.status import MORE_TO_DO
 from hpcnas.search import job
@@ -24,16 +23,16 @@ class Session:
 def test_nobody_waits_for_ever_for_an_evaluator_that_does_not_return(monkeypatch: pytest.MonkeyPatch) -> None:
     let_go = threading.Event()
 
-    def never(settings: search_config.Config, binding: Binding) -> Any:
+    def never(settings: SearchConfig, binding: Binding) -> Any:
         let_go.wait()
         raise OSError("too late")
 
     monkeypatch.setattr(job, "make_evaluator", never)
-    monkeypatch.setattr(transport, "FAREWELL", 0.01)
+    monkeypatch.setattr(job, "FAREWELL", 0.01)
     nothing: Any = None
     session: Any = Session()
     try:
-        found = job._alone(search_config.Config(), session, Seat.here(), Binding("cpu", 1), nothing, nothing)
+        found = job._alone(SearchConfig(), session, Seat.here(), Binding("cpu", 1), nothing, nothing)
         assert found == MORE_TO_DO
         assert [thread.is_alive() for thread in threading.enumerate() if thread.name == "worker"] == [True]
     finally:

@@ -29,8 +29,8 @@ from hpcnas.architecture.expansion import expand  # noqa: E402
 from hpcnas.architecture.genotype import Genotype  # noqa: E402
 from hpcnas.architecture.skeleton import Skeleton  # noqa: E402
 from hpcnas.training.cuda import blocks, program  # noqa: E402
-from hpcnas.training.cuda.parameters import BlockPlan, Draws, Pixels, Room  # noqa: E402
-from hpcnas.training.cuda.program import Program  # noqa: E402
+from hpcnas.training.cuda.parameters import CudaPlan, Draws, Pixels, Room  # noqa: E402
+from hpcnas.training.cuda.program import CudaProgram  # noqa: E402
 from hpcnas.training.network import Network  # noqa: E402
 
 DEVICE = torch.device("cuda" if GPU else "cpu")
@@ -97,12 +97,12 @@ def inputs(data: Pixels, drawn: Draws, network: int, step: int, size: tuple[int,
 def assert_trains_alike(genotype: Genotype, skeleton: Skeleton, count: int, size: tuple[int, int]) -> None:
     """Losses, gradients, updated parameters and statistics, step after step."""
     plain = networks(genotype, skeleton, count)
-    plan = BlockPlan(
+    plan = CudaPlan(
         blocks.build(expand(genotype), skeleton), [network.state_dict() for network in plain], DEVICE, REAL, REAL
     )
     data, room = pixels(skeleton), Room(DEVICE)
     drawn = draws(count, STEPS, BATCH, 10, (skeleton.height - size[0], skeleton.width - size[1]))
-    program = Program(plan, room, data, drawn, size, training=True)
+    program = CudaProgram(plan, room, data, drawn, size, training=True)
     rates = torch.tensor(RATES, dtype=REAL, device=DEVICE)
     optimisers = [torch.optim.SGD(network.parameters(), RATES[0], MOMENTUM, weight_decay=DECAY) for network in plain]
     for step in range(STEPS):
@@ -152,11 +152,11 @@ def test_validation_counts_right_answers_with_the_running_statistics() -> None:
                 value.copy_(torch.rand_like(value) + 0.1)
     genotype, data = flat("1-2 sep, 1-3 avg, 2-3 max", 3), pixels(skeleton)
     graph = blocks.build(expand(genotype), skeleton)
-    plan = BlockPlan(graph, [network.state_dict() for network in plain], DEVICE, REAL, REAL)
+    plan = CudaPlan(graph, [network.state_dict() for network in plain], DEVICE, REAL, REAL)
     drawn = draws(2, 3, 4, 10, (0, 0))
     drawn.order.copy_(torch.arange(12).clamp(max=9).reshape(3, 4))  # the last two are there to fill the batch
     drawn.offsets.zero_()
-    program = Program(plan, Room(DEVICE), data, drawn, (SIDE, SIDE), training=False)
+    program = CudaProgram(plan, Room(DEVICE), data, drawn, (SIDE, SIDE), training=False)
     for _ in range(3):
         program.count_right()
     scale, shift = data.normaliser.cpu()
@@ -172,8 +172,8 @@ def test_a_loss_that_is_not_a_number_shows() -> None:
     with torch.no_grad():
         plain[0].stem[0].weight[0] = float("nan")
     graph = blocks.build(expand(flat("1-2 max", 2)), skeleton)
-    plan, drawn = BlockPlan(graph, [plain[0].state_dict()], DEVICE, REAL, REAL), draws(1, 1, 2, 10, (0, 0))
-    Program(plan, Room(DEVICE), pixels(skeleton), drawn, (5, 5), training=True).learn()
+    plan, drawn = CudaPlan(graph, [plain[0].state_dict()], DEVICE, REAL, REAL), draws(1, 1, 2, 10, (0, 0))
+    CudaProgram(plan, Room(DEVICE), pixels(skeleton), drawn, (5, 5), training=True).learn()
     assert not torch.isfinite(drawn.losses).any()
 
 

@@ -1,4 +1,4 @@
-"""Config: the paper's numbers, what is refused and how, TOML there and back, and what a continued run may change."""
+"""Settings of a search: the paper's numbers, what is refused and how, TOML there and back, and what may change."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from hpcnas import plugins
 from hpcnas.config import search as search_config
-from hpcnas.config.search import SECTIONS, Config, build, differences, lasting, parse_toml, preset
+from hpcnas.config.search import SECTIONS, SearchConfig, build, differences, lasting, parse_toml, preset
 from hpcnas.config.settings import ConfigError, nearest
 
 # Presets
@@ -16,7 +16,7 @@ from hpcnas.config.settings import ConfigError, nearest
 
 def test_the_paper_preset_is_the_papers_experiment() -> None:
     paper = build(preset("paper"))
-    assert paper.search == search_config.Search(
+    assert paper.search == search_config.SearchSettings(
         space="hierarchical",  # §4.1
         strategy="tournament",
         budget=7000,
@@ -26,8 +26,8 @@ def test_the_paper_preset_is_the_papers_experiment() -> None:
         max_parameters=None,
         seed=0,
     )
-    assert paper.network == search_config.Network(channels=16, cells_per_group=1, groups=3)
-    assert paper.training == search_config.Training(
+    assert paper.network == search_config.NetworkSettings(channels=16, cells_per_group=1, groups=3)
+    assert paper.training == search_config.TrainingSettings(
         replicates=4,
         steps=5000,
         batch_size=256,
@@ -38,7 +38,7 @@ def test_the_paper_preset_is_the_papers_experiment() -> None:
         crop=0.75,
         flip=True,
     )
-    assert paper.data == search_config.Data(source="cifar10:data", validation_fraction=0.2, split_seed=0)
+    assert paper.data == search_config.DataSettings(source="cifar10:data", validation_fraction=0.2, split_seed=0)
     assert paper.evaluation.evaluator == "training"
 
 
@@ -76,7 +76,7 @@ def test_later_layers_lie_over_earlier_ones_setting_by_setting() -> None:
 
 
 def test_no_layer_gives_the_defaults() -> None:
-    assert build() == Config()
+    assert build() == SearchConfig()
 
 
 def test_a_later_layer_can_take_a_limit_away() -> None:
@@ -239,7 +239,7 @@ def test_presets_come_back_from_toml(name: str) -> None:
 
 
 def test_a_setting_without_a_value_is_left_out_of_the_toml() -> None:
-    assert "max_parameters" not in Config().toml()
+    assert "max_parameters" not in SearchConfig().toml()
     assert "max_parameters = 5" in build({"search": {"max_parameters": 5}}).toml()
 
 
@@ -296,7 +296,7 @@ def _another(value: object) -> object:
 ALTERABLE = {
     ("search", "budget"), ("search", "trainings"), ("search", "scheduling"), ("data", "source"),
     ("evaluation", "synthetic_seconds"), ("evaluation", "synthetic_spread"),
-    *(("run", item.name) for item in dataclasses.fields(search_config.Run)),
+    *(("run", item.name) for item in dataclasses.fields(search_config.RunSettings)),
 }  # fmt: skip
 
 
@@ -305,7 +305,7 @@ ALTERABLE = {
 )
 def test_a_change_is_listed_unless_it_may_differ(section: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(plugins._loaded, "some-plugin", plugins.Plugin())
-    old = Config()
+    old = SearchConfig()
     before = getattr(getattr(old, section), key)
     texts = {"progress": "plain", "precision": "fp32", "initial": "codes:00", "plugins": "some-plugin"}
     after = texts.get(key) or _another(before)
@@ -326,4 +326,4 @@ def test_nothing_changed_is_no_difference() -> None:
 
 def test_differences_are_listed_in_the_order_of_the_settings() -> None:
     new = build({"training": {"steps": 1}, "search": {"seed": 5, "budget": 2}})
-    assert differences(Config(), new) == ["search.seed: 0 → 5", "training.steps: 5000 → 1"]
+    assert differences(SearchConfig(), new) == ["search.seed: 0 → 5", "training.steps: 5000 → 1"]

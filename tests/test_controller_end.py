@@ -23,7 +23,7 @@ from scripted_crew import (
 )
 
 from hpcnas.architecture.mutation import NothingAllowed
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.evolution import racing
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.strategy import Proposal
@@ -243,7 +243,7 @@ def test_a_worker_that_leaves_by_itself_breaks_the_run() -> None:
 class Disk(MemoryStore):
     """A store that tells when it is asked to write, and may be full."""
 
-    def __init__(self, chosen: Config) -> None:
+    def __init__(self, chosen: SearchConfig) -> None:
         super().__init__(chosen)
         self.events: list[str] = []
         self.commits_left = 10**9

@@ -54,8 +54,8 @@ def opened() -> Iterator[list[str]]:
     ("spec", "expected"),
     [
         ("digits", data_spec.Digits()),
-        ("cifar10:/data", data_spec.Folder("cifar10", Path("/data"))),
-        ("imagefolder:a:b", data_spec.Folder("imagefolder", Path("a:b"))),
+        ("cifar10:/data", data_spec.DataFolder("cifar10", Path("/data"))),
+        ("imagefolder:a:b", data_spec.DataFolder("imagefolder", Path("a:b"))),
         ("synthetic:500", data_spec.Synthetic(500, (3, 32, 32))),
         ("synthetic:10:1x8x9", data_spec.Synthetic(10, (1, 8, 9))),
     ],

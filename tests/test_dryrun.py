@@ -6,7 +6,7 @@ import pytest
 
 from hpcnas.config import search as search_config
 from hpcnas.config.data_spec import DataFacts
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.job.devices import Binding, Seat
 from hpcnas.search import dry_run, job
 from hpcnas.training.evaluator import Loaded
@@ -17,7 +17,7 @@ SMALL = search_config.build(search_config.preset("paper"), QUICK_TO_DRAW)
 CPU = Seat("node-1", (), frozenset({0, 1}), 2)
 
 
-def _lines(settings: Config, seats: list[Seat], bindings: list[Binding]) -> list[str]:
+def _lines(settings: SearchConfig, seats: list[Seat], bindings: list[Binding]) -> list[str]:
     return dry_run.text(settings, CIFAR10, seats, bindings).splitlines()
 
 

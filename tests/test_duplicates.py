@@ -20,7 +20,7 @@ from hpcnas.evolution import duplicates
 from hpcnas.evolution.duplicates import DUPLICATES, MOST_KNOWN, Drawn, repeats, resample, retrain
 from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.evolution.registry import make_strategy
-from hpcnas.search import run_file, simulate
+from hpcnas.search import run_file, simulation
 from hpcnas.search.progress import final_table
 from hpcnas.search.synthetic import FACTS
 from hpcnas.seeds import birth_generator
@@ -137,7 +137,7 @@ def test_a_run_that_resamples_is_sound_and_a_planted_hash_is_found(tmp_path: Pat
         {"search": {"budget": 60, "initial_population": 5, "initial_mutations": 20, "duplicates": "resample"}},
         {"evaluation": {"evaluator": "synthetic", "synthetic_seconds": 10.0, "synthetic_spread": 0.5}},
     )
-    simulate.simulate(settings, simulate.Site(7, 0.0, 0.0, 0.0), tmp_path / "run")
+    simulation.simulate(settings, simulation.Site(7, 0.0, 0.0, 0.0), tmp_path / "run")
     run = run_file.read(tmp_path / "run")
     assert run.population.known > 10 and run.population.repeats == 0
     assert list(verification.faults(run)) == []

@@ -541,7 +541,7 @@ def test_a_child_is_no_rank_and_knows_its_device_and_threads(monkeypatch: pytest
         "))), *(os.environ[name] for name in ('CUDA_VISIBLE_DEVICES', 'OMP_NUM_THREADS', 'SLURM_JOB_ID')), sep='|')"
     )
     monkeypatch.setattr(starts, "PAUSES", ())
-    one = TrainerEvaluator(search_config.Config(), Binding("GPU-6f1c", 3), (sys.executable, "-c", code))
+    one = TrainerEvaluator(search_config.SearchConfig(), Binding("GPU-6f1c", 3), (sys.executable, "-c", code))
     with pytest.raises(EvaluatorRefused) as caught:
         loaded(one)
     assert str(caught.value).endswith("its last words: []|GPU-6f1c|3|77")

@@ -48,7 +48,7 @@ def fitness_of(genotype: Genotype) -> float:
 
 
 def size_of(genotype: Genotype) -> Size:
-    return size(expand(genotype), search_config.Config().skeleton(CIFAR10))
+    return size(expand(genotype), search_config.SearchConfig().skeleton(CIFAR10))
 
 
 def breeding(seed: int = 1, space: Space = HIERARCHICAL) -> Breeding:
@@ -256,7 +256,7 @@ def test_random_search_draws_as_evolution_begins() -> None:
 # Constraints
 
 
-def configured(**search: object) -> search_config.Config:
+def configured(**search: object) -> search_config.SearchConfig:
     return search_config.build({"search": {"initial_mutations": 50, "initial_population": INITIAL, **search}})
 
 

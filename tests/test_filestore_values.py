@@ -13,10 +13,10 @@ from examples import CONFIG, FACTS, SPACE, individual
 
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.evolution.individuals import COLUMNS, Birth, Individual
+from hpcnas.job.session import Session
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
 from hpcnas.search import run_file
 from hpcnas.search.file_store import FileStore
-from hpcnas.search.run_file import Session
 
 AWKWARD_RESULTS = (
     Result(0, 1, Place(0, "", ""), 0.1 + 0.2, 1e-320, Evaluation((0.1, 1 / 3), 2**40, float("nan"), 0.0, -0.0)),

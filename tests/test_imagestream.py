@@ -11,7 +11,7 @@ import torch
 
 from hpcnas import seeds
 from hpcnas.config.data_spec import DataError
-from hpcnas.config.retraining import SCHEME, Recipe
+from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.retrain import image_stream
 from hpcnas.retrain.feed import Batch
 from hpcnas.retrain.image_stream import Stream, list_images
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def recipe(folder: Path, **data: object) -> Recipe:
+def recipe(folder: Path, **data: object) -> RetrainingConfig:
     return SCHEME.build(
         {
             "network": {"channels": 2, "cells": (1,), "stem": "strided"},
@@ -50,12 +50,14 @@ def recipe(folder: Path, **data: object) -> Recipe:
     )
 
 
-def stream(settings: Recipe, rank: int = 0, ranks: int = 1, loaders: int = 0) -> Stream:
+def stream(settings: RetrainingConfig, rank: int = 0, ranks: int = 1, loaders: int = 0) -> Stream:
     listing = list_images(image_stream.training_folder(settings))
     return Stream(settings, rank, ranks, torch.device("cpu"), loaders, listing)
 
 
-def batches(feed: Stream, settings: Recipe, rank: int, ranks: int, first: int = 0) -> dict[tuple[int, int], Batch]:
+def batches(
+    feed: Stream, settings: RetrainingConfig, rank: int, ranks: int, first: int = 0
+) -> dict[tuple[int, int], Batch]:
     """Every micro-batch of a rank, from a step on."""
     feed.begin(7, first)
     generator = torch.Generator()

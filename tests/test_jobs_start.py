@@ -85,17 +85,17 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_without_a_whole_common_sh_one_line_is_said_and_nothing_done(script: str, damage: str, tmp_path: Path) -> None:
-    jobs = tmp_path / "hpcnas/jobs"
+    jobs = tmp_path / "jobs"
     jobs.mkdir(parents=True)
     if (text := DAMAGES[damage]) is not None:
         (jobs / "common.sh").write_text(text)
     run = tmp_path / "run"
     run.mkdir()
     (run / "status").write_text("state=more\nevaluated=9\n")
-    values = {"HPCNAS": str(tmp_path / "hpcnas"), "RUN": str(run)}
+    values = {"JOBS": str(jobs), "RUN": str(run)}
     copy = jobscripts.edited(script, tmp_path / script, values)
     exit_code, printed = started(copy, tmp_path, site(tmp_path))
-    expected = f"expected the repository in HPCNAS, but cannot read {jobs}/common.sh\n"
+    expected = f"expected the folder of common.sh in JOBS, but cannot read {jobs}/common.sh\n"
     assert (exit_code, printed) == (1, expected)
     assert read(tmp_path / "calls") == "" and read(run / "status") == "state=more\nevaluated=9\n"
 
@@ -104,12 +104,12 @@ def test_local_sh_that_was_copied_elsewhere_says_where_it_has_looked(tmp_path: P
     copy = jobscripts.edited("local.sh", tmp_path / "local.sh", {})
     exit_code, printed = started(copy, tmp_path, site(tmp_path))
     assert exit_code == 1 and printed.count("\n") == 1
-    assert printed == f"expected the repository in HPCNAS, but cannot read {tmp_path.parent}/jobs/common.sh\n"
+    assert printed == f"expected the folder of common.sh in JOBS, but cannot read {tmp_path}/common.sh\n"
 
 
 def test_a_folder_in_its_place_is_none(tmp_path: Path) -> None:
-    (tmp_path / "hpcnas/jobs/common.sh").mkdir(parents=True)
-    copy = jobscripts.edited("slurm.sh", tmp_path / "slurm.sh", {"HPCNAS": str(tmp_path / "hpcnas")})
+    (tmp_path / "jobs/common.sh").mkdir(parents=True)
+    copy = jobscripts.edited("slurm.sh", tmp_path / "slurm.sh", {"JOBS": str(tmp_path / "jobs")})
     exit_code, printed = started(copy, tmp_path, site(tmp_path))
     assert exit_code == 1 and printed.count("\n") == 1 and read(tmp_path / "calls") == ""
 

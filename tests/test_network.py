@@ -15,8 +15,8 @@ from hpcnas.architecture.mutation import diversified, redraw_until, trivial
 from hpcnas.architecture.skeleton import Skeleton, Stage
 from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
 from hpcnas.config.data_spec import DataFacts
-from hpcnas.config.search import Config
-from hpcnas.config.search import Network as Settings
+from hpcnas.config.search import NetworkSettings as Settings
+from hpcnas.config.search import SearchConfig
 from hpcnas.training import operations
 from hpcnas.training.network import Cell, Network
 
@@ -73,7 +73,7 @@ def test_a_network_takes_images_of_another_size_than_the_skeletons() -> None:
 
 def test_the_skeleton_of_a_configuration() -> None:
     facts = DataFacts(1, 28, 27, 10, training_images=80, validation_images=20, fingerprint="")
-    assert Config(network=Settings(channels=4, cells_per_group=2, groups=3)).skeleton(facts) == Skeleton(
+    assert SearchConfig(network=Settings(channels=4, cells_per_group=2, groups=3)).skeleton(facts) == Skeleton(
         image_channels=1, height=28, width=27, classes=10, channels=4, cells_per_group=2, groups=3
     )
 

@@ -20,10 +20,10 @@ from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.evolution.initial import written
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.registry import make_strategy
+from hpcnas.job.session import Session
 from hpcnas.messages import Evaluation, Place, Result
 from hpcnas.search import run_file
 from hpcnas.search.file_store import FileStore
-from hpcnas.search.run_file import Session
 from hpcnas.search.synthetic import FACTS
 
 SIDE_BY_SIDE = build("1x5", ["1-2 1x1, 1-3 1x1, 2-5 1x1, 3-5 1x1"])

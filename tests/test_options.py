@@ -127,10 +127,10 @@ def test_a_wrong_file_is_refused(tmp_path: Path, content: bytes | None, message:
         *(
             (words, f"unrecognized arguments: {word}; did you mean {program} and then its options? (see --help)")
             for words, word, program in (
-                ("retrain --cells 2 2 2", "retrain", "python -m hpcnas.retrain"),
-                ("retrian", "retrian", "python -m hpcnas.retrain"),
-                ("search", "search", "python -m hpcnas"),
-                ("--seed 3 simulate", "simulate", "python -m hpcnas simulate"),
+                ("retrain --cells 2 2 2", "retrain", "hpcnas retrain"),
+                ("retrian", "retrian", "hpcnas retrain"),
+                ("search", "search", "hpcnas search"),
+                ("--seed 3 simulate", "simulate", "hpcnas simulate"),
             )
         ),
     ],

@@ -17,14 +17,14 @@ from hpcnas.architecture.expansion import InvalidGenotype, expand
 from hpcnas.architecture.genotype import Genotype, named
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
-from hpcnas.config import search as search_config
+from hpcnas.config.search import DataSettings, TrainingSettings
 from hpcnas.data.datasets import load_training
 from hpcnas.training.cpu import kernels
-from hpcnas.training.cpu.compiled import PlannedTraining, PlannedTrainings, on_threads
-from hpcnas.training.cpu.parameters import Plan
-from hpcnas.training.cpu.program import Program
+from hpcnas.training.cpu.compiled import CompiledTraining, CompiledTrainings, on_threads
+from hpcnas.training.cpu.parameters import CpuPlan
+from hpcnas.training.cpu.program import CpuProgram
 from hpcnas.training.network import Network
-from hpcnas.training.plain import FitnessInProgress, LossNotFinite, Training, TrainingData
+from hpcnas.training.plain import FitnessInProgress, LossNotFinite, PlainTraining, TrainingData
 
 CLOSE = 1e-9  # relative, in float64
 
@@ -55,7 +55,7 @@ def flat(text: str, nodes: int) -> Genotype:
     return Genotype.from_text(f'format = "hpcnas genotype 1"\nspace = "1x{nodes}"\n[level-2]\nM1 = [{edges}]\n')
 
 
-def pair(genotype: Genotype, skeleton: Skeleton, functions: kernels.Kernels, seed: int = 0) -> tuple[Network, Plan]:
+def pair(genotype: Genotype, skeleton: Skeleton, functions: kernels.Kernels, seed: int = 0) -> tuple[Network, CpuPlan]:
     """The plain network, with weights that are nothing special, and a plan with the same ones."""
     graph = expand(genotype)
     generator = torch.Generator().manual_seed(seed)
@@ -64,7 +64,7 @@ def pair(genotype: Genotype, skeleton: Skeleton, functions: kernels.Kernels, see
         for parameter in network.parameters():
             parameter.copy_(0.4 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
             parameter += parameter.ndim == 1
-    plan = Plan(graph, skeleton, functions)
+    plan = CpuPlan(graph, skeleton, functions)
     plan.load_state_dict(network.state_dict())
     return network, plan
 
@@ -90,7 +90,7 @@ def assert_same_function(
     images, labels = batch(skeleton, 3, *size, seed)
     loss = functional.cross_entropy(network(images), labels)
     loss.backward()
-    assert Program(plan, 3, *size, training=True).learn(images, labels) == pytest.approx(loss.item(), rel=CLOSE)
+    assert CpuProgram(plan, 3, *size, training=True).learn(images, labels) == pytest.approx(loss.item(), rel=CLOSE)
     ours = plan.gradient_dict()
     theirs = {name: parameter.grad for name, parameter in network.named_parameters()}
     assert set(ours) == set(theirs)
@@ -101,7 +101,7 @@ def assert_same_function(
     for name, value in network.state_dict().items():
         if "running" in name:
             assert_close(plan.state_dict()[name], value)
-    evaluation = Program(plan, 4, 8, 9, training=False)
+    evaluation = CpuProgram(plan, 4, 8, 9, training=False)
     images, _ = batch(skeleton, 4, 8, 9, seed + 1)
     with torch.no_grad():
         assert_close(evaluation.classify(images), network.eval()(images))
@@ -164,7 +164,7 @@ def test_vectors_of_every_width(number: str, close: float, vector_bytes: int, ch
     images, labels = batch(skeleton, 6, 9, 7)
     functional.cross_entropy(network(images), labels).backward()
     real = torch.float32 if number == "float32" else torch.float64
-    Program(plan, 6, 9, 7, training=True).learn(images.to(real), labels)
+    CpuProgram(plan, 6, 9, 7, training=True).learn(images.to(real), labels)
     ours = plan.gradient_dict()
     theirs = {name: parameter.grad for name, parameter in network.named_parameters()}
     scale = max(float(gradient.abs().max()) for gradient in theirs.values())
@@ -176,7 +176,7 @@ def test_what_fills_up_blocks_stays_zero(exact: kernels.Kernels) -> None:
     """Three channels in blocks of four or eight, over several updates."""
     skeleton = Skeleton(3, 8, 8, 5, 3, 1, 2)
     _, plan = pair(named("paper"), skeleton, exact)
-    program = Program(plan, 4, 8, 8, training=True)
+    program = CpuProgram(plan, 4, 8, 8, training=True)
     for step in range(3):
         program.learn(*batch(skeleton, 4, 8, 8, seed=step))
         plan.update(0.1, 0.9, 3e-4)
@@ -189,14 +189,14 @@ def test_what_fills_up_blocks_stays_zero(exact: kernels.Kernels) -> None:
 def test_gradients_take_each_others_place(exact: kernels.Kernels) -> None:
     skeleton = Skeleton(3, 8, 8, 4, exact.lanes, 1, 1)  # one block a map
     plan = pair(flat("1-2 max, 2-3 max, 3-4 max, 4-5 max", 5), skeleton, exact)[1]
-    blocks = Program(plan, 2, 8, 8, training=True)._tables["blocks"]
+    blocks = CpuProgram(plan, 2, 8, 8, training=True)._tables["blocks"]
     assert len(blocks) == len(set(blocks["map"])) == 6  # of stem, four poolings, reduction
     assert len(set(blocks["d_map"])) == 2
 
 
 def test_equal_poolings_are_computed_once(exact: kernels.Kernels) -> None:
     plan = pair(flat("1-2 max, 1-3 max, 1-4 max, 2-4 id, 3-4 id", 4), Skeleton(3, 8, 8, 4, 4, 1, 1), exact)[1]
-    steps = Program(plan, 2, 8, 8, training=True)._steps["kind"]
+    steps = CpuProgram(plan, 2, 8, 8, training=True)._steps["kind"]
     assert [kernels.KINDS[kind] for kind in steps].count("maximum") == 1
 
 
@@ -204,7 +204,7 @@ def test_several_updates_are_those_of_torchs_sgd(exact: kernels.Kernels) -> None
     skeleton = Skeleton(3, 8, 8, 5, 4, 1, 3)
     network, plan = pair(named("paper"), skeleton, exact)
     optimiser = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=3e-4)
-    program = Program(plan, 5, 8, 8, training=True)
+    program = CpuProgram(plan, 5, 8, 8, training=True)
     for step in range(4):
         images, labels = batch(skeleton, 5, 8, 8, seed=step)
         optimiser.zero_grad()
@@ -221,7 +221,7 @@ def test_several_updates_are_those_of_torchs_sgd(exact: kernels.Kernels) -> None
 def test_a_trained_plan_is_a_state_dict_of_the_plain_network(exact: kernels.Kernels) -> None:
     skeleton = Skeleton(1, 8, 8, 5, 4, 1, 2)
     _, plan = pair(named("paper"), skeleton, exact)
-    program = Program(plan, 5, 8, 8, training=True)
+    program = CpuProgram(plan, 5, 8, 8, training=True)
     images, labels = batch(skeleton, 5, 8, 8)
     program.learn(images, labels)
     plan.update(0.1, 0.9, 3e-4)
@@ -229,14 +229,14 @@ def test_a_trained_plan_is_a_state_dict_of_the_plain_network(exact: kernels.Kern
     missing = network.load_state_dict(plan.state_dict(), strict=False).missing_keys
     assert all(name.endswith("num_batches_tracked") for name in missing)
     with torch.no_grad():
-        ours = Program(plan, 5, 8, 8, training=False).classify(images)
+        ours = CpuProgram(plan, 5, 8, 8, training=False).classify(images)
         assert_close(ours, network.eval()(images))
 
 
 def test_a_loss_that_is_not_a_number_shows(exact: kernels.Kernels) -> None:
     skeleton = Skeleton(3, 8, 8, 4, 8, 1, 2)
     _, plan = pair(named("paper"), skeleton, exact)
-    program = Program(plan, 2, 8, 8, training=True)
+    program = CpuProgram(plan, 2, 8, 8, training=True)
     images, labels = batch(skeleton, 2, 8, 8)
     images[0, 0, 0, 0] = float("nan")
     assert np.isnan(program.learn(images, labels))
@@ -244,7 +244,7 @@ def test_a_loss_that_is_not_a_number_shows(exact: kernels.Kernels) -> None:
 
 # As a training
 
-SETTINGS = search_config.Training(replicates=1, steps=6, batch_size=16, learning_rate=0.05)
+SETTINGS = TrainingSettings(replicates=1, steps=6, batch_size=16, learning_rate=0.05)
 
 
 @pytest.fixture(params=[32, 64], ids=lambda width: f"{width} bytes")
@@ -255,12 +255,12 @@ def small(request: pytest.FixtureRequest) -> Skeleton:
 
 @pytest.fixture(scope="module")
 def digits() -> TrainingData:
-    return TrainingData.prepare(load_training("digits"), search_config.Data(), torch.device("cpu"))
+    return TrainingData.prepare(load_training("digits"), DataSettings(), torch.device("cpu"))
 
 
 def test_it_starts_and_learns_as_the_plain_training_does(digits: TrainingData, small: Skeleton) -> None:
-    plain = Training(named("paper"), small, digits, SETTINGS, seed=3)
-    ours = PlannedTraining(named("paper"), small, digits, SETTINGS, seed=3)
+    plain = PlainTraining(named("paper"), small, digits, SETTINGS, seed=3)
+    ours = CompiledTraining(named("paper"), small, digits, SETTINGS, seed=3)
     first = (float(plain._advance()), float(ours._advance()))
     assert first[0] == pytest.approx(first[1], rel=1e-4)
     second = (float(plain._advance()), float(ours._advance()))
@@ -269,12 +269,12 @@ def test_it_starts_and_learns_as_the_plain_training_does(digits: TrainingData, s
 
 def test_a_resumed_planned_training_is_bit_identical(digits: TrainingData, small: Skeleton) -> None:
     def done(cut: int | None) -> dict[str, torch.Tensor]:
-        training = PlannedTraining(named("paper"), small, digits, SETTINGS, seed=3)
+        training = CompiledTraining(named("paper"), small, digits, SETTINGS, seed=3)
         if cut is not None:
             for _ in range(cut):
                 training._advance()
             state = training.state()
-            training = PlannedTraining(named("paper"), small, digits, SETTINGS, seed=3)
+            training = CompiledTraining(named("paper"), small, digits, SETTINGS, seed=3)
             training.resume(state)
         training.run(lambda: None)
         assert 0.0 <= training.validate(lambda: None) <= 1.0
@@ -285,7 +285,7 @@ def test_a_resumed_planned_training_is_bit_identical(digits: TrainingData, small
 
 
 def test_validation_counts_what_the_exported_network_gets_right(digits: TrainingData, small: Skeleton) -> None:
-    training = PlannedTraining(named("paper"), small, digits, SETTINGS, seed=3)
+    training = CompiledTraining(named("paper"), small, digits, SETTINGS, seed=3)
     training.run(lambda: None)
     network = Network(expand(named("paper")), small)
     network.load_state_dict(training.export(), strict=False)
@@ -296,7 +296,7 @@ def test_validation_counts_what_the_exported_network_gets_right(digits: Training
 
 
 def test_a_state_of_the_other_kind_is_refused(digits: TrainingData, small: Skeleton) -> None:
-    kinds = (Training, PlannedTraining)
+    kinds = (PlainTraining, CompiledTraining)
     plain, ours = (FitnessInProgress(named("paper"), (3,), small, digits, SETTINGS, kind) for kind in kinds)
     with pytest.raises(ValueError, match="expected the state of"):
         ours.resume(plain.state())
@@ -306,7 +306,7 @@ def test_a_state_of_other_vectors_is_refused(digits: TrainingData, monkeypatch: 
     """On nodes of different processors a plan's arrays are of different lengths."""
     skeleton = Skeleton(1, 8, 8, 10, 16, 1, 3)
     wide, narrow = loaded("float32", 64), loaded("float32", 32)
-    for method in (PlannedTraining, on_threads(2)):
+    for method in (CompiledTraining, on_threads(2)):
         states = []
         for functions in (wide, narrow):
             monkeypatch.setattr(kernels, "load", lambda *_, functions=functions: functions)
@@ -322,7 +322,7 @@ SEEDS = (3, 4, 5)
 
 
 def beside(
-    digits: TrainingData, small: Skeleton, threads: int, settings: search_config.Training = SETTINGS
+    digits: TrainingData, small: Skeleton, threads: int, settings: TrainingSettings = SETTINGS
 ) -> FitnessInProgress:
     return FitnessInProgress(named("paper"), SEEDS, small, digits, settings, on_threads(threads))
 
@@ -332,10 +332,10 @@ def nothing() -> None:
 
 
 def test_threads_change_no_bit(digits: TrainingData, small: Skeleton) -> None:
-    found = PlannedTrainings.of(named("paper"), small, digits, SETTINGS, SEEDS)
+    found = CompiledTrainings.of(named("paper"), small, digits, SETTINGS, SEEDS)
     found.run(nothing)
     for seed, ours in zip(SEEDS, found._all, strict=True):
-        alone = PlannedTraining(named("paper"), small, digits, SETTINGS, seed)
+        alone = CompiledTraining(named("paper"), small, digits, SETTINGS, seed)
         alone.run(nothing)
         theirs = alone.export()
         assert all(torch.equal(value, theirs[name]) for name, value in ours.export().items())
@@ -370,7 +370,7 @@ def test_they_go_on_from_a_state_on_another_number_of_threads(digits: TrainingDa
 
 
 def test_leaving_while_threads_validate_does_not_wait_for_them(digits: TrainingData, small: Skeleton) -> None:
-    found = PlannedTrainings.of(named("paper"), small, digits, dataclasses.replace(SETTINGS, steps=1), SEEDS)
+    found = CompiledTrainings.of(named("paper"), small, digits, dataclasses.replace(SETTINGS, steps=1), SEEDS)
     found.run(nothing)
     began = threading.Event()
 

@@ -42,7 +42,7 @@ from hpcnas.search.synthetic import FACTS
 from hpcnas.training.choice import fitting_method
 from hpcnas.training.cuda.stacked import StackedTraining
 from hpcnas.training.network import Network
-from hpcnas.training.plain import Training
+from hpcnas.training.plain import PlainTraining
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "hpcnas" / "PLUGINS.md").read_text(encoding="utf-8")
@@ -62,7 +62,7 @@ def nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(plugins.VARIABLE, raising=False)
 
 
-def own(*layers: search_config.Settings) -> search_config.Config:
+def own(*layers: search_config.Settings) -> search_config.SearchConfig:
     """A configuration that names its plugins on the command line, say."""
     with plugins.named_here():
         return search_config.build(*layers)
@@ -188,7 +188,7 @@ def test_what_a_run_needs_is_loaded_when_it_is_read_and_refused_where_it_is_not_
     )
 
 
-def runfile_population(settings: search_config.Config) -> run_file.Population:
+def runfile_population(settings: search_config.SearchConfig) -> run_file.Population:
     return run_file.Population(settings.space, settings.training.replicates)
 
 
@@ -378,7 +378,7 @@ def test_plans_leave_its_networks_to_plain_modules(dilated: Space) -> None:
     used, unused = (Genotype.from_text(text.replace(old, new)) for old, new in (
         ('M5 = ["1-2 id"', 'M5 = ["1-2 dilated"'), ('M6 = ["1-2 dw"', 'M6 = ["1-2 dilated"'),
     ))  # fmt: skip
-    assert fitting_method(StackedTraining, used) is Training
+    assert fitting_method(StackedTraining, used) is PlainTraining
     for genotype in (plain, unused, named("paper")):
         assert fitting_method(StackedTraining, genotype) is StackedTraining
 

@@ -27,7 +27,7 @@ from hpcnas.evolution.initial import GivenFirst
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.strategy import Proposal
 from hpcnas.messages import Evaluation, Result, mean
-from hpcnas.search import run_file, simulate
+from hpcnas.search import run_file, simulation
 from hpcnas.search.file_store import FileStore
 from hpcnas.search.progress import final_table
 
@@ -264,7 +264,7 @@ def test_a_file_in_which_a_repeat_repeats_a_repeat_is_refused() -> None:
 # Searches
 
 
-def averaging(**search: object) -> search_config.Config:
+def averaging(**search: object) -> search_config.SearchConfig:
     return search_config.build(
         {"search": {"budget": 90, "initial_population": 5, "initial_mutations": 20, "duplicates": "average", **search}},
         {"evaluation": {"evaluator": "synthetic", "synthetic_seconds": 10.0, "synthetic_spread": 0.5}},
@@ -278,7 +278,7 @@ def averaging(**search: object) -> search_config.Config:
 )
 def test_a_search_that_averages_is_sound_and_planted_faults_are_found(tmp_path: Path, strategy: str, draw: str) -> None:
     chosen = averaging(strategy=strategy, tournament_draw=draw, initial_mutations=2)
-    simulate.simulate(chosen, simulate.Site(7, 1.0, 0.0, 0.0), tmp_path / "run")
+    simulation.simulate(chosen, simulation.Site(7, 1.0, 0.0, 0.0), tmp_path / "run")
     run = run_file.read(tmp_path / "run")
     population = run.population
     repeats = np.flatnonzero(population.column("repeats") >= 0)

@@ -16,32 +16,32 @@ import torch
 from test_blockprogram import DEVICE  # the interpreter, where there is no GPU
 
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.config import search as search_config
+from hpcnas.config.search import DataSettings, TrainingSettings
 from hpcnas.data.datasets import load_training
 from hpcnas.training import caches, probing
 from hpcnas.training.cpu import kernels
-from hpcnas.training.cpu.compiled import PlannedTraining, PlannedTrainings
+from hpcnas.training.cpu.compiled import CompiledTraining, CompiledTrainings
 from hpcnas.training.cpu.kernels import NoKernels
 from hpcnas.training.cuda.stacked import StackedTraining
-from hpcnas.training.plain import Training, TrainingData
+from hpcnas.training.plain import PlainTraining, TrainingData
 from hpcnas.training.probing import NothingWorks, Way, find
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-SETTINGS = search_config.Training(replicates=1, steps=1_000_000, batch_size=256, crop=0.5)
+SETTINGS = TrainingSettings(replicates=1, steps=1_000_000, batch_size=256, crop=0.5)
 SKELETON = Skeleton(1, 8, 8, 10, 8, 1, 1)
 
 
 @pytest.fixture(scope="module")
 def data() -> TrainingData:
     torch.set_num_threads(1)
-    return TrainingData.prepare(load_training("synthetic:50:1x8x8"), search_config.Data(), CPU)
+    return TrainingData.prepare(load_training("synthetic:50:1x8x8"), DataSettings(), CPU)
 
 
 # ── on CPUs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_kernels_that_work_are_used_and_nothing_is_said(data: TrainingData) -> None:
-    assert find(CPU, 1, SETTINGS, SKELETON, data) == Way(PlannedTraining)
+    assert find(CPU, 1, SETTINGS, SKELETON, data) == Way(CompiledTraining)
     several = find(CPU, 2, SETTINGS, SKELETON, data)
-    assert issubclass(several.method, PlannedTrainings) and several.method.side_by_side == 2
+    assert issubclass(several.method, CompiledTrainings) and several.method.side_by_side == 2
     assert (several.name, several.remarks) == ("PlannedTrainings", ())
 
 
@@ -50,7 +50,7 @@ def test_images_of_which_there_are_few_and_odd_settings_do_not_hinder(data: Trai
     settings = dataclasses.replace(
         SETTINGS, learning_rate=9e18, weight_decay=9e18, batch_size=2, crop=1.0, replicates=255
     )
-    assert find(CPU, 1, settings, SKELETON, few).method is PlannedTraining
+    assert find(CPU, 1, settings, SKELETON, few).method is CompiledTraining
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_without_kernels_the_plain_network_is_trained_and_that_is_said(
 
     monkeypatch.setattr(kernels, "load", load)
     way = find(CPU, 1, SETTINGS, SKELETON, data)
-    assert way == Way(Training, (), "/tmp: No space left on device")
+    assert way == Way(PlainTraining, (), "/tmp: No space left on device")
     assert way.remarks == (
         "trains the plain network, which can be several times slower: /tmp: No space left on device",
     )
@@ -109,8 +109,8 @@ def test_whatever_is_raised_is_a_reason(
     def fail(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(PlannedTraining, "__init__", fail)
-    assert find(CPU, 1, SETTINGS, SKELETON, data) == Way(Training, (), said)
+    monkeypatch.setattr(CompiledTraining, "__init__", fail)
+    assert find(CPU, 1, SETTINGS, SKELETON, data) == Way(PlainTraining, (), said)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_memory_that_runs_out_decides_nothing(
     def fail(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(PlannedTraining, "__init__", fail)
+    monkeypatch.setattr(CompiledTraining, "__init__", fail)
     with pytest.raises(NothingWorks, match="expected memory for training a small network: .*(memory|none left)"):
         find(CPU, 1, SETTINGS, SKELETON, data)
 
@@ -130,13 +130,14 @@ def test_memory_that_runs_out_decides_nothing(
 def test_what_did_not_serve_on_the_way_is_said(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels.load("float32", 8), "drawbacks", ("/home: Read-only file system",))
     way = find(CPU, 1, SETTINGS, SKELETON, data)
-    assert way.method is PlannedTraining
+    assert way.method is CompiledTraining
     assert way.remarks == ("what did not serve for compiled kernels: /home: Read-only file system",)
 
 
 def test_settings_without_kernels_are_a_reason(data: TrainingData) -> None:
     half = dataclasses.replace(SETTINGS, precision="bf16")
-    assert find(CPU, 1, half, SKELETON, data) == Way(Training, (), "the C kernels compute in fp32 alone (--precision)")
+    reason = "the C kernels compute in fp32 alone (--precision)"
+    assert find(CPU, 1, half, SKELETON, data) == Way(PlainTraining, (), reason)
 
 
 # ── on GPUs, by stand-ins: what they do to a CPU ────────────────────────────────────────────────────────────────────
@@ -164,8 +165,8 @@ def fails_at(monkeypatch: pytest.MonkeyPatch, *attempts: str) -> list[str]:
     seen: list[str] = []
     words = iter(attempts)
 
-    def train(method: Any, settings: search_config.Training, skeleton: Skeleton, data: TrainingData) -> None:
-        seen.append(f"{method.__name__} {os.environ.get('TRITON_CACHE_DIR', 'own')}")
+    def train(method: Any, settings: TrainingSettings, skeleton: Skeleton, data: TrainingData) -> None:
+        seen.append(f"{method.stored_name} {os.environ.get('TRITON_CACHE_DIR', 'own')}")
         if word := next(words):
             raise RuntimeError(word)
 
@@ -178,7 +179,7 @@ def test_stacks_are_tried_with_the_batch_and_the_channels_of_the_run(
 ) -> None:
     batches = []
 
-    def train(method: Any, settings: search_config.Training, skeleton: Skeleton, data: TrainingData) -> None:
+    def train(method: Any, settings: TrainingSettings, skeleton: Skeleton, data: TrainingData) -> None:
         batches.append((settings.batch_size, skeleton))
 
     monkeypatch.setattr(probing, "_train", train)
@@ -295,7 +296,7 @@ def test_where_triton_does_not_work_at_all_the_plain_network_is_trained(
     gpu: Path, data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = fails_at(monkeypatch, "fatal error: Python.h", "fatal error: Python.h", "")
-    assert find(GPU, 1, SETTINGS, SKELETON, data) == Way(Training, (), "RuntimeError: fatal error: Python.h")
+    assert find(GPU, 1, SETTINGS, SKELETON, data) == Way(PlainTraining, (), "RuntimeError: fatal error: Python.h")
     assert seen[-1].startswith("Training ")
 
 
@@ -309,7 +310,7 @@ def test_a_gpu_on_which_nothing_works_is_refused(
 
 def test_the_stack_itself_is_tried(data: TrainingData) -> None:
     """Interpreted where there is no GPU."""
-    prepared = TrainingData.prepare(load_training("synthetic:50:1x8x8"), search_config.Data(), DEVICE)
+    prepared = TrainingData.prepare(load_training("synthetic:50:1x8x8"), DataSettings(), DEVICE)
     small = dataclasses.replace(SKELETON, channels=2)
     shape = dataclasses.replace(SETTINGS, steps=1, batch_size=2, replicates=2)
     probing._train(StackedTraining, shape, small, probing._few(prepared))

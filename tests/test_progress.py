@@ -16,15 +16,15 @@ from types import SimpleNamespace
 import pytest
 from examples import CONFIG, SESSION, evaluated, failed, individual, population
 
-from hpcnas.config.search import Search
+from hpcnas.config.search import SearchSettings
 from hpcnas.evolution.population import Population
 from hpcnas.job import log
-from hpcnas.job.log import LiveLine
+from hpcnas.job.log import LiveLine, duration
 from hpcnas.search import progress
 from hpcnas.search.memory_store import MemoryStore
-from hpcnas.search.progress import Progress, duration, final_table, front_table
+from hpcnas.search.progress import Progress, final_table, front_table
 
-TEN = Search(budget=10)
+TEN = SearchSettings(budget=10)
 
 # The live line
 
@@ -212,7 +212,7 @@ def test_the_live_line_says_how_far_and_how_fast(clock: Clock, wide: None) -> No
 
 def test_where_trainings_end_the_search_the_time_left_goes_by_them(clock: Clock, wide: None) -> None:
     stream = Terminal()
-    observer = Progress(Search(budget=100, trainings=10), LiveLine("live", stream))
+    observer = Progress(SearchSettings(budget=100, trainings=10), LiveLine("live", stream))
     observer.began(SESSION)
     clock.now += 120.0
     observer.turned(holding(population(evaluated(0), evaluated(1), births=4)), busy=2, workers=3)

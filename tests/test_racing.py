@@ -18,7 +18,7 @@ from hpcnas.evolution.population import Population
 from hpcnas.evolution.racing import Racing, student_quantile
 from hpcnas.evolution.strategy import Proposal
 from hpcnas.messages import Evaluation, Place, Result
-from hpcnas.search import run_file, simulate
+from hpcnas.search import run_file, simulation
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def raced(
         {"evaluation": {"evaluator": "synthetic", "synthetic_seconds": 40.0, "synthetic_spread": spread}},
         {"run": {"grace": 5.0, "walltime": walltime}},
     )
-    simulate.simulate(settings, simulate.Site(workers, startup=1.0, queue=0.0, handling=0.001), folder)
+    simulation.simulate(settings, simulation.Site(workers, startup=1.0, queue=0.0, handling=0.001), folder)
     return run_file.read(folder)
 
 

@@ -8,17 +8,18 @@ import pytest
 
 from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.config import retraining
+from hpcnas.config import search as search_config
 from hpcnas.config.options import parse
 from hpcnas.config.retraining import SCHEME
 from hpcnas.config.settings import ConfigError
 from hpcnas.retrain.job import PROGRAM
 
 
-def preset(name: str) -> retraining.Recipe:
+def preset(name: str) -> retraining.RetrainingConfig:
     return SCHEME.build(SCHEME.preset(name))
 
 
-def milestones(found: retraining.Recipe) -> list[int]:
+def milestones(found: retraining.RetrainingConfig) -> list[int]:
     return [round(share * found.training.steps) for share in found.training.milestones]
 
 
@@ -55,6 +56,16 @@ def test_a_recipe_survives_its_text() -> None:
     found = SCHEME.build(SCHEME.preset("imagenet"), {"data": {"mean": (1.5, 2.0, 3.0), "std": (1.0, 1.0, 2.0)}})
     settings, _ = SCHEME.parse_toml(found.toml(), "")
     assert SCHEME.build(settings) == found
+
+
+def test_settings_stand_in_the_order_of_older_files() -> None:
+    """Though the section of both programs is one: a run's configuration stays as it is, byte for byte."""
+    search = "run device threads profile download progress max_attempts hang_timeout evaluation_timeout "
+    search += "checkpoint_interval walltime grace device_failures max_failures compact_interval lock_wait"
+    ours = "run device threads loaders compile download address progress history_every checkpoint_interval walltime "
+    ours += "grace lock_wait"
+    assert list(search_config.SCHEME.settings(search_config.build())["run"]) == search.split()
+    assert list(SCHEME.settings(SCHEME.build())["run"]) == ours.split()
 
 
 def test_every_setting_is_an_option() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hpcnas import plugins
 from hpcnas.architecture import genotype
 from hpcnas.config.data_spec import DataError
-from hpcnas.config.retraining import SCHEME, Recipe
+from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.data.datasets import load_training
 from hpcnas.job.devices import Binding, Seat
 from hpcnas.plugins import DataKind, Plugin
@@ -21,11 +21,11 @@ from hpcnas.retrain.record_file import Origin
 CPU = Seat("node-1", (), frozenset({0, 1}), 2)
 
 
-def recipe(preset: str, **settings: Any) -> Recipe:
+def recipe(preset: str, **settings: Any) -> RetrainingConfig:
     return SCHEME.build(SCHEME.preset(preset), settings)
 
 
-def parts(settings: Recipe, *bindings: Binding) -> dict[str, list[str]]:
+def parts(settings: RetrainingConfig, *bindings: Binding) -> dict[str, list[str]]:
     """Lines by the title that they stand under."""
     origin, ranks = Origin("paper", "hierarchical"), bindings or (Binding(None, 2),)
     text = dry_run.text(settings, genotype.named("paper"), origin, [CPU] * len(ranks), ranks)

@@ -16,7 +16,7 @@ from test_canonical import build
 from torch import Tensor
 
 from hpcnas.architecture.expansion import expand
-from hpcnas.config.retraining import SCHEME, Recipe
+from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.retrain import averaging
 from hpcnas.retrain.feed import Batch, Resident
 from hpcnas.retrain.loop import Retraining, TooManyBroken, learning_rate
@@ -30,7 +30,7 @@ STEPS = 6
 _building = threading.Lock()  # initial weights are drawn from the process's generator
 
 
-def recipe(**training: object) -> Recipe:
+def recipe(**training: object) -> RetrainingConfig:
     settings: dict[str, dict[str, Any]] = {
         "network": {"channels": 4, "cells": (1, 1)},
         "training": {"steps": STEPS, "batch_size": 16, "micro_batch": 4, "precision": "fp64", **training},
@@ -41,7 +41,7 @@ def recipe(**training: object) -> Recipe:
     return SCHEME.build(settings)
 
 
-def made(settings: Recipe, group: ThreadGroup) -> Retraining:
+def made(settings: RetrainingConfig, group: ThreadGroup) -> Retraining:
     feed = Resident(settings, group.rank, group.size, torch.device("cpu"))
     skeleton = settings.skeleton(3, 8, 8, 10)
     with _building:
@@ -71,7 +71,7 @@ def run(training: Retraining, until: int = STEPS) -> bool:
     )
 
 
-def trained(ranks: int, settings: Recipe) -> tuple[Retraining, dict[str, Tensor]]:
+def trained(ranks: int, settings: RetrainingConfig) -> tuple[Retraining, dict[str, Tensor]]:
     """Rank 0's training to the end, after all ranks were compared, and its weights."""
 
     def work(group: ThreadGroup) -> Retraining:
@@ -116,7 +116,7 @@ def test_statistics_of_the_whole_step_are_those_of_one_rank_with_all_images() ->
     four = SCHEME.build(SCHEME.settings(recipe(micro_batch=4, steps=1, batch_statistics="step")), bare)
     ghost = SCHEME.build(SCHEME.settings(recipe(micro_batch=4, steps=1)), bare)
 
-    def after_a_step(settings: Recipe, ranks: int) -> dict[str, Tensor]:
+    def after_a_step(settings: RetrainingConfig, ranks: int) -> dict[str, Tensor]:
         def work(group: ThreadGroup) -> dict[str, Tensor]:
             training = made(settings, group)
             training.run(lambda: False, lambda: False, lambda: None, lambda: None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hpcnas.config.retraining import Recipe
+from hpcnas.config.retraining import RetrainingConfig
 from hpcnas.job.devices import Seat, bind_all
 from hpcnas.job.launch import Leave
 from hpcnas.job.status import WRONG_USE
@@ -16,7 +16,7 @@ def seat(host: str, gpus: str = "", cards: str = "") -> Seat:
 
 
 def check(*seats: Seat, device: str = "auto") -> None:
-    job._check_ranks(Recipe(), list(seats), bind_all(seats, device, None))
+    job._check_ranks(RetrainingConfig(), list(seats), bind_all(seats, device, None))
 
 
 def test_ranks_of_one_kind_are_taken() -> None:

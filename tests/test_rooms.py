@@ -8,6 +8,7 @@ anew.
 from __future__ import annotations
 
 import ast
+import collections
 import subprocess
 import sys
 import tomllib
@@ -104,6 +105,34 @@ def test_a_room_says_what_is_in_it_and_holds_nothing_else(name: str) -> None:
     """201 ranks import it."""
     body = ast.parse(FILES[name].read_text(encoding="utf-8")).body
     assert len(body) == 1 and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant)
+
+
+TWICE = {  # class names that stand in two files, and why
+    "Account": "of a worker's time, and of a simulated search",
+    "Kind": "of a retrained network in Table 1, and of a block",
+    "Listing": "of a folder of images, in memory and streamed",
+    "Normalisation": "of a block, of the CPU's plan and the GPU's",
+    "Orders": "what rank 0 tells the others, one for each program",
+    "Program": "of blocks, for the CPU and for the GPU",
+    "Progress": "what a person sees, one for each program",
+    "Refused": "a worker's answer, and a folder that may not be used",
+    "Retraining": "its loop, and what its file holds",
+    "Session": "of a search and of a retraining, as their files hold them",
+    "State": "of an individual, and of a retraining",
+    "Stream": "text that a person reads, and a feed of images",
+    "Worker": "as a status page tells of it, and as a run's file does",
+}
+
+
+def test_no_class_name_stands_twice() -> None:
+    """One name, one thing."""
+    found = collections.Counter(
+        node.name
+        for path in FILES.values()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert {name for name, times in found.items() if times > 1} <= set(TWICE)
 
 
 @pytest.mark.parametrize("file", TABLE["standard_library"]["alone"])

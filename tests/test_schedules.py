@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from hpcnas.training.schedules import cosine, rising
+from hpcnas.training.schedules import cosine, divided, rising
+
+
+def test_a_tenth_from_each_milestone_on() -> None:
+    assert [divided(0.5, (0.4, 0.8), step, 5) for step in range(5)] == pytest.approx([0.5, 0.5, 0.05, 0.05, 0.005])
 
 
 def test_half_a_cosine_from_the_first_rate_to_none() -> None:

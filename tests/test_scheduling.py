@@ -8,8 +8,7 @@ import pytest
 from scripted_crew import ERROR, Crew, Search, place, settings, states
 
 from hpcnas import seeds
-from hpcnas.config import search as search_config
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig, SearchSettings
 from hpcnas.evolution.budget import Part, evaluations_left, next_parts
 from hpcnas.evolution.population import Population
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Result, Task
@@ -28,11 +27,11 @@ from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Result, T
     ],
 )
 def test_what_is_a_task(scheduling: str, racing: bool, missing: list[int], expected: Sequence[tuple[int, int]]) -> None:
-    search = search_config.Search(scheduling=scheduling, racing=racing)
+    search = SearchSettings(scheduling=scheduling, racing=racing)
     assert next_parts(search, missing, replicates=4) == [Part(first, count) for first, count in expected]
 
 
-def four(**search: object) -> Config:
+def four(**search: object) -> SearchConfig:
     return settings(search={"budget": 3, **search}, training={"replicates": 4})
 
 
@@ -150,12 +149,12 @@ def test_what_is_left_goes_by_whichever_budget_is_spent_first() -> None:
     search = Search(Crew(1, trained), four(budget=3))
     search.run()  # 3 evaluations, 12 trainings
     left = [
-        evaluations_left(search_config.Search(budget=budget, trainings=trainings), search.population)
+        evaluations_left(SearchSettings(budget=budget, trainings=trainings), search.population)
         for budget, trainings in [(3, None), (10, None), (10, 12), (10, 11), (10, 20), (10, 21), (5, 1000)]
     ]
     assert left == [0, 7, 0, 0, 2, 3, 2]
     empty = Population(search.population.space, replicates=4)
-    assert evaluations_left(search_config.Search(budget=100, trainings=40), empty) == 10
+    assert evaluations_left(SearchSettings(budget=100, trainings=40), empty) == 10
 
 
 def test_a_result_of_other_replicates_than_were_asked_for_is_a_broken_run() -> None:

@@ -14,7 +14,7 @@ from patience import GUARD
 
 from hpcnas.analysis import replay
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.evolution.individuals import State
 from hpcnas.search import run_file
 
@@ -191,7 +191,7 @@ def test_dry_run_trains_nothing_and_writes_nothing(mpi: launcher.Mpi, ranks: int
     assert done.returncode == 0, done.stderr
     assert "the paper's cell: 541,850 parameters" in done.stdout
     assert done.stdout.count("worker, cpu, 1 threads") == ranks - 1
-    assert Config().search.space in done.stdout
+    assert SearchConfig().search.space in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 

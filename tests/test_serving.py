@@ -21,9 +21,9 @@ from hpcnas.config import search as search_config
 from hpcnas.data.datasets import load_training
 from hpcnas.messages import Evaluation, Task
 from hpcnas.training import probing, trainer_loop
-from hpcnas.training.cpu.compiled import PlannedTraining, on_threads
+from hpcnas.training.cpu.compiled import CompiledTraining, on_threads
 from hpcnas.training.evaluator import Loaded
-from hpcnas.training.plain import FitnessInProgress, Training, TrainingData
+from hpcnas.training.plain import FitnessInProgress, PlainTraining, TrainingData
 from hpcnas.training.probing import NothingWorks, Way
 from hpcnas.training.trainer_process import Assignment, Beat, Remark, Unusable
 
@@ -76,7 +76,7 @@ def test_compiling_gives_signs_of_life_and_what_is_lived_with_is_said(
 
     def find(*_: Any) -> Way:
         assert pipe.beaten.wait(GUARD)  # however long a compiler takes
-        return Way(Training, slower="no compiler")
+        return Way(PlainTraining, slower="no compiler")
 
     monkeypatch.setattr(probing, "find", find)
     assert serve(pipe, tmp_path) == 0
@@ -119,7 +119,7 @@ def test_primitives_of_plugins_are_said_to_be_trained_slower(tmp_path: Path, mon
     one = assignment(tmp_path)
     search = dataclasses.replace(one.config.search, space="1x2+dilated")
     one = dataclasses.replace(one, config=dataclasses.replace(one.config, search=search))
-    monkeypatch.setattr(probing, "find", lambda *_: Way(PlannedTraining))
+    monkeypatch.setattr(probing, "find", lambda *_: Way(CompiledTraining))
     pipe = Pipe()
     assert trainer_loop.serve(pipe, one) == 0  # type: ignore[arg-type]
     remark, loaded = pipe.said()
@@ -164,7 +164,7 @@ def test_warnings_that_cannot_be_told_or_are_endless_end_nothing(capsys: pytest.
 def test_what_a_task_compiles_gives_signs_of_life_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = Pipe(Task(0, 1, GENOTYPE, (3,)))
 
-    class Slow(Training):
+    class Slow(PlainTraining):
         def prepare(self) -> None:
             pipe.beaten.clear()
             assert pipe.beaten.wait(GUARD)
@@ -175,7 +175,7 @@ def test_what_a_task_compiles_gives_signs_of_life_too(tmp_path: Path, monkeypatc
 
 
 def test_all_that_is_done_before_steps_is_done_aside() -> None:
-    data = TrainingData.prepare(load_training("synthetic:50:1x8x8"), search_config.Data(), torch.device("cpu"))
+    data = TrainingData.prepare(load_training("synthetic:50:1x8x8"), search_config.DataSettings(), torch.device("cpu"))
     told: list[str] = []
 
     class Aside:
@@ -185,14 +185,14 @@ def test_all_that_is_done_before_steps_is_done_aside() -> None:
         def __exit__(self, *_: object) -> None:
             told.append("back")
 
-    class Told(Training):
+    class Told(PlainTraining):
         def prepare(self) -> None:
             told.append("prepared")
 
         def run(self, beat: Callable[[], None]) -> None:
             told.append("ran")
 
-    settings = search_config.Training(replicates=2, steps=1, batch_size=4)
+    settings = search_config.TrainingSettings(replicates=2, steps=1, batch_size=4)
     fitness = FitnessInProgress(GENOTYPE, (1, 2), Skeleton(1, 8, 8, 10, 4, 1, 1), data, settings, Told)
     fitness.run(lambda: None, lambda: None, Aside)
     assert told == ["aside", "prepared", "back", "ran"] * 2

@@ -9,7 +9,7 @@ from examples import CONFIG, SESSION, evaluated, individual
 
 from hpcnas.config import options
 from hpcnas.config import search as search_config
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.job.log import LiveLine
 from hpcnas.job.status import MORE_TO_DO
 from hpcnas.messages import Evaluation, Place, Result
@@ -20,7 +20,7 @@ from hpcnas.storage import lock
 from hpcnas.storage.folder import RunFolder
 
 
-def options_of(*arguments: str) -> Config:
+def options_of(*arguments: str) -> SearchConfig:
     request = options.parse(arguments)
     return search_config.build(*request.base, *request.layers)
 
@@ -29,13 +29,13 @@ def test_the_first_result_is_told_at_once_and_later_ones_now_and_then(monkeypatc
     clock, written = [5000.0], []
     monkeypatch.setattr(session.time, "monotonic", lambda: clock[0])
     observer = session._Observer(
-        Config(), LiveLine("plain"), MemoryStore(Config()), lambda: written.append(clock[0])
+        SearchConfig(), LiveLine("plain"), MemoryStore(SearchConfig()), lambda: written.append(clock[0])
     )
     result = Result(0, 1, Place(1, "host", "cpu"), 0.0, 1.0, Evaluation((0.5,), 1, 0.0, 1.0, 0.0))
-    observer.turned(MemoryStore(Config()), busy=0, workers=1)
+    observer.turned(MemoryStore(SearchConfig()), busy=0, workers=1)
     assert written == []
     for clock[0] in (5001.0, 5002.0, 5010.9, 5011.0, 5012.0):
-        observer.settled(result, MemoryStore(Config()))
+        observer.settled(result, MemoryStore(SearchConfig()))
     assert written == [5001.0, 5011.0]
 
 

@@ -15,20 +15,20 @@ from hpcnas import seeds
 from hpcnas.analysis import replay
 from hpcnas.architecture.genotype import named
 from hpcnas.config import search as search_config
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.config.settings import ConfigError
 from hpcnas.evolution.registry import make_strategy
 from hpcnas.messages import Evaluation, Left, Ready, Result, Stop, Task
 from hpcnas.plugins import PluginFault
-from hpcnas.search import run_file, simulate
+from hpcnas.search import run_file, simulate, simulation
 from hpcnas.search.memory_store import MemoryStore
-from hpcnas.search.simulate import Account, Cluster, Site
+from hpcnas.search.simulation import Account, Cluster, Site
 from hpcnas.search.synthetic import FACTS, Foresight
 
 SITE = Site(workers=2, startup=10.0, queue=5.0, handling=1.0)
 
 
-def settings(**changes: dict[str, object]) -> Config:
+def settings(**changes: dict[str, object]) -> SearchConfig:
     """Three initial individuals of ten seconds each, 12 in all."""
     return search_config.build(
         {"search": {"budget": 12, "initial_population": 3, "initial_mutations": 20}, "training": {"replicates": 2}},
@@ -125,7 +125,7 @@ def test_a_stopped_training_is_saved_and_the_next_job_does_the_rest() -> None:
 
 def test_one_worker_by_hand() -> None:
     """5 s in the queue, 10 s of starting, then 12 times 1 s of the controller and 10 s of the worker."""
-    report = simulate.simulate(settings(), replace(SITE, workers=1))
+    report = simulation.simulate(settings(), replace(SITE, workers=1))
     assert report.wall_clock == 5 + 10 + 12 * 11
     assert report.worker_seconds == 142.0
     assert report.idle_share == pytest.approx(22 / 142)
@@ -138,7 +138,7 @@ def test_one_worker_by_hand() -> None:
 
 
 def test_shares_add_up_and_more_workers_are_faster() -> None:
-    reports = [simulate.simulate(settings(search={"budget": 60}), replace(SITE, workers=w)) for w in (1, 4)]
+    reports = [simulation.simulate(settings(search={"budget": 60}), replace(SITE, workers=w)) for w in (1, 4)]
     for report in reports:
         assert report.idle_share == pytest.approx(report.starting_share + report.waiting_share + report.ending_share)
     assert reports[1].wall_clock < 0.4 * reports[0].wall_clock
@@ -146,7 +146,7 @@ def test_shares_add_up_and_more_workers_are_faster() -> None:
 
 def test_a_controller_that_cannot_keep_up_lets_its_workers_wait() -> None:
     """Each task costs it 1 s; eleven workers of 10 s each would be as many as it can feed."""
-    report = simulate.simulate(settings(search={"budget": 400}), replace(SITE, workers=22))
+    report = simulation.simulate(settings(search={"budget": 400}), replace(SITE, workers=22))
     assert report.controller_share > 0.9
     assert 0.45 < report.waiting_share < 0.6
 
@@ -162,11 +162,11 @@ ROUGH: dict[str, dict[str, object]] = {
 
 
 def test_the_same_seed_gives_the_same_search_and_another_another() -> None:
-    first, again = (simulate.simulate(settings(**ROUGH), SITE) for _ in range(2))
+    first, again = (simulation.simulate(settings(**ROUGH), SITE) for _ in range(2))
     assert first == again
     assert first.jobs > 3 and first.failed > 0 and first.failed_attempts > first.failed
     other = {**ROUGH, "search": {"budget": 60, "seed": 1}}
-    assert simulate.simulate(settings(**other), SITE).wall_clock != first.wall_clock
+    assert simulation.simulate(settings(**other), SITE).wall_clock != first.wall_clock
 
 
 def _unexpected(descriptor: int) -> None:
@@ -176,8 +176,8 @@ def _unexpected(descriptor: int) -> None:
 def test_a_kept_run_is_one_that_a_search_could_have_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = settings(**ROUGH)
     monkeypatch.setattr(os, "fdatasync", _unexpected)
-    report = simulate.simulate(kept, SITE, tmp_path / "run")
-    assert report == simulate.simulate(kept, SITE)  # a store on the disk changes nothing
+    report = simulation.simulate(kept, SITE, tmp_path / "run")
+    assert report == simulation.simulate(kept, SITE)  # a store on the disk changes nothing
     run = run_file.read(tmp_path / "run")
     assert len(run.population.evaluated) == 60 and len(run.sessions) == report.jobs
     assert run.config == kept
@@ -198,15 +198,15 @@ def test_it_is_the_search_of_the_controller() -> None:
 
     one = Noted(SITE, Foresight(settings()))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simulate, "Cluster", lambda site, foresight: one)
-        simulate.simulate(settings(), SITE)
+        patch.setattr(simulation, "Cluster", lambda site, foresight: one)
+        simulation.simulate(settings(), SITE)
     assert [task.genotype for task in seen[:3]] == expected
     assert seen[2].seeds == tuple(seeds.training_seed(0, 2, number) for number in (0, 1))
 
 
 def test_a_job_too_short_to_get_anywhere_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^expected a walltime of more than 10 s .*, got 10$"):
-        simulate.simulate(settings(run={"walltime": 10.0, "grace": 0.0}), SITE)
+        simulation.simulate(settings(run={"walltime": 10.0, "grace": 0.0}), SITE)
 
 
 def test_workers_taken_out_of_use_are_told_and_their_time_counts_apart() -> None:
@@ -215,7 +215,7 @@ def test_workers_taken_out_of_use_are_told_and_their_time_counts_apart() -> None
         run={"device_failures": 2},
         evaluation={"evaluator": "synthetic", "synthetic_crashes": 0.4, "synthetic_seconds": 10.0},
     )
-    report = simulate.simulate(rough, replace(SITE, workers=4))
+    report = simulation.simulate(rough, replace(SITE, workers=4))
     assert report.retired_workers == 1 and report.retired_share > 0.05
     shares = report.starting_share + report.waiting_share + report.ending_share + report.retired_share
     assert report.idle_share == pytest.approx(shares)
@@ -274,7 +274,7 @@ def test_a_fault_of_a_plugins_strategy_is_one_line(
     def faulty(*arguments: object) -> None:
         raise PluginFault("strategy 'odd': `ask` raised ValueError: no")
 
-    monkeypatch.setattr(simulate, "make_strategy", faulty)
+    monkeypatch.setattr(simulation, "make_strategy", faulty)
     assert simulate.main(["--workers", "2"]) == 1
     assert capsys.readouterr().err == "hpcnas simulate: strategy 'odd': `ask` raised ValueError: no\n"
 

@@ -17,17 +17,17 @@ from torch.nn import functional
 
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.config import search as search_config
+from hpcnas.config.search import DataSettings, TrainingSettings
 from hpcnas.data.augment import Normaliser
 from hpcnas.data.datasets import load_training
 from hpcnas.training.cuda import stacked
 from hpcnas.training.cuda.stacked import StackedTraining
 from hpcnas.training.network import Network
-from hpcnas.training.plain import FitnessInProgress, LossNotFinite, Training, TrainingData, learning_rate
+from hpcnas.training.plain import FitnessInProgress, LossNotFinite, PlainTraining, TrainingData, learning_rate
 
 GENOTYPE = flat("1-2 1x1", 2)
 SKELETON = Skeleton(1, 8, 8, 10, 2, 1, 1)
-SETTINGS = search_config.Training(
+SETTINGS = TrainingSettings(
     replicates=2, steps=3, batch_size=3, crop=0.5, precision="fp32", milestones=(0.5,), learning_rate=0.05
 )
 SEEDS = (3, 11)
@@ -39,11 +39,11 @@ def nothing() -> None:
 
 @pytest.fixture(scope="module")
 def data() -> TrainingData:
-    return TrainingData.prepare(load_training("synthetic:50:1x8x8"), search_config.Data(), DEVICE)
+    return TrainingData.prepare(load_training("synthetic:50:1x8x8"), DataSettings(), DEVICE)
 
 
 def trained(
-    data: TrainingData, settings: search_config.Training = SETTINGS, seeds: tuple[int, ...] = SEEDS
+    data: TrainingData, settings: TrainingSettings = SETTINGS, seeds: tuple[int, ...] = SEEDS
 ) -> StackedTraining:
     found = StackedTraining.of(GENOTYPE, SKELETON, data, settings, seeds)
     found.run(nothing)
@@ -141,7 +141,7 @@ def test_every_image_comes_once_an_epoch_and_every_place_and_side_comes(data: Tr
 
 
 def test_crops_of_padded_images(data: TrainingData) -> None:
-    padded = TrainingData.prepare(load_training("synthetic:50:1x8x8"), search_config.Data(), DEVICE, padding=2)
+    padded = TrainingData.prepare(load_training("synthetic:50:1x8x8"), DataSettings(), DEVICE, padding=2)
     drawn = stacked._draws(padded, dataclasses.replace(SETTINGS, crop=1.0), SEEDS, (8, 8))
     assert padded.pixels.shape[1:3] == (12, 12) and drawn.offsets[..., 0].max() <= 4
 
@@ -153,7 +153,7 @@ def test_a_loss_that_is_not_finite_ends_it(data: TrainingData) -> None:
         trained(broken)
 
 
-class TooMany(Training):
+class TooMany(PlainTraining):
     """Trainings that pretend to need the memory of a device for each two of them."""
 
     side_by_side = 4
@@ -165,12 +165,12 @@ class TooMany(Training):
         cls.groups.append(len(seeds))
         if len(seeds) > 1:
             raise cls.error
-        return Training.of(genotype, skeleton, data, settings, seeds)
+        return PlainTraining.of(genotype, skeleton, data, settings, seeds)
 
 
 def evaluation(data: TrainingData, done: Callable[[], None]) -> FitnessInProgress:
     TooMany.groups.clear()
-    cpu = TrainingData.prepare(load_training("synthetic:50:1x8x8"), search_config.Data(), torch.device("cpu"))
+    cpu = TrainingData.prepare(load_training("synthetic:50:1x8x8"), DataSettings(), torch.device("cpu"))
     return FitnessInProgress(GENOTYPE, (1, 2, 3, 4), SKELETON, cpu, SETTINGS, TooMany)
 
 
@@ -210,6 +210,6 @@ def test_out_of_memory_for_a_single_training_is_a_failure(data: TrainingData, mo
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     fitness = evaluation(data, nothing)
-    monkeypatch.setattr(Training, "of", none)
+    monkeypatch.setattr(PlainTraining, "of", none)
     with pytest.raises(torch.OutOfMemoryError):
         fitness.run(nothing, nothing)

@@ -64,7 +64,7 @@ def test_parameters_are_those_of_the_network_on_cifar10() -> None:
     found = outcome(SyntheticEvaluator(search_config.build({"network": {"channels": 16}})), named("paper"), (1,))
     assert isinstance(found, Evaluation)
     assert found.parameters == 542_138
-    assert sizes.size(expand(named("paper")), search_config.Config().skeleton(FACTS)).parameters == 542_138
+    assert sizes.size(expand(named("paper")), search_config.SearchConfig().skeleton(FACTS)).parameters == 542_138
 
 
 def test_an_evaluation_lasts_as_long_as_was_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,7 +181,7 @@ def test_onnx_computes_the_same(run: Path, tmp_path: Path) -> None:
     onnxruntime = demand.package("onnxruntime")
     onnx = demand.package("onnx")
     torch.manual_seed(1)
-    skeleton = search_config.Config(network=search_config.Network(channels=4)).skeleton(examples.FACTS)
+    skeleton = search_config.SearchConfig(network=search_config.NetworkSettings(channels=4)).skeleton(examples.FACTS)
     network = Network(expansion.expand(examples.individual(2).genotype), skeleton)
     network(torch.randn(4, 3, 8, 8))  # running means that are not 0
     torch.save(network.state_dict(), tmp_path / "weights.pt")

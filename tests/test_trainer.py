@@ -28,7 +28,7 @@ from hpcnas.architecture.expansion import is_valid
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.space import Space
 from hpcnas.config import search as search_config
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.data.datasets import load_training
 from hpcnas.job.devices import Binding
 from hpcnas.messages import Evaluation, Failure, FailureKind, Task
@@ -53,11 +53,11 @@ SETTINGS = {
 }
 
 
-def settings(folder: Path, **changes: dict[str, object]) -> Config:
+def settings(folder: Path, **changes: dict[str, object]) -> SearchConfig:
     return search_config.build(SETTINGS, {"run": {"run": str(folder), "hang_timeout": GUARD}}, changes)
 
 
-def directly(chosen: Config) -> plain.FitnessInProgress:
+def directly(chosen: SearchConfig) -> plain.FitnessInProgress:
     """The evaluation as it is without a child."""
     cpu = torch.device("cpu")
     data = plain.TrainingData.prepare(load_training(chosen.data.source), chosen.data, cpu)
@@ -460,7 +460,7 @@ def test_a_python_error_is_a_failure_with_its_traceback(start: Start) -> None:
     code = (
         "from hpcnas.training import plain, trainer\n"
         "def broken(self): raise ZeroDivisionError('of all things')\n"
-        "plain.Training._batch = broken\n"
+        "plain.PlainTraining._batch = broken\n"
         "trainer.main()"
     )
     found = failure(start((sys.executable, "-c", code)), TASK)

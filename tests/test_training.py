@@ -18,38 +18,38 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from hpcnas.architecture import sizes
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.config import search as search_config
 from hpcnas.config.data_spec import DataFacts
+from hpcnas.config.search import DataSettings, TrainingSettings
 from hpcnas.data.datasets import DataSet, Images, load_training
 from hpcnas.messages import Evaluation
 from hpcnas.training import plain
-from hpcnas.training.plain import FitnessInProgress, LossNotFinite, Training, TrainingData, learning_rate
+from hpcnas.training.plain import FitnessInProgress, LossNotFinite, PlainTraining, TrainingData, learning_rate
 
 torch.set_num_threads(1)
 
 GENOTYPE = build("1x3", ["1-2 sep, 2-3 max, 1-3 1x1"])
 SKELETON = Skeleton(3, 8, 8, 10, channels=4, cells_per_group=1, groups=2)
-SETTINGS = search_config.Training(replicates=2, steps=12, batch_size=16)
+SETTINGS = TrainingSettings(replicates=2, steps=12, batch_size=16)
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def data() -> TrainingData:
     """160 images of 8×8 pixels for training, 40 for validation."""
-    return TrainingData.prepare(load_training("synthetic:200:3x8x8"), search_config.Data(), CPU)
+    return TrainingData.prepare(load_training("synthetic:200:3x8x8"), DataSettings(), CPU)
 
 
 def nothing() -> None:
     """Called back where a test does not care."""
 
 
-def trained(data: TrainingData, seed: int, settings: search_config.Training = SETTINGS) -> Training:
-    one = Training(GENOTYPE, SKELETON, data, settings, seed)
+def trained(data: TrainingData, seed: int, settings: TrainingSettings = SETTINGS) -> PlainTraining:
+    one = PlainTraining(GENOTYPE, SKELETON, data, settings, seed)
     one.run(nothing)
     return one
 
 
-def fitness(data: TrainingData, seeds: tuple[int, ...], settings: search_config.Training = SETTINGS) -> Evaluation:
+def fitness(data: TrainingData, seeds: tuple[int, ...], settings: TrainingSettings = SETTINGS) -> Evaluation:
     return FitnessInProgress(GENOTYPE, seeds, SKELETON, data, settings).run(nothing, nothing)
 
 
@@ -91,7 +91,7 @@ def test_training_images_are_normalised_by_their_own_statistics(data: TrainingDa
 
 def test_the_configured_seed_decides_who_is_held_out() -> None:
     dataset = load_training("synthetic:200:3x8x8")
-    first, same, other = (TrainingData.prepare(dataset, search_config.Data(split_seed=seed), CPU) for seed in (0, 0, 1))
+    first, same, other = (TrainingData.prepare(dataset, DataSettings(split_seed=seed), CPU) for seed in (0, 0, 1))
     assert torch.equal(first.validation_pixels, same.validation_pixels)
     assert not torch.equal(first.validation_pixels, other.validation_pixels)
 
@@ -112,13 +112,13 @@ def test_another_seed_gives_other_weights(data: TrainingData) -> None:
 
 
 def test_the_seed_decides_the_first_weights(data: TrainingData) -> None:
-    first, same, other = (bits(Training(GENOTYPE, SKELETON, data, SETTINGS, seed).network) for seed in (7, 7, 8))
+    first, same, other = (bits(PlainTraining(GENOTYPE, SKELETON, data, SETTINGS, seed).network) for seed in (7, 7, 8))
     assert first == same != other
 
 
 def test_the_seed_decides_what_the_network_is_shown(data: TrainingData) -> None:
     """Two trainings from the same weights, not of the same seed."""
-    first, second = (Training(GENOTYPE, SKELETON, data, SETTINGS, seed) for seed in (7, 8))
+    first, second = (PlainTraining(GENOTYPE, SKELETON, data, SETTINGS, seed) for seed in (7, 8))
     second.network.load_state_dict(first.network.state_dict())
     first.run(nothing)
     second.run(nothing)
@@ -182,9 +182,9 @@ def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("step", [1, 5, 10, 11, 12])
 def test_a_resumed_training_is_the_same_to_the_bit(data: TrainingData, step: int) -> None:
     """The order of images is drawn anew at step 11: it takes 10 batches of 16 to see 160 of them."""
-    begun = Training(GENOTYPE, SKELETON, data, SETTINGS, 7)
+    begun = PlainTraining(GENOTYPE, SKELETON, data, SETTINGS, 7)
     interrupted(begun.run, after=step)
-    resumed = Training(GENOTYPE, SKELETON, data, SETTINGS, 7)
+    resumed = PlainTraining(GENOTYPE, SKELETON, data, SETTINGS, 7)
     resumed.resume(through_a_file(begun.state()))
     assert resumed.step == step
     resumed.run(nothing)
@@ -237,11 +237,11 @@ def test_the_state_of_another_evaluation_is_refused(data: TrainingData, other: d
     ("step", "rate"), [(0, 0.1), (3999, 0.1), (4000, 0.01), (4499, 0.01), (4500, 0.001), (4999, 0.001)]
 )
 def test_the_papers_learning_rate(step: int, rate: float) -> None:
-    assert learning_rate(search_config.Training(), step) == pytest.approx(rate, rel=1e-12)
+    assert learning_rate(TrainingSettings(), step) == pytest.approx(rate, rel=1e-12)
 
 
 def test_the_papers_large_network_has_three_milestones() -> None:
-    settings = search_config.Training(steps=80_000, milestones=(0.5, 0.75, 0.875))
+    settings = TrainingSettings(steps=80_000, milestones=(0.5, 0.75, 0.875))
     rates = [learning_rate(settings, step) for step in (39_999, 40_000, 60_000, 70_000, 79_999)]
     assert rates == pytest.approx([0.1, 0.01, 0.001, 0.0001, 0.0001], rel=1e-12)
 
@@ -257,7 +257,7 @@ def test_the_optimiser_follows_the_settings(data: TrainingData, steps: list[dict
 def test_the_loss_falls(data: TrainingData) -> None:
     """Coarsely: patterns under noise, 30 steps. Of ten classes the first loss is about ln 10."""
     settings = dataclasses.replace(SETTINGS, steps=30, batch_size=40, crop=1.0, flip=False)
-    one = Training(GENOTYPE, dataclasses.replace(SKELETON, channels=8), data, settings, 7)
+    one = PlainTraining(GENOTYPE, dataclasses.replace(SKELETON, channels=8), data, settings, 7)
 
     def loss() -> float:
         with torch.no_grad():
@@ -285,7 +285,7 @@ def test_one_infinite_loss_is_enough(data: TrainingData, monkeypatch: pytest.Mon
 
 
 def test_a_sign_of_life_after_every_step(data: TrainingData) -> None:
-    one = Training(GENOTYPE, SKELETON, data, SETTINGS, 7)
+    one = PlainTraining(GENOTYPE, SKELETON, data, SETTINGS, 7)
     beats: list[int] = []
     one.run(lambda: beats.append(one.step))
     assert beats == list(range(1, 13))
@@ -307,7 +307,7 @@ class Constant(nn.Module):
         return self.scores.expand(len(images), -1)
 
 
-def constant(one: Training, answer: int = 0) -> Constant:
+def constant(one: PlainTraining, answer: int = 0) -> Constant:
     """Replaces the network of a training."""
     one.network = Constant(answer)  # type: ignore[assignment]
     return one.network
@@ -315,7 +315,7 @@ def constant(one: Training, answer: int = 0) -> Constant:
 
 @pytest.mark.parametrize("answer", range(10))
 def test_validation_counts_right_answers(data: TrainingData, answer: int) -> None:
-    one = Training(GENOTYPE, SKELETON, data, SETTINGS, 7)
+    one = PlainTraining(GENOTYPE, SKELETON, data, SETTINGS, 7)
     constant(one, answer)
     assert one.validate(nothing) == data.validation_labels.tolist().count(answer) / 40
 
@@ -324,7 +324,7 @@ def test_validation_is_shown_each_whole_validation_image_once(
     data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plain, "VALIDATION_BATCH", 7)
-    one = Training(GENOTYPE, SKELETON, data, SETTINGS, 7)
+    one = PlainTraining(GENOTYPE, SKELETON, data, SETTINGS, 7)
     network = constant(one)
     one.validate(nothing)
     assert [len(part) for part in network.shown] == [7, 7, 7, 7, 7, 5]
@@ -345,9 +345,9 @@ def test_validation_changes_nothing(data: TrainingData) -> None:
     assert bits(one.network) == before
 
 
-def shown_in_training(data: TrainingData, settings: search_config.Training) -> Tensor:
+def shown_in_training(data: TrainingData, settings: TrainingSettings) -> Tensor:
     """All inputs of one training, one after the other."""
-    one = Training(GENOTYPE, SKELETON, data, settings, 7)
+    one = PlainTraining(GENOTYPE, SKELETON, data, settings, 7)
     network = constant(one)
     one.run(nothing)
     return torch.cat(network.shown)
@@ -356,7 +356,7 @@ def shown_in_training(data: TrainingData, settings: search_config.Training) -> T
 @pytest.mark.parametrize(("side", "crop", "shown"), [(32, 0.75, 24), (8, 0.75, 6), (28, 0.75, 21), (8, 1.0, 8)])
 def test_training_is_shown_crops(side: int, crop: float, shown: int) -> None:
     images = load_training(f"synthetic:20:1x{side}x{side}")
-    data = TrainingData.prepare(images, search_config.Data(), CPU)
+    data = TrainingData.prepare(images, DataSettings(), CPU)
     inputs = shown_in_training(data, dataclasses.replace(SETTINGS, crop=crop, steps=2))
     assert inputs.shape == (2 * 16, 1, shown, shown)
 
@@ -365,7 +365,7 @@ def two_kinds_of_images() -> TrainingData:
     """Training images dark to the left and bright to the right, validation images all 7."""
     ramps = torch.arange(0, 80, 10, dtype=torch.uint8).view(1, 1, 8, 1).expand(16, 8, 8, 1)
     images = DataSet("ramps", ("a", "b"), Images(ramps.numpy(), np.arange(16) % 2), fingerprint="")
-    prepared = TrainingData.prepare(images, search_config.Data(), CPU)
+    prepared = TrainingData.prepare(images, DataSettings(), CPU)
     return dataclasses.replace(prepared, validation_pixels=torch.full_like(prepared.validation_pixels, 7))
 
 
@@ -389,7 +389,7 @@ def test_an_evaluation_has_an_accuracy_for_each_seed_and_their_mean(
     data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accuracies = iter([0.5, 0.25, 0.75, 0.25])
-    monkeypatch.setattr(Training, "validate", lambda self, beat: next(accuracies))
+    monkeypatch.setattr(PlainTraining, "validate", lambda self, beat: next(accuracies))
     evaluation = fitness(data, (1, 2, 3, 4), dataclasses.replace(SETTINGS, steps=1))
     assert evaluation.accuracies == (0.5, 0.25, 0.75, 0.25)
     assert evaluation.fitness == 0.4375

@@ -12,8 +12,9 @@ import pytest
 import transport_contract
 from demand import absent
 
-from hpcnas.job import transport
-from hpcnas.job.transport import AloneWorld, Hub
+from hpcnas.job import world as job_world
+from hpcnas.job.transport import Hub
+from hpcnas.job.world import AloneWorld
 from hpcnas.messages import Died, Left, Stop
 
 
@@ -113,7 +114,7 @@ class DyingMpi:
 def test_the_last_messages_of_a_dead_rank_come_before_the_news_or_not_at_all(
     readable: bool, expected: list[tuple[int, object]]
 ) -> None:
-    world = transport.MpiWorld(DyingMpi([(1, "its last"), (2, "alive")], readable))
+    world = job_world.MpiWorld(DyingMpi([(1, "its last"), (2, "alive")], readable))
     assert world.controller().receive(timeout=0.0) == expected
     assert world.next(0.0) is None
 
@@ -141,9 +142,9 @@ def test_polling_steps_back_and_gives_up_in_time(monkeypatch: pytest.MonkeyPatch
         naps.append(seconds)
         clock[0] += seconds
 
-    monkeypatch.setattr(transport.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(transport.time, "sleep", sleep)
-    assert not transport._poll(lambda: False, timeout=1.0)
+    monkeypatch.setattr(job_world.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(job_world.time, "sleep", sleep)
+    assert not job_world._poll(lambda: False, timeout=1.0)
     assert clock[0] == pytest.approx(1.0)
     assert naps[:2] == [0.00005, pytest.approx(0.000075)]
     assert max(naps) == 0.02
@@ -157,18 +158,18 @@ def test_polling_begins_with_a_part_of_what_the_waiting_took_before(monkeypatch:
         naps.append(seconds)
         clock[0] += seconds
 
-    monkeypatch.setattr(transport.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(transport.time, "sleep", sleep)
+    monkeypatch.setattr(job_world.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(job_world.time, "sleep", sleep)
     for expected, first in ((0.0, 0.00005), (0.16, 0.01), (100.0, 0.02)):
         naps.clear()
-        assert transport._poll(lambda: len(naps) > 3, timeout=1.0, expected=expected)
+        assert job_world._poll(lambda: len(naps) > 3, timeout=1.0, expected=expected)
         assert naps[0] == pytest.approx(first)
 
 
 def test_without_a_launcher_there_is_one_rank_and_no_mpi(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*transport._LAUNCHED, "SLURM_STEP_NUM_TASKS"):
+    for name in (*job_world._LAUNCHED, "SLURM_STEP_NUM_TASKS"):
         monkeypatch.delenv(name, raising=False)
-    world = transport.connect()
+    world = job_world.connect()
     assert isinstance(world, AloneWorld)
     assert (world.rank, world.size, world.broadcast("x"), world.gather("y")) == (0, 1, "x", ["y"])
     assert "mpi4py" not in sys.modules
@@ -195,11 +196,11 @@ def test_without_a_launcher_there_is_one_rank_and_no_mpi(monkeypatch: pytest.Mon
 def test_what_srun_sets_for_a_shell_is_no_launcher(
     environment: dict[str, str], launched: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in (*transport._LAUNCHED, "SLURM_STEP_NUM_TASKS"):
+    for name in (*job_world._LAUNCHED, "SLURM_STEP_NUM_TASKS"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert transport._under_launcher() is launched
+    assert job_world._under_launcher() is launched
 
 
 @pytest.mark.parametrize(
@@ -209,7 +210,7 @@ def test_a_shell_of_several_tasks_is_known_by_its_terminal(
     terminal: bool, task: str, launched: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`srun -n 4 --pty bash`; the same from within it without a terminal; and `srun --pty python -m hpcnas`."""
-    for name in transport._LAUNCHED:
+    for name in job_world._LAUNCHED:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PMIX_RANK", "0")
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
@@ -221,8 +222,8 @@ def test_a_shell_of_several_tasks_is_known_by_its_terminal(
             raise OSError(6, "No such device or address")
         return os.dup(0)
 
-    monkeypatch.setattr(transport.os, "open", opened)
-    assert transport._under_launcher() is launched
+    monkeypatch.setattr(job_world.os, "open", opened)
+    assert job_world._under_launcher() is launched
 
 
 def test_a_launcher_with_another_mpis_library_is_refused_once(tmp_path: Path) -> None:

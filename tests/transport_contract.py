@@ -61,10 +61,10 @@ def worker_part(end: WorkerEnd, rank: int) -> None:
 
 def main() -> None:
     """This rank's part, and the world's own calls."""
-    from hpcnas.job import transport
+    from hpcnas.job.world import MpiWorld, connect
 
-    world = transport.connect()
-    assert isinstance(world, transport.MpiWorld)
+    world = connect()
+    assert isinstance(world, MpiWorld)
     assert world.broadcast({"from": 0} if world.rank == 0 else None) == {"from": 0}
     assert world.gather(10 * world.rank) == [10 * rank for rank in range(world.size)]
     assert world.gather(str(world.rank)) == [str(rank) for rank in range(world.size)]

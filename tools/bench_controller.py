@@ -37,16 +37,17 @@ import toolkit
 
 from hpcnas.architecture.genotype import named
 from hpcnas.config import search as search_config
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.evolution.individuals import COLUMNS, Birth, State
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.registry import make_strategy
+from hpcnas.job.session import Session
 from hpcnas.messages import Evaluation, FromWorker, Left, Place, Ready, Result, Stop, ToWorker
 from hpcnas.search import run_file
 from hpcnas.search.controller import Controller
 from hpcnas.search.file_store import FileStore
 from hpcnas.search.memory_store import MemoryStore
-from hpcnas.search.run_file import Session, StoredRun
+from hpcnas.search.run_file import StoredRun
 from hpcnas.search.synthetic import FACTS
 
 PARTS = ("throughput", "growth", "opening", "ranks", "simulation")
@@ -222,7 +223,7 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def settings(budget: int) -> Config:
+def settings(budget: int) -> SearchConfig:
     """The paper's search with that budget."""
     chosen = {"search": {"budget": budget}, "evaluation": {"evaluator": "synthetic"}}
     return search_config.build(search_config.preset("paper"), chosen)

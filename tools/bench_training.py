@@ -30,13 +30,13 @@ from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype, named
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import HIERARCHICAL
-from hpcnas.config import search as search_config
+from hpcnas.config.search import DataSettings, NetworkSettings, SearchConfig, TrainingSettings
 from hpcnas.data.datasets import load_training
 from hpcnas.training.choice import fastest_method
 from hpcnas.training.cuda import blocks
 from hpcnas.training.cuda.blocks import BlockGraph, Kind
 from hpcnas.training.network import Network
-from hpcnas.training.plain import FitnessInProgress, Training, TrainingData
+from hpcnas.training.plain import FitnessInProgress, PlainTraining, TrainingData
 
 _WARMING_UP = 5  # steps that are not timed
 _CPU = {"batch_size": 64, "steps": 12, "replicates": 1, "evaluation_steps": 100, "images": 2500}
@@ -88,17 +88,17 @@ def _genotype(seed: int, number: int) -> Genotype:
     return mutation.redraw_until(lambda: mutation.diversified(HIERARCHICAL, 1000, generator), expansion.is_valid)[0]
 
 
-def _settings(options: argparse.Namespace) -> search_config.Training:
+def _settings(options: argparse.Namespace) -> TrainingSettings:
     """What is timed: the steps to warm up included."""
     steps = options.steps + _WARMING_UP
-    return search_config.Training(
+    return TrainingSettings(
         replicates=options.replicates, steps=steps, batch_size=options.batch_size, precision=options.precision
     )
 
 
 @functools.cache
 def _data(images: int, device: torch.device) -> TrainingData:
-    return TrainingData.prepare(load_training(f"synthetic:{images}"), search_config.Data(), device)
+    return TrainingData.prepare(load_training(f"synthetic:{images}"), DataSettings(), device)
 
 
 def _skeleton(options: argparse.Namespace) -> Skeleton:
@@ -376,12 +376,12 @@ def _block_bytes(graph: BlockGraph, batch: int, side: int) -> float:
 def _whole(options: argparse.Namespace) -> None:
     """One fitness of the paper's cell, trained to its end, as a worker does."""
     device = torch.device(options.device)
-    settings = search_config.Training(
+    settings = TrainingSettings(
         replicates=options.replicates, steps=options.evaluation_steps, batch_size=options.batch_size,
         precision=options.precision,
     )  # fmt: skip
-    data = TrainingData.prepare(load_training(options.data), search_config.Data(), device)
-    skeleton = search_config.Config(network=search_config.Network(channels=options.channels)).skeleton(data.facts)
+    data = TrainingData.prepare(load_training(options.data), DataSettings(), device)
+    skeleton = SearchConfig(network=NetworkSettings(channels=options.channels)).skeleton(data.facts)
     method = fastest_method(device, options.threads, settings, skeleton)
     started = time.perf_counter()
     fitness = FitnessInProgress(
@@ -389,7 +389,7 @@ def _whole(options: argparse.Namespace) -> None:
     ).run(lambda: None, lambda: None)
     found = {
         "machine": _machine(device),
-        "training": method.__name__,
+        "training": method.stored_name,
         "seconds": time.perf_counter() - started,
         "setup": fitness.setup_seconds,
         "trainings": fitness.training_seconds,
@@ -412,13 +412,13 @@ def _parity(options: argparse.Namespace) -> None:
     """Accuracies of the plain network and of the fastest method on the digits, the same seeds: mean difference and its
     standard error."""
     device = torch.device(options.device)
-    data = TrainingData.prepare(load_training("digits"), search_config.Data(), device)
+    data = TrainingData.prepare(load_training("digits"), DataSettings(), device)
     plain, fast = (
-        search_config.Training(replicates=1, steps=150, batch_size=64, flip=False, precision=precision)
+        TrainingSettings(replicates=1, steps=150, batch_size=64, flip=False, precision=precision)
         for precision in ("fp32", options.precision)
     )
     skeleton, differences, means = Skeleton(1, 8, 8, 10, 8, 1, 3), [], []
-    methods = ((Training, plain), (fastest_method(device, 1, fast, skeleton), fast))
+    methods = ((PlainTraining, plain), (fastest_method(device, 1, fast, skeleton), fast))
     for number in range(1, options.parity + 1):
         reached = []
         for method, settings in methods:
@@ -430,7 +430,7 @@ def _parity(options: argparse.Namespace) -> None:
     error = statistics.stdev(differences) / len(differences) ** 0.5
     found = {
         "genotypes": options.parity,
-        "method": methods[1][0].__name__,
+        "method": methods[1][0].stored_name,
         "plain": statistics.fmean(plain for plain, _ in means),
         "plan": statistics.fmean(plan for _, plan in means),
         "difference": statistics.fmean(differences),

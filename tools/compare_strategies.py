@@ -28,10 +28,10 @@ import toolkit
 from hpcnas.architecture.expansion import expand
 from hpcnas.config import options
 from hpcnas.config import search as search_config
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.config.settings import ConfigError
 from hpcnas.evolution.population import Population
-from hpcnas.search import landscape, simulate
+from hpcnas.search import landscape, simulation
 from hpcnas.search.controller import SearchStopped
 from hpcnas.search.initial import looked_up
 
@@ -141,7 +141,7 @@ def _policy(text: str, given: Any, points: int) -> Policy:
     )
 
 
-def settings(how: str, seed: int, trainings: int) -> Config:
+def settings(how: str, seed: int, trainings: int) -> SearchConfig:
     """The configuration of a search of that policy; ends the tool where the options are wrong."""
     try:
         request = options.parse(shlex.split(how))
@@ -156,10 +156,10 @@ def settings(how: str, seed: int, trainings: int) -> Config:
         toolkit.fail(f"{how}: {error}")
 
 
-def search(chosen: Config, workers: int, points: int) -> dict[str, Any]:
+def search(chosen: SearchConfig, workers: int, points: int) -> dict[str, Any]:
     """How one search went, at so many equal parts of its trainings, as plain values; ends the tool where it stops."""
     try:
-        store, _ = simulate.searched(chosen, simulate.Site(workers, startup=60.0, queue=0.0, handling=0.0005))
+        store, _ = simulation.searched(chosen, simulation.Site(workers, startup=60.0, queue=0.0, handling=0.0005))
     except (ConfigError, SearchStopped) as error:
         toolkit.fail(f"expected a search that goes on until its trainings are spent, but it would stop: {error}")
     population = store.population

@@ -232,7 +232,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """What the user asks for."""
     parser = toolkit.parser(__doc__, runs="")
     parser.add_argument("format", choices=("text", "module", "onnx", "weights", "csv"), help="what to write")
-    parser.add_argument("source", metavar="SOURCE", help="RUN, RUN:ID, RUN:SEED, FILE.toml or paper")
+    parser.add_argument("source", metavar="SOURCE", help="RUN, RUN:best, RUN:ID, FILE.toml, paper or RETRAINING:SEED")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="where to write it (default: to the terminal)"
     )

@@ -25,12 +25,13 @@ from hpcnas import __version__
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.network_hash import VERSION, network_hash
 from hpcnas.config import search as search_config
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.evolution.individuals import COLUMNS, Birth
 from hpcnas.evolution.population import Population
+from hpcnas.job.session import Session
 from hpcnas.search import whole_run
 from hpcnas.search.recovery import salvage
-from hpcnas.search.run_file import Session, StoredRun, StoreError
+from hpcnas.search.run_file import StoredRun, StoreError
 
 FREE = (  # how settings of [search] begin
     *("strategy", "initial", "tournament_", "max_", "duplicates", "seed"),
@@ -132,7 +133,7 @@ def merged(runs: Sequence[StoredRun]) -> Population:
     return Population.from_columns(first.space, first.replicates, columns, np.arange(count), [])
 
 
-def chosen(runs: Sequence[StoredRun], budget: int, options: argparse.Namespace) -> Config:
+def chosen(runs: Sequence[StoredRun], budget: int, options: argparse.Namespace) -> SearchConfig:
     """The first run's settings with another seed; the budget is spent already. Ends the tool for a wrong seed."""
     first = search_config.build(search_config.lasting(runs[0].config))
     seed = max(run.config.search.seed for run in runs) + 1 if options.seed is None else options.seed

@@ -24,8 +24,8 @@ from hpcnas.analysis.curves import Curves
 from hpcnas.analysis.figures import cells, search, style
 from hpcnas.analysis.figures.style import Figure
 from hpcnas.evolution.individuals import Birth, State
+from hpcnas.job.log import duration
 from hpcnas.messages import FailureKind
-from hpcnas.search.progress import duration
 from hpcnas.search.run_file import StoredRun
 
 TEMPLATE = Path(__file__).with_name("report_template.html")
@@ -145,7 +145,9 @@ def ancestors(stored: StoredRun) -> Html | None:
     family = lineage.ancestry(stored.population, best)
     if len(family) < 2:
         return None
-    drawing = picture("The lineage of the best individual", style.in_house_style(lineage.picture)(stored.population, family))
+    drawing = picture(
+        "The lineage of the best individual", style.in_house_style(lineage.picture)(stored.population, family)
+    )
     return joined([tag("h2", "Its lineage"), tag("p", lineage.summary(family), class_="muted"), drawing])
 
 

@@ -28,9 +28,10 @@ from hpcnas.analysis import retrainings, table1, worker_time
 from hpcnas.evolution.budget import evaluations_left, is_complete
 from hpcnas.evolution.duplicates import repeats
 from hpcnas.evolution.population import Population
+from hpcnas.job.log import duration
 from hpcnas.messages import Failure
 from hpcnas.search import methods
-from hpcnas.search.progress import duration, known_networks
+from hpcnas.search.progress import known_networks
 from hpcnas.search.run_file import StoredRun
 
 RUNNING = "running or killed"

@@ -28,8 +28,8 @@ import toolkit
 from hpcnas.analysis import host_usage
 from hpcnas.analysis.snapshot import Snapshot, Worker, look
 from hpcnas.job import terminal
+from hpcnas.job.log import duration
 from hpcnas.job.terminal import one_line
-from hpcnas.search.progress import duration
 from hpcnas.search.run_file import StoreError
 
 try:

@@ -16,7 +16,7 @@ import numpy as np
 from hpcnas.architecture.mutation import NothingAllowed
 from hpcnas.architecture.network_hash import VERSION
 from hpcnas.config.data_spec import DataFacts
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.evolution.individuals import COLUMNS, Birth
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.registry import make_strategy
@@ -33,7 +33,7 @@ class Fault:
         return f"individual {self.individual}: {self.what}"
 
 
-def deviations(config: Config, facts: DataFacts, population: Population) -> Iterator[Fault]:
+def deviations(config: SearchConfig, facts: DataFacts, population: Population) -> Iterator[Fault]:
     """The individuals whose birth is not what their strategy gives, by id; nothing for a sound run."""
     strategy = make_strategy(config, facts)
     known, births = len(population.evaluated), population.column("birth")
@@ -55,7 +55,7 @@ def deviations(config: Config, facts: DataFacts, population: Population) -> Iter
                 yield Fault(id, f"expected {name} {_shown(expected):.120}, got {_shown(found):.120}")
 
 
-def joined(config: Config, facts: DataFacts, population: Population) -> Iterator[str]:
+def joined(config: SearchConfig, facts: DataFacts, population: Population) -> Iterator[str]:
     """What an older hash has done where it gave one value to networks that differ; nothing where it has not."""
     old = np.flatnonzero((population.column("network_version") > 0) & (population.column("network_version") < VERSION))
     if not old.size:
@@ -92,7 +92,7 @@ def joined(config: Config, facts: DataFacts, population: Population) -> Iterator
         )
 
 
-def _refused(config: Config, facts: DataFacts, population: Population, now: Mapping[int, bytes]) -> Iterator[int]:
+def _refused(config: SearchConfig, facts: DataFacts, population: Population, now: Mapping[int, bytes]) -> Iterator[int]:
     """Births of an older hash that would have taken a genotype which that hash refused as known."""
     columns = {column.name: population.column(column.name).copy() for column in COLUMNS}
     for id, hashed in now.items():

@@ -16,8 +16,8 @@ from hpcnas import text_file
 from hpcnas.evolution.budget import evaluations_left
 from hpcnas.evolution.individuals import State
 from hpcnas.evolution.population import Population
+from hpcnas.job.log import duration
 from hpcnas.messages import Evaluation, Result
-from hpcnas.search.progress import duration
 from hpcnas.search.recovery import salvage
 from hpcnas.search.run_file import StoredRun
 

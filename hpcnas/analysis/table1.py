@@ -16,7 +16,7 @@ from typing import Any
 from hpcnas.analysis.retrainings import Found
 from hpcnas.config import data_spec
 from hpcnas.config.data_spec import CIFAR10
-from hpcnas.config.retraining import SCHEME, Recipe
+from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.retrain.record_file import Origin, Retraining
 
 IMAGENET = "ImageNet"
@@ -75,7 +75,7 @@ def kind(stored: Retraining) -> Kind:
     return Kind(name, stored.origin.space, search(stored.origin), stored.inputs.skeleton.channels, told)
 
 
-def departures(recipe: Recipe, preset: str) -> str:
+def departures(recipe: RetrainingConfig, preset: str) -> str:
     """Where a recipe differs from the paper's, `key value` each; but for c0, seeds, and how the run is kept."""
     aside = ("network.channels", "training.seed", "run.history_every")
     return SCHEME.departures(SCHEME.build(SCHEME.preset(preset)), recipe, aside)

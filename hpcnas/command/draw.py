@@ -16,7 +16,7 @@ from hpcnas.command import common
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code."""
     parser = common.parser(__doc__, runs="")
-    parser.add_argument("genotype", metavar="GENOTYPE", help="paper, FILE.toml, RUN or RUN:ID")
+    parser.add_argument("genotype", metavar="GENOTYPE", help="RUN, RUN:best, RUN:ID, FILE.toml or paper")
     parser.add_argument("--cell", type=common.picture_path, metavar="FILE", help="the cell and its motifs")
     parser.add_argument("--expanded", type=common.picture_path, metavar="FILE", help="the expanded network")
     options = parser.parse_args(arguments)

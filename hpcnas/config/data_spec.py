@@ -48,7 +48,7 @@ class Digits:
 
 
 @dataclass(frozen=True)
-class Folder:
+class DataFolder:
     """A data set that lies in a folder: kind `cifar10`, `fashion-mnist` or `imagefolder`."""
 
     kind: str
@@ -71,7 +71,7 @@ class Plugged:
     rest: str
 
 
-DataSpec = Digits | Folder | Synthetic | Plugged
+DataSpec = Digits | DataFolder | Synthetic | Plugged
 
 
 def parse(spec: str) -> DataSpec:
@@ -93,7 +93,7 @@ def parse(spec: str) -> DataSpec:
     if kind == "digits" or not rest:
         raise DataError(f"expected {KINDS[kind]}, got {spec!r}")
     try:
-        return Folder(kind, Path(rest).expanduser())
+        return DataFolder(kind, Path(rest).expanduser())
     except RuntimeError as error:  # ~name of nobody
         raise DataError(f"expected {KINDS[kind]}, got {spec!r}: {error}") from None
 
@@ -107,11 +107,11 @@ def title(spec: str, classes: int, fingerprint: str) -> str:
             return "digits"
         case Synthetic(images, shape):
             return f"synthetic:{images}:{'x'.join(map(str, shape))}"
-        case Folder("cifar10", _):
+        case DataFolder("cifar10", _):
             return CIFAR10
-        case Folder("fashion-mnist", _):
+        case DataFolder("fashion-mnist", _):
             return "Fashion-MNIST"
-        case Folder(kind, _) | Plugged(kind, _):
+        case DataFolder(kind, _) | Plugged(kind, _):
             return f"{kind} of {classes} classes ({fingerprint:.8})"
 
 
@@ -136,9 +136,9 @@ def _parse_synthetic(spec: str, rest: str) -> Synthetic:
 def check_spec(spec: str, *, download: bool = False) -> None:
     """Raise DataError for bad syntax, or for a folder that does not exist (unless it may be downloaded)."""
     match parse(spec):
-        case Folder("imagefolder", path):
+        case DataFolder("imagefolder", path):
             if not (path / "train").is_dir():  # never downloaded
                 raise DataError(f"{spec}: expected {path / 'train'} to hold a folder of images for each class")
-        case Folder(_, path):
+        case DataFolder(_, path):
             if not path.is_dir() and not download:
                 raise DataError(f"{spec}: there is no folder {path}; correct it or ask for the download")

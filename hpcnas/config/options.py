@@ -15,7 +15,7 @@ from pathlib import Path
 from hpcnas import __version__, plugins, text_file
 from hpcnas.config import durations
 from hpcnas.config import search as search_config
-from hpcnas.config.settings import ConfigError, Scheme, Settings, at_home, base_type, field_types, meant
+from hpcnas.config.settings import ConfigError, Scheme, Settings, at_home, base_type, field_types, fields_of, meant
 from hpcnas.errors import Error
 
 
@@ -41,7 +41,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Program:
+class CommandLine:
     """A program by its words in --help, and its settings. The defaults of `of_the_paper`'s sections are the paper's."""
 
     name: str
@@ -52,9 +52,9 @@ class Program:
     of_the_paper: frozenset[str]
 
 
-SEARCH = Program(
+SEARCH = CommandLine(
     name="hpcnas",
-    usage="mpirun -np RANKS python -m hpcnas [options]",
+    usage="mpirun -np RANKS hpcnas search [options]",
     description="Evolves neural network architectures. Rank 0 controls, every other rank trains networks; "
     "with one rank, it does both.",
     epilog="Settings come from a preset, then --config, then options; a run that is continued keeps its own.",
@@ -64,9 +64,9 @@ SEARCH = Program(
 
 
 PROGRAMS = {  # what somebody may have written for a program's name, and how it is started
-    "search": "python -m hpcnas",
-    "retrain": "python -m hpcnas.retrain",
-    "simulate": "python -m hpcnas simulate",
+    "search": "hpcnas search",
+    "retrain": "hpcnas retrain",
+    "simulate": "hpcnas simulate",
 }
 
 
@@ -109,7 +109,7 @@ class Parser(argparse.ArgumentParser):
         raise HelpWanted(message)
 
 
-def parser(program: Program = SEARCH) -> Parser:
+def parser(program: CommandLine = SEARCH) -> Parser:
     """All options, grouped by section."""
     scheme = program.scheme
     result = Parser(
@@ -132,7 +132,7 @@ def parser(program: Program = SEARCH) -> Parser:
     for section, kind in scheme.sections.items():
         group = result.add_argument_group(kind.__doc__)
         whose = "paper" if section in program.of_the_paper else "default"
-        for item in dataclasses.fields(kind):  # type: ignore[arg-type]
+        for item in fields_of(kind):
             _add(group, f"{section}.{item.name}", item, field_types(kind)[item.name], whose)
     return result
 
@@ -172,7 +172,7 @@ def _shown(value: object) -> str:
 
 
 @plugins.named_here()
-def parse(arguments: Sequence[str], program: Program = SEARCH, also: Sequence[str] = ()) -> Request:
+def parse(arguments: Sequence[str], program: CommandLine = SEARCH, also: Sequence[str] = ()) -> Request:
     """What is asked for; `also` names options that somebody else takes. Raises UsageError, ConfigError, or HelpWanted
     with the text to print."""
     scheme, options = program.scheme, parser(program)

@@ -13,23 +13,22 @@ from dataclasses import dataclass
 from hpcnas import plugins
 from hpcnas.architecture.large import STEMS, LargeSkeleton
 from hpcnas.config import bounds, data_spec
-from hpcnas.config.settings import ConfigError, Scheme, Section, Settings, setting
+from hpcnas.config.job import JobSettings
+from hpcnas.config.settings import ConfigError, Scheme, Section, Settings, setting, with_default
 
 
 @dataclass(frozen=True)
-class Network(Section):
+class LargeNetworkSettings(Section, section="network"):
     """Network (§4.1): which cell, and what it is put into"""
 
     genotype: str = setting(
-        "paper", "RUN:best or RUN:ID of a search, a genotype FILE.toml, or paper, the paper's cell", metavar="WHICH",
+        "paper", "RUN, RUN:best or RUN:ID of a search, a genotype's FILE, or paper, the paper's cell", metavar="WHICH",
         paths_after="", alterable=True,  # to where the same genotype lies now: that it is the same is checked
     )  # fmt: skip
     plugins: str | None = setting(
         None, "modules with primitives of the genotype, or data; several with commas", metavar="MODULE", option="plugin"
     )
-    channels: int = setting(
-        64, "channels that the first cell reads, c0", low=1, high=bounds.CHANNELS, metavar="C0"
-    )
+    channels: int = setting(64, "channels that the first cell reads, c0", low=1, high=bounds.CHANNELS, metavar="C0")
     cells: tuple[int, ...] = setting(
         (2, 2, 2), "cells of each group; resolution halves between groups", low=1, high=bounds.CELLS
     )
@@ -39,7 +38,7 @@ class Network(Section):
 
 
 @dataclass(frozen=True)
-class Training(Section):
+class RetrainingSettings(Section, section="training"):
     """Training (§4.1): how the network is trained, and how often"""
 
     runs: int = setting(
@@ -48,9 +47,7 @@ class Training(Section):
     )  # fmt: skip
     seed: int = setting(0, "seed of the first of them; the next ones count on", low=0, high=2**62, metavar="S")
     steps: int = setting(80_000, "optimiser steps of one training", low=1, metavar="S")
-    batch_size: int = setting(
-        256, "images a step, over all ranks together", low=2, high=bounds.IMAGES, metavar="B"
-    )
+    batch_size: int = setting(256, "images a step, over all ranks together", low=2, high=bounds.IMAGES, metavar="B")
     micro_batch: int = setting(
         32, "images that pass through the network at a time, and share their batch statistics", low=2,
         high=bounds.IMAGES, metavar="M",
@@ -82,7 +79,7 @@ class Training(Section):
 
 
 @dataclass(frozen=True)
-class Augmentation(Section):
+class AugmentationSettings(Section, section="augmentation"):
     """Augmentation: what training images are made to look like"""
 
     crop: float = setting(
@@ -101,7 +98,7 @@ class Augmentation(Section):
 
 
 @dataclass(frozen=True)
-class Data(Section):
+class RetrainingDataSettings(Section, section="data"):
     """Data: what the network learns, and is tested on"""
 
     source: str = setting(
@@ -128,57 +125,34 @@ class Data(Section):
 
 
 @dataclass(frozen=True)
-class Run(Section):
+class RetrainingRunSettings(JobSettings, section="run"):
     """Run: where and how; may differ whenever a retraining is continued"""
 
-    run: str = setting(
-        "retrain-run", "folder; an existing one is continued", metavar="DIR", once=True, paths_after=""
-    )
-    device: str = setting("auto", "what networks train on", choices=("auto", "cuda", "cpu"), alterable=True)
-    threads: int | None = setting(
-        None, "CPU threads of one rank (default: its share of the usable cores)", low=1, high=bounds.THREADS,
-        metavar="T", alterable=True,
-    )  # fmt: skip
+    run: str = with_default("retrain-run", JobSettings, "run")
+    grace: float = with_default(120.0, JobSettings, "grace")
     loaders: int | None = setting(
         None, "stream: processes of one rank that decode images; 0: the rank itself (default: one less than threads)",
-        low=0, high=256, metavar="N", alterable=True,
+        low=0, high=256, metavar="N", alterable=True, after="threads",
     )  # fmt: skip
     compile: bool = setting(False, "torch.compile; the plain network where that fails", alterable=True)
-    download: bool = setting(False, "fetch the data set if it is not there", once=True)
     address: str | None = setting(
         None, "name or address of rank 0's host for the other ranks (default: its host name)", metavar="HOST",
-        once=True,
+        once=True, after="download",
     )  # fmt: skip
-    progress: str = setting(
-        "auto", "a live line, or plain log lines", choices=("auto", "live", "plain"), alterable=True
+    history_every: int = setting(
+        100, "steps that one row of the history is the mean of", low=1, metavar="S", after="progress"
     )
-    history_every: int = setting(100, "steps that one row of the history is the mean of", low=1, metavar="S")
-    checkpoint_interval: float = setting(
-        300.0, "seconds between checkpoints", low=0.0, metavar="T", alterable=True, duration=True
-    )
-    walltime: float | None = setting(
-        None, "seconds until this job ends, or 12:00:00, 4h, … (default: what the batch system says)", low=1.0,
-        metavar="T", once=True, duration=True,
-    )  # fmt: skip
-    grace: float = setting(
-        120.0, "seconds before the end at which everything is saved and the job leaves", low=0.0, metavar="T",
-        alterable=True, duration=True,
-    )  # fmt: skip
-    lock_wait: float = setting(
-        60.0, "seconds to wait for another job to let go of the folder, before this one is refused", low=0.0,
-        metavar="T", once=True, duration=True,
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Recipe:
+class RetrainingConfig:
     """All sections. Raises ConfigError unless they fit together."""
 
-    network: Network = Network()
-    training: Training = Training()
-    augmentation: Augmentation = Augmentation()
-    data: Data = Data()
-    run: Run = Run()
+    network: LargeNetworkSettings = LargeNetworkSettings()
+    training: RetrainingSettings = RetrainingSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    data: RetrainingDataSettings = RetrainingDataSettings()
+    run: RetrainingRunSettings = RetrainingRunSettings()
 
     def __post_init__(self) -> None:
         training, data = self.training, self.data
@@ -192,7 +166,7 @@ class Recipe:
         except data_spec.DataError as error:
             if not plugins.left_out(self.network.plugins):  # else a retraining is only read
                 raise ConfigError(f"data.source: {error}") from None
-        if data.loading == "stream" and not (isinstance(spec, data_spec.Folder) and spec.kind == "imagefolder"):
+        if data.loading == "stream" and not (isinstance(spec, data_spec.DataFolder) and spec.kind == "imagefolder"):
             raise ConfigError(f"data.loading: expected imagefolder:DIR to stream from, got {data.source!r}")
         if not 1 <= len(self.network.cells) <= bounds.GROUPS:
             raise ConfigError(
@@ -223,9 +197,7 @@ class Recipe:
     def skeleton(self, image_channels: int, height: int, width: int, classes: int) -> LargeSkeleton:
         """The network for images of that size, in pixels, as they are tested."""
         network = self.network
-        return LargeSkeleton(
-            image_channels, height, width, classes, network.channels, network.cells, network.stem
-        )
+        return LargeSkeleton(image_channels, height, width, classes, network.channels, network.cells, network.stem)
 
     def toml(self) -> str:
         """The whole recipe as TOML; `SCHEME.parse_toml` reads it back."""
@@ -233,11 +205,14 @@ class Recipe:
 
 
 SECTIONS: dict[str, type[Section]] = {
-    "network": Network,
-    "training": Training,
-    "augmentation": Augmentation,
-    "data": Data,
-    "run": Run,
+    kind.section: kind
+    for kind in (
+        LargeNetworkSettings,
+        RetrainingSettings,
+        AugmentationSettings,
+        RetrainingDataSettings,
+        RetrainingRunSettings,
+    )
 }
 
 PRESETS: dict[str, Settings] = {
@@ -259,4 +234,4 @@ PRESETS: dict[str, Settings] = {
     },
 }
 
-SCHEME = Scheme(Recipe, SECTIONS, PRESETS, "quick")
+SCHEME = Scheme(RetrainingConfig, SECTIONS, PRESETS, "quick")

@@ -15,6 +15,7 @@ from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import Space, SpaceError
 from hpcnas.config import bounds, data_spec
 from hpcnas.config.data_spec import DataFacts
+from hpcnas.config.job import JobSettings
 from hpcnas.config.settings import ConfigError, Scheme, Section, none_of, setting
 from hpcnas.config.settings import Settings as Settings
 
@@ -25,7 +26,7 @@ EVALUATORS = ("training", "synthetic")
 
 
 @dataclass(frozen=True)
-class Search(Section):
+class SearchSettings(Section, section="search"):
     """Search (§3): which genotypes are evaluated"""
 
     space: str = setting(
@@ -47,8 +48,9 @@ class Search(Section):
         option="plugin", metavar="MODULE",
     )  # fmt: skip
     initial: str | None = setting(
-        None, "what the initial population begins with: genotypes of FILE, the best of RUN, or its K best (RUN:K); "
-        "several with commas", metavar="FILE|RUN:K,…", paths_after=",",
+        None, "what the initial population begins with: the best of RUN, its K best (RUN:topK), individual ID of it "
+        "(RUN:ID; before 0.2 RUN:3 meant the 3 best: now RUN:top3), genotypes of FILE, or paper; several with commas",
+        metavar="RUN[:…]|FILE,…", paths_after=",",
     )  # fmt: skip
     aging_population: int = setting(
         100, "aging: how many of the youngest compete, P", low=1, high=bounds.INDIVIDUALS, metavar="P"
@@ -56,9 +58,7 @@ class Search(Section):
     aging_sample: int = setting(
         25, "aging: how many of them are drawn for a tournament, S", low=1, high=bounds.INDIVIDUALS, metavar="S"
     )
-    survivors: int = setting(
-        100, "nsga2: how many survive to compete, N", low=2, high=bounds.INDIVIDUALS, metavar="N"
-    )
+    survivors: int = setting(100, "nsga2: how many survive to compete, N", low=2, high=bounds.INDIVIDUALS, metavar="N")
     objective: str = setting("parameters", "nsga2: the cost that fitness is weighed against", choices=OBJECTIVES)
     initial_mutations: int = setting(1000, "mutations that diversify an initial genotype", low=0, high=bounds.MUTATIONS,
         metavar="N",
@@ -90,7 +90,7 @@ class Search(Section):
 
 
 @dataclass(frozen=True)
-class Network(Section):
+class NetworkSettings(Section, section="network"):
     """Network (§4.1): what a cell is put into"""
 
     channels: int = setting(16, "channels of the first convolution, c0", low=1, high=bounds.CHANNELS, metavar="C0")
@@ -101,7 +101,7 @@ class Network(Section):
 
 
 @dataclass(frozen=True)
-class Training(Section):
+class TrainingSettings(Section, section="training"):
     """Training (§4.1): what one fitness is the mean of"""
 
     replicates: int = setting(4, "trainings from scratch of one fitness", low=1, high=255, metavar="R")
@@ -128,7 +128,7 @@ class Training(Section):
 
 
 @dataclass(frozen=True)
-class Data(Section):
+class DataSettings(Section, section="data"):
     """Data: what the networks learn"""
 
     source: str = setting(
@@ -146,7 +146,7 @@ class Data(Section):
 
 
 @dataclass(frozen=True)
-class Evaluation(Section):
+class EvaluationSettings(Section, section="evaluation"):
     """Evaluator: what a worker does with a genotype"""
 
     evaluator: str = setting(
@@ -172,27 +172,16 @@ class Evaluation(Section):
 
 
 @dataclass(frozen=True)
-class Run(Section):
+class RunSettings(JobSettings, section="run"):
     """Run: where and how; may differ whenever a run is continued"""
 
-    run: str = setting(
-        "hpcnas-run", "folder of the run; an existing one is continued", metavar="DIR", once=True, paths_after=""
-    )
-    device: str = setting("auto", "what networks train on", choices=("auto", "cuda", "cpu"), alterable=True)
-    threads: int | None = setting(
-        None, "CPU threads of one worker (default: its share of the usable cores)", low=1, high=bounds.THREADS,
-        metavar="T", alterable=True,
-    )  # fmt: skip
     profile: bool = setting(
-        False, "write a trace of the first evaluation that begins to RUN/profile.json", once=True
-    )
-    download: bool = setting(False, "fetch the data set if it is not there", once=True)
-    progress: str = setting(
-        "auto", "a live line, or plain log lines", choices=("auto", "live", "plain"), alterable=True
+        False, "write a trace of the first evaluation that begins to RUN/profile.json", once=True, after="threads"
     )
     max_attempts: int = setting(
         2, "attempts at an evaluation that crashes, hangs or runs out of memory; one whose loss is not finite is tried "
         "once more, where there is another device", low=1, high=100, metavar="N", alterable=True,
+        after="progress",
     )  # fmt: skip
     hang_timeout: float = setting(
         600.0, "seconds without a sign of life after which a trainer is given up", low=0.1, metavar="T", alterable=True,
@@ -201,20 +190,9 @@ class Run(Section):
     evaluation_timeout: float | None = setting(
         None, "seconds that one evaluation may take at most", low=0.1, metavar="T", alterable=True, duration=True
     )
-    checkpoint_interval: float = setting(
-        300.0, "seconds between checkpoints of a training", low=0.0, metavar="T", alterable=True, duration=True
-    )
-    walltime: float | None = setting(
-        None, "seconds until this job ends, or 12:00:00, 4h, … (default: what the batch system says)", low=1.0,
-        metavar="T", once=True, duration=True,
-    )  # fmt: skip
-    grace: float = setting(
-        60.0, "seconds before the end at which everything is saved and the job leaves", low=0.0, metavar="T",
-        alterable=True, duration=True,
-    )  # fmt: skip
     device_failures: int = setting(
         3, "failures in a row, of what succeeds elsewhere, that take a device out of use", low=1, metavar="K",
-        alterable=True,
+        alterable=True, after="grace",
     )  # fmt: skip
     max_failures: int = setting(
         20, "stop when so many individuals in a row have failed", low=1, metavar="K", alterable=True
@@ -222,33 +200,25 @@ class Run(Section):
     compact_interval: float = setting(
         30.0, "seconds between renewals of population.h5 at the least", low=0.0, metavar="T", alterable=True,
         duration=True,
-    )
-    lock_wait: float = setting(
-        60.0, "seconds to wait for another job to let go of the run, before this one is refused", low=0.0, metavar="T",
-        once=True, duration=True,
     )  # fmt: skip
 
 
 SECTIONS: dict[str, type[Section]] = {
-    "search": Search,
-    "network": Network,
-    "training": Training,
-    "data": Data,
-    "evaluation": Evaluation,
-    "run": Run,
+    kind.section: kind
+    for kind in (SearchSettings, NetworkSettings, TrainingSettings, DataSettings, EvaluationSettings, RunSettings)
 }
 
 
 @dataclass(frozen=True)
-class Config:
+class SearchConfig:
     """All sections. Raises ConfigError unless they fit together."""
 
-    search: Search = Search()
-    network: Network = Network()
-    training: Training = Training()
-    data: Data = Data()
-    evaluation: Evaluation = Evaluation()
-    run: Run = Run()
+    search: SearchSettings = SearchSettings()
+    network: NetworkSettings = NetworkSettings()
+    training: TrainingSettings = TrainingSettings()
+    data: DataSettings = DataSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    run: RunSettings = RunSettings()
 
     def __post_init__(self) -> None:
         try:
@@ -344,7 +314,11 @@ PRESETS: dict[str, Settings] = {
     # Not the paper's: as many trainings as its 28,000, fewer for whoever cannot be the best, none for a known network.
     "efficient": {
         "search": {
-            "budget": 28_000, "trainings": 28_000, "duplicates": "resample", "racing": True, "scheduling": "replicate",
+            "budget": 28_000,
+            "trainings": 28_000,
+            "duplicates": "resample",
+            "racing": True,
+            "scheduling": "replicate",
         },
         "data": {"source": "cifar10:data"},
     },
@@ -353,6 +327,6 @@ PRESETS: dict[str, Settings] = {
 DEFAULT_PRESET = "quick"
 
 
-SCHEME = Scheme(Config, SECTIONS, PRESETS, DEFAULT_PRESET)
+SCHEME = Scheme(SearchConfig, SECTIONS, PRESETS, DEFAULT_PRESET)
 preset, build, parse_toml = SCHEME.preset, SCHEME.build, SCHEME.parse_toml
 differences, lasting = SCHEME.differences, SCHEME.lasting

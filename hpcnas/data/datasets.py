@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcnas import plugins
-from hpcnas.config.data_spec import DataError, DataSpec, Digits, Folder, Plugged, Synthetic, check_spec, parse
+from hpcnas.config.data_spec import DataError, DataFolder, DataSpec, Digits, Plugged, Synthetic, check_spec, parse
 from hpcnas.data import image_folder
 from hpcnas.data.torchvision_shim import import_torchvision
 from hpcnas.job import terminal
@@ -154,11 +154,11 @@ def _read(spec: DataSpec, which: Split, download: bool) -> Parts:
             return _digits(which)
         case Synthetic(count, shape):
             return _synthetic(count if which == "train" else count // 5, shape, which)
-        case Folder("imagefolder", path):
+        case DataFolder("imagefolder", path):
             return image_folder.load(path, which)
         case Plugged(kind, rest):
             return _plugged(kind, rest, which, download)
-        case Folder(kind, path):
+        case DataFolder(kind, path):
             return _archive(kind, path, which, download)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpcnas.config.search import Search
+from hpcnas.config.search import SearchSettings
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.strategy import Breeding, Proposal
 
@@ -28,7 +28,7 @@ class AgingEvolution:
     sample: int  # S
 
     @classmethod
-    def of(cls, search: Search, breeding: Breeding) -> AgingEvolution:
+    def of(cls, search: SearchSettings, breeding: Breeding) -> AgingEvolution:
         """As configured."""
         return cls(breeding, search.initial_population, search.aging_population, search.aging_sample)
 

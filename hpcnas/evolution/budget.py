@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hpcnas.config.search import Search
+from hpcnas.config.search import SearchSettings
 from hpcnas.evolution.population import Population
 
 
@@ -26,7 +26,7 @@ class Part:
     count: int
 
 
-def next_parts(search: Search, missing: Sequence[int], replicates: int) -> list[Part]:
+def next_parts(search: SearchSettings, missing: Sequence[int], replicates: int) -> list[Part]:
     """The tasks to be issued for an individual of which nothing is under way, and of which the replicates of these
     numbers (ascending, at least one) are not trained. With racing the rest follows once these are done."""
     if search.scheduling == "replicate":
@@ -36,12 +36,12 @@ def next_parts(search: Search, missing: Sequence[int], replicates: int) -> list[
     return _runs(missing)
 
 
-def is_complete(search: Search, population: Population) -> bool:
+def is_complete(search: SearchSettings, population: Population) -> bool:
     """Whether the budget is spent, of evaluations or of trainings, and nothing is in flight."""
     return evaluations_left(search, population) == 0 and population.in_flight == 0
 
 
-def evaluations_left(search: Search, population: Population) -> int:
+def evaluations_left(search: SearchSettings, population: Population) -> int:
     """How many evaluations are to come, those in flight included, until the first budget is spent: exact where it is
     that of evaluations, an estimate where it is that of trainings, by what an evaluation has taken so far."""
     done = len(population.evaluated)

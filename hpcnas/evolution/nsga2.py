@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hpcnas.config.search import Search
+from hpcnas.config.search import SearchSettings
 from hpcnas.evolution import objectives
 from hpcnas.evolution.pareto import Front, Point, crowding, fronts
 from hpcnas.evolution.population import Population
@@ -78,7 +78,7 @@ class Nsga2:
         self._carried: _Carried | None = None
 
     @classmethod
-    def of(cls, search: Search, breeding: Breeding) -> Nsga2:
+    def of(cls, search: SearchSettings, breeding: Breeding) -> Nsga2:
         """As configured."""
         size = functools.lru_cache(maxsize=1024)(breeding.size)
         return cls(breeding, search.initial_population, search.survivors, objectives.cost(search.objective, size))

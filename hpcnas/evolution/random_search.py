@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hpcnas.config.search import Search
+from hpcnas.config.search import SearchSettings
 from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.strategy import Breeding, Proposal
@@ -17,7 +17,7 @@ class RandomSearch:
     breeding: Breeding
 
     @classmethod
-    def of(cls, search: Search, breeding: Breeding) -> RandomSearch:
+    def of(cls, search: SearchSettings, breeding: Breeding) -> RandomSearch:
         """As configured."""
         return cls(breeding)
 

@@ -14,9 +14,8 @@ from hpcnas import answers, plugins
 from hpcnas.architecture import expansion, sizes
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.mutation import DrawingStopped, NothingAllowed
-from hpcnas.config import search as search_config
 from hpcnas.config.data_spec import DataFacts
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig, SearchSettings
 from hpcnas.evolution.aging import AgingEvolution
 from hpcnas.evolution.duplicates import DUPLICATES
 from hpcnas.evolution.individuals import Birth
@@ -27,7 +26,7 @@ from hpcnas.evolution.random_search import RandomSearch
 from hpcnas.evolution.strategy import Allowed, Breeding, Proposal, Strategy, StrategyRefused
 from hpcnas.evolution.tournament import TournamentEvolution
 
-MakeStrategy = Callable[[search_config.Search, Breeding], Strategy]
+MakeStrategy = Callable[[SearchSettings, Breeding], Strategy]
 
 STRATEGIES: dict[str, MakeStrategy] = {
     "tournament": TournamentEvolution.of,
@@ -97,7 +96,7 @@ def is_known(name: str) -> bool:
     return name in STRATEGIES or name in plugins.strategies()
 
 
-def make_strategy(config: Config, facts: DataFacts, attend: Callable[[], None] | None = None) -> Strategy:
+def make_strategy(config: SearchConfig, facts: DataFacts, attend: Callable[[], None] | None = None) -> Strategy:
     """The configured strategy for networks on this data; it calls `attend` whenever it has drawn a genotype, which it
     may do thousands of times for one birth, and lets DrawingStopped of it pass. Raises StrategyRefused, and
     PluginFault."""
@@ -135,13 +134,13 @@ def _attended(allowed: Allowed, attend: Callable[[], None] | None) -> Allowed:
     return attended
 
 
-def sizing(config: Config, facts: DataFacts) -> Callable[[Genotype], sizes.Size]:
+def sizing(config: SearchConfig, facts: DataFacts) -> Callable[[Genotype], sizes.Size]:
     """Parameters and FLOPs of a valid genotype's network."""
     skeleton = config.skeleton(facts)
     return lambda genotype: sizes.size(expansion.expand(genotype), skeleton)
 
 
-def allowance(config: Config, facts: DataFacts) -> Allowed:
+def allowance(config: SearchConfig, facts: DataFacts) -> Allowed:
     """Whether a genotype may be evaluated: it is valid, and its network costs less than the limits (§4.2)."""
     skeleton, search = config.skeleton(facts), config.search
 

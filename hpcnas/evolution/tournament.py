@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpcnas.config.search import Search
+from hpcnas.config.search import SearchSettings
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.selection import sampled_tournament, tournament
 from hpcnas.evolution.strategy import Breeding, Proposal
@@ -22,7 +22,7 @@ class TournamentEvolution:
     tournament_draw: str = "winner"  # or "sample", as older runs did
 
     @classmethod
-    def of(cls, search: Search, breeding: Breeding) -> TournamentEvolution:
+    def of(cls, search: SearchSettings, breeding: Breeding) -> TournamentEvolution:
         """As configured."""
         return cls(breeding, search.initial_population, search.tournament_fraction, search.tournament_draw)
 

@@ -16,10 +16,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from hpcnas import plugins
-from hpcnas.job import transport
 from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
-from hpcnas.job.transport import World
+from hpcnas.job.world import LaunchError, RanksMissing, World, connect
 from hpcnas.text_file import brief
 
 Orders = TypeVar("Orders")
@@ -42,8 +41,8 @@ class Abandoned(Exception):
 def rank_of(program: str, work: Callable[[World, list[str], Signals], int], signals: Signals) -> int:
     """Plays this rank's part in `work` (world, arguments, signals), from joining to leaving; returns its exit code."""
     try:
-        world = transport.connect()
-    except transport.LaunchError as error:
+        world = connect()
+    except LaunchError as error:
         if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0")) == "0":
             print(f"{program}: {error}", file=sys.stderr)
         return WRONG_USE
@@ -70,7 +69,7 @@ def _take_leave(world: World, program: str, exit_code: int) -> None:
     exit code."""
     try:
         together = world.finish()
-    except transport.RanksMissing as missing:  # MPI_Finalize would wait for them, and the launcher for their processes
+    except RanksMissing as missing:  # MPI_Finalize would wait for them, and the launcher for their processes
         print(f"{program}: {missing}", file=sys.stderr, flush=True)
         sys.stdout.flush()
         time.sleep(0.1)  # as above

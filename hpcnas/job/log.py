@@ -18,6 +18,19 @@ from hpcnas.job import terminal
 _logger = logging.getLogger("hpcnas")
 
 
+def duration(seconds: float) -> str:
+    """A time in words: 45 s, 3 min, 2 h 05 min, 3 d 4 h; unknown where it is NaN."""
+    if seconds != seconds:
+        return "unknown"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
 class LiveLine:
     """One line of a terminal that is written over and over; does nothing where it is not wanted."""
 

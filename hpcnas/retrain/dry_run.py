@@ -13,7 +13,7 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.architecture.memory import step_memory
 from hpcnas.config import data_spec
-from hpcnas.config.retraining import Recipe
+from hpcnas.config.retraining import RetrainingConfig
 from hpcnas.data.datasets import load_training
 from hpcnas.data.image_folder import class_names, image_files
 from hpcnas.job.devices import Binding, Seat
@@ -29,7 +29,9 @@ class Expected:
     known: str
 
 
-def text(recipe: Recipe, genotype: Genotype, origin: Origin, seats: Sequence[Seat], bindings: Sequence[Binding]) -> str:
+def text(
+    recipe: RetrainingConfig, genotype: Genotype, origin: Origin, seats: Sequence[Seat], bindings: Sequence[Binding]
+) -> str:
     """Everything, for the terminal: recipe, network, memory, schedule, ranks."""
     graph = expansion.expand(genotype)
     found = expected(recipe)
@@ -78,13 +80,13 @@ def text(recipe: Recipe, genotype: Genotype, origin: Origin, seats: Sequence[Sea
     return "\n".join(lines)
 
 
-def _crop(recipe: Recipe, skeleton: LargeSkeleton) -> tuple[int, int]:
+def _crop(recipe: RetrainingConfig, skeleton: LargeSkeleton) -> tuple[int, int]:
     """Height and width of training images that are resident."""
     crop = recipe.augmentation.crop
     return max(1, round(crop * skeleton.height)), max(1, round(crop * skeleton.width))
 
 
-def _resident(recipe: Recipe, found: Expected) -> list[str]:
+def _resident(recipe: RetrainingConfig, found: Expected) -> list[str]:
     """The line about images that lie on the device, if they do: a byte a value, padded, and their labels."""
     if recipe.data.loading == "stream":
         return []
@@ -95,11 +97,11 @@ def _resident(recipe: Recipe, found: Expected) -> list[str]:
     return [f"{found.images * (image + 8) / 2**30:.2f} GiB all {found.images:,} training images"]
 
 
-def expected(recipe: Recipe) -> Expected:
+def expected(recipe: RetrainingConfig) -> Expected:
     """What the specification of the data tells, or the names in their folder, or the plugin that has them."""
     spec = data_spec.parse(recipe.data.source)
     if recipe.data.loading == "stream":
-        assert isinstance(spec, data_spec.Folder)
+        assert isinstance(spec, data_spec.DataFolder)
         side = recipe.data.image_size
         try:
             classes = len(class_names(spec.path / "train"))
@@ -111,9 +113,9 @@ def expected(recipe: Recipe) -> Expected:
             return Expected(recipe.skeleton(1, 8, 8, 10), 1442, "the embedded digits")
         case data_spec.Synthetic(images, (channels, height, width)):
             return Expected(recipe.skeleton(channels, height, width, 10), images, "synthetic")
-        case data_spec.Folder("fashion-mnist", _):
+        case data_spec.DataFolder("fashion-mnist", _):
             return Expected(recipe.skeleton(1, 28, 28, 10), 60_000, "Fashion-MNIST")
-        case data_spec.Folder("imagefolder", path):
+        case data_spec.DataFolder("imagefolder", path):
             try:
                 names = class_names(path / "train")
                 images = sum(len(image_files(path / "train", name)) for name in names)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hpcnas.config.data_spec import DataError, DataFacts
-from hpcnas.config.retraining import Recipe
+from hpcnas.config.retraining import RetrainingConfig
 from hpcnas.data.augment import Normaliser, random_crop, random_flip
 from hpcnas.data.datasets import channel_statistics, load_test, load_training
 from hpcnas.retrain.order import Order
@@ -67,7 +67,7 @@ class Feed(Protocol):
 class Resident:
     """All training images on the device. Raises DataError where they cannot be had."""
 
-    def __init__(self, recipe: Recipe, rank: int, ranks: int, device: torch.device) -> None:
+    def __init__(self, recipe: RetrainingConfig, rank: int, ranks: int, device: torch.device) -> None:
         dataset = load_training(recipe.data.source, download=recipe.run.download)
         count, height, width, channels = dataset.images.pixels.shape
         mean, std = statistics(recipe, channels, lambda: _lists(channel_statistics(dataset.images)))
@@ -117,7 +117,7 @@ class Resident:
 
 
 def statistics(
-    recipe: Recipe, channels: int, otherwise: Callable[[], tuple[Sequence[float], Sequence[float]]]
+    recipe: RetrainingConfig, channels: int, otherwise: Callable[[], tuple[Sequence[float], Sequence[float]]]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, in pixel values: the recipe's, or what `otherwise` gives. Raises
     DataError where they are of another number of channels."""

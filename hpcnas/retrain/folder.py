@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import importlib.metadata
 import logging
 import os
@@ -33,18 +32,18 @@ from hpcnas import __version__
 from hpcnas.architecture import expansion, sizes
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config.options import Request
-from hpcnas.config.retraining import SCHEME, Recipe, Run
+from hpcnas.config.retraining import SCHEME, RetrainingConfig, RetrainingRunSettings
 from hpcnas.job import log
 from hpcnas.job.clocks import Dated
-from hpcnas.job.status import COMPLETE, MORE_TO_DO, WRONG_USE, status_text
+from hpcnas.job.status import COMPLETE, MORE_TO_DO, WRONG_USE, write_status
 from hpcnas.retrain import origins, record_file
 from hpcnas.retrain.progress import Progress, final_table
 from hpcnas.retrain.record_file import Inputs, Origin, Session, State, Trained
 from hpcnas.retrain.record_file import Retraining as Record
-from hpcnas.search import run_file
+from hpcnas.search import references
 from hpcnas.search.file_store import FileStore
 from hpcnas.search.run_file import StoreError
-from hpcnas.storage import lock, sealed
+from hpcnas.storage import hdf5, lock, sealed
 from hpcnas.storage.folder import RunFolder
 from hpcnas.storage.lock import Lock, LockLost
 
@@ -74,7 +73,9 @@ class Finished(Exception):
 class Folder:
     """One job's hold on the folder. `problem` says what must stop it, once something must."""
 
-    def __init__(self, path: Path, recipe: Recipe, genotype: Genotype, origin: Origin, record: Record | None) -> None:
+    def __init__(
+        self, path: Path, recipe: RetrainingConfig, genotype: Genotype, origin: Origin, record: Record | None
+    ) -> None:
         self.path, self.recipe, self.genotype, self.origin = path, recipe, genotype, origin
         self.problem: str | None = None
         self.lost: str | None = None  # what has become of the folder, if it is no longer as this job took it
@@ -103,7 +104,7 @@ class Folder:
         where it went away meanwhile. `leave` and `say` as of `lock.take`. Raises Refused, Finished, ConfigError,
         lock.Interrupted."""
         given = {key: value for layer in request.layers for key, value in layer.get("run", {}).items()}
-        run = Run(**given)  # type: ignore[arg-type]  # the rest need not fit together without the run's own
+        run = RetrainingRunSettings(**given)  # type: ignore[arg-type]  # the rest need not fit together without the run's own
         path = Path(run.run)
         try:
             cls._refuse_search(path)
@@ -168,7 +169,7 @@ class Folder:
             )
         if any("genotype" in layer.get("network", {}) for layer in request.layers):
             genotype, origin = origins.resolve(recipe.network.genotype)
-            by_number = recipe.network.genotype.endswith(f":{origin.individual}")
+            by_number = isinstance(references.parse(recipe.network.genotype), references.ById)
             best_again = origin.run is not None and origin.run == record.origin.run and not by_number
             if genotype != record.genotype and not best_again:  # the best of that search may be another one by now
                 raise Refused(
@@ -453,7 +454,7 @@ class Folder:
                     raise
             found = place.status(record_file.NAME)
             seen = None if found is None else (found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns)
-            there = None if seen == self._seen else run_file.run_in(place.read(record_file.NAME) or b"")
+            there = None if seen == self._seen else hdf5.run_in(place.read(record_file.NAME) or b"")
             if there is not None and self._record is not None and there != self._record.run:
                 self.lost = f"{path / record_file.NAME} is that of another retraining by now"
                 raise StoreError(self.lost)
@@ -477,22 +478,21 @@ class Folder:
 
     def _write_status(self, exit_code: int) -> None:
         """Says where the retraining stands, as the exit code would."""
+        try:
+            self._hold()
+        except StoreError as error:
+            _logger.error("%s", error)
+            return
         training = self.recipe.training
-        text = status_text(
+        write_status(
+            self.path / "status",
+            self._held()[0].put,
             exit_code,
             steps_done=sum(found.step for found in self._trainings),
             steps=training.steps * training.runs,
             runs_complete=sum(found.state is State.COMPLETE for found in self._trainings),
             runs=training.runs,
-            time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
-        try:
-            self._hold()
-            self._put("status", text)
-        except OSError as error:
-            _logger.error("%s: expected to write it: %s", self.path / "status", error.strerror)
-        except StoreError as error:
-            _logger.error("%s", error)
 
 
 def _loaded(path: Path) -> tuple[dict[str, Any], str | None]:

@@ -30,8 +30,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hpcnas import seeds
-from hpcnas.config.data_spec import DataError, DataFacts, Folder, parse
-from hpcnas.config.retraining import Recipe
+from hpcnas.config.data_spec import DataError, DataFacts, DataFolder, parse
+from hpcnas.config.retraining import RetrainingConfig
 from hpcnas.data import image_folder
 from hpcnas.data.augment import Normaliser
 from hpcnas.data.torchvision_shim import import_transforms
@@ -95,7 +95,7 @@ def list_images(folder: Path) -> Listing:
 class _Images(Dataset):
     """What every loader has of a split: how to make images out of names."""
 
-    def __init__(self, listing: Listing, recipe: Recipe) -> None:
+    def __init__(self, listing: Listing, recipe: RetrainingConfig) -> None:
         self._listing = listing
         self._recipe = recipe
         self._transform: Any = None  # made in the process that uses it
@@ -118,7 +118,7 @@ class _Images(Dataset):
 class _TrainingImages(_Images):
     """Items are places in the order, from 0: (image, label, names of images that were passed over)."""
 
-    def __init__(self, listing: Listing, recipe: Recipe, seed: int) -> None:
+    def __init__(self, listing: Listing, recipe: RetrainingConfig, seed: int) -> None:
         super().__init__(listing, recipe)
         self._seed = seed
         self._order = Order(len(listing.files), seed)
@@ -169,7 +169,7 @@ def evaluation_view(resize: int, height: int, width: int) -> Any:
     return v2.Compose([v2.Resize(resize), v2.CenterCrop((height, width)), v2.PILToTensor()])
 
 
-def resized(recipe: Recipe) -> int:
+def resized(recipe: RetrainingConfig) -> int:
     """Pixels of a test image's shorter side, before the crop."""
     return round(recipe.data.image_size / recipe.data.resize)
 
@@ -191,7 +191,7 @@ class Stream:
     """Images of an `imagefolder:DIR`, decoded by `loaders` processes, or by this one if there are none."""
 
     def __init__(
-        self, recipe: Recipe, rank: int, ranks: int, device: torch.device, loaders: int, listing: Listing
+        self, recipe: RetrainingConfig, rank: int, ranks: int, device: torch.device, loaders: int, listing: Listing
     ) -> None:
         self._recipe, self._rank, self._ranks, self._device = recipe, rank, ranks, device
         self._listing = listing
@@ -266,12 +266,12 @@ class Stream:
         self._coming = iter(())  # loaders end with their iterator
 
 
-def training_folder(recipe: Recipe) -> Path:
+def training_folder(recipe: RetrainingConfig) -> Path:
     """DIR/train of a recipe that streams."""
     return _folder(recipe) / "train"
 
 
-def test_folder(recipe: Recipe) -> Path:
+def test_folder(recipe: RetrainingConfig) -> Path:
     """DIR/val, where ImageNet keeps what the paper tests on; else DIR/test. Raises DataError where there is neither."""
     folder = _folder(recipe)
     try:
@@ -283,7 +283,7 @@ def test_folder(recipe: Recipe) -> Path:
     raise DataError(f"expected {folder / 'val'} to hold a folder of images for each class, to test the network on")
 
 
-def _folder(recipe: Recipe) -> Path:
+def _folder(recipe: RetrainingConfig) -> Path:
     spec = parse(recipe.data.source)
-    assert isinstance(spec, Folder), "a recipe that streams names a folder"
+    assert isinstance(spec, DataFolder), "a recipe that streams names a folder"
     return spec.path

@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any
 from hpcnas.architecture import expansion
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config.data_spec import DataError
-from hpcnas.config.options import HelpWanted, Program, UsageError, parse
-from hpcnas.config.retraining import SCHEME, Recipe
+from hpcnas.config.options import CommandLine, HelpWanted, UsageError, parse
+from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.config.settings import ConfigError
 from hpcnas.job import devices, log, walltime
 from hpcnas.job.launch import Abandoned, Leave, first_decides, load_plugins, say
 from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
-from hpcnas.job.transport import World
+from hpcnas.job.world import World
 from hpcnas.plugins import PluginFault
 from hpcnas.retrain.folder import Finished, Folder, Refused
 from hpcnas.storage.lock import Interrupted
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from hpcnas.retrain.feed import Feed
     from hpcnas.retrain.process_group import Group
 
-PROGRAM = Program(
+PROGRAM = CommandLine(
     name="hpcnas.retrain",
-    usage="mpirun -np RANKS python -m hpcnas.retrain [options]",
+    usage="mpirun -np RANKS hpcnas retrain [options]",
     description="Trains the large network of a found cell to the end, on all ranks together, and tests it.",
     epilog="Settings come from a preset, then --config, then options; a retraining that is continued keeps its own.",
     scheme=SCHEME,
@@ -56,7 +56,7 @@ _logger = logging.getLogger("hpcnas")
 class Orders:
     """What rank 0 tells every rank."""
 
-    recipe: Recipe
+    recipe: RetrainingConfig
     genotype: Genotype
     seeds: tuple[int, ...]  # of the trainings that are not complete
     dry_run: bool
@@ -149,7 +149,7 @@ def _carry_out(world: World, orders: Orders, folder: Folder | None, reason: Reas
         feed.close()
 
 
-def _check_ranks(recipe: Recipe, seats: list[devices.Seat], bindings: list[devices.Binding]) -> None:
+def _check_ranks(recipe: RetrainingConfig, seats: list[devices.Seat], bindings: list[devices.Binding]) -> None:
     """Whether every rank gets work and, as far as that is known, a device of its own. Raises Leave."""
     ranks, training = len(seats), recipe.training
     if ranks > recipe.micro_batches:
@@ -210,7 +210,7 @@ def _keep_memory() -> None:
             mallopt(parameter, 2**31 - 1)
 
 
-def _feed(world: World, recipe: Recipe, device: torch.device, threads: int) -> Feed:
+def _feed(world: World, recipe: RetrainingConfig, device: torch.device, threads: int) -> Feed:
     """This rank's images. Raises Leave on all ranks where one of them cannot have them, or has others."""
     from hpcnas.retrain.feed import Resident
 

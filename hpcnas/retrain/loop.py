@@ -24,7 +24,7 @@ from hpcnas import seeds
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.config.data_spec import DataError
-from hpcnas.config.retraining import Recipe, Training
+from hpcnas.config.retraining import RetrainingConfig, RetrainingSettings
 from hpcnas.retrain import averaging
 from hpcnas.retrain.feed import Feed
 from hpcnas.retrain.process_group import Group
@@ -53,19 +53,18 @@ class Tested:
     loss: float
 
 
-def learning_rate(training: Training, step: int) -> float:
+def learning_rate(training: RetrainingSettings, step: int) -> float:
     """The rate of step 0, 1, …"""
     if training.schedule == "cosine":
         return schedules.cosine(training.learning_rate, step, training.steps)
-    passed = sum(step >= round(share * training.steps) for share in training.milestones)
-    return training.learning_rate * 0.1**passed
+    return schedules.divided(training.learning_rate, training.milestones, step, training.steps)
 
 
 class Retraining:
     """One training from scratch. All ranks call the same methods in the same order."""
 
     def __init__(
-        self, graph: CellGraph, skeleton: LargeSkeleton, recipe: Recipe, seed: int, feed: Feed, group: Group,
+        self, graph: CellGraph, skeleton: LargeSkeleton, recipe: RetrainingConfig, seed: int, feed: Feed, group: Group,
         device: torch.device, warn: Callable[[str], None],
     ) -> None:  # fmt: skip
         training = recipe.training

@@ -11,10 +11,9 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from hpcnas.config.retraining import Recipe
-from hpcnas.job.log import LiveLine
+from hpcnas.config.retraining import RetrainingConfig
+from hpcnas.job.log import LiveLine, duration
 from hpcnas.retrain.record_file import Retraining, Row, State, Trained
-from hpcnas.search.progress import duration
 
 _LIVE_INTERVAL, _PLAIN_INTERVAL = 0.2, 30.0  # seconds between two lines
 _SLOW_INPUT = 0.1  # share of the time spent waiting for images from which it is worth a warning
@@ -33,7 +32,7 @@ class Underway(Protocol):
 class Progress:
     """Tells about one job of a retraining."""
 
-    def __init__(self, recipe: Recipe, line: LiveLine) -> None:
+    def __init__(self, recipe: RetrainingConfig, line: LiveLine) -> None:
         self._recipe = recipe
         self._line = line
         self._next = 0.0

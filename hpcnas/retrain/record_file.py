@@ -16,7 +16,7 @@ complete training. Knows neither torch nor MPI; when and why it is written is no
 
 from __future__ import annotations
 
-import io
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -24,21 +24,20 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from hpcnas import __version__
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.config.data_spec import DataFacts
-from hpcnas.config.retraining import SCHEME, Recipe
-from hpcnas.search import run_file
-from hpcnas.search.run_file import StoreError, refuse_other_files, write_dataset, write_table
-from hpcnas.storage import allowed, durable
+from hpcnas.config.retraining import SCHEME, RetrainingConfig
+from hpcnas.job import session
+from hpcnas.storage import allowed, durable, hdf5
 from hpcnas.storage.allowed import Wrong
 from hpcnas.storage.columns import LATEST, Column
+from hpcnas.storage.folder import StoreError, holds
+from hpcnas.storage.hdf5 import write_dataset, write_table
 
-FORMAT, FORMAT_VERSION = "hpcnas retraining", 1
+FORMAT = hdf5.Format("hpcnas retraining", 1)
 NAME = "retrain.h5"
 
 
@@ -111,7 +110,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Session(run_file.Session):
+class Session(session.Session):
     """One start of a retraining; the device is that of rank 0."""
 
     device: str
@@ -122,7 +121,7 @@ class Retraining:
     """What retrain.h5 holds."""
 
     run: str  # the retraining's own name, 32 hexadecimal digits
-    recipe: Recipe
+    recipe: RetrainingConfig
     genotype: Genotype
     origin: Origin
     inputs: Inputs
@@ -203,7 +202,7 @@ _SINGLE = {  # what the single values of a group may be; what they are is said w
 
 def exists(folder: Path) -> bool:
     """Whether the folder holds a retraining. Raises StoreError where that cannot be seen."""
-    return run_file.exists(folder, NAME)
+    return holds(folder, NAME)
 
 
 def weights_path(folder: Path, seed: int) -> Path:
@@ -221,37 +220,31 @@ def write(folder: Path, found: Retraining, at: int | None = None) -> None:
 
 
 def _image(found: Retraining) -> memoryview:
-    """The file's bytes, made in memory: HDF5 that meets a full disk while it writes can crash the process."""
-    memory = io.BytesIO()
-    with h5py.File(memory, "w") as file:
-        file.attrs["format"] = np.bytes_(FORMAT)
-        file.attrs["format_version"] = FORMAT_VERSION
-        file.attrs["hpcnas_version"] = np.bytes_(__version__)
-        file.attrs["run"] = np.bytes_(found.run)
-        write_dataset(file, "configuration", _text(found.recipe.toml()), "the recipe, TOML")
-        write_dataset(file, "genotype", _text(found.genotype.text()), "the genotype's text form")
-        _write_origin(file.create_group("origin"), found.origin)
-        _write_network(file.create_group("network"), found)
-        write_table(file.create_group("trainings"), TRAINING_COLUMNS, _columns(TRAINING_COLUMNS, found.trainings))
-        write_table(file.create_group("history"), HISTORY_COLUMNS, _columns(HISTORY_COLUMNS, found.history))
-        sessions = [
-            asdict(session)
-            | {"software": json.dumps(dict(session.software)), "data": json.dumps(asdict(session.facts))}
-            for session in found.sessions
-        ]
-        write_table(
-            file.create_group("sessions"),
-            SESSION_COLUMNS,
-            {
-                column.name: [_encoded(session[column.name]) for session in sessions] for column in SESSION_COLUMNS
-            },
-        )
-        names = np.asarray([_bytes(name) for name in found.broken], dtype="S")
-        write_dataset(file.create_group("broken"), "file", names, "images that could not be read, relative to the data")
-    return memory.getbuffer()
+    """The file's bytes."""
+    return hdf5.image(FORMAT, found.run, functools.partial(_fill, found))
 
 
-def _write_origin(group: h5py.Group, origin: Origin) -> None:
+def _fill(found: Retraining, file: hdf5.Group) -> None:
+    write_dataset(file, "configuration", _text(found.recipe.toml()), "the recipe, TOML")
+    write_dataset(file, "genotype", _text(found.genotype.text()), "the genotype's text form")
+    _write_origin(file.create_group("origin"), found.origin)
+    _write_network(file.create_group("network"), found)
+    write_table(file.create_group("trainings"), TRAINING_COLUMNS, _columns(TRAINING_COLUMNS, found.trainings))
+    write_table(file.create_group("history"), HISTORY_COLUMNS, _columns(HISTORY_COLUMNS, found.history))
+    sessions = [
+        asdict(session) | {"software": json.dumps(dict(session.software)), "data": json.dumps(asdict(session.facts))}
+        for session in found.sessions
+    ]
+    write_table(
+        file.create_group("sessions"),
+        SESSION_COLUMNS,
+        {column.name: [_encoded(session[column.name]) for session in sessions] for column in SESSION_COLUMNS},
+    )
+    names = np.asarray([_bytes(name) for name in found.broken], dtype="S")
+    write_dataset(file.create_group("broken"), "file", names, "images that could not be read, relative to the data")
+
+
+def _write_origin(group: hdf5.Group, origin: Origin) -> None:
     write_dataset(group, "source", _text(origin.source), "what was asked for: RUN:ID, FILE.toml or paper")
     write_dataset(group, "space", _text(origin.space), "search space")
     write_dataset(group, "run", _text(origin.run or ""), "the search's own name")
@@ -273,7 +266,7 @@ def _write_origin(group: h5py.Group, origin: Origin) -> None:
         write_dataset(group, "departures", _text(origin.departures), told)
 
 
-def _write_network(group: h5py.Group, found: Retraining) -> None:
+def _write_network(group: hdf5.Group, found: Retraining) -> None:
     inputs, skeleton = found.inputs, found.inputs.skeleton
     write_dataset(group, "image_channels", np.int64(skeleton.image_channels), "channels of an image")
     write_dataset(group, "height", np.int64(skeleton.height), "of a test image's centre crop", "pixels")
@@ -296,9 +289,7 @@ def _write_network(group: h5py.Group, found: Retraining) -> None:
 def _columns(columns: Sequence[Column], rows: Sequence[Any]) -> dict[str, list[Any]]:
     """Values of each column; what is None as the column has it."""
     return {
-        column.name: [
-            column.missing if (value := getattr(row, column.name)) is None else value for row in rows
-        ]
+        column.name: [column.missing if (value := getattr(row, column.name)) is None else value for row in rows]
         for column in columns
     }
 
@@ -328,28 +319,15 @@ def read(folder: Path) -> Retraining:
     if not exists(folder):
         raise StoreError(f"expected a retraining in {folder}, but there is no {NAME}")
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with hdf5.opened(path, FORMAT) as file:
             return _read(path, file)
-    except (OSError, LookupError, TypeError, ValueError, RuntimeError, AttributeError, MemoryError) as error:
-        # what h5py, JSON and our own checks make of damaged bytes
+    except hdf5.DAMAGE as error:
         raise StoreError(f"{path}: expected a whole file of a retraining, but it cannot be read: {error}") from None
 
 
-def _read(path: Path, file: h5py.File) -> Retraining:
-    refuse_other_files(file)
-    name, version = file.attrs.get("format", b""), file.attrs.get("format_version", 0)
-    if name != FORMAT.encode():
-        raise StoreError(f"{path}: expected the format {FORMAT!r}, got {name!r}")
-    if version != FORMAT_VERSION:
-        raise StoreError(
-            f"{path}: expected format version {FORMAT_VERSION}, got {version}; "
-            f"use hpcnas {bytes(file.attrs['hpcnas_version']).decode()}, which wrote it"
-        )
+def _read(path: Path, file: hdf5.Group) -> Retraining:
     settings, _ = SCHEME.parse_toml(_string(file, "configuration"), str(path))
-    tables = {
-        group: {item.name: file[group][item.name][()] for item in columns if item.name in file[group] or not item.added}
-        for group, columns in _TABLES.items()
-    }
+    tables = hdf5.read_tables(file, _TABLES)
     for wrong in _wrong(file, tables):
         raise StoreError(f"{path}: {wrong}; put a copy of the file back, or begin in another --run")
     return Retraining(
@@ -367,7 +345,7 @@ def _read(path: Path, file: h5py.File) -> Retraining:
     )
 
 
-def _wrong(file: h5py.File, tables: Mapping[str, Mapping[str, np.ndarray]]) -> Iterator[Wrong]:
+def _wrong(file: hdf5.Group, tables: Mapping[str, Mapping[str, np.ndarray]]) -> Iterator[Wrong]:
     """What no retraining has written."""
     run = bytes(file.attrs["run"]).decode(errors="replace")
     if not 0 < len(run) <= 100 or not run.isprintable():
@@ -397,11 +375,11 @@ def _wrong(file: h5py.File, tables: Mapping[str, Mapping[str, np.ndarray]]) -> I
                             "a test_accuracy of a training that is COMPLETE", tables["trainings"])  # fmt: skip
 
 
-def _string(group: h5py.Group, name: str) -> str:
+def _string(group: hdf5.Group, name: str) -> str:
     return _str(group[name][()])
 
 
-def _origin(group: h5py.Group) -> Origin:
+def _origin(group: hdf5.Group) -> Origin:
     names = ("individual", "evaluation", "evaluated", "fittest", "max_parameters")
     known = {name: value for name in names if (value := int(group[name][()])) >= 0}
     fittest, fitness = known.pop("fittest", None), float(group["fitness"][()])
@@ -417,7 +395,7 @@ def _origin(group: h5py.Group) -> Origin:
     )
 
 
-def _inputs(group: h5py.Group) -> Inputs:
+def _inputs(group: hdf5.Group) -> Inputs:
     numbers = {name: int(group[name][()]) for name in ("image_channels", "height", "width", "classes", "channels")}
     return Inputs(
         skeleton=LargeSkeleton(**numbers, cells=tuple(group["cells"][()].tolist()), kind=_string(group, "stem")),

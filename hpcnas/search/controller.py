@@ -24,12 +24,13 @@ from typing import Protocol
 from hpcnas import seeds
 from hpcnas.architecture.mutation import DrawingStopped, NothingAllowed
 from hpcnas.config.data_spec import DataFacts
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.evolution.budget import Part, is_complete, next_parts
 from hpcnas.evolution.individuals import Individual
 from hpcnas.evolution.racing import Racing
 from hpcnas.evolution.strategy import Strategy, StrategyRefused
 from hpcnas.job.clocks import Dated
+from hpcnas.job.session import Session
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.transport import ControllerEnd
 from hpcnas.messages import (
@@ -54,7 +55,6 @@ from hpcnas.search.attention import Attention
 from hpcnas.search.devices import Devices
 from hpcnas.search.memory_store import MemoryStore
 from hpcnas.search.methods import Worker
-from hpcnas.search.run_file import Session
 
 _ATTENTION = 0.2  # seconds between looks at signals and the clock
 _BRIEF = 0.02  # seconds; a worker that has had so many evaluations in a row that were briefer may hold several
@@ -112,7 +112,7 @@ class Controller:
 
     def __init__(
         self,
-        config: Config,
+        config: SearchConfig,
         store: MemoryStore,
         make_strategy: Callable[[DataFacts], Strategy],
         end: ControllerEnd,

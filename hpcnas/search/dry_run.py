@@ -8,14 +8,18 @@ from hpcnas import seeds
 from hpcnas.architecture import expansion, genotype, mutation, sizes
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.data_spec import DataFacts
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.job.devices import Binding, Seat
 
 _SAMPLE = 101  # random genotypes that the typical one is the median of
 
 
 def text(
-    config: Config, facts: DataFacts, seats: Sequence[Seat], bindings: Sequence[Binding], training: Sequence[str] = ()
+    config: SearchConfig,
+    facts: DataFacts,
+    seats: Sequence[Seat],
+    bindings: Sequence[Binding],
+    training: Sequence[str] = (),
 ) -> str:
     """Everything, for the terminal. `seats` of all ranks, `bindings` of the workers; `training`: lines about how the
     first of them trains."""
@@ -43,7 +47,7 @@ def text(
     return "\n".join(lines)
 
 
-def _sizes(config: Config, skeleton: Skeleton) -> list[str]:
+def _sizes(config: SearchConfig, skeleton: Skeleton) -> list[str]:
     """Parameters and FLOPs of a typical genotype of the space and of the paper's cell."""
     generator = seeds.birth_generator(config.search.seed, 0)
     drawn = []

@@ -21,16 +21,17 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.evolution.individuals import Individual
 from hpcnas.evolution.population import Population
+from hpcnas.job.session import Session
 from hpcnas.messages import Failure, Result, checkpoint_name, is_checkpoint_name
 from hpcnas.search import records, run_file
 from hpcnas.search.memory_store import MemoryStore
 from hpcnas.search.methods import Worker
 from hpcnas.search.recovery import recover, salvage
-from hpcnas.search.run_file import Session, StoredRun, StoreError
-from hpcnas.storage import journal, lock
+from hpcnas.search.run_file import StoredRun, StoreError
+from hpcnas.storage import hdf5, journal, lock
 from hpcnas.storage.folder import RunFolder
 from hpcnas.storage.lock import Lock, LockLost
 
@@ -77,7 +78,7 @@ class FileStore(MemoryStore):
 
     @classmethod
     def create(
-        cls, folder: Path, config: Config, synced: bool = True, take: Callable[[RunFolder], Lock] = lock.take
+        cls, folder: Path, config: SearchConfig, synced: bool = True, take: Callable[[RunFolder], Lock] = lock.take
     ) -> FileStore:
         """A new run in `folder`, which is made if need be; `synced` as of a Journal, `take` what locks. Raises
         RunExists where a run is already."""
@@ -152,7 +153,7 @@ class FileStore(MemoryStore):
         found.population, found.sessions, found.workers = stored.population, stored.sessions, stored.workers
         return found
 
-    def begin_anew(self, config: Config) -> None:
+    def begin_anew(self, config: SearchConfig) -> None:
         """Gives a run in which nothing has happened yet another configuration, written just before the first record:
         until then the start may be refused, and the run stays as it was."""
         if self.sessions or len(self.population):
@@ -331,7 +332,7 @@ class FileStore(MemoryStore):
         found = _file_id(self.place, POPULATION)
         if found in (None, self._file):
             return
-        there = run_file.run_in(self.place.read(POPULATION) or b"")
+        there = hdf5.run_in(self.place.read(POPULATION) or b"")
         if there not in (None, self.run):
             raise _Foreign(f"{self.folder / POPULATION} is that of another run by now, {there}")
 
@@ -371,7 +372,7 @@ class FileStore(MemoryStore):
     def _left_to_others(self) -> str:
         """What is left of the run in a folder that another job works in."""
         with contextlib.suppress(OSError, StoreError):
-            if run_file.run_in(self.place.read(POPULATION) or b"") == self.run:
+            if hdf5.run_in(self.place.read(POPULATION) or b"") == self.run:
                 return "what was acknowledged by then is in the run, into which this job writes nothing more"
         return f"the {self._known()} of this run are gone: this job writes nothing into another one"
 

@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hpcnas import plugins
-from hpcnas.config import search as search_config
 from hpcnas.config.data_spec import DataFacts
+from hpcnas.config.search import SearchConfig
 from hpcnas.config.settings import ConfigError
-from hpcnas.job import devices, log, transport
+from hpcnas.job import devices, log
 from hpcnas.job.launch import Leave, first_decides, load_plugins, say
 from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
-from hpcnas.job.transport import World
+from hpcnas.job.transport import Hub
+from hpcnas.job.world import FAREWELL, MpiWorld, World
 from hpcnas.messages import Place
 from hpcnas.search import attention, worker
 from hpcnas.training.evaluator import Evaluator, EvaluatorRefused, Loaded, warnings
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 class Orders:
     """What rank 0 tells every rank."""
 
-    config: search_config.Config
+    config: SearchConfig
     dry_run: bool
 
 
@@ -60,10 +61,10 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
     if orders.dry_run:
         return _dry_run(world, settings, seats, bindings)
     if session is not None:
-        if isinstance(world, transport.MpiWorld) and world.size > 1:
+        if isinstance(world, MpiWorld) and world.size > 1:
             return session.control(world.controller(), world.size - 1, world.library, line, signals)
         return _alone(settings, session, seats[0], bindings[0], line, signals)
-    assert isinstance(world, transport.MpiWorld), "only rank 0 has a session"
+    assert isinstance(world, MpiWorld), "only rank 0 has a session"
     binding = bindings[world.rank - 1]
     place = Place(world.rank, seats[world.rank].host, binding.device)
     del seats, bindings  # those of hundreds of ranks
@@ -92,7 +93,7 @@ def _prepare(arguments: list[str], signals: Signals) -> tuple[Orders, SearchSess
 
 
 def _alone(
-    settings: search_config.Config,
+    settings: SearchConfig,
     session: SearchSession,
     seat: devices.Seat,
     binding: devices.Binding,
@@ -100,7 +101,7 @@ def _alone(
     signals: Signals,
 ) -> int:
     """Controller and worker in one process: the worker in a thread of its own, its trainer in a child as ever."""
-    hub = transport.Hub(workers=1)
+    hub = Hub(workers=1)
     place = Place(0, seat.host, binding.device)
 
     def work() -> None:
@@ -113,11 +114,11 @@ def _alone(
     thread = threading.Thread(target=work, name="worker", daemon=True)  # nobody waits for it after an exception
     thread.start()
     exit_code = session.control(hub.controller(), 1, "none", line, signals)
-    thread.join(transport.FAREWELL)  # an evaluator of others may never return
+    thread.join(FAREWELL)  # an evaluator of others may never return
     return exit_code
 
 
-def make_evaluator(settings: search_config.Config, binding: devices.Binding) -> Evaluator:
+def make_evaluator(settings: SearchConfig, binding: devices.Binding) -> Evaluator:
     """The configured evaluator, starting."""
     if settings.evaluation.evaluator in plugins.evaluators():
         from hpcnas.search.plugged import PluggedEvaluator
@@ -141,7 +142,7 @@ class _Looked:
 
 
 def _dry_run(
-    world: World, settings: search_config.Config, seats: list[devices.Seat], bindings: list[devices.Binding]
+    world: World, settings: SearchConfig, seats: list[devices.Seat], bindings: list[devices.Binding]
 ) -> int:
     """Prints what a search would do. The first worker looks at the data, as it would in a search."""
     found: _Looked | tuple[str, int] | None = None

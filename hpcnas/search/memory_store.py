@@ -5,12 +5,12 @@ Which individuals are born and why is not its business.
 
 from __future__ import annotations
 
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.evolution.individuals import Individual
 from hpcnas.evolution.population import Population
+from hpcnas.job.session import Session
 from hpcnas.messages import Result
 from hpcnas.search.methods import Worker
-from hpcnas.search.run_file import Session
 
 
 class MemoryStore:
@@ -19,7 +19,7 @@ class MemoryStore:
     What is told to it is recorded once `commit` has returned, and must not be acted upon before.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: SearchConfig) -> None:
         self.config = config
         self.population = Population(config.space, config.training.replicates)
         self.sessions: list[Session] = []

@@ -17,7 +17,7 @@ from typing import Any
 
 from hpcnas import answers, plugins
 from hpcnas.config.data_spec import DataFacts
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.job.devices import Binding
 from hpcnas.messages import Outcome, Task
 from hpcnas.plugins import PluginFault
@@ -30,7 +30,7 @@ _logger = logging.getLogger("hpcnas")
 class PluggedEvaluator:
     """The evaluator that a plugin brings under the configured name; `whose` says which, in messages."""
 
-    def __init__(self, config: Config, binding: Binding) -> None:
+    def __init__(self, config: SearchConfig, binding: Binding) -> None:
         name = config.evaluation.evaluator
         self.whose = f"{plugins.bringer('evaluators', name)}: evaluator {name!r}"
         self._make = plugins.evaluators()[name], config, binding

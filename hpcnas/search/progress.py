@@ -12,19 +12,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hpcnas.config.search import Search
+from hpcnas.config.search import SearchSettings
 from hpcnas.evolution.budget import evaluations_left
 from hpcnas.evolution.duplicates import MOST_COUNTED, repeats
 from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.objectives import Cost
 from hpcnas.evolution.pareto import Point, fronts
 from hpcnas.evolution.population import Population
-from hpcnas.job.log import LiveLine
+from hpcnas.job.log import LiveLine, duration
+from hpcnas.job.session import Session
 from hpcnas.messages import Evaluation, Failure, Result, mean
 from hpcnas.search import methods
 from hpcnas.search.memory_store import MemoryStore
 from hpcnas.search.methods import Worker
-from hpcnas.search.run_file import Session
 
 _LIVE_INTERVAL, _PLAIN_INTERVAL = 0.2, 30.0  # seconds between two lines
 _logger = logging.getLogger("hpcnas")
@@ -33,7 +33,7 @@ _logger = logging.getLogger("hpcnas")
 class Progress:
     """The observer of a search: counts what this session did and tells about it."""
 
-    def __init__(self, search: Search, line: LiveLine) -> None:
+    def __init__(self, search: SearchSettings, line: LiveLine) -> None:
         self._search = search
         self._line = line
         self._began = time.monotonic()
@@ -106,19 +106,6 @@ class Progress:
         if population.failures:
             parts.append(f"{len(population.failures)} failed")
         return " · ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """A time in words: 45 s, 3 min, 2 h 05 min, 3 d 4 h; unknown where it is NaN."""
-    if seconds != seconds:
-        return "unknown"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
 def _trainings(population: Population) -> str:

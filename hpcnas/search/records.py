@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.evolution.individuals import COLUMNS, Birth, Individual
 from hpcnas.evolution.population import Population
+from hpcnas.job.session import Session
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
 from hpcnas.search import run_file
 from hpcnas.search.methods import COLUMNS as WORKER_COLUMNS
 from hpcnas.search.methods import Worker
-from hpcnas.search.run_file import Session
 from hpcnas.search.run_values import FAILURE_COLUMNS, SESSION_COLUMNS
 from hpcnas.storage import allowed
 from hpcnas.storage.columns import Column

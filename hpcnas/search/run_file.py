@@ -8,50 +8,36 @@
     /sessions/…       one row a start of the controller
     /workers/…        one row a worker that was ready, in each of them
 
-Fixed-length types only; written as a whole to a temporary file and renamed, never in place. The only file that imports
-h5py. When and why it is written is `file_store`'s business.
+Fixed-length types only; written as a whole to a temporary file and renamed, never in place. How HDF5 is read and
+written is `storage.hdf5`'s business, when and why this file is written `file_store`'s.
 """
 
 from __future__ import annotations
 
-import io
+import functools
 import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 
-from hpcnas import __version__
 from hpcnas.config import search as search_config
-from hpcnas.config.data_spec import DataFacts
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.config.settings import ConfigError
 from hpcnas.evolution.individuals import COLUMNS
 from hpcnas.evolution.population import Population
+from hpcnas.job.session import Session
 from hpcnas.messages import Failure, FailureKind, Place, Result
 from hpcnas.search import methods, run_values
 from hpcnas.search.run_values import FAILURE_COLUMNS, MESSAGE_BYTES, SESSION_COLUMNS, Tables
-from hpcnas.storage import allowed, durable
-from hpcnas.storage.columns import Column
+from hpcnas.storage import allowed, durable, hdf5
 from hpcnas.storage.folder import StoreError as StoreError
+from hpcnas.storage.folder import holds
 
-FORMAT, FORMAT_VERSION = "hpcnas run", 1
-
-
-@dataclass(frozen=True)
-class Session:
-    """One start of the controller. `started` is in seconds since 1970, UTC; `software` maps names to versions."""
-
-    started: float
-    host: str
-    pid: int
-    ranks: int
-    software: Mapping[str, str]
-    facts: DataFacts
+FORMAT = hdf5.Format("hpcnas run", 1)
+NAME = "population.h5"
 
 
 def fitting(message: str) -> str:
@@ -65,7 +51,7 @@ class StoredRun:
 
     run: str
     records: int
-    config: Config
+    config: SearchConfig
     population: Population
     sessions: list[Session] = field(default_factory=list)
     workers: list[methods.Worker] = field(default_factory=list)
@@ -77,90 +63,55 @@ def write(path: Path, stored: StoredRun) -> None:
 
 
 def image(stored: StoredRun) -> memoryview:
-    """The file's bytes, made in memory: HDF5 that meets a full disk while it writes can crash the process."""
-    memory = io.BytesIO()  # HDF5's own driver for memory would hold them twice
+    """The file's bytes."""
+    return hdf5.image(FORMAT, stored.run, functools.partial(_fill, stored))
+
+
+def _fill(stored: StoredRun, file: hdf5.Group) -> None:
     population, sessions = stored.population, stored.sessions
     attempts = [(attempt, attempt.outcome) for attempt in population.failed_attempts]
     failures = [(attempt, outcome) for attempt, outcome in attempts if isinstance(outcome, Failure)]
-    with h5py.File(memory, "w") as file:
-        file.attrs["format"] = np.bytes_(FORMAT)
-        file.attrs["format_version"] = FORMAT_VERSION
-        file.attrs["hpcnas_version"] = np.bytes_(__version__)
-        file.attrs["run"] = np.bytes_(stored.run)
-        file.attrs["records"] = stored.records
-        file.attrs["space"] = np.bytes_(str(stored.config.space))
-        write_dataset(file, "configuration", np.bytes_(stored.config.toml().encode()), "all settings, TOML")
-        order = "ids in the order in which their evaluations were recorded"
-        write_dataset(file, "evaluated", population.evaluated, order)
-        individuals = file.create_group("individuals")
-        write_dataset(individuals, "id", np.arange(len(population)), "the row itself, for those who join tables")
-        write_table(individuals, COLUMNS, {column.name: population.column(column.name) for column in COLUMNS})
-        write_table(
-            file.create_group("failures"),
-            FAILURE_COLUMNS,
-            {
-                "individual": [attempt.individual for attempt, _ in failures],
-                "attempt": [attempt.attempt for attempt, _ in failures],
-                "kind": [failure.kind for _, failure in failures],
-                "started": [attempt.started for attempt, _ in failures],
-                "finished": [attempt.finished for attempt, _ in failures],
-                "rank": [attempt.place.rank for attempt, _ in failures],
-                "host": [attempt.place.host.encode() for attempt, _ in failures],
-                "device": [attempt.place.device.encode() for attempt, _ in failures],
-                "message": [fitting(failure.message).encode() for _, failure in failures],
-            },
-        )
-        write_table(
-            file.create_group("sessions"),
-            SESSION_COLUMNS,
-            {
-                "started": [session.started for session in sessions],
-                "host": [session.host.encode() for session in sessions],
-                "pid": [session.pid for session in sessions],
-                "ranks": [session.ranks for session in sessions],
-                "software": [json.dumps(dict(session.software)).encode() for session in sessions],
-                "data": [json.dumps(asdict(session.facts)).encode() for session in sessions],
-            },
-        )
-        write_table(file.create_group("workers"), methods.COLUMNS, methods.columns(stored.workers))
-    return memory.getbuffer()
+    file.attrs["records"] = stored.records
+    file.attrs["space"] = np.bytes_(str(stored.config.space))
+    hdf5.write_dataset(file, "configuration", np.bytes_(stored.config.toml().encode()), "all settings, TOML")
+    order = "ids in the order in which their evaluations were recorded"
+    hdf5.write_dataset(file, "evaluated", population.evaluated, order)
+    individuals = file.create_group("individuals")
+    hdf5.write_dataset(individuals, "id", np.arange(len(population)), "the row itself, for those who join tables")
+    hdf5.write_table(individuals, COLUMNS, {column.name: population.column(column.name) for column in COLUMNS})
+    hdf5.write_table(
+        file.create_group("failures"),
+        FAILURE_COLUMNS,
+        {
+            "individual": [attempt.individual for attempt, _ in failures],
+            "attempt": [attempt.attempt for attempt, _ in failures],
+            "kind": [failure.kind for _, failure in failures],
+            "started": [attempt.started for attempt, _ in failures],
+            "finished": [attempt.finished for attempt, _ in failures],
+            "rank": [attempt.place.rank for attempt, _ in failures],
+            "host": [attempt.place.host.encode() for attempt, _ in failures],
+            "device": [attempt.place.device.encode() for attempt, _ in failures],
+            "message": [fitting(failure.message).encode() for _, failure in failures],
+        },
+    )
+    hdf5.write_table(
+        file.create_group("sessions"),
+        SESSION_COLUMNS,
+        {
+            "started": [session.started for session in sessions],
+            "host": [session.host.encode() for session in sessions],
+            "pid": [session.pid for session in sessions],
+            "ranks": [session.ranks for session in sessions],
+            "software": [json.dumps(dict(session.software)).encode() for session in sessions],
+            "data": [json.dumps(asdict(session.facts)).encode() for session in sessions],
+        },
+    )
+    hdf5.write_table(file.create_group("workers"), methods.COLUMNS, methods.columns(stored.workers))
 
 
-def write_table(group: h5py.Group, columns: tuple[Column, ...], values: Mapping[str, Any]) -> None:
-    """One dataset a column, from values by its name."""
-    for column in columns:
-        array = np.asarray(values[column.name], dtype=column.dtype)
-        kind: Any = array.dtype
-        if column.values is not None:
-            names = {"NONE": 0} | {item.name: int(item) for item in column.values}
-            kind = h5py.enum_dtype(names, basetype=column.dtype)
-        write_dataset(group, column.name, array, column.description, column.unit, kind)
-
-
-def write_dataset(group: h5py.Group, name: str, data: Any, description: str, unit: str = "", kind: Any = None) -> None:
-    """A dataset with its two attributes; arrays with checksums."""
-    checked = {"fletcher32": True} if np.ndim(data) > 0 and np.size(data) > 0 else {}  # HDF5 checks nothing by itself
-    dataset = group.create_dataset(name, data=data, dtype=kind, **checked)
-    dataset.attrs["description"] = np.bytes_(description)
-    dataset.attrs["unit"] = np.bytes_(unit)
-
-
-def exists(folder: Path, name: str = "population.h5") -> bool:
-    """Whether the folder holds a run, or the file that makes it another thing. Raises StoreError where that cannot be
-    seen."""
-    try:
-        return (folder / name).is_file()
-    except OSError as error:  # a folder closed to us, a name that is too long, a server that is gone
-        raise StoreError(f"expected a folder that can be looked into, got {folder}: {error.strerror}") from None
-
-
-def run_in(image: bytes) -> str | None:
-    """The run's own name in the bytes of a population.h5; None where they are none that can be read."""
-    try:
-        with h5py.File(io.BytesIO(image), "r") as file:
-            return bytes(file.attrs["run"]).decode()
-    except (OSError, LookupError, TypeError, ValueError, RuntimeError):
-        return None
+def exists(folder: Path) -> bool:
+    """Whether the folder holds a run. Raises StoreError where that cannot be seen."""
+    return holds(folder, NAME)
 
 
 def read(folder: Path) -> StoredRun:
@@ -169,7 +120,7 @@ def read(folder: Path) -> StoredRun:
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise StoreError(
-            f"{folder / 'population.h5'}: {faults[0]}{more}; tools/verify.py names all, and its --repair keeps the rest"
+            f"{folder / NAME}: {faults[0]}{more}; hpcnas verify names all, and its --repair keeps the rest"
         )
     return stored
 
@@ -177,75 +128,48 @@ def read(folder: Path) -> StoredRun:
 def examine(folder: Path) -> tuple[StoredRun, list[str]]:
     """The part of a run that is as a search writes it (`run_values.sound`), and what is wrong with the rest. Raises
     StoreError where there is no such part."""
-    path = folder / "population.h5"
+    path = folder / NAME
     if not exists(folder):
-        raise StoreError(f"expected a run in {folder}, but there is no population.h5")
+        raise StoreError(f"expected a run in {folder}, but there is no {NAME}")
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with hdf5.opened(path, FORMAT) as file:
             return _examine(path, file)
     except ConfigError as error:  # such as a plugin that is not there; it says in which file
         raise StoreError(f"expected settings that can be used here: {error}") from None
-    except (OSError, LookupError, TypeError, ValueError, RuntimeError, AttributeError, MemoryError) as error:
-        # what h5py, JSON and our own checks make of damaged bytes
+    except hdf5.DAMAGE as error:
         raise StoreError(f"{path}: expected a whole file of a run, but it cannot be read: {error}") from None
 
 
-def refuse_other_files(group: h5py.Group) -> None:
-    """Raises ValueError for what does not lie in this file: whoever made it may have pointed it at others."""
-    for name in group:
-        place = f"{group.name.rstrip('/')}/{name}"
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(f"expected {place} itself, got a link")
-        item = group[name]
-        if isinstance(item, h5py.Dataset) and (item.is_virtual or item.external):
-            raise ValueError(f"expected {place} in this file, but it lies in another one")
-        if isinstance(item, h5py.Group) and group.name == "/":  # no group of ours has groups
-            refuse_other_files(item)
-
-
-def _examine(path: Path, file: h5py.File) -> tuple[StoredRun, list[str]]:
-    refuse_other_files(file)
-    name, version = file.attrs.get("format", b""), file.attrs.get("format_version", 0)
-    if name != FORMAT.encode():
-        found = name.decode(errors="replace") if isinstance(name, bytes) else name
-        raise StoreError(f"{path}: expected the format {FORMAT!r}, got {found!r}")
-    if version != FORMAT_VERSION:
-        raise StoreError(
-            f"{path}: expected format version {FORMAT_VERSION}, got {version}; "
-            f"use hpcnas {bytes(file.attrs['hpcnas_version']).decode()}, which wrote it"
-        )
+def _examine(path: Path, file: hdf5.Group) -> tuple[StoredRun, list[str]]:
     settings, _ = search_config.parse_toml(bytes(file["configuration"][()]).decode(), str(path))
-    stored = search_config.build(
-        {"search": {"tournament_draw": "sample"}}, settings
-    )  # where a run does not say: an older one
-    individuals, failed, sessions, workers = (
-        {item.name: file[group][item.name][()] for item in columns if item.name in file[group] or not item.added}
-        for group, columns in (
-            ("individuals", COLUMNS),
-            ("failures", FAILURE_COLUMNS),
-            ("sessions", SESSION_COLUMNS),
-            ("workers", methods.COLUMNS if "workers" in file else ()),  # older runs have no such table
-        )
+    where_a_run_does_not_say: search_config.Settings = {"search": {"tournament_draw": "sample"}}  # an older one
+    config = search_config.build(where_a_run_does_not_say, settings)
+    read = hdf5.read_tables(
+        file,
+        {
+            "individuals": COLUMNS,
+            "failures": FAILURE_COLUMNS,
+            "sessions": SESSION_COLUMNS,
+            "workers": methods.COLUMNS if "workers" in file else (),  # older runs have no such table
+        },
     )
-    _add_what_older_runs_lack(individuals)
-    replicates = stored.training.replicates
-    tables = Tables(stored.space, replicates, individuals, file["evaluated"][()], failed, sessions, workers)
+    _add_what_older_runs_lack(read["individuals"])
+    tables = Tables(config.space, config.training.replicates, evaluated=file["evaluated"][()], **read)
     for fault in run_values.misshapen(tables):
         raise ValueError(str(fault))
     wrong = run_values.wrong(tables)
     if wrong:
         tables = run_values.sound(tables, wrong)
-    run, records, faults = _attributes(file, stored)
+    run, records, faults = _attributes(file, config)
     population = Population.from_columns(
-        stored.space, replicates, tables.individuals, tables.evaluated, _failed_attempts(tables.failures)
+        tables.space, tables.replicates, tables.individuals, tables.evaluated, _failed_attempts(tables.failures)
     )
-    found = StoredRun(
-        run, records, stored, population, _sessions(tables.sessions), list(methods.workers(tables.workers))
-    )
+    workers = list(methods.workers(tables.workers))
+    found = StoredRun(run, records, config, population, _sessions(tables.sessions), workers)
     return found, [*faults, *map(str, wrong)]
 
 
-def _attributes(file: h5py.File, settings: Config) -> tuple[str, int, list[str]]:
+def _attributes(file: hdf5.Group, settings: SearchConfig) -> tuple[str, int, list[str]]:
     """The run's name, how many records the file contains, and what is wrong with what the file says of itself."""
     run, records, faults = bytes(file.attrs["run"]).decode(), int(file.attrs["records"]), []
     if not 0 < len(run) <= 100 or not run.isprintable():

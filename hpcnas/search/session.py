@@ -8,7 +8,6 @@ RUN/log         what the controller said
 from __future__ import annotations
 
 import contextlib
-import datetime
 import functools
 import importlib.metadata
 import logging
@@ -27,8 +26,9 @@ from hpcnas.evolution import objectives
 from hpcnas.evolution.budget import is_complete
 from hpcnas.evolution.registry import make_strategy, sizing
 from hpcnas.job import log, walltime
+from hpcnas.job.session import Session
 from hpcnas.job.signals import Signals
-from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, status_text
+from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, write_status
 from hpcnas.job.transport import ControllerEnd
 from hpcnas.messages import Result
 from hpcnas.plugins import PluginFault
@@ -38,7 +38,7 @@ from hpcnas.search.file_store import FileStore, RunExists
 from hpcnas.search.initial import looked_up
 from hpcnas.search.memory_store import MemoryStore
 from hpcnas.search.progress import Progress, final_table, front_table
-from hpcnas.search.run_file import Session, StoreError
+from hpcnas.search.run_file import StoreError
 from hpcnas.storage import lock
 
 _STATUS_INTERVAL = 10.0  # seconds between renewals of RUN/status at the least
@@ -56,7 +56,7 @@ class RunFinished(Exception):
 class SearchSession:
     """One start of the controller on a run. `store` is None in a dry run, which only reads the run, if there is one."""
 
-    def __init__(self, settings: search_config.Config, store: FileStore | None, new: bool = False) -> None:
+    def __init__(self, settings: search_config.SearchConfig, store: FileStore | None, new: bool = False) -> None:
         self.config = settings
         self._store = store
         self._new = new  # whether the run was made by this session
@@ -76,14 +76,14 @@ class SearchSession:
         take = functools.partial(lock.take, wait=asked.lock_wait, leave=leave, say=say)
         try:
             if not FileStore.exists(folder):
-                settings = looked_up(search_config.build(*request.base, *request.layers))
+                settings = looked_up(search_config.build(*request.base, *request.layers), say)
                 if request.dry_run:
                     return cls(settings, None)
                 with contextlib.suppress(RunExists):  # since the lock was waited for
                     return cls(settings, FileStore.create(folder, settings, take=take), new=True)
             if request.dry_run:
                 found = FileStore.read(folder)
-                settings = cls._continued(folder, found, request)
+                settings = cls._continued(folder, found, request, say)
                 _leave_if_complete(folder, settings, found)
                 return cls(settings, None)
             store = FileStore.open(folder, take=take)
@@ -92,7 +92,7 @@ class SearchSession:
                 return cls.open(request, leave, say, again=False)
             raise RunRefused(str(error)) from None
         try:
-            session = cls(cls._continued(folder, store, request), store)
+            session = cls(cls._continued(folder, store, request, say), store)
             if not store.sessions:  # nothing is bound to its settings yet
                 store.begin_anew(session.config)
             elif is_complete(session.config.search, store.population):
@@ -108,10 +108,12 @@ class SearchSession:
         return session
 
     @staticmethod
-    def _continued(folder: Path, store: MemoryStore, request: Request) -> search_config.Config:
+    def _continued(
+        folder: Path, store: MemoryStore, request: Request, say: Callable[[str], object]
+    ) -> search_config.SearchConfig:
         """The settings with which a run goes on; changes nothing. Raises RunRefused, RunFinished, ConfigError."""
         if not store.sessions:
-            return looked_up(search_config.build(search_config.lasting(store.config), *request.layers))
+            return looked_up(search_config.build(search_config.lasting(store.config), *request.layers), say)
         settings = search_config.build(search_config.lasting(store.config), *request.layers)
         if store.config.search.initial is not None:  # what the run began with, whatever stands there by now
             settings = replace(settings, search=replace(settings.search, initial=store.config.search.initial))
@@ -153,7 +155,7 @@ class SearchSession:
         if older := store.population.older_hashes:
             _logger.info(
                 "%d individuals carry an older version of the network's hash, which joined some that differ: they are "
-                "looked at again, and from now on births are decided by today's (tools/verify.py says what it did)",
+                "looked at again, and from now on births are decided by today's (hpcnas verify says what it did)",
                 older,
             )
         before: bytes | None = None
@@ -225,15 +227,15 @@ class SearchSession:
     def _write_status(self, store: FileStore, exit_code: int) -> None:
         """Says where the run stands, as the exit code would."""
         population = store.population
-        text = status_text(
+        write_status(
+            store.folder / "status",
+            store.leave_behind,
             exit_code,
             evaluated=len(population.evaluated),
             budget=self.config.search.budget,
             trainings=population.trainings,
             failed=len(population.failures),
-            time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
-        _leave_behind(store, "status", text.encode())
 
 
 class _Observer(Progress):
@@ -241,7 +243,11 @@ class _Observer(Progress):
     to the settings of the session when that begins, and not before: it may still be refused."""
 
     def __init__(
-        self, settings: search_config.Config, line: log.LiveLine, store: MemoryStore, write_status: Callable[[], None]
+        self,
+        settings: search_config.SearchConfig,
+        line: log.LiveLine,
+        store: MemoryStore,
+        write_status: Callable[[], None],
     ) -> None:
         super().__init__(settings.search, line)
         self._settings, self._store = settings, store
@@ -267,7 +273,7 @@ def _is_gone(folder: Path) -> bool:
         return False
 
 
-def _found(settings: search_config.Config, store: MemoryStore) -> str:
+def _found(settings: search_config.SearchConfig, store: MemoryStore) -> str:
     """What the search has found: the final table and, where cost counts, the front."""
     table, search = final_table(store.population, store.workers), settings.search
     if search.strategy != "nsga2" or not len(store.population.evaluated):
@@ -276,7 +282,7 @@ def _found(settings: search_config.Config, store: MemoryStore) -> str:
     return f"{table}\n{front_table(store.population, objectives.NAMES[search.objective], cost)}"
 
 
-def _leave_if_complete(folder: Path, settings: search_config.Config, store: MemoryStore) -> None:
+def _leave_if_complete(folder: Path, settings: search_config.SearchConfig, store: MemoryStore) -> None:
     """Raises RunFinished where there is nothing left to do."""
     if is_complete(settings.search, store.population):
         limit = "--budget" if len(store.population.evaluated) >= settings.search.budget else "--trainings"

@@ -2,7 +2,7 @@
 
     task ─► foresee ─► outcome and seconds        a pure function of the task and the settings
                          └─► SyntheticEvaluator   sleeps so long, then returns it
-                         └─► simulate             does the same by a clock of its own
+                         └─► simulation           does the same by a clock of its own
 
 For tests, for sizing jobs, for teaching and for trying out job scripts. Imports neither torch nor h5py.
 """
@@ -19,7 +19,7 @@ from hpcnas.architecture import sizes
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config.data_spec import DataFacts
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
 from hpcnas.search.landscape import true_fitness
 from hpcnas.training.evaluator import Loaded
@@ -38,7 +38,7 @@ class Foreseen:
 class Foresight:
     """What becomes of tasks under some settings; the same task has the same fate wherever it is asked for."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: SearchConfig) -> None:
         self._settings = config.evaluation
         self._hang_timeout = config.run.hang_timeout
         self._replicates = config.training.replicates
@@ -87,7 +87,7 @@ class Foresight:
 class SyntheticEvaluator:
     """Evaluator without training: sleeps as long as was foreseen, if at all."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: SearchConfig) -> None:
         self._foresight = Foresight(config)
         self._foreseen: Foreseen | None = None
         self._ready = 0.0

@@ -29,6 +29,14 @@ class StoreError(Error):
     """A run that cannot be opened, read or written: one line for the person who runs it."""
 
 
+def holds(folder: Path, name: str) -> bool:
+    """Whether the folder has that file, which makes it what it is. Raises StoreError where that cannot be seen."""
+    try:
+        return (folder / name).is_file()
+    except OSError as error:  # a folder closed to us, a name that is too long, a server that is gone
+        raise StoreError(f"expected a folder that can be looked into, got {folder}: {error.strerror}") from None
+
+
 class RunFolder:
     """A folder held open. Names are those of files directly in it."""
 

@@ -8,20 +8,20 @@ from hpcnas.architecture import primitives
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.config import search as search_config
-from hpcnas.training.cpu.compiled import PlannedTraining, PlannedTrainings, on_threads
-from hpcnas.training.plain import Training, Trainings, number_type
+from hpcnas.config.search import TrainingSettings
+from hpcnas.training.cpu.compiled import CompiledTraining, CompiledTrainings, on_threads
+from hpcnas.training.plain import PlainTraining, Trainings, number_type
 
 
 def fastest_method(
-    device: torch.device, threads: int, settings: search_config.Training, skeleton: Skeleton
+    device: torch.device, threads: int, settings: TrainingSettings, skeleton: Skeleton
 ) -> type[Trainings]:
     """A block plan on a GPU with Triton; compiled C plans on a CPU, one a thread; else the plain network. Whether it
     can be compiled here is found out by trying (`probing`)."""
-    return Training if why_plain(device, settings, skeleton) else _compiled(device, threads)
+    return PlainTraining if why_plain(device, settings, skeleton) else _compiled(device, threads)
 
 
-def why_plain(device: torch.device, settings: search_config.Training, skeleton: Skeleton) -> str:
+def why_plain(device: torch.device, settings: TrainingSettings, skeleton: Skeleton) -> str:
     """Why there is nothing faster than the plain network for these settings; empty where there is."""
     if device.type == "cuda":
         try:
@@ -43,10 +43,10 @@ def _compiled(device: torch.device, threads: int) -> type[Trainings]:
 def fitting_method(method: type[Trainings], genotype: Genotype) -> type[Trainings]:
     """That way, or the plain network's where the genotype uses a plugin's primitive: plans know the paper's alone."""
     own = genotype.space.added and any(primitives.added(edge.operation) for edge in expand(genotype).edges)
-    return Training if own else method
+    return PlainTraining if own else method
 
 
 def in_little_memory(method: type[Trainings]) -> type[Trainings]:
     """That way, or another with the same results to the last bit that needs less memory on a CPU, where the kernel ends
     a process that takes too much: nothing is raised that fewer trainings at a time could answer."""
-    return PlannedTraining if issubclass(method, PlannedTrainings) else method
+    return CompiledTraining if issubclass(method, CompiledTrainings) else method

@@ -22,12 +22,12 @@ from hpcnas.architecture import sizes
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.config import search as search_config
 from hpcnas.config.data_spec import DataFacts
+from hpcnas.config.search import DataSettings, TrainingSettings
 from hpcnas.data.augment import EpochSampler, Normaliser, random_crop, random_flip
 from hpcnas.data.datasets import DataSet, channel_statistics, split
 from hpcnas.messages import Evaluation
-from hpcnas.training import causes
+from hpcnas.training import causes, schedules
 from hpcnas.training.network import Network
 
 VALIDATION_BATCH = 250  # images, fewer than fill the memory; does not change the result
@@ -54,9 +54,7 @@ class TrainingData:
     facts: DataFacts
 
     @classmethod
-    def prepare(
-        cls, dataset: DataSet, data: search_config.Data, device: torch.device, padding: int = 0
-    ) -> TrainingData:
+    def prepare(cls, dataset: DataSet, data: DataSettings, device: torch.device, padding: int = 0) -> TrainingData:
         """Splits the training images by the configured seed, pads them by so many black pixels on each side, and moves
         all to the device."""
         training, validation = split(dataset.images, data.validation_fraction, data.split_seed)
@@ -81,7 +79,7 @@ class TrainingData:
         )
 
 
-def crop_size(settings: search_config.Training, facts: DataFacts) -> tuple[int, int]:
+def crop_size(settings: TrainingSettings, facts: DataFacts) -> tuple[int, int]:
     """Height and width of the random crop: the configured share of the unpadded image's sides."""
     return max(1, round(settings.crop * facts.height)), max(1, round(settings.crop * facts.width))
 
@@ -102,15 +100,15 @@ def number_type(settings: HasPrecision, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if half else torch.float32
 
 
-def learning_rate(settings: search_config.Training, step: int) -> float:
+def learning_rate(settings: TrainingSettings, step: int) -> float:
     """The rate of step 0, 1, …: divided by 10 from each milestone on."""
-    passed = sum(step >= round(share * settings.steps) for share in settings.milestones)
-    return settings.learning_rate * 0.1**passed
+    return schedules.divided(settings.learning_rate, settings.milestones, step, settings.steps)
 
 
 class Trainings(ABC):
     """A way to train: trainings from scratch at the same time, one a seed."""
 
+    stored_name: ClassVar[str]  # of the way, in files: the words of version 0.1, whatever its class is called now
     side_by_side: ClassVar[int]  # how many at the most
     step: int  # how many steps each of them has made
 
@@ -121,7 +119,7 @@ class Trainings(ABC):
         genotype: Genotype,
         skeleton: Skeleton,
         data: TrainingData,
-        settings: search_config.Training,
+        settings: TrainingSettings,
         seeds: tuple[int, ...],
     ) -> Trainings:
         """The trainings of these seeds, `side_by_side` of them at the most."""
@@ -129,7 +127,7 @@ class Trainings(ABC):
     @classmethod
     def kind(cls, skeleton: Skeleton) -> str:
         """What a `state` must have in common with the trainings that it is resumed by."""
-        return cls.__name__
+        return cls.stored_name
 
     def prepare(self) -> None:
         """Does before `run` what is to be done once and may take minutes, such as compiling; it changes no result."""
@@ -152,9 +150,10 @@ class Trainings(ABC):
         """Goes on from a `state` of the same trainings."""
 
 
-class Training(Trainings):
+class PlainTraining(Trainings):
     """One training from scratch: its weights, order, crops and flips come from `seed` alone."""
 
+    stored_name = "Training"
     side_by_side = 1
 
     @classmethod
@@ -163,14 +162,14 @@ class Training(Trainings):
         genotype: Genotype,
         skeleton: Skeleton,
         data: TrainingData,
-        settings: search_config.Training,
+        settings: TrainingSettings,
         seeds: tuple[int, ...],
-    ) -> Training:
+    ) -> PlainTraining:
         (seed,) = seeds
         return cls(genotype, skeleton, data, settings, seed)
 
     def __init__(
-        self, genotype: Genotype, skeleton: Skeleton, data: TrainingData, settings: search_config.Training, seed: int
+        self, genotype: Genotype, skeleton: Skeleton, data: TrainingData, settings: TrainingSettings, seed: int
     ) -> None:
         device = data.pixels.device
         with torch.random.fork_rng(devices=[]):  # PyTorch's initialisation draws from the global generator
@@ -278,8 +277,8 @@ class FitnessInProgress:
         seeds: tuple[int, ...],
         skeleton: Skeleton,
         data: TrainingData,
-        settings: search_config.Training,
-        method: type[Trainings] = Training,
+        settings: TrainingSettings,
+        method: type[Trainings] = PlainTraining,
     ) -> None:
         self._method = method
         self._genotype = genotype

@@ -17,11 +17,11 @@ import torch
 
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.config import search as search_config
+from hpcnas.config.search import TrainingSettings
 from hpcnas.training import caches, causes
 from hpcnas.training.choice import fastest_method, why_plain
 from hpcnas.training.cpu import kernels
-from hpcnas.training.plain import FitnessInProgress, Training, TrainingData, Trainings
+from hpcnas.training.plain import FitnessInProgress, PlainTraining, TrainingData, Trainings
 
 PLAIN = "trains the plain network, which can be several times slower"
 _IMAGES = 32  # of each split, at the most
@@ -56,7 +56,7 @@ class Way:
     @property
     def name(self) -> str:
         """As it is recorded."""
-        return self.method.__name__
+        return self.method.stored_name
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -66,14 +66,12 @@ class Way:
         return (f"{PLAIN}: {self.slower}",)
 
 
-def find(
-    device: torch.device, threads: int, settings: search_config.Training, skeleton: Skeleton, data: TrainingData
-) -> Way:
+def find(device: torch.device, threads: int, settings: TrainingSettings, skeleton: Skeleton, data: TrainingData) -> Way:
     """The fastest way that works here. Raises NothingWorks where a GPU trains in no way, or where
     memory runs out: that tells nothing of compilers, and the way is that of all evaluations to come."""
     reason = why_plain(device, settings, skeleton)
     if reason:
-        return Way(Training, slower=reason)
+        return Way(PlainTraining, slower=reason)
     method = fastest_method(device, threads, settings, skeleton)
     small, shape = _few(data), _short(settings, device)
     around = skeleton
@@ -94,13 +92,13 @@ def find(
             return Way(method, tuple(drawbacks))
     if device.type == "cuda":
         try:
-            _train(Training, shape, skeleton, small)
+            _train(PlainTraining, shape, skeleton, small)
         except Exception as error:
             raise NothingWorks(f"expected a device that can train a network: {_reason(error)}") from error
-    return Way(Training, slower="; ".join(dict.fromkeys(refusals)))
+    return Way(PlainTraining, slower="; ".join(dict.fromkeys(refusals)))
 
 
-def _train(method: type[Trainings], settings: search_config.Training, skeleton: Skeleton, data: TrainingData) -> None:
+def _train(method: type[Trainings], settings: TrainingSettings, skeleton: Skeleton, data: TrainingData) -> None:
     """A fitness of two short trainings. Raises whatever goes wrong."""
     genotype = Genotype.from_text(_EVERY_PRIMITIVE)
     FitnessInProgress(genotype, (1, 2), skeleton, data, settings, method).run(_nothing, _nothing)
@@ -143,7 +141,7 @@ def _cut(data: TrainingData, skeleton: Skeleton) -> tuple[TrainingData, Skeleton
     return cut, replace(around, groups=min(2, skeleton.groups))
 
 
-def _short(settings: search_config.Training, device: torch.device) -> search_config.Training:
+def _short(settings: TrainingSettings, device: torch.device) -> TrainingSettings:
     """Three steps, of which a GPU replays the last, with losses that are finite however the run learns."""
     batch = settings.batch_size if device.type == "cuda" else min(_ON_CPU, settings.batch_size)
     return replace(settings, steps=3, batch_size=batch, learning_rate=1e-3, weight_decay=0.0, replicates=2)

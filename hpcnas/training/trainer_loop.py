@@ -22,7 +22,7 @@ import torch
 
 from hpcnas import plugins
 from hpcnas.config.data_spec import DataError
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.data.datasets import load_training
 from hpcnas.messages import Failure, FailureKind, Outcome, Task, checkpoint_name
 from hpcnas.storage import sealed
@@ -34,9 +34,7 @@ from hpcnas.training.trainer_process import Assignment, Beat, FromChild, Remark,
 
 _BEAT_INTERVAL = 1.0  # seconds, at the most
 _LONGEST = 2000  # characters of a warning
-_OF_PLUGINS = (
-    "genotypes with primitives of plugins are trained as the plain network, which can be several times slower"
-)
+_OF_PLUGINS = "genotypes with primitives of plugins are trained as the plain network, which can be several times slower"
 _ONE_AT_A_TIME = (
     "what is tried again is trained on one thread, one replicate at a time: that needs less memory, and is slower"
 )
@@ -68,9 +66,9 @@ def serve(connection: Connection, assignment: Assignment) -> int:
         pipe.send(Remark(text))
     numbers = str(plain.number_type(config.training, device)).removeprefix("torch.")
     trains = way.name
-    if config.space.added and way.method is not plain.Training:
+    if config.space.added and way.method is not plain.PlainTraining:
         pipe.send(Remark(_OF_PLUGINS))
-        trains += f" (with primitives of plugins: {plain.Training.__name__})"
+        trains += f" (with primitives of plugins: {plain.PlainTraining.stored_name})"
     software = _software() | {"training": trains, "threads": str(assignment.threads), "numbers": numbers}
     pipe.send(Loaded(data.facts, software, way.slower))
     while True:
@@ -136,7 +134,7 @@ class _ToWorker(logging.Handler):
 class Attendance:
     """What happens beside a training: signs of life, checkpoints, and the worker's wish to save and end."""
 
-    def __init__(self, pipe: _Pipe, config: Config, name: str, fitness: plain.FitnessInProgress) -> None:
+    def __init__(self, pipe: _Pipe, config: SearchConfig, name: str, fitness: plain.FitnessInProgress) -> None:
         self._pipe = pipe
         self._run = Path(config.run.run).absolute()
         self._path = self._run / "inflight" / name
@@ -230,7 +228,7 @@ class Attendance:
             self._pipe.send(Remark(text))
 
 
-def _beat_interval(config: Config) -> float:
+def _beat_interval(config: SearchConfig) -> float:
     """Seconds between signs of life."""
     return min(_BEAT_INTERVAL, config.run.hang_timeout / 4)
 
@@ -240,9 +238,7 @@ def _line(error: Exception) -> str:
     return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])[:200]
 
 
-def _outcome(
-    fitness: plain.FitnessInProgress, attendance: Attendance, trace: profiling.Trace | None = None
-) -> Outcome:
+def _outcome(fitness: plain.FitnessInProgress, attendance: Attendance, trace: profiling.Trace | None = None) -> Outcome:
     """The evaluation, or the failure that took its place."""
     try:
         attendance.resume()

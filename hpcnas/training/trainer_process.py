@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from hpcnas.config.data_spec import DataFacts
-from hpcnas.config.search import Config
+from hpcnas.config.search import SearchConfig
 from hpcnas.job.clocks import Attentive
 from hpcnas.job.devices import Binding, device_variables
 from hpcnas.job.signals import ASKING
@@ -47,7 +47,7 @@ _DYING_PATIENCE = 5.0  # seconds; a process that hangs in a driver cannot even b
 class Assignment:
     """The first message to a child: what every later task has in common."""
 
-    config: Config
+    config: SearchConfig
     threads: int
     cuda: bool
     parent: int  # process id of the worker: the child ends when it is gone
@@ -91,7 +91,7 @@ class TrainerEvaluator:
 
     def __init__(
         self,
-        config: Config,
+        config: SearchConfig,
         binding: Binding,
         command: Sequence[str] | None = None,
         now: Callable[[], float] = time.monotonic,
@@ -252,7 +252,7 @@ class _Child:
     """One trainer process, from its start to its end; it reads its assignment first. Raises OSError where there is no
     room for it."""
 
-    def __init__(self, command: Sequence[str], config: Config, binding: Binding) -> None:
+    def __init__(self, command: Sequence[str], config: SearchConfig, binding: Binding) -> None:
         self._kills_before = _out_of_memory_kills()
         with contextlib.ExitStack() as opened:  # closed where something fails
             self._output: IO[bytes] = opened.enter_context(tempfile.TemporaryFile())

@@ -21,31 +21,33 @@ from torch import Tensor
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.config import search as search_config
+from hpcnas.config.search import TrainingSettings
 from hpcnas.training.cpu import kernels
-from hpcnas.training.cpu.parameters import Plan
-from hpcnas.training.cpu.program import Program
-from hpcnas.training.plain import Training, TrainingData, Trainings, learning_rate
+from hpcnas.training.cpu.parameters import CpuPlan
+from hpcnas.training.cpu.program import CpuProgram
+from hpcnas.training.plain import PlainTraining, TrainingData, Trainings, learning_rate
 
 _VALIDATION_IMAGES = 50  # in memory at a time
 _BETWEEN_BEATS = 0.2  # seconds, while all threads validate
 
 
-class PlannedTraining(Training):
+class CompiledTraining(PlainTraining):
     """One training from scratch on a plan. The initial weights are the plain network's, so seeds mean the same."""
 
+    stored_name = "PlannedTraining"
+
     def __init__(
-        self, genotype: Genotype, skeleton: Skeleton, data: TrainingData, settings: search_config.Training, seed: int
+        self, genotype: Genotype, skeleton: Skeleton, data: TrainingData, settings: TrainingSettings, seed: int
     ) -> None:
         super().__init__(genotype, skeleton, data, settings, seed)
-        self._plan = Plan(expand(genotype), skeleton, kernels.load("float32", skeleton.channels))
+        self._plan = CpuPlan(expand(genotype), skeleton, kernels.load("float32", skeleton.channels))
         self._plan.load_state_dict(self.network.state_dict())
-        self._program = Program(self._plan, settings.batch_size, self._crop_height, self._crop_width, training=True)
-        self._validation: Program | None = None  # made when it is needed
+        self._program = CpuProgram(self._plan, settings.batch_size, self._crop_height, self._crop_width, training=True)
+        self._validation: CpuProgram | None = None  # made when it is needed
 
     @classmethod
     def kind(cls, skeleton: Skeleton) -> str:
-        return f"{cls.__name__} {kernels.load('float32', skeleton.channels).lanes}"
+        return f"{cls.stored_name} {kernels.load('float32', skeleton.channels).lanes}"
 
     def _advance(self) -> Tensor:
         images, labels = self._batch()
@@ -58,7 +60,7 @@ class PlannedTraining(Training):
     def _scores(self, images: Tensor) -> Tensor:
         if self._validation is None:
             height, width = images.shape[2:]
-            self._validation = Program(self._plan, _VALIDATION_IMAGES, height, width, training=False)
+            self._validation = CpuProgram(self._plan, _VALIDATION_IMAGES, height, width, training=False)
         parts = [self._validation.classify(part).clone() for part in images.split(_VALIDATION_IMAGES)]
         return torch.cat(parts)
 
@@ -90,12 +92,14 @@ class _Unwanted(Exception):
     """Nobody waits for what a thread computes."""
 
 
-class PlannedTrainings(Trainings):
+class CompiledTrainings(Trainings):
     """Planned trainings side by side, each in a thread of its own; bit for bit what each of them is alone.
 
     They take their steps together, so that between two of them the state of all may be taken. Make classes of it with
     `on_threads`.
     """
+
+    stored_name = "PlannedTrainings"
 
     @classmethod
     def of(
@@ -103,16 +107,16 @@ class PlannedTrainings(Trainings):
         genotype: Genotype,
         skeleton: Skeleton,
         data: TrainingData,
-        settings: search_config.Training,
+        settings: TrainingSettings,
         seeds: tuple[int, ...],
-    ) -> PlannedTrainings:
-        return cls([PlannedTraining(genotype, skeleton, data, settings, seed) for seed in seeds])
+    ) -> CompiledTrainings:
+        return cls([CompiledTraining(genotype, skeleton, data, settings, seed) for seed in seeds])
 
     @classmethod
     def kind(cls, skeleton: Skeleton) -> str:
-        return f"{cls.__name__} of {PlannedTraining.kind(skeleton)}"
+        return f"{cls.stored_name} of {CompiledTraining.kind(skeleton)}"
 
-    def __init__(self, trainings: list[PlannedTraining]) -> None:
+    def __init__(self, trainings: list[CompiledTraining]) -> None:
         self._all = trainings
         self._pool = ThreadPoolExecutor(len(trainings), initializer=torch.set_num_threads, initargs=(1,))
 
@@ -126,7 +130,7 @@ class PlannedTrainings(Trainings):
 
     def run(self, beat: Callable[[], None]) -> None:
         while self.step < self._steps:
-            for _ in self._pool.map(PlannedTraining.advance, self._all):
+            for _ in self._pool.map(CompiledTraining.advance, self._all):
                 pass
             beat()
 
@@ -157,5 +161,5 @@ class PlannedTrainings(Trainings):
 def on_threads(threads: int) -> type[Trainings]:
     """The way to train on so many threads."""
     if threads == 1:
-        return PlannedTraining
-    return type("PlannedTrainings", (PlannedTrainings,), {"side_by_side": threads})
+        return CompiledTraining
+    return type("CompiledTrainings", (CompiledTrainings,), {"side_by_side": threads})

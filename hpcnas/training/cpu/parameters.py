@@ -1,6 +1,6 @@
 """A network's parameters as flat arrays that `kernels.c` reads, for the CPU (D7).
 
-    graph ─► Plan: parameters ─► `program` for a batch's shape: blocks of feature maps, nodes, steps
+    graph ─► CpuPlan: parameters ─► `program` for a batch's shape: blocks of feature maps, nodes, steps
 
 Channels lie in blocks of a few, as many as a vector of the processor holds. The plan trades parameters with
 `network.Network` through the same state_dict.
@@ -70,7 +70,7 @@ class Layer:
     bias: slice | None = None  # (outputs.room,), of the classifier alone
 
 
-class Plan:
+class CpuPlan:
     """A network's parameters and its structure; `program` makes it run for a shape.
 
     `parameters`, `gradients` and `velocity` are flat arrays of `real` numbers, `running` the statistics of the

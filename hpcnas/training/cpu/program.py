@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hpcnas.architecture import primitives
 from hpcnas.training.cpu import kernels
-from hpcnas.training.cpu.parameters import Layer, Plan
+from hpcnas.training.cpu.parameters import CpuPlan, Layer
 
 _SLAB = 64 << 20  # bytes
 _NAMES = {
@@ -37,10 +37,10 @@ class Node:
     steps: list[dict[str, int]] = field(default_factory=list)
 
 
-class Program:
+class CpuProgram:
     """A plan for batches of one shape: memory, and the tables of nodes and steps. Not for several threads at a time."""
 
-    def __init__(self, plan: Plan, images: int, height: int, width: int, training: bool) -> None:
+    def __init__(self, plan: CpuPlan, images: int, height: int, width: int, training: bool) -> None:
         self._plan = plan
         self._training = training
         self._images = images

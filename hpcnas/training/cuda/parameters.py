@@ -1,6 +1,6 @@
 """Several networks of one genotype for the GPU (D7): their parameters in flat arrays, and what a step reads and writes.
 
-    blocks.build ─► BlockPlan: parameters of R networks ─► blockprogram.Program: blocks for one batch's shape, launches
+    blocks.build ─► CudaPlan: parameters of R networks ─► program.CudaProgram: blocks for one batch's shape, launches
 
 It trades parameters with `network.Network` through that one's state_dict.
 """
@@ -38,7 +38,7 @@ class Draws:
     right: Tensor  # int32 (R,): images classified correctly so far, in validation
 
 
-class BlockPlan:
+class CudaPlan:
     """R networks of one structure: `parameters`, `gradients` and `velocity` (R, numbers), `running` (R, 2, channels),
     of `real` numbers."""
 

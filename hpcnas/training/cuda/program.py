@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hpcnas.training.cuda import backward, block_layout, blocks, forward
 from hpcnas.training.cuda.blocks import Kind, Operation, Shape
-from hpcnas.training.cuda.parameters import BlockPlan, Draws, Pixels, Room
+from hpcnas.training.cuda.parameters import CudaPlan, Draws, Pixels, Room
 
 TILES: dict[str | tuple[str, int], tuple[int, int]] = {
     "images": (4096, 4),
@@ -81,13 +81,13 @@ class Launch:
         self.kernel[self.grid](*arguments, **self.constants)
 
 
-class Program:
+class CudaProgram:
     """A plan for batches of one shape, for training or for validation. Programs of one room are never used by turns
     within a step."""
 
     def __init__(
         self,
-        plan: BlockPlan,
+        plan: CudaPlan,
         room: Room,
         pixels: Pixels,
         draws: Draws,

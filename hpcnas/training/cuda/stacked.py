@@ -16,11 +16,11 @@ from torch import Tensor
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.config import search as search_config
+from hpcnas.config.search import TrainingSettings
 from hpcnas.data.augment import EpochSampler
 from hpcnas.training.cuda import blocks
-from hpcnas.training.cuda.parameters import BlockPlan, Draws, Pixels, Room
-from hpcnas.training.cuda.program import Program, available
+from hpcnas.training.cuda.parameters import CudaPlan, Draws, Pixels, Room
+from hpcnas.training.cuda.program import CudaProgram, available
 from hpcnas.training.network import Network
 from hpcnas.training.plain import LossNotFinite, TrainingData, Trainings, crop_size, learning_rate, number_type
 
@@ -40,6 +40,7 @@ def fits(skeleton: Skeleton) -> bool:
 class StackedTraining(Trainings):
     """Trainings from scratch, one a seed, at the same time."""
 
+    stored_name = "StackedTraining"
     side_by_side = 255  # as many as a fitness has
 
     @classmethod
@@ -48,7 +49,7 @@ class StackedTraining(Trainings):
         genotype: Genotype,
         skeleton: Skeleton,
         data: TrainingData,
-        settings: search_config.Training,
+        settings: TrainingSettings,
         seeds: tuple[int, ...],
     ) -> StackedTraining:
         return cls(genotype, skeleton, data, settings, seeds)
@@ -58,7 +59,7 @@ class StackedTraining(Trainings):
         genotype: Genotype,
         skeleton: Skeleton,
         data: TrainingData,
-        settings: search_config.Training,
+        settings: TrainingSettings,
         seeds: tuple[int, ...],
     ) -> None:
         device = data.pixels.device
@@ -71,12 +72,12 @@ class StackedTraining(Trainings):
                 states.append(Network(graph, skeleton).state_dict())
         self._data = data
         self._settings = settings
-        self._plan = BlockPlan(blocks.build(graph, skeleton), states, device, number_type(settings, device))
+        self._plan = CudaPlan(blocks.build(graph, skeleton), states, device, number_type(settings, device))
         self._room = Room(device)
         crop = crop_size(settings, data.facts)
         pixels = Pixels(data.pixels, data.labels, data.normalise.table)
         self._draws = _draws(data, settings, seeds, crop)
-        self._program = Program(self._plan, self._room, pixels, self._draws, crop, training=True)
+        self._program = CudaProgram(self._plan, self._room, pixels, self._draws, crop, training=True)
         rates = [learning_rate(settings, step) for step in range(settings.steps)]
         self._rates = torch.tensor(rates, dtype=torch.float32, device=device)
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -135,7 +136,7 @@ class StackedTraining(Trainings):
             beat()
         return tuple(right / self._data.facts.validation_images for right in draws.right.tolist())
 
-    def _validation(self) -> tuple[Program, Draws]:
+    def _validation(self) -> tuple[CudaProgram, Draws]:
         """A program for validation, and what it counts in."""
         data, plan = self._data, self._plan
         count, (height, width) = data.facts.validation_images, data.validation_pixels.shape[1:3]
@@ -143,7 +144,7 @@ class StackedTraining(Trainings):
         batch = max(1, min(count, self._settings.batch_size * crop_height * crop_width // (height * width)))
         pixels = Pixels(data.validation_pixels, data.validation_labels, data.normalise.table)
         draws = _in_order(count, batch, plan.networks, plan.device)
-        return Program(plan, self._room, pixels, draws, (height, width), training=False), draws
+        return CudaProgram(plan, self._room, pixels, draws, (height, width), training=False), draws
 
     def export(self, number: int) -> dict[str, Tensor]:
         """Weights and statistics of one of the networks as the plain network's state_dict."""
@@ -161,9 +162,7 @@ class StackedTraining(Trainings):
             getattr(self._plan, name).copy_(state[name])
 
 
-def _draws(
-    data: TrainingData, settings: search_config.Training, seeds: tuple[int, ...], crop: tuple[int, int]
-) -> Draws:
+def _draws(data: TrainingData, settings: TrainingSettings, seeds: tuple[int, ...], crop: tuple[int, int]) -> Draws:
     """Images, crops and flips of all steps; those of a seed depend on nothing else."""
     device, steps, batch = data.pixels.device, settings.steps, settings.batch_size
     order = torch.empty(len(seeds), steps, batch, dtype=torch.int32, device=device)

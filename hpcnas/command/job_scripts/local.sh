@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # One search on this machine, without a batch system, started again if it should break down. Edit what stands above the
-# line, then: jobs/local.sh
+# line, then: ./local.sh
 # Ctrl-C saves everything and ends it; the same command goes on from there.
 
-HPCNAS=$(cd "$(dirname "$0")/.." && pwd)  # this repository
-PYTHON=$HPCNAS/.venv/bin/python  # of the environment that hpcnas is installed in
-RUN=$HPCNAS/runs/cifar           # where the run is kept
-DATA=cifar10:$HPCNAS/data        # what the networks learn
+JOBS=$(cd "$(dirname "$0")" && pwd)  # the folder of common.sh
+PYTHON=${JOBS%/*}/.venv/bin/python   # of the environment that hpcnas is installed in
+RUN=${JOBS%/*}/runs/cifar            # where the run is kept
+DATA=cifar10:${JOBS%/*}/data         # what the networks learn
 WORKERS=$(nvidia-smi --list-gpus 2>/dev/null | grep -c '^GPU')  # one a GPU
 SEARCH=(--preset paper --download)
 RESTARTS=50                      # so many times at the most
@@ -19,8 +19,8 @@ LAUNCH=(mpirun --bind-to none)                           # MPICH
 # ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 set -m  # the search in a process group of its own: Ctrl-C reaches this script alone
 # shellcheck source=common.sh source-path=SCRIPTDIR
-. "$HPCNAS/jobs/common.sh" 2>/dev/null
-declare -F remove_data >/dev/null || { echo "expected the repository in HPCNAS, but cannot read $HPCNAS/jobs/common.sh"; exit 1; }
+. "$JOBS/common.sh" 2>/dev/null
+declare -F remove_data >/dev/null || { echo "expected the folder of common.sh in JOBS, but cannot read $JOBS/common.sh"; exit 1; }
 
 for ((started = 0; ; started++)); do
     work "${LAUNCH[@]}" -n $((WORKERS + 1)) "$PYTHON" -m hpcnas "${SEARCH[@]}" --data "$DATA" --run "$RUN"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A search under OpenPBS or PBS Pro, then the retraining of the best cell that it finds. Edit the two scripts, then, where
-# jobs are submitted: jobs/pbs_chain.sh
+# jobs are submitted: ./pbs_chain.sh
 
 JOBS=$(cd "$(dirname "$0")" && pwd)
 SEARCH=$JOBS/pbs.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One search under SLURM, requeued until it is complete. Edit what stands above the line, then: sbatch jobs/slurm.sh
+# One search under SLURM, requeued until it is complete. Edit what stands above the line, then: sbatch slurm.sh
 #SBATCH --job-name=hpcnas
 #SBATCH --nodes=4
 #SBATCH --gpus-per-node=8
@@ -11,12 +11,12 @@
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 
-HPCNAS=$HOME/hpcnas              # this repository
-PYTHON=$HPCNAS/.venv/bin/python  # of the environment that hpcnas is installed in
+JOBS=$HOME/hpcnas/jobs           # the folder of common.sh
+PYTHON=$HOME/hpcnas/.venv/bin/python  # of the environment that hpcnas is installed in
 RUN=$HOME/runs/cifar             # where the run is kept, on a disk that all nodes share
 DATA=cifar10:$HOME/data          # what the networks learn, likewise
 SCRATCH=/tmp                     # a disk of each node's own, for a copy of DATA; empty: no copy
-SEARCH=(--preset paper)          # what is searched: python -m hpcnas --help
+SEARCH=(--preset paper)          # what is searched: hpcnas search --help
 RESTARTS=50                      # so many more jobs at the most
 
 LAUNCH=(mpirun --bind-to none)                           # MPICH
@@ -30,8 +30,8 @@ LAUNCH=(mpirun --bind-to none)                           # MPICH
 unset SLURM_CPUS_PER_TASK SLURM_NTASKS_PER_NODE  # srun, mpirun's own too, would take them for what it should use
 on_every_node() { srun --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 "$@"; }
 # shellcheck source=common.sh source-path=SCRIPTDIR
-. "$HPCNAS/jobs/common.sh" 2>/dev/null
-declare -F remove_data >/dev/null || { echo "expected the repository in HPCNAS, but cannot read $HPCNAS/jobs/common.sh"; exit 1; }
+. "$JOBS/common.sh" 2>/dev/null
+declare -F remove_data >/dev/null || { echo "expected the folder of common.sh in JOBS, but cannot read $JOBS/common.sh"; exit 1; }
 
 may_requeue=$(scontrol show job "$SLURM_JOB_ID" | grep -o Requeue=1)  # asked now: later, SLURM may be ending this job
 copy_data "$SCRATCH/hpcnas-$SLURM_JOB_ID"

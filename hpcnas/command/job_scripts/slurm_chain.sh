@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A search under SLURM, then the retraining of the best cell that it finds. Edit the two scripts, then, where jobs are
-# submitted: jobs/slurm_chain.sh
+# submitted: ./slurm_chain.sh
 
 JOBS=$(cd "$(dirname "$0")" && pwd)
 SEARCH=$JOBS/slurm.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One retraining under SLURM, requeued until it is complete. Edit what stands above the line, then:
-# sbatch jobs/slurm_retrain.sh, or after a search: jobs/slurm_chain.sh
+# sbatch slurm_retrain.sh, or after a search: ./slurm_chain.sh
 #SBATCH --job-name=hpcnas-retrain
 #SBATCH --nodes=1
 #SBATCH --gpus-per-node=8
@@ -12,14 +12,14 @@
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 
-HPCNAS=$HOME/hpcnas              # this repository
-PYTHON=$HPCNAS/.venv/bin/python  # of the environment that hpcnas is installed in
+JOBS=$HOME/hpcnas/jobs           # the folder of common.sh
+PYTHON=$HOME/hpcnas/.venv/bin/python  # of the environment that hpcnas is installed in
 SEARCHED=$HOME/runs/cifar        # the search that has to be complete first; empty: none has to
 GENOTYPE=$SEARCHED:best          # whose network is trained: also RUN:ID, a file, or paper
 RUN=$HOME/runs/cifar-large       # where the retraining is kept, on a disk that all nodes share
 DATA=cifar10:$HOME/data          # what the networks learn, likewise
 SCRATCH=/tmp                     # a disk of each node's own, for a copy of DATA; empty: no copy
-RETRAIN=(--preset cifar-large --runs 5)  # how it is trained: python -m hpcnas.retrain --help
+RETRAIN=(--preset cifar-large --runs 5)  # how it is trained: hpcnas retrain --help
 RESTARTS=50                      # so many more jobs at the most
 
 LAUNCH=(mpirun --bind-to none)               # MPICH or Open MPI
@@ -32,8 +32,8 @@ LAUNCH=(mpirun --bind-to none)               # MPICH or Open MPI
 unset SLURM_CPUS_PER_TASK SLURM_NTASKS_PER_NODE  # srun, mpirun's own too, would take them for what it should use
 on_every_node() { srun --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 "$@"; }
 # shellcheck source=common.sh source-path=SCRIPTDIR
-. "$HPCNAS/jobs/common.sh" 2>/dev/null
-declare -F remove_data >/dev/null || { echo "expected the repository in HPCNAS, but cannot read $HPCNAS/jobs/common.sh"; exit 1; }
+. "$JOBS/common.sh" 2>/dev/null
+declare -F remove_data >/dev/null || { echo "expected the folder of common.sh in JOBS, but cannot read $JOBS/common.sh"; exit 1; }
 
 may_requeue=$(scontrol show job "$SLURM_JOB_ID" | grep -o Requeue=1)  # asked now: later, SLURM may be ending this job
 leave_unless_searched "$SEARCHED" || exit 1

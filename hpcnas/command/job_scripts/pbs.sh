@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # One search under OpenPBS or PBS Pro, submitted again until it is complete. Edit what stands above the line, then:
-# qsub jobs/pbs.sh
+# qsub pbs.sh
 #PBS -N hpcnas
 #PBS -l select=4:ncpus=64:ngpus=8:mpiprocs=8
 #PBS -l walltime=12:00:00
 #PBS -j oe
 
-HPCNAS=$HOME/hpcnas              # this repository
-PYTHON=$HPCNAS/.venv/bin/python  # of the environment that hpcnas is installed in
+JOBS=$HOME/hpcnas/jobs           # the folder of common.sh
+PYTHON=$HOME/hpcnas/.venv/bin/python  # of the environment that hpcnas is installed in
 RUN=$HOME/runs/cifar             # where the run is kept, on a disk that all nodes share
 DATA=cifar10:$HOME/data          # what the networks learn, likewise
 SCRATCH=/tmp                     # a disk of each node's own, for a copy of DATA; empty: no copy
-SEARCH=(--preset paper)          # what is searched: python -m hpcnas --help
+SEARCH=(--preset paper)          # what is searched: hpcnas search --help
 RESTARTS=50                      # so many more jobs at the most
 
 LAUNCH=(mpirun --bind-to none --machinefile "$PBS_NODEFILE")                           # MPICH
@@ -22,8 +22,8 @@ LAUNCH=(mpirun --bind-to none --machinefile "$PBS_NODEFILE")                    
 # ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 on_every_node() { sort -u "$PBS_NODEFILE" | xargs -P 0 -I{} pbs_tmrsh {} "$@"; }
 # shellcheck source=common.sh source-path=SCRIPTDIR
-. "$HPCNAS/jobs/common.sh" 2>/dev/null
-declare -F remove_data >/dev/null || { echo "expected the repository in HPCNAS, but cannot read $HPCNAS/jobs/common.sh"; exit 1; }
+. "$JOBS/common.sh" 2>/dev/null
+declare -F remove_data >/dev/null || { echo "expected the folder of common.sh in JOBS, but cannot read $JOBS/common.sh"; exit 1; }
 cd "$PBS_O_WORKDIR" || exit  # where the logs and the next job go
 
 copy_data "$SCRATCH/hpcnas-$PBS_JOBID"

@@ -1,0 +1,125 @@
+"""HDF5 files that anybody may read: what population.h5 and retrain.h5 have in common.
+
+    / attributes     format, format_version, hpcnas_version, run
+    /TABLE/COLUMN    one dataset a column (`columns.Column`), with its description and its unit
+
+Files are made in memory and put in place as a whole. What is read may be damaged, of another program, or point at other
+files; none of that is trusted. The only file that imports h5py. What the tables mean is the business of
+`search.run_file` and `retrain.record_file`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py import Group as Group
+
+from hpcnas import __version__
+from hpcnas.storage.columns import Column
+from hpcnas.storage.folder import StoreError
+
+DAMAGE = (OSError, LookupError, TypeError, ValueError, RuntimeError, AttributeError, MemoryError)
+"""What h5py, JSON and checks of values raise on damaged bytes."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a file says of itself, so that no other one is read in its place."""
+
+    name: str
+    version: int
+
+
+# ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def image(form: Format, run: str, fill: Callable[[Group], object]) -> memoryview:
+    """The bytes of a file of that format and run, whose content `fill` writes. Made in memory: HDF5 that meets a full
+    disk while it writes can crash the process."""
+    memory = io.BytesIO()  # HDF5's own driver for memory would hold them twice
+    with h5py.File(memory, "w") as file:
+        file.attrs["format"] = np.bytes_(form.name)
+        file.attrs["format_version"] = form.version
+        file.attrs["hpcnas_version"] = np.bytes_(__version__)
+        file.attrs["run"] = np.bytes_(run)
+        fill(file)
+    return memory.getbuffer()
+
+
+def write_table(group: Group, columns: Sequence[Column], values: Mapping[str, Any]) -> None:
+    """One dataset a column, from values by its name: arrays or lists of one length."""
+    for column in columns:
+        array = np.asarray(values[column.name], dtype=column.dtype)
+        kind: Any = array.dtype
+        if column.values is not None:
+            names = {"NONE": 0} | {item.name: int(item) for item in column.values}
+            kind = h5py.enum_dtype(names, basetype=column.dtype)
+        write_dataset(group, column.name, array, column.description, column.unit, kind)
+
+
+def write_dataset(group: Group, name: str, data: Any, description: str, unit: str = "", kind: Any = None) -> None:
+    """A dataset with its two attributes; arrays with checksums. `kind`: its HDF5 type, if not the data's own."""
+    checked = {"fletcher32": True} if np.ndim(data) > 0 and np.size(data) > 0 else {}  # HDF5 checks nothing by itself
+    dataset = group.create_dataset(name, data=data, dtype=kind, **checked)
+    dataset.attrs["description"] = np.bytes_(description)
+    dataset.attrs["unit"] = np.bytes_(unit)
+
+
+# ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+@contextlib.contextmanager
+def opened(path: Path, form: Format) -> Iterator[Group]:
+    """A file of that format, to be read, also while another process renews it. Raises StoreError for one of another
+    format, and one of DAMAGE for what is none or points at other files."""
+    with h5py.File(path, "r", locking=False) as file:
+        _refuse_other_files(file)
+        name, version = file.attrs.get("format", b""), file.attrs.get("format_version", 0)
+        if name != form.name.encode():
+            found = name.decode(errors="replace") if isinstance(name, bytes) else name
+            raise StoreError(f"{path}: expected the format {form.name!r}, got {found!r}")
+        if version != form.version:
+            raise StoreError(
+                f"{path}: expected format version {form.version}, got {version}; "
+                f"use hpcnas {bytes(file.attrs['hpcnas_version']).decode()}, which wrote it"
+            )
+        yield file
+
+
+def _refuse_other_files(group: Group) -> None:
+    """Raises ValueError for what does not lie in this file: whoever made it may have pointed it at others."""
+    for name in group:
+        place = f"{group.name.rstrip('/')}/{name}"
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"expected {place} itself, got a link")
+        item = group[name]
+        if isinstance(item, h5py.Dataset) and (item.is_virtual or item.external):
+            raise ValueError(f"expected {place} in this file, but it lies in another one")
+        if isinstance(item, Group) and group.name == "/":  # no group of ours has groups
+            _refuse_other_files(item)
+
+
+def read_tables(file: Group, tables: Mapping[str, Sequence[Column]]) -> dict[str, dict[str, np.ndarray]]:
+    """The columns of each table as the file has them, unchecked; without those that were added since it was written.
+    Raises one of DAMAGE."""
+    return {
+        table: {column.name: file[table][column.name][()] for column in columns if _is_there(file, table, column)}
+        for table, columns in tables.items()
+    }
+
+
+def _is_there(file: Group, table: str, column: Column) -> bool:
+    """Whether a column is to be read: one that every version has written is expected, and its absence damage."""
+    return column.name in file[table] or not column.added
+
+
+def run_in(image: bytes) -> str | None:
+    """The run's own name in the bytes of a file; None where they are none that can be read."""
+    try:
+        with h5py.File(io.BytesIO(image), "r") as file:
+            return bytes(file.attrs["run"]).decode()
+    except (OSError, LookupError, TypeError, ValueError, RuntimeError):
+        return None
