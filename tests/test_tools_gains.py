@@ -14,7 +14,7 @@ from hpcnas.analysis import gains
 from hpcnas.analysis import retrainings as stored
 from hpcnas.analysis.curves import of_runs
 from hpcnas.analysis.figures.search import gain_picture
-from hpcnas.analysis.gains import Gains, Point
+from hpcnas.analysis.gains import Gain, Gains
 from hpcnas.command import plot
 from hpcnas.errors import Error
 
@@ -47,8 +47,8 @@ def of(run: Path, retrainings: list[Path]) -> Gains:
 def test_gains_are_over_the_first_evaluated_in_the_order_of_steps(run: Path, retrainings: list[Path]) -> None:
     found = of(run, retrainings)
     assert found.points == (
-        Point(0, 1, 0.0, 0.0, pytest.approx(0.125 * 2**0.5), 2),
-        Point(4, 4, 0.25, 0.25, pytest.approx(0.125), 3),
+        Gain(0, 1, 0.0, 0.0, pytest.approx(0.125 * 2**0.5), 2),
+        Gain(4, 4, 0.25, 0.25, pytest.approx(0.125), 3),
     )
     assert found.best_small.tolist() == [0.0, 0.0625, 0.1875, 0.25]
 

@@ -21,7 +21,7 @@ from hpcnas.config.retraining import SCHEME
 
 
 @dataclass(frozen=True)
-class Point:
+class Gain:
     """A retrained individual. Gains are differences of shares of images."""
 
     individual: int
@@ -37,7 +37,7 @@ class Gains:
     """Those of a run, in the order of steps; the first is at step 1 and has no gain."""
 
     run: Curves
-    points: tuple[Point, ...]
+    points: tuple[Gain, ...]
 
     @property
     def best_small(self) -> np.ndarray:
@@ -82,7 +82,7 @@ def _of_run(run: Curves, accuracies: dict[int, list[float]]) -> Gains:
     return Gains(
         run,
         tuple(
-            Point(
+            Gain(
                 individual=id,
                 step=steps[id],
                 small=float(run.fitness[steps[id] - 1] - run.fitness[0]),

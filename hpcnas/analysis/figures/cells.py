@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hpcnas.analysis.figures import layout, style
-from hpcnas.analysis.figures.layout import Diagram, Edge, Point
+from hpcnas.analysis.figures.layout import Diagram, DrawnEdge, Point
 from hpcnas.analysis.figures.style import (
     Axes,
     Circle,
@@ -133,12 +133,12 @@ def name_operations(axes: Axes, diagram: Diagram) -> None:
 _CURVE = [Outline.MOVETO, Outline.CURVE4, Outline.CURVE4, Outline.CURVE4]
 
 
-def _colour(edge: Edge) -> str:
+def _colour(edge: DrawnEdge) -> str:
     """That of its operation; grey for a motif and for what a plugin adds."""
     return style.OPERATION_COLOURS.get(edge.operation, "#555555")
 
 
-def _label(axes: Axes, edge: Edge) -> None:
+def _label(axes: Axes, edge: DrawnEdge) -> None:
     """The operation: a motif on its colour, a primitive in its own."""
     (x, y), colour = edge.middle, _colour(edge)
     look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 10, "fontweight": "bold", "zorder": 5}
