@@ -16,10 +16,10 @@ from pathlib import Path
 
 import lineage
 import numpy as np
-import summary
 import toolkit
 
 from hpcnas import __version__
+from hpcnas.analysis import summary
 from hpcnas.analysis.curves import Curves
 from hpcnas.analysis.figures import cells, search, style
 from hpcnas.analysis.figures.style import Figure
