@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import sys
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from hpcnas.retrain import job
 from hpcnas.search import simulate
 
 HUGE = 2**63 - 1
-SETTINGS = [(section, item) for section, kind in search_config.SECTIONS.items() for item in dataclasses.fields(kind)]
+SETTINGS = [(section, item) for section, kind in search_config.SECTIONS.items() for item in fields_of(kind)]
 
 
 def _help() -> str:
