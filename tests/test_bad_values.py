@@ -213,7 +213,7 @@ def test_several_faults_are_all_named(whole: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(whole, tmp_path / "run"))
     for change in (Change("individuals/birth", 3, 99), Change("individuals/rank", 5, -7), Change("evaluated", 2, 99)):
         change.make(run / "population.h5")
-    with pytest.raises(StoreError, match=r"individual 3: expected birth .*, got 99 \(and 3 more\); tools/verify\.py"):
+    with pytest.raises(StoreError, match=r"individual 3: expected birth .*, got 99 \(and 3 more\); hpcnas verify"):
         run_file.read(run)
     lines = tool("verify", run).output.splitlines()
     assert [line.partition(": expected ")[0] for line in lines[:3]] == [
@@ -270,7 +270,7 @@ def test_every_value_of_a_journal_is_refused_in_one_line_or_may_be(recorded: Pat
                 assert "\n" not in allowed.line(error) and len(allowed.line(error)) <= 400
                 if refused % 100 == 0 or TORTURE:
                     path.write_bytes(header + line(json.dumps(changed).encode()))
-                    with pytest.raises(StoreError, match=r"record \d+ does not fit the run: .*; tools/verify\.py"):
+                    with pytest.raises(StoreError, match=r"record \d+ does not fit the run: .*; hpcnas verify"):
                         FileStore.open(recorded)
     assert refused > 1000 and taken < refused / 5
 

@@ -114,9 +114,9 @@ def test_every_odd_value_is_taken_or_refused_in_one_line(program: str, tmp_path:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("hpcnas retrain --genotype x", "hpcnas: unrecognized arguments: retrain; did you mean python -m hpcnas.retra"),
-        ("hpcnas search", "hpcnas: unrecognized arguments: search; did you mean python -m hpcnas and then"),
-        ("hpcnas.retrain simulate", "hpcnas.retrain: unrecognized arguments: simulate; did you mean python -m hpcnas "),
+        ("hpcnas retrain --genotype x", "hpcnas: unrecognized arguments: retrain; did you mean hpcnas retrain and"),
+        ("hpcnas search", "hpcnas: unrecognized arguments: search; did you mean hpcnas search and then"),
+        ("hpcnas.retrain simulate", "hpcnas.retrain: unrecognized arguments: simulate; did you mean hpcnas simulate"),
         ("hpcnas.search.simulate --workers 0", "hpcnas simulate: --workers: expected 1 to 1,000,000, got 0"),
         ("hpcnas --run " + 4000 * "x", "hpcnas: expected a folder that can be looked into, got xxxx"),
         ("hpcnas.retrain --run " + 4000 * "x", "hpcnas.retrain: expected a folder that can be looked into, got xxxx"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,10 +129,10 @@ def test_a_wrong_file_is_refused(tmp_path: Path, content: bytes | None, message:
         *(
             (words, f"unrecognized arguments: {word}; did you mean {program} and then its options? (see --help)")
             for words, word, program in (
-                ("retrain --cells 2 2 2", "retrain", "python -m hpcnas.retrain"),
-                ("retrian", "retrian", "python -m hpcnas.retrain"),
-                ("search", "search", "python -m hpcnas"),
-                ("--seed 3 simulate", "simulate", "python -m hpcnas simulate"),
+                ("retrain --cells 2 2 2", "retrain", "hpcnas retrain"),
+                ("retrian", "retrian", "hpcnas retrain"),
+                ("search", "search", "hpcnas search"),
+                ("--seed 3 simulate", "simulate", "hpcnas simulate"),
             )
         ),
     ],
@@ -249,10 +248,8 @@ PROGRAMS: dict[str, Callable[[list[str]], object]] = {
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-@pytest.mark.parametrize("started", ["python -m", "hpcnas"])
-def test_help_fits_a_screen_and_says_what_is_so(name: str, started: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = f"hpcnas {name}" if started == "hpcnas" else options.PROGRAMS[name]
-    monkeypatch.setattr(sys, "argv", [f"/usr/bin/hpcnas {name}" if started == "hpcnas" else "/src/hpcnas/__main__.py"])
+def test_help_fits_a_screen_and_says_what_is_so(name: str) -> None:
+    program = f"hpcnas {name}"
     screen, every = (_printed(PROGRAMS[name], option) for option in ("--help", "--help-all"))
     lines = screen.splitlines()
     assert len(lines) <= 24 and max(map(len, lines)) <= 80

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
-import sys
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,11 +48,10 @@ class CommandLine:
     """A program by its words, and its settings. The defaults of `of_the_paper`'s sections are the paper's, but for
     `ours`, which the paper does not have or does not say.
 
-    In `screen`, what --help prints, `{program}` is how the program was started. A terminal shows it at once: 24 lines
-    of 80 characters at the most.
+    `screen` is what --help prints. A terminal shows it at once: 24 lines of 80 characters at the most.
     """
 
-    name: str  # in PROGRAMS
+    command: str
     screen: str
     description: str
     epilog: str
@@ -64,25 +61,25 @@ class CommandLine:
 
 
 PROGRAMS = {  # by what a person may write for the name of each: how it is started
-    "search": "python -m hpcnas",
-    "retrain": "python -m hpcnas.retrain",
-    "simulate": "python -m hpcnas simulate",
+    "search": "hpcnas search",
+    "retrain": "hpcnas retrain",
+    "simulate": "hpcnas simulate",
 }
 
 
 SEARCH = CommandLine(
-    name="search",
+    command="hpcnas search",
     screen="""\
 Finds neural network architectures by evolution. Under mpirun, rank 0 controls
 and every other rank trains networks; alone, one process does both.
 
 First, a search of minutes on 2 cores, and what it has found:
-  {program} --preset quick --run runs/first
+  hpcnas search --preset quick --run runs/first
   hpcnas summary runs/first
 The paper's search, on 8 GPUs; add --dry-run to see what it would do:
-  mpirun -np 9 {program} --preset paper --data cifar10:data --download
+  mpirun -np 9 hpcnas search --preset paper --data cifar10:data --download
 The same command continues a run that was cut short; a larger budget, any run:
-  {program} --run runs/first --budget 60
+  hpcnas search --run runs/first --budget 60
 
   --run DIR        folder of the run; an existing one is continued
   --preset NAME    settings to start from: quick, paper, efficient, paper-flat
@@ -113,12 +110,6 @@ The same command continues a run that was cut short; a larger budget, any run:
         }
     ),  # fmt: skip
 )
-
-
-def started_as(name: str) -> str:
-    """How a person has started the program: `hpcnas NAME`, or the module."""
-    command = f"hpcnas {name}"
-    return command if os.path.basename(sys.argv[0]) == command else PROGRAMS[name]
 
 
 class _Print(argparse.Action):
@@ -180,10 +171,9 @@ class Parser(argparse.ArgumentParser):
 
 def parser(program: CommandLine = SEARCH) -> Parser:
     """All options, grouped by section."""
-    started = started_as(program.name)
     result = Parser(
-        screen=program.screen.format(program=started),
-        usage=f"mpirun -np RANKS {started} [options]",
+        screen=program.screen,
+        usage=f"mpirun -np RANKS {program.command} [options]",
         description=program.description,
         epilog=program.epilog,
     )

@@ -41,18 +41,18 @@ if TYPE_CHECKING:
     from hpcnas.retrain.process_group import Group
 
 PROGRAM = CommandLine(
-    name="retrain",
+    command="hpcnas retrain",
     screen="""\
 Trains the large network of a found cell to the end, on all ranks together, and
 tests it.
 
 First, minutes on 2 cores: the paper's cell, on images that are built in:
-  {program} --preset quick --run large/first
+  hpcnas retrain --preset quick --run large/first
 The best cell of a search, five times, on 8 GPUs; add --dry-run to see more:
-  mpirun -np 8 {program} --preset cifar-large --runs 5 \\
+  mpirun -np 8 hpcnas retrain --preset cifar-large --runs 5 \\
       --genotype runs/cifar:best --run large/cifar
 The same command continues one that was cut short; its folder alone suffices:
-  mpirun -np 8 {program} --run large/cifar
+  mpirun -np 8 hpcnas retrain --run large/cifar
 The test accuracies, as in the paper's Table 1:
   hpcnas table1 large/cifar
 

@@ -34,18 +34,18 @@ _TIMES = ("startup", "queue", "handling")
 
 SIMULATION = replace(
     options.SEARCH,
-    name="simulate",
+    command="hpcnas simulate",
     screen="""\
 Simulates a whole search, job after job, with workers that do not exist: how
 long it would take, how much of their time the workers would wait and for what,
 and what it would find in a landscape of made-up fitness.
 
 First, the paper's search with 200 workers, an evaluation of about an hour:
-  {program} --preset paper
+  hpcnas simulate --preset paper
 In jobs of 12 hours that wait 2 hours each in the queue, and are given 64 GPUs:
-  {program} --workers 64 --walltime 12h --queue 2h
+  hpcnas simulate --workers 64 --walltime 12h --queue 2h
 Kept, for the commands that look at a run:
-  {program} --preset efficient --keep runs/simulated
+  hpcnas simulate --preset efficient --keep runs/simulated
 
   --workers W              workers (200)
   --queue T, --startup T   seconds that each job waits in the queue, and starts
@@ -66,8 +66,7 @@ Kept, for the commands that look at a run:
 
 def _parser() -> options.Parser:
     """Takes the options of the simulation alone; its help lists those of the search besides."""
-    started = options.started_as("simulate")
-    result = options.Parser(screen=SIMULATION.screen.format(program=started), every=_every_option)
+    result = options.Parser(screen=SIMULATION.screen, every=_every_option)
     result.help_option = "simulate --help"
     _add_own(result)
     return result
@@ -76,7 +75,7 @@ def _parser() -> options.Parser:
 def _every_option() -> str:
     """What --help-all prints."""
     result = options.Parser(
-        screen="", usage=f"{options.started_as('simulate')} [options]", description=SIMULATION.description,
+        screen="", usage=f"{SIMULATION.command} [options]", description=SIMULATION.description,
         epilog=SIMULATION.epilog,
     )  # fmt: skip
     _add_own(result.add_argument_group("Simulation: where the search would run"))
@@ -103,7 +102,7 @@ def main(arguments: Sequence[str]) -> int:
         parser = _parser()
         given, others = parser.parse_known_args(arguments)
         request = options.parse(others, also=list(parser._option_string_actions))
-        settings = looked_up(search_config.build(*request.base, _DEFAULTS, *request.layers, _ALWAYS))
+        settings = looked_up(search_config.build(*request.base, _DEFAULTS, *request.layers, _ALWAYS), _say)
         report = simulation.simulate(settings, site(given, settings), given.keep)
     except options.HelpWanted as help:
         print(str(help).rstrip())
@@ -119,6 +118,10 @@ def main(arguments: Sequence[str]) -> int:
         return BROKEN
     print(json.dumps(asdict(report), indent=2) if given.json else report.text())
     return COMPLETE
+
+
+def _say(text: str) -> None:
+    print(f"hpcnas simulate: {text}", file=sys.stderr)
 
 
 def site(given: argparse.Namespace, settings: SearchConfig) -> Site:
