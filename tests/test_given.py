@@ -48,31 +48,31 @@ def test_a_file_holds_one_genotype_or_several(tmp_path: Path) -> None:
 def test_the_best_of_a_run_each_of_another_network(tmp_path: Path) -> None:
     """By fitness: 4 POOLING, 1 SHORTCUT, 2 UNUSED, 0 CHAIN, of which the last two are the same network."""
     run = eventful(tmp_path / "run")
-    assert sources(f"{run}") == sources(f"{run}:1") == (POOLING,)
-    best = [network_hash(one) for one in sources(f"{run}:3")]
+    assert sources(f"{run}") == sources(f"{run}:top1") == (POOLING,)
+    best = [network_hash(one) for one in sources(f"{run}:top3")]
     assert best == [network_hash(one) for one in (POOLING, SHORTCUT, CHAIN)]
 
 
 def test_sources_follow_one_another_and_equal_networks_are_taken_once(tmp_path: Path) -> None:
     run = eventful(tmp_path / "run")
     (tmp_path / "file").write_text(CHAIN.text())
-    assert sources(f"{tmp_path / 'file'},{run}:3,{run}") == (CHAIN, POOLING, SHORTCUT)
+    assert sources(f"{tmp_path / 'file'},{run}:top3,{run}") == (CHAIN, POOLING, SHORTCUT)
     assert sources(f"{written((CHAIN,))},{written((SHORTCUT, POOLING))}") == (CHAIN, SHORTCUT, POOLING)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{0}/nothing", "expected a file of genotypes, or the folder of a run, but there is nothing of that name"),
+        ("{0}/nothing", "expected RUN, RUN:best, .* or paper, but there is nothing named .*/nothing"),
         ("{0}", "expected a run in .*, but there is no population.h5"),
-        ("{0}/run:4", "expected a run that has evaluated 4 different networks, but it has 3"),
-        ("{0}/empty", "expected a run that has evaluated 1 different networks, but it has 0"),
+        ("{0}/run:top4", "expected a run that has evaluated 4 different networks, but it has 3"),
+        ("{0}/empty", "no individual has been evaluated yet, so there is no best one"),
         ("{0}/paper", "expected genotypes of space 2x3/1x3, got one of hierarchical"),
         ("{0}/broken", "expected a genotype in TOML, but it cannot be read"),
         ("codes:00", "codes:00: space 2x3/1x3: expected 9 edges in the array form, got 1"),
         ("codes:0g", "codes:0g: non-hexadecimal number found"),
         ("codes:" + "00" * 9, "expected a path from the source to the sink of the cell, but there is none"),
-        ("", "expected FILE, RUN or RUN:K before and after each comma, got nothing"),
+        ("", "expected RUN, .* or paper before and after each comma, got nothing"),
     ],
 )
 def test_what_cannot_be_taken_is_refused(text: str, message: str, tmp_path: Path) -> None:
@@ -147,8 +147,8 @@ def test_the_same_command_continues_a_run_whatever_has_become_of_its_sources(tmp
     done = hpcnas("--evaluator", "synthetic", "--initial", tmp_path / "no", "--run", tmp_path / "other")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"hpcnas: search.initial: {tmp_path / 'no'}: expected a file of genotypes, or the folder of a run, but there "
-        "is nothing of that name\n"
+        f"hpcnas: search.initial: {tmp_path / 'no'}: expected RUN, RUN:best, RUN:ID, RUN:topK, FILE.toml or paper, but "
+        f"there is nothing named {tmp_path / 'no'}\n"
     )
 
 

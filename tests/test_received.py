@@ -71,7 +71,7 @@ ANYTHING = {
     "continued": ("-m", "hpcnas", "--run", ".", "--budget", "20"),
     "dry run": ("-m", "hpcnas", "--run", ".", "--dry-run"),
     "initial": ("-m", "hpcnas", "--initial", ".", "--evaluator", "synthetic", "--run", "../new", "--dry-run"),
-    "initial 2": ("-m", "hpcnas", "--initial", ".:2", "--evaluator", "synthetic", "--run", "../new", "--dry-run"),
+    "initial 2": ("-m", "hpcnas", "--initial", ".:top2", "--evaluator", "synthetic", "--run", "../new", "--dry-run"),
     "simulate": ("-m", "hpcnas", "simulate", "--initial", ".", "--budget", "8", "--initial-population", "5"),
     "retrain": ("-m", "hpcnas.retrain", "--genotype", ".:best", "--preset", "quick", "--run", "../new", "--dry-run"),
     **{

@@ -20,7 +20,7 @@ from hpcnas.retrain import origins, record_file
 from hpcnas.retrain.folder import Folder, Refused
 from hpcnas.retrain.job import PROGRAM
 from hpcnas.retrain.record_file import Origin
-from hpcnas.search import run_file
+from hpcnas.search import references
 from hpcnas.search.file_store import FileStore
 
 PAPER: dict[str, dict[str, object]] = {"data": {"source": "cifar10:data"}}
@@ -90,7 +90,7 @@ def test_where_a_search_went_another_way_than_the_papers(
         code = bytes([6]) * store.config.space.edges
         store.birth(Individual(0, Genotype(store.config.space, code), Birth.INITIAL, None, 0, 0, 1000.0))
         store.compact()
-    assert origins._individual("run:0", run_file.read(tmp_path / "run"), "0")[1].departures == departures
+    assert origins.of_individual(references.individual(f"{tmp_path / 'run'}:0")).departures == departures
 
 
 def test_of_an_older_retraining_the_searchs_departures_are_not_known(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_lucky_one_is_returned_until_it_is_measured_again() -> None:
 
 def test_a_policy_may_begin_with_the_best_of_a_run(tmp_path: Path) -> None:
     run = eventful(tmp_path / "run")
-    settings = compare_strategies.settings(f"{SMALL} --initial {run}:2", seed=0, trainings=20)
+    settings = compare_strategies.settings(f"{SMALL} --initial {run}:top2", seed=0, trainings=20)
     assert kept(settings.space, settings.search.initial) == (POOLING, SHORTCUT)
 
 
@@ -96,7 +96,7 @@ def test_two_policies_as_table_picture_and_json(tmp_path: Path, capsys: pytest.C
         (["--policies", "unknown"], "expected a policy"),
         (["--policies", "odd=--no-such-option"], "--no-such-option"),
         (["--policies", "odd='--racing"], "No closing quotation"),
-        (["--policies", "odd=--initial nowhere:5"], "nowhere:5: expected a file of genotypes, or the folder of a run"),
+        (["--policies", "odd=--initial nowhere:top5"], "nowhere:top5: expected RUN, RUN:best, RUN:ID"),
         (["--policies", "odd=--max-parameters 1"], "but it would stop: "),
         (["--policies", "odd=--walltime 100"], "expected a walltime of more than"),
         (["--seeds", "0"], "at least one"),

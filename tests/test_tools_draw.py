@@ -210,10 +210,10 @@ def test_genotypes_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("{run}:5", "{run}: expected an individual from 0 to 4, got 5"),
+        ("{run}:5", "{run}:5: expected an individual from 0 to 4, got 5"),
         ("{empty}", "{empty}: no individual has been evaluated yet, so there is no best one"),
-        ("{empty}:0", "{empty}: no individual has been born yet, so there is no 0"),
-        ("{run}/none.toml", "{run}/none.toml: No such file or directory"),
+        ("{empty}:0", "{empty}:0: no individual has been born yet, so there is no 0"),
+        ("{run}/none.toml", "{run}/none.toml: expected a readable file: No such file or directory"),
         ("{run}/bad.toml", '{run}/bad.toml: expected format = "hpcnas genotype 1", got None'),
         ("{run}/dead.toml", "dead: no path leads from the source to the sink of the cell: there is nothing to draw"),
     ],

@@ -1,4 +1,4 @@
-"""tools/summary.py, and the accounts of worker time in tools/worker_time.py: literal numbers of runs made by hand."""
+"""The command `summary`, and the accounts of worker time: literal numbers of runs made by hand."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import curves
-import export
 import numpy as np
 import pytest
-import summary
-import toolkit
 from examples import PLACE, SESSION
 from toolruns import CHAIN, created, empty, eventful, steady
 
-from hpcnas.analysis import snapshot, worker_time
+from hpcnas.analysis import export, runs, snapshot, worker_time
+from hpcnas.analysis.summary import facts, state
 from hpcnas.architecture.space import Space
+from hpcnas.command import summary
 from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.evolution.population import Population
 from hpcnas.messages import Evaluation, Failure, FailureKind, Result
@@ -97,7 +96,7 @@ def test_a_fitness_in_parts_costs_what_its_parts_have(tmp_path: Path) -> None:
     assert (first.evaluated, first.ended, second.evaluated, second.ended) == (1, 1200.0, 1, 2050.0)
     assert sorted(first.attempts.work.tolist()) == pytest.approx([120.0, 200.0])  # 200 of the 250 s between
     assert second.attempts.work.tolist() == pytest.approx([30.0])
-    assert summary.facts(tmp_path / "run", run, 5)["worker_hours"] == 350 / 3600
+    assert facts(tmp_path / "run", run, 5)["worker_hours"] == 350 / 3600
 
 
 def test_parts_of_a_failed_individual_count_once(tmp_path: Path) -> None:
@@ -246,7 +245,7 @@ def test_a_repeat_shows_the_fitness_of_all_trainings(tmp_path: Path, capsys: pyt
     assert [(one["id"], one["fitness"], one["trainings"]) for one in found["best"]] == [(1, 0.75, 2), (2, 0.75, 3)]
     assert (found["repeated_networks"], found["averaged_in"]) == (1, 1)
     stored = run_file.read(tmp_path / "run")
-    assert toolkit.spread(stored.population).tolist() == pytest.approx([0.0, 0.0, 0.21651], abs=1e-5)
+    assert runs.spread(stored.population).tolist() == pytest.approx([0.0, 0.0, 0.21651], abs=1e-5)
     assert export.fitness(stored, 2) == "0.7500 ± 0.2165 (validation accuracy; trainings: 3)"
     seen = snapshot.look(tmp_path / "run", 1100.0)
     assert (seen.course, seen.best["id"]) == ([0.875, 0.875, 0.75], 1)
@@ -281,7 +280,7 @@ def test_several_runs_a_line_each(run: Path, tmp_path: Path, capsys: pytest.Capt
 def test_state(run: Path, status: str | None, expected: str) -> None:
     if status is not None:
         (run / "status").write_text(status)
-    assert summary.state(run, run_file.read(run)) == expected
+    assert state(run, run_file.read(run)) == expected
 
 
 def test_where_the_trainings_are_spent_nothing_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

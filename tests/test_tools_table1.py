@@ -1,4 +1,4 @@
-"""tools/table1.py and `summary.py --table1`: which row a retraining belongs to, and what stands beside it."""
+"""The commands `table1` and `summary --table1`: which row a retraining belongs to, and what stands beside it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import summary
 from toolruns import INPUTS, retrained
 
 from hpcnas.analysis import retrainings, table1
-from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture.large import LargeSkeleton
+from hpcnas.command import summary
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.retraining import SCHEME
+from hpcnas.errors import Error
 from hpcnas.retrain.record_file import Inputs, Origin
 
 CELL = LargeSkeleton(3, 32, 32, 10, 64, (2, 2, 2), "plain")
@@ -150,5 +150,5 @@ def test_the_table_for_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_what_is_no_retraining(tmp_path: Path) -> None:
-    with pytest.raises(AnalysisError, match=f"expected a retraining in {tmp_path}"):
+    with pytest.raises(Error, match=f"expected a retraining in {tmp_path}"):
         summary.main(["--table1", str(tmp_path)])

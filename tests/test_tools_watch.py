@@ -18,15 +18,15 @@ from pathlib import Path
 
 import examples
 import pytest
-import watch
 from patience import GUARD
 
-from hpcnas.analysis import host_usage
+from hpcnas.analysis import host_usage, snapshot
+from hpcnas.command import watch_view
 from hpcnas.config import search as search_config
 from hpcnas.messages import Evaluation, Place, Result
 from hpcnas.search.file_store import FileStore
 
-TOOL = Path(watch.__file__)
+TOOL = Path(__file__).parent.parent / "tools/watch.py"
 NOW = 3100.0
 HOST = host_usage.Host("node-7", 4, 50.0, 3.0, 12.0, ())
 FOUR = dataclasses.replace(examples.SESSION, ranks=5)  # four workers
@@ -56,17 +56,17 @@ def fill(store: FileStore, births: int, *results: Result, session=FOUR) -> FileS
     return store
 
 
-def look(store: FileStore, now: float = NOW) -> watch.Snapshot:
-    return watch.look(store.folder, now)
+def look(store: FileStore, now: float = NOW) -> snapshot.Snapshot:
+    return snapshot.look(store.folder, now)
 
 
-def shown(seen: watch.Snapshot, host: host_usage.Host = HOST, width: int = 110, height: int | None = None) -> str:
-    console = watch.plain_console(width=width, file=io.StringIO())
-    console.print(watch.picture(seen, host, height))
+def shown(seen: snapshot.Snapshot, host: host_usage.Host = HOST, width: int = 110, height: int | None = None) -> str:
+    console = watch_view.plain_console(width=width, file=io.StringIO())
+    console.print(watch_view.picture(seen, host, height))
     return console.file.getvalue()
 
 
-def states(seen: watch.Snapshot) -> dict[int, str]:
+def states(seen: snapshot.Snapshot) -> dict[int, str]:
     return {worker.rank: worker.state for worker in seen.workers}
 
 
@@ -230,9 +230,9 @@ def test_the_longest_at_it_are_shown_where_there_is_no_room(store: FileStore, he
 
 
 def test_a_curve() -> None:
-    assert watch.spark([0.0, 1.0, 2.0, 7.0], 60) == "▁▂▃█"
-    assert watch.spark([0.5, 0.5], 60) == "▁▁"
-    assert watch.spark(list(range(100)), 4) == "▃▄▆█"
+    assert watch_view.spark([0.0, 1.0, 2.0, 7.0], 60) == "▁▂▃█"
+    assert watch_view.spark([0.5, 0.5], 60) == "▁▁"
+    assert watch_view.spark(list(range(100)), 4) == "▃▄▆█"
 
 
 def test_gpus_of_this_host(store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

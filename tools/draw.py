@@ -44,7 +44,7 @@ Motif = tuple[int, int]  # level and number, from 0
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code."""
     parser = toolkit.parser(__doc__, runs="")
-    parser.add_argument("genotype", metavar="GENOTYPE", help="paper, FILE.toml, RUN or RUN:ID")
+    parser.add_argument("genotype", metavar="GENOTYPE", help="RUN, RUN:best, RUN:ID, FILE.toml or paper")
     parser.add_argument("--cell", type=toolkit.picture_path, metavar="FILE", help="the cell and its motifs")
     parser.add_argument("--expanded", type=toolkit.picture_path, metavar="FILE", help="the expanded network")
     options = parser.parse_args(arguments)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code."""
     parser = toolkit.parser(__doc__, runs="")
-    parser.add_argument("individual", metavar="INDIVIDUAL", help="RUN or RUN:ID")
+    parser.add_argument("individual", metavar="INDIVIDUAL", help="RUN, RUN:best or RUN:ID")
     parser.add_argument("--output", type=toolkit.picture_path, metavar="FILE", help="write the picture to this file")
     options = parser.parse_args(arguments)
     folder, run, id = toolkit.individual(options.individual)

@@ -20,12 +20,12 @@ import lineage
 import matplotlib
 import numpy as np
 import plot
-import summary
 import toolkit
 from curves import Curves
 from matplotlib.figure import Figure
 
 from hpcnas import __version__
+from hpcnas.analysis import summary
 from hpcnas.evolution.individuals import Birth, State
 from hpcnas.job.log import duration
 from hpcnas.messages import FailureKind

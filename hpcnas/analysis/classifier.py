@@ -48,10 +48,11 @@ def load_weights(network: Network, weights: Path) -> None:
     except sealed.Damaged as error:
         raise AnalysisError(f"{weights} is damaged: {error}") from error
     except (OSError, RuntimeError, TypeError, ValueError, EOFError) as error:
-        raise AnalysisError(f"{weights}: expected a state_dict of this network: {_first_line(error)}") from error
+        raise AnalysisError(f"{weights}: expected a state_dict of this network: {first_line(error)}") from error
     except Exception as error:  # what unpickling makes of bytes that are no such file
-        raise AnalysisError(f"{weights}: expected a file of torch.save: {_first_line(error)}") from error
+        raise AnalysisError(f"{weights}: expected a file of torch.save: {first_line(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Of its text, for messages of one line; the kind of error where it has none."""
     return next(iter(str(error).splitlines()), type(error).__name__)

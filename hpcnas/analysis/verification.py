@@ -1,26 +1,80 @@
 """Whether a run is sound, and what of a damaged one is provably good.
 
 Checked are the files, the records, the budget, every number that can be computed again and, by replay, every decision.
-Nothing here changes a run.
+Nothing here changes a run: `repair` writes another one.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from hpcnas.analysis import replay
 from hpcnas.analysis.replay import Fault
+from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture import expansion, sizes
+from hpcnas.evolution import registry
 from hpcnas.evolution.individuals import COLUMNS, Birth, State
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.racing import Racing
 from hpcnas.evolution.registry import StrategyMissing, make_strategy
 from hpcnas.evolution.strategy import Strategy, StrategyRefused
 from hpcnas.messages import Evaluation, mean
+from hpcnas.search import whole_run
+from hpcnas.search.recovery import salvage
 from hpcnas.search.run_file import StoredRun
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found of a run, up to the last record that can be read."""
+
+    run: StoredRun
+    problems: list[str]  # one line each; none for a sound run
+    notes: list[str]  # of a sound run alone
+    replayed: bool  # whether its decisions could be made again: the plugin of its strategy is loaded, if it is one's
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+def verify(folder: Path) -> Verification:
+    """Checks the run in a folder. Raises StoreError where there is nothing to check."""
+    run, problems = salvage(folder)
+    problems += [str(fault) for fault in faults(run)]
+    if (excess := overspent(run)) is not None:
+        problems.append(excess)
+    known = [] if problems else list(notes(run))
+    return Verification(run, problems, known, registry.is_known(run.config.search.strategy))
+
+
+def require_replayed(found: Verification) -> None:
+    """Raises AnalysisError where nobody can say what of the run is good, since its decisions could not be replayed."""
+    if not found.replayed:
+        strategy = found.run.config.search.strategy
+        raise AnalysisError(f"expected the plugin of strategy {strategy!r} to say what is good: name it")
+
+
+def repair(found: Verification, target: Path) -> int:
+    """Writes what is provably good of a run to a new folder; returns how many individuals that are.
+
+    Raises AnalysisError where nobody can say what is good, StoreError where the folder cannot be written or holds
+    something.
+    """
+    require_replayed(found)
+    part = sound_part(found.run)
+    if part.sessions:  # for `merging`, which takes no individual twice
+        first = part.sessions[0]
+        software = {**first.software, "repaired": " ".join(whole_run.contained(found.run))}
+        part = replace(part, sessions=[replace(first, software=software), *part.sessions[1:]])
+    whole_run.write(target, part)
+    return len(part.population)
 
 
 def faults(run: StoredRun) -> Iterator[Fault]:

@@ -22,7 +22,7 @@ class LargeNetworkSettings(Section, section="network"):
     """Network (§4.1): which cell, and what it is put into"""
 
     genotype: str = setting(
-        "paper", "RUN:best or RUN:ID of a search, a genotype FILE.toml, or paper, the paper's cell", metavar="WHICH",
+        "paper", "RUN, RUN:best or RUN:ID of a search, a genotype's FILE, or paper, the paper's cell", metavar="WHICH",
         paths_after="", alterable=True,  # to where the same genotype lies now: that it is the same is checked
     )  # fmt: skip
     plugins: str | None = setting(

@@ -48,8 +48,9 @@ class SearchSettings(Section, section="search"):
         option="plugin", metavar="MODULE",
     )  # fmt: skip
     initial: str | None = setting(
-        None, "what the initial population begins with: genotypes of FILE, the best of RUN, or its K best (RUN:K); "
-        "several with commas", metavar="FILE|RUN:K,…", paths_after=",",
+        None, "what the initial population begins with: the best of RUN, its K best (RUN:topK), individual ID of it "
+        "(RUN:ID; before 0.2 RUN:3 meant the 3 best: now RUN:top3), genotypes of FILE, or paper; several with commas",
+        metavar="RUN[:…]|FILE,…", paths_after=",",
     )  # fmt: skip
     aging_population: int = setting(
         100, "aging: how many of the youngest compete, P", low=1, high=bounds.INDIVIDUALS, metavar="P"

@@ -40,6 +40,7 @@ from hpcnas.retrain import origins, record_file
 from hpcnas.retrain.progress import Progress, final_table
 from hpcnas.retrain.record_file import Inputs, Origin, Session, State, Trained
 from hpcnas.retrain.record_file import Retraining as Record
+from hpcnas.search import references
 from hpcnas.search.file_store import FileStore
 from hpcnas.search.run_file import StoreError
 from hpcnas.storage import hdf5, lock, sealed
@@ -168,7 +169,7 @@ class Folder:
             )
         if any("genotype" in layer.get("network", {}) for layer in request.layers):
             genotype, origin = origins.resolve(recipe.network.genotype)
-            by_number = recipe.network.genotype.endswith(f":{origin.individual}")
+            by_number = isinstance(references.parse(recipe.network.genotype), references.ById)
             best_again = origin.run is not None and origin.run == record.origin.run and not by_number
             if genotype != record.genotype and not best_again:  # the best of that search may be another one by now
                 raise Refused(

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
         parser = _parser()
         given, others = parser.parse_known_args(arguments)
         request = options.parse(others, also=list(parser._option_string_actions))
-        settings = looked_up(search_config.build(*request.base, _DEFAULTS, *request.layers, _ALWAYS))
+        settings = looked_up(search_config.build(*request.base, _DEFAULTS, *request.layers, _ALWAYS), _say)
         report = simulation.simulate(settings, site(given, settings), given.keep)
     except options.HelpWanted as help:
         print(str(help).rstrip())
@@ -79,6 +79,10 @@ def main(arguments: Sequence[str]) -> int:
         return BROKEN
     print(json.dumps(asdict(report), indent=2) if given.json else report.text())
     return COMPLETE
+
+
+def _say(text: str) -> None:
+    print(f"hpcnas simulate: {text}", file=sys.stderr)
 
 
 def site(given: argparse.Namespace, settings: SearchConfig) -> Site:
