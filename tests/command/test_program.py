@@ -96,7 +96,7 @@ def test_complaints_name_the_command(name: str) -> None:
 def test_a_run_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     done = hpcnas("summary", "nothing", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("hpcnas summary: nothing") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("hpcnas summary: expected a run in nothing, but") and done.stderr.count("\n") == 1
 
 
 def test_nothing_is_imported_from_the_current_folder(tmp_path: Path) -> None:
@@ -107,6 +107,21 @@ def test_nothing_is_imported_from_the_current_folder(tmp_path: Path) -> None:
         done = hpcnas(*arguments, cwd=tmp_path, env={"PYTHONPATH": f"{ROOT}:"})
         assert "a module of" not in done.stderr + done.stdout, arguments
     assert (tmp_path / "folder/common.sh").exists()
+
+
+def test_nothing_is_imported_from_the_folder_of_the_command(tmp_path: Path) -> None:
+    """~/.local/bin, say, where a person's own scripts lie."""
+    (tmp_path / "h5py.py").write_text("raise SystemExit('a module of the folder of commands')")
+    script = tmp_path / "hpcnas"
+    script.write_text("import sys\nfrom hpcnas.command.__main__ import main\nsys.exit(main())\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for start in (script, tmp_path / "link"):
+        if start != script:
+            start.symlink_to(script)
+        done = subprocess.run(
+            [sys.executable, start, "summary", "nothing"], env=environment, capture_output=True, text=True
+        )
+        assert done.stderr.startswith("hpcnas summary: expected a run"), done.stderr
 
 
 def test_the_name_of_a_command_is_known_before_anything_heavy_is_imported() -> None:
