@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture import expansion
-from hpcnas.retrain.record_file import Inputs, Retraining
+from hpcnas.retrain.record import Inputs, Record
 from hpcnas.storage import sealed
 from hpcnas.training import checkpoints
 from hpcnas.training.network import Network
@@ -33,7 +33,7 @@ class Classifier(nn.Module):
         return scores
 
 
-def load(retraining: Retraining, weights: Path) -> Classifier:
+def load(retraining: Record, weights: Path) -> Classifier:
     """The network that a retraining has trained, in evaluation mode. Raises AnalysisError where its weights cannot be
     read."""
     network = Network(expansion.expand(retraining.genotype), retraining.inputs.skeleton)

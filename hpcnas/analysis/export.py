@@ -28,7 +28,7 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.evolution.individuals import COLUMNS
-from hpcnas.retrain.record_file import Inputs
+from hpcnas.retrain.record import Inputs
 from hpcnas.search.run_file import StoredRun
 from hpcnas.storage import sealed
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.retrain import record_file
-from hpcnas.retrain.record_file import Retraining, State, Trained
+from hpcnas.retrain.record import Record, State, Trained
 from hpcnas.search.run_file import StoreError
 
 
@@ -22,7 +22,7 @@ class Found:
     """A retraining in its folder."""
 
     folder: Path
-    stored: Retraining
+    stored: Record
 
     @property
     def complete(self) -> list[Trained]:

@@ -274,13 +274,13 @@ def _train(
     reason: Reason,
 ) -> int:  # fmt: skip
     """One training and its test; the exit code, the same on every rank."""
-    from hpcnas.retrain.loop import Retraining, TooManyBroken
+    from hpcnas.retrain.loop import DistributedTraining, TooManyBroken
     from hpcnas.training.plain import LossNotFinite
 
     recipe, graph = orders.recipe, expansion.expand(orders.genotype)
     facts = feed.appearance.facts
     skeleton = recipe.skeleton(facts.image_channels, facts.height, facts.width, facts.classes)
-    training = Retraining(graph, skeleton, recipe, seed, feed, group, device, _warning)
+    training = DistributedTraining(graph, skeleton, recipe, seed, feed, group, device, _warning)
     saved = None if folder is None else folder.checkpoint(seed, training)
     _agree(world, None if folder is None else folder.problem)
     training.resume(saved)
