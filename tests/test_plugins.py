@@ -13,17 +13,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import draw
 import h5py
-import layout
 import mpi as launcher
 import numpy as np
-import pictures
 import pytest
 import torch
 
 from hpcnas import plugins
 from hpcnas.analysis import export, verification
+from hpcnas.analysis.figures import cells, layout, style
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture import expansion, primitives, sizes
 from hpcnas.architecture.genotype import Genotype, GenotypeError, named
@@ -406,7 +404,7 @@ def test_its_hash_goes_by_its_name_and_not_by_when_it_was_loaded(
 def test_tools_name_it_or_say_that_they_cannot(dilated: Space) -> None:
     genotype = diversified(dilated, 1000, np.random.default_rng(0))
     assert "dilated" in {edge.operation for edge in layout.expanded(genotype).edges}
-    draw.legend(pictures.figure(4.0, 4.0), genotype)
+    cells.legend(style.new_figure(4.0, 4.0), genotype)
     with pytest.raises(AnalysisError, match="expected a network of the paper's primitives, but dilated is a plugin's"):
         export.module(export.Source("nowhere", "unknown", genotype, SMALL))
 

@@ -9,8 +9,10 @@ import compare
 import numpy as np
 import pytest
 from compare import Band
-from curves import Curves
 from toolruns import empty, eventful, steady
+
+from hpcnas.analysis.curves import Curves
+from hpcnas.errors import Error
 
 
 @pytest.fixture
@@ -144,6 +146,5 @@ def test_runs_without_an_evaluation(runs: list[Path], tmp_path: Path, capsys: py
     none = empty(tmp_path / "empty")
     assert compare.main([str(none), str(runs[0])]) == 0
     assert capsys.readouterr().err == f"{none}: no individual has been evaluated yet: left out\n"
-    with pytest.raises(SystemExit):
+    with pytest.raises(Error, match="^there is nothing to draw$"):
         compare.main([str(none)])
-    assert capsys.readouterr().err.endswith(": there is nothing to draw\n")

@@ -1,4 +1,4 @@
-"""tools/draw.py and tools/layout.py: what stands in the pictures, and that no two things stand in one place."""
+"""Drawn genotypes and `hpcnas draw`: what stands in the pictures, and that no two things stand in one place."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from collections import Counter
 from itertools import combinations
 from pathlib import Path
 
-import draw
-import layout
 import numpy as np
 import pytest
-import toolkit
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 from toolruns import CHAIN, POOLING, empty, eventful
 
+from hpcnas.analysis import runs
+from hpcnas.analysis.figures import cells, layout
+from hpcnas.analysis.motifs import motifs_in_use
+from hpcnas.analysis.runs import AnalysisError, motif_name
 from hpcnas.architecture import expansion
 from hpcnas.architecture.genotype import Genotype, named
 from hpcnas.architecture.mutation import diversified
 from hpcnas.architecture.space import Space
+from hpcnas.command import draw
+from hpcnas.errors import Error
 
 TOOL = Path(__file__).parents[2] / "tools" / "draw.py"
 PAPER = named("paper")
@@ -79,7 +82,7 @@ def test_the_expanded_layout_is_the_network(space: str) -> None:
         names = Counter(expansion.primitives.NAMES[edge.operation - 1] for edge in graph.edges)
         assert len(diagram.dots) == graph.nodes
         assert Counter(edge.operation for edge in diagram.edges) == names
-        assert len(diagram.boxes) == len(diagram.wires) == sum(draw.motifs_in_use(genotype).values()) - 1
+        assert len(diagram.boxes) == len(diagram.wires) == sum(motifs_in_use(genotype).values()) - 1
 
 
 def inside(box: layout.Box, point: layout.Point) -> bool:
@@ -123,7 +126,7 @@ def count(axes: object, kind: type) -> int:
 
 
 def test_the_papers_cell_and_its_motifs() -> None:
-    figure = draw.cell_picture("paper", PAPER)
+    figure = cells.cell_picture("paper", PAPER)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles == ["paper: the cell", "M1, used 1×", "M3, used 4×", "M4, used 1×", "M5, used 4×"]
     assert [count(axes, ARROW) for axes in figure.axes] == [10, 6, 6, 6, 6]
@@ -137,7 +140,7 @@ def test_the_papers_cell_and_its_motifs() -> None:
 
 
 def test_the_papers_expanded_network() -> None:
-    figure = draw.expanded_picture("paper", PAPER)
+    figure = cells.expanded_picture("paper", PAPER)
     (axes,) = figure.axes
     assert axes.get_title(loc="left") == "paper, expanded: 35 nodes, 70 operations"
     assert (count(axes, NODE), count(axes, ARROW), count(axes, BOX)) == (35, 70, 10)
@@ -147,19 +150,26 @@ def test_the_papers_expanded_network() -> None:
 
 def test_a_flat_cell_is_one_panel() -> None:
     genotype = valid("flat", 1)
-    figure = draw.cell_picture("flat", genotype)
+    figure = cells.cell_picture("flat", genotype)
     (axes,) = figure.axes
     assert count(axes, ARROW) == len(expansion.expand(genotype).edges)
 
 
 def test_everything_stands_within_the_axes() -> None:
     for genotype in (PAPER, valid("3x3/3x3/1x4", 8)):
-        figure = draw.expanded_picture("", genotype)
+        figure = cells.expanded_picture("", genotype)
         figure.draw_without_rendering()
         (axes,) = figure.axes
         (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
         diagram = layout.expanded(genotype)
         assert left < 0.0 and diagram.width < right and low < -diagram.below and diagram.above < high
+
+
+def test_no_picture_without_a_path() -> None:
+    dead = Genotype(CHAIN.space, bytes(9))
+    for picture in (cells.cell_picture, cells.expanded_picture):
+        with pytest.raises(AnalysisError, match="^dead: no path leads from the source to the sink of the cell"):
+            picture("dead", dead)
 
 
 # ── the tool ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -200,11 +210,11 @@ def test_the_same_picture_is_the_same_file(tmp_path: Path, suffix: str, start: b
     assert path.read_bytes() == first
 
 
-def test_genotypes_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_genotypes_of_a_run(tmp_path: Path) -> None:
     run = eventful(tmp_path / "my:1")  # a folder whose name looks like RUN:ID
-    assert toolkit.named_genotype(str(run)) == ("my:1-4", POOLING)
-    assert toolkit.named_genotype(f"{run}:0") == ("my:1-0", CHAIN)
-    assert toolkit.named_genotype("paper") == ("paper", PAPER)
+    assert runs.named_genotype(str(run)) == ("my:1-4", POOLING)
+    assert runs.named_genotype(f"{run}:0") == ("my:1-0", CHAIN)
+    assert runs.named_genotype("paper") == ("paper", PAPER)
 
 
 @pytest.mark.parametrize(
@@ -218,19 +228,18 @@ def test_genotypes_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         ("{run}/dead.toml", "dead: no path leads from the source to the sink of the cell: there is nothing to draw"),
     ],
 )
-def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str], argument: str, message: str) -> None:
+def test_mistakes(tmp_path: Path, argument: str, message: str) -> None:
     places = {"run": eventful(tmp_path / "run"), "empty": empty(tmp_path / "empty")}
     (tmp_path / "run/bad.toml").write_text("")
     (tmp_path / "run/dead.toml").write_text(Genotype(CHAIN.space, bytes(9)).text())
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(Error) as raised:
         draw.main([argument.format(**places)])
-    assert ended.value.code == 2
-    assert capsys.readouterr().err.rstrip().endswith(": " + message.format(**places))
+    assert str(raised.value) == message.format(**places)
 
 
 @pytest.mark.parametrize(
     ("space", "level", "name"), [("flat", 2, "cell"), ("6x4/1x5", 2, "M3"), ("6x4/1x5", 3, "cell")]
 )
 def test_names_of_motifs(space: str, level: int, name: str) -> None:
-    assert toolkit.motif_name(Space.parse(space), level, 0 if name == "cell" else 2) == name
-    assert toolkit.motif_name(Space.parse("3x3/3x3/1x4"), 3, 1) == "level-3 M2"
+    assert motif_name(Space.parse(space), level, 0 if name == "cell" else 2) == name
+    assert motif_name(Space.parse("3x3/3x3/1x4"), 3, 1) == "level-3 M2"

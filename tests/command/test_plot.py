@@ -1,4 +1,4 @@
-"""tools/plot.py: what the pictures of a run made by hand show, by their lines and points."""
+"""The pictures of `hpcnas plot`: what the pictures of a run made by hand show, by their lines and points."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
 import numpy as np
-import plot
 import pytest
-from curves import Curves, of_runs
 from examples import CONFIG, evaluated, population
 from toolruns import empty, eventful, steady
 
+from hpcnas.analysis.curves import Curves, of_runs
+from hpcnas.analysis.figures import search, style
+from hpcnas.analysis.runs import AnalysisError
+from hpcnas.command import plot
+from hpcnas.errors import Error
 from hpcnas.search.run_file import StoredRun
 
 TOOL = Path(__file__).parents[2] / "tools" / "plot.py"
@@ -51,7 +55,7 @@ def test_the_front_is_fitter_than_all_that_are_as_small(tmp_path: Path) -> None:
 
 
 def test_figure_3(run: Path) -> None:
-    figure = plot.search_picture([Curves.of(run)])
+    figure = search.search_picture([Curves.of(run)])
     every, best, size = figure.axes
     assert by_label(every) == {
         "drawn at random": [(1, 0.5625), (3, 0.75)],
@@ -67,13 +71,13 @@ def test_figure_3(run: Path) -> None:
 
 
 def test_the_pareto_front(run: Path) -> None:
-    (axes,) = plot.pareto_picture([Curves.of(run)]).axes
+    (axes,) = search.pareto_picture([Curves.of(run)]).axes
     assert by_label(axes)["Pareto front"] == [(1000, 0.5625), (2000, 0.625), (2500, 0.8125)]
     assert axes.get_xlabel() == "parameters of the small network (thousands)"
 
 
 def test_busy_workers_and_failures(run: Path) -> None:
-    above, below = plot.health_picture([Curves.of(run)]).axes
+    above, below = search.health_picture([Curves.of(run)]).axes
     there, busy = above.patches
     assert len(busy.get_data().values) == 160
     assert busy.get_data().values[0] == pytest.approx(2.0)
@@ -86,11 +90,11 @@ def test_busy_workers_and_failures(run: Path) -> None:
 
 def test_several_runs_share_the_axes(run: Path, tmp_path: Path) -> None:
     runs = [Curves.of(run), Curves.of(steady(tmp_path / "other", [0.5, 0.25], 3600.0))]
-    figure = plot.search_picture(runs)
+    figure = search.search_picture(runs)
     assert list(by_label(figure.axes[1])) == ["run", "other"]
     assert by_label(figure.axes[1])["other"] == [(1, 0.5), (2, 0.5)]
     assert len({line.get_color() for line in figure.axes[1].get_lines()}) == 2
-    above, below = plot.health_picture(runs).axes
+    above, below = search.health_picture(runs).axes
     assert (len(above.patches), len(below.get_lines())) == (4, 2)
 
 
@@ -131,10 +135,8 @@ def test_runs_without_an_evaluation_are_left_out(run: Path, tmp_path: Path, caps
     none = empty(tmp_path / "empty")
     assert plot.main([str(none), str(run), "--pareto", str(tmp_path / "p.pdf")]) == 0
     assert capsys.readouterr().err == f"{none}: no individual has been evaluated yet: left out\n"
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(Error, match="^there is nothing to draw$"):
         plot.main([str(none)])
-    assert ended.value.code == 2
-    assert capsys.readouterr().err.endswith(": there is nothing to draw\n")
 
 
 def test_a_picture_has_a_known_ending(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,7 +145,46 @@ def test_a_picture_has_a_known_ending(run: Path, capsys: pytest.CaptureFixture[s
     assert "expected a file ending with .png, .svg, .pdf, got 'picture.jpeg'" in capsys.readouterr().err
 
 
-def test_a_folder_that_is_not_there(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
+def test_a_folder_that_is_not_there(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(Error) as raised:
         plot.main([str(run), "--pareto", str(tmp_path / "no" / "p.png")])
-    assert f"expected to write {tmp_path}/no/p.png: No such file or directory" in capsys.readouterr().err
+    assert str(raised.value) == f"expected to write {tmp_path}/no/p.png: No such file or directory"
+
+
+def test_a_mistake_is_one_line(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, TOOL, empty(tmp_path / "run")], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        f"{tmp_path / 'run'}: no individual has been evaluated yet: left out",
+        "plot: there is nothing to draw",
+    ]
+
+
+def test_one_front_needs_one_objective(run: Path, tmp_path: Path) -> None:
+    other = steady(tmp_path / "other", [0.5], 1.0, strategy="nsga2", objective="flops")
+    with pytest.raises(AnalysisError, match="of one objective for the Pareto front, got parameters, flops$"):
+        search.pareto_picture([Curves.of(run), Curves.of(other)])
+
+
+def test_a_figure_is_of_the_house_style_and_changes_no_setting(run: Path) -> None:
+    """Also where it is drawn later, by somebody who has another style."""
+    before = dict(matplotlib.rcParams)
+    figure = search.search_picture([Curves.of(run)])
+    assert dict(matplotlib.rcParams) == before
+    figure.draw_without_rendering()
+    ticks = figure.axes[0].yaxis.get_major_ticks()
+    assert {tick.gridline.get_color() for tick in ticks} == {style.STYLE["grid.color"]}
+    assert {tick.label1.get_color() for tick in ticks} == {style.STYLE["ytick.color"]}
+    assert figure.canvas.manager is None, "pyplot knows nothing of it"
+
+
+def test_numbers_need_no_matplotlib(run: Path) -> None:
+    code = "import sys; from hpcnas.command import plot; plot.main(sys.argv[1:]); sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code, run, "--json"], stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_without_matplotlib_the_line_says_how_to_get_it(run: Path) -> None:
+    code = "import sys; sys.modules['matplotlib'] = None; import hpcnas.analysis.figures.search"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "AnalysisError: expected matplotlib for the pictures, but " in done.stderr.splitlines()[-1]
+    assert done.stderr.endswith(": pip install 'hpcnas[tools]'\n")

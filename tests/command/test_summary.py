@@ -8,13 +8,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import curves
 import numpy as np
 import pytest
 from examples import PLACE, SESSION
 from toolruns import CHAIN, created, empty, eventful, steady
 
 from hpcnas.analysis import export, runs, snapshot, worker_time
+from hpcnas.analysis.curves import Curves
 from hpcnas.analysis.summary import facts, state
 from hpcnas.architecture.space import Space
 from hpcnas.command import summary
@@ -250,7 +250,7 @@ def test_a_repeat_shows_the_fitness_of_all_trainings(tmp_path: Path, capsys: pyt
     seen = snapshot.look(tmp_path / "run", 1100.0)
     assert (seen.course, seen.best["id"]) == ([0.875, 0.875, 0.75], 1)
     assert [(one["id"], one["fitness"]) for one in seen.recent] == [(2, 0.75), (1, 0.75), (0, 0.875)]
-    assert curves.Curves.of(tmp_path / "run").best.tolist() == seen.course
+    assert Curves.of(tmp_path / "run").best.tolist() == seen.course
     assert summary.main([str(tmp_path / "run")]) == 0
     assert "networks: 0 drawn again, 1 evaluated again, 1 of them averaged in" in capsys.readouterr().out
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,15 +13,17 @@ from hpcnas.config import options
 from hpcnas.config import search as search_config
 from hpcnas.config.options import HelpWanted, UsageError, parse
 from hpcnas.config.retraining import SCHEME
-from hpcnas.config.settings import ConfigError
+from hpcnas.config.settings import ConfigError, fields_of
+from hpcnas.retrain import job
+from hpcnas.search import simulate
 
 HUGE = 2**63 - 1
-SETTINGS = [(section, item) for section, kind in search_config.SECTIONS.items() for item in dataclasses.fields(kind)]
+SETTINGS = [(section, item) for section, kind in search_config.SECTIONS.items() for item in fields_of(kind)]
 
 
 def _help() -> str:
     with pytest.raises(HelpWanted) as caught:
-        parse(["--help"])
+        parse(["--help-all"])
     return str(caught.value)
 
 
@@ -236,6 +238,45 @@ def test_home_is_found_where_a_path_begins(tmp_path: Path, monkeypatch: pytest.M
 
 
 # Help
+
+
+PROGRAMS: dict[str, Callable[[list[str]], object]] = {
+    "search": parse,
+    "retrain": lambda words: parse(words, job.PROGRAM),
+    "simulate": lambda words: simulate._parser().parse_known_args(words),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_help_fits_a_screen_and_says_what_is_so(name: str) -> None:
+    program = f"hpcnas {name}"
+    screen, every = (_printed(PROGRAMS[name], option) for option in ("--help", "--help-all"))
+    lines = screen.splitlines()
+    assert len(lines) <= 24 and max(map(len, lines)) <= 80
+    examples = [text.partition(f"{program} ")[2] for text in screen.replace("\\\n", "").splitlines() if program in text]
+    assert len(examples) == 3
+    for example in examples:
+        PROGRAMS[name](example.split())
+    named = set(re.findall(r"--[a-z-]+", screen))
+    assert named <= set(re.findall(r"--[a-z-]+", every))
+    assert every.startswith("usage: ") and f"{program} [options]" in every
+
+
+def _printed(parse: Callable[[list[str]], object], option: str) -> str:
+    with pytest.raises(HelpWanted) as caught:
+        parse([option])
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_help_all_lists_every_option(name: str) -> None:
+    every = _printed(PROGRAMS[name], "--help-all")
+    listed = set(re.findall(r"^  (?:-h, )?(--[a-z-]+)", every, re.MULTILINE))
+    scheme = SCHEME if name == "retrain" else search_config.SCHEME
+    settings = {item.metadata["option"] or item.name for kind in scheme.sections.values() for item in fields_of(kind)}
+    own = {"workers", "startup", "queue", "handling", "keep", "json"} if name == "simulate" else set()
+    common = {"help", "help-all", "version", "preset", "config", "dry-run"}
+    assert listed == {"--" + each.replace("_", "-") for each in settings | own | common}
 
 
 def test_help_groups_the_options_by_section() -> None:

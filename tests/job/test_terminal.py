@@ -124,7 +124,7 @@ def test_a_retraining_goes_on_without_standard_output(tmp_path: Path) -> None:
         [*SEARCH, "--budget", "5"],
         ["-m", "hpcnas", "simulate", "--budget", "9", "--initial-population", "5", "--workers", "2"],
         ["-m", "hpcnas.retrain", "--preset", "quick", "--dry-run"],
-        ["-m", "hpcnas", "--help"],
+        ["-m", "hpcnas", "--help-all"],
     ],
     ids=["dry run", "search", "simulate", "retraining", "help"],
 )

@@ -137,12 +137,12 @@ def test_a_plugin_that_lies_in_the_current_folder_is_not_found_there_by_accident
 
 
 def test_a_tools_own_folder_holds_no_plugins(tmp_path: Path, theirs: Path) -> None:
-    """Python puts it first; `layout` is a part of the tools, and somebody's plugin."""
-    (tmp_path / "layout.py").write_text(PLUGIN)
-    done = python(tmp_path, ROOT / "tools" / "verify.py", renamed(theirs, tmp_path / "run", "layout"),
-                  PYTHONPATH=f"{ROOT}:{tmp_path}", HPCNAS_PLUGINS="layout")  # fmt: skip
+    """Python puts it first; `draw` is one of the tools, and somebody's plugin."""
+    (tmp_path / "draw.py").write_text(PLUGIN)
+    done = python(tmp_path, ROOT / "tools" / "verify.py", renamed(theirs, tmp_path / "run", "draw"),
+                  PYTHONPATH=f"{ROOT}:{tmp_path}", HPCNAS_PLUGINS="draw")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "layout.py.ran").exists()
+    assert (tmp_path / "draw.py.ran").exists()
 
 
 def renamed(run: Path, copy: Path, module: str, **changes: str) -> Path:

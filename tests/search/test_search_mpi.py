@@ -196,6 +196,6 @@ def test_dry_run_trains_nothing_and_writes_nothing(mpi: launcher.Mpi, ranks: int
 
 
 def test_help_is_printed_once(mpi: launcher.Mpi, tmp_path: Path) -> None:
-    done = launcher.run(mpi, 3, hpcnas("--help"), cwd=tmp_path)
+    done = launcher.run(mpi, 3, hpcnas("--help-all"), cwd=tmp_path)
     assert done.returncode == 0
     assert done.stdout.count("--tournament-fraction F") == 1

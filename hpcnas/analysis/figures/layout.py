@@ -36,7 +36,7 @@ class Dot:
 
 
 @dataclass(frozen=True)
-class Edge:
+class DrawnEdge:
     """An operation along a path: four points of a Bézier curve, or the corners of a line."""
 
     path: tuple[Point, ...]
@@ -71,7 +71,7 @@ class Diagram:
     above: float
     below: float
     dots: list[Dot] = field(default_factory=list)
-    edges: list[Edge] = field(default_factory=list)
+    edges: list[DrawnEdge] = field(default_factory=list)
     wires: list[Wire] = field(default_factory=list)
     boxes: list[Box] = field(default_factory=list)
 
@@ -105,7 +105,7 @@ def arcs(edges: LiveEdges, nodes: int, names: tuple[str, ...]) -> Diagram:
         first, last = (j + 0.33, lift), (i - 0.33, lift)
         path = (_towards((j, 0.0), first), first, last, _towards((i, 0.0), last))
         height = (path[0][1] + 6 * lift + path[3][1]) / 8  # of the curve's middle
-        diagram.edges.append(Edge(path, names[operation - 1], ((j + i) / 2, height), curved=True))
+        diagram.edges.append(DrawnEdge(path, names[operation - 1], ((j + i) / 2, height), curved=True))
         diagram.above, diagram.below = max(diagram.above, height), max(diagram.below, -height)
     return diagram
 
@@ -219,5 +219,5 @@ def _boxes(edges: list[tuple[int, int, str, Diagram]], following: str) -> Diagra
         out = (sink, end) if y == 0.0 else (sink, (home, y), (home, 0.0), end)
         diagram.wires.append(Wire(into))
         diagram.take_in(replace(inside, dots=inside.dots[1:]), at=(left, y))  # its source is our node
-        diagram.edges.append(Edge(out, following, ((sink[0] + home) / 2, y), curved=False))
+        diagram.edges.append(DrawnEdge(out, following, ((sink[0] + home) / 2, y), curved=False))
     return diagram

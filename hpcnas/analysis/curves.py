@@ -1,40 +1,41 @@
-"""How runs went, evaluation by evaluation: what `plot` and `compare` draw. Numbers only, nothing is drawn here."""
+"""How runs went, evaluation by evaluation: what `plot`, `compare` and `report` show. Draws nothing."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import toolkit
 
-from hpcnas.analysis import worker_time
+from hpcnas.analysis import runs, worker_time
+from hpcnas.analysis.runs import AnalysisError
 from hpcnas.evolution import objectives
 from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.registry import sizing
+from hpcnas.messages import Failure, FailureKind
 from hpcnas.search.run_file import StoredRun
 
 
 @dataclass(frozen=True)
 class Curves:
-    """One run with its evaluations, in their order: arrays of shape (evaluations,)."""
+    """One run with its evaluations, in their order. Arrays have the shape (evaluations,)."""
 
     name: str
     folder: Path
     stored: StoredRun
     ids: np.ndarray
-    fitness: np.ndarray
-    parameters: np.ndarray
+    fitness: np.ndarray  # from 0 to 1
+    parameters: np.ndarray  # of the small network
     cost: np.ndarray  # by the objective of the search: parameters, unless it weighed another one
     mutated: np.ndarray  # whether it was born by mutation
     spent: np.ndarray  # worker seconds of the whole run at the end of the evaluation
 
     @classmethod
     def of(cls, folder: Path) -> Curves:
-        """Those of the run in a folder; ends the tool where there is none."""
-        stored = toolkit.load(folder)
+        """Those of the run in a folder, which may be under way. Raises AnalysisError where there is none."""
+        stored = runs.load(folder)
         population = stored.population
         ids = population.evaluated
         return cls(
@@ -51,7 +52,7 @@ class Curves:
 
     @property
     def objective(self) -> str:
-        """What the cost is."""
+        """What the cost is: a name that `--objective` takes."""
         return _objective(self.stored)
 
     @property
@@ -94,12 +95,43 @@ def _costs(stored: StoredRun) -> np.ndarray:
 
 
 def of_runs(folders: Sequence[Path]) -> list[Curves]:
-    """Those of the runs in which anything was evaluated; says which are left out, and ends the tool if all are."""
+    """Those of the runs in these folders, also of runs without an evaluation. Runs of one name are called by their
+    paths. Raises AnalysisError where a folder holds no run."""
     found = [Curves.of(folder) for folder in folders]
     if len({run.name for run in found}) < len(found):
-        found = [replace(run, name=str(folder)) for run, folder in zip(found, folders, strict=True)]
-    for folder in (folder for folder, run in zip(folders, found, strict=True) if not len(run.ids)):
-        print(f"{folder}: no individual has been evaluated yet: left out", file=sys.stderr)
+        found = [replace(run, name=str(run.folder)) for run in found]
+    return found
+
+
+def require_evaluations(found: Sequence[Curves]) -> list[Curves]:
+    """The runs in which anything has been evaluated. Raises AnalysisError where there is none."""
     if not any(len(run.ids) for run in found):
-        toolkit.fail("there is nothing to draw")
+        raise AnalysisError("there is nothing to draw")
     return [run for run in found if len(run.ids)]
+
+
+def failures(stored: StoredRun) -> list[tuple[float, FailureKind]]:
+    """When attempts failed, in hours since the first session began, and how."""
+    start = stored.sessions[0].started if stored.sessions else 0.0
+    attempts = [(attempt.finished, attempt.outcome) for attempt in stored.population.failed_attempts]
+    return [((end - start) / 3600, failure.kind) for end, failure in attempts if isinstance(failure, Failure)]
+
+
+def numbers(run: Curves) -> dict[str, Any]:
+    """What the pictures of `plot` show of a run, as JSON has it. Fitness from 0 to 1, times in hours since the first
+    session began."""
+    hours, busy, present = worker_time.occupancy(run.stored)
+    return {
+        "run": run.name,
+        "individual": run.ids,
+        "fitness": run.fitness,
+        "best_fitness": run.best,
+        "parameters": run.parameters,
+        "objective": run.objective,
+        "cost": run.cost,
+        "pareto_front": run.ids[run.front],
+        "hours": hours,
+        "busy_workers": busy,
+        "workers": present,
+        "failures": [{"hours": hour, "kind": kind.name.lower()} for hour, kind in failures(run.stored)],
+    }

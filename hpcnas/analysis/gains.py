@@ -8,23 +8,20 @@ count together.
 from __future__ import annotations
 
 import statistics
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import toolkit
-from curves import Curves
 
-from hpcnas.analysis import retrainings
+from hpcnas.analysis.curves import Curves
 from hpcnas.analysis.retrainings import Found
+from hpcnas.analysis.runs import AnalysisError
 from hpcnas.config.retraining import SCHEME
 
 
 @dataclass(frozen=True)
-class Point:
+class Gain:
     """A retrained individual. Gains are differences of shares of images."""
 
     individual: int
@@ -40,7 +37,7 @@ class Gains:
     """Those of a run, in the order of steps; the first is at step 1 and has no gain."""
 
     run: Curves
-    points: tuple[Point, ...]
+    points: tuple[Gain, ...]
 
     @property
     def best_small(self) -> np.ndarray:
@@ -48,21 +45,22 @@ class Gains:
         return self.run.best - self.run.fitness[0]
 
 
-def of_runs(runs: Sequence[Curves], folders: Sequence[Path]) -> list[Gains]:
-    """Those of the runs, from retrainings of their individuals; ends the tool where that makes no figure."""
-    found = [retrainings.load(folder) for folder in folders]
+def of_runs(runs: Sequence[Curves], found: Sequence[Found]) -> list[Gains]:
+    """Those of the runs, from retrainings of their individuals; trainings that are not complete count for nothing.
+
+    Raises AnalysisError where the networks were not trained alike, where a retraining is of no evaluated individual of
+    these runs, and where none is of the first one.
+    """
     _check_alike(found)
     accuracies: dict[tuple[str, int], list[float]] = defaultdict(list)
     names = {run.stored.run: run.name for run in runs}
     for each in found:
         origin = each.stored.origin
         if origin.run not in names or origin.individual is None:
-            toolkit.fail(
+            raise AnalysisError(
                 f"{each.folder}: expected a retraining of an individual of {', '.join(names.values())}; "
                 f"it is one of {origin.source}"
             )
-        if not each.stored.test_accuracies:
-            print(f"{each.folder}: no training is complete yet: left out", file=sys.stderr)
         accuracies[origin.run, origin.individual] += each.stored.test_accuracies
     return [
         _of_run(run, {id: values for (name, id), values in accuracies.items() if name == run.stored.run and values})
@@ -74,17 +72,17 @@ def _of_run(run: Curves, accuracies: dict[int, list[float]]) -> Gains:
     steps = dict(zip(run.ids.tolist(), run.step.tolist(), strict=True))
     first = int(run.ids[0])
     if first not in accuracies:
-        toolkit.fail(
+        raise AnalysisError(
             f"{run.name}: expected a retraining of individual {first}, the first that was evaluated, "
             f"since gains are over it; make one with: python -m hpcnas.retrain --genotype {run.folder}:{first}"
         )
     if unknown := sorted(set(accuracies) - set(steps)):
-        toolkit.fail(f"{run.name}: expected retrainings of evaluated individuals, got one of {unknown[0]}")
+        raise AnalysisError(f"{run.name}: expected retrainings of evaluated individuals, got one of {unknown[0]}")
     base = statistics.fmean(accuracies[first])
     return Gains(
         run,
         tuple(
-            Point(
+            Gain(
                 individual=id,
                 step=steps[id],
                 small=float(run.fitness[steps[id] - 1] - run.fitness[0]),
@@ -98,13 +96,15 @@ def _of_run(run: Curves, accuracies: dict[int, list[float]]) -> Gains:
 
 
 def _check_alike(found: Sequence[Found]) -> None:
-    """Ends the tool unless all networks were trained alike, but for their seeds, and on the same data."""
+    """Raises AnalysisError unless all networks were trained alike, but for their seeds, and on the same data."""
     for each in found[1:]:
         differences = SCHEME.differences(found[0].stored.recipe, each.stored.recipe)
         if told := [line for line in differences if not line.startswith("training.seed:")]:
-            toolkit.fail(f"{each.folder}: expected the recipe of {found[0].folder}, but {told[0]}")
+            raise AnalysisError(f"{each.folder}: expected the recipe of {found[0].folder}, but {told[0]}")
         if each.stored.facts.fingerprint != found[0].stored.facts.fingerprint:
-            toolkit.fail(f"{each.folder}: expected the data of {found[0].folder}, {_data(found[0])}, got {_data(each)}")
+            raise AnalysisError(
+                f"{each.folder}: expected the data of {found[0].folder}, {_data(found[0])}, got {_data(each)}"
+            )
 
 
 def _data(found: Found) -> str:
