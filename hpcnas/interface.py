@@ -30,7 +30,7 @@ from hpcnas.architecture.sizes import Size
 from hpcnas.config import retraining as retraining_config
 from hpcnas.errors import Error
 from hpcnas.evolution.individuals import COLUMNS, State
-from hpcnas.retrain import record_file
+from hpcnas.retrain import record
 from hpcnas.search.run_file import StoredRun
 
 if TYPE_CHECKING:
@@ -418,7 +418,7 @@ class Training:
 class Retraining:
     """A retraining as its last renewed file has it: `open_retraining` opens it, and again to see more."""
 
-    def __init__(self, folder: Path, stored: record_file.Retraining) -> None:
+    def __init__(self, folder: Path, stored: record.Retraining) -> None:
         self._folder = folder
         self._stored = stored
 
@@ -508,7 +508,7 @@ class Retraining:
         """/history of FORMAT.md: a pandas.DataFrame, a row every so many steps of a training; without pandas, its
         columns as NumPy arrays (rows,) by their names."""
         rows = self._stored.history
-        found = {one.name: np.array([getattr(row, one.name) for row in rows]) for one in fields(record_file.Row)}
+        found = {one.name: np.array([getattr(row, one.name) for row in rows]) for one in fields(record.Row)}
         try:
             import pandas
         except ImportError:

@@ -28,7 +28,7 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.evolution.individuals import COLUMNS
-from hpcnas.retrain.record_file import Inputs
+from hpcnas.retrain.record import Inputs
 from hpcnas.search.run_file import StoredRun
 from hpcnas.storage import sealed
 
@@ -99,7 +99,7 @@ def fitness(run: StoredRun, id: int) -> str:
     measured = float(run.population.column("fitness")[id])
     if math.isnan(measured):
         return "not evaluated"
-    accuracies = run.population.pooled(id)
+    accuracies = run.population.averaged_accuracies(id)
     spread = f" ± {statistics.stdev(accuracies):.4f}" if len(accuracies) > 1 else ""
     kind = "synthetic, no training" if run.config.evaluation.evaluator == "synthetic" else "validation accuracy"
     return f"{measured:.4f}{spread} ({kind}; trainings: {len(accuracies)})"

@@ -30,7 +30,7 @@ class LargeNetworkSettings(Section, section="network"):
     )
     channels: int = setting(64, "channels that the first cell reads, c0", low=1, high=bounds.CHANNELS, metavar="C0")
     cells: tuple[int, ...] = setting(
-        (2, 2, 2), "cells of each group; resolution halves between groups", low=1, high=bounds.CELLS
+        (2, 2, 2), "cells of each group; resolution halves between groups", low=1, high=bounds.CELLS, metavar="N"
     )
     stem: str = setting(
         "plain", "before the first cell: a 3×3 convolution, or two of stride 2 with C0/2 and C0 channels", choices=STEMS
@@ -42,7 +42,7 @@ class RetrainingSettings(Section, section="training"):
     """Training (§4.1): how the network is trained, and how often"""
 
     runs: int = setting(
-        1, "trainings, each with a seed of its own (the paper: 5)", low=1, high=bounds.RUNS, metavar="N",
+        1, "trainings, each with a seed of its own; the paper has 5", low=1, high=bounds.RUNS, metavar="N",
         alterable=True,
     )  # fmt: skip
     seed: int = setting(0, "seed of the first of them; the next ones count on", low=0, high=2**62, metavar="S")

@@ -152,8 +152,8 @@ class StrategyContract:
 
 
 def play(strategy: Strategy, config: SearchConfig, births: int) -> Population:
-    """A search of so many births: three are in flight, which do not end in their order, and every ninth fails. Fails the
-    test at a genotype that has no network."""
+    """A search of so many births: three are in flight, which do not end in their order, and every ninth fails. Fails
+    the test at a genotype that has no network."""
     population, in_flight = Population(config.space, config.training.replicates), list[int]()
     for id in range(births):
         view = len(population.evaluated)
