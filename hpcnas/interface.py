@@ -418,7 +418,7 @@ class Training:
 class Retraining:
     """A retraining as its last renewed file has it: `open_retraining` opens it, and again to see more."""
 
-    def __init__(self, folder: Path, stored: record.Retraining) -> None:
+    def __init__(self, folder: Path, stored: record.Record) -> None:
         self._folder = folder
         self._stored = stored
 

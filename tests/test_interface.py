@@ -19,7 +19,7 @@ from hpcnas import plugins
 from hpcnas.architecture import expansion
 from hpcnas.architecture.genotype import GenotypeError, named
 from hpcnas.evolution.individuals import COLUMNS
-from hpcnas.retrain import record_file
+from hpcnas.retrain import record, record_file
 from hpcnas.search import run_file
 from hpcnas.search.file_store import FileStore
 from hpcnas.search.run_file import StoredRun, StoreError
@@ -42,7 +42,7 @@ def with_weights(folder: Path) -> Path:
     from hpcnas.training import checkpoints
     from hpcnas.training.network import Network
 
-    retrained(folder, [0.75, 0.875], record_file.Origin("cell.toml", str(SPACE)), inputs=INPUTS, found=POOLING)
+    retrained(folder, [0.75, 0.875], record.Origin("cell.toml", str(SPACE)), inputs=INPUTS, found=POOLING)
     for seed in range(2):
         torch.manual_seed(seed)
         network = Network(expansion.expand(POOLING), INPUTS.skeleton)
