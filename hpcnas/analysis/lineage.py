@@ -46,7 +46,7 @@ def ancestry(population: Population, id: int) -> list[Ancestor]:
 
     def error(one: int) -> float:
         """Of the fitness of an individual, by what trainings are in it."""
-        return float(deviation[one]) / math.sqrt(max(len(population.pooled(one)), 1))
+        return float(deviation[one]) / math.sqrt(max(len(population.averaged_accuracies(one)), 1))
 
     found = []
     for one in reversed(list(population.lineage(id))):

@@ -150,7 +150,7 @@ def test_the_module_says_what_it_is_and_is_well_formed(colour: Path, tmp_path: P
     text = path.read_text()
     assert "The network of the retraining large of cell.toml, seed 0." in text
     assert "Accuracy: 0.7500 on 10,000 test images (all 2 seeds: 81.25 ± 8.84 %)" in text
-    settings = ["--config", str(Path(__file__).parent.parent / "pyproject.toml"), "--no-cache", str(path)]
+    settings = ["--config", str(Path(__file__).parent.parent.parent / "pyproject.toml"), "--no-cache", str(path)]
     for command in (["format", "--check"], ["check"]):
         done = subprocess.run([sys.executable, "-m", "ruff", *command, *settings], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -26,7 +26,7 @@ from hpcnas.config import search as search_config
 from hpcnas.messages import Evaluation, Place, Result
 from hpcnas.search.file_store import FileStore
 
-TOOL = Path(__file__).parent.parent / "tools/watch.py"
+TOOL = Path(__file__).parent.parent.parent / "tools/watch.py"
 NOW = 3100.0
 HOST = host_usage.Host("node-7", 4, 50.0, 3.0, 12.0, ())
 FOUR = dataclasses.replace(examples.SESSION, ranks=5)  # four workers
