@@ -14,14 +14,14 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-import lineage
 import numpy as np
 import toolkit
 
 from hpcnas import __version__
-from hpcnas.analysis import summary
+from hpcnas.analysis import lineage, summary
 from hpcnas.analysis.curves import Curves
 from hpcnas.analysis.figures import cells, search, style
+from hpcnas.analysis.figures.lineage import lineage_picture
 from hpcnas.analysis.figures.style import Figure
 from hpcnas.evolution.individuals import Birth, State
 from hpcnas.job.log import duration
@@ -145,9 +145,7 @@ def ancestors(stored: StoredRun) -> Html | None:
     family = lineage.ancestry(stored.population, best)
     if len(family) < 2:
         return None
-    drawing = picture(
-        "The lineage of the best individual", style.in_house_style(lineage.picture)(stored.population, family)
-    )
+    drawing = picture("The lineage of the best individual", lineage_picture(stored.population, family))
     return joined([tag("h2", "Its lineage"), tag("p", lineage.summary(family), class_="muted"), drawing])
 
 
