@@ -77,9 +77,9 @@ class DataKind:
 class Plugin:
     """What a plugin brings, by name.
 
-    A strategy is made by calling `strategies[name]` with the settings of the search (SearchSettings) and a Breeding, and
-    is a Strategy. An evaluator is made by calling `evaluators[name]` with the configuration (SearchConfig) and the
-    worker's Binding, and is an Evaluator.
+    `strategies[name]` is called with the settings of the search (SearchSettings) and a Breeding, and returns a
+    Strategy; `evaluators[name]` with the configuration (SearchConfig) and the worker's Binding, and returns an
+    Evaluator.
     """
 
     primitives: tuple[Primitive, ...] = ()
