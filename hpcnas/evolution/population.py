@@ -218,7 +218,7 @@ class Population:
         else:
             for id in self.evaluated[known:view].tolist():
                 self._ranking.add(id, float(fitness[id]))
-            for id in self._repeats.gone(known, view):
+            for id in self._repeats.replaced(known, view):
                 self._ranking.remove(id, float(fitness[id]))
         self._ranked = view
         return self._ranking
@@ -227,7 +227,7 @@ class Population:
         """Ids of the first `view` evaluated, from number `since` on, that stand for their network, in the order of
         evaluation: all but those whose network was measured again by then. int64, shape (competing,)."""
         ids = self.evaluated[since:view]
-        gone = self._repeats.gone(since, view)
+        gone = self._repeats.replaced(since, view)
         return ids[~np.isin(ids, gone)] if gone else ids
 
     @property
