@@ -4,7 +4,7 @@ Algorithm 1): S of the P youngest evaluated are drawn with replacement, and the 
     evaluated  0 1 2 … │ view−P … view−1        those to the left of the line have died of age: no more children
 
 So a lucky evaluation makes an individual a parent for a limited time only. The dead leave the competition, not the
-file: the result of the search is still the fittest of all. The place in the order of evaluations is an individual's age.
+file: the result of the search is still the fittest of all. The place in the order of evaluations is the age of one.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class Racing:
 
 
 def student_quantile(normal: float, freedom: int) -> float:
-    """The quantile of Student's distribution at the probability where the normal distribution has the quantile `normal`.
+    """The quantile of Student's distribution where the normal distribution has its quantile `normal`.
 
     Correct to 0.001 for 20 degrees of freedom and more (Abramowitz and Stegun 1964, 26.7.5)."""
     z = normal
