@@ -42,7 +42,7 @@ def valid(space: str, seed: int) -> Genotype:
 def test_the_cell_of_the_paper_has_one_crossing() -> None:
     """The complete graph of five nodes cannot be drawn on two sides with fewer."""
     edges = expansion.live_edges(PAPER)[3, 0]
-    sides = layout.page(edges)
+    sides = layout.choose_sides(edges)
     assert {edge: side for edge, side in sides.items() if edge[1] - edge[0] > 1} == {
         (0, 2): 1,
         (2, 4): 1,
