@@ -176,7 +176,7 @@ def loaded_by(code: str) -> set[str]:
         ("import hpcnas.search.session, hpcnas.analysis.replay", {"h5py"}),  # the controller: no torch
         ("import hpcnas.search.job, hpcnas.search.synthetic", set()),  # a worker: neither torch nor HDF5
         ("import hpcnas.command.summary, hpcnas.command.table1, hpcnas.command.merge", {"h5py"}),
-        ("import hpcnas.command.verify, hpcnas.command.export", {"h5py"}),
+        ("import hpcnas.command.verify, hpcnas.command.export, hpcnas.command.report", {"h5py"}),
         ("import hpcnas.command.predict", set()),  # until it is known what to classify
         ("import hpcnas.command.watch", {"h5py", "psutil"}),
         ("import hpcnas.training.trainer", set()),  # the child, until its life is tied to the worker's
