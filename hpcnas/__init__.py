@@ -5,4 +5,10 @@ Kavukcuoglu; ICLR 2018). Importing this package starts nothing and loads nothing
 the way in.
 """
 
-__version__ = "0.1.0"
+import sys
+
+from hpcnas.renamed import OlderNames
+
+__version__ = "0.2.0"
+
+sys.meta_path.append(OlderNames)
