@@ -64,7 +64,7 @@ def ancestry(population: Population, id: int) -> list[dict[str, Any]]:
 
     def error(one: int) -> float:
         """Of the fitness of an individual, by what trainings are in it."""
-        return float(spread[one]) / math.sqrt(max(len(population.pooled(one)), 1))
+        return float(spread[one]) / math.sqrt(max(len(population.averaged_accuracies(one)), 1))
 
     found = []
     for one in reversed(list(population.lineage(id))):

@@ -156,7 +156,7 @@ def individual(run: StoredRun, id: int) -> dict[str, Any]:
     population, result = run.population, run.population.result(id)
     assert isinstance(result.outcome, Evaluation), "evaluated"
     parent = population.individual(id).parent
-    accuracies, fitness = population.pooled(id), population.column("fitness")
+    accuracies, fitness = population.averaged_accuracies(id), population.column("fitness")
     return {
         "id": id,
         "fitness": float(fitness[id]),

@@ -126,7 +126,7 @@ def _wrong_results(run: StoredRun) -> Iterator[Fault]:
     for id in np.flatnonzero(population.column("state") == State.EVALUATED).tolist():
         outcome = population.result(id).outcome
         assert isinstance(outcome, Evaluation), "evaluated"
-        fitness, accuracies = float(population.column("fitness")[id]), population.pooled(id)
+        fitness, accuracies = float(population.column("fitness")[id]), population.averaged_accuracies(id)
         if not all(0.0 <= accuracy <= 1.0 for accuracy in outcome.accuracies) or fitness != mean(accuracies):
             yield Fault(id, f"expected as fitness the mean of accuracies from 0 to 1, got {fitness} of {accuracies}")
         try:

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from hpcnas.config.search import SearchConfig
-from hpcnas.evolution.budget import Part, next_parts
 from hpcnas.evolution.individuals import Individual
 from hpcnas.evolution.population import Population
+from hpcnas.evolution.tasks import Replicates, next_tasks
 from hpcnas.messages import Evaluation, Result
 
 
@@ -23,7 +23,7 @@ class Work:
     """Replicates of an individual to be trained, and the workers that have failed at them."""
 
     individual: Individual
-    part: Part
+    part: Replicates
     attempt: int  # 1, 2, …
     avoid: frozenset[int]
     answered: bool = False  # by another worker meanwhile: the answer of this one will be ignored
@@ -100,6 +100,6 @@ class Backlog:
         """What is to be done next for an individual in flight of which nothing is under way."""
         population, replicates = self._population, self._config.training.replicates
         attempts = population.column("attempts")[individual.id]
-        parts = next_parts(self._config.search, population.missing(individual.id), replicates)
+        parts = next_tasks(self._config.search, population.missing(individual.id), replicates)
         self._to_come[individual.id] = sum(part.count for part in parts)
         return [Work(individual, part, int(attempts) + 1, frozenset()) for part in parts]

@@ -9,8 +9,9 @@ from scripted_crew import ERROR, Crew, Search, place, settings, states
 
 from hpcnas import seeds
 from hpcnas.config.search import SearchConfig, SearchSettings
-from hpcnas.evolution.budget import Part, evaluations_left, next_parts
+from hpcnas.evolution.budget import evaluations_left
 from hpcnas.evolution.population import Population
+from hpcnas.evolution.tasks import Replicates, next_tasks
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Result, Task
 
 
@@ -28,7 +29,7 @@ from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Result, T
 )
 def test_what_is_a_task(scheduling: str, racing: bool, missing: list[int], expected: Sequence[tuple[int, int]]) -> None:
     search = SearchSettings(scheduling=scheduling, racing=racing)
-    assert next_parts(search, missing, replicates=4) == [Part(first, count) for first, count in expected]
+    assert next_tasks(search, missing, replicates=4) == [Replicates(first, count) for first, count in expected]
 
 
 def four(**search: object) -> SearchConfig:

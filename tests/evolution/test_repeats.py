@@ -70,8 +70,8 @@ def ranked(found: Population, view: int) -> list[int]:
 def test_a_lucky_fitness_is_corrected_when_its_network_is_measured_again() -> None:
     found = corrected()
     assert found.column("fitness").tolist() == pytest.approx(FITNESS, abs=1e-15)
-    assert found.pooled(REPEAT) == (0.80, 0.80, 0.80, 0.80, 0.50)
-    assert found.pooled(LUCKY) == found.accuracies(LUCKY)
+    assert found.averaged_accuracies(REPEAT) == (0.80, 0.80, 0.80, 0.80, 0.50)
+    assert found.averaged_accuracies(LUCKY) == found.accuracies(LUCKY)
     assert found.accuracies(AGAIN) == (0.94,)
     assert found.bests.tolist() == [LUCKY, LUCKY, OTHER, AGAIN]
     assert (found.best, found.trainings, found.averaged) == (AGAIN, 10, 2)
@@ -115,7 +115,7 @@ def test_a_hundred_individuals_of_ten_networks_are_as_the_definition_says() -> N
         for one in (found, again):
             assert ranked(one, view) == [order[place] for place in expected]
             assert one.bests[view - 1] == order[expected[0]]
-            assert one.pooled(id) == tuple(pooled)
+            assert one.averaged_accuracies(id) == tuple(pooled)
     assert found.best == again.best == ranked(again, 100)[0]
 
 
@@ -124,7 +124,7 @@ def test_a_repeat_that_is_evaluated_before_the_first_is_replaced_by_it() -> None
     found.settle(result(REPEAT, 0.9))
     assert (found.best, float(found.column("fitness")[REPEAT])) == (REPEAT, 0.9)
     found.settle(result(LUCKY, 0.4, 0.5, 0.5, 0.6))
-    assert found.pooled(LUCKY) == (0.9, 0.4, 0.5, 0.5, 0.6)
+    assert found.averaged_accuracies(LUCKY) == (0.9, 0.4, 0.5, 0.5, 0.6)
     assert float(found.column("fitness")[LUCKY]) == pytest.approx(0.58)
     assert (found.best, ranked(found, 2), ranked(found, 1)) == (LUCKY, [LUCKY], [REPEAT])
 
@@ -134,7 +134,7 @@ def test_what_fails_is_in_no_mean() -> None:
     found.settle(failed(LUCKY))
     found.settle(result(REPEAT, 0.7))
     found.settle(failed(AGAIN))
-    assert found.pooled(REPEAT) == (0.7,)
+    assert found.averaged_accuracies(REPEAT) == (0.7,)
     assert (ranked(found, 1), found.best) == ([REPEAT], REPEAT)
 
 
@@ -201,7 +201,7 @@ def test_a_repeat_is_one_training_however_a_fitness_is_divided(scheduling: str, 
     assert [[len(task.seeds) for task in tasks if task.individual == id] for id in range(4)] == [whole, [1], whole, [1]]
     assert [task.seeds for task in tasks if task.individual == 3] == [(seeds.training_seeds(9, 3, 4)[0],)]
     assert search.population.trainings == 10
-    assert search.population.pooled(3)[-1] == 0.53
+    assert search.population.averaged_accuracies(3)[-1] == 0.53
     assert search.listener.results[-1].individual in range(4) and len(search.listener.results) == 4
 
 

@@ -13,7 +13,7 @@ import pytest
 from test_mutation import assert_share, assert_uniform
 
 from hpcnas.evolution.ranking import Ranking
-from hpcnas.evolution.selection import best_rank, sampled_tournament, tournament, tournament_size
+from hpcnas.evolution.tournament import draw_best_rank, draw_winner, tournament_size, winner_of_sample
 
 
 @pytest.mark.parametrize(
@@ -35,11 +35,11 @@ Tournament = Callable[[np.ndarray, np.ndarray, float, np.random.Generator], int]
 
 
 def ranked_tournament(ids: np.ndarray, fitness: np.ndarray, fraction: float, generator: np.random.Generator) -> int:
-    """`tournament` among individuals `ids`, evaluated in that order; `fitness` is indexed by id."""
-    return tournament(Ranking(ids, fitness[ids]), fraction, generator)
+    """`draw_winner` among individuals `ids`, evaluated in that order; `fitness` is indexed by id."""
+    return draw_winner(Ranking(ids, fitness[ids]), fraction, generator)
 
 
-@pytest.fixture(params=[sampled_tournament, ranked_tournament])
+@pytest.fixture(params=[winner_of_sample, ranked_tournament])
 def winner(request: pytest.FixtureRequest) -> Tournament:
     """One way to hold a tournament after the other."""
     return request.param
@@ -133,15 +133,15 @@ class Scripted:
 
 
 def shares_of_ranks(n: int, k: int) -> list[Fraction]:
-    """The exact probability of every rank: `best_rank` is asked in the middle of each of C(n, k) equal parts of what
-    `random` can return, or for each of the C(n, k) samples that `choice` can."""
+    """The exact probability of every rank: `draw_best_rank` is asked in the middle of each of C(n, k) equal parts of
+    what `random` can return, or for each of the C(n, k) samples that `choice` can."""
     parts = math.comb(n, k)
     generators = (
         (Scripted(sample=sample) for sample in itertools.combinations(range(n), k))
         if k * k < n
         else (Scripted((part + 0.5) / parts) for part in range(parts))
     )
-    found = Counter(best_rank(n, k, generator) for generator in generators)  # type: ignore[arg-type]
+    found = Counter(draw_best_rank(n, k, generator) for generator in generators)  # type: ignore[arg-type]
     return [Fraction(found[rank], parts) for rank in range(n)]
 
 
@@ -155,7 +155,7 @@ def test_a_rank_wins_in_as_many_of_all_samples_as_it_is_the_best_of(n: int, k: i
 @pytest.mark.parametrize("k", [2, 3, 4, 5])
 @pytest.mark.parametrize("fitness", [(3, 2, 2, 1, 1, 1, 0), (1, 1, 1, 1, 1, 1, 1), (5, 5, 4, 3, 2, 2, 2)])
 def test_equals_win_as_often_as_one_of_them_is_drawn_before_the_others(fitness: tuple[int, ...], k: int) -> None:
-    """Every ordered sample is listed; of equals, the first of it wins, as in `sampled_tournament`."""
+    """Every ordered sample is listed; of equals, the first of it wins, as in `winner_of_sample`."""
     won = Counter(max(sample, key=lambda id: fitness[id]) for sample in itertools.permutations(range(7), k))
     expected = [Fraction(won[id], math.perm(7, k)) for id in range(7)]
     ranking, found = Ranking(np.arange(7), np.array(fitness, dtype=float)), [Fraction(0)] * 7
@@ -169,7 +169,7 @@ def test_equals_win_as_often_as_one_of_them_is_drawn_before_the_others(fitness: 
 
 def test_among_equals_the_draw_decides() -> None:
     ranking = Ranking(np.arange(4), np.array([0.5, 0.9, 0.9, 0.9]))
-    drawn = [tournament(ranking, 0.5, Scripted(0.999, integer)) for integer in range(3)]  # type: ignore[arg-type]
+    drawn = [draw_winner(ranking, 0.5, Scripted(0.999, integer)) for integer in range(3)]  # type: ignore[arg-type]
     assert drawn == [1, 2, 3]
 
 
@@ -177,7 +177,7 @@ def test_a_tournament_of_a_million_is_that_of_the_formula() -> None:
     """50,000 of 1,000,000: the best wins every twentieth, rank 1 every twentieth of the rest, …"""
     n, k, count = 1_000_000, 50_000, 20_000
     generator = np.random.default_rng(3)
-    found = Counter(best_rank(n, k, generator) for _ in range(count))
+    found = Counter(draw_best_rank(n, k, generator) for _ in range(count))
     share = 1.0
     for rank in range(20):
         wins = share * k / (n - rank)
@@ -189,6 +189,6 @@ def test_a_tournament_draws_one_number() -> None:
     """So that a birth's other draws are the same whatever the population."""
     for n in (400, 5000):
         one, other = np.random.default_rng(1), np.random.default_rng(1)
-        tournament(Ranking(np.arange(n), np.arange(n) / n), 0.05, one)
+        draw_winner(Ranking(np.arange(n), np.arange(n) / n), 0.05, one)
         other.random()
         assert one.random() == other.random()

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jobscripts
 import pytest
+import wheel
 from demand import absent
 from jobscripts import STEP_A_JOB, assert_complete, evaluations, launch_line, places, read, status
 from slurm import CHEAPEST, Cluster, pmix_missing
@@ -299,6 +301,22 @@ def test_an_array_searches_with_several_seeds_and_copies_the_data_for_each(jobs:
         assert stored.config.search.seed == seed and len(stored.sessions) >= 2
         assert stored.config.data.source.startswith("imagefolder:/scratch/hpcnas-")
     assert "told to end" not in job.log  # by another seed's requeuing, say
+
+
+def test_a_script_that_an_installed_hpcnas_has_written_needs_no_repository(submit: Submitter) -> None:
+    folder = submit.folder / "installed"
+    folder.mkdir()
+    commands = wheel.install(wheel.build(folder), folder / "environment")
+    subprocess.run([commands / "hpcnas", "jobs", "jobs"], cwd=folder, env=wheel.elsewhere(), check=True)
+    values = places(folder / "run", *HALF, "--budget", "12") | {"SCRATCH": ""}
+    values["LAUNCH"] = launch_line("slurm.sh", "mpirun")
+    del values["JOBS"], values["PYTHON"]  # it knows them
+    script = folder / "jobs/slurm.sh"
+    jobscripts.edited("slurm.sh", script, values, SMALL, jobscripts.launcher("mpich"), jobs=script.parent)
+    number = submit.cluster.submit(script, submit.env | {"PYTHONPATH": ""})
+    job = Submitted(submit.cluster, number, script.parent, folder / "run")
+    job.ended("COMPLETED")
+    assert_complete(job.run, budget=12)
 
 
 def test_a_chain_retrains_the_best_cell_of_a_search_that_was_requeued_as_the_retraining_is(
