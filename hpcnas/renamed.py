@@ -104,7 +104,7 @@ NAMES = {
     "scheduling": "evolution.budget",
     "sealed": "storage.sealed",
     "searchpath": "search_path",
-    "selection": "evolution.selection",
+    "selection": "evolution.tournament",
     "serving": "training.trainer_loop",
     "session": "search.session",
     "settings": "config.settings",
