@@ -21,7 +21,7 @@ from hpcnas.training.network import Network
 
 CPU = torch.device("cpu")
 EVERYTHING = flat("1-2 sep, 1-3 dw, 2-3 max, 3-4 avg, 2-4 1x1", 4)
-SKELETON = Skeleton(3, 8, 8, 10, 16, 1, 2)
+SKELETON = Skeleton(3, 8, 8, 10, 16, (1, 1))
 POINTERS = {
     **{torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.uint8: "*u8"},
     **{torch.int16: "*i16", torch.int32: "*i32", torch.int64: "*i64"},

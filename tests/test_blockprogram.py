@@ -132,19 +132,19 @@ def assert_close(ours: Tensor, theirs: Tensor, name: str) -> None:
 
 
 def test_a_cell_of_every_primitive() -> None:
-    assert_trains_alike(EVERYTHING, Skeleton(3, SIDE, SIDE, 10, 3, 1, 1), 1, (5, 6))
+    assert_trains_alike(EVERYTHING, Skeleton(3, SIDE, SIDE, 10, 3, (1,)), 1, (5, 6))
 
 
 def test_several_networks_each_with_its_own_weights_and_draws() -> None:
-    assert_trains_alike(flat("1-2 sep, 1-3 id, 2-3 max", 3), Skeleton(1, SIDE, SIDE, 3, 2, 1, 1), 2, (4, 4))
+    assert_trains_alike(flat("1-2 sep, 1-3 id, 2-3 max", 3), Skeleton(1, SIDE, SIDE, 3, 2, (1,)), 2, (4, 4))
 
 
 def test_blocks_that_are_read_by_nothing_but_a_stride() -> None:
-    assert_trains_alike(flat("1-2 dw", 2), Skeleton(1, 6, 5, 3, 2, 1, 3), 1, (6, 5))
+    assert_trains_alike(flat("1-2 dw", 2), Skeleton(1, 6, 5, 3, 2, (1, 1, 1)), 1, (6, 5))
 
 
 def test_validation_counts_right_answers_with_the_running_statistics() -> None:
-    skeleton = Skeleton(3, SIDE, SIDE, 3, 3, 1, 1)
+    skeleton = Skeleton(3, SIDE, SIDE, 3, 3, (1,))
     plain = networks(flat("1-2 sep, 1-3 avg, 2-3 max", 3), skeleton, 2)
     for network in plain:
         for name, value in network.named_buffers():
@@ -167,7 +167,7 @@ def test_validation_counts_right_answers_with_the_running_statistics() -> None:
 
 
 def test_a_loss_that_is_not_a_number_shows() -> None:
-    skeleton = Skeleton(1, 5, 5, 3, 2, 1, 1)
+    skeleton = Skeleton(1, 5, 5, 3, 2, (1,))
     plain = networks(flat("1-2 max", 2), skeleton, 1)
     with torch.no_grad():
         plain[0].stem[0].weight[0] = float("nan")

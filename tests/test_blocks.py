@@ -96,15 +96,15 @@ def assert_same_function(genotype: Genotype, skeleton: Skeleton) -> None:
 def test_random_genotypes_compute_what_the_plain_network_computes(space: Space) -> None:
     for number in range(20):
         channels = 1 if space == FLAT else (3, 4, 16, 17)[number % 4]
-        assert_same_function(valid(space, number), Skeleton((1, 3)[number % 2], 5, 6, 5, channels, 1, 2))
+        assert_same_function(valid(space, number), Skeleton((1, 3)[number % 2], 5, 6, 5, channels, (1, 1)))
 
 
 def test_cells_of_one_group_follow_each_other_at_one_resolution() -> None:
-    assert_same_function(named("paper"), Skeleton(3, 5, 6, 10, 2, 2, 2))
+    assert_same_function(named("paper"), Skeleton(3, 5, 6, 10, 2, (2, 2)))
 
 
 def test_every_parameter_has_one_place_of_its_own() -> None:
-    skeleton = Skeleton(3, 32, 32, 10, 16, 1, 3)
+    skeleton = Skeleton(3, 32, 32, 10, 16, (1, 1, 1))
     graph = blocks.build(expand(named("paper")), skeleton)
     places = np.concatenate([indices.ravel() for indices in graph.indices.values()])
     assert len(np.unique(places)) == len(places) == sizes.size(expand(named("paper")), skeleton).parameters
@@ -115,7 +115,7 @@ def test_every_parameter_has_one_place_of_its_own() -> None:
 
 def test_identities_and_concatenations_cost_nothing_and_equal_poolings_are_one() -> None:
     genotype = flat("1-2 id, 1-3 max, 2-3 max, 1-4 avg, 3-4 id, 3-5 1x1, 4-5 id", 5)
-    graph = blocks.build(expand(genotype), Skeleton(3, 8, 8, 10, 16, 1, 1))
+    graph = blocks.build(expand(genotype), Skeleton(3, 8, 8, 10, 16, (1,)))
     in_cell = [operation.kind for operation in graph.operations if operation.kind is not Kind.DEPTHWISE][1:-1]
     assert in_cell == [Kind.MAXIMUM, Kind.AVERAGE, Kind.POINTWISE]
     convolution = next(operation for operation in graph.operations[2:] if operation.kind is Kind.POINTWISE)
@@ -128,7 +128,7 @@ def test_blocks_are_padded_to_powers_of_two(channels: int, width: int) -> None:
 
 
 def test_levels_hold_what_depends_on_none_of_the_others() -> None:
-    graph = blocks.build(expand(named("paper")), Skeleton(3, 32, 32, 10, 16, 1, 3))
+    graph = blocks.build(expand(named("paper")), Skeleton(3, 32, 32, 10, 16, (1, 1, 1)))
     levels = blocks.levels(graph)
     assert sorted(map(id, itertools.chain(*levels))) == sorted(map(id, graph.operations))
     made = set(range(graph.images))

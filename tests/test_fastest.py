@@ -18,7 +18,7 @@ from hpcnas.training.plain import PlainTraining, number_type
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SETTINGS = TrainingSettings()
-SMALL = Skeleton(3, 32, 32, 10, 16, 1, 3)
+SMALL = Skeleton(3, 32, 32, 10, 16, (1, 1, 1))
 
 
 def test_one_thread_runs_a_c_plan_and_several_run_as_many() -> None:

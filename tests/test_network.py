@@ -34,7 +34,7 @@ def random_genotypes(space: Space, count: int) -> list[Genotype]:
 
 
 def tiny_network(genotype: Genotype) -> Network:
-    return Network(expand(genotype), Skeleton(3, 8, 8, 10, channels=2, cells_per_group=1, groups=2))
+    return Network(expand(genotype), Skeleton(3, 8, 8, 10, channels=2, cells=(1, 1)))
 
 
 # Random networks
@@ -57,7 +57,7 @@ def test_random_networks_run_forwards_and_backwards(space: Space, count: int) ->
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (9, 9), (13, 13), (28, 28), (32, 32), (9, 13)])
 def test_images_of_any_size(channels: int, height: int, width: int) -> None:
-    skeleton = Skeleton(channels, height, width, classes=7, channels=2, cells_per_group=1, groups=3)
+    skeleton = Skeleton(channels, height, width, classes=7, channels=2, cells=(1, 1, 1))
     network = Network(expand(named("paper")), skeleton)
     assert network(torch.randn(2, channels, height, width)).shape == (2, 7)
 
@@ -74,12 +74,12 @@ def test_a_network_takes_images_of_another_size_than_the_skeletons() -> None:
 def test_the_skeleton_of_a_configuration() -> None:
     facts = DataFacts(1, 28, 27, 10, training_images=80, validation_images=20, fingerprint="")
     assert SearchConfig(network=Settings(channels=4, cells_per_group=2, groups=3)).skeleton(facts) == Skeleton(
-        image_channels=1, height=28, width=27, classes=10, channels=4, cells_per_group=2, groups=3
+        image_channels=1, height=28, width=27, classes=10, channels=4, cells=(2, 2, 2)
     )
 
 
 def test_the_stages_of_the_papers_small_network() -> None:
-    assert Skeleton(3, 32, 32, 10, channels=16, cells_per_group=1, groups=3).stages() == (
+    assert Skeleton(3, 32, 32, 10, channels=16, cells=(1, 1, 1)).stages() == (
         Stage(channels=16, height=32, width=32, stride=2, next_channels=32),
         Stage(channels=32, height=16, width=16, stride=2, next_channels=64),
         Stage(channels=64, height=8, width=8, stride=1, next_channels=64),  # Figure 2: the last of all keeps its size
@@ -87,7 +87,7 @@ def test_the_stages_of_the_papers_small_network() -> None:
 
 
 def test_the_stages_of_the_papers_large_network() -> None:
-    assert Skeleton(3, 32, 32, 10, channels=64, cells_per_group=2, groups=3).stages() == (
+    assert Skeleton(3, 32, 32, 10, channels=64, cells=(2, 2, 2)).stages() == (
         Stage(channels=64, height=32, width=32, stride=1, next_channels=64),
         Stage(channels=64, height=32, width=32, stride=2, next_channels=128),
         Stage(channels=128, height=16, width=16, stride=1, next_channels=128),
@@ -98,13 +98,13 @@ def test_the_stages_of_the_papers_large_network() -> None:
 
 
 def test_odd_sizes_are_rounded_up() -> None:
-    stages = Skeleton(1, 13, 9, 10, channels=1, cells_per_group=1, groups=4).stages()
+    stages = Skeleton(1, 13, 9, 10, channels=1, cells=(1, 1, 1, 1)).stages()
     assert [(stage.height, stage.width) for stage in stages] == [(13, 9), (7, 5), (4, 3), (2, 2)]
 
 
 @pytest.mark.parametrize(("side", "cells_per_group"), [(13, 1), (13, 2), (32, 1)])
 def test_feature_maps_have_the_sizes_of_the_stages(side: int, cells_per_group: int) -> None:
-    skeleton = Skeleton(3, side, side, 10, channels=2, cells_per_group=cells_per_group, groups=3)
+    skeleton = Skeleton(3, side, side, 10, channels=2, cells=(cells_per_group,) * 3)
     network = Network(expand(named("paper")), skeleton)
     met: list[tuple[int, ...]] = []
     for module in network.modules():

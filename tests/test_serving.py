@@ -193,6 +193,6 @@ def test_all_that_is_done_before_steps_is_done_aside() -> None:
             told.append("ran")
 
     settings = search_config.TrainingSettings(replicates=2, steps=1, batch_size=4)
-    fitness = FitnessInProgress(GENOTYPE, (1, 2), Skeleton(1, 8, 8, 10, 4, 1, 1), data, settings, Told)
+    fitness = FitnessInProgress(GENOTYPE, (1, 2), Skeleton(1, 8, 8, 10, 4, (1,)), data, settings, Told)
     fitness.run(lambda: None, lambda: None, Aside)
     assert told == ["aside", "prepared", "back", "ran"] * 2

@@ -26,7 +26,7 @@ from hpcnas.training.network import Network
 from hpcnas.training.plain import FitnessInProgress, LossNotFinite, PlainTraining, TrainingData, learning_rate
 
 GENOTYPE = flat("1-2 1x1", 2)
-SKELETON = Skeleton(1, 8, 8, 10, 2, 1, 1)
+SKELETON = Skeleton(1, 8, 8, 10, 2, (1,))
 SETTINGS = TrainingSettings(
     replicates=2, steps=3, batch_size=3, crop=0.5, precision="fp32", milestones=(0.5,), learning_rate=0.05
 )

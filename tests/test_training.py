@@ -28,7 +28,7 @@ from hpcnas.training.plain import FitnessInProgress, LossNotFinite, PlainTrainin
 torch.set_num_threads(1)
 
 GENOTYPE = build("1x3", ["1-2 sep, 2-3 max, 1-3 1x1"])
-SKELETON = Skeleton(3, 8, 8, 10, channels=4, cells_per_group=1, groups=2)
+SKELETON = Skeleton(3, 8, 8, 10, channels=4, cells=(1, 1))
 SETTINGS = TrainingSettings(replicates=2, steps=12, batch_size=16)
 CPU = torch.device("cpu")
 

@@ -102,7 +102,7 @@ def _data(images: int, device: torch.device) -> TrainingData:
 
 
 def _skeleton(options: argparse.Namespace) -> Skeleton:
-    return Skeleton(3, 32, 32, 10, options.channels, 1, 3)
+    return Skeleton(3, 32, 32, 10, options.channels, (1, 1, 1))
 
 
 # ── the two programs ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -417,7 +417,7 @@ def _parity(options: argparse.Namespace) -> None:
         TrainingSettings(replicates=1, steps=150, batch_size=64, flip=False, precision=precision)
         for precision in ("fp32", options.precision)
     )
-    skeleton, differences, means = Skeleton(1, 8, 8, 10, 8, 1, 3), [], []
+    skeleton, differences, means = Skeleton(1, 8, 8, 10, 8, (1, 1, 1)), [], []
     methods = ((PlainTraining, plain), (fastest_method(device, 1, fast, skeleton), fast))
     for number in range(1, options.parity + 1):
         reached = []

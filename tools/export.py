@@ -41,15 +41,14 @@ from hpcnas.analysis import exported_module, retrainings
 from hpcnas.architecture import expansion, primitives, sizes
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.architecture.large import STEMS, LargeSkeleton
-from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.architecture.skeleton import STEMS, Skeleton
 from hpcnas.evolution.individuals import COLUMNS
 from hpcnas.retrain.record_file import Inputs
 from hpcnas.search.run_file import StoredRun
 from hpcnas.storage import sealed
 
-NETWORK = ("channels", "cells", "kind", "classes", "image_channels")  # what may be asked for
-PAPER = LargeSkeleton(image_channels=3, height=32, width=32, classes=10, channels=16, cells=(1, 1, 1), kind="plain")
+NETWORK = ("channels", "cells", "stem", "classes", "image_channels")  # what may be asked for
+PAPER = Skeleton(image_channels=3, height=32, width=32, classes=10, channels=16, cells=(1, 1, 1), stem="plain")
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Source:
     origin: str
     quality: tuple[str, str]  # what was measured, and how much it is
     genotype: Genotype
-    skeleton: LargeSkeleton
+    skeleton: Skeleton
     learnt: Weights | None = None
 
     @property
@@ -86,15 +85,9 @@ def source(text: str) -> Source:
         origin = "the paper's best cell (Appendix A)" if text == "paper" else f"the file {Path(text).name}"
         return Source(origin, ("fitness", "unknown"), genotype, PAPER)
     folder, run, id = toolkit.individual(text)
-    skeleton = as_large(run.config.skeleton(run.sessions[-1].facts)) if run.sessions else PAPER
+    skeleton = run.config.skeleton(run.sessions[-1].facts) if run.sessions else PAPER
     origin = f"individual {id} of the run {folder.resolve().name}"
     return Source(origin, ("fitness", fitness(run, id)), run.population.individual(id).genotype, skeleton)
-
-
-def as_large(small: Skeleton) -> LargeSkeleton:
-    """The network of a search in the terms of large ones."""
-    cells = (small.cells_per_group,) * small.groups
-    return LargeSkeleton(small.image_channels, small.height, small.width, small.classes, small.channels, cells, "plain")
 
 
 def retrained(text: str) -> Source:
@@ -240,7 +233,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name in ("channels", "classes", "image-channels"):
         network.add_argument(f"--{name}", type=positive, metavar="N")
     network.add_argument("--cells", type=positive, nargs="+", metavar="N", help="of each group")
-    network.add_argument("--stem", choices=STEMS, dest="kind", help="what stands before the first cell")
+    network.add_argument("--stem", choices=STEMS, help="what stands before the first cell")
     weights = parser.add_argument_group("weights (onnx of what was not retrained)")
     weights.add_argument("--weights", type=Path, metavar="FILE", help="a state_dict, saved by torch.save")
     weights.add_argument("--seed", type=int, default=0, metavar="S", help="of random weights (default: 0)")

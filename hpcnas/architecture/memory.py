@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hpcnas.architecture import primitives
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.sizes import node_channels
-from hpcnas.architecture.skeleton import Surroundings
+from hpcnas.architecture.skeleton import Skeleton
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,12 @@ class StepMemory:
         return self.values * width + 8 * self.places
 
 
-def step_memory(graph: CellGraph, skeleton: Surroundings) -> StepMemory:
+def step_memory(graph: CellGraph, skeleton: Skeleton) -> StepMemory:
     """What the plain network keeps: each convolution's result before and after its normalisation and ReLU, a separable
     one's between its two convolutions, concatenations, and where maxima were."""
     height, pixels_wide = skeleton.height, skeleton.width
     values, places = skeleton.image_channels * height * pixels_wide, 0
-    for channels, stride in skeleton.stem():
+    for channels, stride in skeleton.stem_convolutions():
         height, pixels_wide = -(-height // stride), -(-pixels_wide // stride)
         values += 2 * channels * height * pixels_wide
     width = node_channels(graph, 1)  # in multiples of a stage's channels

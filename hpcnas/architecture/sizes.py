@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from hpcnas.architecture import primitives
 from hpcnas.architecture.expansion import CellGraph
-from hpcnas.architecture.skeleton import Surroundings
+from hpcnas.architecture.skeleton import Skeleton
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,11 @@ def node_channels(graph: CellGraph, channels: int) -> list[int]:
     return width
 
 
-def size(graph: CellGraph, skeleton: Surroundings) -> Size:
+def size(graph: CellGraph, skeleton: Skeleton) -> Size:
     """Parameters and FLOPs of the network that `skeleton` makes of the cell."""
     parameters = flops = 0
     final, height, width_of_map = skeleton.image_channels, skeleton.height, skeleton.width
-    for channels, stride in skeleton.stem():
+    for channels, stride in skeleton.stem_convolutions():
         height, width_of_map = -(-height // stride), -(-width_of_map // stride)
         parameters += 9 * final * channels + 2 * channels
         flops += 2 * 9 * final * channels * height * width_of_map

@@ -30,13 +30,19 @@ class DataError(Error):
 
 
 @dataclass(frozen=True, slots=True)
-class DataFacts:
-    """What the networks' size depends on, and a fingerprint that is the same wherever the data are."""
+class ImageFacts:
+    """What the size of a network depends on: channels, height and width of an image in pixels, and classes."""
 
     image_channels: int
     height: int
     width: int
     classes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts(ImageFacts):
+    """Likewise, with the number of images, and a fingerprint that is the same wherever the data are."""
+
     training_images: int
     validation_images: int
     fingerprint: str

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hpcnas import plugins
-from hpcnas.architecture.large import STEMS, LargeSkeleton
+from hpcnas.architecture.skeleton import STEMS, Skeleton
 from hpcnas.config import bounds, data_spec
 from hpcnas.config.settings import ConfigError, Scheme, Section, Settings, setting
 
@@ -214,10 +214,17 @@ class RetrainingConfig:
         """Of one step, over all ranks together."""
         return self.training.batch_size // self.training.micro_batch
 
-    def skeleton(self, image_channels: int, height: int, width: int, classes: int) -> LargeSkeleton:
-        """The network for images of that size, in pixels, as they are tested."""
-        network = self.network
-        return LargeSkeleton(image_channels, height, width, classes, network.channels, network.cells, network.stem)
+    def skeleton(self, facts: data_spec.ImageFacts) -> Skeleton:
+        """What surrounds the cells in the network; height and width are those of an image as it is tested."""
+        return Skeleton(
+            image_channels=facts.image_channels,
+            height=facts.height,
+            width=facts.width,
+            classes=facts.classes,
+            channels=self.network.channels,
+            cells=self.network.cells,
+            stem=self.network.stem,
+        )
 
     def toml(self) -> str:
         """The whole recipe as TOML; `SCHEME.parse_toml` reads it back."""

@@ -14,7 +14,7 @@ from hpcnas import plugins
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import Space, SpaceError
 from hpcnas.config import bounds, data_spec
-from hpcnas.config.data_spec import DataFacts
+from hpcnas.config.data_spec import ImageFacts
 from hpcnas.config.settings import ConfigError, Scheme, Section, none_of, setting
 from hpcnas.config.settings import Settings as Settings
 
@@ -301,7 +301,7 @@ class SearchConfig:
         """The whole configuration as TOML; `parse_toml` reads it back. Settings without a value are left out."""
         return SCHEME.toml(self)
 
-    def skeleton(self, facts: DataFacts) -> Skeleton:
+    def skeleton(self, facts: ImageFacts) -> Skeleton:
         """What surrounds the cells in the networks that are trained on these data."""
         return Skeleton(
             image_channels=facts.image_channels,
@@ -309,8 +309,7 @@ class SearchConfig:
             width=facts.width,
             classes=facts.classes,
             channels=self.network.channels,
-            cells_per_group=self.network.cells_per_group,
-            groups=self.network.groups,
+            cells=(self.network.cells_per_group,) * self.network.groups,
         )
 
 

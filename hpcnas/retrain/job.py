@@ -279,7 +279,7 @@ def _train(
 
     recipe, graph = orders.recipe, expansion.expand(orders.genotype)
     facts = feed.appearance.facts
-    skeleton = recipe.skeleton(facts.image_channels, facts.height, facts.width, facts.classes)
+    skeleton = recipe.skeleton(facts)
     training = Retraining(graph, skeleton, recipe, seed, feed, group, device, _warning)
     saved = None if folder is None else folder.checkpoint(seed, training)
     _agree(world, None if folder is None else folder.problem)

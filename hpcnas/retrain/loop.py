@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from hpcnas import seeds
 from hpcnas.architecture.expansion import CellGraph
-from hpcnas.architecture.large import LargeSkeleton
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.data_spec import DataError
 from hpcnas.config.retraining import RetrainingConfig, RetrainingSettings
 from hpcnas.retrain import averaging
@@ -65,7 +65,7 @@ class Retraining:
     """One training from scratch. All ranks call the same methods in the same order."""
 
     def __init__(
-        self, graph: CellGraph, skeleton: LargeSkeleton, recipe: RetrainingConfig, seed: int, feed: Feed, group: Group,
+        self, graph: CellGraph, skeleton: Skeleton, recipe: RetrainingConfig, seed: int, feed: Feed, group: Group,
         device: torch.device, warn: Callable[[str], None],
     ) -> None:  # fmt: skip
         training = recipe.training

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.architecture.large import LargeSkeleton
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.job import session
@@ -70,7 +70,7 @@ class Origin:
 class Inputs:
     """What the network is built for: images as they are tested, and what their pixels become."""
 
-    skeleton: LargeSkeleton  # its height and width are those of the middle of a test image, which is classified
+    skeleton: Skeleton  # its height and width are those of the middle of a test image, which is classified
     class_names: tuple[str, ...]
     mean: tuple[float, ...]  # of each channel, in pixel values 0 to 255; an input is (pixel − mean) / std
     std: tuple[float, ...]
@@ -274,7 +274,7 @@ def _write_network(group: hdf5.Group, found: Retraining) -> None:
     write_dataset(group, "classes", np.int64(skeleton.classes), "number of classes")
     write_dataset(group, "channels", np.int64(skeleton.channels), "channels that the first cell reads, c0")
     write_dataset(group, "cells", np.asarray(skeleton.cells, dtype=np.int64), "cells of each group")
-    write_dataset(group, "stem", _text(skeleton.kind), "before the first cell: plain or strided")
+    write_dataset(group, "stem", _text(skeleton.stem), "before the first cell: plain or strided")
     write_dataset(group, "parameters", np.int64(found.parameters), "trainable parameters", "1")
     write_dataset(group, "flops", np.int64(found.flops), "of one forward pass of one image", "1")
     write_dataset(group, "mean", np.asarray(inputs.mean, dtype=np.float64), "subtracted from pixels, 0 to 255")
@@ -398,7 +398,7 @@ def _origin(group: hdf5.Group) -> Origin:
 def _inputs(group: hdf5.Group) -> Inputs:
     numbers = {name: int(group[name][()]) for name in ("image_channels", "height", "width", "classes", "channels")}
     return Inputs(
-        skeleton=LargeSkeleton(**numbers, cells=tuple(group["cells"][()].tolist()), kind=_string(group, "stem")),
+        skeleton=Skeleton(**numbers, cells=tuple(group["cells"][()].tolist()), stem=_string(group, "stem")),
         class_names=tuple(_str(name) for name in group["class_names"][()]),
         mean=tuple(group["mean"][()].tolist()),
         std=tuple(group["std"][()].tolist()),

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from hpcnas.architecture import primitives
 from hpcnas.architecture.expansion import CellGraph
-from hpcnas.architecture.skeleton import Surroundings
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.training import operations
 from hpcnas.training.network import Network
 
@@ -137,7 +137,7 @@ class WithAuxiliaryHead(nn.Module):
     is kept.
     """
 
-    def __init__(self, network: Network, skeleton: Surroundings) -> None:
+    def __init__(self, network: Network, skeleton: Skeleton) -> None:
         super().__init__()
         stages = skeleton.stages()
         cells = round(2 * len(stages) / 3)

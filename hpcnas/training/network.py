@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.sizes import node_channels
-from hpcnas.architecture.skeleton import Surroundings
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.training import operations
 
 Join = Callable[[int, list[Tensor]], Tensor]
@@ -53,10 +53,10 @@ class Cell(nn.Module):
 class Network(nn.Module):
     """The cells of a skeleton with what surrounds them: (N, image channels, H, W) → class scores (N, classes)."""
 
-    def __init__(self, graph: CellGraph, skeleton: Surroundings, join: Join = concatenated) -> None:
+    def __init__(self, graph: CellGraph, skeleton: Skeleton, join: Join = concatenated) -> None:
         super().__init__()
         channels, stem = skeleton.image_channels, []
-        for outputs, stride in skeleton.stem():
+        for outputs, stride in skeleton.stem_convolutions():
             stem.append(operations.convolution(channels, outputs, 3, stride))
             channels = outputs
         self.stem = stem[0] if len(stem) == 1 else nn.Sequential(*stem)

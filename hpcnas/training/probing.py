@@ -137,8 +137,8 @@ def _cut(data: TrainingData, skeleton: Skeleton) -> tuple[TrainingData, Skeleton
         validation_pixels=data.validation_pixels[:, :height, :width],
         facts=replace(data.facts, height=height, width=width),
     )
-    around = replace(skeleton, height=height, width=width, channels=channels, cells_per_group=1)
-    return cut, replace(around, groups=min(2, skeleton.groups))
+    cells = (1,) * min(2, len(skeleton.cells))
+    return cut, replace(skeleton, height=height, width=width, channels=channels, cells=cells)
 
 
 def _short(settings: TrainingSettings, device: torch.device) -> TrainingSettings:
