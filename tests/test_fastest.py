@@ -14,7 +14,8 @@ from hpcnas.config.search import TrainingSettings
 from hpcnas.training.choice import fastest_method, in_little_memory, why_plain
 from hpcnas.training.cpu.compiled import CompiledTraining, CompiledTrainings
 from hpcnas.training.cuda.stacked import StackedTraining
-from hpcnas.training.plain import PlainTraining, number_type
+from hpcnas.training.method import number_type
+from hpcnas.training.plain import PlainTraining
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SETTINGS = TrainingSettings()

@@ -23,8 +23,10 @@ from hpcnas.training.cpu import kernels
 from hpcnas.training.cpu.compiled import CompiledTraining, CompiledTrainings, on_threads
 from hpcnas.training.cpu.parameters import CpuPlan
 from hpcnas.training.cpu.program import CpuProgram
+from hpcnas.training.fitness import FitnessInProgress
+from hpcnas.training.method import LossNotFinite, TrainingData
 from hpcnas.training.network import Network
-from hpcnas.training.plain import FitnessInProgress, LossNotFinite, PlainTraining, TrainingData
+from hpcnas.training.plain import PlainTraining
 
 CLOSE = 1e-9  # relative, in float64
 
@@ -261,9 +263,9 @@ def digits() -> TrainingData:
 def test_it_starts_and_learns_as_the_plain_training_does(digits: TrainingData, small: Skeleton) -> None:
     plain = PlainTraining(named("paper"), small, digits, SETTINGS, seed=3)
     ours = CompiledTraining(named("paper"), small, digits, SETTINGS, seed=3)
-    first = (float(plain._advance()), float(ours._advance()))
+    first = (float(plain.make_step()), float(ours._advance()))
     assert first[0] == pytest.approx(first[1], rel=1e-4)
-    second = (float(plain._advance()), float(ours._advance()))
+    second = (float(plain.make_step()), float(ours._advance()))
     assert second[0] == pytest.approx(second[1], rel=1e-2)
 
 
@@ -272,7 +274,7 @@ def test_a_resumed_planned_training_is_bit_identical(digits: TrainingData, small
         training = CompiledTraining(named("paper"), small, digits, SETTINGS, seed=3)
         if cut is not None:
             for _ in range(cut):
-                training._advance()
+                training.make_step()
             state = training.state()
             training = CompiledTraining(named("paper"), small, digits, SETTINGS, seed=3)
             training.resume(state)

@@ -23,7 +23,8 @@ from hpcnas.training.cpu import kernels
 from hpcnas.training.cpu.compiled import CompiledTraining, CompiledTrainings
 from hpcnas.training.cpu.kernels import NoKernels
 from hpcnas.training.cuda.stacked import StackedTraining
-from hpcnas.training.plain import PlainTraining, TrainingData
+from hpcnas.training.method import TrainingData
+from hpcnas.training.plain import PlainTraining
 from hpcnas.training.probing import NothingWorks, Way, find
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

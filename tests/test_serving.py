@@ -23,9 +23,11 @@ from hpcnas.messages import Evaluation, Task
 from hpcnas.training import probing, trainer_loop
 from hpcnas.training.cpu.compiled import CompiledTraining, on_threads
 from hpcnas.training.evaluator import Loaded
-from hpcnas.training.plain import FitnessInProgress, PlainTraining, TrainingData
+from hpcnas.training.fitness import FitnessInProgress
+from hpcnas.training.method import TrainingData
+from hpcnas.training.pipe import Assignment, Beat, Remark, Unusable
+from hpcnas.training.plain import PlainTraining
 from hpcnas.training.probing import NothingWorks, Way
-from hpcnas.training.trainer_process import Assignment, Beat, Remark, Unusable
 
 GUARD = 60.0  # seconds that a condition may take on a busy machine
 GENOTYPE = flat("1-2 1x1", 2)

@@ -22,8 +22,10 @@ from hpcnas.data.augment import Normaliser
 from hpcnas.data.datasets import load_training
 from hpcnas.training.cuda import stacked
 from hpcnas.training.cuda.stacked import StackedTraining
+from hpcnas.training.fitness import FitnessInProgress
+from hpcnas.training.method import LossNotFinite, TrainingData, learning_rate
 from hpcnas.training.network import Network
-from hpcnas.training.plain import FitnessInProgress, LossNotFinite, PlainTraining, TrainingData, learning_rate
+from hpcnas.training.plain import PlainTraining
 
 GENOTYPE = flat("1-2 1x1", 2)
 SKELETON = Skeleton(1, 8, 8, 10, 2, (1,))

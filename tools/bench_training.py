@@ -35,8 +35,10 @@ from hpcnas.data.datasets import load_training
 from hpcnas.training.choice import fastest_method
 from hpcnas.training.cuda import blocks
 from hpcnas.training.cuda.blocks import BlockGraph, Kind
+from hpcnas.training.fitness import FitnessInProgress
+from hpcnas.training.method import TrainingData
 from hpcnas.training.network import Network
-from hpcnas.training.plain import FitnessInProgress, PlainTraining, TrainingData
+from hpcnas.training.plain import PlainTraining
 
 _WARMING_UP = 5  # steps that are not timed
 _CPU = {"batch_size": 64, "steps": 12, "replicates": 1, "evaluation_steps": 100, "images": 2500}

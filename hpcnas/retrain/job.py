@@ -275,7 +275,7 @@ def _train(
 ) -> int:  # fmt: skip
     """One training and its test; the exit code, the same on every rank."""
     from hpcnas.retrain.loop import Retraining, TooManyBroken
-    from hpcnas.training.plain import LossNotFinite
+    from hpcnas.training.method import LossNotFinite
 
     recipe, graph = orders.recipe, expansion.expand(orders.genotype)
     facts = feed.appearance.facts

@@ -32,8 +32,8 @@ from hpcnas.retrain.record_file import Row
 from hpcnas.retrain.regularisation import DropPath, WithAuxiliaryHead, cutout, loss
 from hpcnas.retrain.sums import Sums, synchronised
 from hpcnas.training import schedules
-from hpcnas.training.network import Network
-from hpcnas.training.plain import LossNotFinite, number_type
+from hpcnas.training.method import LossNotFinite, number_type
+from hpcnas.training.network import Network, initial_weights
 
 _LOSS, _CORRECT, _WAITED, _BROKEN, _LEAVING, _SAVING = range(6)  # figures that are added up over ranks
 _FIGURES = 6
@@ -81,8 +81,7 @@ class Retraining:
         self._warn = warn
         self._generator = torch.Generator(device)
         self._paths = DropPath(graph, self._generator) if training.drop_path else None
-        with torch.random.fork_rng(devices=[]):  # PyTorch's initialisation draws from the global generator
-            torch.manual_seed(seed)
+        with initial_weights(seed):
             network = Network(graph, skeleton, self._paths) if self._paths else Network(graph, skeleton)
             trained = WithAuxiliaryHead(network, skeleton) if training.auxiliary_weight else network
         if training.batch_statistics == "step":

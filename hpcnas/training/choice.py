@@ -10,7 +10,8 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.search import TrainingSettings
 from hpcnas.training.cpu.compiled import CompiledTraining, CompiledTrainings, on_threads
-from hpcnas.training.plain import PlainTraining, Trainings, number_type
+from hpcnas.training.method import Trainings, number_type
+from hpcnas.training.plain import PlainTraining
 
 
 def fastest_method(

@@ -6,7 +6,8 @@ but that a training may join the inputs of nodes in a way of its own (`Join`), w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,17 @@ Join = Callable[[int, list[Tensor]], Tensor]
 def concatenated(node: int, inputs: list[Tensor]) -> Tensor:
     """merge of eq. 2, at every node alike."""
     return torch.cat(inputs, dim=1)
+
+
+@contextlib.contextmanager
+def initial_weights(seed: int) -> Iterator[None]:
+    """Modules that are made in this block get the initial weights of a seed, which depend on nothing else.
+
+    PyTorch draws them from the global generator, which is afterwards as it was. Not for several threads at a time.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 class Cell(nn.Module):

@@ -21,7 +21,9 @@ from hpcnas.config.search import TrainingSettings
 from hpcnas.training import caches, causes
 from hpcnas.training.choice import fastest_method, why_plain
 from hpcnas.training.cpu import kernels
-from hpcnas.training.plain import FitnessInProgress, PlainTraining, TrainingData, Trainings
+from hpcnas.training.fitness import FitnessInProgress
+from hpcnas.training.method import TrainingData, Trainings
+from hpcnas.training.plain import PlainTraining
 
 PLAIN = "trains the plain network, which can be several times slower"
 _IMAGES = 32  # of each split, at the most

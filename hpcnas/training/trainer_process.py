@@ -15,7 +15,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO
@@ -24,15 +23,13 @@ from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import SearchConfig
 from hpcnas.job.clocks import Attentive
 from hpcnas.job.devices import Binding, device_variables
-from hpcnas.job.signals import ASKING
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
 from hpcnas.training.evaluator import EvaluatorRefused, Loaded
 from hpcnas.training.interpreter import python
+from hpcnas.training.pipe import COORDINATED, STACK_SIGNAL, Assignment, FromChild, Remark, Save, Saved, Unusable
 from hpcnas.training.starts import Starts
 
 TRAINER = "from hpcnas.training import trainer; sys.exit(trainer.main())"
-STACK_SIGNAL = signal.SIGUSR2  # makes a child print where its threads are
-COORDINATED = ASKING  # signals that the ranks act upon, never a child
 
 _LAUNCHER_PREFIXES = ("OMPI_", "PMI", "PMIX_", "PRTE_", "HYDRA_", "MPI_")  # the child is no rank
 _LAST_WORDS = 1500  # bytes of a child's output that go into its failure
@@ -40,50 +37,6 @@ _LOADING_PATIENCE = 600.0  # seconds without a word while a child imports torch 
 _LONGEST_LOOK = 1.0  # seconds that pass between two looks at a child, at the most: the rest this process stood still
 _LONGEST_WAIT = 1e6  # seconds; the system takes no more at a time
 _DYING_PATIENCE = 5.0  # seconds; a process that hangs in a driver cannot even be killed
-
-
-# ── what crosses the pipe to the child and back, beside Task and Outcome ────────────────────────────────────────────
-@dataclass(frozen=True)
-class Assignment:
-    """The first message to a child: what every later task has in common."""
-
-    config: SearchConfig
-    threads: int
-    cuda: bool
-    parent: int  # process id of the worker: the child ends when it is gone
-
-
-@dataclass(frozen=True)
-class Unusable:
-    """The child cannot start: one line for a person. `passes`: nobody need mend it, another start may do better."""
-
-    reason: str
-    passes: bool = False
-
-
-@dataclass(frozen=True)
-class Beat:
-    """A sign of life."""
-
-
-@dataclass(frozen=True)
-class Save:
-    """To the child: write a checkpoint of what runs, answer Saved, and end."""
-
-
-@dataclass(frozen=True)
-class Saved:
-    """The child has nothing unsaved."""
-
-
-@dataclass(frozen=True)
-class Remark:
-    """Something that the child lives with and a person should know: one line."""
-
-    text: str
-
-
-FromChild = Outcome | Loaded | Unusable | Beat | Saved | Remark
 
 
 class TrainerEvaluator:

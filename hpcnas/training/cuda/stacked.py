@@ -21,8 +21,8 @@ from hpcnas.data.augment import EpochSampler
 from hpcnas.training.cuda import blocks
 from hpcnas.training.cuda.parameters import CudaPlan, Draws, Pixels, Room
 from hpcnas.training.cuda.program import CudaProgram, available
-from hpcnas.training.network import Network
-from hpcnas.training.plain import LossNotFinite, TrainingData, Trainings, crop_size, learning_rate, number_type
+from hpcnas.training.method import LossNotFinite, TrainingData, Trainings, crop_size, learning_rate, number_type
+from hpcnas.training.network import Network, initial_weights
 
 WIDEST = 128  # channels of a block that the kernels are made for
 LARGEST = 1 << 14  # numbers of the last map of an image, and of the classifier, which the head keeps in registers
@@ -67,8 +67,7 @@ class StackedTraining(Trainings):
         graph = expand(genotype)
         states = []
         for seed in seeds:
-            with torch.random.fork_rng(devices=[]):  # PyTorch's initialisation draws from the global generator
-                torch.manual_seed(seed)
+            with initial_weights(seed):
                 states.append(Network(graph, skeleton).state_dict())
         self._data = data
         self._settings = settings
