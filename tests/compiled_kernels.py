@@ -14,7 +14,7 @@ from triton.compiler import ASTSource, compile
 
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.training.cuda import backward, blocks
+from hpcnas.training.cuda import backward, block_graph
 from hpcnas.training.cuda.parameters import CudaPlan, Draws, Pixels, Room
 from hpcnas.training.cuda.program import CudaProgram, Launch, Table
 from hpcnas.training.network import Network
@@ -31,7 +31,7 @@ POINTERS = {
 def programs() -> list[CudaProgram]:
     """Of training and of validation."""
     plan = CudaPlan(
-        blocks.build(expand(EVERYTHING), SKELETON), [Network(expand(EVERYTHING), SKELETON).state_dict()], CPU
+        block_graph.build(expand(EVERYTHING), SKELETON), [Network(expand(EVERYTHING), SKELETON).state_dict()], CPU
     )
     pixels = Pixels(torch.zeros(4, 8, 8, 3, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64), torch.zeros(2, 3))
     draws = Draws(

@@ -28,7 +28,7 @@ except ImportError:
 from hpcnas.architecture.expansion import expand  # noqa: E402
 from hpcnas.architecture.genotype import Genotype  # noqa: E402
 from hpcnas.architecture.skeleton import Skeleton  # noqa: E402
-from hpcnas.training.cuda import blocks, program  # noqa: E402
+from hpcnas.training.cuda import block_graph, program  # noqa: E402
 from hpcnas.training.cuda.parameters import CudaPlan, Draws, Pixels, Room  # noqa: E402
 from hpcnas.training.cuda.program import CudaProgram  # noqa: E402
 from hpcnas.training.network import Network  # noqa: E402
@@ -98,7 +98,7 @@ def assert_trains_alike(genotype: Genotype, skeleton: Skeleton, count: int, size
     """Losses, gradients, updated parameters and statistics, step after step."""
     plain = networks(genotype, skeleton, count)
     plan = CudaPlan(
-        blocks.build(expand(genotype), skeleton), [network.state_dict() for network in plain], DEVICE, REAL, REAL
+        block_graph.build(expand(genotype), skeleton), [network.state_dict() for network in plain], DEVICE, REAL, REAL
     )
     data, room = pixels(skeleton), Room(DEVICE)
     drawn = draws(count, STEPS, BATCH, 10, (skeleton.height - size[0], skeleton.width - size[1]))
@@ -151,7 +151,7 @@ def test_validation_counts_right_answers_with_the_running_statistics() -> None:
             if "running" in name:
                 value.copy_(torch.rand_like(value) + 0.1)
     genotype, data = flat("1-2 sep, 1-3 avg, 2-3 max", 3), pixels(skeleton)
-    graph = blocks.build(expand(genotype), skeleton)
+    graph = block_graph.build(expand(genotype), skeleton)
     plan = CudaPlan(graph, [network.state_dict() for network in plain], DEVICE, REAL, REAL)
     drawn = draws(2, 3, 4, 10, (0, 0))
     drawn.order.copy_(torch.arange(12).clamp(max=9).reshape(3, 4))  # the last two are there to fill the batch
@@ -171,7 +171,7 @@ def test_a_loss_that_is_not_a_number_shows() -> None:
     plain = networks(flat("1-2 max", 2), skeleton, 1)
     with torch.no_grad():
         plain[0].stem[0].weight[0] = float("nan")
-    graph = blocks.build(expand(flat("1-2 max", 2)), skeleton)
+    graph = block_graph.build(expand(flat("1-2 max", 2)), skeleton)
     plan, drawn = CudaPlan(graph, [plain[0].state_dict()], DEVICE, REAL, REAL), draws(1, 1, 2, 10, (0, 0))
     CudaProgram(plan, Room(DEVICE), pixels(skeleton), drawn, (5, 5), training=True).learn()
     assert not torch.isfinite(drawn.losses).any()
