@@ -37,7 +37,7 @@ help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 	@echo; sed -n '3,/^$$/s/^# /  /p' $(firstword $(MAKEFILE_LIST))
 
-run: $(VENV)/.ready $(WHEEL)  ## a short search on the digits data, 3 ranks, into runs/quick
+run: $(VENV)/.ready $(WHEEL)  ## a short search on the digits data, 3 ranks, into runs/quick; then what looks at it
 	@$(LAUNCH) -np 2 $(VENV)/bin/python -c \
 	    'from mpi4py import MPI; raise SystemExit(MPI.COMM_WORLD.size != 2)' >$(VENV)/mpi.log 2>&1 || { \
 	    cat $(VENV)/mpi.log; \
@@ -51,7 +51,13 @@ run: $(VENV)/.ready $(WHEEL)  ## a short search on the digits data, 3 ranks, int
 	    exit 1; } >&2
 	@progress=plain; if [ -t 1 ]; then progress=live; \
 	    size=$$(stty size </dev/tty) && export LINES=$${size% *} COLUMNS=$${size#* }; fi; set -x; \
-	    $(LAUNCH) -np $(RANKS) $(VENV)/bin/python -m hpcnas --preset quick --run runs/quick --progress $$progress
+	    $(LAUNCH) -np $(RANKS) $(VENV)/bin/hpcnas search --preset quick --run runs/quick --progress $$progress
+	@printf '%s\n' '' 'What it has found:' \
+	    '  $(VENV)/bin/hpcnas summary runs/quick' \
+	    '  $(VENV)/bin/hpcnas draw runs/quick --cell runs/quick-cell.svg' \
+	    '  $(VENV)/bin/hpcnas plot runs/quick --search runs/quick-search.png' \
+	    '  $(VENV)/bin/hpcnas report runs/quick --output runs/quick.html' \
+	    'All commands: $(VENV)/bin/hpcnas --help'
 
 # A file's tests stay together: two SLURMs on one machine give their jobs the same numbers, and MPICH its memory by them.
 test: environment  ## the test suite, under MPICH and Open MPI, two files at a time
@@ -61,8 +67,8 @@ test-4: environment  ## the MPI tests under four ranks
 	HPCNAS_TEST_RANKS=4 $(VENV)/bin/python -m pytest -m mpi $(PYTEST)
 
 torture: environment  ## 1,000 faults, 500 kills, 100 million pairs of networks, 20,000 odd options: over an hour
-	HPCNAS_TORTURE=1 $(VENV)/bin/python -m pytest --timeout 0 -s tests/test_faults_mpi.py tests/test_kills_mpi.py \
-	    tests/test_sameness_numbers.py tests/test_odd_values.py tests/test_bad_values.py $(PYTEST)
+	HPCNAS_TORTURE=1 $(VENV)/bin/python -m pytest --timeout 0 -s tests/search/test_faults_mpi.py tests/search/test_kills_mpi.py \
+	    tests/architecture/test_network_hash_numbers.py tests/config/test_odd_values.py tests/config/test_bad_values.py $(PYTEST)
 
 bench: environment  ## speed of trainings against an ordinary PyTorch program, and of the controller
 	$(VENV)/bin/python tools/bench_training.py --device $(DEVICE)
@@ -86,7 +92,7 @@ clean:  ## remove .venv, caches and build outputs; runs/ stays
 
 $(VENV)/.ready: setup.cfg pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --constraint $(CONSTRAINTS) --editable .
+	$(PIP) install --constraint $(CONSTRAINTS) --editable '.[tools]'
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready

@@ -21,7 +21,8 @@ from hpcnas.config import options
 from hpcnas.config import search as search_config
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.settings import ConfigError
-from hpcnas.retrain import job, origins
+from hpcnas.retrain import job
+from hpcnas.retrain.origin import resolve_genotype
 from hpcnas.search import simulate
 from hpcnas.search.initial import looked_up
 
@@ -102,7 +103,7 @@ def handled(program: str, line: list[str]) -> str:
             found, _ = mutation.redraw_until(lambda: mutation.diversified(space, 2, first), expansion.is_valid)
         else:
             skeleton = settings.skeleton(3, 32, 32, 10)
-            found, _ = origins.resolve(settings.network.genotype)
+            found, _ = resolve_genotype(settings.network.genotype)
         sizes.size(expansion.expand(found), skeleton)
     except options.HelpWanted:
         return "taken"

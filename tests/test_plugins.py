@@ -13,18 +13,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import draw
-import export
 import h5py
-import layout
 import mpi as launcher
 import numpy as np
-import pictures
 import pytest
 import torch
 
 from hpcnas import plugins
-from hpcnas.analysis import verification
+from hpcnas.analysis import export, verification
+from hpcnas.analysis.figures import cells, layout, style
+from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture import expansion, primitives, sizes
 from hpcnas.architecture.genotype import Genotype, GenotypeError, named
 from hpcnas.architecture.mutation import diversified
@@ -403,13 +401,12 @@ def test_its_hash_goes_by_its_name_and_not_by_when_it_was_loaded(
     assert network_hash(other) != before
 
 
-def test_tools_name_it_or_say_that_they_cannot(dilated: Space, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tools_name_it_or_say_that_they_cannot(dilated: Space) -> None:
     genotype = diversified(dilated, 1000, np.random.default_rng(0))
     assert "dilated" in {edge.operation for edge in layout.expanded(genotype).edges}
-    draw.legend(pictures.figure(4.0, 4.0), genotype)
-    with pytest.raises(SystemExit):
+    cells.legend(style.new_figure(4.0, 4.0), genotype)
+    with pytest.raises(AnalysisError, match="expected a network of the paper's primitives, but dilated is a plugin's"):
         export.module(export.Source("nowhere", "unknown", genotype, SMALL))
-    assert "expected a network of the paper's primitives, but dilated is a plugin's" in capsys.readouterr().err
 
 
 def test_data_of_a_plugin_is_read(folder: Path) -> None:

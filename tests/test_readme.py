@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ ELSEWHERE = {  # what a test cannot do inside a test, and where it is done
     "make run": ".ci/run",
     "make test": ".ci/run",
     "python3 -m venv .venv && . .venv/bin/activate": "Makefile, the target .venv/.ready",
-    "pip install '.[tools]'": "Makefile, the target .venv/.ready-dev",
+    "pip install '.[tools]'": "Makefile, the target .venv/.ready",
     "pip install mpich": "Makefile, the target .venv/mpi/mpich/.ready",
     "sbatch jobs/slurm.sh": "test_jobs_slurm.py",
     "qsub jobs/pbs.sh": "test_jobs_pbs.py",
@@ -51,20 +50,20 @@ def test_what_is_run_elsewhere_is_on_the_page() -> None:
 
 
 def test_all_other_commands_run(one_mpi: launcher.Mpi, tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "tools", tmp_path / "tools", ignore=shutil.ignore_patterns("__pycache__", "examples"))
     Image.new("L", (30, 20), 99).save(tmp_path / "photo.jpg")
     count = 0
     for command in commands():
         if command in ELSEWHERE:
             continue
         words = shlex.split(command)
-        if words[:4] == ["mpirun", "-np", "9", "python"]:
-            done = launcher.run(one_mpi, 3, [*words[4:], *SMALLER], cwd=tmp_path)
-        elif words[:6] == ["mpirun", "-np", "8", "python", "-m", "hpcnas.retrain"]:
-            done = launcher.run(one_mpi, 2, [*words[4:], *SMALLER_TRAINING], cwd=tmp_path)
+        if words[:5] == ["mpirun", "-np", "9", "hpcnas", "search"]:
+            done = launcher.run(one_mpi, 3, ["-m", "hpcnas.command", *words[4:], *SMALLER], cwd=tmp_path)
+        elif words[:5] == ["mpirun", "-np", "8", "hpcnas", "retrain"]:
+            done = launcher.run(one_mpi, 2, ["-m", "hpcnas.command", *words[4:], *SMALLER_TRAINING], cwd=tmp_path)
         else:
-            assert words[0] == "python", f"{command}: nobody runs it"
-            done = subprocess.run([sys.executable, *words[1:]], cwd=tmp_path, capture_output=True, text=True)
+            assert words[0] == "hpcnas", f"{command}: nobody runs it"
+            start = [sys.executable, "-m", "hpcnas.command", *words[1:]]
+            done = subprocess.run(start, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         for name in re.findall(r"--\S+ (\S+\.(?:png|svg|html|py|pt|onnx))(?= |$)", command):
             assert (tmp_path / name).stat().st_size > 500, f"{command} has not written {name}"

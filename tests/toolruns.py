@@ -25,7 +25,7 @@ from hpcnas.config.data_spec import DataFacts
 from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
 from hpcnas.retrain import record_file
-from hpcnas.retrain.record_file import Inputs, Origin, Retraining, State, Trained
+from hpcnas.retrain.record import Inputs, Origin, Record, RetrainingSession, State, Trained
 from hpcnas.search import run_file
 from hpcnas.search.file_store import FileStore
 
@@ -115,11 +115,11 @@ def retrained(
         for seed, accuracy in enumerate(accuracies)
     ]
     trainings.append(Trained(len(accuracies)))
-    stored = Retraining(
+    stored = Record(
         run="5" * 32, recipe=retraining.SCHEME.build(retraining.SCHEME.preset("cifar-large"), settings),
         genotype=found or genotype.named("paper"), origin=origin, inputs=inputs, parameters=15_727_306, flops=2,
         trainings=trainings,
-        sessions=[record_file.Session(1000.0, "node-1", 4321, 1, {"hpcnas": "0"}, facts, "cpu")],
+        sessions=[RetrainingSession(1000.0, "node-1", 4321, 1, {"hpcnas": "0"}, facts, "cpu")],
     )  # fmt: skip
     folder.mkdir()
     record_file.write(folder, stored)

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import curves
 import numpy as np
 import toolkit
-from curves import Curves
 
 from hpcnas.analysis import worker_time
+from hpcnas.analysis.curves import Curves
+from hpcnas.command.plot import runs_to_show
 from hpcnas.config import search as search_config
 
 if TYPE_CHECKING:
@@ -89,11 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = toolkit.parser(__doc__)
     parser.add_argument("--output", type=toolkit.picture_path, metavar="FILE", help="write the picture to this file")
     options = parser.parse_args(arguments)
-    groups = grouped(curves.of_runs(options.runs))
+    groups = grouped(runs_to_show(options.runs))
     if options.output:
-        import pictures  # the table needs no matplotlib
+        from hpcnas.analysis.figures import style as pictures  # the table needs no matplotlib
 
-        pictures.save(picture(groups), options.output)
+        pictures.save(pictures.in_house_style(picture)(groups), options.output)
     found = numbers(groups)
     if options.json:
         toolkit.print_json(found)
@@ -168,9 +168,9 @@ def numbers(groups: Sequence[Group]) -> dict[str, Any]:
 
 def picture(groups: Sequence[Group]) -> Figure:
     """Two panels: against evaluations, and against worker time."""
-    import pictures
+    from hpcnas.analysis.figures import style as pictures
 
-    figure = pictures.figure(11.0, 4.6)
+    figure = pictures.new_figure(11.0, 4.6)
     left, right = figure.subplots(1, 2, sharey=True)
     unit, seconds = worker_time.unit(max(run.spent[-1] for group in groups for run in group.runs))
     for number, group in enumerate(groups):
@@ -194,7 +194,7 @@ def picture(groups: Sequence[Group]) -> Figure:
     right.set_title("Best fitness against worker time")
     for axes in (left, right):
         axes.set_xlim(left=0)
-    pictures.percent(left.yaxis)
+    pictures.write_in_percent(left.yaxis)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(groups)))
     return figure
 

@@ -100,9 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     points = [POINTS, *[round(given.shorter * POINTS)] * (len(given.policies) - 1)]
     found = [_policy(name, given, its) for name, its in zip(given.policies, points, strict=True)]
     if given.output:
-        import pictures  # the table needs no matplotlib
+        from hpcnas.analysis.figures import style as pictures  # the table needs no matplotlib
 
-        pictures.save(picture(found, given.trainings), given.output)
+        pictures.save(pictures.in_house_style(picture)(found, given.trainings), given.output)
     if given.json:
         toolkit.print_json(numbers(found, given.trainings))
     else:
@@ -240,9 +240,9 @@ def table(policies: Sequence[Policy], trainings: int) -> str:
 
 def picture(policies: Sequence[Policy], trainings: int) -> Figure:
     """True fitness against trainings spent."""
-    import pictures
+    from hpcnas.analysis.figures import style as pictures
 
-    figure = pictures.figure(8.5, 5.2)
+    figure = pictures.new_figure(8.5, 5.2)
     axes = figure.subplots()
     goal = float(policies[0].band()[0][-1])
     for number, policy in enumerate(policies):
@@ -259,7 +259,7 @@ def picture(policies: Sequence[Policy], trainings: int) -> Figure:
     axes.set_ylabel("fitness without noise of the individual returned (%)")
     axes.set_xlim(left=0, right=trainings)
     axes.set_ylim(bottom=float(min(policy.band()[0][POINTS // 50] for policy in policies)))
-    pictures.percent(axes.yaxis)
+    pictures.write_in_percent(axes.yaxis)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(policies)))
     return figure
 

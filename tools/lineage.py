@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code."""
     parser = toolkit.parser(__doc__, runs="")
-    parser.add_argument("individual", metavar="INDIVIDUAL", help="RUN or RUN:ID")
+    parser.add_argument("individual", metavar="INDIVIDUAL", help="RUN, RUN:best or RUN:ID")
     parser.add_argument("--output", type=toolkit.picture_path, metavar="FILE", help="write the picture to this file")
     options = parser.parse_args(arguments)
     folder, run, id = toolkit.individual(options.individual)
     family = ancestry(run.population, id)
     if options.output:
-        import pictures  # the table needs no matplotlib
+        from hpcnas.analysis.figures import style as pictures  # the table needs no matplotlib
 
-        pictures.save(picture(run.population, family), options.output)
+        pictures.save(pictures.in_house_style(picture)(run.population, family), options.output)
     if options.json:
         toolkit.print_json({"run": str(folder), "individual": id, "lineage": family})
         return 0
@@ -64,7 +64,7 @@ def ancestry(population: Population, id: int) -> list[dict[str, Any]]:
 
     def error(one: int) -> float:
         """Of the fitness of an individual, by what trainings are in it."""
-        return float(spread[one]) / math.sqrt(max(len(population.pooled(one)), 1))
+        return float(spread[one]) / math.sqrt(max(len(population.averaged_accuracies(one)), 1))
 
     found = []
     for one in reversed(list(population.lineage(id))):
@@ -136,12 +136,12 @@ def _number(value: float | None, form: str) -> str:
 # ── the picture ─────────────────────────────────────────────────────────────────────────────────────────────────────
 def picture(population: Population, family: Sequence[dict[str, Any]]) -> Figure:
     """The lineage in the cloud of all individuals on the left, its mutations as a list on the right."""
-    import pictures
+    from hpcnas.analysis.figures import style as pictures
 
     known = [one for one in family if one["step"] is not None]
     if not known:
         toolkit.fail("neither this individual nor an ancestor has been evaluated yet: there is nothing to draw")
-    figure = pictures.figure(13.5, max(5.6, 0.25 * len(known) + 1.2))
+    figure = pictures.new_figure(13.5, max(5.6, 0.25 * len(known) + 1.2))
     tree, listing = figure.subplots(1, 2, width_ratios=(8, 5))
     _tree(tree, population, known)
     _listing(listing, known)
@@ -149,7 +149,7 @@ def picture(population: Population, family: Sequence[dict[str, Any]]) -> Figure:
 
 
 def _tree(axes: Axes, population: Population, known: Sequence[dict[str, Any]]) -> None:
-    import pictures
+    from hpcnas.analysis.figures import style as pictures
 
     ids = population.evaluated
     steps = np.empty(len(population), dtype=np.int64)
@@ -189,12 +189,12 @@ def _tree(axes: Axes, population: Population, known: Sequence[dict[str, Any]]) -
     axes.set_xlim(left=0)
     axes.set_xlabel("evolution step (evaluations)")
     axes.set_ylabel("fitness: validation accuracy (%)")
-    pictures.percent(axes.yaxis)
+    pictures.write_in_percent(axes.yaxis)
     axes.legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")
 
 
 def _listing(axes: Axes, known: Sequence[dict[str, Any]]) -> None:
-    import pictures
+    from hpcnas.analysis.figures import style as pictures
 
     axes.axis("off")
     axes.set_title("Gain in fitness (%) and mutation")

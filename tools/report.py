@@ -8,24 +8,21 @@ It holds the outcome, the best cell drawn, the course of the search, the lineage
 from __future__ import annotations
 
 import datetime
-import io
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-import draw
 import lineage
-import matplotlib
 import numpy as np
-import plot
-import summary
 import toolkit
-from curves import Curves
-from matplotlib.figure import Figure
 
 from hpcnas import __version__
+from hpcnas.analysis import summary
+from hpcnas.analysis.curves import Curves
+from hpcnas.analysis.figures import cells, search, style
+from hpcnas.analysis.figures.style import Figure
 from hpcnas.evolution.individuals import Birth, State
 from hpcnas.job.log import duration
 from hpcnas.messages import FailureKind
@@ -117,9 +114,9 @@ def best_cell(name: str, stored: StoredRun) -> Html:
     return joined(
         [
             tag("h2", "The best cell"),
-            picture("The best cell and its motifs", draw.cell_picture(f"{name}-{best}", genotype)),
+            picture("The best cell and its motifs", cells.cell_picture(f"{name}-{best}", genotype)),
             hidden("the network that it stands for",
-                   picture("The expanded cell", draw.expanded_picture(f"{name}-{best}", genotype))),
+                   picture("The expanded cell", cells.expanded_picture(f"{name}-{best}", genotype))),
             hidden("the genotype as text", tag("div", tag("pre", genotype.text()), class_="box")),
         ]
     )  # fmt: skip
@@ -130,11 +127,11 @@ def course(run: Curves) -> Html:
     return joined(
         [
             tag("h2", "The search"),
-            picture("Fitness, best fitness and parameters against the evolution step", plot.search_picture([run])),
+            picture("Fitness, best fitness and parameters against the evolution step", search.search_picture([run])),
             tag(
                 "div",
-                picture("Fitness against parameters", plot.pareto_picture([run])),
-                picture("Busy workers and failed attempts over time", plot.health_picture([run])),
+                picture("Fitness against parameters", search.pareto_picture([run])),
+                picture("Busy workers and failed attempts over time", search.health_picture([run])),
                 class_="side",
             ),
         ]
@@ -148,7 +145,9 @@ def ancestors(stored: StoredRun) -> Html | None:
     family = lineage.ancestry(stored.population, best)
     if len(family) < 2:
         return None
-    drawing = picture("The lineage of the best individual", lineage.picture(stored.population, family))
+    drawing = picture(
+        "The lineage of the best individual", style.in_house_style(lineage.picture)(stored.population, family)
+    )
     return joined([tag("h2", "Its lineage"), tag("p", lineage.summary(family), class_="muted"), drawing])
 
 
@@ -296,11 +295,7 @@ def hidden(title: str, *content: str) -> Html:
 
 def picture(title: str, figure: Figure) -> Html:
     """The figure as SVG within the page: its texts stay texts, its names are its own, and dots are fine enough."""
-    buffer = io.StringIO()
-    figure.patch.set_alpha(0.0)
-    with matplotlib.rc_context({"svg.fonttype": "none"}):
-        figure.savefig(buffer, format="svg", dpi=220, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
+    text = style.as_svg(figure)
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     prefix = re.sub(r"\W+", "-", title.lower())

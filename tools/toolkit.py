@@ -16,6 +16,7 @@ from hpcnas.command.common import picture_path as picture_path
 from hpcnas.command.common import print_json as print_json
 from hpcnas.command.common import run as run
 from hpcnas.command.common import table as table
+from hpcnas.search.references import WrongReference
 from hpcnas.search.run_file import StoredRun
 
 
@@ -31,7 +32,7 @@ def individual(text: str) -> tuple[Path, StoredRun, int]:
     """`runs.individual` or the end of the tool."""
     try:
         return runs.individual(text)
-    except AnalysisError as error:
+    except WrongReference as error:
         fail(str(error))
 
 
@@ -39,5 +40,5 @@ def named_genotype(text: str) -> tuple[str, Genotype]:
     """`runs.named_genotype` or the end of the tool."""
     try:
         return runs.named_genotype(text)
-    except AnalysisError as error:
+    except WrongReference as error:
         fail(str(error))

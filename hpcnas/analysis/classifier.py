@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture import expansion
-from hpcnas.retrain.record_file import Inputs, Retraining
+from hpcnas.retrain.record import Inputs, Record
 from hpcnas.storage import sealed
 from hpcnas.training import checkpoints
 from hpcnas.training.network import Network
@@ -28,12 +28,12 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(inputs.std).view(-1, 1, 1), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """The network reads normalised pixels."""
+        """Pixels are normalised first: (pixel − mean) / std, channel by channel."""
         scores: Tensor = self.network((pixels - self.mean) / self.std)
         return scores
 
 
-def load(retraining: Retraining, weights: Path) -> Classifier:
+def load(retraining: Record, weights: Path) -> Classifier:
     """The network that a retraining has trained, in evaluation mode. Raises AnalysisError where its weights cannot be
     read."""
     network = Network(expansion.expand(retraining.genotype), retraining.inputs.skeleton)
@@ -48,10 +48,11 @@ def load_weights(network: Network, weights: Path) -> None:
     except sealed.Damaged as error:
         raise AnalysisError(f"{weights} is damaged: {error}") from error
     except (OSError, RuntimeError, TypeError, ValueError, EOFError) as error:
-        raise AnalysisError(f"{weights}: expected a state_dict of this network: {_first_line(error)}") from error
+        raise AnalysisError(f"{weights}: expected a state_dict of this network: {first_line(error)}") from error
     except Exception as error:  # what unpickling makes of bytes that are no such file
-        raise AnalysisError(f"{weights}: expected a file of torch.save: {_first_line(error)}") from error
+        raise AnalysisError(f"{weights}: expected a file of torch.save: {first_line(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Of its text, for messages of one line; the kind of error where it has none."""
     return next(iter(str(error).splitlines()), type(error).__name__)

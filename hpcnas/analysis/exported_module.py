@@ -14,7 +14,7 @@ from hpcnas import __version__
 from hpcnas.architecture import expansion, sizes
 from hpcnas.architecture.genotype import Genotype, operation_names
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.retrain.record_file import Inputs
+from hpcnas.retrain.record import Inputs
 
 TEMPLATE = Path(__file__).with_name("network_template.txt")
 TRAINED = re.compile(r"# @TRAINED\n(.*)# @END\n", re.DOTALL)

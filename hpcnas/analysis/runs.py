@@ -5,19 +5,16 @@ Runs are read through `run_file` alone: the last renamed file, also while the ru
 
 from __future__ import annotations
 
-import re
 import statistics
 from pathlib import Path
 
 import numpy as np
 
-from hpcnas import text_file
-from hpcnas.architecture import genotype
-from hpcnas.architecture.genotype import Genotype, GenotypeError
+from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.space import Space
 from hpcnas.errors import Error
 from hpcnas.evolution.population import Population
-from hpcnas.search import run_file
+from hpcnas.search import references, run_file
 from hpcnas.search.run_file import StoredRun, StoreError
 
 
@@ -34,34 +31,15 @@ def load(folder: Path) -> StoredRun:
 
 
 def individual(text: str) -> tuple[Path, StoredRun, int]:
-    """Folder, run and id that `RUN` (its best) or `RUN:ID` names. Raises AnalysisError where there is none."""
-    folder, colon, number = text.rpartition(":")
-    if not colon or not re.fullmatch(r"\d{1,18}", number) or Path(text).is_dir():
-        folder, number = text, ""
-    run = load(Path(folder))
-    id = int(number) if number else run.population.best
-    if id is None:
-        raise AnalysisError(f"{folder}: no individual has been evaluated yet, so there is no best one")
-    if not len(run.population):
-        raise AnalysisError(f"{folder}: no individual has been born yet, so there is no {id}")
-    if id >= len(run.population):
-        raise AnalysisError(f"{folder}: expected an individual from 0 to {len(run.population) - 1}, got {id}")
-    return Path(folder), run, id
+    """Folder, run and id of the one individual that a text names. Raises WrongReference."""
+    found = references.individual(text)
+    return found.folder, found.run, found.id
 
 
 def named_genotype(text: str) -> tuple[str, Genotype]:
-    """What `RUN`, `RUN:ID`, `FILE.toml` or `paper` names, with a name for it. Raises
-    AnalysisError where there is none."""
-    path = Path(text)
-    try:
-        if text.endswith(".toml"):
-            return path.stem, Genotype.from_text(text_file.read(path))
-        if text == "paper" and not path.exists():
-            return text, genotype.named(text)
-    except (text_file.Unreadable, GenotypeError) as error:
-        raise AnalysisError(f"{text}: {error}") from None
-    folder, run, id = individual(text)
-    return f"{folder.resolve().name}-{id}", run.population.individual(id).genotype
+    """The one genotype that a text names, after a name for it. Raises WrongReference."""
+    found = references.one(text)
+    return found.name, found.genotype
 
 
 def spread(population: Population) -> np.ndarray:
@@ -74,7 +52,7 @@ def spread(population: Population) -> np.ndarray:
     repeats = population.column("repeats")
     shared = np.flatnonzero(repeats >= 0)
     for id in np.union1d(shared, repeats[shared]).tolist():
-        pooled = population.pooled(id)
+        pooled = population.averaged_accuracies(id)
         result[id] = statistics.stdev(pooled) if len(pooled) > 1 else np.nan
     return result
 

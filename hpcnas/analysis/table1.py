@@ -17,7 +17,7 @@ from hpcnas.analysis.retrainings import Found
 from hpcnas.config import data_spec
 from hpcnas.config.data_spec import CIFAR10
 from hpcnas.config.retraining import SCHEME, RetrainingConfig
-from hpcnas.retrain.record_file import Origin, Retraining
+from hpcnas.retrain.record import Origin, Record
 
 IMAGENET = "ImageNet"
 IMAGENET_SIZE = (1000, 1_281_167)  # classes and training images of ILSVRC 2012
@@ -65,7 +65,7 @@ def rows(found: Sequence[Found]) -> list[dict[str, Any]]:
     return [_row(each, ours.get(each, [])) for name in data for each in kinds if each.data == name]
 
 
-def kind(stored: Retraining) -> Kind:
+def kind(stored: Record) -> Kind:
     """What a retraining's row is about."""
     source, facts = stored.recipe.data.source, stored.facts
     name = data_spec.title(source, facts.classes, facts.fingerprint)

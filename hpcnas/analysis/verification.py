@@ -1,31 +1,85 @@
 """Whether a run is sound, and what of a damaged one is provably good.
 
 Checked are the files, the records, the budget, every number that can be computed again and, by replay, every decision.
-Nothing here changes a run.
+Nothing here changes a run: `repair` writes another one.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from hpcnas.analysis import replay
 from hpcnas.analysis.replay import Fault
+from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture import expansion, sizes
+from hpcnas.evolution import registry
 from hpcnas.evolution.individuals import COLUMNS, Birth, State
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.racing import Racing
 from hpcnas.evolution.registry import StrategyMissing, make_strategy
 from hpcnas.evolution.strategy import Strategy, StrategyRefused
 from hpcnas.messages import Evaluation, mean
+from hpcnas.search import whole_run
+from hpcnas.search.recovery import salvage
 from hpcnas.search.run_file import StoredRun
 
 
+@dataclass(frozen=True)
+class Verification:
+    """What was found of a run, up to the last record that can be read."""
+
+    run: StoredRun
+    problems: list[str]  # one line each; none for a sound run
+    notes: list[str]  # of a sound run alone
+    replayed: bool  # whether its decisions could be made again: the plugin of its strategy is loaded, if it is one's
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+def verify(folder: Path) -> Verification:
+    """Checks the run in a folder. Raises StoreError where there is nothing to check."""
+    run, problems = salvage(folder)
+    problems += [str(fault) for fault in faults(run)]
+    if (excess := overspent(run)) is not None:
+        problems.append(excess)
+    known = [] if problems else list(notes(run))
+    return Verification(run, problems, known, registry.is_known(run.config.search.strategy))
+
+
+def require_replayed(found: Verification) -> None:
+    """Raises AnalysisError where nobody can say what of the run is good, since its decisions could not be replayed."""
+    if not found.replayed:
+        strategy = found.run.config.search.strategy
+        raise AnalysisError(f"expected the plugin of strategy {strategy!r} to say what is good: name it")
+
+
+def repair(found: Verification, target: Path) -> int:
+    """Writes what is provably good of a run to a new folder; returns how many individuals that are.
+
+    Raises AnalysisError where nobody can say what is good, StoreError where the folder cannot be written or holds
+    something.
+    """
+    require_replayed(found)
+    part = sound_part(found.run)
+    if part.sessions:  # for `merging`, which takes no individual twice
+        first = part.sessions[0]
+        software = {**first.software, "repaired": " ".join(whole_run.contained(found.run))}
+        part = replace(part, sessions=[replace(first, software=software), *part.sessions[1:]])
+    whole_run.write(target, part)
+    return len(part.population)
+
+
 def faults(run: StoredRun) -> Iterator[Fault]:
-    """The individuals on record that cannot be right, each perhaps several times; nothing for a sound run."""
-    if not run.sessions:  # then nothing can have been born
+    """What is wrong with individuals on record, each perhaps several times; nothing for a sound run."""
+    if not run.sessions:  # no individual can have been born
         if len(run.population):
             yield Fault(0, "expected a session of the controller before the first birth, got none")
         return
@@ -33,9 +87,9 @@ def faults(run: StoredRun) -> Iterator[Fault]:
     yield from _wrong_results(run)
     try:
         strategy = make_strategy(run.config, run.sessions[0].facts)
-    except StrategyMissing:  # nothing can be said of its decisions
+    except StrategyMissing:  # its decisions cannot be replayed
         return
-    except StrategyRefused as refusal:  # then it cannot be continued either
+    except StrategyRefused as refusal:  # such a run cannot be continued either
         yield Fault(0, f"expected settings that a strategy can be made of, but: {refusal}")
         return
     yield from _wrong_stops(run, strategy)
@@ -43,13 +97,13 @@ def faults(run: StoredRun) -> Iterator[Fault]:
 
 
 def notes(run: StoredRun) -> Iterator[str]:
-    """What a person should know about a run that is sound; one line each."""
+    """What is worth knowing about a sound run, one line each."""
     if run.sessions:
-        yield from replay.joined(run.config, run.sessions[0].facts, run.population)
+        yield from replay.joined_networks(run.config, run.sessions[0].facts, run.population)
 
 
 def overspent(run: StoredRun) -> str | None:
-    """What is wrong with the budget, if anything."""
+    """What is wrong with the budget; None where nothing is."""
     done, under_way, budget = len(run.population.evaluated), run.population.in_flight, run.config.search.budget
     if done + under_way <= budget:
         return None
@@ -72,7 +126,7 @@ def _wrong_results(run: StoredRun) -> Iterator[Fault]:
     for id in np.flatnonzero(population.column("state") == State.EVALUATED).tolist():
         outcome = population.result(id).outcome
         assert isinstance(outcome, Evaluation), "evaluated"
-        fitness, accuracies = float(population.column("fitness")[id]), population.pooled(id)
+        fitness, accuracies = float(population.column("fitness")[id]), population.averaged_accuracies(id)
         if not all(0.0 <= accuracy <= 1.0 for accuracy in outcome.accuracies) or fitness != mean(accuracies):
             yield Fault(id, f"expected as fitness the mean of accuracies from 0 to 1, got {fitness} of {accuracies}")
         try:
@@ -86,7 +140,7 @@ def _wrong_results(run: StoredRun) -> Iterator[Fault]:
 
 
 def _wrong_stops(run: StoredRun, strategy: Strategy) -> Iterator[Fault]:
-    """Those that were not trained in full although racing had not given them up."""
+    """Individuals that were not trained in full although racing had not given them up."""
     population, search = run.population, run.config.search
     births, trained = population.column("birth"), population.column("replicates_trained")
     racing = Racing(strategy, search.racing_confidence)
@@ -105,8 +159,9 @@ def _wrong_stops(run: StoredRun, strategy: Strategy) -> Iterator[Fault]:
 def sound_part(run: StoredRun) -> StoredRun:
     """The run without its first faulty individual and those born after it, whose births may depend on it.
 
-    What stands before does not depend on them, so it can be continued as if they had never been. Only who was given up
-    may have been so against the fitness of one that is left out: where that no longer holds, it is in flight again."""
+    Those before it do not depend on them, so the search can go on as if the others had never been born. Racing alone
+    may have given up an individual because of the fitness of one that is left out: where that no longer holds, it is in
+    flight again."""
     good = min((fault.individual for fault in faults(run)), default=len(run.population))
     whole = run.population
     evaluated = _still_settled(run, good)
@@ -122,8 +177,9 @@ def sound_part(run: StoredRun) -> StoredRun:
 
 
 def _still_settled(run: StoredRun, good: int) -> list[int]:
-    """The evaluated among the first `good` individuals, in their order, but those whose trainings would go on if nobody
-    else had been born. No birth among the first knew one of these: it would have known one that is left out as well."""
+    """The evaluated among the first `good` individuals, in the order of evaluation, without those whose trainings would
+    go on if no others had been born. No birth among the first knew one of these: it would have known one that is left
+    out as well."""
     whole, search = run.population, run.config.search
     evaluated: list[int] = whole.evaluated[whole.evaluated < good].tolist()
     if not search.racing or not evaluated:

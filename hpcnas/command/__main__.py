@@ -20,7 +20,7 @@ COMMANDS = {  # by what they are for, each in a line
         "search": "find architectures; the same command continues a run",
         "retrain": "train the large network of what was found",
         "simulate": "how long a search would take, and what it would find",
-        "jobs": "write job scripts into a folder: SLURM, PBS, one machine",
+        "jobs": "write job scripts into a folder, for SLURM and PBS",
     },
     "look": {
         "watch": "a search while it goes on",
@@ -48,8 +48,8 @@ SHELLS = ("bash", "zsh", "fish")
 
 FIRST = """\
 hpcnas finds neural network architectures by evolution: alone, or as an MPI job.
-  hpcnas search --preset quick --run runs/first         first: minutes on 2 cores
-  hpcnas summary runs/first                             then, also while it runs
+  hpcnas search --preset quick --run runs/first        first: minutes on 2 cores
+  hpcnas summary runs/first                            then, also while it runs
   mpirun -np 9 hpcnas search --preset paper --data cifar10:data --download
 """
 LAST = """\
@@ -59,6 +59,7 @@ hpcnas NAME --help says more. Also: --version, completion {shells}
 
 def main() -> int:
     """The exit code: of the command, 2 where there is none of that name."""
+    search_path.leave_out_folder_of(sys.argv[0])
     search_path.leave_out_current_folder()
     terminal.install()
     name, *arguments = sys.argv[1:] or ["--help"]
@@ -98,7 +99,7 @@ def unknown(name: str) -> str:
 
     shown = repr(name if len(name) <= 60 else f"{name[:60]}…")
     if name.startswith("-"):
-        return f"expected a command first, got {shown}: hpcnas search, say, and then its options (see hpcnas --help)"
+        return f"expected a command first, got {shown}: hpcnas search, say, then its options (see hpcnas --help)"
     close = difflib.get_close_matches(name[:60], names(), n=1)
     return f"unknown command {shown}{f'; did you mean {close[0]}?' if close else ''} (see hpcnas --help)"
 

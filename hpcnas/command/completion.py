@@ -41,6 +41,7 @@ compdef _hpcnas hpcnas
 def script(shell: str) -> str:
     """The text that the shell reads."""
     commands = {name: help for group in COMMANDS.values() for name, help in group.items()}
+    commands["completion"] = "what a shell needs to complete these words"
     quoted = {name: help.replace("'", "’") for name, help in commands.items()}
     if shell == "bash":
         return BASH.format(names=" ".join(commands))

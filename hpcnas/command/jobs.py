@@ -41,6 +41,8 @@ def write(folder: Path, files: Mapping[str, str], *, overwrite: bool) -> list[st
     Raises Error, having written nothing, where one of them is there with another content and must not be overwritten;
     and where the folder takes no files.
     """
+    if folder.exists() and not folder.is_dir():
+        raise Error(f"{folder}: expected a folder, got something else")
     try:
         new = [name for name, text in files.items() if not _holds(folder / name, text)]
         edited = [name for name in new if os.path.lexists(folder / name)]

@@ -1,6 +1,9 @@
 """The command line: every setting of a scheme as an option, grouped as there, and what else a person may ask for.
 
-Which settings were given is kept apart from their defaults, so that a continued run can tell a wish from a habit.
+`--help` prints a screen that is written by hand: what the program does, what to do first, and the options that matter
+most. `--help-all` prints every option, as argparse lays them out.
+
+Settings that were given stay apart from defaults, so that a continued run can tell which ones a person asked for.
 """
 
 from __future__ import annotations
@@ -8,14 +11,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpcnas import __version__, plugins, text_file
 from hpcnas.config import durations
 from hpcnas.config import search as search_config
-from hpcnas.config.settings import ConfigError, Scheme, Settings, at_home, base_type, field_types, meant
+from hpcnas.config.settings import ConfigError, Scheme, Settings, at_home, base_type, field_types, fields_of, meant
 from hpcnas.errors import Error
 
 
@@ -27,7 +30,7 @@ class UsageError(Error):
 
 
 class HelpWanted(Exception):
-    """The text that --help or --version prints."""
+    """The text that --help, --help-all or --version prints."""
 
 
 @dataclass(frozen=True)
@@ -42,39 +45,96 @@ class Request:
 
 @dataclass(frozen=True)
 class CommandLine:
-    """A program by its words in --help, and its settings. The defaults of `of_the_paper`'s sections are the paper's."""
+    """A program by its words, and its settings. The defaults of `of_the_paper`'s sections are the paper's, but for
+    `ours`, which the paper does not have or does not say.
 
-    name: str
-    usage: str
+    `screen` is what --help prints. A terminal shows it at once: 24 lines of 80 characters at the most.
+    """
+
+    command: str
+    screen: str
     description: str
     epilog: str
     scheme: Scheme[typing.Any]
     of_the_paper: frozenset[str]
+    ours: frozenset[str]  # section.key
+
+
+PROGRAMS = {  # by what a person may write for the name of each: how it is started
+    "search": "hpcnas search",
+    "retrain": "hpcnas retrain",
+    "simulate": "hpcnas simulate",
+}
 
 
 SEARCH = CommandLine(
-    name="hpcnas",
-    usage="mpirun -np RANKS python -m hpcnas [options]",
-    description="Evolves neural network architectures. Rank 0 controls, every other rank trains networks; "
+    command="hpcnas search",
+    screen="""\
+Finds neural network architectures by evolution. Under mpirun, rank 0 controls
+and every other rank trains networks; alone, one process does both.
+
+First, a search of minutes on 2 cores, and what it has found:
+  hpcnas search --preset quick --run runs/first
+  hpcnas summary runs/first
+The paper's search, on 8 GPUs; add --dry-run to see what it would do:
+  mpirun -np 9 hpcnas search --preset paper --data cifar10:data --download
+The same command continues a run that was cut short; a larger budget, any run:
+  hpcnas search --run runs/first --budget 60
+
+  --run DIR        folder of the run; an existing one is continued
+  --preset NAME    settings to start from: quick, paper, efficient, paper-flat
+  --config FILE    settings in TOML; they override the preset, options both
+  --data DATA      digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR
+  --budget N       evaluations in all, the initial population included
+  --strategy NAME  tournament, random, aging, nsga2, or a plugin's
+  --walltime T     how long this job may run: 4h (else SLURM or PBS is asked)
+  --dry-run        print the configuration, sizes and bindings; train nothing
+  --help-all       every option, by what it is about, with its default
+  --version        print the version
+""",
+    description="Finds neural network architectures by evolution. Rank 0 controls, every other rank trains networks; "
     "with one rank, it does both.",
     epilog="Settings come from a preset, then --config, then options; a run that is continued keeps its own.",
     scheme=search_config.SCHEME,
     of_the_paper=frozenset({"search", "network", "training"}),
+    ours=frozenset(
+        {
+            "search.aging_population",
+            "search.aging_sample",
+            "search.survivors",
+            "search.objective",
+            "search.racing_confidence",
+            "search.seed",
+            "search.tournament_draw",
+            "training.precision",
+        }
+    ),  # fmt: skip
 )
 
 
-PROGRAMS = {  # what somebody may have written for a program's name, and how it is started
-    "search": "python -m hpcnas",
-    "retrain": "python -m hpcnas.retrain",
-    "simulate": "python -m hpcnas simulate",
-}
+class _Print(argparse.Action):
+    """An option that prints the text that its `const` returns, and does nothing else."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> typing.NoReturn:
+        raise HelpWanted(self.const())
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that raises instead of printing and leaving, and knows what was probably meant."""
+    """argparse that raises instead of printing and leaving, and knows what was probably meant.
+
+    `--help` prints the screen; `--help-all`, what `every` returns, else its own options.
+    """
 
     also: Sequence[str] = ()  # options that are taken elsewhere
     help_option = "--help"
+
+    def __init__(self, *, screen: str, every: Callable[[], str] | None = None, **words: typing.Any) -> None:
+        super().__init__(add_help=False, allow_abbrev=False, **words)
+        for names, text, help in (
+            (("-h", "--help"), lambda: screen, "what to do first, and the options that matter most"),
+            (("--help-all",), every or self.format_help, "this list of every option"),
+        ):
+            self.add_argument(*names, action=_Print, nargs=0, const=text, default=argparse.SUPPRESS, help=help)
 
     def parse_args(self, arguments: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
         """What is asked for; raises UsageError for anything else."""
@@ -111,15 +171,20 @@ class Parser(argparse.ArgumentParser):
 
 def parser(program: CommandLine = SEARCH) -> Parser:
     """All options, grouped by section."""
-    scheme = program.scheme
     result = Parser(
-        prog=program.name,
-        usage=program.usage,
+        screen=program.screen,
+        usage=f"mpirun -np RANKS {program.command} [options]",
         description=program.description,
         epilog=program.epilog,
-        allow_abbrev=False,
     )
-    result.add_argument("--version", action="version", version=f"hpcnas {__version__}")
+    add_settings(result, program)
+    return result
+
+
+def add_settings(result: Parser, program: CommandLine) -> None:
+    """Adds --version, what the program begins with, and all settings."""
+    scheme = program.scheme
+    result.add_argument("--version", action="version", version=f"hpcnas {__version__}", help="print the version")
     first = result.add_argument_group("What to run")
     first.add_argument(
         "--preset", metavar="NAME", help=f"settings to start from: {', '.join(scheme.presets)} "
@@ -131,10 +196,10 @@ def parser(program: CommandLine = SEARCH) -> Parser:
     )
     for section, kind in scheme.sections.items():
         group = result.add_argument_group(kind.__doc__)
-        whose = "paper" if section in program.of_the_paper else "default"
-        for item in dataclasses.fields(kind):  # type: ignore[arg-type]
-            _add(group, f"{section}.{item.name}", item, field_types(kind)[item.name], whose)
-    return result
+        for item in fields_of(kind):
+            name = f"{section}.{item.name}"
+            whose = "paper" if section in program.of_the_paper and name not in program.ours else "default"
+            _add(group, name, item, field_types(kind)[item.name], whose)
 
 
 def _add(

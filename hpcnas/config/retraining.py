@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from hpcnas import plugins
 from hpcnas.architecture.skeleton import STEMS, Skeleton
 from hpcnas.config import bounds, data_spec
-from hpcnas.config.settings import ConfigError, Scheme, Section, Settings, setting
+from hpcnas.config.job import JobSettings
+from hpcnas.config.settings import ConfigError, Scheme, Section, Settings, setting, with_default
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class LargeNetworkSettings(Section, section="network"):
     """Network (§4.1): which cell, and what it is put into"""
 
     genotype: str = setting(
-        "paper", "RUN:best or RUN:ID of a search, a genotype FILE.toml, or paper, the paper's cell", metavar="WHICH",
+        "paper", "RUN, RUN:best or RUN:ID of a search, a genotype's FILE, or paper, the paper's cell", metavar="WHICH",
         paths_after="", alterable=True,  # to where the same genotype lies now: that it is the same is checked
     )  # fmt: skip
     plugins: str | None = setting(
@@ -29,7 +30,7 @@ class LargeNetworkSettings(Section, section="network"):
     )
     channels: int = setting(64, "channels that the first cell reads, c0", low=1, high=bounds.CHANNELS, metavar="C0")
     cells: tuple[int, ...] = setting(
-        (2, 2, 2), "cells of each group; resolution halves between groups", low=1, high=bounds.CELLS
+        (2, 2, 2), "cells of each group; resolution halves between groups", low=1, high=bounds.CELLS, metavar="N"
     )
     stem: str = setting(
         "plain", "before the first cell: a 3×3 convolution, or two of stride 2 with C0/2 and C0 channels", choices=STEMS
@@ -41,7 +42,7 @@ class RetrainingSettings(Section, section="training"):
     """Training (§4.1): how the network is trained, and how often"""
 
     runs: int = setting(
-        1, "trainings, each with a seed of its own (the paper: 5)", low=1, high=bounds.RUNS, metavar="N",
+        1, "trainings, each with a seed of its own; the paper has 5", low=1, high=bounds.RUNS, metavar="N",
         alterable=True,
     )  # fmt: skip
     seed: int = setting(0, "seed of the first of them; the next ones count on", low=0, high=2**62, metavar="S")
@@ -124,44 +125,23 @@ class RetrainingDataSettings(Section, section="data"):
 
 
 @dataclass(frozen=True)
-class RetrainingRunSettings(Section, section="run"):
+class RetrainingRunSettings(JobSettings, section="run"):
     """Run: where and how; may differ whenever a retraining is continued"""
 
-    run: str = setting("retrain-run", "folder; an existing one is continued", metavar="DIR", once=True, paths_after="")
-    device: str = setting("auto", "what networks train on", choices=("auto", "cuda", "cpu"), alterable=True)
-    threads: int | None = setting(
-        None, "CPU threads of one rank (default: its share of the usable cores)", low=1, high=bounds.THREADS,
-        metavar="T", alterable=True,
-    )  # fmt: skip
+    run: str = with_default("retrain-run", JobSettings, "run")
+    grace: float = with_default(120.0, JobSettings, "grace")
     loaders: int | None = setting(
         None, "stream: processes of one rank that decode images; 0: the rank itself (default: one less than threads)",
-        low=0, high=256, metavar="N", alterable=True,
+        low=0, high=256, metavar="N", alterable=True, after="threads",
     )  # fmt: skip
     compile: bool = setting(False, "torch.compile; the plain network where that fails", alterable=True)
-    download: bool = setting(False, "fetch the data set if it is not there", once=True)
     address: str | None = setting(
         None, "name or address of rank 0's host for the other ranks (default: its host name)", metavar="HOST",
-        once=True,
+        once=True, after="download",
     )  # fmt: skip
-    progress: str = setting(
-        "auto", "a live line, or plain log lines", choices=("auto", "live", "plain"), alterable=True
+    history_every: int = setting(
+        100, "steps that one row of the history is the mean of", low=1, metavar="S", after="progress"
     )
-    history_every: int = setting(100, "steps that one row of the history is the mean of", low=1, metavar="S")
-    checkpoint_interval: float = setting(
-        300.0, "seconds between checkpoints", low=0.0, metavar="T", alterable=True, duration=True
-    )
-    walltime: float | None = setting(
-        None, "seconds until this job ends, or 12:00:00, 4h, … (default: what the batch system says)", low=1.0,
-        metavar="T", once=True, duration=True,
-    )  # fmt: skip
-    grace: float = setting(
-        120.0, "seconds before the end at which everything is saved and the job leaves", low=0.0, metavar="T",
-        alterable=True, duration=True,
-    )  # fmt: skip
-    lock_wait: float = setting(
-        60.0, "seconds to wait for another job to let go of the folder, before this one is refused", low=0.0,
-        metavar="T", once=True, duration=True,
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import Space, SpaceError
 from hpcnas.config import bounds, data_spec
 from hpcnas.config.data_spec import ImageFacts
+from hpcnas.config.job import JobSettings
 from hpcnas.config.settings import ConfigError, Scheme, Section, none_of, setting
 from hpcnas.config.settings import Settings as Settings
 
@@ -47,8 +48,9 @@ class SearchSettings(Section, section="search"):
         option="plugin", metavar="MODULE",
     )  # fmt: skip
     initial: str | None = setting(
-        None, "what the initial population begins with: genotypes of FILE, the best of RUN, or its K best (RUN:K); "
-        "several with commas", metavar="FILE|RUN:K,…", paths_after=",",
+        None, "what the initial population begins with: the best of RUN, its K best (RUN:topK), individual ID of it "
+        "(RUN:ID; before 0.2 RUN:3 meant the 3 best: now RUN:top3), genotypes of FILE, or paper; several with commas",
+        metavar="RUN[:…]|FILE,…", paths_after=",",
     )  # fmt: skip
     aging_population: int = setting(
         100, "aging: how many of the youngest compete, P", low=1, high=bounds.INDIVIDUALS, metavar="P"
@@ -170,25 +172,16 @@ class EvaluationSettings(Section, section="evaluation"):
 
 
 @dataclass(frozen=True)
-class RunSettings(Section, section="run"):
+class RunSettings(JobSettings, section="run"):
     """Run: where and how; may differ whenever a run is continued"""
 
-    run: str = setting(
-        "hpcnas-run", "folder of the run; an existing one is continued", metavar="DIR", once=True, paths_after=""
-    )
-    device: str = setting("auto", "what networks train on", choices=("auto", "cuda", "cpu"), alterable=True)
-    threads: int | None = setting(
-        None, "CPU threads of one worker (default: its share of the usable cores)", low=1, high=bounds.THREADS,
-        metavar="T", alterable=True,
-    )  # fmt: skip
-    profile: bool = setting(False, "write a trace of the first evaluation that begins to RUN/profile.json", once=True)
-    download: bool = setting(False, "fetch the data set if it is not there", once=True)
-    progress: str = setting(
-        "auto", "a live line, or plain log lines", choices=("auto", "live", "plain"), alterable=True
+    profile: bool = setting(
+        False, "write a trace of the first evaluation that begins to RUN/profile.json", once=True, after="threads"
     )
     max_attempts: int = setting(
         2, "attempts at an evaluation that crashes, hangs or runs out of memory; one whose loss is not finite is tried "
         "once more, where there is another device", low=1, high=100, metavar="N", alterable=True,
+        after="progress",
     )  # fmt: skip
     hang_timeout: float = setting(
         600.0, "seconds without a sign of life after which a trainer is given up", low=0.1, metavar="T", alterable=True,
@@ -197,35 +190,16 @@ class RunSettings(Section, section="run"):
     evaluation_timeout: float | None = setting(
         None, "seconds that one evaluation may take at most", low=0.1, metavar="T", alterable=True, duration=True
     )
-    checkpoint_interval: float = setting(
-        300.0, "seconds between checkpoints of a training", low=0.0, metavar="T", alterable=True, duration=True
-    )
-    walltime: float | None = setting(
-        None, "seconds until this job ends, or 12:00:00, 4h, … (default: what the batch system says)", low=1.0,
-        metavar="T", once=True, duration=True,
-    )  # fmt: skip
-    grace: float = setting(
-        60.0, "seconds before the end at which everything is saved and the job leaves", low=0.0, metavar="T",
-        alterable=True, duration=True,
-    )  # fmt: skip
     device_failures: int = setting(
         3, "failures in a row, of what succeeds elsewhere, that take a device out of use", low=1, metavar="K",
-        alterable=True,
+        alterable=True, after="grace",
     )  # fmt: skip
     max_failures: int = setting(
         20, "stop when so many individuals in a row have failed", low=1, metavar="K", alterable=True
     )
     compact_interval: float = setting(
-        30.0,
-        "seconds between renewals of population.h5 at the least",
-        low=0.0,
-        metavar="T",
-        alterable=True,
+        30.0, "seconds between renewals of population.h5 at the least", low=0.0, metavar="T", alterable=True,
         duration=True,
-    )
-    lock_wait: float = setting(
-        60.0, "seconds to wait for another job to let go of the run, before this one is refused", low=0.0, metavar="T",
-        once=True, duration=True,
     )  # fmt: skip
 
 

@@ -46,10 +46,12 @@ def setting(
     option: str | None = None,
     duration: bool = False,
     paths_after: str | None = None,
+    after: str | None = None,
 ) -> typing.Any:
     """A field with its help text, inclusive bounds and choices, whether a continued run may change it, whether it holds
     only for the job that it was given to, whether its number is of seconds, which may be written as durations are, and
-    whether it begins with a path, and after which sign another one may follow: in it ~ is somebody's home."""
+    whether it begins with a path, and after which sign another one may follow: in it ~ is somebody's home. A field
+    stands `after` another one of its section, else after the field that the class defines before it."""
     extra = {
         "help": help,
         "low": low,
@@ -61,14 +63,21 @@ def setting(
         "option": option,
         "duration": duration,
         "paths_after": paths_after,
+        "after": after,
     }
     return field(default=default, metadata=extra)
+
+
+def with_default(default: object, section: type[Section], key: str) -> typing.Any:
+    """A field like that of another section, but for its default."""
+    return field(default=default, metadata=section.__dataclass_fields__[key].metadata)
 
 
 class Section:
     """Checks every field of a section on construction: type, bounds, choices. `section` is its name in TOML."""
 
     section: typing.ClassVar[str]
+    __dataclass_fields__: typing.ClassVar[dict[str, dataclasses.Field[typing.Any]]]
 
     def __init_subclass__(cls, section: str) -> None:
         cls.section = section
@@ -78,10 +87,22 @@ class Section:
             object.__setattr__(self, key, _checked(type(self), key, kind, getattr(self, key)))
 
 
-def field_types(section: type) -> dict[str, type]:
-    """The annotated type of every field of a section's class."""
+def fields_of(section: type[Section]) -> list[dataclasses.Field[typing.Any]]:
+    """The fields of a section's class in the order of TOML and --help, where `after` has put them."""
+    result: list[dataclasses.Field[typing.Any]] = []
+    place = 0
+    for item in dataclasses.fields(section):
+        if (after := item.metadata["after"]) is not None:
+            place = [other.name for other in result].index(after) + 1
+        result.insert(place, item)
+        place += 1
+    return result
+
+
+def field_types(section: type[Section]) -> dict[str, type]:
+    """The annotated type of every field of a section's class, in the order of `fields_of`."""
     hints = typing.get_type_hints(section)
-    return {item.name: hints[item.name] for item in dataclasses.fields(section)}
+    return {item.name: hints[item.name] for item in fields_of(section)}
 
 
 def base_type(kind: typing.Any) -> typing.Any:
@@ -93,7 +114,7 @@ def base_type(kind: typing.Any) -> typing.Any:
 
 def _checked(section: type[Section], key: str, kind: typing.Any, value: object) -> object:
     """The value as its field's type; raises ConfigError on a wrong type or one out of bounds."""
-    limits = section.__dataclass_fields__[key].metadata  # type: ignore[attr-defined]
+    limits = section.__dataclass_fields__[key].metadata
     name = f"{section.section}.{key}"
     if value is None and isinstance(kind, types.UnionType):
         return None
@@ -182,13 +203,16 @@ class Scheme(Generic[Whole]):
 
     def settings(self, whole: Whole) -> dict[str, dict[str, object]]:
         """Every setting of a configuration, section → key → value."""
-        return {name: dataclasses.asdict(getattr(whole, name)) for name in self.sections}
+        return {
+            name: {item.name: getattr(getattr(whole, name), item.name) for item in fields_of(kind)}
+            for name, kind in self.sections.items()
+        }
 
     def lasting(self, whole: Whole) -> dict[str, dict[str, object]]:
         """The settings that a continued run begins with: all but those that held only for the job before."""
         found = self.settings(whole)
         for name, section in self.sections.items():
-            for item in dataclasses.fields(section):  # type: ignore[arg-type]
+            for item in fields_of(section):
                 if item.metadata["once"]:
                     del found[name][item.name]
         return found
@@ -225,7 +249,7 @@ class Scheme(Generic[Whole]):
         """Settings that a continued run may not change and that differ, as lines `section.key: stored → given`."""
         found = []
         for name, section in self.sections.items():
-            for item in dataclasses.fields(section):  # type: ignore[arg-type]
+            for item in fields_of(section):
                 old, new = getattr(getattr(stored, name), item.name), getattr(getattr(given, name), item.name)
                 if old != new and not item.metadata["alterable"]:
                     found.append(f"{name}.{item.name}: {old} → {new}")

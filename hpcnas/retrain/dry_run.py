@@ -18,7 +18,7 @@ from hpcnas.config.retraining import RetrainingConfig
 from hpcnas.data.datasets import load_training
 from hpcnas.data.image_folder import class_names, image_files
 from hpcnas.job.devices import Binding, Seat
-from hpcnas.retrain.record_file import Origin
+from hpcnas.retrain.record import Origin
 
 
 @dataclass(frozen=True)

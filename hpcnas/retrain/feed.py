@@ -1,6 +1,6 @@
 """Where a retraining's images come from, as the loop sees it; and images that all lie on the device (CIFAR-10's kind).
 
-Which images a micro-batch holds follows from (seed, step) alone (`order`), and what is drawn for it from a generator
+Which images a micro-batch holds follows from (seed, step) alone (`Order`), and what is drawn for it from a generator
 that is passed in: neither depends on the number of ranks, nor on what went before. Test images are looked at when they
 are asked for, and not before.
 """
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from hpcnas import seeds
 from hpcnas.config.data_spec import DataError, DataFacts
 from hpcnas.config.retraining import RetrainingConfig
 from hpcnas.data.augment import Normaliser, random_crop, random_flip
 from hpcnas.data.datasets import channel_statistics, load_test, load_training
-from hpcnas.retrain.order import Order
 
 TEST_BATCH = 250  # images, fewer than fill the memory; does not change the result
 
@@ -62,6 +62,35 @@ class Feed(Protocol):
     def close(self) -> None:
         """Lets go of what was started."""
         ...
+
+
+class Order:
+    """The order in which a retraining sees its images, 0 to n−1: all of them in random order, then all of them in
+    another one, and so on without end.
+
+    A pure function of the seed: every rank, and every job that continues, knows it without being told.
+    """
+
+    def __init__(self, images: int, seed: int) -> None:
+        self._images = images
+        self._seed = seed
+        self._epochs: dict[int, NDArray[np.int64]] = {}  # the two that were asked for last
+
+    def __call__(self, first: int, count: int) -> NDArray[np.int64]:
+        """The images at the places `first` to `first + count − 1`, from 0: int64 (count,)."""
+        places = np.arange(first, first + count)
+        epochs = places // self._images
+        found = np.empty(count, dtype=np.int64)
+        for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
+            here = epochs == epoch
+            found[here] = self._epoch(epoch)[places[here] % self._images]
+        return found
+
+    def _epoch(self, epoch: int) -> NDArray[np.int64]:
+        if epoch not in self._epochs:
+            self._epochs = {known: order for known, order in self._epochs.items() if known == epoch - 1}
+            self._epochs[epoch] = seeds.order_generator(self._seed, epoch).permutation(self._images)
+        return self._epochs[epoch]
 
 
 class Resident:

@@ -36,10 +36,11 @@ from hpcnas.config.retraining import SCHEME, RetrainingConfig, RetrainingRunSett
 from hpcnas.job import log
 from hpcnas.job.clocks import Dated
 from hpcnas.job.status import COMPLETE, MORE_TO_DO, WRONG_USE, write_status
-from hpcnas.retrain import origins, record_file
+from hpcnas.retrain import record_file
+from hpcnas.retrain.origin import resolve_genotype
 from hpcnas.retrain.progress import Progress, final_table
-from hpcnas.retrain.record_file import Inputs, Origin, Session, State, Trained
-from hpcnas.retrain.record_file import Retraining as Record
+from hpcnas.retrain.record import Inputs, Origin, Record, RetrainingSession, State, Trained
+from hpcnas.search import references
 from hpcnas.search.file_store import FileStore
 from hpcnas.search.run_file import StoreError
 from hpcnas.storage import hdf5, lock, sealed
@@ -48,7 +49,7 @@ from hpcnas.storage.lock import Lock, LockLost
 
 if TYPE_CHECKING:
     from hpcnas.retrain.feed import Appearance
-    from hpcnas.retrain.loop import Retraining, Tested
+    from hpcnas.retrain.loop import DistributedTraining, Tested
 
 FILES = (record_file.NAME, "checkpoint.pt", "genotype.toml", "status", "log", lock.NAME, lock.HEARTBEAT)
 """What a retraining keeps in its folder, beside weights."""
@@ -84,7 +85,7 @@ class Folder:
         self._place: RunFolder | None = None  # held open; None in a dry run
         self._lock: Lock | None = None
         self._status: bytes | None = None  # what RUN/status said before this job
-        self._current: Retraining | None = None
+        self._current: DistributedTraining | None = None
         self._now = Dated()
         self._saved = self._looked = time.monotonic()
         self._seen: object = None  # which file the record was when its name was last read in it
@@ -149,7 +150,7 @@ class Folder:
     def _new(cls, path: Path, request: Request) -> Folder:
         """That of a retraining that begins; creates nothing."""
         recipe = SCHEME.build(*request.base, *request.layers)
-        genotype, origin = origins.resolve(recipe.network.genotype)
+        genotype, origin = resolve_genotype(recipe.network.genotype)
         if "+" in origin.space and recipe.network.plugins is None:
             raise Refused(f"the space {origin.space} of {origin.source} has a plugin's primitives: give its --plugin")
         return cls(path, recipe, genotype, origin, None)
@@ -167,8 +168,8 @@ class Folder:
                 f"another --run:\n  {listing}"
             )
         if any("genotype" in layer.get("network", {}) for layer in request.layers):
-            genotype, origin = origins.resolve(recipe.network.genotype)
-            by_number = recipe.network.genotype.endswith(f":{origin.individual}")
+            genotype, origin = resolve_genotype(recipe.network.genotype)
+            by_number = isinstance(references.parse(recipe.network.genotype), references.ById)
             best_again = origin.run is not None and origin.run == record.origin.run and not by_number
             if genotype != record.genotype and not best_again:  # the best of that search may be another one by now
                 raise Refused(
@@ -230,7 +231,7 @@ class Folder:
             "mpi": mpi_library,
         }
         self._record.sessions.append(
-            Session(self._now(), socket.gethostname(), os.getpid(), ranks, software, facts, device)
+            RetrainingSession(self._now(), socket.gethostname(), os.getpid(), ranks, software, facts, device)
         )
         self._progress.began(self._record)
         self._begun = True
@@ -241,7 +242,7 @@ class Folder:
         except (OSError, StoreError) as error:
             self.problem = f"expected to write in {self.path}: {error}"
 
-    def checkpoint(self, seed: int, training: Retraining) -> dict[str, Any] | None:
+    def checkpoint(self, seed: int, training: DistributedTraining) -> dict[str, Any] | None:
         """The state to go on from, if there is one of that training. Sets `problem` where the record knows of one, but
         it cannot be had: the next save would take its place."""
         path, known = self.path / "checkpoint.pt", self._of(seed)
@@ -271,7 +272,7 @@ class Folder:
             )
         return None
 
-    def training_begins(self, seed: int, training: Retraining) -> None:
+    def training_begins(self, seed: int, training: DistributedTraining) -> None:
         """The training of that seed begins, or goes on."""
         self._current = training
         self._seed = seed
@@ -357,7 +358,7 @@ class Folder:
             return
         self._progress.left(self._current, reason or "another rank has received a signal")
 
-    def training_complete(self, seed: int, training: Retraining, tested: Tested) -> None:
+    def training_complete(self, seed: int, training: DistributedTraining, tested: Tested) -> None:
         """The training is complete: its weights and result are kept. Sets `problem` where they cannot be written."""
         row = dataclasses.replace(
             self._figures(training),
@@ -416,7 +417,7 @@ class Folder:
         record = self._record_now()
         record.trainings = [row if found.seed == row.seed else found for found in record.trainings]
 
-    def _figures(self, training: Retraining) -> Trained:
+    def _figures(self, training: DistributedTraining) -> Trained:
         """What the training under way has to say about itself."""
         seconds = max(1e-9, training.seconds)
         images = training.step * self.recipe.training.batch_size

@@ -36,8 +36,7 @@ from hpcnas.data import image_folder
 from hpcnas.data.augment import Normaliser
 from hpcnas.data.torchvision_shim import import_transforms
 from hpcnas.job.signals import ASKING
-from hpcnas.retrain.feed import Appearance, Batch, statistics
-from hpcnas.retrain.order import Order
+from hpcnas.retrain.feed import Appearance, Batch, Order, statistics
 
 v2 = import_transforms()  # here, so that the loaders' server has them
 

@@ -25,11 +25,10 @@ from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.data_spec import DataError
 from hpcnas.config.retraining import RetrainingConfig, RetrainingSettings
-from hpcnas.retrain import averaging
 from hpcnas.retrain.feed import Feed
 from hpcnas.retrain.process_group import Group
-from hpcnas.retrain.record_file import Row
-from hpcnas.retrain.regularisation import DropPath, WithAuxiliaryHead, cutout, loss
+from hpcnas.retrain.record import Row
+from hpcnas.retrain.regularisation import DropPath, WithAuxiliaryHead, average_in, cutout, loss
 from hpcnas.retrain.sums import Sums, synchronised
 from hpcnas.training import schedules
 from hpcnas.training.method import LossNotFinite, number_type
@@ -57,11 +56,10 @@ def learning_rate(training: RetrainingSettings, step: int) -> float:
     """The rate of step 0, 1, …"""
     if training.schedule == "cosine":
         return schedules.cosine(training.learning_rate, step, training.steps)
-    passed = sum(step >= round(share * training.steps) for share in training.milestones)
-    return training.learning_rate * 0.1**passed
+    return schedules.divided(training.learning_rate, training.milestones, step, training.steps)
 
 
-class Retraining:
+class DistributedTraining:
     """One training from scratch. All ranks call the same methods in the same order."""
 
     def __init__(
@@ -184,7 +182,7 @@ class Retraining:
         self._optimiser.step()
         self.step += 1
         if self._averages:
-            averaging.take_in(self._averages, self._values(), training.weight_averaging, self.step)
+            average_in(self._averages, self._values(), training.weight_averaging, self.step)
         self._send_figures()
 
     def _pass(self, images: Tensor, labels: Tensor) -> None:

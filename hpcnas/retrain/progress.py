@@ -13,7 +13,7 @@ from typing import Protocol
 
 from hpcnas.config.retraining import RetrainingConfig
 from hpcnas.job.log import LiveLine, duration
-from hpcnas.retrain.record_file import Retraining, Row, State, Trained
+from hpcnas.retrain.record import Record, Row, State, Trained
 
 _LIVE_INTERVAL, _PLAIN_INTERVAL = 0.2, 30.0  # seconds between two lines
 _SLOW_INPUT = 0.1  # share of the time spent waiting for images from which it is worth a warning
@@ -38,7 +38,7 @@ class Progress:
         self._next = 0.0
         self._warned = False
 
-    def began(self, record: Retraining) -> None:
+    def began(self, record: Record) -> None:
         """The data are known."""
         session, training = record.sessions[-1], self._recipe.training
         facts, skeleton = session.facts, record.inputs.skeleton
@@ -52,7 +52,7 @@ class Progress:
             training.batch_size, self._recipe.micro_batches, training.micro_batch,
         )  # fmt: skip
 
-    def training_began(self, record: Retraining, seed: int, training: Underway) -> None:
+    def training_began(self, record: Record, seed: int, training: Underway) -> None:
         """A training begins or goes on."""
         self._number = 1 + sum(found.state is State.COMPLETE for found in record.trainings)
         self._before, self._seconds_before, self._waited_before = training.step, training.seconds, training.waited
@@ -113,7 +113,7 @@ class Progress:
         _logger.info("seed %d is complete: test accuracy %.4f%s", found.seed, found.test_accuracy, memory)
 
 
-def final_table(record: Retraining) -> str:
+def final_table(record: Record) -> str:
     """What was reached, as aligned lines."""
     complete = [found for found in record.trainings if found.state is State.COMPLETE]
     rows = [

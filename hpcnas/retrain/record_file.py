@@ -19,8 +19,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from enum import IntEnum
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,8 @@ import numpy as np
 
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.config.data_spec import DataFacts
-from hpcnas.config.retraining import SCHEME, RetrainingConfig
-from hpcnas.job import session
+from hpcnas.config.retraining import SCHEME
+from hpcnas.retrain.record import Inputs, Origin, Record, RetrainingSession, Row, State, Trained
 from hpcnas.storage import allowed, durable, hdf5
 from hpcnas.storage.allowed import Wrong
 from hpcnas.storage.columns import LATEST, Column
@@ -39,108 +37,6 @@ from hpcnas.storage.hdf5 import write_dataset, write_table
 
 FORMAT = hdf5.Format("hpcnas retraining", 1)
 NAME = "retrain.h5"
-
-
-class State(IntEnum):
-    """Where a training stands. The numbers are part of the file format."""
-
-    WAITING = 1
-    TRAINING = 2
-    COMPLETE = 3
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a genotype comes from. What a search alone can say is None for a file or the paper's cell."""
-
-    source: str  # as it was given: RUN:ID, FILE.toml, paper
-    space: str
-    run: str | None = None  # the search's own name, 32 hexadecimal digits
-    individual: int | None = None
-    strategy: str | None = None
-    fitness: float | None = None
-    evaluation: int | None = None  # its place in the order of evaluations, from 0
-    evaluated: int | None = None  # individuals evaluated when the retraining began
-    fittest: bool | None = None  # whether it was the fittest of them
-    max_parameters: int | None = None  # the search's constraint; None also where it had none
-    departures: str | None = None  # `key value` where the search went another way than the paper's; None: not known
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What the network is built for: images as they are tested, and what their pixels become."""
-
-    skeleton: Skeleton  # its height and width are those of the middle of a test image, which is classified
-    class_names: tuple[str, ...]
-    mean: tuple[float, ...]  # of each channel, in pixel values 0 to 255; an input is (pixel − mean) / std
-    std: tuple[float, ...]
-    resize: int  # pixels that the shorter side of a test image is resized to, before its middle is taken
-
-
-@dataclass(frozen=True)
-class Trained:
-    """One training. What is not known yet is None."""
-
-    seed: int
-    state: State = State.WAITING
-    step: int = 0
-    training_seconds: float = 0.0
-    images_per_second: float | None = None
-    input_wait: float | None = None  # share of the time that the ranks waited for images
-    test_images: int | None = None
-    test_accuracy: float | None = None  # 0 to 1
-    test_top5: float | None = None  # likewise; where there are more than 5 classes
-    test_loss: float | None = None
-    started: float | None = None  # seconds since 1970, UTC
-    finished: float | None = None
-    peak_memory: int | None = None  # bytes that tensors took of rank 0's GPU at the most; None on CPUs
-
-
-@dataclass(frozen=True)
-class Row:
-    """The mean of some steps of a training, the last of them `step` (from 1)."""
-
-    seed: int
-    step: int
-    loss: float
-    accuracy: float  # on augmented training images, 0 to 1
-    learning_rate: float  # of the last of the steps
-    images_per_second: float
-    input_wait: float
-
-
-@dataclass(frozen=True)
-class Session(session.Session):
-    """One start of a retraining; the device is that of rank 0."""
-
-    device: str
-
-
-@dataclass
-class Retraining:
-    """What retrain.h5 holds."""
-
-    run: str  # the retraining's own name, 32 hexadecimal digits
-    recipe: RetrainingConfig
-    genotype: Genotype
-    origin: Origin
-    inputs: Inputs
-    parameters: int
-    flops: int  # of one forward pass of one image
-    trainings: list[Trained] = field(default_factory=list)
-    history: list[Row] = field(default_factory=list)
-    sessions: list[Session] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
-
-    @property
-    def facts(self) -> DataFacts:
-        """Of the data, which are the same in every session."""
-        return self.sessions[-1].facts
-
-    @property
-    def test_accuracies(self) -> list[float]:
-        """Of the complete trainings, in the order of their seeds."""
-        return [found.test_accuracy for found in self.trainings if found.test_accuracy is not None]
 
 
 _TIME = "s since 1970-01-01"
@@ -211,7 +107,7 @@ def weights_path(folder: Path, seed: int) -> Path:
 
 
 # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-def write(folder: Path, found: Retraining, at: int | None = None) -> None:
+def write(folder: Path, found: Record, at: int | None = None) -> None:
     """retrain.h5, whole; `at` as of `durable`. Raises StoreError."""
     try:
         durable.put(folder / NAME, _image(found), at)
@@ -219,12 +115,12 @@ def write(folder: Path, found: Retraining, at: int | None = None) -> None:
         raise StoreError(f"expected to write {folder / NAME}: {error.strerror}") from None
 
 
-def _image(found: Retraining) -> memoryview:
+def _image(found: Record) -> memoryview:
     """The file's bytes."""
     return hdf5.image(FORMAT, found.run, functools.partial(_fill, found))
 
 
-def _fill(found: Retraining, file: hdf5.Group) -> None:
+def _fill(found: Record, file: hdf5.Group) -> None:
     write_dataset(file, "configuration", _text(found.recipe.toml()), "the recipe, TOML")
     write_dataset(file, "genotype", _text(found.genotype.text()), "the genotype's text form")
     _write_origin(file.create_group("origin"), found.origin)
@@ -266,7 +162,7 @@ def _write_origin(group: hdf5.Group, origin: Origin) -> None:
         write_dataset(group, "departures", _text(origin.departures), told)
 
 
-def _write_network(group: hdf5.Group, found: Retraining) -> None:
+def _write_network(group: hdf5.Group, found: Record) -> None:
     inputs, skeleton = found.inputs, found.inputs.skeleton
     write_dataset(group, "image_channels", np.int64(skeleton.image_channels), "channels of an image")
     write_dataset(group, "height", np.int64(skeleton.height), "of a test image's centre crop", "pixels")
@@ -313,7 +209,7 @@ def _str(data: bytes) -> str:
 
 
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-def read(folder: Path) -> Retraining:
+def read(folder: Path) -> Record:
     """The retraining as its last retrain.h5 has it, also while it goes on. Raises StoreError."""
     path = folder / NAME
     if not exists(folder):
@@ -325,12 +221,12 @@ def read(folder: Path) -> Retraining:
         raise StoreError(f"{path}: expected a whole file of a retraining, but it cannot be read: {error}") from None
 
 
-def _read(path: Path, file: hdf5.Group) -> Retraining:
+def _read(path: Path, file: hdf5.Group) -> Record:
     settings, _ = SCHEME.parse_toml(_string(file, "configuration"), str(path))
     tables = hdf5.read_tables(file, _TABLES)
     for wrong in _wrong(file, tables):
         raise StoreError(f"{path}: {wrong}; put a copy of the file back, or begin in another --run")
-    return Retraining(
+    return Record(
         run=bytes(file.attrs["run"]).decode(),
         recipe=SCHEME.build(settings),
         genotype=Genotype.from_text(_string(file, "genotype")),
@@ -417,10 +313,10 @@ def _trained(row: dict[str, Any]) -> Trained:
     return Trained(**known | {"state": State(row["state"])})
 
 
-def _session(row: dict[str, Any]) -> Session:
+def _session(row: dict[str, Any]) -> RetrainingSession:
     facts = allowed.facts(json.loads(row.pop("data")))
     texts = {name: _str(row[name]) for name in ("host", "device")}
-    return Session(**row | texts | {"software": allowed.software(json.loads(row["software"]))}, facts=facts)
+    return RetrainingSession(**row | texts | {"software": allowed.software(json.loads(row["software"]))}, facts=facts)
 
 
 assert {column.name for column in TRAINING_COLUMNS} == {item.name for item in fields(Trained)}

@@ -1,15 +1,18 @@
-"""What keeps a large network from learning its training images by heart: parts that the paper's own recipes leave out.
+"""Regularisation that the paper's recipes do not use, all of it off by default.
 
 cutout            a square of every image is blank                      DeVries & Taylor 2017, arXiv 1708.04552
 DropPath          inputs of nodes are missing, each by chance           Larsson et al. 2017; Zoph et al. 2018
 loss              labels are not quite certain                          Szegedy et al. 2016, §7
 AuxiliaryHead     a second classifier, two thirds of the way up         Szegedy et al. 2015; Zoph et al. 2018
+average_in        the weights' moving average takes their place         Polyak & Juditsky 1992; Szegedy et al. 2016, §8
 
-Each is off until it is asked for, and none is in force in evaluation mode. Draws come from generators that are passed
-in. What is trained, and by which schedule, is not decided here.
+In evaluation mode none of it changes what a network computes. Draws come from generators that are passed in. What is
+trained, and by which schedule, is not decided here.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -150,3 +153,24 @@ class WithAuxiliaryHead(nn.Module):
         blocks = self.network.blocks
         maps = blocks[: self._below](self.network.stem(images))
         return self.network.classify(blocks[self._below :](maps)), self.auxiliary(maps)
+
+
+@torch.no_grad()
+def average_in(averages: Sequence[Tensor], values: Sequence[Tensor], decay: float, updates: int) -> None:
+    """Turns the averages of the first `updates` − 1 values into those of `updates` of them, in place; the newest are
+    `values`.
+
+    Polyak & Juditsky, *Acceleration of Stochastic Approximation by Averaging*, SIAM J. Control Optim. 30 (1992); with
+    exponentially fading memory, as Szegedy et al., *Rethinking the Inception Architecture*, CVPR 2016, §8, have it: "a
+    running average of the parameters computed over time". The averages are used in place of the weights.
+
+    The average after update t is a_t = Σ decay^(t−i) w_i / Σ decay^(t−i), i from 1 to t: a true mean from the first
+    update on, whatever the averages were before it (the correction of Kingma & Ba, *Adam*, ICLR 2015, §3). Floating
+    point tensors, pairwise of one shape: weights, and the statistics of batch normalisation. 0 ≤ decay < 1,
+    updates ≥ 1; raises ValueError for others.
+    """
+    if not 0 <= decay < 1 or updates < 1:
+        raise ValueError(f"expected a decay from 0 to less than 1 and updates from 1, got {decay} and {updates}")
+    share = (1 - decay) / (1 - decay**updates)
+    for average, value in zip(averages, values, strict=True):
+        average.lerp_(value, share)

@@ -62,7 +62,7 @@ def replay(stored: StoredRun, contents: journal.Contents, path: Path) -> None:
             apply(record, replay)
         except records.ERRORS as error:
             raise StoreError(
-                f"{path}: record {number} does not fit the run: {allowed.line(error)}; tools/verify.py --repair keeps "
+                f"{path}: record {number} does not fit the run: {allowed.line(error)}; hpcnas verify --repair keeps "
                 "what stands before it"
             ) from None
         stored.records = number

@@ -120,7 +120,7 @@ def read(folder: Path) -> StoredRun:
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise StoreError(
-            f"{folder / NAME}: {faults[0]}{more}; tools/verify.py names all, and its --repair keeps the rest"
+            f"{folder / NAME}: {faults[0]}{more}; hpcnas verify names all, and its --repair keeps the rest"
         )
     return stored
 

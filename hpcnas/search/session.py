@@ -76,14 +76,14 @@ class SearchSession:
         take = functools.partial(lock.take, wait=asked.lock_wait, leave=leave, say=say)
         try:
             if not FileStore.exists(folder):
-                settings = looked_up(search_config.build(*request.base, *request.layers))
+                settings = looked_up(search_config.build(*request.base, *request.layers), say)
                 if request.dry_run:
                     return cls(settings, None)
                 with contextlib.suppress(RunExists):  # since the lock was waited for
                     return cls(settings, FileStore.create(folder, settings, take=take), new=True)
             if request.dry_run:
                 found = FileStore.read(folder)
-                settings = cls._continued(folder, found, request)
+                settings = cls._continued(folder, found, request, say)
                 _leave_if_complete(folder, settings, found)
                 return cls(settings, None)
             store = FileStore.open(folder, take=take)
@@ -92,7 +92,7 @@ class SearchSession:
                 return cls.open(request, leave, say, again=False)
             raise RunRefused(str(error)) from None
         try:
-            session = cls(cls._continued(folder, store, request), store)
+            session = cls(cls._continued(folder, store, request, say), store)
             if not store.sessions:  # nothing is bound to its settings yet
                 store.begin_anew(session.config)
             elif is_complete(session.config.search, store.population):
@@ -108,10 +108,12 @@ class SearchSession:
         return session
 
     @staticmethod
-    def _continued(folder: Path, store: MemoryStore, request: Request) -> search_config.SearchConfig:
+    def _continued(
+        folder: Path, store: MemoryStore, request: Request, say: Callable[[str], object]
+    ) -> search_config.SearchConfig:
         """The settings with which a run goes on; changes nothing. Raises RunRefused, RunFinished, ConfigError."""
         if not store.sessions:
-            return looked_up(search_config.build(search_config.lasting(store.config), *request.layers))
+            return looked_up(search_config.build(search_config.lasting(store.config), *request.layers), say)
         settings = search_config.build(search_config.lasting(store.config), *request.layers)
         if store.config.search.initial is not None:  # what the run began with, whatever stands there by now
             settings = replace(settings, search=replace(settings.search, initial=store.config.search.initial))
@@ -153,7 +155,7 @@ class SearchSession:
         if older := store.population.older_hashes:
             _logger.info(
                 "%d individuals carry an older version of the network's hash, which joined some that differ: they are "
-                "looked at again, and from now on births are decided by today's (tools/verify.py says what it did)",
+                "looked at again, and from now on births are decided by today's (hpcnas verify says what it did)",
                 older,
             )
         before: bytes | None = None

@@ -22,6 +22,7 @@ from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import DataSettings, TrainingSettings
 from hpcnas.data.augment import Normaliser
 from hpcnas.data.datasets import DataSet, channel_statistics, split
+from hpcnas.training import schedules
 
 
 class LossNotFinite(ArithmeticError):
@@ -88,8 +89,7 @@ def number_type(settings: HasPrecision, device: torch.device) -> torch.dtype:
 
 def learning_rate(settings: TrainingSettings, step: int) -> float:
     """The rate of step 0, 1, …: divided by 10 from each milestone on."""
-    passed = sum(step >= round(share * settings.steps) for share in settings.milestones)
-    return settings.learning_rate * 0.1**passed
+    return schedules.divided(settings.learning_rate, settings.milestones, step, settings.steps)
 
 
 class Trainings(ABC):

@@ -6,6 +6,13 @@ Steps count from 0; a training of `steps` makes the steps 0 to steps − 1.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+
+def divided(first: float, milestones: Sequence[float], step: int, steps: int) -> float:
+    """The learning rate that begins as `first` and is divided by 10 at each milestone, a share of the steps (§4.1)."""
+    passed = sum(step >= round(share * steps) for share in milestones)
+    return first * 0.1**passed
 
 
 def cosine(first: float, step: int, steps: int) -> float:

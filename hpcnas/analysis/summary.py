@@ -1,0 +1,149 @@
+"""How a run stands, as one dictionary: settings, counts, the best individuals, failures, worker time, and the estimated
+end. `command.summary` says what each means; nothing is printed here.
+"""
+
+from __future__ import annotations
+
+import datetime
+import statistics
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from hpcnas import text_file
+from hpcnas.analysis import worker_time
+from hpcnas.evolution.budget import evaluations_left, is_complete
+from hpcnas.evolution.duplicates import repeats
+from hpcnas.evolution.population import Population
+from hpcnas.messages import Failure
+from hpcnas.search import methods
+from hpcnas.search.run_file import StoredRun
+
+RUNNING = "running or killed"
+
+
+def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
+    """Everything there is to say about a run. Fitness from 0 to 1, times in seconds."""
+    population, search = run.population, run.config.search
+    sessions = worker_time.accounts(run)
+    done = len(population.evaluated)
+    ended = sessions[-1].ended if sessions else None
+    pace = next((account for account in reversed(sessions) if account.evaluated), None)
+    left = evaluations_left(search, population)
+    remaining = left * (pace.ended - pace.started) / pace.evaluated if pace else None if left else 0.0
+    return {
+        "run": str(folder),
+        "state": state(folder, run),
+        "settings": {
+            "data": run.config.data.source,
+            "space": str(run.config.space),
+            "strategy": search.strategy,
+            "seed": search.seed,
+            "duplicates": search.duplicates,
+            "max_parameters": search.max_parameters,
+            "max_flops": search.max_flops,
+            "evaluator": run.config.evaluation.evaluator,
+            "channels": run.config.network.channels,
+            "replicates": run.config.training.replicates,
+            "steps": run.config.training.steps,
+            "batch_size": run.config.training.batch_size,
+        },
+        "sessions": [
+            {
+                "started": _iso(account.started),
+                "seconds": account.ended - account.started,
+                "host": session.host,
+                "workers": account.workers,
+                "evaluated": account.evaluated,
+                "busy_share": worker_time.busy_share([account]),
+                "hpcnas": session.software.get("hpcnas"),
+            }
+            for session, account in zip(run.sessions, sessions, strict=True)
+        ],
+        "budget": search.budget,
+        "evaluated": done,
+        "evaluations_left": left,
+        "trainings": population.trainings,
+        "trainings_limit": search.trainings,
+        "failed": len(population.failures),
+        "in_flight": population.in_flight,
+        "refused_genotypes": population.redrawn,
+        "known_networks": population.known,
+        "repeated_networks": repeats(population),
+        "averaged_in": population.averaged,
+        "trained_by": methods.summary(run.workers),
+        "best": _best(population, best),
+        "failures": _failures(population),
+        "on_gpus": worker_time.on_gpus(population),
+        "worker_hours": worker_time.Attempts.of(population).seconds() / 3600,
+        "busy_share": worker_time.busy_share(sessions),
+        "steps_a_second": _steps_a_second(run),
+        "last_event": None if ended is None else _iso(ended),
+        "remaining_seconds": remaining,
+        "estimated_end": None if ended is None or remaining is None else _iso(ended + remaining),
+    }
+
+
+def state(folder: Path, run: StoredRun) -> str:
+    """As RUN/status has it; `more` stands there also while a session runs, but then it is older than the session."""
+    try:
+        lines = text_file.read(folder / "status", 4096).splitlines()
+        status = dict(line.split("=", 1) for line in lines)
+        written = datetime.datetime.fromisoformat(status["time"]).timestamp()
+    except (text_file.Unreadable, ValueError, KeyError):
+        status, written = {"state": "more"}, 0.0
+    if status.get("state") != "more":
+        return status.get("state", RUNNING)
+    if is_complete(run.config.search, run.population):
+        return "complete"
+    return "more to do" if run.sessions and written > run.sessions[-1].started else RUNNING
+
+
+def _steps_a_second(run: StoredRun) -> float | None:
+    """Optimiser steps that a worker makes a second while it trains, all replicates together: the median of all
+    evaluations."""
+    ids = run.population.evaluated
+    seconds, trained = (run.population.column(name)[ids] for name in ("training_seconds", "replicates_trained"))
+    if run.config.evaluation.evaluator != "training" or not len(ids) or seconds.min() <= 0:
+        return None
+    return run.config.training.steps / statistics.median((seconds / trained).tolist())
+
+
+def _best(population: Population, number: int) -> list[dict[str, Any]]:
+    """The fittest of those that compete, first of equals first."""
+    fitness, order = population.column("fitness"), population.evaluated.tolist()
+    competing = population.competing(len(order)).tolist()
+    step = {id: place for place, id in enumerate(order, start=1)}
+    found = []
+    for id in sorted(competing, key=lambda id: -fitness[id])[:number]:
+        accuracies = population.averaged_accuracies(id)
+        found.append(
+            {
+                "id": id,
+                "step": step[id],
+                "fitness": float(fitness[id]),
+                "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+                "trainings": len(accuracies),
+                "parameters": int(population.column("parameters")[id]),
+                "mutations": sum(1 for _ in population.lineage(id)) - 1,
+                "seconds": float(population.column("worker_seconds")[id]),
+            }
+        )
+    return found
+
+
+def _failures(population: Population) -> list[dict[str, Any]]:
+    """By kind: attempts, individuals given up for it, and the last attempt's message in one line."""
+    outcomes = [attempt.outcome for attempt in population.failed_attempts]
+    failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+    attempts = Counter(failure.kind for failure in failures)
+    given_up = Counter(failure.kind for failure in population.failures.values())
+    last = {failure.kind: failure.summary for failure in failures}
+    return [
+        {"kind": kind.name.lower(), "attempts": number, "individuals": given_up[kind], "last": last[kind]}
+        for kind, number in sorted(attempts.items())
+    ]
+
+
+def _iso(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,140 @@
+"""What was run and how it stands: the best individuals, failures, worker time, and when it will end.
+
+One run is told at length, several as a table with a line each. All of it is as of the run's last renewed file. With
+--table1, RUN are retrainings, and the table is the paper's Table 1: their test error beside the published one.
+
+Worker time is that of attempts whose end is recorded; on GPUs it is GPU hours. The busy share is the time that workers
+had something to do, of the time that they were there, over all sessions. The estimated end goes by the pace of the last
+session that has evaluated anything. Networks that were evaluated again are counted from the genotypes where the run has
+not kept its networks (--duplicates retrain), of up to 20,000 individuals: some seconds.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from hpcnas.analysis import runs, worker_time
+from hpcnas.analysis.summary import RUNNING, facts
+from hpcnas.command import common, table1
+from hpcnas.job.log import duration
+from hpcnas.search.progress import known_networks
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code."""
+    parser = common.parser(__doc__)
+    parser.add_argument("--best", type=int, default=5, metavar="N", help="how many of the best to list (default 5)")
+    parser.add_argument("--table1", action="store_true", help="RUN are retrainings: their errors beside the paper's")
+    options = parser.parse_args(arguments)
+    if options.best < 1:
+        parser.error(f"--best: expected a number from 1, got {options.best}")
+    if options.table1:
+        table1.show(options.runs, as_json=options.json)
+        return 0
+    found = [facts(folder, runs.load(folder), options.best) for folder in options.runs]
+    if options.json:
+        common.print_json(found)
+    elif len(found) == 1:
+        print(at_length(found[0]))
+    else:
+        print(side_by_side(found))
+    return 0
+
+
+def at_length(run: dict[str, Any]) -> str:
+    """One run: what it is, then tables of the best, the failures and the sessions."""
+    settings, done = run["settings"], run["evaluated"]
+    cost = f"{settings['replicates']} × {settings['steps']} steps of {settings['batch_size']} images"
+    if settings["evaluator"] == "synthetic":
+        cost = "synthetic: nothing was trained"
+    limit = f", under {settings['max_parameters']:,} parameters" if settings["max_parameters"] else ""
+    limit += f", under {settings['max_flops']:,} FLOPs" if settings["max_flops"] else ""
+    each = f" ({duration(3600 * run['worker_hours'] / done)} an evaluation)" if done else ""
+    lines = [
+        ("state", run["state"]),
+        ("search", f"{settings['strategy']}, {settings['space']} space{limit}, seed {settings['seed']}"),
+        ("fitness", f"{settings['data']}, {settings['channels']} channels, {cost}"),
+        ("evaluated", f"{done} of {run['budget']}; {run['failed']} failed, {run['in_flight']} in flight"),
+        ("trainings", f"{run['trainings']}" + (f" of {run['trainings_limit']}" if run["trainings_limit"] else "")),
+        ("refused", f"{run['refused_genotypes']} genotypes drawn again (invalid, or over a constraint)"),
+        ("known", _known(run)),
+        (worker_time.hours_name(run["on_gpus"]), f"{_hours(run['worker_hours'])}{each}"),
+        ("workers busy", _share(run["busy_share"])),
+        ("speed", "-" if run["steps_a_second"] is None else f"{run['steps_a_second']:,.1f} steps/s a worker"),
+        *(("trained by", line) for line in run["trained_by"]),
+        ("last event", run["last_event"] or "none: no worker has been ready yet"),
+        ("estimated end", _end(run)),
+    ]
+    text = "\n".join([run["run"], *(f"  {name:<14} {value}" for name, value in lines)])
+    best = [
+        (one["id"], f"{one['fitness']:.4f}", "-" if one["std"] is None else f"{one['std']:.4f}",
+         one["trainings"], f"{one['parameters']:,}", one["step"], one["mutations"], duration(one["seconds"]))
+        for one in run["best"]
+    ]  # fmt: skip
+    failures = [
+        (one["kind"], one["attempts"], one["individuals"], textwrap.shorten(one["last"], 80, placeholder=" …"))
+        for one in run["failures"]
+    ]
+    sessions = [
+        (one["started"], duration(one["seconds"]), one["workers"], one["evaluated"], _share(one["busy_share"]),
+         one["host"], one["hpcnas"] or "?")
+        for one in run["sessions"]
+    ]  # fmt: skip
+    for header, rows in (
+        (("best", "fitness", "std", "trainings", "parameters", "step", "mutations", "time"), best),
+        (("failures", "attempts", "individuals", "last message"), failures),
+        (("session", "time", "workers", "evaluated", "busy", "host", "hpcnas"), sessions),
+    ):
+        if rows:
+            text += f"\n\n{common.table(header, rows)}"
+    return text if done else f"{text}\n\nno individual has been evaluated yet"
+
+
+def side_by_side(runs: Sequence[dict[str, Any]]) -> str:
+    """Several runs, a line each."""
+    hours = worker_time.hours_name(any(run["on_gpus"] for run in runs))
+    header = ("run", "state", "evaluated", "budget", "failed", "best", "id", hours, "busy", "left")
+    rows = []
+    for run in runs:
+        fitness, id = (f"{run['best'][0]['fitness']:.4f}", run["best"][0]["id"]) if run["best"] else ("-", "-")
+        left = "?" if run["remaining_seconds"] is None else duration(run["remaining_seconds"])
+        counts = (run["evaluated"], run["budget"], run["failed"])
+        rows.append(
+            (
+                run["run"],
+                run["state"],
+                *counts,
+                fitness,
+                id,
+                _hours(run["worker_hours"]),
+                _share(run["busy_share"]),
+                left,
+            )
+        )
+    return common.table(header, rows)
+
+
+def _known(run: dict[str, Any]) -> str:
+    """How often births have met a network that was there."""
+    return f"networks: {known_networks(run['known_networks'], run['repeated_networks'], run['averaged_in'])}"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f}" if hours >= 10 else f"{hours:.3f}"
+
+
+def _share(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _end(run: dict[str, Any]) -> str:
+    if run["evaluations_left"] == 0:
+        return "the budget is spent"
+    if run["remaining_seconds"] is None:
+        return "unknown: nothing has been evaluated yet"
+    left = duration(run["remaining_seconds"])
+    if run["state"] == RUNNING:
+        return f"{run['estimated_end']} if it runs, {left} after the last event"
+    return f"{left} after it is continued"

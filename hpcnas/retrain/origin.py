@@ -1,0 +1,75 @@
+"""Which genotype `--genotype` names, and where it comes from: an individual of a search, a file, or the paper's cell.
+
+What may be named is `references`' business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hpcnas import plugins
+from hpcnas.architecture import expansion
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.config import data_spec
+from hpcnas.config import search as search_config
+from hpcnas.config.settings import ConfigError
+from hpcnas.retrain.record import Origin
+from hpcnas.search import references, run_file
+from hpcnas.search.references import OfRun
+
+# Settings of a search that say nothing about whether it went the paper's way, or that an origin names by itself.
+_ASIDE = ("search.space", "search.strategy", "search.max_parameters", "search.seed", "search.tournament_draw",
+          "data.split_seed")  # fmt: skip
+
+
+def resolve_genotype(text: str) -> tuple[Genotype, Origin]:
+    """What `--genotype` names, which must be one genotype with a network. Raises ConfigError."""
+    try:
+        with plugins.done_without(
+            lambda names: None
+        ):  # a genotype needs no more than primitives, which reading asks for
+            named = references.one(text)
+        expansion.expand(named.genotype)
+    except references.WrongReference as error:  # it names the text
+        raise ConfigError(f"--genotype {error}") from None
+    except expansion.InvalidGenotype as error:
+        raise ConfigError(f"--genotype {text:.200}: {error}") from None
+    return named.genotype, individual_origin(named) if isinstance(named, OfRun) else _given(text, named.genotype)
+
+
+def _given(text: str, genotype: Genotype) -> Origin:
+    return Origin(source=text, space=str(genotype.space))
+
+
+def individual_origin(named: OfRun) -> Origin:
+    """Where an individual of a search comes from, as that search stands now."""
+    run, id, population = named.run, named.id, named.run.population
+    fitness = float(population.column("fitness")[id])
+    places = (population.evaluated == id).nonzero()[0]
+    return Origin(
+        source=f"{named.folder}:{id}",
+        space=str(named.genotype.space),
+        run=run.run,
+        individual=id,
+        strategy=run.config.search.strategy,
+        fitness=None if fitness != fitness else fitness,
+        evaluation=int(places[0]) if len(places) else None,
+        evaluated=len(population.evaluated),
+        fittest=id == population.best,
+        max_parameters=run.config.search.max_parameters,
+        departures=_departures(run),
+    )
+
+
+def _departures(run: run_file.StoredRun) -> str:
+    """Where a search went another way than the paper's, `key value` each; empty where it did not."""
+    settings, session = run.config, run.sessions[-1]
+    if settings.search.initial is not None:  # whole genotypes by now
+        settings = replace(settings, search=replace(settings.search, initial="given"))
+    told = [search_config.SCHEME.departures(search_config.build(search_config.preset("paper")), settings, _ASIDE)]
+    data = data_spec.title(settings.data.source, session.facts.classes, session.facts.fingerprint)
+    if data != data_spec.CIFAR10:
+        told.append(f"data {data}")
+    if "merged" in run.sessions[0].software:
+        told.append("merged")
+    return ", ".join(filter(None, told))

@@ -1,0 +1,117 @@
+"""What is known of a retraining: where its genotype comes from, what its network reads, its trainings, its starts.
+
+Plain records. How they are written is `record_file`'s business, when is `keeper`'s. No HDF5, torch or MPI.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.config.data_spec import DataFacts
+from hpcnas.config.retraining import RetrainingConfig
+from hpcnas.job.session import Session
+
+
+class State(IntEnum):
+    """Where a training stands. The numbers are part of the file format."""
+
+    WAITING = 1
+    TRAINING = 2
+    COMPLETE = 3
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a genotype comes from. What a search alone can say is None for a file or the paper's cell."""
+
+    source: str  # as it was given: RUN:ID, FILE.toml, paper
+    space: str
+    run: str | None = None  # the search's own name, 32 hexadecimal digits
+    individual: int | None = None
+    strategy: str | None = None
+    fitness: float | None = None
+    evaluation: int | None = None  # its place in the order of evaluations, from 0
+    evaluated: int | None = None  # individuals evaluated when the retraining began
+    fittest: bool | None = None  # whether it was the fittest of them
+    max_parameters: int | None = None  # the search's constraint; None also where it had none
+    departures: str | None = None  # `key value` where the search went another way than the paper's; None: not known
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the network is built for: images as they are tested, and what their pixels become."""
+
+    skeleton: Skeleton  # its height and width are those of the middle of a test image, which is classified
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]  # of each channel, in pixel values 0 to 255; an input is (pixel − mean) / std
+    std: tuple[float, ...]
+    resize: int  # pixels that the shorter side of a test image is resized to, before its middle is taken
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One training. What is not known yet is None."""
+
+    seed: int
+    state: State = State.WAITING
+    step: int = 0
+    training_seconds: float = 0.0
+    images_per_second: float | None = None
+    input_wait: float | None = None  # share of the time that the ranks waited for images
+    test_images: int | None = None
+    test_accuracy: float | None = None  # 0 to 1
+    test_top5: float | None = None  # likewise; where there are more than 5 classes
+    test_loss: float | None = None
+    started: float | None = None  # seconds since 1970, UTC
+    finished: float | None = None
+    peak_memory: int | None = None  # bytes that tensors took of rank 0's GPU at the most; None on CPUs
+
+
+@dataclass(frozen=True)
+class Row:
+    """The mean of some steps of a training, the last of them `step` (from 1)."""
+
+    seed: int
+    step: int
+    loss: float
+    accuracy: float  # on augmented training images, 0 to 1
+    learning_rate: float  # of the last of the steps
+    images_per_second: float
+    input_wait: float
+
+
+@dataclass(frozen=True)
+class RetrainingSession(Session):
+    """One start of a retraining; the device is that of rank 0."""
+
+    device: str
+
+
+@dataclass
+class Record:
+    """All that is known of a retraining: what retrain.h5 holds."""
+
+    run: str  # the retraining's own name, 32 hexadecimal digits
+    recipe: RetrainingConfig
+    genotype: Genotype
+    origin: Origin
+    inputs: Inputs
+    parameters: int
+    flops: int  # of one forward pass of one image
+    trainings: list[Trained] = field(default_factory=list)
+    history: list[Row] = field(default_factory=list)
+    sessions: list[RetrainingSession] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+    @property
+    def facts(self) -> DataFacts:
+        """Of the data, which are the same in every session."""
+        return self.sessions[-1].facts
+
+    @property
+    def test_accuracies(self) -> list[float]:
+        """Of the complete trainings, in the order of their seeds."""
+        return [found.test_accuracy for found in self.trainings if found.test_accuracy is not None]

@@ -1,0 +1,165 @@
+"""The folder of a retraining as one job after another finds it: its state of training, its lock, its leftovers."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from toolruns import retrained
+
+from hpcnas.config.options import parse
+from hpcnas.job.status import MORE_TO_DO
+from hpcnas.retrain import record_file
+from hpcnas.retrain.folder import Folder, Refused
+from hpcnas.retrain.job import PROGRAM
+from hpcnas.retrain.record import State
+from hpcnas.storage import lock
+from hpcnas.storage.folder import RunFolder
+from hpcnas.training import checkpoints
+
+SAVED = {"seed": 1, "step": 70_000}
+
+
+def opened(folder: Path, *options: str) -> Folder:
+    return Folder.open(parse(["--run", str(folder), *options], PROGRAM))
+
+
+def under_way(folder: Path, step: int) -> Path:
+    """Seed 0 is complete, seed 1 saved after that step; without its checkpoint."""
+    record = record_file.read(retrained(folder, [0.5], settings={"training": {"runs": 2}}))
+    record.trainings[1] = dataclasses.replace(record.trainings[1], state=State.TRAINING, step=step)
+    record_file.write(folder, record)
+    return folder
+
+
+def checkpoint(folder: Path) -> tuple[Any, str | None]:
+    """What seed 1 goes on from, and what is wrong."""
+
+    def check(found: dict[str, Any]) -> None:
+        if found["seed"] != 1:
+            raise ValueError(f"expected the state of seed 1, got that of {found['seed']}")
+
+    job = opened(folder)
+    found = job.checkpoint(1, SimpleNamespace(check=check))  # type: ignore[arg-type]
+    job.close(MORE_TO_DO)
+    return found, job.problem
+
+
+def test_what_another_job_leaves_is_read_when_that_job_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = under_way(tmp_path / "run", step=100)
+
+    take = lock.take
+
+    def take_lock_when_it_is_free(place: RunFolder, *given: Any) -> lock.Lock:  # the other job saves once more before
+        record = record_file.read(place.path)
+        record.trainings[1] = dataclasses.replace(record.trainings[1], step=200)
+        record_file.write(place.path, record)
+        return take(place, *given)
+
+    monkeypatch.setattr(lock, "take", take_lock_when_it_is_free)
+    opened(folder).close(MORE_TO_DO)
+    assert "steps_done=80200\n" in (folder / "status").read_text()
+
+
+def test_halves_of_files_that_a_killed_job_has_left_are_removed(tmp_path: Path) -> None:
+    folder = under_way(tmp_path / "run", step=100)
+    for name in (".checkpoint.pt.4321.tmp", ".weights-1.pt.4321.tmp", "checkpoint.pt"):
+        (folder / name).write_bytes(b"")
+    opened(folder, "--dry-run")  # holds no lock: another job may be at work
+    assert len(list(folder.glob(".*"))) == 2
+    opened(folder).close(MORE_TO_DO)
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint.pt", "lock", "retrain.h5", "status"]
+
+
+def test_a_refusal_lets_go_of_the_folder(tmp_path: Path) -> None:
+    folder = under_way(tmp_path / "run", step=100)
+    with pytest.raises(Refused, match="was made with other settings"):
+        opened(folder, "--batch-size", "512")
+    held = opened(folder)
+    with pytest.raises(Refused, match="already has a controller: host .*, pid "):
+        opened(folder, "--lock-wait", "0")
+    held.close(MORE_TO_DO)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="expected a folder that can be looked into, got .*n: File name too long"):
+        opened(tmp_path / ("n" * 300))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "there is no such file"),
+        (b"", "it is damaged: it is empty"),
+        (b"checkpoint", "it is damaged: its end is not what is written there"),
+        ({"seed": 0}, "ValueError: expected the state of seed 1, got that of 0"),
+    ],
+    ids=["missing", "empty", "text", "another seed's"],
+)
+def test_a_state_that_the_record_knows_of_is_not_begun_anew_without(
+    content: bytes | dict[str, int] | None, reason: str, tmp_path: Path
+) -> None:
+    path = under_way(tmp_path / "run", step=70_000) / "checkpoint.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        checkpoints.save(path, content)
+    found, problem = checkpoint(tmp_path / "run")
+    assert found is None
+    assert problem == (
+        f"expected {path} to hold the state of seed 1, saved after step 70000, but {reason}; "
+        "put it back, or begin that seed anew in a folder of its own (--run, with --seed 1)"
+    )
+    checkpoints.save(path, SAVED)
+    assert checkpoint(tmp_path / "run") == (SAVED, None)
+
+
+STATE = {"seed": 1, "step": 70_000, "tensors": [torch.arange(600.0).reshape(20, 30), torch.ones(7)], "history": []}
+
+
+def test_a_bit_that_has_turned_over_is_found_wherever_it_is(tmp_path: Path) -> None:
+    """torch alone goes on from two thirds of such files without a word."""
+    path, draw = under_way(tmp_path / "run", step=70_000) / "checkpoint.pt", random.Random(0)
+    checkpoints.save(path, STATE)
+    whole = path.read_bytes()
+    job = opened(tmp_path / "run")
+    unasked = SimpleNamespace()  # no state reaches the training
+    for _ in range(400):
+        place = draw.randrange(8 * len(whole))
+        changed = bytearray(whole)
+        changed[place // 8] ^= 1 << place % 8
+        path.write_bytes(changed)
+        job.problem = None
+        assert job.checkpoint(1, unasked) is None  # type: ignore[arg-type]
+        assert job.problem is not None and "step 70000, but it is damaged: " in job.problem, f"bit {place}"
+        assert path.read_bytes() == changed
+    job.close(MORE_TO_DO)
+
+
+def test_a_state_of_an_earlier_version_is_gone_on_from_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = under_way(tmp_path / "run", step=70_000) / "checkpoint.pt"
+    torch.save(SAVED, path)
+    assert checkpoint(tmp_path / "run") == (SAVED, None)
+    assert caplog.messages == [
+        f"{path}: it carries no checksum: an earlier version has written it; damage that does not show would be "
+        "trained on"
+    ]
+
+
+def test_before_its_first_save_a_training_needs_no_state(tmp_path: Path) -> None:
+    path = under_way(tmp_path / "run", step=0) / "checkpoint.pt"
+    assert checkpoint(tmp_path / "run") == (None, None)
+    checkpoints.save(path, {"seed": 0})  # of the training that is complete
+    assert checkpoint(tmp_path / "run") == (None, None)
+    path.write_bytes(b"half")  # nothing is lost with it
+    assert checkpoint(tmp_path / "run") == (None, None)
+    assert path.with_name("checkpoint.pt.damaged").read_bytes() == b"half" and not path.exists()
+    checkpoints.save(path, SAVED)  # killed between this and the record
+    assert checkpoint(tmp_path / "run") == (SAVED, None)
