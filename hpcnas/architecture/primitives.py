@@ -1,7 +1,7 @@
 """The level-1 operations: names, codes and what each does to the number of channels (§2.3).
 
 Names are those of Appendix A as this project writes them. The code is an operation's number in a genotype, 1 to 6 in
-the paper's order; 0 is `none`, no edge, at every level. How an operation computes is `operations`' business, not ours.
+the paper's order; 0 is `none`, no edge, at every level. `training.network` says how one computes.
 
 Plugins add others (`plugins`). Theirs are numbered from 7 as they are loaded: a number means something within a process
 only, and what is kept goes by names (`space`).

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 from hpcnas.architecture import expansion, sizes
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.architecture.memory import step_memory
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import data_spec
 from hpcnas.config.data_spec import ImageFacts
@@ -50,7 +49,7 @@ def text(
     half = training.precision == "bf16" or (training.precision == "auto" and any(each.gpu for each in bindings))
     copies = 4 if training.weight_averaging else 3  # weights, gradients, momentum; averages
     weights = copies * 4 * size.parameters
-    maps = training.micro_batch * step_memory(graph, trained).bytes(2 if half else 4)
+    maps = training.micro_batch * sizes.step_memory(graph, trained).bytes(2 if half else 4)
     lines = [
         recipe.toml(),
         "# network",

@@ -21,8 +21,7 @@ from torch.nn import functional
 from hpcnas.architecture import primitives
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.training import operations
-from hpcnas.training.network import Network
+from hpcnas.training.network import Network, convolution
 
 
 def cutout(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
@@ -121,7 +120,7 @@ class AuxiliaryHead(nn.Sequential):
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__(
             nn.AdaptiveAvgPool2d(2),
-            operations.convolution(channels, 128, 1),
+            convolution(channels, 128, 1),
             nn.Conv2d(128, 768, 2, bias=False),
             nn.BatchNorm2d(768),
             nn.ReLU(),

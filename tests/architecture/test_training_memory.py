@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hpcnas.architecture.expansion import CellGraph, expand
 from hpcnas.architecture.genotype import named
-from hpcnas.architecture.memory import step_memory
+from hpcnas.architecture.sizes import step_memory
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import HIERARCHICAL
 from hpcnas.training.network import Network

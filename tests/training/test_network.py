@@ -17,8 +17,7 @@ from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import NetworkSettings as Settings
 from hpcnas.config.search import SearchConfig
-from hpcnas.training import operations
-from hpcnas.training.network import Cell, Network
+from hpcnas.training.network import Cell, Network, primitive
 
 torch.set_num_threads(1)
 
@@ -184,7 +183,7 @@ def test_copies_of_a_motif_share_no_weights() -> None:
 
 def operation(name: str, inputs: int, cell_channels: int) -> nn.Module:
     """A primitive in evaluation mode, its normalisation the identity."""
-    module = operations.build(primitives.CODES[name], inputs, cell_channels).eval()
+    module = primitive(primitives.CODES[name], inputs, cell_channels).eval()
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.eps = 0.0
@@ -265,4 +264,4 @@ def test_convolutions_alone_change_the_number_of_channels() -> None:
 @pytest.mark.parametrize("code", [0, 7])
 def test_there_are_no_other_primitives(code: int) -> None:
     with pytest.raises(ValueError, match=f"expected a primitive's code from 1 to 6, got {code}"):
-        operations.build(code, 2, 2)
+        primitive(code, 2, 2)
