@@ -17,14 +17,14 @@ from hpcnas.architecture.skeleton import Skeleton
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What a network costs: trainable parameters, and FLOPs of one forward pass of one image."""
+    """Trainable parameters of a network, and FLOPs of one forward pass of one image."""
 
     parameters: int
     flops: int
 
 
 def node_channels(graph: CellGraph, channels: int) -> list[int]:
-    """Channels of every node's feature map in a cell whose input has `channels`: sums over concatenated inputs."""
+    """Channels of every node's feature map, (nodes,), in a cell whose input has `channels`."""
     width = [0] * graph.nodes
     width[0] = channels
     for edge in graph.edges:
@@ -43,7 +43,7 @@ def size(graph: CellGraph, skeleton: Skeleton) -> Size:
         final = channels
     width = node_channels(graph, 1)  # in multiples of a stage's channels
     dense, depthwise, outputs = 0, 0, 0  # inputs of 1×1 and of 3×3 depthwise weights; channels that are normalised
-    added: list[tuple[primitives.Primitive, int, int]] = []  # those of plugins, with inputs and outputs
+    added: list[tuple[primitives.Primitive, int, int]] = []  # primitives of plugins, with inputs and outputs
     for edge in graph.edges:
         inputs = width[edge.source]
         if edge.operation == primitives.CONVOLUTION:
@@ -74,27 +74,27 @@ def size(graph: CellGraph, skeleton: Skeleton) -> Size:
 
 @dataclass(frozen=True, slots=True)
 class StepMemory:
-    """What a training step keeps of one image until it goes backwards: values of feature maps, and places of maxima, 8
-    bytes each. An estimate: libraries keep workspaces besides."""
+    """What a training step keeps of one image for its backward pass: values of feature maps, and the positions of
+    maxima, 8 bytes each. An estimate: libraries keep workspaces besides."""
 
     values: int
     places: int
 
     def bytes(self, width: int) -> int:
-        """In so many bytes a value."""
+        """Bytes an image, where a value takes `width` bytes."""
         return self.values * width + 8 * self.places
 
 
 def step_memory(graph: CellGraph, skeleton: Skeleton) -> StepMemory:
-    """What the plain network keeps: each convolution's result before and after its normalisation and ReLU, a separable
-    one's between its two convolutions, concatenations, and where maxima were."""
+    """What the plain network keeps of an image: each convolution's result before and after its normalisation and ReLU,
+    that between the two convolutions of a separable one, concatenations, and the positions of maxima."""
     height, pixels_wide = skeleton.height, skeleton.width
     values, places = skeleton.image_channels * height * pixels_wide, 0
     for channels, stride in skeleton.stem_convolutions():
         height, pixels_wide = -(-height // stride), -(-pixels_wide // stride)
         values += 2 * channels * height * pixels_wide
     width = node_channels(graph, 1)  # in multiples of a stage's channels
-    of_cell, maxima = 0, 0  # likewise
+    of_cell, maxima = 0, 0  # values, and positions of maxima, in the same multiples
     into: dict[int, list[int]] = {}
     for edge in graph.edges:
         inputs = width[edge.source]

@@ -2,8 +2,8 @@
 
     seeds ─► as many trainings at a time as the method can ─► accuracies ─► the next ones … ─► Evaluation
 
-The test set is nowhere near. How a training computes is its method's business (`method`), and so what needs files or
-messages is the caller's: it is called between any two steps, and may take the state to go on from then.
+The test set is never used here. `method` computes; this file knows neither files nor messages. The caller is called
+back between any two steps, and can then take the state to go on from.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from hpcnas.training.method import TrainingData, Trainings
 
 
 class OtherEvaluation(ValueError):
-    """A saved state is that of another evaluation, or of this one on another kind of device or by another method."""
+    """A saved state belongs to another evaluation, or to this one by another method or on another kind of device."""
 
 
 class FitnessInProgress:
-    """One evaluation: a training a seed, as many at a time as the method can; may be saved and resumed between any two
-    steps. Where the device's memory does not hold them, half as many are tried."""
+    """One evaluation: one training a seed, as many at a time as the method can. It can be saved and resumed between any
+    two steps. Where the device's memory does not suffice, half as many are tried."""
 
     def __init__(
         self,
@@ -119,7 +119,8 @@ class FitnessInProgress:
         }
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Goes on from a `state`. Raises OtherEvaluation, and other things for what is none; then it is as before."""
+        """Goes on from a `state`. Raises OtherEvaluation for that of another, and KeyError or TypeError for something
+        else; nothing has changed then."""
         if state["of"] != self._identity():
             raise OtherEvaluation(f"expected the state of {self._identity()}, got that of {state['of']}")
         accuracies, running, saved = list(state["accuracies"]), state["running"], state["trainings"]

@@ -1,8 +1,8 @@
-"""What every way to train has in common (§4.1): the data on the device, the settings' meaning, and the interface.
+"""What all ways to train have in common (§4.1): the interface, the data on the device, and what settings mean.
 
     Trainings    one training a seed, at the same time: `plain`, `cpu.compiled`, `cuda.stacked`
 
-Which way a worker takes is `choice`'s business, what becomes of the accuracies `fitness`'s. No files, no messages.
+`choice` says which of them a worker uses, and `fitness` what becomes of the accuracies. No files, no messages.
 """
 
 from __future__ import annotations
@@ -117,12 +117,13 @@ class Trainings(ABC):
         return cls.stored_name
 
     def prepare(self) -> None:
-        """Does before `run` what is to be done once and may take minutes, such as compiling; it changes no result."""
+        """Does what is needed once before `run` and may take minutes, such as compiling. Changes no result."""
         return
 
     @abstractmethod
     def run(self, beat: Callable[[], None]) -> None:
-        """The steps that are left; `beat` is called between them, when `state` may be taken. Raises LossNotFinite."""
+        """Makes the steps that are left. Calls `beat` between them, when `state` may be taken. Raises LossNotFinite,
+        and what `beat` raises."""
 
     @abstractmethod
     def accuracies(self, beat: Callable[[], None]) -> tuple[float, ...]:

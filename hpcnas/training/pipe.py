@@ -32,7 +32,8 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Unusable:
-    """The child cannot start: one line for a person. `passes`: nobody need mend it, another start may do better."""
+    """The child cannot start: the reason, in one line. `passes`: the cause may pass, so another start may succeed; else
+    a person must remove it."""
 
     reason: str
     passes: bool = False
@@ -55,7 +56,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Remark:
-    """Something that the child lives with and a person should know: one line."""
+    """A shortcoming that the child works around and a person should know of: one line."""
 
     text: str
 

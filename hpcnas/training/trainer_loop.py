@@ -213,7 +213,7 @@ class Attendance:
             self._path.unlink(missing_ok=True)
 
     def _why_not_written(self, error: OSError | RuntimeError) -> str:
-        """In words that are the same for all workers who meet the same."""
+        """The reason, in the same words for all workers that it stops."""
         if isinstance(error, RuntimeError):
             return _line(error)
         folder = self._path.parent

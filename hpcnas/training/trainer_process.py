@@ -63,7 +63,7 @@ class TrainerEvaluator:
         self._begin_child()
 
     def _begin_child(self) -> None:
-        """Starts a child; none is there where that is in vain. Raises EvaluatorRefused after too many times."""
+        """Starts a child; there is none where that fails. Raises EvaluatorRefused after too many failures."""
         self._ready: Loaded | None = None
         self._heard = self._patience_clock()
         self._child: _Child | None = None
@@ -73,7 +73,7 @@ class TrainerEvaluator:
             self._started_in_vain(f"the trainer's process cannot be started: {error}")
 
     def _started_in_vain(self, reason: str) -> None:
-        """Another start follows, after a pause. Raises EvaluatorRefused after too many times."""
+        """Counts a failed start; another follows after a pause. Raises EvaluatorRefused after too many."""
         self.close()
         self._child, last = None, Failure(FailureKind.CRASH, reason).summary
         if not self._starts.failed():
@@ -102,7 +102,7 @@ class TrainerEvaluator:
         return outcome
 
     def _listen(self, timeout: float) -> Outcome | None:
-        """Takes the child's messages for `timeout` seconds or to the end of what it does."""
+        """Handles the child's messages for `timeout` seconds, or until an outcome or the child's readiness."""
         end = self._now() + timeout
         while True:
             if self._child is None:
@@ -146,8 +146,8 @@ class TrainerEvaluator:
                     self._child.send(self._task)
 
     def _cannot_use(self, reason: str) -> None:
-        """What hinders the first child, a person must mend; what worked for one before, may work again. Raises
-        EvaluatorRefused."""
+        """A child cannot be used. If none has worked before, a person must remove the cause: raises EvaluatorRefused.
+        Else another start may succeed, and follows."""
         if self._known is not None:
             self._started_in_vain(reason)
         else:
@@ -155,7 +155,7 @@ class TrainerEvaluator:
             raise EvaluatorRefused(reason)
 
     def warnings(self) -> list[str]:
-        """What the child has said since the last look that it can live with."""
+        """The child's remarks since the last call."""
         found, self._warnings = self._warnings, []
         return found
 

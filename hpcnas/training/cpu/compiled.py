@@ -101,7 +101,7 @@ class CompiledTraining(SingleTraining):
 
 
 class _Unwanted(Exception):
-    """Nobody waits for what a thread computes."""
+    """What a thread computes is not needed any more."""
 
 
 class CompiledTrainings(Trainings):

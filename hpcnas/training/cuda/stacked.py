@@ -64,7 +64,7 @@ class StackedTraining(Trainings):
         seeds: tuple[int, ...],
     ) -> None:
         device = data.pixels.device
-        assert available(device), "whoever chooses this method has looked"
+        assert available(device), "`probing` has looked"
         graph = expand(genotype)
         states = []
         for seed in seeds:
