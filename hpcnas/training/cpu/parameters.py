@@ -1,9 +1,9 @@
 """A network's parameters as flat arrays that `kernels.c` reads, for the CPU (D7).
 
-    graph ─► CpuPlan: parameters ─► `program` for a batch's shape: blocks of feature maps, nodes, steps
+    blocks.take_apart ─► CpuPlan: parameters ─► CpuProgram: blocks, nodes and steps for one batch's shape
 
-Channels lie in blocks of a few, as many as a vector of the processor holds. The plan trades parameters with
-`network.Network` through the same state_dict.
+The channels of a block of the graph are filled up to whole vectors of the processor. The plan takes and gives
+parameters as `network.Network` does, by its state_dict.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ class Layer:
 
 
 class CpuPlan:
-    """A network's parameters and its structure; `program` makes it run for a shape.
+    """A network's structure and its parameters; `program` makes it run for a shape.
 
-    `parameters`, `gradients` and `velocity` are flat arrays of `real` numbers, `running` the statistics of the
-    normalisations. What fills up blocks is zero in them, and stays so.
+    `parameters`, `gradients` and `velocity` are arrays (numbers,) of the kernels' `real`, float32 or float64; so is
+    `running`, the statistics of the normalisations. The numbers that fill up vectors are zero, and stay so.
     """
 
     def __init__(self, graph: CellGraph, skeleton: Skeleton, functions: kernels.Kernels) -> None:

@@ -1,6 +1,7 @@
 """A plan made to run for batches of one shape: memory, and the tables of what `kernels.c` does with it (D7).
 
-    Kind.CONVOLUTION … of `blocks` ─► a step of kernels.c      map ─► node      block ─► as many as its channels need
+    of the plan (`training.blocks`)     map      operation                     block
+    of `kernels.c`                      node     step, or one a block          as many blocks as its channels need
 
 The blocks of `kernels.c` are of a few channels, as many as a vector of the processor holds. Nodes share them, so
 identity and concatenation cost nothing. It computes the same function as `network.Network`.
@@ -68,25 +69,25 @@ class CpuProgram:
         sizes = [(height, width)]  # by halvings
         for _ in range(parts.maps[parts.final].halvings):
             sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
-        self._nodes = [Node(*sizes[each.halvings]) for each in parts.maps]
-        vectors: dict[int, list[dict[str, int]]] = {}  # of each of the parts' blocks, in blocks of a few channels
+        self._nodes = [Node(*sizes[feature_map.halvings]) for feature_map in parts.maps]
+        vectors: dict[int, list[dict[str, int]]] = {}  # the blocks here, by the plan's block that they are parts of
         for operation, layer in zip(parts.operations, plan.layers, strict=True):
             kind, source = operation.kind.name.lower(), self._nodes[operation.source]
             if layer is None:
                 (block,) = operation.inputs
-                each = len(vectors[block])
-                first = parts.maps[operation.source].blocks.index(block) * each
-                made = [self._pooling(kind, source, use) for use in range(first, first + each)]
+                share = len(vectors[block])  # blocks here for one of the plan's
+                first = parts.maps[operation.source].blocks.index(block) * share
+                made = [self._pooling(kind, source, use) for use in range(first, first + share)]
             else:
                 size = sizes[parts.blocks[operation.outputs[0]].halvings]
                 made = self._layer(kind, layer, source, *size, operation.stride)
-                each = len(made) // len(operation.outputs)
-            vectors |= {output: made[number * each :][:each] for number, output in enumerate(operation.outputs)}
+                share = len(made) // len(operation.outputs)
+            vectors |= {output: made[number * share :][:share] for number, output in enumerate(operation.outputs)}
         (step,) = self._nodes[0].steps
         self._inputs = self._room(self._images * height * width, skeleton.image_channels)
         step["pixels"], step["channels"] = self._inputs.ctypes.data, skeleton.image_channels
-        for node, each_map in zip(self._nodes, parts.maps, strict=True):
-            node.blocks = [vector for block in each_map.blocks for vector in vectors[block]]
+        for node, feature_map in zip(self._nodes, parts.maps, strict=True):
+            node.blocks = [part for block in feature_map.blocks for part in vectors[block]]
         self._head(self._nodes[parts.final])
 
     def _made(self, height: int, width: int) -> dict[str, int]:
@@ -103,7 +104,7 @@ class CpuProgram:
         return step
 
     def _pooling(self, kind: str, source: Node, use: int) -> dict[str, int]:
-        """The block that a pooling of one of the source's makes."""
+        """The block that a pooling of the source's block number `use` makes."""
         step = self._step_from(kind, source, 1, source.height, source.width, stride=1)
         step["use"] = use
         if kind == "maximum":

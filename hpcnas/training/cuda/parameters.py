@@ -2,7 +2,7 @@
 
     block_graph.build ─► CudaPlan: parameters of R networks ─► CudaProgram: blocks for one batch's shape, launches
 
-It trades parameters with `network.Network` through that one's state_dict.
+The plan takes and gives parameters as `network.Network` does, by its state_dict.
 """
 
 from __future__ import annotations
