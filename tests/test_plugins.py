@@ -46,7 +46,7 @@ from hpcnas.training.plain import PlainTraining
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "hpcnas" / "PLUGINS.md").read_text(encoding="utf-8")
-MODULES = dict(re.findall(r"^`(\w+)\.py`:\n\n```python\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL))
+MODULES = dict(re.findall(r"^`(?!test_)(\w+)\.py`:\n\n```python\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL))
 COMMANDS = re.findall(r"^```sh\n(.*?)\n```$", PAGE, flags=re.MULTILINE | re.DOTALL)
 SMALLER = shlex.split(
     "--budget 3 --initial-population 2 --initial-mutations 200 --replicates 1 --steps 2 --batch-size 8 --channels 2 "

@@ -23,7 +23,7 @@ from hpcnas.errors import Error
 
 
 class UsageError(Error):
-    """A command line that cannot be followed: one line for the person who typed it, whatever that was."""
+    """A command line that cannot be followed: one line for the person who typed it, whatever they typed."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text_file.brief(text))
@@ -35,12 +35,11 @@ class HelpWanted(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for: layers of settings, lowest first; those below them for a new run; and whether to
-    only say what would happen."""
+    """What the command line asks for."""
 
-    layers: tuple[Settings, ...]
-    base: tuple[Settings, ...]
-    dry_run: bool
+    layers: tuple[Settings, ...]  # a preset, a file, options: later ones count
+    base: tuple[Settings, ...]  # below them, where the run is a new one
+    dry_run: bool  # only say what would happen
 
 
 @dataclass(frozen=True)
@@ -120,12 +119,12 @@ class _Print(argparse.Action):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that raises instead of printing and leaving, and knows what was probably meant.
+    """argparse that raises where it would print or leave, and that suggests what was probably meant.
 
-    `--help` prints the screen; `--help-all`, what `every` returns, else its own options.
+    `--help` prints `screen`; `--help-all` what `every` returns, else the parser's own options.
     """
 
-    also: Sequence[str] = ()  # options that are taken elsewhere
+    also: Sequence[str] = ()  # options that another parser takes
     help_option = "--help"
 
     def __init__(self, *, screen: str, every: Callable[[], str] | None = None, **words: typing.Any) -> None:
@@ -137,26 +136,26 @@ class Parser(argparse.ArgumentParser):
             self.add_argument(*names, action=_Print, nargs=0, const=text, default=argparse.SUPPRESS, help=help)
 
     def parse_args(self, arguments: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
-        """What is asked for; raises UsageError for anything else."""
+        """What is asked for. Raises UsageError for anything else."""
         if arguments and (hint := self._meant(arguments[0])) and arguments[0][:1] != "-":
-            self.error(f"unrecognized arguments: {arguments[0]}{hint}")  # whose options are not ours
+            self.error(f"unrecognized arguments: {arguments[0]}{hint}")  # the options that follow are another program's
         try:
             parsed, others = self.parse_known_args(arguments)
-        except ValueError as error:  # of an argument's type
+        except ValueError as error:  # from the type of an argument
             self.error(str(error))
         if others:
             self.error(f"unrecognized arguments: {' '.join(others)}{self._meant(others[0])}")
         return parsed
 
     def parse_known_args(self, arguments: Sequence[str], namespace: None = None) -> typing.Any:  # type: ignore[override]
-        """As argparse's, which would make an empty list of `--option=--`."""
+        """As in argparse, which however takes `--option=--` for an empty list."""
         for argument in arguments:
             if argument[:2] == "--" and argument[-3:] == "=--":
                 self.error(f"argument {argument[:-3]}: expected a value, got '--'")
         return super().parse_known_args(arguments, namespace)
 
     def _meant(self, argument: str) -> str:
-        """The end of a message about an argument that is unknown."""
+        """The end of the message about an unknown argument."""
         if not argument.startswith("-"):
             programs = [name for name in PROGRAMS if meant(argument, [name])]
             return f"; did you mean {PROGRAMS[programs[0]]} and then its options?" if programs else ""
@@ -170,7 +169,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(program: CommandLine = SEARCH) -> Parser:
-    """All options, grouped by section."""
+    """The parser of all options, grouped by section."""
     result = Parser(
         screen=program.screen,
         usage=f"mpirun -np RANKS {program.command} [options]",
@@ -182,7 +181,7 @@ def parser(program: CommandLine = SEARCH) -> Parser:
 
 
 def add_settings(result: Parser, program: CommandLine) -> None:
-    """Adds --version, what the program begins with, and all settings."""
+    """Adds --version, the choice of what to run, and every setting."""
     scheme = program.scheme
     result.add_argument("--version", action="version", version=f"hpcnas {__version__}", help="print the version")
     first = result.add_argument_group("What to run")
@@ -205,7 +204,8 @@ def add_settings(result: Parser, program: CommandLine) -> None:
 def _add(
     group: argparse._ArgumentGroup, destination: str, item: dataclasses.Field[typing.Any], kind: typing.Any, whose: str
 ) -> None:
-    """One setting as an option; its value is None unless given. `whose` default its own is: the paper's, or ours."""
+    """Adds one setting as an option, whose value is None unless it is given. `whose` tells of its default: paper or
+    default."""
     limits, value_type = item.metadata, base_type(kind)
     name = "--" + (limits["option"] or item.name).replace("_", "-")
     default = "" if item.default in (None, ()) else f" ({whose}: {_shown(item.default)})"
@@ -223,7 +223,7 @@ def _add(
 
 
 def duration(text: str) -> float:
-    """The seconds of an argument, for argparse."""
+    """The seconds that an argument of argparse says. Raises ArgumentTypeError."""
     try:
         return durations.seconds(text)
     except ValueError as error:
@@ -238,8 +238,9 @@ def _shown(value: object) -> str:
 
 @plugins.named_here()
 def parse(arguments: Sequence[str], program: CommandLine = SEARCH, also: Sequence[str] = ()) -> Request:
-    """What is asked for; `also` names options that somebody else takes. Raises UsageError, ConfigError, or HelpWanted
-    with the text to print."""
+    """What is asked for. `also` names options that another parser takes.
+
+    Raises UsageError and ConfigError, and HelpWanted with the text to print."""
     scheme, options = program.scheme, parser(program)
     options.also = also
     parsed = options.parse_args(arguments)
@@ -259,5 +260,5 @@ def parse(arguments: Sequence[str], program: CommandLine = SEARCH, also: Sequenc
         chosen = chosen or named
     layers = (scheme.preset(chosen), file, given) if chosen else (file, given)
     base = () if chosen or parsed.config else (scheme.preset(scheme.default_preset),)
-    scheme.build(*base, *layers)  # complain before anything else happens
+    scheme.build(*base, *layers)  # raises before anything else happens
     return Request(layers, base, parsed.dry_run)

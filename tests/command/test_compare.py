@@ -1,17 +1,18 @@
-"""tools/compare.py: means and confidence bands of a few short runs, in literal numbers."""
+"""Searches compared, and `hpcnas compare`: means and confidence bands of a few short runs, in literal numbers."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import compare
 import numpy as np
 import pytest
-from compare import Band
 from toolruns import empty, eventful, steady
 
+from hpcnas.analysis.comparison import Band, grouped
 from hpcnas.analysis.curves import Curves
+from hpcnas.analysis.figures.comparisons import comparison_picture
+from hpcnas.command import compare
 from hpcnas.errors import Error
 
 
@@ -55,19 +56,19 @@ def test_one_that_ends_before_another_begins() -> None:
 
 
 def test_runs_that_differ_in_their_seed_are_a_group(runs: list[Path], tmp_path: Path) -> None:
-    groups = compare.grouped([Curves.of(run) for run in runs])
+    groups = grouped([Curves.of(run) for run in runs])
     assert [(group.label, [run.name for run in group.runs]) for group in groups] == [
         ("tournament", ["slow", "fast"]),
         ("random", ["other"]),
     ]
     constrained = steady(tmp_path / "small", [0.5], 1.0, max_parameters=5000, seed=1)
-    groups = compare.grouped([Curves.of(run) for run in (*runs, constrained)])
+    groups = grouped([Curves.of(run) for run in (*runs, constrained)])
     assert [group.label for group in groups] == [
         "tournament, max_parameters None",
         "random, max_parameters None",
         "tournament, max_parameters 5000",
     ]
-    (group,) = compare.grouped([Curves.of(runs[0])])
+    (group,) = grouped([Curves.of(runs[0])])
     assert group.label == "tournament"
 
 
@@ -119,7 +120,7 @@ def test_the_table(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_the_picture(runs: list[Path]) -> None:
-    figure = compare.picture(compare.grouped([Curves.of(run) for run in runs]))
+    figure = comparison_picture(grouped([Curves.of(run) for run in runs]))
     left, right = figure.axes
     assert [axes.get_xlabel() for axes in figure.axes] == ["evaluations", "GPU hours"]
     for axes in figure.axes:
@@ -138,7 +139,7 @@ def test_a_picture_is_written(runs: list[Path], tmp_path: Path, capsys: pytest.C
 
 
 def test_failed_attempts_cost_time_too(tmp_path: Path) -> None:
-    (group,) = compare.grouped([Curves.of(eventful(tmp_path / "run"))])
+    (group,) = grouped([Curves.of(eventful(tmp_path / "run"))])
     assert group.by_time.x.tolist() == [200.0, 300.0, 360.0, 440.0]
 
 

@@ -1,20 +1,22 @@
-"""tools/compare_strategies.py: intervals and goals by hand, and two small policies from end to end."""
+"""Policies, and `compare_strategies`: intervals and goals by hand, and two small policies from end to end."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import compare_strategies
 import numpy as np
 import pytest
-from compare_strategies import Policy, interval_place, reached
 from toolruns import POOLING, SHORTCUT, eventful
 
+from hpcnas.analysis import policies
+from hpcnas.analysis.policies import Policy, interval_place, reached
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import named
 from hpcnas.architecture.mutation import trivial
 from hpcnas.architecture.space import HIERARCHICAL
+from hpcnas.command import compare_strategies
+from hpcnas.errors import Error
 from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.evolution.initial import kept
 from hpcnas.evolution.population import Population
@@ -50,7 +52,7 @@ def test_the_fittest_as_measured_is_returned_with_its_true_fitness() -> None:
         found.add(Individual(id, genotypes[id % 2], Birth.INITIAL, None, 0, 0, 0.0))
         outcome = Evaluation(accuracies, 1000, 0.0, 1.0, 0.0)
         found.settle(Result(id, 1, Place(1, "host", "cpu"), 0.0, 1.0, outcome))
-    spent, fitness = compare_strategies.returned(found)
+    spent, fitness = policies.returned(found)
     assert spent.tolist() == [2, 3], "an equal one does not replace the first"
     assert fitness.tolist() == [true_fitness(expand(genotype)) for genotype in genotypes]
 
@@ -62,27 +64,27 @@ def test_a_lucky_one_is_returned_until_it_is_measured_again() -> None:
         found.add(Individual(id, genotypes[id], Birth.INITIAL, None, 0, 0, 0.0, repeats=0 if id == 2 else None))
         outcome = Evaluation(accuracies, 1000, 0.0, 1.0, 0.0)
         found.settle(Result(id, 1, Place(1, "host", "cpu"), 0.0, 1.0, outcome))
-    spent, fitness = compare_strategies.returned(found)
+    spent, fitness = policies.returned(found)
     assert spent.tolist() == [2, 5]
     assert fitness.tolist() == [true_fitness(expand(genotype)) for genotype in genotypes[:2]]
 
 
 def test_a_policy_may_begin_with_the_best_of_a_run(tmp_path: Path) -> None:
     run = eventful(tmp_path / "run")
-    settings = compare_strategies.settings(f"{SMALL} --initial {run}:top2", seed=0, trainings=20)
+    settings = policies.settings(f"{SMALL} --initial {run}:top2", seed=0, trainings=20)
     assert kept(settings.space, settings.search.initial) == (POOLING, SHORTCUT)
 
 
 def test_two_policies_as_table_picture_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    policies = [f"whole={SMALL}", f"raced={SMALL} --racing --scheduling replicate"]
+    names = [f"whole={SMALL}", f"raced={SMALL} --racing --scheduling replicate"]
     common = ["--seeds", "2", "--trainings", "240", "--workers", "3", "--results", str(tmp_path / "curves.json")]
     output = tmp_path / "found.png"
-    assert compare_strategies.main(["--policies", *policies, *common, "--output", str(output)]) == 0
+    assert compare_strategies.main(["--policies", *names, *common, "--output", str(output)]) == 0
     first = capsys.readouterr()
     assert output.stat().st_size > 10_000
     assert [line.split()[0] for line in first.out.splitlines()[1:3]] == ["whole", "raced"]
     assert "seed 1" in first.err
-    assert compare_strategies.main(["--policies", *policies, *common, "--json"]) == 0
+    assert compare_strategies.main(["--policies", *names, *common, "--json"]) == 0
     again = capsys.readouterr()
     assert again.err == "", "what the results hold is not searched for again"
     whole, raced = json.loads(again.out)["policies"]
@@ -102,8 +104,15 @@ def test_two_policies_as_table_picture_and_json(tmp_path: Path, capsys: pytest.C
         (["--seeds", "0"], "at least one"),
     ],
 )
-def test_wrong_use_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
+def test_wrong_use_is_one_sentence(arguments: list[str], message: str) -> None:
+    with pytest.raises(Error) as raised:
         compare_strategies.main(arguments)
-    assert caught.value.code == 2
-    assert message in capsys.readouterr().err
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"a": [{}]}', '{"a": [1]}'])
+def test_results_that_are_none(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "curves.json"
+    path.write_text(text)
+    with pytest.raises(Error, match="curves.json: expected results that --results has kept, but"):
+        compare_strategies.main(["--policies", "paper", "--results", str(path)])

@@ -271,3 +271,13 @@ def test_as_a_command(run: Path, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, TOOL, "csv", tmp_path / "nothing"], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == f"export: expected a run in {tmp_path / 'nothing'}, but there is no population.h5\n"
+
+
+def test_random_weights_are_those_of_a_seed_and_leave_torchs_generator_alone(run: Path, tmp_path: Path) -> None:
+    demand.package("onnx")
+    before = torch.get_rng_state()
+    for name, seed in (("one", "1"), ("again", "1"), ("other", "2")):
+        assert export.main(["onnx", str(run), "--channels", "2", "--seed", seed, "-o", str(tmp_path / name)]) == 0
+    assert torch.equal(torch.get_rng_state(), before)
+    one, again, other = ((tmp_path / name).read_bytes() for name in ("one", "again", "other"))
+    assert one == again != other

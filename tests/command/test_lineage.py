@@ -1,16 +1,20 @@
-"""tools/lineage.py: the ancestors of individuals in a run made by hand, their mutations and gains."""
+"""Lineages and `hpcnas lineage`: the ancestors of individuals in a run made by hand, their mutations and gains."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import lineage
 import pytest
 from toolruns import CHAIN, POOLING, SHORTCUT, UNUSED, empty, eventful
 
+from hpcnas.analysis import lineage
+from hpcnas.analysis.figures.lineage import lineage_picture
+from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.space import Space
+from hpcnas.command import lineage as command
+from hpcnas.errors import Error
 from hpcnas.search import run_file
 
 
@@ -20,7 +24,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_a_mutation_that_brought_a_gain(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert lineage.main([str(run), "--json"]) == 0
+    assert command.main([str(run), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "run": str(run),
         "individual": 4,
@@ -54,7 +58,7 @@ def test_a_mutation_that_brought_a_gain(run: Path, capsys: pytest.CaptureFixture
 
 
 def test_the_table(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert lineage.main([f"{run}:2"]) == 0
+    assert command.main([f"{run}:2"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "id  step  fitness     gain       ±  parameters  children  mutation",
         " 0     1   0.5625        -       -       1,000         1  drawn at random",
@@ -66,13 +70,13 @@ def test_the_table(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_one_that_failed_has_ancestors_but_no_gain(run: Path) -> None:
     family = lineage.ancestry(run_file.read(run).population, 3)
-    assert [one["id"] for one in family] == [0, 2, 3]
-    assert (family[-1]["fitness"], family[-1]["gain"], family[-1]["step"]) == (None, None, None)
+    assert [one.id for one in family] == [0, 2, 3]
+    assert (family[-1].fitness, family[-1].gain, family[-1].step) == (None, None, None)
     assert lineage.summary(family) == "2 mutations, 2 without a change of the network"
 
 
 def test_one_without_ancestors(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert lineage.main([f"{run}:0"]) == 0
+    assert command.main([f"{run}:0"]) == 0
     assert capsys.readouterr().out.endswith("\nit has no ancestors\n")
 
 
@@ -88,7 +92,7 @@ def test_what_differs() -> None:
 
 def test_the_picture(run: Path) -> None:
     population = run_file.read(run).population
-    tree, listing = lineage.picture(population, lineage.ancestry(population, 2)).axes
+    tree, listing = lineage_picture(population, lineage.ancestry(population, 2)).axes
     everybody, line, filled, hollow = tree.get_lines()
     assert list(zip(*everybody.get_data(), strict=True)) == [(1, 0.5625), (2, 0.625), (3, 0.75), (4, 0.8125)]
     assert list(zip(*line.get_data(), strict=True)) == [(1, 0.5625), (2, 0.625)]
@@ -100,20 +104,25 @@ def test_the_picture(run: Path) -> None:
 
 def test_a_picture_of_cousins_too(run: Path) -> None:
     population = run_file.read(run).population
-    tree, _ = lineage.picture(population, lineage.ancestry(population, 0)).axes
+    tree, _ = lineage_picture(population, lineage.ancestry(population, 0)).axes
     (others,) = [line for line in tree.get_lines() if line.get_label() == "their other children"]
     assert others.get_xdata()[:2].tolist() == [1, 2]  # from 0 to its child
 
 
 @pytest.mark.parametrize("name", ["tree.png", "tree.svg"])
 def test_a_picture_is_written(run: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert lineage.main([str(run), "--output", str(tmp_path / name)]) == 0
+    assert command.main([str(run), "--output", str(tmp_path / name)]) == 0
     assert (tmp_path / name).stat().st_size > 10_000
     assert capsys.readouterr().out.endswith(f"\nwritten: {tmp_path / name}\n")
 
 
-def test_a_run_without_an_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        lineage.main([str(empty(tmp_path / "run"))])
-    assert ended.value.code == 2
-    assert "no individual has been evaluated yet, so there is no best one" in capsys.readouterr().err
+def test_a_run_without_an_evaluation(tmp_path: Path) -> None:
+    with pytest.raises(Error, match="no individual has been evaluated yet, so there is no best one"):
+        command.main([str(empty(tmp_path / "run"))])
+
+
+def test_nothing_is_drawn_of_a_lineage_without_an_evaluation(run: Path) -> None:
+    population = run_file.read(run).population
+    failed = lineage.ancestry(population, 3)[-1:]
+    with pytest.raises(AnalysisError, match="there is nothing to draw"):
+        lineage_picture(population, failed)

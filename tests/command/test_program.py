@@ -149,6 +149,7 @@ MISSING = {  # commands, what each cannot do without, and how it is asked for th
     "plot": ("matplotlib", ["run", "--search", "search.png"]),
     "draw": ("matplotlib", ["paper", "--cell", "cell.png"]),
     "watch": ("rich", ["run"]),
+    "export": ("onnx", ["onnx", "paper", "--output", "cell.onnx"]),
 }
 
 

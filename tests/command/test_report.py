@@ -1,4 +1,4 @@
-"""tools/report.py: one page that needs nothing else, whatever stands in the run; and its table sorts in a real browser.
+"""The command `report`: one page that needs nothing else, whatever is in the run; its table sorts in a real browser.
 
 HPCNAS_DEMAND_CHROMIUM   1: a missing Chromium fails its tests instead of skipping them
 """
@@ -17,16 +17,16 @@ from pathlib import Path
 
 import examples
 import pytest
-import report
 import toolruns
 from demand import absent
 from patience import GUARD
 
+from hpcnas.command import report
 from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.messages import Failure, FailureKind, Place, Result
 from hpcnas.search.file_store import FileStore
 
-TOOL = Path(report.__file__)
+TOOL = Path(__file__).parent.parent.parent / "tools/report.py"
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 EVIL = '</td><script>alert("1")</script>&amp;'
 

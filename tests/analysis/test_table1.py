@@ -1,8 +1,7 @@
-"""The commands `table1` and `summary --table1`: which row a retraining belongs to, and what stands beside it."""
+"""The paper's Table 1: which row a retraining belongs to, and what stands beside it."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +10,8 @@ from toolruns import INPUTS, retrained
 
 from hpcnas.analysis import retrainings, table1
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.command import summary
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.retraining import SCHEME
-from hpcnas.errors import Error
 from hpcnas.retrain.record import Inputs, Origin
 
 CELL = Skeleton(3, 32, 32, 10, 64, (2, 2, 2), "plain")
@@ -132,23 +129,3 @@ def test_images_of_a_folder_are_told_by_their_fingerprint_and_not_by_where_a_job
         ("imagefolder of 102 classes (f10e7500)", 2),
         ("imagefolder of 102 classes (bad00000)", 1),
     ]
-
-
-def test_the_table_for_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = retrained(tmp_path / "a", [0.96, 0.97], EVOLVED, inputs=CIFAR)
-    waiting = retrained(tmp_path / "b", [], replace(EVOLVED, evaluation=0), {"data": {"source": "digits"}})
-    assert summary.main(["--table1", str(folder), str(waiting)]) == 0
-    header, *lines = capsys.readouterr().out.splitlines()
-    assert header.split("  ")[0] == "data" and len(lines) == 10
-    assert lines[7].split() == (
-        "CIFAR-10 hierarchical evolution, 7000 64 15,727,306 2 3.50 ± 0.71 3.75 ± 0.12 the paper's".split()
-    )
-    assert lines[0].split() == "CIFAR-10 flat one random architecture 64 - - - 4.56 ± 0.11 the paper's".split()
-    assert lines[9].split() == ("digits hierarchical one random architecture 4 15,727,306 - - - the paper's".split())
-    assert summary.main(["--table1", "--json", str(folder)]) == 0
-    assert len(json.loads(capsys.readouterr().out)) == 9
-
-
-def test_what_is_no_retraining(tmp_path: Path) -> None:
-    with pytest.raises(Error, match=f"expected a retraining in {tmp_path}"):
-        summary.main(["--table1", str(tmp_path)])
