@@ -205,7 +205,7 @@ class Individual:
             image_channels=given.image_channels if image_channels is None else image_channels,
             channels=given.channels if channels is None else channels,
             cells=given.cells if cells is None else cells,
-            stem=given.kind if stem is None else stem,
+            stem=given.stem if stem is None else stem,
         )
 
 
@@ -221,11 +221,7 @@ class Run:
         self._stored = stored
         self._population = stored.population
         if stored.sessions:
-            small = stored.config.skeleton(stored.sessions[-1].facts)
-            cells = (small.cells_per_group,) * small.groups
-            self._around = Skeleton(
-                small.image_channels, small.height, small.width, small.classes, small.channels, cells, "plain"
-            )
+            self._around = stored.config.skeleton(stored.sessions[-1].facts)
         else:
             self._around = Skeleton(3, 32, 32, 10, 16, (1, 1, 1), "plain")
 
