@@ -19,7 +19,7 @@ from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.skeleton import Skeleton
 
 
-class Kind(Enum):
+class OperationKind(Enum):
     """What makes blocks; convolutions are normalised and rectified."""
 
     STEM = auto()  # 3×3 convolution of the images
@@ -31,13 +31,13 @@ class Kind(Enum):
 
 
 _KINDS = {
-    primitives.CONVOLUTION: Kind.CONVOLUTION,
-    primitives.DEPTHWISE: Kind.DEPTHWISE,
-    primitives.SEPARABLE: Kind.SEPARABLE,
-    primitives.MAX_POOLING: Kind.MAXIMUM,
-    primitives.AVERAGE_POOLING: Kind.AVERAGE,
+    primitives.CONVOLUTION: OperationKind.CONVOLUTION,
+    primitives.DEPTHWISE: OperationKind.DEPTHWISE,
+    primitives.SEPARABLE: OperationKind.SEPARABLE,
+    primitives.MAX_POOLING: OperationKind.MAXIMUM,
+    primitives.AVERAGE_POOLING: OperationKind.AVERAGE,
 }
-_POOLINGS = (Kind.MAXIMUM, Kind.AVERAGE)
+_POOLINGS = (OperationKind.MAXIMUM, OperationKind.AVERAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Map:
 class Operation:
     """Makes blocks of those of a map."""
 
-    kind: Kind
+    kind: OperationKind
     source: int  # the map
     inputs: tuple[int, ...]  # its blocks, or the one that is pooled
     outputs: tuple[int, ...]  # blocks
@@ -81,21 +81,21 @@ class BlockGraph:
 
 def take_apart(graph: CellGraph, skeleton: Skeleton) -> BlockGraph:
     """The network that `skeleton`, of a plain stem, makes of a cell. Raises ValueError for a primitive of a plugin."""
-    builder = _Builder()
+    builder = _GraphBuilder()
     images = builder.add_map(0)
     current = builder.add_map(0)
-    builder.convolve(Kind.STEM, images, current, skeleton.channels, "stem")
+    builder.convolve(OperationKind.STEM, images, current, skeleton.channels, "stem")
     halvings = 0
     for number, stage in enumerate(skeleton.stages()):
         sink = builder.add_cell(f"blocks.{2 * number}.edges", graph, current, stage.channels)
         halvings += stage.stride == 2
         current = builder.add_map(halvings)
         name = f"blocks.{2 * number + 1}"
-        builder.convolve(Kind.SEPARABLE, sink, current, stage.next_channels, name, stage.stride)
+        builder.convolve(OperationKind.SEPARABLE, sink, current, stage.next_channels, name, stage.stride)
     return builder.graph(current)
 
 
-class _Builder:
+class _GraphBuilder:
     def __init__(self) -> None:
         self._blocks: list[Block] = []
         self._maps: list[tuple[int, list[int]]] = []  # halvings and blocks
@@ -114,10 +114,12 @@ class _Builder:
         self._blocks.append(Block(halvings, channels))
         return len(self._blocks) - 1
 
-    def convolve(self, kind: Kind, source: int, target: int, channels: int, name: str, stride: int = 1) -> None:
+    def convolve(
+        self, kind: OperationKind, source: int, target: int, channels: int, name: str, stride: int = 1
+    ) -> None:
         """Adds to a map what an operation makes of another: one block, or of a depthwise one as many as it reads."""
         inputs, (halvings, made) = self._maps[source][1], self._maps[target]
-        count = len(inputs) if kind is Kind.DEPTHWISE else 1
+        count = len(inputs) if kind is OperationKind.DEPTHWISE else 1
         outputs = [self._add_block(halvings, channels) for _ in range(count)]
         self._operations.append(Operation(kind, source, tuple(inputs), tuple(outputs), name, stride))
         made += outputs
@@ -126,7 +128,7 @@ class _Builder:
         """The maps, blocks and operations of a cell; returns the map at its sink."""
         into = [sum(edge.target == node for edge in graph.edges) for node in range(graph.nodes)]
         maps = {0: source}  # by node; where an identity alone leads to a node, the map is that of the node before
-        pooled: dict[tuple[Kind, int], int] = {}  # the block that a pooling of a block makes
+        pooled: dict[tuple[OperationKind, int], int] = {}  # the block that a pooling of a block makes
         for number, edge in enumerate(graph.edges):
             origin = maps[edge.source]
             if edge.operation == primitives.IDENTITY and into[edge.target] == 1:
@@ -147,7 +149,7 @@ class _Builder:
                 self.convolve(kind, origin, target, channels, f"{prefix}.{number}")
         return maps[graph.nodes - 1]
 
-    def _pool(self, kind: Kind, source: int, block: int, pooled: dict[tuple[Kind, int], int]) -> int:
+    def _pool(self, kind: OperationKind, source: int, block: int, pooled: dict[tuple[OperationKind, int], int]) -> int:
         if (kind, block) not in pooled:
             pooled[kind, block] = self._add_block(self._blocks[block].halvings, self._blocks[block].channels)
             self._operations.append(Operation(kind, source, (block,), (pooled[kind, block],)))

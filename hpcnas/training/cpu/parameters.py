@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.training.blocks import Kind, Operation, take_apart
+from hpcnas.training.blocks import Operation, OperationKind, take_apart
 from hpcnas.training.cpu import kernels
 
 
@@ -128,19 +128,19 @@ class CpuPlan:
 
     def _layer_of(self, operation: Operation) -> Layer | None:
         """The parameters of an operation; None for a pooling, which has none."""
-        if operation.kind is Kind.STEM:
+        if operation.kind is OperationKind.STEM:
             inputs = self._channels(1, 9 * self.skeleton.image_channels)
         else:
             inputs = self._channels(len(operation.inputs), self.parts.blocks[operation.inputs[0]].channels)
         outputs = self._channels(len(operation.outputs), self.parts.blocks[operation.outputs[0]].channels)
         match operation.kind:
-            case Kind.STEM | Kind.CONVOLUTION:
+            case OperationKind.STEM | OperationKind.CONVOLUTION:
                 return self._layer(inputs, outputs, operation.name, weights=0)
-            case Kind.DEPTHWISE:
+            case OperationKind.DEPTHWISE:
                 return self._layer(inputs, outputs, operation.name, filters=0)
-            case Kind.SEPARABLE:
+            case OperationKind.SEPARABLE:
                 return self._layer(inputs, outputs, operation.name, filters=0, weights=1)
-            case Kind.MAXIMUM | Kind.AVERAGE:
+            case OperationKind.MAXIMUM | OperationKind.AVERAGE:
                 return None
 
     @property

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.training.blocks import BlockGraph, Kind, Operation, take_apart
+from hpcnas.training.blocks import BlockGraph, Operation, OperationKind, take_apart
 
 NARROWEST = 16  # channels of a block at the least: what matrix units multiply
 _ALIGNMENT = 16  # numbers
@@ -105,10 +105,10 @@ def padded(channels: int) -> int:
 
 def build(graph: CellGraph, skeleton: Skeleton) -> CudaGraph:
     """The network of a cell's graph as blocks. Raises ValueError for a primitive of a plugin."""
-    return _Builder(take_apart(graph, skeleton), skeleton).build()
+    return _LayoutBuilder(take_apart(graph, skeleton), skeleton).build()
 
 
-class _Builder:
+class _LayoutBuilder:
     def __init__(self, parts: BlockGraph, skeleton: Skeleton) -> None:
         self._parts = parts
         self._skeleton = skeleton
@@ -152,19 +152,19 @@ class _Builder:
         name, made = operation.name, self._parts.blocks[operation.outputs[0]]
         shape = Shape(made.halvings, padded(made.channels))
         match operation.kind:
-            case Kind.STEM:
+            case OperationKind.STEM:
                 return [self._stem(images)]
-            case Kind.MAXIMUM:
+            case OperationKind.MAXIMUM:
                 return [self._pooling(CudaKind.MAXIMUM, *origin)]
-            case Kind.AVERAGE:
+            case OperationKind.AVERAGE:
                 return [self._pooling(CudaKind.AVERAGE, *origin)]
-            case Kind.CONVOLUTION:
+            case OperationKind.CONVOLUTION:
                 channels = self._parts.blocks[operation.inputs[0]].channels
                 return [self._pointwise(f"{name}.0", f"{name}.1", origin, channels, made.channels, made.halvings)]
-            case Kind.DEPTHWISE:
+            case OperationKind.DEPTHWISE:
                 outputs = self._normalised(shape, f"{name}.1", len(origin), made.channels)
                 return self._depthwise(f"{name}.0", origin, outputs, made.channels, operation.stride)
-            case Kind.SEPARABLE:
+            case OperationKind.SEPARABLE:
                 channels = self._parts.blocks[operation.inputs[0]].channels
                 between = [self._block(Shape(made.halvings, padded(channels))) for _ in origin]
                 middle = self._depthwise(f"{name}.0", origin, between, channels, operation.stride)
