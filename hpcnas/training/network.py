@@ -4,8 +4,8 @@ The reference for what a genotype means; faster forms must compute the same. How
 but that a training may join the inputs of nodes in a way of its own (`Join`), with the same weights.
 
 Maps are float, (N, C, H, W). Operations have stride 1 and are padded to keep the resolution. Convolutions have no bias;
-a separable one is depthwise 3×3 then pointwise 1×1 with batch normalisation and ReLU once, after the pointwise (PAPER:
-choice). Average-pooling counts only pixels of the image.
+a separable one is depthwise 3×3 then pointwise 1×1 with batch normalisation and ReLU once, after the pointwise (P1).
+Average-pooling counts only pixels of the image.
 """
 
 from __future__ import annotations
