@@ -411,10 +411,7 @@ class Controller:
             raise SearchStopped(str(error), WRONG_USE) from None
         except DrawingStopped as stop:
             raise SearchStopped(str(stop), MORE_TO_DO) from None
-        individual = Individual(
-            id, proposal.genotype, proposal.birth, proposal.parent, view, proposal.redrawn, self._now(),
-            proposal.known, proposal.network, proposal.repeats,
-        )  # fmt: skip
+        individual = proposal.born(id, view, self._now())
         self._store.birth(individual)
         return individual
 
