@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from hpcnas.config.search import SearchConfig
-from hpcnas.evolution.budget import Part, next_parts
 from hpcnas.evolution.individuals import Individual
 from hpcnas.evolution.population import Population
+from hpcnas.evolution.tasks import Replicates, next_tasks
 from hpcnas.messages import Evaluation, Result
 
 
@@ -23,7 +23,7 @@ class Work:
     """Replicates of an individual to be trained, and the workers that have failed at them."""
 
     individual: Individual
-    part: Part
+    replicates: Replicates
     attempt: int  # 1, 2, …
     avoid: frozenset[int]
     answered: bool = False  # by another worker meanwhile: the answer of this one will be ignored
@@ -31,8 +31,8 @@ class Work:
     def is_answered_by(self, result: Result) -> bool:
         """Whether the result is of just this work."""
         of = (result.individual, result.attempt, result.first)
-        whole = not isinstance(result.outcome, Evaluation) or len(result.outcome.accuracies) == self.part.count
-        return of == (self.individual.id, self.attempt, self.part.first) and whole
+        whole = not isinstance(result.outcome, Evaluation) or len(result.outcome.accuracies) == self.replicates.count
+        return of == (self.individual.id, self.attempt, self.replicates.first) and whole
 
 
 class Backlog:
@@ -104,6 +104,6 @@ class Backlog:
 
     def _works(self, individual: Individual, missing: Sequence[int], attempt: int) -> list[Work]:
         """The next tasks of an individual of which the replicates of these numbers are not trained."""
-        parts = next_parts(self._config.search, missing, self._config.training.replicates)
-        self._to_come[individual.id] = sum(part.count for part in parts)
-        return [Work(individual, part, attempt, frozenset()) for part in parts]
+        tasks = next_tasks(self._config.search, missing, self._config.training.replicates)
+        self._to_come[individual.id] = sum(task.count for task in tasks)
+        return [Work(individual, task, attempt, frozenset()) for task in tasks]
