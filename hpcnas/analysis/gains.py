@@ -41,7 +41,7 @@ class Gains:
 
     @property
     def best_small(self) -> np.ndarray:
-        """The gain of the fittest individual up to each step, retrained or not."""
+        """The gain of the fittest individual up to each step, retrained or not, of shape (evaluations,)."""
         return self.run.best - self.run.fitness[0]
 
 

@@ -1,7 +1,7 @@
 """From a genotype to the graph of primitives that it stands for: pruned and expanded, nothing trained here.
 
 An edge counts only if it lies on a path from source to sink; a motif without such a path is `none` to the level above
-(PAPER: choice). Every use of a motif is a copy of its own. Each level-2 motif used inside a higher level is followed by
+(P2). Every use of a motif is a copy of its own. Each level-2 motif used inside a higher level is followed by
 a 1×1 convolution (§4.1); higher motifs are followed by nothing.
 """
 

@@ -24,7 +24,7 @@ CODES = {name: code for code, name in enumerate(NAMES, start=1)}
 CONVOLUTION, DEPTHWISE, SEPARABLE, MAX_POOLING, AVERAGE_POOLING, IDENTITY = range(1, 7)
 
 PROJECTING = frozenset({CONVOLUTION, SEPARABLE})
-"""Operations with C output channels; every other one keeps the channels of its input (PAPER: choice)."""
+"""Operations with C output channels; every other one keeps the channels of its input (P1)."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The primitives as modules (§2.3): stride 1, padded to keep the resolution, convolutions with BN and ReLU.
 
 Tensors are float, (N, C, H, W). Convolutions have no bias; a separable one is depthwise 3×3 then pointwise 1×1 with
-batch normalisation and ReLU once, after the pointwise (PAPER: choice). Average-pooling counts only pixels of the image.
+batch normalisation and ReLU once, after the pointwise (P1). Average-pooling counts only pixels of the image.
 """
 
 from __future__ import annotations

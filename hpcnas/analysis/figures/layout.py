@@ -99,7 +99,7 @@ def arcs(edges: LiveEdges, nodes: int, names: tuple[str, ...]) -> Diagram:
     used = _used(edges)
     diagram = Diagram(width=float(nodes - 1), above=RADIUS, below=RADIUS)
     diagram.dots = [Dot((float(node), 0.0), str(node + 1)) for node in used]
-    sides = page(edges)
+    sides = choose_sides(edges)
     for j, i, operation in edges:
         lift = sides[j, i] * (0.0 if i - j == 1 else 0.42 + 0.46 * (i - j - 1))
         first, last = (j + 0.33, lift), (i - 0.33, lift)
@@ -121,7 +121,7 @@ def _towards(node: Point, point: Point) -> Point:
     return node[0] + share * dx, node[1] + share * dy
 
 
-def page(edges: LiveEdges) -> dict[tuple[int, int], int]:
+def choose_sides(edges: LiveEdges) -> dict[tuple[int, int], int]:
     """For every edge (predecessor, successor) the side it runs on, 1 above and −1 below: short ones choose first, the
     side where they cross fewer, or else that with less on it."""
     sides: dict[tuple[int, int], int] = {}
@@ -175,7 +175,7 @@ def _boxes(edges: list[tuple[int, int, str, Diagram]], following: str) -> Diagra
     and takes the one where it comes nearest to the line of nodes.
     """
     last = max(i for _, i, _, _ in edges)
-    sides = page(tuple((j, i, 1) for j, i, _, _ in edges))
+    sides = choose_sides(tuple((j, i, 1) for j, i, _, _ in edges))
     sky = {1: [0.0] * last, -1: [0.0] * last}  # how far each column is taken, above and below
     placed: list[tuple[int, float]] = []  # column and height of every edge
     order = sorted(range(len(edges)), key=lambda number: (edges[number][1] - edges[number][0], edges[number][:2]))
