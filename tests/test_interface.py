@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import bench_controller
 import demand
 import h5py
 import numpy as np
@@ -248,6 +250,21 @@ def test_a_merged_run_names_those_that_it_is_made_of(tmp_path: Path) -> None:
     names = merged.sessions[0].software["merged"].split()
     assert names == [hpcnas.open_run(part).name for part in parts]
     assert {one.birth for one in merged} == {"FOUNDER"} and merged.best.parent is None
+
+
+def test_opening_many_makes_no_object_of_each(tmp_path: Path) -> None:
+    """By which a million opens in a second (`tools/bench_controller.py`)."""
+    demand.package("pandas")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    run_file.write(folder / "population.h5", bench_controller.filled(50_000))
+    hpcnas.open_run(folder).table()  # what is loaded and cached once
+    gc.collect()
+    before = sys.getallocatedblocks()
+    run = hpcnas.open_run(folder)
+    table = run.table()
+    gc.collect()
+    assert len(run) == len(table) == 50_000 and sys.getallocatedblocks() - before < 5_000
 
 
 def test_what_cannot_be_read_is_the_sentence_that_tools_print(tmp_path: Path) -> None:
