@@ -150,6 +150,8 @@ MISSING = {  # commands, what each cannot do without, and how it is asked for th
     "draw": ("matplotlib", ["paper", "--cell", "cell.png"]),
     "watch": ("rich", ["run"]),
     "export": ("onnx", ["onnx", "paper", "--output", "cell.onnx"]),
+    "predict": ("onnxruntime", ["cell.onnx", "photo.png"]),
+    "report": ("matplotlib", ["run"]),
 }
 
 
