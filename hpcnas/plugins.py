@@ -76,7 +76,7 @@ class DataKind:
 class Plugin:
     """What a plugin brings, by name.
 
-    `registry` are called with the search's settings (`config.Search`) and its `strategy.Breeding`, and give an
+    `strategies` are called with the search's settings (`SearchSettings`) and its `strategy.Breeding`, and give a
     `strategy.Strategy`; `evaluators` with the configuration and the worker's `devices.Binding`, and give an
     `evaluation.Evaluator`.
     """

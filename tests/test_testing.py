@@ -7,7 +7,6 @@ import random
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +31,6 @@ from hpcnas.evolution.tournament import TournamentEvolution
 from hpcnas.job.devices import Binding
 from hpcnas.messages import Evaluation, Task
 from hpcnas.plugins import DataKind, Plugin
-from hpcnas.search.file_store import FileStore
 from hpcnas.search.memory_store import MemoryStore
 from hpcnas.search.synthetic import SyntheticEvaluator
 from hpcnas.testing.data import DataContract
@@ -126,34 +124,6 @@ class TestDigits(DataContract):
 class TestSyntheticImages(DataContract):
     plugin = own_data("synthetic:50:1x9x12")
     source = "own"
-
-
-class TestMemoryStore(StoreContract):
-    def create(self, config: SearchConfig) -> MemoryStore:
-        return MemoryStore(config)
-
-    def reopen(self, store: MemoryStore) -> MemoryStore:
-        return store
-
-
-class TestFileStore(StoreContract):
-    def setup_method(self) -> None:
-        self.folder = tempfile.TemporaryDirectory()
-        self.opened: list[FileStore] = []
-
-    def teardown_method(self) -> None:
-        for store in self.opened:
-            store.close()
-        self.folder.cleanup()
-
-    def create(self, config: SearchConfig) -> MemoryStore:
-        self.opened.append(FileStore.create(Path(self.folder.name) / "run", config))
-        return self.opened[-1]
-
-    def reopen(self, store: MemoryStore) -> MemoryStore:
-        store.close()
-        self.opened.append(FileStore.open(Path(self.folder.name) / "run"))
-        return self.opened[-1]
 
 
 # ── the page ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -90,6 +90,8 @@ class StoreContract:
             _expect_equal(name, found.column(name), expected.column(name))
         trained = float(found.column("training_seconds")[1]), float(found.column("worker_seconds")[1])
         expect(trained == (16.0, 20.0), f"expected the seconds of both parts, 16 and 20, got {trained}")
+        counted = found.trainings, found.best
+        expect(counted == (2, 1), f"expected 2 trainings in all and 1 as the best, got {counted}")
 
     def test_a_replicate_is_trained_once(self) -> None:
         """What comes twice is refused with ValueError."""
@@ -216,7 +218,7 @@ def expect_same(found: Population, expected: Population) -> None:
     for column in COLUMNS:
         _expect_equal(column.name, found.column(column.name), expected.column(column.name))
     _expect_equal("evaluated", found.evaluated, expected.evaluated)
-    for name in ("issued", "failures", "failed_attempts", "best", "redrawn"):
+    for name in ("issued", "in_flight", "failures", "failed_attempts", "best", "redrawn", "trainings"):
         one, other = getattr(found, name), getattr(expected, name)
         expect(one == other, f"expected of the population the {name} {other!r:.300}, got {one!r:.300}")
 

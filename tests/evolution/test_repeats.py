@@ -257,7 +257,8 @@ def test_a_file_in_which_a_repeat_repeats_a_repeat_is_refused() -> None:
     whole = corrected()
     columns = {name: whole.column(name).copy() for name in whole._columns}
     columns["repeats"][AGAIN] = REPEAT
-    with pytest.raises(ValueError, match="expected individual 3 to repeat an earlier one that repeats nobody, got 2"):
+    message = "expected individual 3 to repeat an earlier one that is no repeat itself, got 2"
+    with pytest.raises(ValueError, match=message):
         Population.from_columns(SPACE, 4, columns, whole.evaluated.copy(), [])
 
 
