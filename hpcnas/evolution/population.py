@@ -10,6 +10,7 @@ run can be replayed (D3). The columns are those of `individuals`. Reads and writ
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from hpcnas.architecture.expansion import InvalidGenotype
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.network_hash import HASH_BYTES, VERSION, network_hash
 from hpcnas.architecture.space import Space
-from hpcnas.evolution.individuals import COLUMNS, Birth, Individual, State
+from hpcnas.evolution.individuals import BIRTH_COLUMNS, COLUMNS, Birth, Individual, State
 from hpcnas.evolution.ranking import Ranking
 from hpcnas.evolution.repeats import Repeats, bests
 from hpcnas.messages import Evaluation, Failure, Place, Result, mean
@@ -73,20 +74,12 @@ class Population:
                 old = self._columns[column.name]
                 self._columns[column.name] = np.concatenate([old, self._blank(column, _growth(len(old)))])
         row, columns = individual.id, self._columns
-        columns["birth"][row] = individual.birth
-        columns["parent"][row] = -1 if individual.parent is None else individual.parent
-        columns["view"][row] = individual.view
-        columns["redrawn"][row] = individual.redrawn
-        columns["genotype"][row] = np.frombuffer(individual.genotype.codes, dtype=np.uint8)
-        columns["born"][row] = individual.born
-        columns["known"][row] = individual.known
-        if individual.network is not None:
-            columns["network"][row] = np.frombuffer(individual.network, dtype=np.uint8)
-            columns["network_version"][row] = individual.network_version
-            if individual.network_version in self._first:
-                self._first[individual.network_version].setdefault(individual.network, row)
+        for name, value in individual.recorded():
+            if value is not None:
+                columns[name][row] = np.frombuffer(value, dtype=np.uint8) if type(value) is bytes else value
+        if individual.network is not None and individual.network_version in self._first:
+            self._first[individual.network_version].setdefault(individual.network, row)
         if individual.repeats is not None:
-            columns["repeats"][row] = individual.repeats
             evaluated = bool(columns["state"][individual.repeats] == State.EVALUATED)
             self._repeats.join(row, individual.repeats, evaluated)
         columns["state"][row] = State.ISSUED
@@ -330,21 +323,19 @@ class Population:
     def individual(self, id: int) -> Individual:
         """What was fixed at the birth of an individual. Raises IndexError for an unknown id."""
         self._check(id)
-        columns = self._columns
-        parent = int(columns["parent"][id])
-        return Individual(
-            id=id,
-            genotype=Genotype(self.space, columns["genotype"][id].tobytes()),
-            birth=Birth(int(columns["birth"][id])),
-            parent=None if parent < 0 else parent,
-            view=int(columns["view"][id]),
-            redrawn=int(columns["redrawn"][id]),
-            born=float(columns["born"][id]),
-            known=int(columns["known"][id]),
-            network=columns["network"][id].tobytes() if columns["network"][id].any() else None,
-            repeats=self._repeats.first.get(id),
-            network_version=self.hash_version(id),
-        )
+        found: dict[str, Any] = {}
+        for column in BIRTH_COLUMNS:
+            stored = self._columns[column.name]
+            if column.width:
+                found[column.name] = stored[id].tobytes()
+            else:
+                value = stored.item(id)
+                found[column.name] = None if column.missing < 0 and value == column.missing else value
+        found["genotype"] = Genotype(self.space, found["genotype"])
+        found["birth"] = Birth(found["birth"])
+        found["network"] = found["network"] if any(found["network"]) else None
+        found["network_version"] = self.hash_version(id)
+        return Individual(id=id, **found)
 
     def result(self, id: int) -> Result:
         """The result of a settled individual. Raises IndexError for an unknown id, ValueError for one in flight."""

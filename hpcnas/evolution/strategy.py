@@ -17,8 +17,9 @@ makes the configured one.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
@@ -30,7 +31,7 @@ from hpcnas.architecture.sizes import Size
 from hpcnas.architecture.space import Space
 from hpcnas.errors import Error
 from hpcnas.evolution.duplicates import Drawn, Duplicates, retrain, undrawn
-from hpcnas.evolution.individuals import Birth
+from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.evolution.population import Population
 
 Allowed = Callable[[Genotype], bool]
@@ -51,6 +52,14 @@ class Proposal:
     known: int = 0  # genotypes that were refused because their network was known
     network: bytes | None = None  # the hash of its network, where that was needed
     repeats: int | None = None  # the first individual of its network, where it is one more replicate of that
+
+    def born(self, id: int, view: int, now: float) -> Individual:
+        """The individual that it becomes as birth `id`, at that time, chosen knowing the first `view` evaluations."""
+        return Individual(id=id, view=view, born=now, **dict(zip(_PROPOSED, _proposed(self), strict=True)))
+
+
+_PROPOSED = tuple(item.name for item in fields(Proposal))
+_proposed = operator.attrgetter(*_PROPOSED)
 
 
 class Strategy(Protocol):
