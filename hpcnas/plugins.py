@@ -14,12 +14,37 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hpcnas import answers, search_path
 from hpcnas.architecture import primitives
-from hpcnas.architecture.primitives import Primitive
-from hpcnas.errors import Error
+from hpcnas.architecture.primitives import Primitive as Primitive
+from hpcnas.errors import Error as Error
+
+if TYPE_CHECKING:
+    from hpcnas.architecture.expansion import InvalidGenotype as InvalidGenotype
+    from hpcnas.architecture.expansion import expand as expand
+    from hpcnas.architecture.genotype import Genotype as Genotype
+    from hpcnas.architecture.mutation import NothingAllowed as NothingAllowed
+    from hpcnas.architecture.mutation import mutate as mutate
+    from hpcnas.architecture.sizes import size as size
+    from hpcnas.config.data_spec import DataError as DataError
+    from hpcnas.config.data_spec import DataFacts as DataFacts
+    from hpcnas.config.search import SearchConfig as SearchConfig
+    from hpcnas.config.search import SearchSettings as SearchSettings
+    from hpcnas.evolution.individuals import Birth as Birth
+    from hpcnas.evolution.population import Population as Population
+    from hpcnas.evolution.strategy import Breeding as Breeding
+    from hpcnas.evolution.strategy import Proposal as Proposal
+    from hpcnas.evolution.strategy import Strategy as Strategy
+    from hpcnas.job.devices import Binding as Binding
+    from hpcnas.messages import Evaluation as Evaluation
+    from hpcnas.messages import Failure as Failure
+    from hpcnas.messages import FailureKind as FailureKind
+    from hpcnas.messages import Task as Task
+    from hpcnas.training.evaluator import Evaluator as Evaluator
+    from hpcnas.training.evaluator import EvaluatorRefused as EvaluatorRefused
+    from hpcnas.training.evaluator import Loaded as Loaded
 
 GROUP = "hpcnas"
 VARIABLE = "HPCNAS_PLUGINS"  # plugins that a person names for everything that it starts, with commas
@@ -62,6 +87,32 @@ class Plugin:
     evaluators: Mapping[str, Callable[[Any, Any], Any]] = field(default_factory=dict)
 
 
+# What else an author needs, and where it is: loaded when it is asked for, since this file stands below all of it.
+_ELSEWHERE = {
+    "architecture.expansion": ("InvalidGenotype", "expand"),
+    "architecture.genotype": ("Genotype",),
+    "architecture.mutation": ("NothingAllowed", "mutate"),
+    "architecture.sizes": ("size",),
+    "config.data_spec": ("DataError", "DataFacts"),
+    "config.search": ("SearchConfig", "SearchSettings"),
+    "evolution.individuals": ("Birth",),
+    "evolution.population": ("Population",),
+    "evolution.strategy": ("Breeding", "Proposal", "Strategy"),
+    "job.devices": ("Binding",),
+    "messages": ("Evaluation", "Failure", "FailureKind", "Task"),
+    "training.evaluator": ("Evaluator", "EvaluatorRefused", "Loaded"),
+}
+
+
+def __getattr__(name: str) -> object:
+    for place, names in _ELSEWHERE.items():
+        if name in names:
+            import importlib
+
+            return getattr(importlib.import_module(f"hpcnas.{place}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 _loaded: dict[str, Plugin] = {}
 _named_here = False
 _tell: Callable[[list[str]], None] | None = None  # who is told what is left out, where plugins may be
@@ -72,10 +123,13 @@ def load(names: str | None) -> None:
     none is added in part."""
     for name in _each(names):
         if name not in _loaded:
-            found = _found(name)
-            _check(name, found)
-            primitives.ADDED.extend(_guarded(name, one) for one in found.primitives)
-            _loaded[name] = found
+            _add(name, _found(name))
+
+
+def _add(name: str, plugin: Plugin) -> None:
+    _check(name, plugin)
+    primitives.ADDED.extend(_guarded(name, one) for one in plugin.primitives)
+    _loaded[name] = plugin
 
 
 def require(names: str | None) -> None:
@@ -124,6 +178,21 @@ def done_without(tell: Callable[[list[str]], None]) -> Iterator[None]:
         yield
     finally:
         _tell = before
+
+
+@contextlib.contextmanager
+def alone(name: str, plugin: Plugin) -> Iterator[None]:
+    """Within it, this plugin is loaded under that name, and no other is: for tests. Raises PluginError."""
+    before, added = dict(_loaded), list(primitives.ADDED)
+    _loaded.clear()
+    primitives.ADDED.clear()
+    try:
+        _add(name, plugin)
+        yield
+    finally:
+        _loaded.clear()
+        _loaded.update(before)
+        primitives.ADDED[:] = added
 
 
 def left_out(names: str | None) -> list[str]:

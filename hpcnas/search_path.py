@@ -24,6 +24,13 @@ def leave_out_current_folder() -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, os.environ["PYTHONPATH"].split(os.pathsep)))
 
 
+def leave_out_folder_of(script: str) -> None:
+    """Takes the folder of an installed script, which Python puts first, out of this process's search path: commands of
+    all kinds lie there, and none of them is a module of this program."""
+    if sys.path and not sys.flags.safe_path and _real(sys.path[0]) == os.path.dirname(_real(script)):
+        del sys.path[0]
+
+
 def leave_out_for_children() -> None:
     """Has the Python processes that this one starts put no folder first by themselves: neither the current one nor, so
     not for tools that start others, that of a script."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 import torch
-from test_plan import flat
+from test_cpu_program import flat
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 

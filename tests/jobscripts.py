@@ -46,10 +46,11 @@ def edited(
     variables: Mapping[str, str | Sequence[str]],
     directives: Mapping[str, str | None] = {},
     module: mpi.Mpi | None = None,
+    jobs: Path = JOBS,
 ) -> Path:
-    """A copy of the script: variables with other values; `#SBATCH --…` or `#PBS -…` lines with other values, new ones
-    if there are none, or none if None; an MPI as a module would load it."""
-    text = (JOBS / script).read_text()
+    """A copy of the script, or itself where that is the target: variables with other values; `#SBATCH --…` or
+    `#PBS -…` lines with other values, new ones if there are none, or none if None; an MPI as a module would load it."""
+    text = (jobs / script).read_text()
     if module is not None:
         loads = [f"export {name}={shlex.quote(value)}" for name, value in module.env.items()]
         loads.append(f"export PATH={shlex.quote(str(module.mpirun.parent))}:$PATH")

@@ -13,17 +13,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import draw
 import h5py
-import layout
 import mpi as launcher
 import numpy as np
-import pictures
 import pytest
 import torch
 
 from hpcnas import plugins
 from hpcnas.analysis import export, verification
+from hpcnas.analysis.figures import cells, layout, style
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture import expansion, primitives, sizes
 from hpcnas.architecture.genotype import Genotype, GenotypeError, named
@@ -48,7 +46,7 @@ from hpcnas.training.plain import PlainTraining
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "hpcnas" / "PLUGINS.md").read_text(encoding="utf-8")
-MODULES = dict(re.findall(r"^`(\w+)\.py`:\n\n```python\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL))
+MODULES = dict(re.findall(r"^`(?!test_)(\w+)\.py`:\n\n```python\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL))
 COMMANDS = re.findall(r"^```sh\n(.*?)\n```$", PAGE, flags=re.MULTILINE | re.DOTALL)
 SMALLER = shlex.split(
     "--budget 3 --initial-population 2 --initial-mutations 200 --replicates 1 --steps 2 --batch-size 8 --channels 2 "
@@ -406,7 +404,7 @@ def test_its_hash_goes_by_its_name_and_not_by_when_it_was_loaded(
 def test_tools_name_it_or_say_that_they_cannot(dilated: Space) -> None:
     genotype = diversified(dilated, 1000, np.random.default_rng(0))
     assert "dilated" in {edge.operation for edge in layout.expanded(genotype).edges}
-    draw.legend(pictures.figure(4.0, 4.0), genotype)
+    cells.legend(style.new_figure(4.0, 4.0), genotype)
     with pytest.raises(AnalysisError, match="expected a network of the paper's primitives, but dilated is a plugin's"):
         export.module(export.Source("nowhere", "unknown", genotype, SMALL))
 

@@ -40,6 +40,7 @@ USES = {
     "hpcnas/data/datasets.py": {"np.load"},
     "hpcnas/retrain/process_group.py": {"socket"},
     "hpcnas/training/trainer_process.py": {"multiprocessing", "socket", "subprocess"},
+    "hpcnas/__init__.py": {"import_module", "importlib"},
     "hpcnas/architecture/genotype.py": {"importlib"},
     "hpcnas/retrain/image_stream.py": {"multiprocessing"},
     "hpcnas/training/interpreter.py": {"subprocess"},

@@ -33,9 +33,9 @@ from typing import Any
 
 import numpy as np
 import psutil
-import toolkit
 
 from hpcnas.architecture.genotype import named
+from hpcnas.command import common
 from hpcnas.config import search as search_config
 from hpcnas.config.search import SearchConfig
 from hpcnas.evolution.individuals import COLUMNS, Birth, State
@@ -57,7 +57,7 @@ Row = dict[str, Any]
 
 def main() -> int:
     """Runs the parts that were asked for, or, as one of their processes, one measurement."""
-    parser = toolkit.parser(__doc__, runs="")
+    parser = common.parser(__doc__, runs="")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=["throughput", "ranks"], metavar="PART",
                         help=f"what to measure: {', '.join(PARTS)} (default: throughput, ranks)")  # fmt: skip
     parser.add_argument("--sizes", type=int, nargs="+", default=[0, 10_000, 100_000], metavar="N",
@@ -76,15 +76,15 @@ def main() -> int:
     options = parser.parse_args()
     if options.one:
         order = json.loads(options.one)
-        toolkit.print_json(MEASUREMENTS[order.pop("kind")](**order))
+        common.print_json(MEASUREMENTS[order.pop("kind")](**order))
         return 0
     if "opening" in options.parts and "growth" not in options.parts:
-        toolkit.fail("--parts opening: expected growth beside it, which makes the run that is opened")
+        common.fail("--parts opening: expected growth beside it, which makes the run that is opened")
     if options.output:
         try:
             options.output.touch()  # not to find out after half an hour
         except OSError as error:
-            toolkit.fail(f"--output {options.output}: expected a file that can be written: {error.strerror}")
+            common.fail(f"--output {options.output}: expected a file that can be written: {error.strerror}")
     found: Row = {"machine": machine(), "command": " ".join(sys.argv)}
     with tempfile.TemporaryDirectory(prefix="hpcnas-bench-", dir=options.folder) as folder:
         for part in PARTS:
@@ -96,7 +96,7 @@ def main() -> int:
     if options.output:
         options.output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     if options.json:
-        toolkit.print_json(found)
+        common.print_json(found)
     return 0
 
 
@@ -141,7 +141,7 @@ def _one(order: Row) -> Row:
         [sys.executable, __file__, "--one", json.dumps(order)], stdout=subprocess.PIPE, text=True, check=False
     )
     if done.returncode:
-        toolkit.fail(f"the measurement {order} has failed: see above")
+        common.fail(f"the measurement {order} has failed: see above")
     if order.get("folder", "").endswith("/run"):
         shutil.rmtree(order["folder"], ignore_errors=True)
     found: Row = json.loads(done.stdout)
@@ -150,7 +150,7 @@ def _one(order: Row) -> Row:
 
 def _show(part: str, rows: list[Row]) -> None:
     print(f"\n{part}")
-    print(toolkit.table(list(rows[0]), [[_short(value) for value in row.values()] for row in rows]), flush=True)
+    print(common.table(list(rows[0]), [[_short(value) for value in row.values()] for row in rows]), flush=True)
 
 
 def _short(value: Any) -> str:
@@ -332,7 +332,7 @@ def _mpirun() -> Path:
     wheel = Path(sys.prefix, "mpi/mpich/bin/mpirun")
     found = wheel if wheel.exists() else shutil.which("mpirun")
     if found is None:
-        toolkit.fail("expected an mpirun: `make environment` brings one, --mpirun names another")
+        common.fail("expected an mpirun: `make environment` brings one, --mpirun names another")
     return Path(found)
 
 
@@ -360,7 +360,7 @@ def measure_ranks(mpirun: str, ranks: int, seconds: float, folder: str) -> Row:
         ended = time.time()
     left = len(_processes(mark))
     if job.returncode:
-        toolkit.fail(f"{' '.join(command)} returned {job.returncode}")
+        common.fail(f"{' '.join(command)} returned {job.returncode}")
     population = run_file.read(Path(folder)).population
     rank, started = population.column("rank"), population.column("started")
     finished = np.sort(population.column("finished")[population.evaluated])
@@ -430,4 +430,4 @@ MEASUREMENTS = {
 
 
 if __name__ == "__main__":
-    sys.exit(toolkit.run(main))
+    sys.exit(common.run(main))

@@ -21,7 +21,6 @@ import sys
 import time
 
 import numpy as np
-import toolkit
 import torch
 
 from hpcnas import seeds
@@ -30,6 +29,7 @@ from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype, named
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import HIERARCHICAL
+from hpcnas.command import common
 from hpcnas.config.search import DataSettings, NetworkSettings, SearchConfig, TrainingSettings
 from hpcnas.data.datasets import load_training
 from hpcnas.training.choice import fastest_method
@@ -45,7 +45,7 @@ _CUDA = {"batch_size": 256, "steps": 95, "replicates": 4, "evaluation_steps": 50
 
 def main() -> int:
     """Runs the comparison, or, as one of its processes, one part of it."""
-    parser = toolkit.parser(__doc__, runs="")
+    parser = common.parser(__doc__, runs="")
     parser.add_argument("--genotypes", type=int, default=10, metavar="N", help="random genotypes (default: 10)")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="seed of the genotypes (default: 1)")
     parser.add_argument("--channels", type=int, default=16, metavar="C0", help="c0 (default: 16)")
@@ -70,7 +70,7 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     if options.part:
         kind, _, number = options.part.partition(":")
-        toolkit.print_json(_measured(kind, int(number), options))
+        common.print_json(_measured(kind, int(number), options))
     elif options.whole:
         _whole(options)
     elif options.parity:
@@ -282,7 +282,7 @@ def _compare(options: argparse.Namespace) -> None:
         "genotypes": rows,
     }
     if options.json:
-        toolkit.print_json(found)
+        common.print_json(found)
         return
     header = (
         "genotype",
@@ -295,7 +295,7 @@ def _compare(options: argparse.Namespace) -> None:
         "ours s",
         "ratio of all",
     )
-    print(toolkit.table(header, [(name, *(round(value, 2) for value in values)) for name, *values in rows]))
+    print(common.table(header, [(name, *(round(value, 2) for value in values)) for name, *values in rows]))
     shape = f"{options.threads} thread, batch {options.batch_size}, c0 {options.channels}"
     print(f"\n{found['machine']}; {options.device}, {shape}")
     print(f"ms: one step of one training; s: a fitness of {options.replicates} × {options.evaluation_steps} steps with "
@@ -398,7 +398,7 @@ def _whole(options: argparse.Namespace) -> None:
         "memory": torch.cuda.max_memory_allocated() if device.type == "cuda" else 0,
     }
     if options.json:
-        toolkit.print_json(found)
+        common.print_json(found)
         return
     print(
         f"{found['machine']}: the paper's cell, {settings.replicates} × {settings.steps} steps of {settings.batch_size}"
@@ -437,7 +437,7 @@ def _parity(options: argparse.Namespace) -> None:
         "standard_error": error,
     }
     if options.json:
-        toolkit.print_json(found)
+        common.print_json(found)
     else:
         print(f"{options.parity} genotypes on the digits, 150 steps: plain {found['plain']:.4f}, "
               f"{found['method']} {found['plan']:.4f}")  # fmt: skip
@@ -445,4 +445,4 @@ def _parity(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(toolkit.run(main))
+    sys.exit(common.run(main))

@@ -28,7 +28,7 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(inputs.std).view(-1, 1, 1), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """The network reads normalised pixels."""
+        """Pixels are normalised first: (pixel − mean) / std, channel by channel."""
         scores: Tensor = self.network((pixels - self.mean) / self.std)
         return scores
 

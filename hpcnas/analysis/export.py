@@ -99,7 +99,7 @@ def fitness(run: StoredRun, id: int) -> str:
     measured = float(run.population.column("fitness")[id])
     if math.isnan(measured):
         return "not evaluated"
-    accuracies = run.population.pooled(id)
+    accuracies = run.population.averaged_accuracies(id)
     spread = f" ± {statistics.stdev(accuracies):.4f}" if len(accuracies) > 1 else ""
     kind = "synthetic, no training" if run.config.evaluation.evaluator == "synthetic" else "validation accuracy"
     return f"{measured:.4f}{spread} ({kind}; trainings: {len(accuracies)})"

@@ -15,7 +15,7 @@ _QUERY = "index,uuid,name,utilization.gpu,memory.used,memory.total,temperature.g
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU. What nvidia-smi does not know is None. Memory is in MiB, temperature in °C, power in W."""
+    """One GPU. What nvidia-smi does not tell is None. Memory is in MiB, temperature in °C, power in W."""
 
     index: str
     uuid: str
@@ -44,7 +44,7 @@ class Host:
 
 
 def here(interval: float | None) -> Host:
-    """This host. Its cores' use is that of `interval` seconds, or since the last call where that is None."""
+    """This host now. The use of its cores is measured for `interval` seconds; None: since the last call."""
     memory = psutil.virtual_memory()
     return Host(
         name=os.environ.get("SLURMD_NODENAME") or socket.gethostname(),

@@ -64,7 +64,7 @@ def load(folder: Path) -> StoredRun:
     StoreError where nothing can."""
     run, problems = salvage(folder)
     if problems:
-        raise AnalysisError(f"{folder}: expected a whole run: {problems[0]}; tools/verify.py --repair makes one of it")
+        raise AnalysisError(f"{folder}: expected a whole run: {problems[0]}; hpcnas verify --repair makes one of it")
     return run
 
 
@@ -118,8 +118,8 @@ def merged(runs: Sequence[StoredRun]) -> Population:
     columns["view"][:] = 0
     columns["redrawn"][:] = columns["known"][:] = 0
     first = runs[0].population
-    if runs[0].config.search.duplicates != "retrain":  # then the search that goes on has to know them
-        for row in np.flatnonzero(columns["network_version"] != VERSION):  # nobody has looked, or by another hash
+    if runs[0].config.search.duplicates != "retrain":  # then the search that goes on compares with their networks
+        for row in np.flatnonzero(columns["network_version"] != VERSION):  # not hashed, or by another version
             genotype = Genotype.from_array(first.space, columns["genotype"][row])
             columns["network"][row] = np.frombuffer(network_hash(genotype), dtype=np.uint8)
             columns["network_version"][row] = VERSION

@@ -38,7 +38,7 @@ def deviations(config: SearchConfig, facts: DataFacts, population: Population) -
     strategy = make_strategy(config, facts)
     known, births = len(population.evaluated), population.column("birth")
     for id in range(len(population)):
-        if births[id] == Birth.FOUNDER:  # nobody has decided on it here
+        if births[id] == Birth.FOUNDER:  # taken from another run: no decision of this one
             continue
         individual = population.individual(id)
         if not 0 <= individual.view <= known:
@@ -55,8 +55,9 @@ def deviations(config: SearchConfig, facts: DataFacts, population: Population) -
                 yield Fault(id, f"expected {name} {_shown(expected):.120}, got {_shown(found):.120}")
 
 
-def joined(config: SearchConfig, facts: DataFacts, population: Population) -> Iterator[str]:
-    """What an older hash has done where it gave one value to networks that differ; nothing where it has not."""
+def joined_networks(config: SearchConfig, facts: DataFacts, population: Population) -> Iterator[str]:
+    """What an older hash has done where it joined networks that differ, giving them one value; a line each, and nothing
+    where no individual has such a hash."""
     old = np.flatnonzero((population.column("network_version") > 0) & (population.column("network_version") < VERSION))
     if not old.size:
         return

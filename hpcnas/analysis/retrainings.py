@@ -68,13 +68,13 @@ def trained(text: str) -> tuple[Found, Trained]:
 
 
 def mean_and_std(values: list[float]) -> str:
-    """Shares of images in words: percent, with the standard deviation of several."""
+    """Shares of images, from 0 to 1, in words: percent, with the standard deviation of several."""
     spread = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{100 * statistics.fmean(values):.2f}{spread} %"
 
 
 def _is_one(folder: Path) -> bool:
-    """Whether a retraining is there; one that cannot be looked for is told of by whoever reads it."""
+    """Whether a retraining is there. A folder that cannot be looked into counts as none: `load` says why."""
     try:
         return record_file.exists(folder)
     except StoreError:

@@ -52,7 +52,7 @@ def spread(population: Population) -> np.ndarray:
     repeats = population.column("repeats")
     shared = np.flatnonzero(repeats >= 0)
     for id in np.union1d(shared, repeats[shared]).tolist():
-        pooled = population.pooled(id)
+        pooled = population.averaged_accuracies(id)
         result[id] = statistics.stdev(pooled) if len(pooled) > 1 else np.nan
     return result
 

@@ -1,4 +1,8 @@
-"""A run at one moment, as its files have it: what `command.watch` shows, which says how workers are known."""
+"""A run at one moment, as its files have it: counts, pace, the best, and every worker. Takes no lock, changes nothing.
+
+Workers are known by their results alone: while there is work for all of them, each has been at work since its last
+result. Which individual it has is not recorded.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +74,7 @@ class Snapshot:
 
 
 def look(folder: Path, now: float) -> Snapshot:
-    """The run as its files have it. Raises StoreError."""
+    """The run in a folder at the time `now`, in seconds since 1970. Raises StoreError where it cannot be read."""
     run, problems = salvage(folder)
     population, search = run.population, run.config.search
     left = evaluations_left(search, population)
@@ -106,7 +110,7 @@ def look(folder: Path, now: float) -> Snapshot:
 
 
 def condition(folder: Path, run: StoredRun, now: float) -> tuple[str, bool]:
-    """How the run is, in words, and whether a controller is at work on it."""
+    """The state of the run in words, and whether a controller is at work on it."""
     status = _status(folder)
     if status in ("complete", "broken", "wrong-use"):
         return status, False
@@ -128,7 +132,7 @@ def _status(folder: Path) -> str:
 
 
 def _holder(folder: Path) -> bool | None:
-    """Whether the process that last held the run is there; None where it was another host's."""
+    """Whether the process that last held the run is still there; None where it was on another host."""
     try:
         match = re.fullmatch(r"host (\S+), pid (\d{1,9})\s*", text_file.read(folder / "lock", 4096))
         if match is None or match[1] != socket.gethostname():
@@ -148,11 +152,11 @@ def _modified(path: Path) -> float:
 
 
 def individual(run: StoredRun, id: int) -> dict[str, Any]:
-    """What is known of an evaluated individual."""
+    """What is known of an evaluated individual; seconds, fitness from 0 to 1."""
     population, result = run.population, run.population.result(id)
     assert isinstance(result.outcome, Evaluation), "evaluated"
     parent = population.individual(id).parent
-    accuracies, fitness = population.pooled(id), population.column("fitness")
+    accuracies, fitness = population.averaged_accuracies(id), population.column("fitness")
     return {
         "id": id,
         "fitness": float(fitness[id]),
@@ -167,7 +171,7 @@ def individual(run: StoredRun, id: int) -> dict[str, Any]:
 
 
 def workers(run: StoredRun, running: bool) -> list[Worker]:
-    """Those of the last session, by rank."""
+    """Those of the last session, in the order of their ranks."""
     if not run.sessions:
         return []
     population, session = run.population, run.sessions[-1]
@@ -195,15 +199,15 @@ def _is_repeated(run: StoredRun, attempt: Result) -> bool:
 
 
 def _states(run: StoredRun, since: dict[int, float]) -> dict[int, str]:
-    """Every worker has something to do as long as there is anything; where it is not enough for all, those without are
-    guessed."""
+    """What each worker is doing: all are at work as long as there is work for all of them; where there is less, a guess
+    at which have none."""
     population, search, count = run.population, run.config.search, run.population.in_flight
     if count >= len(since):
         return dict.fromkeys(since, "at work")
     limit = search.trainings  # of which each in flight takes one more at least
     spent = len(population.evaluated) + count >= search.budget
     spent |= limit is not None and population.trainings + count >= limit
-    # then who came last got nothing; else who has been silent is not there
+    # nothing left to issue: those whose results came last got nothing; else those that are silent longest are gone
     ranked = sorted(since, key=lambda rank: since[rank], reverse=not spent)
     without = "idle?" if spent else "silent?"
     return {rank: ("at work?" if place < count else without) for place, rank in enumerate(ranked)}
@@ -227,7 +231,8 @@ def _worker(population: Population, rank: int, results: list[Result], state: str
 
 
 def throughput(run: StoredRun, now: float | None) -> float | None:
-    """Evaluations a second over the last rounds of the last session, up to `now` or to the last of them."""
+    """Evaluations a second over the last ROUNDS rounds of the last session, up to `now` or else to the last of them.
+    None where there were none."""
     if not run.sessions:
         return None
     session, finished = run.sessions[-1], run.population.column("finished")[run.population.evaluated]

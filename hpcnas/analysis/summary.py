@@ -116,7 +116,7 @@ def _best(population: Population, number: int) -> list[dict[str, Any]]:
     step = {id: place for place, id in enumerate(order, start=1)}
     found = []
     for id in sorted(competing, key=lambda id: -fitness[id])[:number]:
-        accuracies = population.pooled(id)
+        accuracies = population.averaged_accuracies(id)
         found.append(
             {
                 "id": id,

@@ -78,8 +78,8 @@ def repair(found: Verification, target: Path) -> int:
 
 
 def faults(run: StoredRun) -> Iterator[Fault]:
-    """The individuals on record that cannot be right, each perhaps several times; nothing for a sound run."""
-    if not run.sessions:  # then nothing can have been born
+    """What is wrong with individuals on record, each perhaps several times; nothing for a sound run."""
+    if not run.sessions:  # no individual can have been born
         if len(run.population):
             yield Fault(0, "expected a session of the controller before the first birth, got none")
         return
@@ -87,9 +87,9 @@ def faults(run: StoredRun) -> Iterator[Fault]:
     yield from _wrong_results(run)
     try:
         strategy = make_strategy(run.config, run.sessions[0].facts)
-    except StrategyMissing:  # nothing can be said of its decisions
+    except StrategyMissing:  # its decisions cannot be replayed
         return
-    except StrategyRefused as refusal:  # then it cannot be continued either
+    except StrategyRefused as refusal:  # such a run cannot be continued either
         yield Fault(0, f"expected settings that a strategy can be made of, but: {refusal}")
         return
     yield from _wrong_stops(run, strategy)
@@ -97,13 +97,13 @@ def faults(run: StoredRun) -> Iterator[Fault]:
 
 
 def notes(run: StoredRun) -> Iterator[str]:
-    """What a person should know about a run that is sound; one line each."""
+    """What is worth knowing about a sound run, one line each."""
     if run.sessions:
-        yield from replay.joined(run.config, run.sessions[0].facts, run.population)
+        yield from replay.joined_networks(run.config, run.sessions[0].facts, run.population)
 
 
 def overspent(run: StoredRun) -> str | None:
-    """What is wrong with the budget, if anything."""
+    """What is wrong with the budget; None where nothing is."""
     done, under_way, budget = len(run.population.evaluated), run.population.in_flight, run.config.search.budget
     if done + under_way <= budget:
         return None
@@ -126,7 +126,7 @@ def _wrong_results(run: StoredRun) -> Iterator[Fault]:
     for id in np.flatnonzero(population.column("state") == State.EVALUATED).tolist():
         outcome = population.result(id).outcome
         assert isinstance(outcome, Evaluation), "evaluated"
-        fitness, accuracies = float(population.column("fitness")[id]), population.pooled(id)
+        fitness, accuracies = float(population.column("fitness")[id]), population.averaged_accuracies(id)
         if not all(0.0 <= accuracy <= 1.0 for accuracy in outcome.accuracies) or fitness != mean(accuracies):
             yield Fault(id, f"expected as fitness the mean of accuracies from 0 to 1, got {fitness} of {accuracies}")
         try:
@@ -140,7 +140,7 @@ def _wrong_results(run: StoredRun) -> Iterator[Fault]:
 
 
 def _wrong_stops(run: StoredRun, strategy: Strategy) -> Iterator[Fault]:
-    """Those that were not trained in full although racing had not given them up."""
+    """Individuals that were not trained in full although racing had not given them up."""
     population, search = run.population, run.config.search
     births, trained = population.column("birth"), population.column("replicates_trained")
     racing = Racing(strategy, search.racing_confidence)
@@ -159,8 +159,9 @@ def _wrong_stops(run: StoredRun, strategy: Strategy) -> Iterator[Fault]:
 def sound_part(run: StoredRun) -> StoredRun:
     """The run without its first faulty individual and those born after it, whose births may depend on it.
 
-    What stands before does not depend on them, so it can be continued as if they had never been. Only who was given up
-    may have been so against the fitness of one that is left out: where that no longer holds, it is in flight again."""
+    Those before it do not depend on them, so the search can go on as if the others had never been born. Racing alone
+    may have given up an individual because of the fitness of one that is left out: where that no longer holds, it is in
+    flight again."""
     good = min((fault.individual for fault in faults(run)), default=len(run.population))
     whole = run.population
     evaluated = _still_settled(run, good)
@@ -176,8 +177,9 @@ def sound_part(run: StoredRun) -> StoredRun:
 
 
 def _still_settled(run: StoredRun, good: int) -> list[int]:
-    """The evaluated among the first `good` individuals, in their order, but those whose trainings would go on if nobody
-    else had been born. No birth among the first knew one of these: it would have known one that is left out as well."""
+    """The evaluated among the first `good` individuals, in the order of evaluation, without those whose trainings would
+    go on if no others had been born. No birth among the first knew one of these: it would have known one that is left
+    out as well."""
     whole, search = run.population, run.config.search
     evaluated: list[int] = whole.evaluated[whole.evaluated < good].tolist()
     if not search.racing or not evaluated:

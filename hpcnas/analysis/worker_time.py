@@ -1,11 +1,11 @@
 """What a run has cost: its attempts, its sessions, and the time that its workers spent.
 
 Times are in seconds since 1970, UTC, as the workers' clocks had them. An attempt whose end was never recorded (cut off
-by the end of its session, or still under way) has no cost of its own; when a session's busy time is wanted, it is
-reckoned from the last result of its worker to the last thing that is known of the session.
+by the end of its session, or still under way) has no cost of its own; in a session's busy time it counts from the last
+result of its worker to the last event that is known of the session.
 
 Of an individual whose fitness was several tasks (--scheduling replicate, --racing) the file has the worker time of all
-of them, the start of the first and the end of the last: that time is taken as spread evenly over the sessions between.
+of them, the start of the first and the end of the last: that time is spread evenly over the sessions between.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
 
 @dataclass(frozen=True)
 class Attempts:
-    """Individuals as far as they were trained, and failed attempts that were repeated, as arrays of one length, in no
-    order."""
+    """Individuals as far as they were trained, and failed attempts that were repeated: float64 arrays of shape
+    (attempts,), in no order."""
 
-    started: np.ndarray
+    started: np.ndarray  # seconds since 1970
     finished: np.ndarray
     rank: np.ndarray  # of the last task
     work: np.ndarray  # worker seconds between start and end
@@ -59,7 +59,7 @@ class Attempts:
         return len(self.started)
 
     def chosen(self, which: np.ndarray) -> Attempts:
-        """Those that a mask chooses."""
+        """Those that a mask, bool (attempts,), chooses."""
         return Attempts(self.started[which], self.finished[which], self.rank[which], self.work[which])
 
     def seconds(self) -> float:
@@ -67,13 +67,14 @@ class Attempts:
         return float(self.work.sum())
 
     def spent(self, times: np.ndarray) -> np.ndarray:
-        """Worker seconds that had been spent on them at each of these times."""
+        """Worker seconds that had been spent on them at each of these times: float64 (times,) to float64 (times,)."""
         span = self.finished - self.started
         rate = np.divide(self.work, span, out=np.zeros(len(span)), where=span > 0)
         return _elapsed(self.started, rate, times) - _elapsed(self.finished, rate, times)
 
     def within(self, sessions: Sequence[tuple[float, float]]) -> list[Attempts]:
-        """Cut at the start and the end of each session; the work of one that lies in several goes by their lengths."""
+        """Those of each session (start, end), cut at both; the work of one that lies in several is divided by the time
+        that it lies in each."""
         cut = [(np.maximum(self.started, start), np.minimum(self.finished, end)) for start, end in sessions]
         lengths = np.array([np.maximum(0.0, finished - started) for started, finished in cut])
         whole = lengths.sum(axis=0)
@@ -85,7 +86,8 @@ class Attempts:
 
 
 def _elapsed(since: np.ndarray, rate: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """At each time, the sum of the seconds since those of `since` that have passed, each times its rate."""
+    """At each of `times` the sum, over all `since` before it, of the seconds since then times their rate. `since` and
+    `rate` are of shape (attempts,)."""
     if not len(since):
         return np.zeros(len(times))
     order = np.argsort(since)
@@ -97,7 +99,7 @@ def _elapsed(since: np.ndarray, rate: np.ndarray, times: np.ndarray) -> np.ndarr
 
 @dataclass(frozen=True)
 class Account:
-    """One session: when it began, the last thing known of it, and what its workers did in between."""
+    """One session: when it began, the last event known of it, and what its workers did in between."""
 
     started: float
     ended: float
@@ -108,17 +110,17 @@ class Account:
 
     @property
     def busy_seconds(self) -> float:
-        """Time that workers had something to do."""
+        """Time in which workers had something to do."""
         return self.attempts.seconds() + self.unfinished.seconds()
 
     @property
     def worker_seconds(self) -> float:
-        """Time that workers were there."""
+        """Time in which workers were there."""
         return self.workers * (self.ended - self.started)
 
 
 def accounts(run: StoredRun) -> list[Account]:
-    """One for every session."""
+    """An account of every session, in their order."""
     population, attempts = run.population, Attempts.of(run.population)
     starts = np.array([session.started for session in run.sessions])
     born, finished = population.column("born"), population.column("finished")
@@ -141,7 +143,7 @@ def accounts(run: StoredRun) -> list[Account]:
         order = np.argsort(ended_here.finished)
         free = dict(zip(ended_here.rank[order], ended_here.finished[order], strict=True))
         idle_since = sorted([*free.values(), *[session.started] * (session.ranks - 1 - len(free))])
-        since = np.array(idle_since[:in_flight])  # who was free first got what there was to do
+        since = np.array(idle_since[:in_flight])  # the workers that were free first have got the work
         found.append(
             Account(
                 started=session.started,

@@ -59,6 +59,7 @@ hpcnas NAME --help says more. Also: --version, completion {shells}
 
 def main() -> int:
     """The exit code: of the command, 2 where there is none of that name."""
+    search_path.leave_out_folder_of(sys.argv[0])
     search_path.leave_out_current_folder()
     terminal.install()
     name, *arguments = sys.argv[1:] or ["--help"]

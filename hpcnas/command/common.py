@@ -12,7 +12,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -72,6 +72,12 @@ def fail(message: str) -> NoReturn:
     """Ends the tool for a mistake of its user: one line, exit code 2."""
     print(f"{Path(sys.argv[0]).stem}: {message}", file=sys.stderr)
     raise SystemExit(2)
+
+
+def tell_left_out(folders: Iterable[Path], reason: str) -> None:
+    """Says on standard error of which folders the output says nothing, and why."""
+    for folder in folders:
+        print(f"{folder}: {reason}: left out", file=sys.stderr)
 
 
 def picture_path(text: str) -> Path:

@@ -1,6 +1,6 @@
 """Tells what is on pictures: classifies image files with a retrained network, or with one exported as ONNX.
 
-NETWORK is a retraining, its folder (of the least seed) or FOLDER:SEED; or a file that `tools/export.py onnx` has
+NETWORK is a retraining, its folder (of the least seed) or FOLDER:SEED; or a file that `hpcnas export onnx` has
 written of one (needs onnxruntime). An image file may be a PNG or JPEG, or whatever pillow reads, of any size: it is
 resized and cropped as test images were. Probabilities are the softmax of the class scores.
 

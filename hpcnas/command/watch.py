@@ -50,12 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         watch(options.run, seen, console, options.interval)
     except KeyboardInterrupt:
-        pass  # how a person ends it
+        pass  # the usual way to end it
     return 0
 
 
 def watch(folder: Path, seen: Snapshot, console: Console, interval: float) -> None:
-    """Looks again and again, until interrupted, or nobody sees it any more."""
+    """Shows the run again and again, until it is interrupted or the terminal is gone."""
     from rich.live import Live
 
     from hpcnas.command.watch_view import picture

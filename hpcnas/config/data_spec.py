@@ -1,7 +1,7 @@
-"""What `--data` may say, as frozen records: kinds of data, their syntax, and the error that all data share.
+"""What `--data` may say, as frozen records: the kinds of data, how they are written, and the error that all data share.
 
-Must not read data or import anything but the standard library: the controller and the configuration check a
-specification without numpy and torch. Reading is `hpcnas.data.datasets`'s work.
+Reads no data (`data.datasets` does) and imports the standard library alone: the controller and the configuration check
+a specification without numpy and torch.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from hpcnas.errors import Error
 
 CIFAR10 = "CIFAR-10"  # the paper's data
 MOST_BYTES = 2**38  # of made-up images
-SMALLEST_SIDE = 8  # pixels; below, three groups of cells leave no picture
-KINDS = {  # kind → how it is written
+SMALLEST_SIDE = 8  # pixels; three groups of cells leave no picture of a smaller image
+KINDS = {  # by kind: how it is written
     "digits": "digits",
     "cifar10": "cifar10:DIR",
     "fashion-mnist": "fashion-mnist:DIR",
@@ -31,7 +31,9 @@ class DataError(Error):
 
 @dataclass(frozen=True, slots=True)
 class DataFacts:
-    """What the networks' size depends on, and a fingerprint that is the same wherever the data are."""
+    """What of the data decides the size of networks, and a fingerprint that is the same wherever the data lie.
+
+    `height` and `width` are in pixels."""
 
     image_channels: int
     height: int
@@ -65,7 +67,7 @@ class Synthetic:
 
 @dataclass(frozen=True)
 class Plugged:
-    """Data of a kind that a plugin has brought: what follows the colon is its business."""
+    """Data of a kind that a plugin brings. The plugin alone interprets `rest`, what follows the colon."""
 
     kind: str
     rest: str
@@ -75,7 +77,7 @@ DataSpec = Digits | DataFolder | Synthetic | Plugged
 
 
 def parse(spec: str) -> DataSpec:
-    """The record of a specification, from its text alone; raises DataError. A folder may begin with `~`."""
+    """The record of a specification, made of its text alone. A folder may begin with `~`. Raises DataError."""
     kind, colon, rest = spec.partition(":")
     if kind in (brought := plugins.data()):
         return Plugged(kind, rest)
@@ -99,8 +101,10 @@ def parse(spec: str) -> DataSpec:
 
 
 def title(spec: str, classes: int, fingerprint: str) -> str:
-    """Data by a name that is the same wherever they lie, and of no other data: where the kind does not say what they
-    are (that of a plugin never does, loaded or not), by their classes and fingerprint. Raises DataError as `parse`."""
+    """A name of the data that is the same wherever they lie, and that no other data have.
+
+    A kind that does not say which data they are is told with its classes and fingerprint; so is every plugin's kind,
+    whether the plugin is loaded or not. Raises DataError as `parse` does."""
     kind, _, rest = spec.partition(":")
     match parse(spec) if kind in KINDS else Plugged(kind, rest):
         case Digits():
@@ -134,7 +138,7 @@ def _parse_synthetic(spec: str, rest: str) -> Synthetic:
 
 
 def check_spec(spec: str, *, download: bool = False) -> None:
-    """Raise DataError for bad syntax, or for a folder that does not exist (unless it may be downloaded)."""
+    """Raises DataError for bad syntax, and for a folder that does not exist, unless it may be downloaded."""
     match parse(spec):
         case DataFolder("imagefolder", path):
             if not (path / "train").is_dir():  # never downloaded

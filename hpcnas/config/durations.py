@@ -1,4 +1,4 @@
-"""Durations as people and batch systems write them: 43200, 12:00:00, 1-12:00:00, 4h, 90m, 1h30m."""
+"""Durations as people and batch systems write them: 43200, 12:00:00, 1-12:00:00, 4h, 90m, 1h30m. In seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 
 
 def seconds(text: str) -> float:
-    """The seconds of a duration. Raises ValueError where it is none, or could be two: 12:30."""
+    """The seconds of a duration. Raises ValueError for a text that is none, or that has two meanings: 12:30."""
     written = text.strip().lower()
     try:
         return float(written)

@@ -1,6 +1,9 @@
 """The command line: every setting of a scheme as an option, grouped as there, and what else a person may ask for.
 
-Which settings were given is kept apart from their defaults, so that a continued run can tell a wish from a habit.
+`--help` prints a screen that is written by hand: what the program does, what to do first, and the options that matter
+most. `--help-all` prints every option, as argparse lays them out.
+
+Settings that were given stay apart from defaults, so that a continued run can tell which ones a person asked for.
 """
 
 from __future__ import annotations
@@ -8,7 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,83 +23,139 @@ from hpcnas.errors import Error
 
 
 class UsageError(Error):
-    """A command line that cannot be followed: one line for the person who typed it, whatever that was."""
+    """A command line that cannot be followed: one line for the person who typed it, whatever they typed."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text_file.brief(text))
 
 
 class HelpWanted(Exception):
-    """The text that --help or --version prints."""
+    """The text that --help, --help-all or --version prints."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for: layers of settings, lowest first; those below them for a new run; and whether to
-    only say what would happen."""
+    """What the command line asks for."""
 
-    layers: tuple[Settings, ...]
-    base: tuple[Settings, ...]
-    dry_run: bool
+    layers: tuple[Settings, ...]  # a preset, a file, options: later ones count
+    base: tuple[Settings, ...]  # below them, where the run is a new one
+    dry_run: bool  # only say what would happen
 
 
 @dataclass(frozen=True)
 class CommandLine:
-    """A program by its words in --help, and its settings. The defaults of `of_the_paper`'s sections are the paper's."""
+    """A program by its words, and its settings. The defaults of `of_the_paper`'s sections are the paper's, but for
+    `ours`, which the paper does not have or does not say.
 
-    name: str
-    usage: str
+    `screen` is what --help prints. A terminal shows it at once: 24 lines of 80 characters at the most.
+    """
+
+    command: str
+    screen: str
     description: str
     epilog: str
     scheme: Scheme[typing.Any]
     of_the_paper: frozenset[str]
+    ours: frozenset[str]  # section.key
 
 
-SEARCH = CommandLine(
-    name="hpcnas",
-    usage="mpirun -np RANKS hpcnas search [options]",
-    description="Evolves neural network architectures. Rank 0 controls, every other rank trains networks; "
-    "with one rank, it does both.",
-    epilog="Settings come from a preset, then --config, then options; a run that is continued keeps its own.",
-    scheme=search_config.SCHEME,
-    of_the_paper=frozenset({"search", "network", "training"}),
-)
-
-
-PROGRAMS = {  # what somebody may have written for a program's name, and how it is started
+PROGRAMS = {  # by what a person may write for the name of each: how it is started
     "search": "hpcnas search",
     "retrain": "hpcnas retrain",
     "simulate": "hpcnas simulate",
 }
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse that raises instead of printing and leaving, and knows what was probably meant."""
+SEARCH = CommandLine(
+    command="hpcnas search",
+    screen="""\
+Finds neural network architectures by evolution. Under mpirun, rank 0 controls
+and every other rank trains networks; alone, one process does both.
 
-    also: Sequence[str] = ()  # options that are taken elsewhere
+First, a search of minutes on 2 cores, and what it has found:
+  hpcnas search --preset quick --run runs/first
+  hpcnas summary runs/first
+The paper's search, on 8 GPUs; add --dry-run to see what it would do:
+  mpirun -np 9 hpcnas search --preset paper --data cifar10:data --download
+The same command continues a run that was cut short; a larger budget, any run:
+  hpcnas search --run runs/first --budget 60
+
+  --run DIR        folder of the run; an existing one is continued
+  --preset NAME    settings to start from: quick, paper, efficient, paper-flat
+  --config FILE    settings in TOML; they override the preset, options both
+  --data DATA      digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR
+  --budget N       evaluations in all, the initial population included
+  --strategy NAME  tournament, random, aging, nsga2, or a plugin's
+  --walltime T     how long this job may run: 4h (else SLURM or PBS is asked)
+  --dry-run        print the configuration, sizes and bindings; train nothing
+  --help-all       every option, by what it is about, with its default
+  --version        print the version
+""",
+    description="Finds neural network architectures by evolution. Rank 0 controls, every other rank trains networks; "
+    "with one rank, it does both.",
+    epilog="Settings come from a preset, then --config, then options; a run that is continued keeps its own.",
+    scheme=search_config.SCHEME,
+    of_the_paper=frozenset({"search", "network", "training"}),
+    ours=frozenset(
+        {
+            "search.aging_population",
+            "search.aging_sample",
+            "search.survivors",
+            "search.objective",
+            "search.racing_confidence",
+            "search.seed",
+            "search.tournament_draw",
+            "training.precision",
+        }
+    ),  # fmt: skip
+)
+
+
+class _Print(argparse.Action):
+    """An option that prints the text that its `const` returns, and does nothing else."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> typing.NoReturn:
+        raise HelpWanted(self.const())
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that raises where it would print or leave, and that suggests what was probably meant.
+
+    `--help` prints `screen`; `--help-all` what `every` returns, else the parser's own options.
+    """
+
+    also: Sequence[str] = ()  # options that another parser takes
     help_option = "--help"
 
+    def __init__(self, *, screen: str, every: Callable[[], str] | None = None, **words: typing.Any) -> None:
+        super().__init__(add_help=False, allow_abbrev=False, **words)
+        for names, text, help in (
+            (("-h", "--help"), lambda: screen, "what to do first, and the options that matter most"),
+            (("--help-all",), every or self.format_help, "this list of every option"),
+        ):
+            self.add_argument(*names, action=_Print, nargs=0, const=text, default=argparse.SUPPRESS, help=help)
+
     def parse_args(self, arguments: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
-        """What is asked for; raises UsageError for anything else."""
+        """What is asked for. Raises UsageError for anything else."""
         if arguments and (hint := self._meant(arguments[0])) and arguments[0][:1] != "-":
-            self.error(f"unrecognized arguments: {arguments[0]}{hint}")  # whose options are not ours
+            self.error(f"unrecognized arguments: {arguments[0]}{hint}")  # the options that follow are another program's
         try:
             parsed, others = self.parse_known_args(arguments)
-        except ValueError as error:  # of an argument's type
+        except ValueError as error:  # from the type of an argument
             self.error(str(error))
         if others:
             self.error(f"unrecognized arguments: {' '.join(others)}{self._meant(others[0])}")
         return parsed
 
     def parse_known_args(self, arguments: Sequence[str], namespace: None = None) -> typing.Any:  # type: ignore[override]
-        """As argparse's, which would make an empty list of `--option=--`."""
+        """As in argparse, which however takes `--option=--` for an empty list."""
         for argument in arguments:
             if argument[:2] == "--" and argument[-3:] == "=--":
                 self.error(f"argument {argument[:-3]}: expected a value, got '--'")
         return super().parse_known_args(arguments, namespace)
 
     def _meant(self, argument: str) -> str:
-        """The end of a message about an argument that is unknown."""
+        """The end of the message about an unknown argument."""
         if not argument.startswith("-"):
             programs = [name for name in PROGRAMS if meant(argument, [name])]
             return f"; did you mean {PROGRAMS[programs[0]]} and then its options?" if programs else ""
@@ -110,16 +169,21 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(program: CommandLine = SEARCH) -> Parser:
-    """All options, grouped by section."""
-    scheme = program.scheme
+    """The parser of all options, grouped by section."""
     result = Parser(
-        prog=program.name,
-        usage=program.usage,
+        screen=program.screen,
+        usage=f"mpirun -np RANKS {program.command} [options]",
         description=program.description,
         epilog=program.epilog,
-        allow_abbrev=False,
     )
-    result.add_argument("--version", action="version", version=f"hpcnas {__version__}")
+    add_settings(result, program)
+    return result
+
+
+def add_settings(result: Parser, program: CommandLine) -> None:
+    """Adds --version, the choice of what to run, and every setting."""
+    scheme = program.scheme
+    result.add_argument("--version", action="version", version=f"hpcnas {__version__}", help="print the version")
     first = result.add_argument_group("What to run")
     first.add_argument(
         "--preset", metavar="NAME", help=f"settings to start from: {', '.join(scheme.presets)} "
@@ -131,16 +195,17 @@ def parser(program: CommandLine = SEARCH) -> Parser:
     )
     for section, kind in scheme.sections.items():
         group = result.add_argument_group(kind.__doc__)
-        whose = "paper" if section in program.of_the_paper else "default"
         for item in fields_of(kind):
-            _add(group, f"{section}.{item.name}", item, field_types(kind)[item.name], whose)
-    return result
+            name = f"{section}.{item.name}"
+            whose = "paper" if section in program.of_the_paper and name not in program.ours else "default"
+            _add(group, name, item, field_types(kind)[item.name], whose)
 
 
 def _add(
     group: argparse._ArgumentGroup, destination: str, item: dataclasses.Field[typing.Any], kind: typing.Any, whose: str
 ) -> None:
-    """One setting as an option; its value is None unless given. `whose` default its own is: the paper's, or ours."""
+    """Adds one setting as an option, whose value is None unless it is given. `whose` tells of its default: paper or
+    default."""
     limits, value_type = item.metadata, base_type(kind)
     name = "--" + (limits["option"] or item.name).replace("_", "-")
     default = "" if item.default in (None, ()) else f" ({whose}: {_shown(item.default)})"
@@ -158,7 +223,7 @@ def _add(
 
 
 def duration(text: str) -> float:
-    """The seconds of an argument, for argparse."""
+    """The seconds that an argument of argparse says. Raises ArgumentTypeError."""
     try:
         return durations.seconds(text)
     except ValueError as error:
@@ -173,8 +238,9 @@ def _shown(value: object) -> str:
 
 @plugins.named_here()
 def parse(arguments: Sequence[str], program: CommandLine = SEARCH, also: Sequence[str] = ()) -> Request:
-    """What is asked for; `also` names options that somebody else takes. Raises UsageError, ConfigError, or HelpWanted
-    with the text to print."""
+    """What is asked for. `also` names options that another parser takes.
+
+    Raises UsageError and ConfigError, and HelpWanted with the text to print."""
     scheme, options = program.scheme, parser(program)
     options.also = also
     parsed = options.parse_args(arguments)
@@ -194,5 +260,5 @@ def parse(arguments: Sequence[str], program: CommandLine = SEARCH, also: Sequenc
         chosen = chosen or named
     layers = (scheme.preset(chosen), file, given) if chosen else (file, given)
     base = () if chosen or parsed.config else (scheme.preset(scheme.default_preset),)
-    scheme.build(*base, *layers)  # complain before anything else happens
+    scheme.build(*base, *layers)  # raises before anything else happens
     return Request(layers, base, parsed.dry_run)

@@ -1,9 +1,8 @@
-"""The recipe of a retraining (§4.1, Evaluation): frozen dataclasses, presets and validation, as `config` for a search.
+"""The settings of a retraining (§4.1, Evaluation), its recipe: sections, presets and checks, as `search` has its own.
 
-A retraining takes a found cell, builds the large network around it and trains that to the end. The defaults are the
-paper's for CIFAR-10; the preset `imagenet` changes what is different there. Standard library alone.
-
-Where the paper is silent, the choice made here is marked **choice**.
+A retraining takes a found cell, builds the large network around it and trains that network to the end. The defaults are
+the paper's for CIFAR-10; the preset `imagenet` holds what is different there. Where the paper is silent, the choice is
+marked **choice**. Standard library alone.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class LargeNetworkSettings(Section, section="network"):
     )
     channels: int = setting(64, "channels that the first cell reads, c0", low=1, high=bounds.CHANNELS, metavar="C0")
     cells: tuple[int, ...] = setting(
-        (2, 2, 2), "cells of each group; resolution halves between groups", low=1, high=bounds.CELLS
+        (2, 2, 2), "cells of each group; resolution halves between groups", low=1, high=bounds.CELLS, metavar="N"
     )
     stem: str = setting(
         "plain", "before the first cell: a 3×3 convolution, or two of stride 2 with C0/2 and C0 channels", choices=STEMS
@@ -42,14 +41,14 @@ class RetrainingSettings(Section, section="training"):
     """Training (§4.1): how the network is trained, and how often"""
 
     runs: int = setting(
-        1, "trainings, each with a seed of its own (the paper: 5)", low=1, high=bounds.RUNS, metavar="N",
+        1, "trainings, each with a seed of its own; the paper has 5", low=1, high=bounds.RUNS, metavar="N",
         alterable=True,
     )  # fmt: skip
     seed: int = setting(0, "seed of the first of them; the next ones count on", low=0, high=2**62, metavar="S")
     steps: int = setting(80_000, "optimiser steps of one training", low=1, metavar="S")
     batch_size: int = setting(256, "images a step, over all ranks together", low=2, high=bounds.IMAGES, metavar="B")
     micro_batch: int = setting(
-        32, "images that pass through the network at a time, and share their batch statistics", low=2,
+        32, "images that are in the network at a time, and share their batch statistics", low=2,
         high=bounds.IMAGES, metavar="M",
     )  # fmt: skip  # choice: as Goyal et al., Accurate, Large Minibatch SGD, 2017, §2.3; the paper does not say
     batch_statistics: str = setting(
@@ -65,11 +64,15 @@ class RetrainingSettings(Section, section="training"):
     )
     momentum: float = setting(0.9, "momentum of SGD", low=0.0, high=1.0, metavar="M")
     weight_decay: float = setting(3e-4, "weight decay, on all parameters", low=0.0, metavar="W")
-    label_smoothing: float = setting(0.0, "share of a label that all classes get", low=0.0, high=0.99, metavar="F")
-    drop_path: float = setting(0.0, "probability of a dropped path at the end", low=0.0, high=0.99, metavar="P")
+    label_smoothing: float = setting(
+        0.0, "share of a label that is spread over all classes", low=0.0, high=0.99, metavar="F"
+    )
+    drop_path: float = setting(
+        0.0, "probability that a path is dropped, which rises from 0 to P", low=0.0, high=0.99, metavar="P"
+    )
     auxiliary_weight: float = setting(0.0, "weight of a second classifier's loss; 0: none", low=0.0, metavar="W")
     weight_averaging: float = setting(
-        0.0, "decay of the moving average of weights that is tested and kept; 0: the weights themselves",
+        0.0, "decay of the moving average of weights, which is tested and kept; 0: the last weights are",
         low=0.0, high=0.999999, metavar="D",
     )  # fmt: skip
     precision: str = setting(
@@ -94,7 +97,9 @@ class AugmentationSettings(Section, section="augmentation"):
     )  # fmt: skip
     brightness: float = setting(0.4, "stream: brightness times 1 ± F", low=0.0, high=1.0, metavar="F")
     contrast: float = setting(0.4, "stream: contrast times 1 ± F", low=0.0, high=1.0, metavar="F")
-    cutout: int = setting(0, "side of a square that is blanked, in pixels", low=0, high=4096, metavar="N")
+    cutout: int = setting(
+        0, "side of a square of pixels that is blanked, at random; 0: none", low=0, high=4096, metavar="N"
+    )
 
 
 @dataclass(frozen=True)
@@ -112,14 +117,15 @@ class RetrainingDataSettings(Section, section="data"):
     )  # fmt: skip
     image_size: int = setting(299, "stream: side of the images that the network sees", low=8, high=4096, metavar="N")
     resize: float = setting(
-        0.875, "stream: what a test image's centre crop is of its shorter side", low=0.1, high=1.0, metavar="F"
-    )
+        0.875, "stream: side of a test image's centre crop, as a share of its shorter side", low=0.1, high=1.0,
+        metavar="F",
+    )  # fmt: skip
     mean: tuple[float, ...] = setting(
         (), "mean of each channel, 0 to 255 (default: of the training images; stream: ImageNet's)", metavar="V"
     )
-    std: tuple[float, ...] = setting((), "standard deviation, likewise", low=1e-6, metavar="V")
+    std: tuple[float, ...] = setting((), "standard deviation of each channel, likewise", low=1e-6, metavar="V")
     max_broken: int = setting(
-        100, "stream: unreadable images that are passed over before the training stops", low=0, metavar="N",
+        100, "stream: unreadable images that are left out before the training stops", low=0, metavar="N",
         alterable=True,
     )  # fmt: skip
 
@@ -131,22 +137,24 @@ class RetrainingRunSettings(JobSettings, section="run"):
     run: str = with_default("retrain-run", JobSettings, "run")
     grace: float = with_default(120.0, JobSettings, "grace")
     loaders: int | None = setting(
-        None, "stream: processes of one rank that decode images; 0: the rank itself (default: one less than threads)",
+        None, "stream: processes of one rank that decode images; 0: the rank itself does (default: threads − 1)",
         low=0, high=256, metavar="N", alterable=True, after="threads",
     )  # fmt: skip
-    compile: bool = setting(False, "torch.compile; the plain network where that fails", alterable=True)
+    compile: bool = setting(
+        False, "compile the network with torch.compile; where that fails, train it as it is", alterable=True
+    )
     address: str | None = setting(
         None, "name or address of rank 0's host for the other ranks (default: its host name)", metavar="HOST",
         once=True, after="download",
     )  # fmt: skip
     history_every: int = setting(
-        100, "steps that one row of the history is the mean of", low=1, metavar="S", after="progress"
+        100, "steps that are averaged in one row of the history", low=1, metavar="S", after="progress"
     )
 
 
 @dataclass(frozen=True)
 class RetrainingConfig:
-    """All sections. Raises ConfigError unless they fit together."""
+    """All sections of a retraining. Raises ConfigError unless they fit together."""
 
     network: LargeNetworkSettings = LargeNetworkSettings()
     training: RetrainingSettings = RetrainingSettings()
@@ -164,7 +172,7 @@ class RetrainingConfig:
         try:
             spec = data_spec.parse(data.source)
         except data_spec.DataError as error:
-            if not plugins.left_out(self.network.plugins):  # else a retraining is only read
+            if not plugins.left_out(self.network.plugins):  # else it is only read, and the data may be a plugin's
                 raise ConfigError(f"data.source: {error}") from None
         if data.loading == "stream" and not (isinstance(spec, data_spec.DataFolder) and spec.kind == "imagefolder"):
             raise ConfigError(f"data.loading: expected imagefolder:DIR to stream from, got {data.source!r}")
@@ -196,16 +204,16 @@ class RetrainingConfig:
 
     @property
     def micro_batches(self) -> int:
-        """Of one step, over all ranks together."""
+        """How many micro-batches a step has, over all ranks together."""
         return self.training.batch_size // self.training.micro_batch
 
     def skeleton(self, image_channels: int, height: int, width: int, classes: int) -> LargeSkeleton:
-        """The network for images of that size, in pixels, as they are tested."""
+        """What surrounds the cells of the large network, for test images of that size in pixels."""
         network = self.network
         return LargeSkeleton(image_channels, height, width, classes, network.channels, network.cells, network.stem)
 
     def toml(self) -> str:
-        """The whole recipe as TOML; `SCHEME.parse_toml` reads it back."""
+        """All settings that have a value, as TOML; `SCHEME.parse_toml` reads it back."""
         return SCHEME.toml(self)
 
 

@@ -1,8 +1,9 @@
-"""The configuration of a run: frozen dataclasses, presets, TOML, and validation, once, where values enter.
+"""The settings of a search: sections, presets, and the checks that sections fit together.
 
-A section is a dataclass; its fields carry help text and bounds, from which the checks, the command line (`options`)
-and the TOML form are all made. Everything that decides what the search computes is refused to change when a run is
-continued; what only decides where and how it runs may differ from start to start. Standard library alone.
+A section is a frozen dataclass. Its fields carry help text and bounds; from these come the checks, the command line
+(`options`) and the TOML form. When a run is continued, a setting that decides what the search computes must stay as it
+was; one that decides where and how it runs may differ from start to start. Reads no data and makes no network. Standard
+library alone.
 """
 
 from __future__ import annotations
@@ -65,26 +66,30 @@ class SearchSettings(Section, section="search"):
     )  # fmt: skip
     max_parameters: int | None = setting(None, "only genotypes whose network has fewer parameters", low=1, metavar="P")
     max_flops: int | None = setting(
-        None, "only genotypes whose network does an image in fewer FLOPs, two a multiply-add", low=1, metavar="F"
+        None, "only genotypes whose network takes fewer FLOPs an image (a multiply-add is two)", low=1, metavar="F"
     )
     duplicates: str = setting(
-        "retrain", "a genotype of a network that is known: evaluated like any other, drawn again, or trained once and "
+        "retrain", "a genotype whose network is known is evaluated like any other, drawn again, or trained once and "
         "averaged in", choices=DUPLICATES,
     )  # fmt: skip
     scheduling: str = setting(
-        "fitness", "what is one task: all trainings of a fitness, or each replicate, on any worker",
+        "fitness", "one task is all trainings of a fitness, or a single one, on any worker",
         choices=("fitness", "replicate"), alterable=True,
     )  # fmt: skip
-    racing: bool = setting(False, "train no further those that are worse than the best, as their first trainings show")
+    racing: bool = setting(False, "give up individuals whose first trainings show that they are worse than the best")
     racing_confidence: float = setting(
-        0.95, "how sure that must be, at each look anew", low=0.5, high=0.9999, metavar="F"
+        0.95, "racing: how sure each such decision must be", low=0.5, high=0.9999, metavar="F"
     )
     trainings: int | None = setting(
-        None, "trainings in all, where they are to end the search before the budget", low=1, metavar="N", alterable=True
+        None,
+        "trainings in all; the search ends when they are spent, or --budget is",
+        low=1,
+        metavar="N",
+        alterable=True,
     )
     seed: int = setting(0, "seed of everything that is drawn", low=0, high=2**63 - 1, metavar="S")
     tournament_draw: str = setting(
-        "winner", "what is drawn of a tournament: its winner, or its sample as older runs did (slower, else the same)",
+        "winner", "draw the winner of a tournament, or its sample as older runs did (slower, else the same)",
         choices=("winner", "sample"),
     )  # fmt: skip
 
@@ -140,9 +145,9 @@ class DataSettings(Section, section="data"):
         alterable=True,  # to another place: that it is the same data is checked by their fingerprint
     )
     validation_fraction: float = setting(
-        0.2, "share of the training images that fitness is measured on", low=0.001, high=0.999, metavar="F"
+        0.2, "share of the training images that are held out to measure fitness on", low=0.001, high=0.999, metavar="F"
     )
-    split_seed: int = setting(0, "seed of that split", low=0, high=2**63 - 1, metavar="S")
+    split_seed: int = setting(0, "seed of the choice of these images", low=0, high=2**63 - 1, metavar="S")
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,7 @@ class EvaluationSettings(Section, section="evaluation"):
 
     evaluator: str = setting(
         "training",
-        "training: train networks; synthetic: look fitness up in a landscape, with noise; or a plugin's",
+        "training: train networks; synthetic: look fitness up in a landscape and add noise; or a plugin's",
         metavar="NAME",
     )
     synthetic_noise: float = setting(
@@ -166,7 +171,7 @@ class EvaluationSettings(Section, section="evaluation"):
     )  # fmt: skip
     synthetic_crashes: float = setting(0.0, "share of synthetic attempts that crash", low=0.0, high=1.0, metavar="F")
     synthetic_hangs: float = setting(
-        0.0, "share that hang, until --hang-timeout is over", low=0.0, high=1.0, metavar="F"
+        0.0, "share of synthetic attempts that hang, until --hang-timeout is over", low=0.0, high=1.0, metavar="F"
     )
     synthetic_nans: float = setting(0.0, "share of synthetic trainings that diverge", low=0.0, high=1.0, metavar="F")
 
@@ -184,21 +189,19 @@ class RunSettings(JobSettings, section="run"):
         after="progress",
     )  # fmt: skip
     hang_timeout: float = setting(
-        600.0, "seconds without a sign of life after which a trainer is given up", low=0.1, metavar="T", alterable=True,
-        duration=True,
+        600.0, "seconds without a sign of life after which a trainer counts as hung", low=0.1, metavar="T",
+        alterable=True, duration=True,
     )  # fmt: skip
     evaluation_timeout: float | None = setting(
         None, "seconds that one evaluation may take at most", low=0.1, metavar="T", alterable=True, duration=True
     )
     device_failures: int = setting(
-        3, "failures in a row, of what succeeds elsewhere, that take a device out of use", low=1, metavar="K",
+        3, "a device is taken out of use after K failures in a row of what succeeds elsewhere", low=1, metavar="K",
         alterable=True, after="grace",
     )  # fmt: skip
-    max_failures: int = setting(
-        20, "stop when so many individuals in a row have failed", low=1, metavar="K", alterable=True
-    )
+    max_failures: int = setting(20, "stop when K individuals in a row have failed", low=1, metavar="K", alterable=True)
     compact_interval: float = setting(
-        30.0, "seconds between renewals of population.h5 at the least", low=0.0, metavar="T", alterable=True,
+        30.0, "least seconds between two renewals of population.h5", low=0.0, metavar="T", alterable=True,
         duration=True,
     )  # fmt: skip
 
@@ -211,7 +214,7 @@ SECTIONS: dict[str, type[Section]] = {
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """All sections. Raises ConfigError unless they fit together."""
+    """All sections of a search. Raises ConfigError unless they fit together."""
 
     search: SearchSettings = SearchSettings()
     network: NetworkSettings = NetworkSettings()
@@ -225,7 +228,7 @@ class SearchConfig:
             plugins.require(self.search.plugins)
         except plugins.PluginError as error:
             raise ConfigError(f"search.plugins: {error}") from None
-        unknown = plugins.left_out(self.search.plugins)  # a run is only read: what they bring may have any name
+        unknown = plugins.left_out(self.search.plugins)  # where a run is only read: any name may be of one of these
         _check_names("data.source", data_spec.KINDS, plugins.data())
         if not unknown:
             _check_name("search.strategy", self.search.strategy, STRATEGIES, plugins.strategies())
@@ -264,7 +267,7 @@ class SearchConfig:
 
     @property
     def space(self) -> Space:
-        """The search space."""
+        """The space of genotypes that is searched."""
         return Space.parse(self.search.space)
 
     def settings(self) -> dict[str, dict[str, object]]:
@@ -272,11 +275,11 @@ class SearchConfig:
         return SCHEME.settings(self)
 
     def toml(self) -> str:
-        """The whole configuration as TOML; `parse_toml` reads it back. Settings without a value are left out."""
+        """All settings that have a value, as TOML; `parse_toml` reads it back."""
         return SCHEME.toml(self)
 
     def skeleton(self, facts: DataFacts) -> Skeleton:
-        """What surrounds the cells in the networks that are trained on these data."""
+        """What surrounds the cells of a network for images as `facts` describes them."""
         return Skeleton(
             image_channels=facts.image_channels,
             height=facts.height,
@@ -289,13 +292,13 @@ class SearchConfig:
 
 
 def _check_names(setting: str, own: Iterable[str], brought: Iterable[str]) -> None:
-    """Raises ConfigError where a plugin has given one of our own names to something else."""
+    """Raises ConfigError where a plugin brings a name that hpcnas itself has."""
     if taken := sorted(set(own) & set(brought)):
         raise ConfigError(f"search.plugins: expected new names for {setting}, but {', '.join(taken)} is there already")
 
 
 def _check_name(setting: str, name: str, own: Iterable[str], brought: Iterable[str]) -> None:
-    """Raises ConfigError unless the name is one of our own or a plugin's."""
+    """Raises ConfigError unless the name is one of hpcnas itself or of a plugin."""
     _check_names(setting, own, brought)
     if name not in (known := [*own, *brought]):
         raise ConfigError(none_of(setting, name, known))
@@ -311,7 +314,8 @@ PRESETS: dict[str, Settings] = {
     },
     # §4.1 to the last number: the defaults above, and CIFAR-10.
     "paper": {"data": {"source": "cifar10:data"}},
-    # Not the paper's: as many trainings as its 28,000, fewer for whoever cannot be the best, none for a known network.
+    # Not the paper's: as many trainings as its 28,000, but fewer for an individual that cannot be the best, and none
+    # for a network that is known.
     "efficient": {
         "search": {
             "budget": 28_000,

@@ -1,7 +1,7 @@
 """What a setting is: a dataclass field with help text, bounds and choices, checked where its value enters; and what a
 scheme of sections is, with presets and TOML.
 
-The machinery behind `config` and `loop`: it knows no particular setting. Standard library alone.
+`search` and `retraining` are made of it; it knows no particular setting. Standard library alone.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from hpcnas.text_file import shown
 
 Whole = TypeVar("Whole")
 Settings = Mapping[str, Mapping[str, object]]
-"""Values as somebody gave them, section → key → value: a preset, a file, the command line."""
+"""Values as they were given, section → key → value: by a preset, a file, or the command line."""
 
 
 class ConfigError(Error, ValueError):
-    """A setting that cannot be used: one line for the person who gave it, whatever was given."""
+    """A setting that cannot be used: one line for the person who gave it, whatever they gave."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text_file.brief(text))
@@ -48,10 +48,13 @@ def setting(
     paths_after: str | None = None,
     after: str | None = None,
 ) -> typing.Any:
-    """A field with its help text, inclusive bounds and choices, whether a continued run may change it, whether it holds
-    only for the job that it was given to, whether its number is of seconds, which may be written as durations are, and
-    whether it begins with a path, and after which sign another one may follow: in it ~ is somebody's home. A field
-    stands `after` another one of its section, else after the field that the class defines before it."""
+    """The field of a setting.
+
+    `low` and `high` are inclusive. A continued run may change an `alterable` setting; a `once` setting holds only for
+    the job that it was given to. `option` is its name on the command line, where that is another. A `duration` is in
+    seconds and may be written as `durations` reads it. In a text with `paths_after`, ~ means a home directory, at the
+    beginning and after each of those signs. A field stands `after` another one of its section, else after the field
+    that the class defines before it."""
     extra = {
         "help": help,
         "low": low,
@@ -69,12 +72,14 @@ def setting(
 
 
 def with_default(default: object, section: type[Section], key: str) -> typing.Any:
-    """A field like that of another section, but for its default."""
+    """A field like the one of another section, with another default."""
     return field(default=default, metadata=section.__dataclass_fields__[key].metadata)
 
 
 class Section:
-    """Checks every field of a section on construction: type, bounds, choices. `section` is its name in TOML."""
+    """A section of settings; `section` is its name in TOML.
+
+    Making one checks the type, bounds and choices of each field. Raises ConfigError."""
 
     section: typing.ClassVar[str]
     __dataclass_fields__: typing.ClassVar[dict[str, dataclasses.Field[typing.Any]]]
@@ -106,14 +111,14 @@ def field_types(section: type[Section]) -> dict[str, type]:
 
 
 def base_type(kind: typing.Any) -> typing.Any:
-    """The type without its `| None`."""
+    """The type without its `| None`, if it has one."""
     if isinstance(kind, types.UnionType):
         return next(item for item in typing.get_args(kind) if item is not type(None))
     return kind
 
 
 def _checked(section: type[Section], key: str, kind: typing.Any, value: object) -> object:
-    """The value as its field's type; raises ConfigError on a wrong type or one out of bounds."""
+    """The value as its field's type. Raises ConfigError for another type, and for a value out of bounds."""
     limits = section.__dataclass_fields__[key].metadata
     name = f"{section.section}.{key}"
     if value is None and isinstance(kind, types.UnionType):
@@ -134,7 +139,7 @@ def _checked(section: type[Section], key: str, kind: typing.Any, value: object) 
     if not isinstance(value, kind):
         words = {bool: "true or false", str: "text"}
         raise ConfigError(f"{name}: expected {words[kind]}, got {shown(value)}")
-    if isinstance(value, str) and "\0" in value:  # no name of a file or of anything else can have one
+    if isinstance(value, str) and "\0" in value:  # no name can have one, of a file or of anything else
         raise ConfigError(f"{name}: expected text without null characters, got {shown(value)}")
     if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
         raise ConfigError(f"{name}: expected text in UTF-8, got {shown(value)}")  # TOML has no other
@@ -146,8 +151,10 @@ def _checked(section: type[Section], key: str, kind: typing.Any, value: object) 
 
 
 def at_home(text: str, after: str = "") -> str:
-    """The text with ~ and ~user at the beginning of a path as that home: shells leave them alone within a word, as in
-    --run=~/runs/a, and so does TOML. A path begins with the text, and after each of the signs `after`."""
+    """The text with ~ and ~user at the beginning of a path replaced by that home directory.
+
+    A path begins with the text, and after each of the signs `after`. Shells do not replace ~ within a word, as in
+    --run=~/runs/a, and TOML does not at all."""
     if "~" not in text:
         return text
     parts = re.split(f"([{re.escape(after)}])", text) if after else [text]
@@ -155,7 +162,7 @@ def at_home(text: str, after: str = "") -> str:
 
 
 def _number(name: str, kind: type, value: typing.Any, limits: Mapping[str, typing.Any]) -> int | float:
-    """A finite number of that kind within its bounds; raises ConfigError."""
+    """A finite number of that kind within its bounds. Raises ConfigError."""
     low, high = limits["low"], limits["high"]
     good = isinstance(value, int) or (kind is float and isinstance(value, float) and math.isfinite(value))
     if good and not isinstance(value, bool) and abs(value) < 2**63:  # what HDF5 and C take
@@ -168,7 +175,7 @@ def _number(name: str, kind: type, value: typing.Any, limits: Mapping[str, typin
 
 @dataclass(frozen=True)
 class Scheme(Generic[Whole]):
-    """Sections that make one configuration, and the presets to start from."""
+    """The sections that make one configuration, and the presets that it may start from."""
 
     whole: Callable[..., Whole]  # the dataclass of all sections, which checks that they fit together
     sections: Mapping[str, type[Section]]
@@ -176,16 +183,16 @@ class Scheme(Generic[Whole]):
     default_preset: str
 
     def preset(self, name: str) -> Settings:
-        """The settings of a preset; raises ConfigError for an unknown one."""
+        """The settings of a preset. Raises ConfigError for an unknown name."""
         if name not in self.presets:
             known = ", ".join(self.presets)
             raise ConfigError(f"expected a preset ({known}), got {shown(name)}{nearest(name, self.presets)}")
         return self.presets[name]
 
     def build(self, *layers: Settings) -> Whole:
-        """The configuration that layers of settings give, later ones over earlier ones. Raises ConfigError.
+        """The configuration that the layers give: of a setting in several layers, the last one counts.
 
-        Unknown sections and keys are errors that name the nearest known one.
+        Raises ConfigError, for an unknown section or key with the nearest known one.
         """
         merged: dict[str, dict[str, object]] = {name: {} for name in self.sections}
         for layer in layers:
@@ -209,7 +216,7 @@ class Scheme(Generic[Whole]):
         }
 
     def lasting(self, whole: Whole) -> dict[str, dict[str, object]]:
-        """The settings that a continued run begins with: all but those that held only for the job before."""
+        """The settings that a continued run begins with: all but those of the last job alone."""
         found = self.settings(whole)
         for name, section in self.sections.items():
             for item in fields_of(section):
@@ -218,7 +225,7 @@ class Scheme(Generic[Whole]):
         return found
 
     def toml(self, whole: Whole) -> str:
-        """A whole configuration as TOML; `parse_toml` reads it back. Settings without a value are left out."""
+        """A configuration as TOML, without the settings that have no value; `parse_toml` reads it back."""
         lines = []
         for name, values in self.settings(whole).items():
             lines.append(f"[{name}]")
@@ -227,7 +234,9 @@ class Scheme(Generic[Whole]):
         return "\n".join(lines)
 
     def parse_toml(self, text: str, source: str) -> tuple[Settings, str | None]:
-        """Settings of a TOML text, and the preset that it names at its top, if any. `source` names it in errors."""
+        """The settings of a TOML text, and the preset that it names at its top, if any.
+
+        Raises ConfigError, in which `source` names the text."""
         import tomllib  # only where there is a text, and every rank is here
 
         try:
@@ -256,8 +265,9 @@ class Scheme(Generic[Whole]):
         return found
 
     def departures(self, usual: Whole, found: Whole, aside: Collection[str]) -> str:
-        """Where a configuration differs from the usual one in what a continued run may not change, `key value` each,
-        but for settings that are set aside, as `section.key`."""
+        """The settings that differ from the usual ones and that a continued run may not change, as `key value, …`.
+
+        Those of `aside`, as `section.key`, are left out."""
         changed = (line.split(": ", 1) for line in self.differences(usual, found))
         told = {name: values.rpartition(" → ")[2] for name, values in changed if name not in aside}
         return ", ".join(f"{name.partition('.')[2]} {value}" for name, value in told.items())
@@ -282,7 +292,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def meant(word: object, known: Iterable[str], likeness: float = 0.7) -> str:
-    """Likewise, but nothing where no known word is like it."""
+    """The end of an error message: the known word that was probably meant, or nothing where none is like it."""
     import difflib  # seldom needed, and every rank is here
 
     close = difflib.get_close_matches(str(word)[:100], list(known), n=1, cutoff=likeness)
@@ -290,6 +300,6 @@ def meant(word: object, known: Iterable[str], likeness: float = 0.7) -> str:
 
 
 def none_of(name: str, value: object, known: Iterable[str]) -> str:
-    """The message about a value that is none of those of a setting."""
+    """The message about a value that a setting does not have."""
     candidates = list(known)
     return f"{name}: expected one of {', '.join(candidates)}; got {shown(value)}{meant(value, candidates)}"

@@ -19,7 +19,7 @@ from hpcnas.architecture.network_hash import HASH_BYTES, VERSION, network_hash
 from hpcnas.architecture.space import Space
 from hpcnas.evolution.individuals import COLUMNS, Birth, Individual, State
 from hpcnas.evolution.ranking import Ranking
-from hpcnas.evolution.repeats import Pools, bests
+from hpcnas.evolution.repeats import Repeats, bests
 from hpcnas.messages import Evaluation, Failure, Place, Result, mean
 from hpcnas.storage.columns import Column
 
@@ -42,7 +42,7 @@ class Population:
         self._best: int | None = None
         self._ranking: Ranking | None = None  # of the view that was asked for last
         self._ranked = 0  # that view
-        self._pools = Pools()
+        self._repeats = Repeats()
         self._first: dict[int, dict[bytes, int]] = {}  # version of the hash that was asked for → network → first of it
         self._columns = {column.name: self._blank(column, 64) for column in COLUMNS}
 
@@ -71,7 +71,7 @@ class Population:
         if self._length == len(self._columns["state"]):
             for column in COLUMNS:
                 old = self._columns[column.name]
-                self._columns[column.name] = np.concatenate([old, self._blank(column, _room(len(old)))])
+                self._columns[column.name] = np.concatenate([old, self._blank(column, _growth(len(old)))])
         row, columns = individual.id, self._columns
         columns["birth"][row] = individual.birth
         columns["parent"][row] = -1 if individual.parent is None else individual.parent
@@ -88,7 +88,7 @@ class Population:
         if individual.repeats is not None:
             columns["repeats"][row] = individual.repeats
             evaluated = bool(columns["state"][individual.repeats] == State.EVALUATED)
-            self._pools.join(row, individual.repeats, evaluated)
+            self._repeats.join(row, individual.repeats, evaluated)
         columns["state"][row] = State.ISSUED
         self.redrawn += individual.redrawn
         self.known += individual.known
@@ -122,8 +122,8 @@ class Population:
             self._take_in(result, outcome)
             columns["state"][row] = State.EVALUATED
             whole = len(outcome.accuracies) == self.replicates
-            alone = whole and row not in self._pools
-            columns["fitness"][row] = outcome.fitness if alone else mean(self.pooled(row))
+            alone = whole and row not in self._repeats
+            columns["fitness"][row] = outcome.fitness if alone else mean(self.averaged_accuracies(row))
             columns["attempts"][row] = max(result.attempt, columns["attempts"][row] + 1)
             self._append_evaluated(row)
         else:
@@ -171,10 +171,10 @@ class Population:
 
     def _append_evaluated(self, row: int) -> None:
         if self._evaluations == len(self._evaluated):
-            more = np.empty(_room(self._evaluations), dtype=np.int64)
+            more = np.empty(_growth(self._evaluations), dtype=np.int64)
             self._evaluated = np.concatenate([self._evaluated, more])
         self._evaluated[self._evaluations] = row
-        replaced = self._pools.replace(row, self._evaluations)
+        replaced = self._repeats.replace(row, self._evaluations)
         self._evaluations += 1
         if replaced is not None and replaced == self._best:
             self._best = self.ranking(self._evaluations)[0]
@@ -218,7 +218,7 @@ class Population:
         else:
             for id in self.evaluated[known:view].tolist():
                 self._ranking.add(id, float(fitness[id]))
-            for id in self._pools.gone(known, view):
+            for id in self._repeats.gone(known, view):
                 self._ranking.remove(id, float(fitness[id]))
         self._ranked = view
         return self._ranking
@@ -227,13 +227,13 @@ class Population:
         """Ids of the first `view` evaluated, from number `since` on, that stand for their network, in the order of
         evaluation: all but those whose network was measured again by then. int64, shape (competing,)."""
         ids = self.evaluated[since:view]
-        gone = self._pools.gone(since, view)
+        gone = self._repeats.gone(since, view)
         return ids[~np.isin(ids, gone)] if gone else ids
 
     @property
     def bests(self) -> np.ndarray:
         """Who was the best after each evaluation: ids, int64, shape (evaluations,)."""
-        return bests(self.evaluated, self._columns["fitness"][self.evaluated], self._pools)
+        return bests(self.evaluated, self._columns["fitness"][self.evaluated], self._repeats)
 
     def best_fitness(self, view: int) -> float:
         """The highest fitness among the first `view` evaluated, at least one."""
@@ -261,7 +261,7 @@ class Population:
                 if versions[id] == version:
                     found.setdefault(recorded, id)
                 elif versions[id] < version and (renewed := self.network_of(id)) is not None:
-                    first = self._pools.first.get(id, id)
+                    first = self._repeats.first.get(id, id)
                     if first == id or self.network_of(first) == renewed:  # else it is pooled with another network
                         found.setdefault(renewed, id)
         return self._first[version].get(network)
@@ -306,15 +306,15 @@ class Population:
         row = self._columns["accuracies"][id]
         return tuple(row[~np.isnan(row)].tolist())
 
-    def pooled(self, id: int) -> tuple[float, ...]:
+    def averaged_accuracies(self, id: int) -> tuple[float, ...]:
         """The accuracies whose mean the fitness of an individual is, or would be now: those of its network that was
         evaluated before it, in the order of evaluation, and its own."""
-        rows = self._columns["accuracies"][[*self._pools.before(id), id]]
+        rows = self._columns["accuracies"][[*self._repeats.before(id), id]]
         return tuple(rows[~np.isnan(rows)].tolist())
 
     def replicates_of(self, id: int) -> int:
         """How many trainings an individual takes: a repeat is one more of its network."""
-        return 1 if id in self._pools.first else self.replicates
+        return 1 if id in self._repeats.first else self.replicates
 
     def missing(self, id: int) -> list[int]:
         """Numbers of the replicates of an individual that are not trained."""
@@ -338,7 +338,7 @@ class Population:
             born=float(columns["born"][id]),
             known=int(columns["known"][id]),
             network=columns["network"][id].tobytes() if columns["network"][id].any() else None,
-            repeats=self._pools.first.get(id),
+            repeats=self._repeats.first.get(id),
             network_version=self.hash_version(id),
         )
 
@@ -435,12 +435,12 @@ class Population:
         repeats = self.column("repeats")
         for id in np.flatnonzero(repeats >= 0).tolist():
             self._check_repeated(id, int(repeats[id]))
-            self._pools.join(id, int(repeats[id]), evaluated=False)
-        if self._pools.first:
+            self._repeats.join(id, int(repeats[id]), evaluated=False)
+        if self._repeats.first:
             for place, id in enumerate(self.evaluated.tolist()):
-                self._pools.replace(id, place)
+                self._repeats.replace(id, place)
 
 
-def _room(length: int) -> int:
+def _growth(length: int) -> int:
     """How many more rows a full table of that length gets: little enough to waste none, enough to seldom move it."""
     return max(64, length // 8)

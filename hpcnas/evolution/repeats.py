@@ -17,7 +17,7 @@ import heapq
 import numpy as np
 
 
-class Pools:
+class Repeats:
     """The networks of which there are several individuals. Empty, it costs nothing worth speaking of."""
 
     def __init__(self) -> None:
@@ -55,19 +55,19 @@ class Pools:
         return [replaced[place] for place in range(start, end) if place in replaced] if replaced else []
 
 
-def bests(ids: np.ndarray, fitness: np.ndarray, pools: Pools) -> np.ndarray:
+def bests(ids: np.ndarray, fitness: np.ndarray, repeats: Repeats) -> np.ndarray:
     """Who was the fittest of the competition after each evaluation, of equals the first: int64, shape (n,).
 
     `ids` (int64) and `fitness` (float64), both of shape (n,), are in the order of evaluation."""
     keys = np.nan_to_num(-fitness, nan=np.inf)
-    if not pools.gone(0, len(ids)):
+    if not repeats.gone(0, len(ids)):
         lowest = np.minimum.accumulate(keys)
         first = np.concatenate([[True], lowest[1:] < lowest[:-1]])[: len(ids)]
         return ids[np.maximum.accumulate(np.where(first, np.arange(len(ids)), 0))]
     found, heap, gone = np.empty_like(ids), list[tuple[float, int, int]](), set[int]()
     for place, (key, id) in enumerate(zip(keys.tolist(), ids.tolist(), strict=True)):
         heapq.heappush(heap, (key, place, id))
-        gone.update(pools.gone(place, place + 1))
+        gone.update(repeats.gone(place, place + 1))
         while heap[0][2] in gone:
             heapq.heappop(heap)
         found[place] = heap[0][2]

@@ -3,10 +3,10 @@
     receive ─► settle results ─► ask the strategy for idle workers ─► commit ─► send tasks ─► report
                                      one disk sync for all of it ──────┘
 
-No barrier, no generations: whenever a worker is idle and the budget allows, it gets a genotype, or several if it is
-through with one before the loop comes round. Work that was in flight at the last end, and attempts that have to be
-repeated, go before new births. How a fitness is divided into tasks is `budget`'s business, and who is given up
-`racing`'s. Knows neither torch nor MPI nor HDF5, only their interfaces.
+No barrier, no generations: whenever a worker is idle and the budget allows, it gets a genotype, or several where it
+evaluates faster than the loop turns. What is left of earlier births (`backlog`) goes before new ones. Which workers
+there are, and what they hold, is `crew`'s business; how a fitness is divided into tasks `budget`'s, and which
+individuals are given up `racing`'s. Knows neither torch nor MPI nor HDF5, only their interfaces.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Protocol
 
 from hpcnas import seeds
 from hpcnas.architecture.mutation import DrawingStopped, NothingAllowed
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import SearchConfig
-from hpcnas.evolution.budget import Part, is_complete, next_parts
+from hpcnas.evolution.budget import is_complete
 from hpcnas.evolution.individuals import Individual
 from hpcnas.evolution.racing import Racing
 from hpcnas.evolution.strategy import Strategy, StrategyRefused
@@ -41,7 +40,6 @@ from hpcnas.messages import (
     Failure,
     FromWorker,
     Left,
-    Place,
     Ready,
     Refused,
     Result,
@@ -52,14 +50,12 @@ from hpcnas.messages import (
 from hpcnas.plugins import PluginFault
 from hpcnas.search import retries
 from hpcnas.search.attention import Attention
-from hpcnas.search.devices import Devices
+from hpcnas.search.backlog import Backlog, Work
+from hpcnas.search.crew import Crew
 from hpcnas.search.memory_store import MemoryStore
 from hpcnas.search.methods import Worker
 
 _ATTENTION = 0.2  # seconds between looks at signals and the clock
-_BRIEF = 0.02  # seconds; a worker that has had so many evaluations in a row that were briefer may hold several
-_BRIEF_IN_A_ROW = 10
-_MOST_AT_ONCE = 8
 
 
 class SearchStopped(Exception):
@@ -73,7 +69,7 @@ class SearchStopped(Exception):
 
 
 class Observer(Protocol):
-    """Who is told what happens, for people to see."""
+    """What is told of everything that happens, to show it to people."""
 
     def began(self, session: Session) -> None:
         """The first worker is ready and its data are known."""
@@ -88,23 +84,12 @@ class Observer(Protocol):
         ...
 
     def turned(self, store: MemoryStore, busy: int, workers: int) -> None:
-        """The loop came round, several times a second."""
+        """The loop has turned once more, several times a second."""
         ...
 
     def leaving(self, reason: str) -> None:
         """The search leaves before it is complete; saving may take a while."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Replicates of an individual to be trained, for the how manieth time, and workers that failed at it."""
-
-    individual: Individual
-    part: Part
-    attempt: int
-    avoid: frozenset[int]
-    answered: bool = False  # by another worker that did it meanwhile: nobody waits for this one any more
 
 
 class Controller:
@@ -129,36 +114,22 @@ class Controller:
         self._strategy: Strategy | None = None  # until the first worker knows the data
         self._racing: Racing | None = None  # likewise, and for good where every fitness is to be whole
         self._end = end
-        self._workers = frozenset(workers)
-        self._able = set(workers)  # those that were not refused
         self._software = software
         self._observer = observer
         self._reason_to_leave = reason_to_leave
         self._now = now or Dated()
-        self._attention = attention or Attention(workers, math.inf)
-        self._on_loan: list[Work] = []  # what a silent worker holds and another does meanwhile
-        self._arrived: deque[tuple[int, FromWorker]] = deque()  # messages that are not yet heard
+        self._crew = Crew(workers, attention or Attention(workers, math.inf), config.run.device_failures)
+        self._backlog = Backlog(config, store.population)
+        self._arrived: deque[tuple[int, FromWorker]] = deque()  # messages that are not yet handled
         self._settled: deque[Result] = deque()  # results that people are told of once they are on the disk
-        self._refused: dict[int, Refused] = {}
-        self._dead: set[int] = set()
-        self._left: set[int] = set()  # without having been told to
-        self._idle: dict[int, None] = {}  # workers that have room for a task, in the order of their asking
-        self._busy: dict[int, deque[Work]] = {}  # what a worker holds, in the order of sending
-        self._room = dict.fromkeys(workers, 1)  # how much of it a worker may hold
-        self._brief = dict.fromkeys(workers, 0)  # evaluations in a row that were brief
-        self._round = 0.0  # seconds that the last turn took, without waiting
-        self._places: dict[int, Place] = {}
-        self._devices = Devices(config.run.device_failures)
-        self._to_come: dict[int, int] = {}  # trainings of an individual that are under way or wait in `_again`
-        self._again: deque[Work] = deque()  # goes before new births
-        for id in store.population.issued:  # in flight when the last session ended, by birth
-            self._again.extend(self._next_works(store.population.individual(id)))
+        self._left: set[int] = set()  # workers that have left without having been told to
         self._warned: set[str] = set()  # what workers have said and the log has
         self._failures_in_a_row = 0
+        self._turn_seconds = 0.0  # that the last turn took, without waiting
         self._compacted = self._now()
         self._compaction_seconds = 0.0
-        self._wrong = False  # whether it has ended for a mistake of the person
-        self._committed = False  # whether this session has brought anything to the disk
+        self._wrong = False  # whether the session has ended for a mistake of the person
+        self._committed = False  # whether it has brought anything to the disk
 
     @property
     def refused(self) -> bool:
@@ -167,7 +138,7 @@ class Controller:
 
     def run(self) -> None:
         """Searches until the budget is spent. Raises SearchStopped, PluginFault or StoreError where it ends before; in
-        any case the workers have been sent home, and what they still had to say is recorded."""
+        any case the workers have been stopped, and what they still had to say is recorded."""
         exit_code, record = BROKEN, False  # after a StoreError, say, nothing more can be recorded
         try:
             while not self._finished():
@@ -183,36 +154,36 @@ class Controller:
             record = self._strategy is not None
             raise
         finally:
-            self._send_home(exit_code, record)
+            self._stop_workers(exit_code, record)
             if record:
                 self._store.compact()
-
-    def _finished(self) -> bool:
-        return is_complete(self._config.search, self._store.population)
 
     def _turn(self) -> None:
         self._arrived.extend(self._end.receive(timeout=_ATTENTION))
         began = self._now()
         while self._arrived:
-            if (result := self._hear(*self._arrived.popleft())) is not None:
+            if (result := self._handle(*self._arrived.popleft())) is not None:
                 self._settled.append(result)
-        self._notice_silence()
-        tasks = self._hand_out()
+        self._warn_of_silence()
+        tasks = self._assign_work()
         self._store.commit()
         self._committed = self._committed or self._strategy is not None
         for worker, task in tasks:
             self._end.send(worker, task)
-        self._tell_what_settled()
-        self._round = self._now() - began
-        self._observer.turned(self._store, len(self._busy), len(self._workers) - len(self._refused))
+        self._report_settled()
+        self._turn_seconds = self._now() - began
+        self._observer.turned(self._store, self._crew.busy, self._crew.in_use)
         self._compact_now_and_then()
-        self._see_whether_to_stop()
+        self._stop_if_there_is_reason()
 
-    def _tell_what_settled(self) -> None:
+    def _finished(self) -> bool:
+        return is_complete(self._config.search, self._store.population)
+
+    def _report_settled(self) -> None:
         while self._settled:
             self._observer.settled(self._settled.popleft(), self._store)
 
-    def _see_whether_to_stop(self) -> None:
+    def _stop_if_there_is_reason(self) -> None:
         """Raises SearchStopped."""
         reason = self._reason_to_leave()
         if reason is not None and not self._finished():
@@ -224,187 +195,166 @@ class Controller:
                 BROKEN,
             )
 
-    # ── results in ──────────────────────────────────────────────────────────────────────────────────────────────────
-    def _hear(self, worker: int, message: FromWorker) -> Result | None:
-        """Takes a message in; returns it if it was a result that has settled its individual."""
-        if worker in self._dead:  # its work has been given to others: what it said before comes too late
+    # ── messages in ─────────────────────────────────────────────────────────────────────────────────────────────────
+    def _handle(self, worker: int, message: FromWorker) -> Result | None:
+        """Acts on a message; returns it if it was a result that has settled its individual. Raises SearchStopped."""
+        if worker in self._crew.dead:  # its work has been given to others: what it said before comes too late
             return None
-        if not isinstance(message, Died) and self._attention.heard(worker):
-            self._observer.warned(f"{self._name(worker)} is heard again")
+        if not isinstance(message, Died) and self._crew.hear(worker):
+            self._observer.warned(f"{self._crew.name(worker)} is heard again")
         match message:
             case Ready():
                 self._welcome(worker, message)
             case Refused():
-                self._take_back(worker)
-                if worker not in self._refused:  # as one of a bad device
+                self._backlog.put_back(self._crew.take_back(worker))
+                if worker not in self._crew.refused:  # as one of a bad device
                     self._refuse(worker, message)
             case Warned():
                 self._warn_once(message)
             case Alive():
                 pass
             case Result():
-                return self._take(worker, message)
+                return self._record_result(worker, message)
             case Broke():
                 raise SearchStopped(f"{message.place}: {message.reason}", BROKEN, message.traceback)
             case Died():
-                self._bury(worker)
+                self._drop_dead_worker(worker)
             case Left():
                 self._left.add(worker)
                 raise SearchStopped(f"rank {worker} has left without being told to", BROKEN)
         return None
 
     def _welcome(self, worker: int, ready: Ready) -> None:
-        """The first worker's data decide what a new run is about; everybody else's must be the same."""
-        self._places[worker] = ready.place
+        """The first worker's data decide what a new run is about; all others' must be the same."""
+        self._crew.report(worker, ready.place)
         known = self._store.sessions[-1].facts if self._store.sessions else ready.facts
         if ready.facts != known:
             reason = f"expected the data that the run has used so far, {known}, but found {ready.facts}"
             self._refuse(worker, Refused(ready.place, reason))
             return
         if self._strategy is None:
-            try:  # before the run is bound to its settings
-                self._strategy = self._make_strategy(ready.facts)
-            except StrategyRefused as refusal:
-                raise SearchStopped(str(refusal), WRONG_USE) from None
-            session = Session(
-                started=self._now(),
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                ranks=len(self._workers) + 1,
-                software={**self._software, **ready.software},
-                facts=ready.facts,
-            )
-            self._store.begin(session)
-            if self._config.search.racing:
-                self._racing = Racing(self._strategy, self._config.search.racing_confidence)
-            self._observer.began(session)
-            for refused in self._refused.values():
-                self._observer.warned(_without(refused))
+            self._begin(ready)
         joined = Worker.of(ready, len(self._store.sessions) - 1)
         if joined is not None:
             self._store.join(joined)
-        self._idle[worker] = None
+        self._crew.admit(worker)
+
+    def _begin(self, ready: Ready) -> None:
+        """The data are known: the strategy is made and the session recorded. Raises SearchStopped."""
+        try:  # before the run is bound to its settings
+            self._strategy = self._make_strategy(ready.facts)
+        except StrategyRefused as refusal:
+            raise SearchStopped(str(refusal), WRONG_USE) from None
+        session = Session(
+            started=self._now(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            ranks=len(self._crew.ranks) + 1,
+            software={**self._software, **ready.software},
+            facts=ready.facts,
+        )
+        self._store.begin(session)
+        if self._config.search.racing:
+            self._racing = Racing(self._strategy, self._config.search.racing_confidence)
+        self._observer.began(session)
+        for refused in self._crew.refused.values():
+            self._observer.warned(_without(refused))
 
     def _warn_once(self, warned: Warned) -> None:
-        """Tells what a worker lives with, and the first to say so."""
+        """Tells what workers live with, and the first that says so."""
         if warned.text not in self._warned:
             self._warned.add(warned.text)
             self._observer.warned(f"{warned.place}: {warned.text}")
 
     def _refuse(self, worker: int, refused: Refused) -> None:
         """Goes on without a worker that cannot work, unless there is no other. Raises SearchStopped."""
-        self._refused[worker] = refused
-        self._able.discard(worker)
-        if len(self._refused) == len(self._workers):
-            also = f" (and {len(self._refused) - 1} other ranks)" if len(self._refused) > 1 else ""
+        self._crew.refuse(worker, refused)
+        if not self._crew.in_use:
+            every = self._crew.refused.values()
+            also = f" (and {len(every) - 1} other ranks)" if len(every) > 1 else ""
             reason = f"{refused.place}{also}: {refused.reason}"
-            if any(one.passes for one in self._refused.values()):
+            if any(one.passes for one in every):
                 self._observer.warned(reason)
                 raise SearchStopped("there is no worker left that can train", MORE_TO_DO)
             raise SearchStopped(reason, BROKEN if self._strategy is not None else WRONG_USE)
         if self._strategy is not None:
             self._observer.warned(_without(refused))
 
-    def _bury(self, worker: int) -> None:
+    def _drop_dead_worker(self, worker: int) -> None:
         """Goes on without a worker whose process has died."""
-        self._dead.add(worker)
-        self._attention.silent.discard(worker)
-        self._take_back(worker)
-        self._refuse(worker, Refused(self._place(worker), "its process has died", passes=True))
+        self._crew.drop_dead(worker)
+        self._backlog.put_back(self._crew.take_back(worker))
+        self._refuse(worker, Refused(self._crew.place(worker), "its process has died", passes=True))
 
-    def _take_back(self, worker: int) -> None:
-        """What a worker holds goes to others, as if it had not begun."""
-        self._idle.pop(worker, None)
-        left = self._busy.pop(worker, deque())
-        held = [work for work in left if work.individual.id in self._to_come and not work.answered]
-        self._again.extendleft(reversed([work for work in held if not self._holders(work)]))
-
-    def _place(self, worker: int) -> Place:
-        return self._places.get(worker, Place(worker, "an unknown host", "unknown device"))
-
-    def _name(self, worker: int) -> str:
-        """What people are told of a worker, of which nothing may be known but its number."""
-        return str(self._places[worker]) if worker in self._places else f"worker {worker} (not yet ready)"
-
-    def _notice_silence(self) -> None:
-        """Says who has been silent for too long while it had something to do, or to get ready for."""
-        if not self._attention.due():
-            return
-        loading = self._workers - self._dead - self._refused.keys() - self._places.keys()
-        new = self._attention.look(loading | self._busy.keys())
-        if new:
-            who = ", ".join(map(self._name, new[:3]))
+    def _warn_of_silence(self) -> None:
+        """Says which workers have just been silent for too long."""
+        if new := self._crew.newly_silent():
+            names = ", ".join(map(self._crew.name, new[:3]))
             others = f" and {len(new) - 3} other ranks" if len(new) > 3 else ""
             self._observer.warned(
-                f"nothing heard for {self._attention.patience:g} s of {who}{others}: stopped, swapped out or cut off? "
+                f"nothing heard for {self._crew.patience:g} s of {names}{others}: stopped, swapped out or cut off? "
                 "What they have to do is given to workers that have nothing else; the first answer counts"
             )
 
-    def _take(self, worker: int, result: Result) -> Result | None:
+    # ── results ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _record_result(self, worker: int, result: Result) -> Result | None:
         """Records a result: returns all that is known of its individual if this was the last word on it, None if there
-        will be more."""
-        held = self._busy.get(worker)
-        if held is None or not _is_answer(result, held[0]):
+        will be more. Raises SearchStopped, PluginFault."""
+        work = self._crew.answer(worker, result, self._turn_seconds)
+        if work is None:
             raise SearchStopped(f"rank {worker} sent a result that nobody asked it for: {result}", BROKEN)
-        work = held.popleft()
-        if not held:
-            del self._busy[worker]
-        self._make_room(worker, result)
-        if worker not in self._refused and len(held) < self._room[worker]:
-            self._idle[worker] = None
-        id = result.individual
-        if work.answered or id not in self._to_come:  # by another, or another of its replicates has failed meanwhile
+        if work.answered or not self._backlog.expects(result.individual):  # or another replicate has failed meanwhile
             return None
-        if isinstance(result.outcome, Failure) and self._holders(work) - self._attention.silent:
+        if isinstance(result.outcome, Failure) and self._crew.others_at(work):
             self._observer.warned(f"{result}; another worker is at it")  # as where this one was swapped out meanwhile
             return None
-        self._end_loan(work)
+        self._crew.end_loan(work)
         if isinstance(result.outcome, Failure):
-            self._devices.failed(result.place, (id, result.first))
-            able = {one: place for one, place in self._places.items() if one in self._able}
-            failed = self._store.population.failed_attempts
-            if retries.wanted(result, failed, self._config.run.max_attempts, able):
-                self._store.retry(result)
-                avoid = work.avoid | retries.avoided(worker, result.place, able)
-                self._again.append(replace(work, attempt=result.attempt + 1, avoid=avoid))
-                self._observer.warned(f"{result}; it will be tried again")
-                return None
-            self._failures_in_a_row += 1
+            more_to_come = self._repeat(worker, work, result)
         else:
-            self._failures_in_a_row = 0
-            self._devices.succeeded(result.place, (id, result.first))
-            self._retire_bad_devices()
-            try:
-                goes_on = self._goes_on(id, result.outcome)
-            except PluginFault:  # of a strategy that should have said whether
-                self._store.advance(result)
-                raise
-            if goes_on:
-                self._store.advance(result)
-                if self._to_come[id] == 0:
-                    self._again.extendleft(reversed(self._next_works(work.individual)))
-                return None
-        if self._to_come.pop(id):  # only where it has failed
-            self._again = deque(other for other in self._again if other.individual.id != id)
+            more_to_come = self._advance(work, result, result.outcome)
+        if more_to_come:
+            return None
+        self._backlog.settle(result.individual)
         self._store.settle(result)
-        return result if work.part.count == self._config.training.replicates else self._store.population.result(id)
+        whole = work.part.count == self._config.training.replicates
+        return result if whole else self._store.population.result(result.individual)
 
-    def _make_room(self, worker: int, result: Result) -> None:
-        """How many tasks a worker should hold so as not to wait for the next round of the loop: one, unless its last
-        evaluations were all so brief that the round outlasts them and that nobody minds where the next ones wait."""
-        seconds = result.finished - result.started
-        brief = isinstance(result.outcome, Evaluation) and seconds < min(self._round, _BRIEF)
-        self._brief[worker] = self._brief[worker] + 1 if brief else 0
-        at_once = 1 + int(self._round / max(seconds, 1e-6)) if self._brief[worker] >= _BRIEF_IN_A_ROW else 1
-        self._room[worker] = min(at_once, _MOST_AT_ONCE)
+    def _repeat(self, worker: int, work: Work, failed: Result) -> bool:
+        """Takes note of a failed attempt; has it repeated, if that is worth it, and says whether."""
+        self._crew.note_failure(failed)
+        able = self._crew.able()
+        before = self._store.population.failed_attempts
+        if not retries.wanted(failed, before, self._config.run.max_attempts, able):
+            self._failures_in_a_row += 1
+            return False
+        self._store.retry(failed)
+        self._backlog.repeat(work, retries.avoided(worker, failed.place, able))
+        self._observer.warned(f"{failed}; it will be tried again")
+        return True
 
-    def _goes_on(self, id: int, outcome: Evaluation) -> bool:
-        """Whether more replicates of an individual are to come after these: it is not whole, nor given up."""
-        self._to_come[id] -= len(outcome.accuracies)
+    def _advance(self, work: Work, result: Result, outcome: Evaluation) -> bool:
+        """Takes note of replicates that are trained; records them where others of the individual are to come, and says
+        whether. The last are the caller's to record."""
+        self._failures_in_a_row = 0
+        self._crew.note_success(result)
+        self._retire_bad_devices()
+        to_come = self._backlog.count(result.individual, len(outcome.accuracies))
+        try:
+            more = to_come > 0 or self._needs_another_stage(result.individual, outcome)
+        except PluginFault:  # of a strategy that should have said whether
+            self._store.advance(result)
+            raise
+        if more:
+            self._store.advance(result)
+            if not to_come:
+                self._backlog.go_on(work.individual)
+        return more
+
+    def _needs_another_stage(self, id: int, outcome: Evaluation) -> bool:
+        """Whether an individual of which nothing is under way is neither whole, with this evaluation, nor given up."""
         if len(outcome.accuracies) == self._config.training.replicates:
             return False
-        if self._to_come[id]:
-            return True
         population = self._store.population
         if len(population.missing(id)) == len(outcome.accuracies):
             return False
@@ -413,35 +363,18 @@ class Controller:
 
     def _retire_bad_devices(self) -> None:
         """Gives no more work to devices that fail at what others can do."""
-        if not self._devices.any_is_bad:
-            return
-        for worker, place in self._places.items():
-            last = len(self._refused) + 1 == len(self._workers)
-            if worker not in self._refused and not last and self._devices.is_bad(place):
-                reason = f"{self._config.run.device_failures} evaluations in a row have failed here, but not elsewhere"
-                self._refuse(worker, Refused(place, reason))
-        self._idle = {worker: None for worker in self._idle if worker not in self._refused}
+        for worker in self._crew.on_bad_devices():
+            reason = f"{self._config.run.device_failures} evaluations in a row have failed here, but not elsewhere"
+            self._refuse(worker, Refused(self._crew.place(worker), reason))
 
     # ── genotypes out ───────────────────────────────────────────────────────────────────────────────────────────────
-    def _hand_out(self) -> list[tuple[int, Task]]:
+    def _assign_work(self) -> list[tuple[int, Task]]:
         """Tasks for idle workers as far as there is work, recorded but not yet committed."""
         tasks = []
-        for worker in list(self._idle):
-            if not self._again and not self._may_have_births() and not self._attention.silent:
+        for worker in self._crew.idle():
+            if not self._backlog and not self._may_have_births() and not self._crew.silent:
                 break
-            if worker in self._attention.silent:
-                continue
-            held = self._busy.setdefault(worker, deque())
-            if not held:
-                self._attention.expect(worker)
-            while len(held) < self._room[worker] and (work := self._next_work(worker)) is not None:
-                held.append(work)
-                tasks.append((worker, self._task(work)))
-            if not held:
-                del self._busy[worker]
-            del self._idle[worker]
-            if len(held) < self._room[worker]:
-                self._idle[worker] = None
+            tasks += [(worker, self._task(work)) for work in self._crew.fill(worker, self._next_work)]
         return tasks
 
     def _task(self, work: Work) -> Task:
@@ -453,18 +386,22 @@ class Controller:
     def _may_have_births(self) -> bool:
         """Whether the budget has room for another individual."""
         population, search = self._store.population, self._config.search
-        if search.trainings is not None and population.trainings + sum(self._to_come.values()) >= search.trainings:
+        if search.trainings is not None and population.trainings + self._backlog.trainings >= search.trainings:
             return False
         return len(population.evaluated) + population.in_flight < search.budget
 
     def _next_work(self, worker: int) -> Work | None:
-        """What this worker should do: repeat what others left, else something new; None if there is nothing for it."""
-        for work in self._again:
-            if self._suits(worker, work):
-                self._again.remove(work)
-                return work
-        if not self._may_have_births():
-            return self._borrowed_work(worker)
+        """What this worker should do: what is left of earlier births, else a new one, else what silent workers hold;
+        None if there is nothing for it. Raises SearchStopped."""
+        work = self._backlog.take(lambda work: self._crew.suits(worker, work))
+        if work is not None:
+            return work
+        if self._may_have_births():
+            return self._backlog.begin(self._birth())
+        return self._crew.lend(worker, self._backlog.expects)
+
+    def _birth(self) -> Individual:
+        """The next individual, recorded. Raises SearchStopped."""
         assert self._strategy is not None, "no worker is idle before the first was welcome"
         population = self._store.population
         id, view = len(population), len(population.evaluated)
@@ -479,45 +416,7 @@ class Controller:
             proposal.known, proposal.network, proposal.repeats,
         )  # fmt: skip
         self._store.birth(individual)
-        first, *others = self._next_works(individual)
-        self._again.extend(others)
-        return first
-
-    def _suits(self, worker: int, work: Work) -> bool:
-        """Whether the worker may be given the work: it has not failed at it, or no other is there that has not."""
-        return worker not in work.avoid or self._able - self._attention.silent <= work.avoid
-
-    def _borrowed_work(self, worker: int) -> Work | None:
-        """What none but silent workers hold."""
-        silent = self._attention.silent
-        for other in sorted(silent & self._busy.keys()):
-            for work in self._busy[other]:
-                wanted = work.individual.id in self._to_come and not work.answered
-                if wanted and self._suits(worker, work) and self._holders(work) <= silent:
-                    self._on_loan.append(work)
-                    return work
-        return None
-
-    def _holders(self, work: Work) -> set[int]:
-        return {worker for worker, held in self._busy.items() if any(one is work for one in held)}
-
-    def _end_loan(self, work: Work) -> None:
-        """The work has been done: whoever else holds it may answer, too, which counts for nothing."""
-        if not any(one is work for one in self._on_loan):
-            return
-        self._on_loan = [one for one in self._on_loan if one is not work]
-        for worker in self._holders(work):
-            self._busy[worker] = deque(
-                replace(one, answered=True) if one is work else one for one in self._busy[worker]
-            )
-
-    def _next_works(self, individual: Individual) -> list[Work]:
-        """What is to be done next for an individual in flight of which nothing is under way."""
-        population, replicates = self._store.population, self._config.training.replicates
-        attempts = population.column("attempts")[individual.id]
-        parts = next_parts(self._config.search, population.missing(individual.id), replicates)
-        self._to_come[individual.id] = sum(part.count for part in parts)
-        return [Work(individual, part, int(attempts) + 1, frozenset()) for part in parts]
+        return individual
 
     # ── the file that tools read, and the end ───────────────────────────────────────────────────────────────────────
     def _compact_now_and_then(self) -> None:
@@ -529,42 +428,35 @@ class Controller:
             self._compacted = self._now()
             self._compaction_seconds = self._compacted - started
 
-    def _send_home(self, exit_code: int, record: bool) -> None:
+    def _stop_workers(self, exit_code: int, record: bool) -> None:
         """Tells every worker to save and leave, and records the results that were on their way."""
         patience = max(1.0, 0.7 * self._config.run.grace)
-        for worker in self._workers:
+        for worker in self._crew.ranks:
             self._end.send(worker, Stop(exit_code, patience))
-        present, deadline = set(self._workers - self._dead - self._left), time.monotonic() + patience
+        present, deadline = set(self._crew.ranks - self._crew.dead - self._left), time.monotonic() + patience
         if record:
             self._store.commit()
-            self._tell_what_settled()
-        while self._arrived or (present - self._attention.silent and time.monotonic() < deadline):
+            self._report_settled()
+        while self._arrived or (present - self._crew.silent and time.monotonic() < deadline):
             if not self._arrived:
                 self._arrived.extend(self._end.receive(timeout=_ATTENTION))
             while self._arrived:
                 worker, message = self._arrived.popleft()
-                self._attention.heard(worker)
+                self._crew.hear(worker)
                 if isinstance(message, Left | Died):
                     present.discard(worker)
                 elif isinstance(message, Warned):
                     self._warn_once(message)
                 elif isinstance(message, Result) and record and worker in present:
-                    self._take_last(worker, message)
+                    self._record_last_result(worker, message)
 
-    def _take_last(self, worker: int, result: Result) -> None:
+    def _record_last_result(self, worker: int, result: Result) -> None:
         """Records a result that was on its way at the end; what is wrong with the strategy is known by then."""
         with contextlib.suppress(PluginFault):
-            if (settled := self._take(worker, result)) is not None:
+            if (settled := self._record_result(worker, result)) is not None:
                 self._settled.append(settled)
         self._store.commit()
-        self._tell_what_settled()
-
-
-def _is_answer(result: Result, work: Work) -> bool:
-    """Whether the result is of just this work."""
-    of, part = (result.individual, result.attempt, result.first), work.part
-    whole = not isinstance(result.outcome, Evaluation) or len(result.outcome.accuracies) == part.count
-    return of == (work.individual.id, work.attempt, part.first) and whole
+        self._report_settled()
 
 
 def _without(refused: Refused) -> str:

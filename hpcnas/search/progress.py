@@ -67,7 +67,7 @@ class Progress:
         if isinstance(result.outcome, Failure):
             _logger.warning("%s", result)
         elif result.individual == store.population.best:
-            accuracies = store.population.pooled(result.individual)
+            accuracies = store.population.averaged_accuracies(result.individual)
             if len(accuracies) == len(result.outcome.accuracies):
                 _logger.info("new best: %s", result)
             else:  # it was measured before
@@ -156,7 +156,7 @@ def final_table(population: Population, workers: Sequence[Worker] = ()) -> str:
         best = population.best
         outcome = population.result(best).outcome
         assert isinstance(outcome, Evaluation)
-        accuracies = population.pooled(best)
+        accuracies = population.averaged_accuracies(best)
         spread, count = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0, len(accuracies)
         lineage = list(population.lineage(best))
         steps = sum(individual.birth is Birth.MUTATION for individual in lineage)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from hpcnas.messages import Failure, FailureKind, Place, Result
-from hpcnas.search.devices import device
+from hpcnas.search.crew import device
 
 _REPEATED = frozenset({FailureKind.CRASH, FailureKind.OOM, FailureKind.HANG})
 

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +32,58 @@ MOST_SECONDS = 1_000_000_000  # thirty years
 _TIMES = ("startup", "queue", "handling")
 
 
+SIMULATION = replace(
+    options.SEARCH,
+    command="hpcnas simulate",
+    screen="""\
+Simulates a whole search, job after job, with workers that do not exist: how
+long it would take, how much of their time the workers would wait and for what,
+and what it would find in a landscape of made-up fitness.
+
+First, the paper's search with 200 workers, an evaluation of about an hour:
+  hpcnas simulate --preset paper
+In jobs of 12 hours that wait 2 hours each in the queue, and are given 64 GPUs:
+  hpcnas simulate --workers 64 --walltime 12h --queue 2h
+Kept, for the commands that look at a run:
+  hpcnas simulate --preset efficient --keep runs/simulated
+
+  --workers W              workers (200)
+  --queue T, --startup T   seconds that each job waits in the queue, and starts
+  --walltime T             how long each job may run (else one job does all)
+  --synthetic-seconds T    mean duration of an evaluation (3600)
+  --synthetic-spread F     its standard deviation, as a share of the mean (0.2)
+  --preset NAME            settings of the search: quick, paper, efficient, …
+  --keep DIR               keep the run in this new folder
+  --json                   print JSON instead of a table
+  --help-all               every option, also all those of a search
+""",
+    description="Simulates a whole search with workers that do not exist. Says how long it would take, how much of "
+    "their time they would wait, and what it would find in the synthetic landscape.",
+    epilog="Of the options of a search, --walltime and --grace are those of every job; here --synthetic-seconds is "
+    "3600 and --synthetic-spread is 0.2 unless they are given.",
+)
+
+
 def _parser() -> options.Parser:
-    result = options.Parser(
-        prog="hpcnas simulate",
-        usage="hpcnas simulate [options]",
-        description="Simulates a whole search with workers that do not exist. Says how long it would take, how much of "
-        "their time they would wait, and what it would find in the synthetic landscape.",
-        epilog="All options of a search besides: --preset, --budget, --seed, --walltime and --grace (of every job), "
-        "--synthetic-seconds and --synthetic-spread (of an evaluation; default: 3600, 0.2), --synthetic-crashes and "
-        "the like; hpcnas search --help lists them.",
-        allow_abbrev=False,
-    )
+    """Takes the options of the simulation alone; its help lists those of the search besides."""
+    result = options.Parser(screen=SIMULATION.screen, every=_every_option)
     result.help_option = "simulate --help"
+    _add_own(result)
+    return result
+
+
+def _every_option() -> str:
+    """What --help-all prints."""
+    result = options.Parser(
+        screen="", usage=f"{SIMULATION.command} [options]", description=SIMULATION.description,
+        epilog=SIMULATION.epilog,
+    )  # fmt: skip
+    _add_own(result.add_argument_group("Simulation: where the search would run"))
+    options.add_settings(result, SIMULATION)
+    return result.format_help()
+
+
+def _add_own(result: argparse._ActionsContainer) -> None:
     for name, default, metavar, help in (
         ("workers", 200, "W", "workers"),
         ("startup", 60.0, "T", "seconds until the workers of a job are ready"),
@@ -54,7 +94,6 @@ def _parser() -> options.Parser:
         result.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=f"{help} ({default:g})")
     result.add_argument("--keep", type=Path, metavar="DIR", help="keep the run in this new folder, for the tools")
     result.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    return result
 
 
 def main(arguments: Sequence[str]) -> int:

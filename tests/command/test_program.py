@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import toolruns
 
 from hpcnas import __version__
 from hpcnas.command import completion
@@ -22,7 +25,7 @@ def hpcnas(
 ) -> subprocess.CompletedProcess[str]:
     """The command started as its installed script starts it, after `code`."""
     start = "sys.argv[0] = '/opt/bin/hpcnas'; from hpcnas.command.__main__ import main; sys.exit(main())"
-    script = f"import sys; {code}; {start}"
+    script = f"import sys\n{code}\n{start}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
     return subprocess.run(
         [sys.executable, "-P", "-c", script, *arguments], cwd=cwd, env=environment, capture_output=True, text=True
@@ -69,8 +72,9 @@ def test_an_unknown_command_ends_with_one_line_and_2() -> None:
     assert done.stderr == "hpcnas: unknown command 'sumary'; did you mean summary? (see hpcnas --help)\n"
 
 
-def test_every_command_has_its_file_and_every_file_its_command() -> None:
-    files = {path.stem for path in (ROOT / "hpcnas/command").glob("*.py")} - {"__init__", "__main__", "common"}
+def test_every_command_has_its_file_and_every_file_with_a_main_its_command() -> None:
+    paths = (path for path in (ROOT / "hpcnas/command").glob("*.py") if path.stem != "__main__")
+    files = {path.stem for path in paths if "\ndef main(" in path.read_text(encoding="utf-8")}
     assert {name.replace("-", "_") for name in names() if name not in PROGRAMS} == files
 
 
@@ -92,7 +96,7 @@ def test_complaints_name_the_command(name: str) -> None:
 def test_a_run_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     done = hpcnas("summary", "nothing", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("hpcnas summary: nothing") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("hpcnas summary: expected a run in nothing, but") and done.stderr.count("\n") == 1
 
 
 def test_nothing_is_imported_from_the_current_folder(tmp_path: Path) -> None:
@@ -105,22 +109,54 @@ def test_nothing_is_imported_from_the_current_folder(tmp_path: Path) -> None:
     assert (tmp_path / "folder/common.sh").exists()
 
 
+def test_nothing_is_imported_from_the_folder_of_the_command(tmp_path: Path) -> None:
+    """~/.local/bin, say, where a person's own scripts lie."""
+    (tmp_path / "h5py.py").write_text("raise SystemExit('a module of the folder of commands')")
+    script = tmp_path / "hpcnas"
+    script.write_text("import sys\nfrom hpcnas.command.__main__ import main\nsys.exit(main())\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for start in (script, tmp_path / "link"):
+        if start != script:
+            start.symlink_to(script)
+        done = subprocess.run(
+            [sys.executable, start, "summary", "nothing"], env=environment, capture_output=True, text=True
+        )
+        assert done.stderr.startswith("hpcnas summary: expected a run"), done.stderr
+
+
 def test_the_name_of_a_command_is_known_before_anything_heavy_is_imported() -> None:
     heavy = "{'numpy', 'h5py', 'argparse', 'torch'}"
     code = f"import atexit; atexit.register(lambda: print(sorted({heavy} & set(sys.modules))))"
     assert hpcnas("--version", code=code).stdout.splitlines()[1] == "[]"
 
 
+LOOK = """
+import signal
+class Look:
+    def find_spec(self, name, *others):
+        if name == "hpcnas.job.launch":
+            print(signal.getsignal(signal.SIGUSR1) != signal.SIG_DFL, "numpy" in sys.modules)
+sys.meta_path.insert(0, Look())
+"""
+
+
+@pytest.mark.parametrize("name", ["search", "retrain"])
+def test_a_rank_takes_over_its_signals_before_anything_heavy_is_imported(name: str) -> None:
+    assert hpcnas(name, "--version", code=LOOK).stdout == f"True False\nhpcnas {__version__}\n"
+
+
 MISSING = {  # commands, what each cannot do without, and how it is asked for that
     "plot": ("matplotlib", ["run", "--search", "search.png"]),
     "draw": ("matplotlib", ["paper", "--cell", "cell.png"]),
     "watch": ("rich", ["run"]),
+    "export": ("onnx", ["onnx", "paper", "--output", "cell.onnx"]),
 }
 
 
 @pytest.mark.parametrize("name", MISSING)
 def test_a_package_that_is_missing_is_one_line_with_what_brings_it(name: str, tmp_path: Path) -> None:
     library, arguments = MISSING[name]
+    toolruns.eventful(tmp_path / "run")
     done = hpcnas(name, *arguments, cwd=tmp_path, code=f"sys.modules['{library}'] = None")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"hpcnas {name}: expected {library}") and done.stderr.count("\n") == 1
@@ -144,3 +180,18 @@ def test_other_shells_have_all_commands_with_their_lines(shell: str) -> None:
     text = completion.script(shell)
     assert all(name in text for name in names())
     assert text.count("'") % 2 == 0
+
+
+LOOKS = re.findall(r"^\t? +'  \$\(VENV\)/bin/hpcnas (.*)'", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", LOOKS)
+def test_what_make_run_names_at_its_end_works(line: str, tmp_path: Path) -> None:
+    toolruns.eventful(tmp_path / "runs/quick")
+    done = hpcnas(*shlex.split(line), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all((tmp_path / name).stat().st_size > 500 for name in re.findall(r"--\S+ (\S+)", line))
+
+
+def test_make_run_names_some() -> None:
+    assert {line.split()[0] for line in LOOKS} == {"summary", "draw", "plot", "report"}

@@ -54,7 +54,7 @@ done_so_far() { status 'evaluated|steps_done'; }
 work() {
     local word tries was_held
     for word in "$@"; do
-        case $word in --dry-run | --help | --version) only_asked=yes ;; esac
+        case $word in --dry-run | --help | --help-all | --version) only_asked=yes ;; esac
     done
     for tries in 1 2 3 4 5; do
         [ -z "$not_again" ] || return 0  # it came before this start

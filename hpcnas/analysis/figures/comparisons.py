@@ -1,0 +1,74 @@
+"""Searches compared, as pictures: runs that were made (`comparison`), and ways to search (`policies`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hpcnas.analysis import worker_time
+from hpcnas.analysis.comparison import RunGroup, on_gpus
+from hpcnas.analysis.figures import style
+from hpcnas.analysis.figures.style import Figure
+from hpcnas.analysis.policies import POINTS, Policy, reached
+
+
+@style.in_house_style
+def comparison_picture(groups: Sequence[RunGroup]) -> Figure:
+    """The best fitness of groups of runs, against evaluations on the left and worker time on the right: means with
+    confidence bands, and thin lines for the single runs."""
+    figure = style.new_figure(11.0, 4.6)
+    left, right = figure.subplots(1, 2, sharey=True)
+    unit, seconds = worker_time.unit(max(run.spent[-1] for group in groups for run in group.runs))
+    for number, group in enumerate(groups):
+        colour = style.COLOURS[number % len(style.COLOURS)]
+        label = f"{group.label} ({len(group.runs)} run{'s' if len(group.runs) > 1 else ''})"
+        for axes, band, scale in ((left, group.by_evaluations, 1.0), (right, group.by_time, seconds)):
+            for run in group.runs if len(group.runs) > 1 else []:
+                x = run.step if axes is left else run.spent
+                axes.plot(x / scale, run.best, color=colour, lw=0.7, alpha=0.45, drawstyle="steps-post")
+            low, high = band.mean - band.half, band.mean + band.half
+            axes.fill_between(band.x / scale, low, high, step="post", color=colour, alpha=0.18, lw=0)
+            axes.plot(band.x / scale, band.mean, color=colour, lw=2.4, drawstyle="steps-post", label=label)
+    lowest = min(run.best[len(run.best) // 50] for group in groups for run in group.runs)  # not the very first
+    highest = max(run.best[-1] for group in groups for run in group.runs)
+    room = 0.06 * (highest - lowest) + 1e-4
+    left.set_ylim(lowest - room, highest + 2 * room)
+    left.set_ylabel("best fitness: validation accuracy (%)")
+    left.set_xlabel("evaluations")
+    right.set_xlabel(f"{'GPU' if on_gpus(groups) else 'worker'} {unit}")
+    left.set_title("Best fitness against evaluations")
+    right.set_title("Best fitness against worker time")
+    for axes in (left, right):
+        axes.set_xlim(left=0)
+    style.write_in_percent(left.yaxis)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(groups)))
+    return figure
+
+
+@style.in_house_style
+def policies_picture(policies: Sequence[Policy], trainings: int) -> Figure:
+    """Fitness without noise against trainings spent, up to `trainings`: the median of each policy with its interval.
+
+    The legend says how many times fewer trainings a policy takes to come as far as the first one does in the end.
+    """
+    figure = style.new_figure(8.5, 5.2)
+    axes = figure.subplots()
+    goal = float(policies[0].band()[0][-1])
+    for number, policy in enumerate(policies):
+        colour = style.COLOURS[number % len(style.COLOURS)]
+        median, low, high = policy.band()
+        x = trainings / POINTS * np.arange(1, len(median) + 1)
+        axes.fill_between(x, low, high, color=colour, alpha=0.16, lw=0)
+        needed = reached(median, goal, trainings / POINTS)
+        label = policy.name if needed is None or number == 0 else f"{policy.name}: ÷ {trainings / needed:.1f}"
+        axes.plot(x, median, color=colour, lw=2.2, label=label)
+    axes.axhline(goal, color=style.PALE, lw=1.0, ls="--", zorder=0)
+    axes.set_title(f"Found with as many trainings (median of {len(policies[0].fitness)} seeds, 95 % of the median)")
+    axes.set_xlabel("trainings spent")
+    axes.set_ylabel("fitness without noise of the individual returned (%)")
+    axes.set_xlim(left=0, right=trainings)
+    axes.set_ylim(bottom=float(min(policy.band()[0][POINTS // 50] for policy in policies)))
+    style.write_in_percent(axes.yaxis)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(policies)))
+    return figure

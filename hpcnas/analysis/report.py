@@ -1,0 +1,303 @@
+"""One page about a run as one HTML file that needs nothing else: the outcome, the best cell drawn, the course of the
+search, the lineage of the best, a table of all individuals, failures, sessions and the whole configuration.
+
+Every text that comes from the run is escaped (`Html`). The pictures are those of `figures`, so that importing this file
+needs matplotlib. Nothing is written here.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpcnas import __version__
+from hpcnas.analysis import lineage, runs, summary
+from hpcnas.analysis.curves import Curves
+from hpcnas.analysis.figures import cells, search, style
+from hpcnas.analysis.figures.lineage import lineage_picture
+from hpcnas.analysis.figures.style import Figure
+from hpcnas.evolution.individuals import Birth, State
+from hpcnas.job.log import duration
+from hpcnas.messages import FailureKind
+from hpcnas.search.run_file import StoredRun
+
+TEMPLATE = Path(__file__).with_name("report_template.html")
+
+
+class Html(str):
+    """Text that is HTML already. Every other text is escaped where it becomes part of the page."""
+
+
+def tag(name: str, *content: str | None, **attributes: object) -> Html:
+    """An element. In names of attributes a trailing underscore is dropped, others are hyphens; None is left out."""
+    named = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    return Html(f"<{name}{named}>{joined(content)}</{name}>")
+
+
+def joined(parts: Iterable[str | None], between: str = "") -> Html:
+    """Parts in a row; None is left out."""
+    texts = (part if isinstance(part, Html) else escape(part) for part in parts if part is not None)
+    return Html(between.join(texts))
+
+
+# ── the page ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def page(run: Curves) -> str:
+    """The text of the whole file, about a run that may be under way."""
+    stored, name = run.stored, run.folder.resolve().name
+    facts = summary.facts(run.folder, stored, best=1)
+    now = datetime.datetime.now(datetime.UTC)
+    parts: list[Html | None] = [heading(name, facts), tiles(facts)]
+    if stored.population.best is not None:
+        parts += [best_cell(name, stored), course(run), ancestors(stored)]
+    parts += [individuals(stored), failures(facts), sessions(facts), configuration(stored)]
+    parts.append(tag("footer", f"Written by hpcnas {__version__}, {now:%Y-%m-%d %H:%M} UTC, from run {stored.run}."))
+    text = TEMPLATE.read_text(encoding="utf-8").replace("@TITLE@", escape(f"{name}: hpcnas"))
+    return text.replace("@BODY@", joined(parts, "\n"))
+
+
+def heading(name: str, facts: dict[str, Any]) -> Html:
+    """What was searched, where, and how that stands."""
+    settings = facts["settings"]
+    cost = f"{settings['replicates']} × {settings['steps']:,} steps of {settings['batch_size']} images"
+    trained = [settings["data"], cost]
+    if settings["evaluator"] == "synthetic":
+        trained = ["synthetic fitness: nothing was trained"]
+    limit = [f"under {settings['max_parameters']:,} parameters"] if settings["max_parameters"] else []
+    what = [f"{settings['strategy']} search", f"{settings['space']} space", *limit, *trained]
+    return joined(
+        [tag("h1", name), tag("p", " · ".join([facts["state"], *what, f"seed {settings['seed']}"]), class_="muted")]
+    )
+
+
+def tiles(facts: dict[str, Any]) -> Html:
+    """The outcome in numbers."""
+    best = facts["best"][0] if facts["best"] else None
+    spread = "" if best is None or best["std"] is None else f" ± {100 * best['std']:.2f}"
+    hours, whose = facts["worker_hours"], "GPU" if facts["on_gpus"] else "worker"
+    busy = "" if facts["busy_share"] is None else f", {100 * facts['busy_share']:.0f} % busy"
+    limit = facts["trainings_limit"]
+    trainings = [f"{facts['trainings']:,} of {limit:,} trainings"] if limit else []
+    lost = [f"{facts['failed']} failed"] if facts["failed"] else []
+    lost += [f"{facts['in_flight']} in flight"] if facts["in_flight"] else []
+    shown = [
+        ("–" if best is None else f"{100 * best['fitness']:.2f} %", f"best fitness{spread}"),
+        ("–" if best is None else str(best["id"]), "best individual"),
+        ("–" if best is None else short(best["parameters"]), "its parameters"),
+        (f"{facts['evaluated']:,}", ", ".join([f"evaluated of {facts['budget']:,}", *trainings, *lost])),
+        (f"{hours:,.1f} h" if hours >= 1 else duration(3600 * hours), f"{whose} time{busy}"),
+    ]
+    return tag("div", *(tag("div", tag("b", value), tag("span", label), class_="tile") for value, label in shown),
+               class_="tiles")  # fmt: skip
+
+
+def short(number: int) -> str:
+    """A number in thousands or millions."""
+    return f"{number / 1e6:.3g} M" if number >= 1e6 else f"{number / 1e3:.3g} k" if number >= 1e3 else str(number)
+
+
+def best_cell(name: str, stored: StoredRun) -> Html:
+    """The drawing, and the genotype as text."""
+    best = stored.population.best
+    assert best is not None, "an individual has been evaluated"
+    genotype = stored.population.individual(best).genotype
+    return joined(
+        [
+            tag("h2", "The best cell"),
+            picture("The best cell and its motifs", cells.cell_picture(f"{name}-{best}", genotype)),
+            hidden("the network that it stands for",
+                   picture("The expanded cell", cells.expanded_picture(f"{name}-{best}", genotype))),
+            hidden("the genotype as text", tag("div", tag("pre", genotype.text()), class_="box")),
+        ]
+    )  # fmt: skip
+
+
+def course(run: Curves) -> Html:
+    """The search, step by step."""
+    return joined(
+        [
+            tag("h2", "The search"),
+            picture("Fitness, best fitness and parameters against the evolution step", search.search_picture([run])),
+            tag(
+                "div",
+                picture("Fitness against parameters", search.pareto_picture([run])),
+                picture("Busy workers and failed attempts over time", search.health_picture([run])),
+                class_="side",
+            ),
+        ]
+    )
+
+
+def ancestors(stored: StoredRun) -> Html | None:
+    """How the best came to be; nothing where it was drawn at random."""
+    best = stored.population.best
+    assert best is not None, "an individual has been evaluated"
+    family = lineage.ancestry(stored.population, best)
+    if len(family) < 2:
+        return None
+    drawing = picture("The lineage of the best individual", lineage_picture(stored.population, family))
+    return joined([tag("h2", "Its lineage"), tag("p", lineage.summary(family), class_="muted"), drawing])
+
+
+def failures(facts: dict[str, Any]) -> Html | None:
+    """Failed attempts by kind."""
+    rows = [(one["kind"], one["attempts"], one["individuals"], one["last"]) for one in facts["failures"]]
+    return table("Failures", ("kind", "attempts", "given up", "the last one"), rows)
+
+
+def sessions(facts: dict[str, Any]) -> Html | None:
+    """Starts of the controller."""
+    rows = [
+        (one["started"].replace("T", " ").replace("+00:00", " UTC"), duration(one["seconds"]), one["workers"],
+         one["evaluated"], "" if one["busy_share"] is None else f"{100 * one['busy_share']:.0f} %", one["host"],
+         one["hpcnas"] or "")
+        for one in facts["sessions"]
+    ]  # fmt: skip
+    header = ("started", "lasted", "workers", "evaluated", "busy", "controller on", "hpcnas")
+    return table("Sessions", header, rows)
+
+
+def configuration(stored: StoredRun) -> Html:
+    """All settings; the data and the software of the last session."""
+    lines = stored.config.toml()
+    if stored.sessions:
+        last = stored.sessions[-1]
+        for title, values in (("data, as found", vars_of(last.facts)), ("software", dict(last.software))):
+            lines += f"\n# {title}\n" + "".join(f"#   {key}: {value}\n" for key, value in values.items())
+    return joined([tag("h2", "Configuration"), hidden("all settings", tag("div", tag("pre", lines), class_="box"))])
+
+
+def vars_of(record: object) -> dict[str, object]:
+    """The fields of a record with slots."""
+    return {name: getattr(record, name) for name in record.__slots__}  # type: ignore[attr-defined]
+
+
+# ── the table of individuals ────────────────────────────────────────────────────────────────────────────────────────
+HEADINGS = {  # key: heading, and whether it is a column of numbers
+    "individual": ("individual", True),
+    "step": ("step", True),
+    "birth": ("birth", False),
+    "parent": ("parent", True),
+    "fitness": ("fitness %", True),
+    "std": ("±", True),
+    "gain": ("gain", True),
+    "parameters": ("parameters", True),
+    "seconds": ("time", True),
+    "rank": ("rank", True),
+    "host": ("host", False),
+    "device": ("device", False),
+    "state": ("state", False),
+}
+LARGEST_FIRST = ("std", "gain", "parameters", "seconds")  # at the first click
+
+
+def individuals(stored: StoredRun) -> Html:
+    """All of them, the fittest first."""
+    population = stored.population
+    title = tag("h2", "Individuals")
+    if not len(population):
+        return joined([title, tag("p", "None has been born yet.", class_="muted")])
+    columns = {
+        name: population.column(name).tolist()
+        for name in ("birth", "parent", "fitness", "parameters", "started", "finished", "rank", "host", "device",
+                     "state", "failure")
+    }  # fmt: skip
+    spread = runs.spread(population).tolist()
+    steps = {int(id): step for step, id in enumerate(population.evaluated, start=1)}
+    fitness = population.column("fitness")
+    known = fitness[population.evaluated]
+    low, high = (float(np.quantile(known, 0.02)), float(known.max())) if len(known) else (0.0, 0.0)
+    rows = []
+    for id in sorted(range(len(population)), key=lambda id: (-fitness[id] if id in steps else np.inf, id)):
+        row = {key: values[id] for key, values in columns.items()}
+        parent = row["parent"] if row["parent"] >= 0 else None
+        rows.append(_row(id, row, steps.get(id), parent, None if spread[id] != spread[id] else spread[id],
+                         columns["fitness"][parent] if parent is not None else None, low, high))  # fmt: skip
+    links = (
+        tag(
+            "th",
+            tag("a", text, href=f"#sort={'-' if key in LARGEST_FIRST else ''}{key}"),
+            class_="number" if number else None,
+            data_key=key,
+            aria_sort="descending" if key == "fitness" else None,
+        )
+        for key, (text, number) in HEADINGS.items()
+    )
+    head, body = tag("thead", tag("tr", *links)), tag("tbody", joined(rows, "\n"))
+    return joined([title, tag("div", tag("table", head, body, id="individuals"), class_="box scroll")])
+
+
+def _row(
+    id: int, row: dict[str, Any], step: int | None, parent: int | None, std: float | None, before: float | None,
+    low: float, high: float,
+) -> Html:  # fmt: skip
+    """One individual. Numbers that are written for people carry their value for sorting."""
+    done, ended = step is not None, row["finished"] == row["finished"]
+    seconds = row["finished"] - row["started"]
+    gain = row["fitness"] - before if done and before is not None else None
+    state = {State.EVALUATED: "evaluated", State.ISSUED: "in flight"}.get(row["state"])
+    share = (row["fitness"] - low) / (high - low) if done and high > low else 0.0
+    parts = [
+        _number(id, str(id)),
+        _number(step, str(step)),
+        tag("td", Birth(row["birth"]).name.lower()),
+        tag("td", None if parent is None else tag("a", str(parent), href=f"#i{parent}"), class_="number"),
+        tag("td", f"{100 * row['fitness']:.2f}", class_="number measure", data_value=f"{row['fitness']:.6g}",
+            style=f"--share:{100 * max(0.0, share):.0f}%") if done else _number(None, ""),
+        _number(std if done else None, f"{100 * (std or 0.0):.2f}"),
+        _number(gain, f"{100 * (gain or 0.0):+.2f}"),
+        _number(row["parameters"] if done else None, f"{row['parameters']:,}"),
+        _number(seconds if ended else None, duration(seconds) if ended else ""),
+        _number(row["rank"] if ended else None, str(row["rank"])),
+        tag("td", row["host"].decode(errors="replace")),
+        tag("td", row["device"].decode(errors="replace")),
+        tag("td", state or f"failed: {FailureKind(row['failure']).name.lower()}", class_=None if state else "bad"),
+    ]  # fmt: skip
+    return tag("tr", *parts, id=f"i{id}")
+
+
+def _number(value: float | None, text: str) -> Html:
+    if value is None:
+        return tag("td")
+    return tag("td", text, class_="number", data_value=None if text == str(value) else f"{value:.6g}")
+
+
+# ── parts ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str | int]]) -> Html | None:
+    """A titled table, numbers to the right; nothing where there are no rows."""
+    if not rows:
+        return None
+    looks = ["number" if isinstance(value, int) else None for value in rows[0]]
+    head = tag("tr", *(tag("th", name, class_=look) for name, look in zip(header, looks, strict=True)))
+    body = [
+        tag("tr", *(tag("td", str(value), class_=look) for value, look in zip(row, looks, strict=True))) for row in rows
+    ]
+    whole = tag("table", tag("thead", head), tag("tbody", *body))
+    return joined([tag("h2", title), tag("div", whole, class_="box scroll")])
+
+
+def hidden(title: str, *content: str) -> Html:
+    """What is shown after a click on the title."""
+    return tag("details", tag("summary", title), *content)
+
+
+def picture(title: str, figure: Figure) -> Html:
+    """The figure as SVG within the page: its texts stay texts, its names are its own, and dots are fine enough."""
+    text = style.as_svg(figure)
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    prefix = re.sub(r"\W+", "-", title.lower())
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
+    text = re.sub(r'<svg ([^>]*?)height="[^"]*"([^>]*?)width="[^"]*"', r"<svg \1\2", text, count=1)
+    look = f"max-width: {96 * figure.get_figwidth():.0f}px"
+    text = text.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" style="{look}" ', 1)
+    return tag("figure", Html(text))

@@ -1,0 +1,89 @@
+"""Pictures of runs: how the search went, what its networks cost, and how the workers fared.
+
+search   the paper's Figure 3: the fitness of every individual, the best so far, and the parameters of the small
+         network, each against the evolution step (the place in the order of evaluations)
+pareto   fitness against parameters, or what else the search weighed, with the front: networks that no cheaper one
+         equals
+health   busy workers, and failed attempts by kind, over time
+figure4  the paper's Figure 4: the gain in accuracy over the first random genotype against the evolution step, of the
+         small networks and of the large ones in the retrainings that --retrainings names, one or more an individual
+
+Each is written to the file that its option names; without any, all but figure4 go to the current folder. Several runs
+share the axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from hpcnas.analysis import curves, gains, retrainings
+from hpcnas.analysis.curves import Curves
+from hpcnas.analysis.gains import Gains
+from hpcnas.command import common
+
+PICTURES = {
+    "search": "fitness, best fitness and parameters against the evolution step (Figure 3)",
+    "pareto": "fitness against what the search weighed, with the Pareto front",
+    "health": "busy workers and failures over time",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code."""
+    parser = common.parser(__doc__)
+    for picture, help in PICTURES.items():
+        parser.add_argument(f"--{picture}", type=common.picture_path, metavar="FILE", help=help)
+    parser.add_argument("--figure4", type=common.picture_path, metavar="FILE", help="gain of small and large networks")
+    parser.add_argument("--retrainings", type=Path, nargs="+", metavar="DIR", default=[], help="folders of retrainings")
+    options = parser.parse_args(arguments)
+    if options.figure4 and not options.retrainings:
+        parser.error("--figure4: expected --retrainings DIR ... of individuals of the runs, among them the first one")
+    runs = runs_to_show(options.runs)
+    gained = _gains(runs, options.retrainings) if options.retrainings else []
+    wanted = {picture: getattr(options, picture) for picture in PICTURES}
+    if not any(wanted.values()) and not options.figure4 and not options.json:
+        wanted = {picture: Path(f"{picture}.png") for picture in PICTURES}
+    wanted["figure4"] = options.figure4
+    files = {picture: path for picture, path in wanted.items() if path}
+    if files:
+        _draw(files, runs, gained)
+    if options.json:
+        told = [curves.numbers(run) for run in runs]
+        for one, gain in zip(told, gained, strict=False):
+            one["gains"] = [asdict(point) for point in gain.points]
+        common.print_json(told)
+    else:
+        for path in files.values():
+            print(f"written: {path}")
+    return 0
+
+
+def runs_to_show(folders: Sequence[Path]) -> list[Curves]:
+    """Those with an evaluation; says which are left out. Raises AnalysisError where all are."""
+    found = curves.of_runs(folders)
+    common.tell_left_out((run.folder for run in found if not len(run.ids)), "no individual has been evaluated yet")
+    return curves.require_evaluations(found)
+
+
+def _gains(runs: Sequence[Curves], folders: Sequence[Path]) -> list[Gains]:
+    """Those of the runs; says which retrainings are left out."""
+    found = [retrainings.load(folder) for folder in folders]
+    gained = gains.of_runs(runs, found)
+    unfinished = (each.folder for each in found if not each.stored.test_accuracies)
+    common.tell_left_out(unfinished, "no training is complete yet")
+    return gained
+
+
+def _draw(files: dict[str, Path], runs: Sequence[Curves], gained: Sequence[Gains]) -> None:
+    """Writes each picture to its file, once all are drawn."""
+    from hpcnas.analysis.figures import search, style  # the numbers need no matplotlib
+
+    figures = {"search": search.search_picture, "pareto": search.pareto_picture, "health": search.health_picture}
+    drawn = [
+        (search.gain_picture(gained) if picture == "figure4" else figures[picture](runs), path)
+        for picture, path in files.items()
+    ]
+    for figure, path in drawn:
+        style.save(figure, path)

@@ -1,0 +1,105 @@
+"""The backlog: what is still to be trained of the individuals in flight, before anything new is born.
+
+Work that was in flight at the last end, attempts that have to be repeated, and the next stages of a fitness that has
+several (`budget`). Knows no worker but those that a piece of work should avoid; who gets what is `crew`'s and
+`controller`'s business.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from hpcnas.config.search import SearchConfig
+from hpcnas.evolution.individuals import Individual
+from hpcnas.evolution.population import Population
+from hpcnas.evolution.tasks import Replicates, next_tasks
+from hpcnas.messages import Evaluation, Result
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Replicates of an individual to be trained, and the workers that have failed at them."""
+
+    individual: Individual
+    part: Replicates
+    attempt: int  # 1, 2, …
+    avoid: frozenset[int]
+    answered: bool = False  # by another worker meanwhile: the answer of this one will be ignored
+
+    def is_answered_by(self, result: Result) -> bool:
+        """Whether the result is of just this work."""
+        of = (result.individual, result.attempt, result.first)
+        whole = not isinstance(result.outcome, Evaluation) or len(result.outcome.accuracies) == self.part.count
+        return of == (self.individual.id, self.attempt, self.part.first) and whole
+
+
+class Backlog:
+    """Work that waits, and how many trainings of each individual are still to come."""
+
+    def __init__(self, config: SearchConfig, population: Population) -> None:
+        """Begins with what is left of the individuals that are in flight, by birth."""
+        self._config = config
+        self._population = population
+        self._to_come: dict[int, int] = {}  # trainings of an individual that wait here or are under way
+        self._waiting: deque[Work] = deque()
+        for id in population.issued:
+            self._waiting.extend(self._works(population.individual(id)))
+
+    def __bool__(self) -> bool:
+        """Whether anything waits."""
+        return bool(self._waiting)
+
+    @property
+    def trainings(self) -> int:
+        """How many trainings wait or are under way, of all individuals."""
+        return sum(self._to_come.values())
+
+    def expects(self, id: int) -> bool:
+        """Whether results of an individual are still awaited: it is not settled."""
+        return id in self._to_come
+
+    def take(self, suits: Callable[[Work], bool]) -> Work | None:
+        """The first work that suits, which then waits no longer."""
+        for work in self._waiting:
+            if suits(work):
+                self._waiting.remove(work)
+                return work
+        return None
+
+    def begin(self, individual: Individual) -> Work:
+        """An individual is born: the first of its work, of which the rest waits."""
+        first, *others = self._works(individual)
+        self._waiting.extend(others)
+        return first
+
+    def go_on(self, individual: Individual) -> None:
+        """A stage of a fitness is trained, and it needs another: that goes first."""
+        self._waiting.extendleft(reversed(self._works(individual)))
+
+    def count(self, id: int, trained: int) -> int:
+        """So many more replicates of an individual are trained: how many are still to come."""
+        self._to_come[id] -= trained
+        return self._to_come[id]
+
+    def repeat(self, work: Work, avoid: frozenset[int]) -> None:
+        """Another attempt at work that has failed, preferably not by workers that are to be avoided."""
+        self._waiting.append(replace(work, attempt=work.attempt + 1, avoid=work.avoid | avoid))
+
+    def put_back(self, works: Iterable[Work]) -> None:
+        """Work that was not begun, or is not known to be: it goes first, as far as it is still wanted."""
+        self._waiting.extendleft(reversed([work for work in works if self.expects(work.individual.id)]))
+
+    def settle(self, id: int) -> None:
+        """An individual is evaluated or has failed: none of its work is wanted any more."""
+        if self._to_come.pop(id):  # only where it has failed
+            self._waiting = deque(work for work in self._waiting if work.individual.id != id)
+
+    def _works(self, individual: Individual) -> list[Work]:
+        """What is to be done next for an individual in flight of which nothing is under way."""
+        population, replicates = self._population, self._config.training.replicates
+        attempts = population.column("attempts")[individual.id]
+        parts = next_tasks(self._config.search, population.missing(individual.id), replicates)
+        self._to_come[individual.id] = sum(part.count for part in parts)
+        return [Work(individual, part, int(attempts) + 1, frozenset()) for part in parts]

@@ -1,0 +1,131 @@
+"""What a search relies on in a primitive: the shape stays, the counts are right, and it learns. Imports torch.
+
+    from hpcnas.testing.primitives import PrimitiveContract
+    from dilated import plugin
+
+    class TestDilated(PrimitiveContract):
+        plugin = plugin
+
+All primitives of the plugin are tested.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from hpcnas.architecture import expansion, sizes
+from hpcnas.architecture.mutation import diversified
+from hpcnas.architecture.primitives import Primitive
+from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.architecture.space import Space
+from hpcnas.plugins import Plugin
+from hpcnas.testing.contract import expect, loaded
+from hpcnas.training.network import Network
+
+CHANNELS = ((4, 4), (3, 8), (12, 4))  # of the input, and of the cell
+_AROUND = Skeleton(image_channels=3, height=9, width=13, classes=7, channels=4, cells_per_group=1, groups=2)
+
+
+class PrimitiveContract:
+    """Subclass it under a name that begins with Test, and set `plugin`."""
+
+    plugin: Plugin
+
+    def test_there_is_one(self) -> None:
+        """And it is what `Primitive` says."""
+        with loaded(self.plugin):
+            expect(self.plugin.primitives, "expected a plugin with primitives, got one without")
+
+    def test_the_resolution_stays(self) -> None:
+        """(N, inputs, H, W) → (N, outputs, H, W), float, at any height and width."""
+        for primitive, inputs, outputs in self._cases():
+            for height, width in ((9, 13), (1, 2)):
+                found = _built(primitive, inputs, outputs).eval()(torch.zeros(2, inputs, height, width))
+                expected = (2, outputs, height, width)
+                expect(
+                    isinstance(found, torch.Tensor) and tuple(found.shape) == expected,
+                    f"{primitive.name}: expected {expected} of an input of {inputs} channels, got "
+                    f"{tuple(getattr(found, 'shape', ())) or type(found).__name__}",
+                )
+
+    def test_its_parameters_are_counted(self) -> None:
+        """`max_parameters` and the sizes of networks go by it."""
+        with loaded(self.plugin):
+            for primitive, inputs, outputs in self._cases():
+                counted = primitive.parameters(inputs, outputs)
+                there = sum(one.numel() for one in _built(primitive, inputs, outputs).parameters() if one.requires_grad)
+                expect(
+                    counted == there,
+                    f"{primitive.name}: expected `parameters` of {inputs} input and {outputs} output channels to be "
+                    f"{there}, as many as the module has, got {counted}",
+                )
+
+    def test_its_multiply_adds_are_counted(self) -> None:
+        """As far as convolutions of PyTorch make it up; `max_flops` goes by it."""
+        for primitive, inputs, outputs in self._cases():
+            module, counted = _built(primitive, inputs, outputs).eval(), 0
+            layers = [layer for layer in module.modules() if next(layer.children(), None) is None]
+            others = [layer for layer in layers if next(layer.parameters(), None) is not None]
+            if not all(isinstance(layer, nn.Conv2d | nn.BatchNorm2d) for layer in others):
+                continue
+
+            def count(layer: nn.Conv2d, _: object, result: torch.Tensor) -> None:
+                nonlocal counted
+                counted += result[0].numel() * layer.weight[0].numel()
+
+            for layer in layers:
+                if isinstance(layer, nn.Conv2d):
+                    layer.register_forward_hook(count)
+            module(torch.zeros(1, inputs, 10, 10))
+            told = primitive.multiply_adds(inputs, outputs)
+            expect(
+                100 * told == counted,
+                f"{primitive.name}: expected `multiply_adds` of {inputs} input and {outputs} output channels to be "
+                f"{counted / 100:g} a pixel, as the module's convolutions make, got {told}",
+            )
+
+    def test_it_learns(self) -> None:
+        """Each of its parameters has a finite gradient."""
+        for primitive, inputs, outputs in self._cases():
+            torch.manual_seed(0)
+            module = _built(primitive, inputs, outputs).train()
+            result = module(torch.randn(4, inputs, 8, 8))
+            (result * torch.randn_like(result)).sum().backward()
+            for name, one in module.named_parameters():
+                expect(
+                    not one.requires_grad or (one.grad is not None and bool(torch.isfinite(one.grad).all())),
+                    f"{primitive.name}: expected a finite gradient of the parameter {name}, got none",
+                )
+
+    def test_networks_with_it_are_counted_and_trained(self) -> None:
+        """In cells where its input is another operation's output, of more channels than the cell has."""
+        with loaded(self.plugin):
+            space = Space.parse("+".join(["2x3/1x4", *(one.name for one in self.plugin.primitives)]))
+            generator = np.random.default_rng(0)
+            drawn = (diversified(space, 300, generator) for _ in range(20))
+            for genotype in [one for one in drawn if expansion.is_valid(one)][:5]:
+                graph = expansion.expand(genotype)
+                network = Network(graph, _AROUND)
+                counted, there = sizes.size(graph, _AROUND).parameters, sum(one.numel() for one in network.parameters())
+                expect(counted == there, f"expected a network of {there} parameters to be counted so, got {counted}")
+                network(torch.zeros(2, 3, 9, 13)).sum().backward()
+
+    def _cases(self) -> list[tuple[Primitive, int, int]]:
+        """Each primitive with input and output channels."""
+        return [
+            (primitive, inputs, inputs if primitive.keeps_channels else channels)
+            for primitive in self.plugin.primitives
+            for inputs, channels in CHANNELS
+        ]
+
+
+def _built(primitive: Primitive, inputs: int, outputs: int) -> nn.Module:
+    module = primitive.build(inputs, outputs)
+    expect(
+        isinstance(module, nn.Module),
+        f"{primitive.name}: expected a torch module from `build`, got {type(module).__name__}",
+    )
+    found: nn.Module = module
+    return found

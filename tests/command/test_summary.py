@@ -1,0 +1,229 @@
+"""The command `summary`: literal numbers of runs made by hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from examples import PLACE, SESSION
+from toolruns import CHAIN, created, empty, eventful, steady
+
+from hpcnas.analysis import export, runs, snapshot
+from hpcnas.analysis.curves import Curves
+from hpcnas.analysis.summary import state
+from hpcnas.command import summary
+from hpcnas.evolution.individuals import Birth, Individual
+from hpcnas.messages import Evaluation, Result
+from hpcnas.search import run_file
+
+TOOLS = Path(__file__).parents[2] / "tools"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return eventful(tmp_path / "run")
+
+
+def as_json(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> list[dict[str, object]]:
+    assert summary.main([*map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_everything_there_is_to_say(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (found,) = as_json(capsys, run, "--best", "2")
+    assert found == {
+        "run": str(run),
+        "state": "running or killed",
+        "settings": {
+            "data": "digits",
+            "space": "2x3/1x3",
+            "strategy": "tournament",
+            "seed": 0,
+            "duplicates": "retrain",
+            "max_parameters": None,
+            "max_flops": None,
+            "evaluator": "training",
+            "channels": 16,
+            "replicates": 2,
+            "steps": 5000,
+            "batch_size": 256,
+        },
+        "sessions": [
+            {
+                "started": "1970-01-01T00:16:40+00:00",
+                "seconds": 200.0,
+                "host": "node-1",
+                "workers": 2,
+                "evaluated": 3,
+                "busy_share": 1.0,
+                "hpcnas": "0",
+            },
+            {
+                "started": "1970-01-01T00:33:20+00:00",
+                "seconds": 100.0,
+                "host": "node-1",
+                "workers": 1,
+                "evaluated": 1,
+                "busy_share": 0.8,
+                "hpcnas": "0",
+            },
+        ],
+        "budget": 6,
+        "evaluated": 4,
+        "evaluations_left": 2,
+        "trainings": 8,
+        "trainings_limit": None,
+        "failed": 1,
+        "in_flight": 0,
+        "refused_genotypes": 3,
+        "known_networks": 0,
+        "repeated_networks": 2,
+        "averaged_in": 0,
+        "trained_by": ["Training on 1 worker: SLOWER THAN IT MIGHT BE, no compiler"],
+        "best": [
+            {
+                "id": 4,
+                "step": 4,
+                "fitness": 0.8125,
+                "std": 0.08838834764831845,
+                "trainings": 2,
+                "parameters": 2500,
+                "mutations": 1,
+                "seconds": 80.0,
+            },
+            {
+                "id": 1,
+                "step": 3,
+                "fitness": 0.75,
+                "std": 0.0,
+                "trainings": 2,
+                "parameters": 3000,
+                "mutations": 0,
+                "seconds": 100.0,
+            },
+        ],
+        "failures": [
+            {"kind": "oom", "attempts": 1, "individuals": 0, "last": "torch.OutOfMemoryError: 1 GiB too much"},
+            {"kind": "nan", "attempts": 1, "individuals": 1, "last": "the loss was not finite"},
+        ],
+        "on_gpus": True,
+        "worker_hours": 440 / 3600,
+        "busy_share": 0.96,
+        "steps_a_second": 5000.0,
+        "last_event": "1970-01-01T00:35:00+00:00",
+        "remaining_seconds": 200.0,
+        "estimated_end": "1970-01-01T00:38:20+00:00",
+    }
+
+
+def test_one_run_for_people(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert summary.main([str(run)]) == 0
+    text = capsys.readouterr().out
+    for line in (
+        "  evaluated      4 of 6; 1 failed, 0 in flight",
+        "  GPU hours      0.122 (2 min an evaluation)",
+        "  known          networks: 0 drawn again, 2 evaluated again",
+        "  workers busy   96.0 %",
+        "  speed          5,000.0 steps/s a worker",
+        "  trained by     Training on 1 worker: SLOWER THAN IT MIGHT BE, no compiler",
+        "  estimated end  1970-01-01T00:38:20+00:00 if it runs, 3 min after the last event",
+        "   4   0.8125  0.0884          2       2,500     4          1  80 s",
+        "oom              1            0  torch.OutOfMemoryError: 1 GiB too much",
+        "1970-01-01T00:33:20+00:00  2 min        1          1  80.0 %   node-1  0",
+    ):
+        assert line.split() in [found.split() for found in text.splitlines()]
+
+
+def test_a_repeat_shows_the_fitness_of_all_trainings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = created(tmp_path / "run", duplicates="average")
+    store.begin(SESSION)
+    for id, accuracies in enumerate([(0.875, 0.875), (0.75, 0.75), (0.5,)]):
+        network, repeats = bytes([id % 2 + 1] * 16), 0 if id == 2 else None
+        store.birth(Individual(id, CHAIN, Birth.INITIAL, None, 0, 0, 1000.0, 0, network, repeats))
+        outcome = Evaluation(accuracies, 1000, 1.0, 2.0, 3.0)
+        store.settle(Result(id, 1, PLACE, 1000.0, 1000.0 + len(accuracies), outcome))
+    store.compact()
+    store.close()
+    (found,) = as_json(capsys, tmp_path / "run")
+    assert [(one["id"], one["fitness"], one["trainings"]) for one in found["best"]] == [(1, 0.75, 2), (2, 0.75, 3)]
+    assert (found["repeated_networks"], found["averaged_in"]) == (1, 1)
+    stored = run_file.read(tmp_path / "run")
+    assert runs.spread(stored.population).tolist() == pytest.approx([0.0, 0.0, 0.21651], abs=1e-5)
+    assert export.fitness(stored, 2) == "0.7500 ± 0.2165 (validation accuracy; trainings: 3)"
+    seen = snapshot.look(tmp_path / "run", 1100.0)
+    assert (seen.course, seen.best["id"]) == ([0.875, 0.875, 0.75], 1)
+    assert [(one["id"], one["fitness"]) for one in seen.recent] == [(2, 0.75), (1, 0.75), (0, 0.875)]
+    assert Curves.of(tmp_path / "run").best.tolist() == seen.course
+    assert summary.main([str(tmp_path / "run")]) == 0
+    assert "networks: 0 drawn again, 1 evaluated again, 1 of them averaged in" in capsys.readouterr().out
+
+
+def test_several_runs_a_line_each(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = steady(tmp_path / "other", [0.5, 0.25], 1800.0, budget=2)
+    assert summary.main([str(run), str(other), str(empty(tmp_path / "empty"))]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split() == "run state evaluated budget failed best id GPU hours busy left".split()
+    assert [row.split()[1:] for row in rows] == [
+        "running or killed 4 6 1 0.8125 4 0.122 96.0 % 3 min".split(),
+        "complete 2 2 0 0.5000 0 1.000 100.0 % 0 s".split(),
+        "running or killed 0 6 0 - - 0.000 - ?".split(),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (None, "running or killed"),
+        ("state=more\ntime=1970-01-01T00:33:19+00:00\n", "running or killed"),  # as the last session began
+        ("state=more\ntime=1970-01-01T00:35:01+00:00\n", "more to do"),
+        ("state=broken\ntime=1970-01-01T00:35:01+00:00\n", "broken"),
+        ("not a status", "running or killed"),
+    ],
+)
+def test_state(run: Path, status: str | None, expected: str) -> None:
+    if status is not None:
+        (run / "status").write_text(status)
+    assert state(run, run_file.read(run)) == expected
+
+
+def test_where_the_trainings_are_spent_nothing_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ended = steady(tmp_path / "ended", [0.5, 0.25], 1800.0, budget=100, trainings=4)
+    half = steady(tmp_path / "half", [0.5, 0.25], 1800.0, budget=100, trainings=8)
+    assert [run["remaining_seconds"] for run in as_json(capsys, ended, half)] == [0.0, 3600.0]
+    assert summary.main([str(ended)]) == 0
+    text = capsys.readouterr().out
+    assert "estimated end  the budget is spent" in text and "trainings      4 of 4" in text
+
+
+def test_a_run_without_an_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert summary.main([str(empty(tmp_path / "run"))]) == 0
+    text = capsys.readouterr().out
+    assert "no individual has been evaluated yet" in text
+    assert "none: no worker has been ready yet" in text
+    assert "unknown: nothing has been evaluated yet" in text
+
+
+def test_a_run_in_progress(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = created(tmp_path / "run")
+    store.begin(SESSION)
+    store.birth(Individual(0, CHAIN, Birth.INITIAL, None, 0, 0, 1001.5))
+    store.compact()
+    (found,) = as_json(capsys, tmp_path / "run")  # while its controller holds it
+    store.close()
+    assert (found["evaluated"], found["in_flight"], found["estimated_end"]) == (0, 1, None)
+    assert found["busy_share"] == 0.5  # one of two workers has something to do
+    assert found["last_event"] == "1970-01-01T00:16:41+00:00"
+
+
+def test_mistakes_are_one_line(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, TOOLS / "summary.py", tmp_path], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"summary: expected a run in {tmp_path}, but there is no population.h5\n"
+
+
+def test_tables_need_no_matplotlib() -> None:
+    code = "import sys, summary, lineage, compare; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=TOOLS).returncode == 0

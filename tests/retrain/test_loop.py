@@ -1,0 +1,304 @@
+"""One training of a found network: the same on any number of ranks, continued exactly, and each of its parts at work.
+
+Ranks are threads here (`rank_threads`), numbers are float64, so that a difference of arithmetic is not taken for noise.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from typing import Any
+
+import pytest
+import torch
+from rank_threads import ThreadGroup, on_ranks
+from test_expansion import build
+from torch import Tensor
+
+from hpcnas.architecture.expansion import expand
+from hpcnas.config.retraining import SCHEME, RetrainingConfig
+from hpcnas.retrain import regularisation
+from hpcnas.retrain.feed import Batch, Resident
+from hpcnas.retrain.loop import DistributedTraining, TooManyBroken, learning_rate
+from hpcnas.training.network import Network
+from hpcnas.training.plain import LossNotFinite
+
+torch.set_num_threads(1)
+
+GRAPH = expand(build("1x4", ["1-2 sep, 2-3 max, 1-3 dw, 3-4 1x1, 1-4 id"]))
+STEPS = 6
+_building = threading.Lock()  # initial weights are drawn from the process's generator
+
+
+def recipe(**training: object) -> RetrainingConfig:
+    settings: dict[str, dict[str, Any]] = {
+        "network": {"channels": 4, "cells": (1, 1)},
+        "training": {"steps": STEPS, "batch_size": 16, "micro_batch": 4, "precision": "fp64", **training},
+        "augmentation": {"cutout": 2, "flip": True, "crop": 0.75},
+        "data": {"source": "synthetic:50:3x8x8"},
+        "run": {"history_every": 2},
+    }
+    return SCHEME.build(settings)
+
+
+def made(settings: RetrainingConfig, group: ThreadGroup) -> DistributedTraining:
+    feed = Resident(settings, group.rank, group.size, torch.device("cpu"))
+    skeleton = settings.skeleton(3, 8, 8, 10)
+    with _building:
+        parts = (GRAPH, skeleton, settings, 5, feed, _Silent(group), torch.device("cpu"), pytest.fail)
+        training = DistributedTraining(*parts)  # type: ignore[arg-type]
+    training._group = group  # type: ignore[assignment]
+    return training
+
+
+class _Silent:
+    """A group in which nothing is exchanged yet: ranks are built one after another."""
+
+    def __init__(self, group: ThreadGroup) -> None:
+        self.rank, self.size = group.rank, group.size
+        self.add_up = group.add_up
+
+    def copy_from_first(self, tensors: list[Tensor]) -> None:
+        pass
+
+
+def run(training: DistributedTraining, until: int = STEPS) -> bool:
+    return training.run(
+        leave=lambda: training.step + 1 >= until and until < STEPS,
+        save_due=lambda: False,
+        save=lambda: None,
+        made_step=lambda: None,
+    )
+
+
+def trained(ranks: int, settings: RetrainingConfig) -> tuple[DistributedTraining, dict[str, Tensor]]:
+    """Rank 0's training to the end, after all ranks were compared, and its weights."""
+
+    def work(group: ThreadGroup) -> DistributedTraining:
+        training = made(settings, group)
+        assert run(training)
+        return training
+
+    found = on_ranks(ranks, work)
+    for other in found[1:]:
+        assert all(torch.equal(one, two) for one, two in zip(found[0]._tensors(), other._tensors(), strict=True))
+    return found[0], found[0].weights()
+
+
+def assert_close(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(value, two[name], rtol=1e-9, atol=1e-12, msg=name)
+
+
+REGULARISED = {"drop_path": 0.4, "auxiliary_weight": 0.4, "label_smoothing": 0.1, "weight_averaging": 0.9}
+
+
+@pytest.mark.parametrize("parts", [{}, REGULARISED], ids=["plain", "regularised"])
+def test_any_number_of_ranks_computes_the_same(parts: dict[str, object]) -> None:
+    alone, weights = trained(1, recipe(**parts))
+    for ranks in (2, 3):  # of three ranks, one has two micro-batches
+        together, other = trained(ranks, recipe(**parts))
+        assert_close(weights, other)
+        for one, two in zip(alone.history, together.history, strict=True):
+            assert (one.step, one.accuracy) == (two.step, two.accuracy)
+            assert one.loss == pytest.approx(two.loss, rel=1e-11)
+    assert alone.history[-1].loss != pytest.approx(alone.history[0].loss, rel=1e-3)  # something was learnt
+
+
+def test_statistics_of_the_whole_step_are_those_of_one_rank_with_all_images() -> None:
+    _, whole = trained(1, recipe(micro_batch=16, batch_statistics="step"))
+    _, plain = trained(1, recipe(micro_batch=16))
+    assert_close(whole, plain)
+    # the order of images and their augmentation are drawn a micro-batch: compare one step without either
+    bare = {"augmentation": {"cutout": 0, "flip": False, "crop": 1.0}}
+    one = SCHEME.build(SCHEME.settings(recipe(micro_batch=16, steps=1)), bare)
+    four = SCHEME.build(SCHEME.settings(recipe(micro_batch=4, steps=1, batch_statistics="step")), bare)
+    ghost = SCHEME.build(SCHEME.settings(recipe(micro_batch=4, steps=1)), bare)
+
+    def after_a_step(settings: RetrainingConfig, ranks: int) -> dict[str, Tensor]:
+        def work(group: ThreadGroup) -> dict[str, Tensor]:
+            training = made(settings, group)
+            training.run(lambda: False, lambda: False, lambda: None, lambda: None)
+            return training.weights()
+
+        return on_ranks(ranks, work)[0]
+
+    expected = after_a_step(one, 1)
+    assert_close(expected, after_a_step(four, 4))
+    with pytest.raises(AssertionError):
+        assert_close(expected, after_a_step(ghost, 4))
+
+
+def test_a_state_continues_exactly_on_another_number_of_ranks() -> None:
+    settings = recipe(**REGULARISED)
+    whole, weights = trained(1, settings)
+
+    def first_part(group: ThreadGroup) -> dict[str, Any]:
+        training = made(settings, group)
+        assert not run(training, until=3)
+        assert training.step == 3
+        return copy.deepcopy(training.state())
+
+    state = on_ranks(2, first_part)[0]
+
+    def second_part(group: ThreadGroup) -> DistributedTraining:
+        training = made(settings, group)
+        training.resume(state if group.rank == 0 else None)
+        assert run(training)
+        return training
+
+    continued = on_ranks(3, second_part)[0]
+    assert_close(weights, continued.weights())
+    losses = [row.loss for row in whole.history]
+    assert [row.loss for row in continued.history] == pytest.approx(losses, rel=1e-11)
+    assert [row.step for row in continued.history] == [2, 4, 6]
+
+
+def test_the_same_ranks_continue_bit_for_bit() -> None:
+    settings = recipe(precision="fp32")
+    _, weights = trained(1, settings)
+
+    def work(group: ThreadGroup) -> dict[str, Tensor]:
+        begun = made(settings, group)
+        run(begun, until=4)
+        continued = made(settings, group)
+        continued.resume(copy.deepcopy(begun.state()))
+        run(continued)
+        return continued.weights()
+
+    (found,) = on_ranks(1, work)
+    assert all(torch.equal(value, found[name]) for name, value in weights.items())
+
+
+def test_a_state_of_another_training_is_refused() -> None:
+    def work(group: ThreadGroup) -> None:
+        state = made(recipe(), group).state()
+        with pytest.raises(ValueError, match="expected the state of seed 5 of this network, got that of 6"):
+            made(recipe(), group).resume(state | {"seed": 6})
+        with pytest.raises(ValueError, match="of this network"):
+            made(recipe(auxiliary_weight=0.4), group).resume(state)
+
+    on_ranks(1, work)
+
+
+def test_weights_that_are_kept_are_those_of_the_plain_network_and_were_tested() -> None:
+    training, weights = trained(1, recipe(**REGULARISED))
+    network = Network(GRAPH, recipe().skeleton(3, 8, 8, 10)).double()
+    network.load_state_dict(weights)
+    feed = Resident(recipe(), 0, 1, torch.device("cpu"))
+    with torch.no_grad():
+        right = sum(
+            int((network.eval()(images.double()).argmax(dim=1) == labels).sum()) for images, labels in feed.test()
+        )
+    tested = training.test()
+    assert tested.images == 10 and tested.accuracy == right / 10
+    assert tested.top5 is not None and tested.top5 >= tested.accuracy
+    assert {int(value) for name, value in weights.items() if name.endswith("num_batches_tracked")} == {STEPS}
+
+
+def test_averaged_weights_are_the_average_over_all_steps() -> None:
+    def work(group: ThreadGroup) -> tuple[list[Tensor], list[Tensor]]:
+        training = made(recipe(weight_averaging=0.5), group)
+        expected = [torch.zeros_like(value) for value in training._values()]
+
+        def made_step() -> None:
+            regularisation.average_in(expected, training._values(), 0.5, training.step)
+
+        training.run(lambda: False, lambda: False, lambda: None, made_step)
+        return expected, training._averages
+
+    ((expected, found),) = on_ranks(1, work)
+    assert all(torch.equal(one, two) for one, two in zip(expected, found, strict=True))
+
+
+def test_ranks_leave_and_save_together_whoever_wants_it() -> None:
+    def work(group: ThreadGroup) -> tuple[int, list[int]]:
+        training, saved = made(recipe(), group), []
+        complete = training.run(
+            leave=lambda: group.rank == 1 and training.step == 3,
+            save_due=lambda: group.rank == 0 and training.step == 1,
+            save=lambda: saved.append(training.step),
+            made_step=lambda: None,
+        )
+        assert not complete
+        return training.step, saved
+
+    assert on_ranks(2, work) == [(4, [2, 4]), (4, [2, 4])]
+
+
+def with_broken_images(training: DistributedTraining, names: dict[int, set[str]]) -> DistributedTraining:
+    """Its rank meets these in these steps, from 0."""
+    feed, given = training._feed, training._feed.next
+
+    def next(step: int, micro_batch: int, generator: torch.Generator) -> Batch:
+        feed.broken |= names.get(step, set())
+        return given(step, micro_batch, generator)
+
+    feed.next = next  # type: ignore[method-assign]
+    return training
+
+
+def test_a_broken_image_counts_once_whichever_ranks_meet_it_and_all_of_them_know() -> None:
+    settings = SCHEME.build(SCHEME.settings(recipe()), {"data": {"max_broken": 2}})
+    met: list[dict[int, set[str]]] = [{0: {"a"}, 3: {"b"}}, {1: {"b"}, 2: {"a"}}]
+
+    def work(group: ThreadGroup) -> dict[str, Any]:
+        training = with_broken_images(made(settings, group), met[group.rank])
+        assert not run(training, until=5)
+        return training.state()
+
+    states = on_ranks(2, work)
+    assert [state["broken"] for state in states] == [["a", "b"], ["a", "b"]]
+
+    def continued(group: ThreadGroup) -> set[str]:
+        training = with_broken_images(made(settings, group), {4: {"a"}, 5: {"c"} if group.rank == 1 else {"b"}})
+        training.resume(states[0] if group.rank == 0 else None)
+        with pytest.raises(TooManyBroken, match="expected at most 2 unreadable images, got 3; mend the data, or"):
+            run(training)
+        return training.broken
+
+    assert on_ranks(3, continued) == [{"a", "b", "c"}] * 3
+
+
+def test_a_loss_that_is_not_finite_stops_all_ranks() -> None:
+    def work(group: ThreadGroup) -> None:
+        training = made(recipe(learning_rate=1e18, weight_decay=1e18), group)
+        with pytest.raises(LossNotFinite, match=r"seed 5 was not finite at step \d of 6"):
+            run(training)
+
+    on_ranks(2, work)
+
+
+def test_the_learning_rate_is_divided_at_milestones_or_falls_along_a_cosine() -> None:
+    steps = recipe(steps=8, milestones=(0.5, 0.75, 0.875)).training
+    rates = [learning_rate(steps, step) for step in range(8)]
+    assert rates == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.0001])
+    cosine = recipe(steps=8, schedule="cosine").training
+    assert [learning_rate(cosine, step) for step in (0, 4)] == pytest.approx([0.1, 0.05])
+
+
+def test_running_statistics_are_the_mean_over_the_micro_batches_of_each_step() -> None:
+    def work(group: ThreadGroup) -> DistributedTraining:
+        training = made(recipe(steps=1), group)
+        assert training.run(lambda: False, lambda: False, lambda: None, lambda: None)
+        return training
+
+    (training,) = on_ranks(1, work)
+    weights = training.weights()
+    settings = recipe(steps=1)
+    feed = Resident(settings, 0, 1, torch.device("cpu"))
+    feed.begin(5, 0)
+    from hpcnas import seeds
+
+    with _building, torch.random.fork_rng():
+        torch.manual_seed(5)
+        network = Network(GRAPH, settings.skeleton(3, 8, 8, 10)).double()
+    means = []
+    for micro_batch in range(4):
+        generator = torch.Generator().manual_seed(seeds.micro_batch_seed(5, 0, micro_batch))
+        images, _ = feed.next(0, micro_batch, generator)
+        images = regularisation.cutout(images, 2, generator).double()
+        means.append(network.stem[0](images).mean(dim=(0, 2, 3)))  # type: ignore[index, operator]
+    expected = 0.1 * torch.stack(means).mean(dim=0)
+    torch.testing.assert_close(weights["stem.1.running_mean"], expected.detach())

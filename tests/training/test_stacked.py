@@ -1,0 +1,215 @@
+"""Trainings side by side: what is drawn for them, what they reach, and that they go on where they stopped.
+
+Interpreted on the CPU, and so small, unless there is a GPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from test_cpu_program import flat
+from test_cuda_program import DEVICE
+from torch.nn import functional
+
+from hpcnas.architecture.expansion import expand
+from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.config.search import DataSettings, TrainingSettings
+from hpcnas.data.augment import Normaliser
+from hpcnas.data.datasets import load_training
+from hpcnas.training.cuda import stacked
+from hpcnas.training.cuda.stacked import StackedTraining
+from hpcnas.training.network import Network
+from hpcnas.training.plain import FitnessInProgress, LossNotFinite, PlainTraining, TrainingData, learning_rate
+
+GENOTYPE = flat("1-2 1x1", 2)
+SKELETON = Skeleton(1, 8, 8, 10, 2, 1, 1)
+SETTINGS = TrainingSettings(
+    replicates=2, steps=3, batch_size=3, crop=0.5, precision="fp32", milestones=(0.5,), learning_rate=0.05
+)
+SEEDS = (3, 11)
+
+
+def nothing() -> None:
+    """Called back where a test does not care."""
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainingData:
+    return TrainingData.prepare(load_training("synthetic:50:1x8x8"), DataSettings(), DEVICE)
+
+
+def trained(
+    data: TrainingData, settings: TrainingSettings = SETTINGS, seeds: tuple[int, ...] = SEEDS
+) -> StackedTraining:
+    found = StackedTraining.of(GENOTYPE, SKELETON, data, settings, seeds)
+    found.run(nothing)
+    return found
+
+
+def test_preparing_changes_nothing(data: TrainingData, whole: StackedTraining) -> None:
+    """Before the first step, and before one in the middle."""
+    found = StackedTraining.of(GENOTYPE, SKELETON, data, SETTINGS, SEEDS)
+    found.prepare()
+    found._advance()
+    found.prepare()
+    found.run(nothing)
+    found.prepare()
+    for ours, theirs in zip(
+        (found._plan.parameters, found._plan.running, found._draws.losses),
+        (whole._plan.parameters, whole._plan.running, whole._draws.losses),
+        strict=True,
+    ):
+        assert torch.equal(ours, theirs)
+    assert found.accuracies(nothing) == whole.accuracies(nothing)
+
+
+@pytest.fixture(scope="module")
+def whole(data: TrainingData) -> StackedTraining:
+    """Both trainings, complete."""
+    return trained(data)
+
+
+def test_the_same_as_plain_trainings_on_the_same_draws(data: TrainingData, whole: StackedTraining) -> None:
+    ours = whole
+    for number, seed in enumerate(SEEDS):
+        torch.manual_seed(seed)
+        network = Network(expand(GENOTYPE), SKELETON).to(DEVICE)
+        optimiser = torch.optim.SGD(network.parameters(), 0.1, SETTINGS.momentum, weight_decay=SETTINGS.weight_decay)
+        for step in range(SETTINGS.steps):
+            crops = []
+            for image, (top, left, mirrored) in zip(
+                ours._draws.order[number, step].long(), ours._draws.offsets[number, step].tolist(), strict=True
+            ):
+                crop = data.pixels[image, top : top + 4, left : left + 4]
+                crops.append(crop.flip(1) if mirrored else crop)
+            optimiser.param_groups[0]["lr"] = learning_rate(SETTINGS, step)
+            optimiser.zero_grad()
+            labels = data.labels[ours._draws.order[number, step].long()]
+            functional.cross_entropy(network(data.normalise(torch.stack(crops))), labels).backward()
+            optimiser.step()
+        for name, value in ours.export(number).items():
+            torch.testing.assert_close(value, network.state_dict()[name].cpu(), rtol=1e-3, atol=1e-4)
+
+
+def test_accuracies_are_those_of_the_exported_networks(data: TrainingData, whole: StackedTraining) -> None:
+    ours = whole
+    images = data.normalise(data.validation_pixels)
+    for number, accuracy in enumerate(ours.accuracies(nothing)):
+        network = Network(expand(GENOTYPE), SKELETON).to(DEVICE)
+        network.load_state_dict(ours.export(number), strict=False)
+        with torch.no_grad():
+            right = (network.eval()(images).argmax(1) == data.validation_labels).sum().item()
+        assert accuracy == right / len(images)
+
+
+def test_a_seed_means_the_same_alone_and_beside_others(data: TrainingData, whole: StackedTraining) -> None:
+    alone, beside = trained(data, seeds=SEEDS[1:]), whole
+    for name, value in alone.export(0).items():
+        torch.testing.assert_close(value, beside.export(1)[name], rtol=1e-4, atol=1e-5)
+    assert any(not torch.equal(value, beside.export(0)[name]) for name, value in alone.export(0).items())
+
+
+def test_it_goes_on_from_its_state_as_if_it_had_never_stopped(data: TrainingData, whole: StackedTraining) -> None:
+    begun = StackedTraining.of(GENOTYPE, SKELETON, data, SETTINGS, SEEDS)
+    begun._advance()
+    state = {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in begun.state().items()}
+    resumed = StackedTraining.of(GENOTYPE, SKELETON, data, SETTINGS, SEEDS)
+    resumed.resume(state)
+    resumed.run(nothing)
+    assert resumed.step == SETTINGS.steps
+    for number in range(2):
+        for name, value in whole.export(number).items():
+            torch.testing.assert_close(resumed.export(number)[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_every_image_comes_once_an_epoch_and_every_place_and_side_comes(data: TrainingData) -> None:
+    settings = dataclasses.replace(SETTINGS, steps=20, batch_size=10)
+    drawn = stacked._draws(data, settings, SEEDS, (4, 4))
+    for order in drawn.order:
+        assert all(sorted(epoch.tolist()) == list(range(40)) for epoch in order.reshape(-1, 40))
+    assert not torch.equal(drawn.order[0], drawn.order[1])
+    assert drawn.offsets[..., :2].unique().tolist() == [0, 1, 2, 3, 4] and drawn.offsets[..., 2].unique().tolist() == [
+        0,
+        1,
+    ]
+    unflipped = stacked._draws(data, dataclasses.replace(settings, flip=False), SEEDS, (4, 4))
+    assert not unflipped.offsets[..., 2].any()
+
+
+def test_crops_of_padded_images(data: TrainingData) -> None:
+    padded = TrainingData.prepare(load_training("synthetic:50:1x8x8"), DataSettings(), DEVICE, padding=2)
+    drawn = stacked._draws(padded, dataclasses.replace(SETTINGS, crop=1.0), SEEDS, (8, 8))
+    assert padded.pixels.shape[1:3] == (12, 12) and drawn.offsets[..., 0].max() <= 4
+
+
+def test_a_loss_that_is_not_finite_ends_it(data: TrainingData) -> None:
+    nowhere = torch.tensor([float("nan")], device=DEVICE)
+    broken = dataclasses.replace(data, normalise=Normaliser(nowhere, nowhere))
+    with pytest.raises(LossNotFinite, match="by step 3 of 3"):
+        trained(broken)
+
+
+class TooMany(PlainTraining):
+    """Trainings that pretend to need the memory of a device for each two of them."""
+
+    side_by_side = 4
+    groups: list[int] = []
+    error: Exception = torch.OutOfMemoryError("CUDA out of memory")
+
+    @classmethod
+    def of(cls, genotype: Any, skeleton: Any, data: Any, settings: Any, seeds: tuple[int, ...]) -> Any:
+        cls.groups.append(len(seeds))
+        if len(seeds) > 1:
+            raise cls.error
+        return PlainTraining.of(genotype, skeleton, data, settings, seeds)
+
+
+def evaluation(data: TrainingData, done: Callable[[], None]) -> FitnessInProgress:
+    TooMany.groups.clear()
+    cpu = TrainingData.prepare(load_training("synthetic:50:1x8x8"), DataSettings(), torch.device("cpu"))
+    return FitnessInProgress(GENOTYPE, (1, 2, 3, 4), SKELETON, cpu, SETTINGS, TooMany)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+        RuntimeError("HIP error: hipErrorOutOfMemory"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_is_met_with_half_as_many_side_by_side(
+    data: TrainingData, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TooMany, "error", error)
+    found = evaluation(data, nothing).run(nothing, nothing)
+    assert len(found.accuracies) == 4 and TooMany.groups == [4, 2, 1, 1, 1, 1]
+
+
+def test_any_other_error_is_not_met_with_fewer(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TooMany, "error", RuntimeError("Triton Error [CUDA]: misaligned address"))
+    with pytest.raises(RuntimeError, match="misaligned"):
+        evaluation(data, nothing).run(nothing, nothing)
+    assert TooMany.groups == [4]
+
+
+def test_a_saved_state_of_more_than_fit_is_begun_anew_with_fewer(data: TrainingData) -> None:
+    fitness = evaluation(data, nothing)
+    fitness.resume({**fitness.state(), "running": 4, "trainings": {"step": 2}})
+    assert len(fitness.run(nothing, nothing).accuracies) == 4 and TooMany.groups == [4, 2, 1, 1, 1, 1]
+
+
+def test_out_of_memory_for_a_single_training_is_a_failure(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    fitness = evaluation(data, nothing)
+    monkeypatch.setattr(PlainTraining, "of", none)
+    with pytest.raises(torch.OutOfMemoryError):
+        fitness.run(nothing, nothing)
