@@ -9,7 +9,10 @@ are asked for (PEP 562), because every rank of a job imports it.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
+
+from hpcnas.renamed import OlderNames
 
 if TYPE_CHECKING:
     from hpcnas.interface import Error as Error
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from hpcnas.interface import open_run as open_run
     from hpcnas.interface import size as size
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Error",
@@ -58,3 +61,6 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+sys.meta_path.append(OlderNames)  # names of files before 0.2

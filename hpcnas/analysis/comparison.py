@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hpcnas.analysis import worker_time
-from hpcnas.analysis.curves import Curves
+from hpcnas.analysis.curves import Curves, require_evaluations
 from hpcnas.config import search as search_config
 
 T_95 = (
@@ -35,7 +35,8 @@ class Band:
 
     @classmethod
     def of(cls, functions: Sequence[tuple[np.ndarray, np.ndarray]]) -> Band:
-        """That of functions as (x, y); from where all have begun to where the first ends."""
+        """That of functions as (x, y), each of shape (its steps,), x ascending; from where all have begun to where the
+        first ends."""
         first, last = max(x[0] for x, _ in functions), min(x[-1] for x, _ in functions)
         grid = np.unique(np.concatenate([[first], *(x for x, _ in functions)]))
         grid = grid[(grid >= first) & (grid <= max(first, last))]
@@ -78,7 +79,11 @@ class RunGroup:
 
 
 def grouped(runs: Sequence[Curves]) -> list[RunGroup]:
-    """The runs by design, in the order of the first run of each; a group is called by what tells it from the others."""
+    """The runs by design, in the order of the first run of each; a group is called by what tells it from the others.
+
+    Runs without an evaluation are left out. Raises AnalysisError where all are.
+    """
+    runs = require_evaluations(runs)
     designs = [design(run) for run in runs]
     distinct = [value for number, value in enumerate(designs) if value not in designs[:number]]
     differing = [key for key in designs[0] if any(value[key] != designs[0][key] for value in distinct)]
@@ -104,7 +109,8 @@ def design(run: Curves) -> dict[str, Any]:
 def numbers(groups: Sequence[RunGroup]) -> dict[str, Any]:
     """What the table and the picture show, as JSON has it. Fitness from 0 to 1.
 
-    `common_evaluations` is how far all runs have come, `common_fitness` what the mean of every group has reached."""
+    `common_evaluations` is how far all runs have come, `common_fitness` what the mean of every group has reached.
+    """
     common = min(len(run.ids) for group in groups for run in group.runs)
     goal = min(float(group.by_evaluations.mean[-1]) for group in groups)
     goal = min(goal, *(float(group.by_time.mean[-1]) for group in groups))

@@ -57,18 +57,20 @@ class Curves:
 
     @property
     def step(self) -> np.ndarray:
-        """Evolution steps: places in the order of evaluations, from 1."""
+        """Evolution steps: places in the order of evaluations, from 1, of shape (evaluations,)."""
         return np.arange(1, len(self.ids) + 1)
 
     @property
     def best(self) -> np.ndarray:
-        """Best fitness at each step; lower than before only where a search averages and the best was measured again."""
+        """Best fitness at each step, of shape (evaluations,); lower than before only where a search averages and the
+        best was measured again."""
         population = self.stored.population
         return population.column("fitness")[population.bests]
 
     @property
     def front(self) -> np.ndarray:
-        """Places in the arrays of those that are fitter than all that cost as much or less, the cheapest first."""
+        """The Pareto front: places in the arrays of those that are fitter than all that cost as much or less, the
+        cheapest first, of shape (members,)."""
         order = np.lexsort((self.step, -self.fitness, self.cost))
         order = order[np.isin(self.ids[order], self.stored.population.competing(len(self.ids)))]
         best_before = np.concatenate([[-np.inf], np.maximum.accumulate(self.fitness[order])[:-1]])
@@ -76,7 +78,8 @@ class Curves:
 
 
 def _latest(finished: np.ndarray) -> np.ndarray:
-    """The latest of each and those before it; where a repair has left no time, that of those before."""
+    """The latest of each and those before it, of the same shape; where a repair has left no time, that of those
+    before."""
     return np.nan_to_num(np.fmax.accumulate(finished), nan=0.0)
 
 
@@ -86,7 +89,7 @@ def _objective(stored: StoredRun) -> str:
 
 
 def _costs(stored: StoredRun) -> np.ndarray:
-    """Of the evaluated individuals, in the order of their evaluation."""
+    """Of the evaluated individuals by the objective of the search, in the order of their evaluation."""
     population, objective = stored.population, _objective(stored)
     if objective == "parameters":
         return population.column("parameters")[population.evaluated]

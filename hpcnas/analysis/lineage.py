@@ -84,7 +84,7 @@ def changes(old: Genotype, new: Genotype) -> list[str]:
     return found
 
 
-def told(one: Ancestor) -> str:
+def in_words(one: Ancestor) -> str:
     """A mutation in words."""
     if one.mutation is None:
         origins = {"founder": "taken from another run", "given": "given to begin with"}
@@ -113,4 +113,4 @@ def summary(family: Sequence[Ancestor]) -> str:
     gains = [one.gain for one in family if one.gain is not None]
     largest = family[1 + int(np.argmax(gains))]
     whole = last.fitness - first.fitness
-    return f"{text}; gain {whole:+.4f} in all, {statistics.fmean(gains):+.4f} a mutation, most by {told(largest)}"
+    return f"{text}; gain {whole:+.4f} in all, {statistics.fmean(gains):+.4f} a mutation, most by {in_words(largest)}"

@@ -44,11 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if min(given.seeds, given.trainings, given.workers) < 1 or not 1 / policies.POINTS <= given.shorter <= 1:
         raise AnalysisError("expected at least one of seeds, trainings and workers, and of them a share up to 1")
+    if given.output:  # before searches of hours; the table needs no matplotlib
+        from hpcnas.analysis.figures import comparisons, style
     points = [policies.POINTS, *[round(given.shorter * policies.POINTS)] * (len(given.policies) - 1)]
     found = [_policy(name, given, its) for name, its in zip(given.policies, points, strict=True)]
     if given.output:
-        from hpcnas.analysis.figures import comparisons, style  # the table needs no matplotlib
-
         style.save(comparisons.policies_picture(found, given.trainings), given.output)
     if given.json:
         common.print_json(policies.numbers(found, given.trainings))

@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     header = ("id", "step", "fitness", "gain", "±", "parameters", "children", "mutation")
     rows = [
         (one.id, one.step or "-", lineage.as_text(one.fitness, ".4f"), lineage.as_text(one.gain, "+.4f"),
-         lineage.as_text(one.gain_error, ".4f"), lineage.as_text(one.parameters, ","), one.children, lineage.told(one))
+         lineage.as_text(one.gain_error, ".4f"), lineage.as_text(one.parameters, ","), one.children,
+         lineage.in_words(one))
         for one in family
     ]  # fmt: skip
     print(common.table(header, rows))

@@ -197,18 +197,17 @@ def add_settings(result: Parser, program: CommandLine) -> None:
         group = result.add_argument_group(kind.__doc__)
         for item in fields_of(kind):
             name = f"{section}.{item.name}"
-            whose = "paper" if section in program.of_the_paper and name not in program.ours else "default"
-            _add(group, name, item, field_types(kind)[item.name], whose)
+            origin = "paper" if section in program.of_the_paper and name not in program.ours else "default"
+            _add(group, name, item, field_types(kind)[item.name], origin)
 
 
 def _add(
-    group: argparse._ArgumentGroup, destination: str, item: dataclasses.Field[typing.Any], kind: typing.Any, whose: str
+    group: argparse._ArgumentGroup, destination: str, item: dataclasses.Field[typing.Any], kind: typing.Any, origin: str
 ) -> None:
-    """Adds one setting as an option, whose value is None unless it is given. `whose` tells of its default: paper or
-    default."""
+    """Adds a setting as an option, of value None unless it is given. `origin` of the default: paper or default."""
     limits, value_type = item.metadata, base_type(kind)
     name = "--" + (limits["option"] or item.name).replace("_", "-")
-    default = "" if item.default in (None, ()) else f" ({whose}: {_shown(item.default)})"
+    default = "" if item.default in (None, ()) else f" ({origin}: {_shown(item.default)})"
     text = (limits["help"] + default).replace("%", "%%")
     common: dict[str, typing.Any] = {"dest": destination, "default": None, "help": text}
     if value_type is bool:

@@ -1,14 +1,16 @@
 """What happens to a drawn genotype whose network is known already (D6): about a third of the mutations change nothing.
 
     retrain     it is evaluated like any other: the paper's algorithm
-    resample    it is drawn again, so many times at the most
+    resample    another one is drawn, at most `MOST_KNOWN` times
     average     it is trained once, as one more replicate of the network (`repeats`)
 
-Known is the network of every individual that was born before, whatever became of it: in flight, evaluated or failed. So
-the answer depends on births alone and can be given again at replay (D3). With `average` that has a price: where the
-first individual of a network is still in flight, or has failed, a repeat competes by its one training until the network
-is measured again, and a single training can be a lucky one. Births that an older version of the hash has looked at are
-answered by that version again, all others by today's, which looks at those once more.
+A network is known once an individual that has it is born, whether that is in flight, evaluated or failed. So the answer
+depends on births alone, and a replay gives it again (D3). With `average` that has a price: while the first individual
+of a network is in flight, or where it has failed, the fitness of a repeat is that of a single training, which can be a
+lucky one, until the network is measured again.
+
+A birth that was hashed by an older version of `network_hash` is answered by that version again. All other births are
+answered by today's version, for which the genotypes of the older births are hashed anew.
 """
 
 from __future__ import annotations
@@ -24,27 +26,26 @@ from hpcnas.architecture.network_hash import network_hash
 from hpcnas.evolution.population import Population
 
 MOST_KNOWN = 100
-"""Known networks that are refused at one birth; the next one is evaluated again. A genotype of the paper's space has
-some 300 mutants, and those of the best one may all have been tried."""
+"""So many known networks are refused at one birth; the next one is evaluated once more. A genotype of the paper's space
+has some 300 mutants, and all those of the best genotype may have been tried."""
 
 MOST_COUNTED = 20_000
-"""Individuals whose networks are looked at for a count that their run has not kept: half a millisecond each."""
+"""Individuals whose networks are hashed for a count that their run has not kept, at half a millisecond each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A genotype, and what was refused before it; the network's hash where somebody needs it, and the first individual
-    of that network where this is to be one more replicate of it."""
+    """A genotype that was drawn, and how many were refused before it."""
 
     genotype: Genotype
-    redrawn: int  # not allowed
-    known: int  # of known networks
-    network: bytes | None
-    repeats: int | None = None
+    redrawn: int  # refused as not allowed
+    known: int  # refused because their network is known
+    network: bytes | None  # the hash of its network, where the policy needs it
+    repeats: int | None = None  # the first individual of its network, where this is one more replicate of it
 
 
 class Duplicates(Protocol):
-    """Draws until there is a genotype for birth `id` of the population. Raises NothingAllowed."""
+    """A policy: draws until there is a genotype for birth `id` of the population. Raises NothingAllowed."""
 
     def __call__(
         self, draw: Callable[[], Genotype], allowed: Callable[[Genotype], bool], population: Population, id: int
@@ -54,7 +55,7 @@ class Duplicates(Protocol):
 def retrain(
     draw: Callable[[], Genotype], allowed: Callable[[Genotype], bool], population: Population, id: int
 ) -> Drawn:
-    """The first allowed genotype, known or not."""
+    """The first allowed genotype, whether its network is known or not."""
     genotype, redrawn = redraw_until(draw, allowed)
     return Drawn(genotype, redrawn, known=0, network=None)
 
@@ -62,7 +63,7 @@ def retrain(
 def resample(
     draw: Callable[[], Genotype], allowed: Callable[[Genotype], bool], population: Population, id: int
 ) -> Drawn:
-    """The first allowed genotype of a network that is new; after `MOST_KNOWN` known ones the next, whatever it is."""
+    """The first allowed genotype whose network is new; after `MOST_KNOWN` others, the next allowed one."""
     redrawn, version = 0, population.hash_version(id)
     for known in range(MOST_KNOWN + 1):
         genotype, refused = redraw_until(draw, allowed)
@@ -85,7 +86,7 @@ def average(
 
 
 def undrawn(duplicates: Duplicates, genotype: Genotype, population: Population, id: int) -> Drawn:
-    """A genotype that is given and not drawn: never refused, but looked at as far as those that follow need it."""
+    """A genotype that is given and not drawn: never refused, but hashed where later births have to know its network."""
     if duplicates is retrain:
         return Drawn(genotype, 0, 0, None)
     if duplicates is average:
@@ -97,8 +98,9 @@ DUPLICATES: dict[str, Duplicates] = {"retrain": retrain, "resample": resample, "
 
 
 def repeats(population: Population) -> int | None:
-    """How many individuals have the network of an earlier one. Where the run has kept no network (`retrain`) all are
-    looked at now, unless there are more than MOST_COUNTED: then None."""
+    """How many individuals have the network of an earlier one.
+
+    Where the run has kept no networks (`retrain`), all are hashed now; None if there are more than MOST_COUNTED."""
     if population.column("network").any():
         return population.repeats
     if len(population) > MOST_COUNTED:

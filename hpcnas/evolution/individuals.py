@@ -6,8 +6,10 @@ is `population`'s business.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import operator
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
@@ -35,43 +37,60 @@ class State(IntEnum):
     FAILED = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Individual:
-    """What is fixed at birth. `view` is how many evaluations the strategy knew, `redrawn` and `known` how many
-    genotypes it refused before this one; `born` is in seconds since 1970, UTC; `network` is what `network_hash` gives,
-    where the strategy has looked at it, and `network_version` that of the hash by which it looked; `repeats` is
-    the first individual with that network, where this one measures it once more (`repeats`)."""
-
-    id: int
-    genotype: Genotype
-    birth: Birth
-    parent: int | None
-    view: int
-    redrawn: int
-    born: float
-    known: int = 0
-    network: bytes | None = None
-    repeats: int | None = None
-    network_version: int = network_hash.VERSION
-
-
 _TIME = "s since 1970-01-01"
 
 
+def _column(dtype: str, description: str, unit: str = "", **more: Any) -> dict[str, Any]:
+    """The `Column` of a field, which has its name, as metadata."""
+    return {"dtype": dtype, "description": description, "unit": unit, **more}
+
+
+@dataclass(frozen=True, slots=True)
+class Individual:
+    """What is fixed at birth: one line a field, which makes its column of population.h5 and its key in the journal too.
+
+    A field that is added needs a default, which older files then mean. None stands for "there is none"."""
+
+    id: int
+    genotype: Genotype = field(
+        metadata=_column("u1", "array form of the genotype", "operation codes", width="edges"))
+    birth: Birth = field(
+        metadata=_column("u1", "how the genotype came to be", values=Birth))
+    parent: int | None = field(
+        metadata=_column("i8", "id of the individual that was mutated", missing=-1, low=0))
+    view: int = field(
+        metadata=_column("i8", "evaluations that the strategy knew when it chose", "individuals", low=0))
+    redrawn: int = field(
+        metadata=_column("i4", "genotypes refused before this one (invalid, or over a constraint)", "genotypes", low=0))
+    born: float = field(
+        metadata=_column("f8", "when it was born, UTC", _TIME, missing=np.nan, low=0, high=LATEST, told=True))
+    known: int = field(default=0,
+        metadata=_column("i4", "genotypes refused before this one because their network was known", "genotypes",
+                         added=True, low=0))
+    network: bytes | None = field(default=None,
+        metadata=_column("u1", "hash of its network; zeros where nobody looked at it", width="hash", added=True))
+    network_version: int = field(default=network_hash.VERSION,  # recorded only beside a `network`
+        metadata=_column("u1", "version of that hash; 0 where nobody looked", added=True, low=0,
+                         high=network_hash.VERSION))
+    repeats: int | None = field(default=None,
+        metadata=_column("i8", "first individual of its network, which it measures once more", missing=-1, added=True,
+                         low=0))  # fmt: skip
+
+    def recorded(self) -> list[tuple[str, Any]]:
+        """Name and value of each of BIRTH_COLUMNS: bytes for the genotype and the hash, None where there is nothing."""
+        values = list(_values(self))
+        if self.network is None:
+            values[_NETWORK_VERSION] = None
+        return list(zip(_NAMES, values, strict=True))
+
+
+BIRTH_COLUMNS = tuple(Column(item.name, **item.metadata) for item in fields(Individual) if item.metadata)
+_NAMES = [column.name for column in BIRTH_COLUMNS]
+_NETWORK_VERSION = _NAMES.index("network_version")
+_values = operator.attrgetter(*("genotype.codes" if name == "genotype" else name for name in _NAMES))
+
 COLUMNS = (
-    Column("birth", "u1", "how the genotype came to be", values=Birth),
-    Column("parent", "i8", "id of the individual that was mutated", missing=-1, low=0),
-    Column("view", "i8", "evaluations that the strategy knew when it chose", "individuals", low=0),
-    Column("redrawn", "i4", "genotypes refused before this one (invalid, or over a constraint)", "genotypes", low=0),
-    Column("known", "i4", "genotypes refused before this one because their network was known", "genotypes", added=True,
-           low=0),
-    Column("network", "u1", "hash of its network; zeros where nobody looked at it", width="hash", added=True),
-    Column("network_version", "u1", "version of that hash; 0 where nobody looked", added=True, low=0,
-           high=network_hash.VERSION),
-    Column("repeats", "i8", "first individual of its network, which it measures once more", missing=-1, added=True,
-           low=0),
-    Column("genotype", "u1", "array form of the genotype", "operation codes", width="edges"),
-    Column("born", "f8", "when it was born, UTC", _TIME, np.nan, low=0, high=LATEST, told=True),
+    *BIRTH_COLUMNS,
     Column("state", "u1", "where it stands", values=State),
     Column("attempts", "u1", "evaluations begun whose end is known"),
     Column("accuracies", "f8", "validation accuracy of each replicate", "1", np.nan, "replicates", low=-1e6, high=1e6),

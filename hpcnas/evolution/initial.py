@@ -2,8 +2,8 @@
 
     search.initial = "codes:0306…,codes:0102…"     their array forms in hexadecimal digits, in the order of their births
 
-So a run depends on no file but its own, and its births can be made again (D3). Where they come from is `initial`'
-business. They are the first births, evaluated anew, whatever the strategy; that is asked for all others.
+So a run depends on no file but its own, and a replay makes the same births (D3). `search.initial` looks up what a
+person has written. With any strategy these genotypes are the first births, evaluated anew; it is asked for all others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CODES = "codes:"
 
 @dataclass(frozen=True)
 class GivenFirst:
-    """A strategy that begins with given genotypes and then leaves the word to another."""
+    """A strategy that begins with given genotypes, and asks another one for all others."""
 
     genotypes: tuple[Genotype, ...]
     breeding: Breeding
@@ -37,7 +37,7 @@ class GivenFirst:
                 )
 
     def ask(self, population: Population, id: int, view: int) -> Proposal:
-        """The given genotype of that number, else what the other strategy says. Raises NothingAllowed."""
+        """The given genotype of that number, else what the other strategy proposes. Raises NothingAllowed."""
         if id >= len(self.genotypes):
             return self.others.ask(population, id, view)
         return self.breeding.given(self.genotypes[id], population, id)
@@ -48,7 +48,7 @@ class GivenFirst:
 
 
 def written(genotypes: Sequence[Genotype]) -> str:
-    """As the configuration keeps them."""
+    """The genotypes as the configuration keeps them."""
     return ",".join(CODES + genotype.codes.hex() for genotype in genotypes)
 
 
@@ -61,5 +61,5 @@ def of_codes(space: Space, source: str) -> Genotype:
 
 
 def kept(space: Space, initial: str | None) -> tuple[Genotype, ...]:
-    """Those of a configuration whose sources have been looked up. Raises GenotypeError."""
+    """The genotypes that a configuration keeps. Raises GenotypeError."""
     return tuple(of_codes(space, source) for source in initial.split(",")) if initial else ()

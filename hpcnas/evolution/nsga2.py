@@ -2,12 +2,12 @@
 
     evaluated ─► survivors: N at the most; one more, and the worst of them goes ─► binary tournament ─► mutant
 
-The worst is the most crowded of the last front (`pareto`). In a tournament of two survivors the better front wins, of
-one front the less crowded. The survivors are a function of the first `view` evaluations, in their order: they are kept
-and carried forward from view to view, and made anew where a view goes back.
+The worst is the most crowded of the last front (`pareto`). Of two survivors in a tournament, the one of the better
+front wins; of the same front, the less crowded one. The survivors are a function of the first `view` evaluations, in
+their order. They are kept and carried forward from view to view, and computed anew where a view goes back.
 
 Departures: there is no crossover, since the paper of the hierarchical genotypes has none; and children join one by one,
-as in every strategy here, instead of N at a time. A lucky evaluation survives: more replicates are the remedy.
+as in every strategy here, instead of N at a time. A lucky evaluation survives; more replicates make it less lucky.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hpcnas.evolution.strategy import Breeding, Proposal
 
 
 class Survivors:
-    """The N best of what has joined so far, by front and crowding."""
+    """The N best of those that have joined so far, by front and crowding."""
 
     def __init__(self, most: int) -> None:
         """`most` (N) is at least 2."""
@@ -35,9 +35,9 @@ class Survivors:
         self._length = 0
 
     def join(self, point: Point) -> None:
-        """One more was evaluated: it takes the place of the worst, or is that itself."""
+        """Takes one more in; where that makes one too many, the worst leaves, which may be this one."""
         if self._length == self._most and any(one.dominates(point) for one in self._fronts[-1]):
-            return  # alone in a front behind the last
+            return  # it would be alone in a front behind the last
         self._fronts = fronts([*(one for front in self._fronts for one in front), point])
         self._length += 1
         if self._length > self._most:
@@ -49,7 +49,7 @@ class Survivors:
                 self._fronts.pop()
 
     def standing(self) -> list[tuple[int, int, float]]:
-        """Id, number of the front and crowding distance of all, in a fixed order."""
+        """Id, number of the front (from 0) and crowding distance of all, in a fixed order."""
         return [
             (point.id, number, distance)
             for number, front in enumerate(self._fronts)
@@ -84,7 +84,7 @@ class Nsga2:
         return cls(breeding, search.initial_population, search.survivors, objectives.cost(search.objective, size))
 
     def ask(self, population: Population, id: int, view: int) -> Proposal:
-        """A mutant of a survivor; an initial genotype for the first births, and while there are not two."""
+        """A mutant of a survivor; an initial genotype for the first births, and before there are two."""
         if id < self._initial_population or view < 2:
             return self._breeding.initial(population, id)
         standing = self.survivors(population, view)
@@ -94,11 +94,11 @@ class Nsga2:
         return self._breeding.mutant(population, id, parent[0], generator)
 
     def bar(self, population: Population, view: int) -> float | None:
-        """None: fitness alone decides nothing."""
+        """None: fitness alone does not decide."""
         return None
 
     def survivors(self, population: Population, view: int) -> list[tuple[int, int, float]]:
-        """Id, number of the front from 0, and crowding distance of the survivors of the first `view` evaluations."""
+        """Id, number of the front (from 0) and crowding distance of the survivors of the first `view` evaluations."""
         carried = self._carried
         if carried is None or carried.population is not population or view < carried.view:
             carried = self._carried = _Carried(population, Survivors(self._most))
@@ -113,7 +113,7 @@ class Nsga2:
 
 
 def _two_of(count: int, generator: np.random.Generator) -> tuple[int, int]:
-    """Two different numbers from 0 to count − 1, count ≥ 2."""
+    """Two different random numbers from 0 to count − 1, count ≥ 2."""
     first = int(generator.integers(count))
     second = int(generator.integers(count - 1))
     return first, second + (second >= first)

@@ -1,9 +1,9 @@
-"""What a network costs, by the name of the objective (`search.objective`): a number that less is better of.
+"""What a network costs, by the name of the objective (`search.objective`): a number of which less is better.
 
     parameters, flops                      of the small network: the same wherever it is trained
     training-seconds, validation-seconds   measured, of one replicate
 
-What is measured depends on the machine and on what else a device does: compare that of one kind of machine alone.
+Measured seconds depend on the machine and on what else a device does: compare those of one kind of machine alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ Cost = Callable[[Population, int], float]
 
 
 def cost(objective: str, size: Callable[[Genotype], Size]) -> Cost:
-    """The cost of an evaluated individual, by its id; `size` counts a valid genotype's network. Never NaN."""
+    """The function from a population and the id of an evaluated individual to its cost, which is never NaN.
+
+    `size` counts the network of a valid genotype."""
     match objective:
         case "parameters":
             return lambda population, id: float(population.column("parameters")[id])
@@ -38,6 +40,6 @@ def cost(objective: str, size: Callable[[Genotype], Size]) -> Cost:
 
 
 def _of_one(population: Population, id: int, column: str) -> float:
-    """Seconds of one replicate; what was never measured costs infinitely much."""
+    """The seconds of one replicate; infinity where they were not measured."""
     seconds = float(population.column(column)[id]) / int(population.column("replicates_trained")[id])
     return math.inf if math.isnan(seconds) else seconds

@@ -1,7 +1,7 @@
 """Which of several individuals are better where both fitness and cost count (Deb, Pratap, Agarwal and Meyarivan 2002, A
 Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II, §III).
 
-    fitness │        a            a dominates c: no less fit, no dearer, and better in one of both
+    fitness │        a            a dominates c: it is no less fit and costs no more, and is better in one of both
             │   b                 a and b are the first front, c and d the second
             │       c     d
             └──────────────── cost
@@ -38,11 +38,11 @@ Front = list[Point]
 
 
 def fronts(points: Sequence[Point]) -> list[Front]:
-    """The points as fronts, the best first, each by ascending cost; in about n log n steps."""
+    """The points as fronts, the best front first, each by ascending cost; takes about n log n steps."""
     found: list[Front] = []
     fittest: list[float] = []  # minus the best fitness of each front so far: ascending
     for point in sorted(points, key=lambda point: (point.cost, -point.fitness)):
-        number = bisect_left(fittest, -point.fitness)  # fronts whose fittest, which is no dearer, is as fit
+        number = bisect_left(fittest, -point.fitness)  # each front before has a fitter point, which costs no more
         while number < len(found) and fittest[number] == -point.fitness and found[number][-1].cost < point.cost:
             number += 1
         if number == len(found):
@@ -55,8 +55,10 @@ def fronts(points: Sequence[Point]) -> list[Front]:
 
 
 def crowding(front: Sequence[Point]) -> list[float]:
-    """How far the neighbours of each point of a front (by ascending cost) are: the sum of the sides of the box between
-    them as shares of the front's extent, infinite for both ends."""
+    """The crowding distance of each point of a front, whose points are by ascending cost.
+
+    That is the sum of the sides of the box between its two neighbours, as shares of the front's extent; infinite for
+    both ends."""
     if len(front) < 3:
         return [math.inf] * len(front)
     width = _extent([point.cost for point in front])
@@ -69,4 +71,5 @@ def crowding(front: Sequence[Point]) -> list[float]:
 
 
 def _extent(values: Sequence[float]) -> float:
+    """The difference of the extremes; 1 where there is none."""
     return (max(values) - min(values)) or 1.0

@@ -1,15 +1,16 @@
 """The population: every individual ever born, as columns (§3.2: nothing is removed).
 
-An individual is issued when it is born and later either evaluated or failed; in between, some of its replicates may be
-trained already. The order in which evaluations were recorded is kept: a tournament's view is the first `view` of them,
-which is what makes a run replayable (D3).
+    add ─► issued ─► advance: some of its replicates are trained ─► settle: evaluated, or failed
+                  ─► retry: an attempt has failed, and there will be another
 
-Kept as columns (`individuals`). Nothing here touches files or random numbers.
+The order in which evaluations are recorded is kept. What a birth knows is its view, the first `view` evaluations: so a
+run can be replayed (D3). The columns are those of `individuals`. Reads and writes no files, draws no random numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from hpcnas.architecture.expansion import InvalidGenotype
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.network_hash import HASH_BYTES, VERSION, network_hash
 from hpcnas.architecture.space import Space
-from hpcnas.evolution.individuals import COLUMNS, Birth, Individual, State
+from hpcnas.evolution.individuals import BIRTH_COLUMNS, COLUMNS, Birth, Individual, State
 from hpcnas.evolution.ranking import Ranking
 from hpcnas.evolution.repeats import Repeats, bests
 from hpcnas.messages import Evaluation, Failure, Place, Result, mean
@@ -25,25 +26,25 @@ from hpcnas.storage.columns import Column
 
 
 class Population:
-    """Individuals of one space. Methods raise ValueError when a record does not fit what is already there."""
+    """Individuals of one space. Methods raise ValueError for a record that does not fit what is there."""
 
     def __init__(self, space: Space, replicates: int) -> None:
         self.space = space
         self.replicates = replicates
         self.failures: dict[int, Failure] = {}  # of failed individuals
-        self.failed_attempts: list[Result] = []  # all of them, also those that were repeated
-        self.redrawn = 0  # genotypes refused at all births, as not allowed
-        self.known = 0  # and as known
-        self.trainings = 0  # replicates trained of all individuals
+        self.failed_attempts: list[Result] = []  # all of them, also those after which there was another attempt
+        self.redrawn = 0  # genotypes that were refused as not allowed, at all births
+        self.known = 0  # genotypes that were refused because their network was known
+        self.trainings = 0  # replicates that are trained, of all individuals
         self._length = 0
         self._evaluated = np.empty(64, dtype=np.int64)
         self._evaluations = 0
         self._issued: set[int] = set()
         self._best: int | None = None
-        self._ranking: Ranking | None = None  # of the view that was asked for last
-        self._ranked = 0  # that view
+        self._ranking: Ranking | None = None  # of the first `_ranked` evaluations
+        self._ranked = 0
         self._repeats = Repeats()
-        self._first: dict[int, dict[bytes, int]] = {}  # version of the hash that was asked for → network → first of it
+        self._first: dict[int, dict[bytes, int]] = {}  # version of the hash → network → its first individual
         self._columns = {column.name: self._blank(column, 64) for column in COLUMNS}
 
     def _blank(self, column: Column, rows: int) -> np.ndarray:
@@ -73,20 +74,12 @@ class Population:
                 old = self._columns[column.name]
                 self._columns[column.name] = np.concatenate([old, self._blank(column, _growth(len(old)))])
         row, columns = individual.id, self._columns
-        columns["birth"][row] = individual.birth
-        columns["parent"][row] = -1 if individual.parent is None else individual.parent
-        columns["view"][row] = individual.view
-        columns["redrawn"][row] = individual.redrawn
-        columns["genotype"][row] = np.frombuffer(individual.genotype.codes, dtype=np.uint8)
-        columns["born"][row] = individual.born
-        columns["known"][row] = individual.known
-        if individual.network is not None:
-            columns["network"][row] = np.frombuffer(individual.network, dtype=np.uint8)
-            columns["network_version"][row] = individual.network_version
-            if individual.network_version in self._first:
-                self._first[individual.network_version].setdefault(individual.network, row)
+        for name, value in individual.recorded():
+            if value is not None:
+                columns[name][row] = np.frombuffer(value, dtype=np.uint8) if type(value) is bytes else value
+        if individual.network is not None and individual.network_version in self._first:
+            self._first[individual.network_version].setdefault(individual.network, row)
         if individual.repeats is not None:
-            columns["repeats"][row] = individual.repeats
             evaluated = bool(columns["state"][individual.repeats] == State.EVALUATED)
             self._repeats.join(row, individual.repeats, evaluated)
         columns["state"][row] = State.ISSUED
@@ -97,7 +90,7 @@ class Population:
 
     def _check_repeated(self, id: int, first: int) -> None:
         if not 0 <= first < id or self._columns["repeats"][first] >= 0:
-            raise ValueError(f"expected individual {id} to repeat an earlier one that repeats nobody, got {first}")
+            raise ValueError(f"expected individual {id} to repeat an earlier one that is no repeat itself, got {first}")
 
     def retry(self, result: Result) -> None:
         """An attempt at an issued individual has failed, and there will be another."""
@@ -114,7 +107,7 @@ class Population:
         self._take_in(result, result.outcome)
 
     def settle(self, result: Result) -> None:
-        """The last word on an issued individual: its last replicates, and it is evaluated, or it has failed."""
+        """An issued individual is evaluated, by this result of its last replicates, or has failed for good."""
         row, columns, outcome = result.individual, self._columns, result.outcome
         if row not in self._issued:
             raise ValueError(f"expected the result of an individual in flight, got one of {row}")
@@ -136,7 +129,7 @@ class Population:
         self._issued.discard(row)
 
     def _take_in(self, result: Result, outcome: Evaluation) -> None:
-        """Replicates that are trained: their accuracies, and what they cost. Raises ValueError."""
+        """Records the accuracies of replicates, and what they cost. Raises ValueError."""
         row, columns, first = result.individual, self._columns, result.first
         last, most = first + len(outcome.accuracies), self.replicates_of(row)
         accuracies, trained = columns["accuracies"][row], int(columns["replicates_trained"][row])
@@ -154,10 +147,10 @@ class Population:
         self.trainings += last - first
 
     def _take_place(self, result: Result) -> None:
-        """When and where something of an individual has run, which may be a part of its fitness."""
+        """Records when and where some replicates of an individual have run, or an attempt has failed."""
         row, columns = result.individual, self._columns
         seconds = result.finished - result.started
-        if columns["replicates_trained"][row]:  # and now more of them, or the failure of more of them
+        if columns["replicates_trained"][row]:  # this result is not its first
             columns["started"][row] = min(columns["started"][row], result.started)
             columns["finished"][row] = max(columns["finished"][row], result.finished)
             columns["worker_seconds"][row] += seconds
@@ -204,13 +197,13 @@ class Population:
 
     @property
     def best(self) -> int | None:
-        """Id of the individual of highest fitness of those that compete, the first of equals; None while nobody is
-        evaluated."""
+        """Id of the fittest individual of those that compete, of equals the first; None before the first evaluation."""
         return self._best
 
     def ranking(self, view: int) -> Ranking:
-        """Those of the first `view` evaluated that compete, from the fittest down. Quick where views grow, as they do
-        in a search and in its replay; what it returns is valid until the next call."""
+        """Those of the first `view` evaluated that compete, from the fittest down; valid until the next call.
+
+        Fast where views grow, as they do in a search and in its replay."""
         known, fitness = self._ranked, self._columns["fitness"]
         if self._ranking is None or not known <= view <= 2 * known + 64:
             ids = self.competing(view)
@@ -218,29 +211,30 @@ class Population:
         else:
             for id in self.evaluated[known:view].tolist():
                 self._ranking.add(id, float(fitness[id]))
-            for id in self._repeats.gone(known, view):
+            for id in self._repeats.replaced(known, view):
                 self._ranking.remove(id, float(fitness[id]))
         self._ranked = view
         return self._ranking
 
     def competing(self, view: int, since: int = 0) -> np.ndarray:
-        """Ids of the first `view` evaluated, from number `since` on, that stand for their network, in the order of
-        evaluation: all but those whose network was measured again by then. int64, shape (competing,)."""
+        """Ids of the first `view` evaluated, from number `since` on, in the order of evaluation: int64, shape (n,).
+
+        Those whose network was measured again within the view are left out: a repeat competes in their place."""
         ids = self.evaluated[since:view]
-        gone = self._repeats.gone(since, view)
+        gone = self._repeats.replaced(since, view)
         return ids[~np.isin(ids, gone)] if gone else ids
 
     @property
     def bests(self) -> np.ndarray:
-        """Who was the best after each evaluation: ids, int64, shape (evaluations,)."""
+        """The best individual after each evaluation: ids, int64, shape (evaluations,)."""
         return bests(self.evaluated, self._columns["fitness"][self.evaluated], self._repeats)
 
     def best_fitness(self, view: int) -> float:
-        """The highest fitness among the first `view` evaluated, at least one."""
+        """The highest fitness among the first `view` evaluated that compete, view ≥ 1."""
         return float(self._columns["fitness"][self.ranking(view)[0]])
 
     def hash_version(self, id: int) -> int:
-        """The version of the hash by which birth `id` looks at networks, or has looked at them."""
+        """The version of `network_hash` that birth `id` was hashed by, else today's."""
         recorded = int(self._columns["network_version"][id]) if id < self._length else 0
         return recorded or VERSION
 
@@ -251,8 +245,10 @@ class Population:
         return int(np.count_nonzero((versions > 0) & (versions < VERSION)))
 
     def first_with(self, network: bytes, version: int = VERSION) -> int | None:
-        """The lowest id of those that have this network, by that version of the hash, as far as their networks were
-        looked at: births of an older version too, but none of a newer one."""
+        """The lowest id of the individuals that have this network, by that version of the hash; None without any.
+
+        Only births that were hashed count. Those of an older version are hashed anew; those of a newer one do not
+        count."""
         if version not in self._first:
             found = self._first[version] = {}
             ids, networks = self._networks()
@@ -262,12 +258,12 @@ class Population:
                     found.setdefault(recorded, id)
                 elif versions[id] < version and (renewed := self.network_of(id)) is not None:
                     first = self._repeats.first.get(id, id)
-                    if first == id or self.network_of(first) == renewed:  # else it is pooled with another network
+                    if first == id or self.network_of(first) == renewed:  # else it is averaged into another network
                         found.setdefault(renewed, id)
         return self._first[version].get(network)
 
     def network_of(self, id: int) -> bytes | None:
-        """The hash of today of an individual's network, whatever was recorded; None where it has none."""
+        """Today's hash of an individual's network, whatever was recorded; None for an invalid genotype."""
         try:
             return network_hash(self.individual(id).genotype)
         except InvalidGenotype:  # in a damaged file
@@ -280,17 +276,17 @@ class Population:
 
     @property
     def repeats(self) -> int:
-        """How many individuals have the network of an earlier one, as far as their networks were looked at."""
+        """How many individuals have the network of an earlier one, among those that were hashed at birth."""
         _, networks = self._networks()
         return len(networks) - len(set(networks))
 
     @property
     def averaged(self) -> int:
-        """How many repeats are averaged into the fitness of their network."""
+        """How many evaluated individuals are repeats, averaged into the fitness of their network."""
         return int(np.count_nonzero(self.column("repeats")[self.evaluated] >= 0))
 
     def _networks(self) -> tuple[list[int], list[bytes]]:
-        """Ids and networks of those whose network was looked at."""
+        """Ids and hashes of the individuals that were hashed at birth."""
         networks = self._columns["network"][: self._length]
         ids = np.flatnonzero(networks.any(axis=1))
         return ids.tolist(), np.ascontiguousarray(networks[ids]).view(f"V{HASH_BYTES}").ravel().tolist()
@@ -302,22 +298,23 @@ class Population:
         return view
 
     def accuracies(self, id: int) -> tuple[float, ...]:
-        """Of the replicates of an individual that are trained, in their order."""
+        """The accuracies (0 to 1) of the trained replicates of an individual, in their order."""
         row = self._columns["accuracies"][id]
         return tuple(row[~np.isnan(row)].tolist())
 
     def averaged_accuracies(self, id: int) -> tuple[float, ...]:
-        """The accuracies whose mean the fitness of an individual is, or would be now: those of its network that was
-        evaluated before it, in the order of evaluation, and its own."""
+        """The accuracies whose mean is the fitness of an individual, or would be if it were evaluated now.
+
+        First those of the individuals of its network that were evaluated before it, in that order, then its own."""
         rows = self._columns["accuracies"][[*self._repeats.before(id), id]]
         return tuple(rows[~np.isnan(rows)].tolist())
 
     def replicates_of(self, id: int) -> int:
-        """How many trainings an individual takes: a repeat is one more of its network."""
+        """How many trainings an individual takes: `replicates`, or one where it is a repeat."""
         return 1 if id in self._repeats.first else self.replicates
 
     def missing(self, id: int) -> list[int]:
-        """Numbers of the replicates of an individual that are not trained."""
+        """The numbers of the replicates of an individual that are not trained, ascending."""
         whole = self.replicates_of(id)
         if not self._columns["replicates_trained"][id]:
             return list(range(whole))
@@ -326,24 +323,22 @@ class Population:
     def individual(self, id: int) -> Individual:
         """What was fixed at the birth of an individual. Raises IndexError for an unknown id."""
         self._check(id)
-        columns = self._columns
-        parent = int(columns["parent"][id])
-        return Individual(
-            id=id,
-            genotype=Genotype(self.space, columns["genotype"][id].tobytes()),
-            birth=Birth(int(columns["birth"][id])),
-            parent=None if parent < 0 else parent,
-            view=int(columns["view"][id]),
-            redrawn=int(columns["redrawn"][id]),
-            born=float(columns["born"][id]),
-            known=int(columns["known"][id]),
-            network=columns["network"][id].tobytes() if columns["network"][id].any() else None,
-            repeats=self._repeats.first.get(id),
-            network_version=self.hash_version(id),
-        )
+        found: dict[str, Any] = {}
+        for column in BIRTH_COLUMNS:
+            stored = self._columns[column.name]
+            if column.width:
+                found[column.name] = stored[id].tobytes()
+            else:
+                value = stored.item(id)
+                found[column.name] = None if column.missing < 0 and value == column.missing else value
+        found["genotype"] = Genotype(self.space, found["genotype"])
+        found["birth"] = Birth(found["birth"])
+        found["network"] = found["network"] if any(found["network"]) else None
+        found["network_version"] = self.hash_version(id)
+        return Individual(id=id, **found)
 
     def result(self, id: int) -> Result:
-        """What became of a settled individual. Raises IndexError for an unknown id, ValueError for one in flight."""
+        """The result of a settled individual. Raises IndexError for an unknown id, ValueError for one in flight."""
         self._check(id)
         columns, outcome = self._columns, self.failures.get(id)
         state = State(int(columns["state"][id]))
@@ -370,7 +365,7 @@ class Population:
         )
 
     def lineage(self, id: int) -> Iterator[Individual]:
-        """The individual, its parent, the parent's parent, … to one without a parent."""
+        """The individual, its parent, the parent's parent, … up to one without a parent."""
         current: int | None = id
         while current is not None:
             individual = self.individual(current)
@@ -391,8 +386,10 @@ class Population:
         evaluated: np.ndarray,
         failed_attempts: Sequence[Result],
     ) -> Population:
-        """The population that a file holds, of these very arrays. Raises ValueError on what cannot have been written by
-        this program."""
+        """The population that a file holds; it keeps these very arrays.
+
+        `columns` are those of COLUMNS, one row an individual; `evaluated` are ids in the order of evaluation, int64.
+        Raises ValueError for what no version of this program writes."""
         population = cls(space, replicates)
         rows = len(columns["state"])
         for column in COLUMNS:
@@ -424,14 +421,14 @@ class Population:
         population.failures = failures
         population.failed_attempts = list(failed_attempts)
         population._evaluated, population._evaluations = evaluated, len(evaluated)
-        population._pool()
+        population._find_repeats()
         if len(evaluated):
             ids = population.competing(len(evaluated))
             population._best = int(ids[np.argmax(np.nan_to_num(columns["fitness"][ids], nan=-np.inf))])
         return population
 
-    def _pool(self) -> None:
-        """Finds out who shares a network. Raises ValueError."""
+    def _find_repeats(self) -> None:
+        """Fills `_repeats` from the columns. Raises ValueError."""
         repeats = self.column("repeats")
         for id in np.flatnonzero(repeats >= 0).tolist():
             self._check_repeated(id, int(repeats[id]))
@@ -442,5 +439,5 @@ class Population:
 
 
 def _growth(length: int) -> int:
-    """How many more rows a full table of that length gets: little enough to waste none, enough to seldom move it."""
+    """How many rows to add to a full table of that length: few, to leave little empty, but enough to copy seldom."""
     return max(64, length // 8)

@@ -1,4 +1,4 @@
-"""Racing: which individuals are not worth their other trainings. Not the paper's, which trains every child four times.
+"""Racing: which individuals are not worth the rest of their trainings. The paper trains every child four times instead.
 
 An individual of which n replicates are trained, of mean accuracy m, is given up where
 
@@ -7,20 +7,20 @@ An individual of which n replicates are trained, of mean accuracy m, is given up
     s     standard deviation of one training, pooled over the individuals of the run that were trained in full:
           s² = Σ (a − ā)² / ν over all their accuracies, with ν = Σ (R − 1) degrees of freedom
     t     quantile of Student's distribution with ν degrees of freedom, at the confidence that is set
-    bar   fitness of the best that compete for becoming parents (`Strategy.bar`)
+    bar   best fitness among those that compete to become parents (`Strategy.bar`)
 
-So with that confidence it would lose against the best, in this one look and against this bar. Until ν is 20 nobody is
-given up. The strategy still knows an individual that was given up, by the mean of what was trained: it may win a
-tournament without the best, and is neither the result of the search nor will it be. Whoever is near the best is
-measured in full.
+So with that confidence it would lose against the best, in this one look and against this bar. No individual is given up
+while ν is less than 20. The strategy still knows an individual that was given up, by the mean of its trainings: it can
+still win a tournament that the best is not in, but is never reported as the result. An individual that is near the best
+is trained in full.
 
-The confidence is no more than that. There is one look at an individual with `scheduling = fitness` and up to R − 1 with
-`replicate`, so that all in all one as good as the bar is given up more often than 1 − confidence says. And the bar is
-the best *measured* fitness, a lucky one: its owner would have less in new trainings. Both err towards giving up; the
-figures in README.md were measured with the rule as it is.
+The confidence says no more than that. There is one look at an individual with `scheduling = fitness` and up to R − 1
+with `replicate`; so of the individuals that are as good as the bar, more than 1 − confidence are given up in all. And
+the bar is the best *measured* fitness, a lucky one: its individual would reach less in new trainings. Both err towards
+giving up; the figures in README.md were measured with the rule as it is.
 
-A verdict depends on the accuracies and on the first `view` evaluations alone, `view` being the individual's own place
-in the order of evaluation: it can be checked at replay (D3).
+A verdict depends on the accuracies and on the first `view` evaluations alone, where `view` is the individual's own
+place in the order of evaluation: a replay can check it (D3).
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from hpcnas.evolution.population import Population
 from hpcnas.evolution.strategy import Strategy
 from hpcnas.messages import mean
 
-LEAST_FREEDOM = 20  # degrees of freedom that a noise must be known from
+LEAST_FREEDOM = 20  # degrees of freedom from which the noise counts as known
 
 
 class Racing:
-    """Verdicts for one population, quick where views grow, as they do in a search and in its replay."""
+    """Gives the verdicts for one population; fast where views grow, as they do in a search and in its replay."""
 
     def __init__(self, strategy: Strategy, confidence: float) -> None:
         self._strategy = strategy
@@ -47,7 +47,7 @@ class Racing:
         self._view, self._squares, self._freedom = 0, 0.0, 0
 
     def hopeless(self, population: Population, view: int, accuracies: Sequence[float]) -> bool:
-        """Whether an individual with these accuracies is given up, knowing the first `view` evaluations."""
+        """Whether to give up an individual with these accuracies (0 to 1, one or more), after `view` evaluations."""
         self._learn(population, view)
         if self._freedom < LEAST_FREEDOM:
             return False
@@ -59,8 +59,8 @@ class Racing:
         return mean(accuracies) + quantile * deviation * math.sqrt(1.0 / len(accuracies)) < bar
 
     def _learn(self, population: Population, view: int) -> None:
-        """Takes the noise of the first `view` evaluations in, in their order: sums are then the same to the last bit
-        whether they come one by one or together."""
+        """Adds the noise of the evaluations up to `view`, in their order: so the sums are the same to the last bit
+        whether evaluations come one by one or together."""
         if view < self._view:
             self._view, self._squares, self._freedom = 0, 0.0, 0
         ids = population.evaluated[self._view : view]
@@ -77,8 +77,9 @@ class Racing:
 
 
 def student_quantile(normal: float, freedom: int) -> float:
-    """The quantile of Student's distribution where the normal one has its quantile `normal`, to 0.001 for 20 degrees of
-    freedom and more (Abramowitz and Stegun 1964, 26.7.5)."""
+    """The quantile of Student's distribution where the normal distribution has its quantile `normal`.
+
+    Correct to 0.001 for 20 degrees of freedom and more (Abramowitz and Stegun 1964, 26.7.5)."""
     z = normal
     return (
         z

@@ -1,4 +1,4 @@
-"""Random search (§4.2): every genotype is drawn as the initial ones are."""
+"""Random search (§4.2): every genotype is drawn as those of the initial population are."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class RandomSearch:
         return cls(breeding)
 
     def ask(self, population: Population, id: int, view: int) -> Proposal:
-        """A diversified genotype; looks at no fitness."""
+        """A diversified genotype, whatever the fitness of others."""
         return self.breeding.initial(population, id, Birth.RANDOM)
 
     def bar(self, population: Population, view: int) -> float | None:
-        """The best fitness: nobody becomes a parent, and the best is all that is looked for."""
+        """The best fitness: none becomes a parent, and only the best is of interest."""
         return population.best_fitness(view) if view else None

@@ -1,10 +1,10 @@
-"""The evaluated individuals from the fittest down, kept in order as they come: who has rank r?
+"""The evaluated individuals from the fittest down, kept in order while they come: which one has rank r?
 
     keys   [-0.91 -0.90 -0.90 …]  [-0.88 …]  …      blocks of at most 2 048, ascending; a key is minus a fitness
     ids    [   17     3    40 …]  [    5 …]  …      of equals, the first evaluated first
 
-An addition or a removal moves one block at the most, however many there are. Knows neither populations nor random
-numbers.
+Adding or removing one moves the entries of one block at the most, however many blocks there are. Knows neither
+populations nor random numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MOST = 2048  # individuals of a block
 
 
 class Ranking:
-    """Ranks 0 (the fittest) to n−1. What is not a number counts as less fit than everything."""
+    """Individuals by rank, from 0 (the fittest) to n−1. One whose fitness is NaN is less fit than all others."""
 
     def __init__(self, ids: np.ndarray, fitness: np.ndarray) -> None:
         """`ids` (int64) and `fitness` (float64), both of shape (n,), in the order of evaluation."""
@@ -34,7 +34,7 @@ class Ranking:
         return self._length
 
     def add(self, id: int, fitness: float) -> None:
-        """One more was evaluated, after all the others."""
+        """Adds an individual that was evaluated after all the others."""
         key = -fitness if fitness == fitness else float("inf")
         number = min(bisect_right(self._last, key), len(self._keys) - 1)
         keys, ids = self._keys[number], self._ids[number]
@@ -50,9 +50,9 @@ class Ranking:
             self._last[number : number + 1] = [keys[half - 1], keys[-1]]
 
     def remove(self, id: int, fitness: float) -> None:
-        """One leaves that was added with this fitness. Raises KeyError where there is none."""
+        """Removes an individual that was added with this fitness. Raises KeyError where it is not there."""
         key = -fitness if fitness == fitness else float("inf")
-        for number in range(bisect_left(self._last, key), len(self._last)):  # of equals there may be several blocks
+        for number in range(bisect_left(self._last, key), len(self._last)):  # equals may fill several blocks
             keys, ids = self._keys[number], self._ids[number]
             first, last = bisect_left(keys, key), bisect_right(keys, key)
             if id not in ids[first:last]:
@@ -67,12 +67,14 @@ class Ranking:
         raise KeyError(f"expected an individual of fitness {fitness} in the ranking, but {id} is not there")
 
     def __getitem__(self, rank: int) -> int:
-        """The individual of that rank, 0 ≤ rank < n."""
+        """The id of the individual of that rank. Raises IndexError unless 0 ≤ rank < n."""
         block, place = self._find(rank)
         return self._ids[block][place]
 
     def equals(self, rank: int) -> tuple[int, int]:
-        """The ranks first, …, last − 1 of all that are just as fit as the one of that rank, 0 ≤ rank < n."""
+        """The range of ranks (first, last), without last, of all that are as fit as the individual of this rank.
+
+        Raises IndexError unless 0 ≤ rank < n."""
         block, place = self._find(rank)
         key = self._keys[block][place]
         first, last = bisect_left(self._last, key), min(bisect_right(self._last, key), len(self._keys) - 1)
@@ -82,7 +84,7 @@ class Ranking:
         )
 
     def _find(self, rank: int) -> tuple[int, int]:
-        """Block and place of a rank; tournaments are won in the first few blocks."""
+        """Block and place of a rank, searched from the first block on, where the winners of tournaments are."""
         if not 0 <= rank < self._length:
             raise IndexError(f"expected a rank from 0 to {self._length - 1}, got {rank}")
         for number, keys in enumerate(self._keys):
@@ -92,5 +94,5 @@ class Ranking:
         raise AssertionError("the blocks hold all ranks")
 
     def _before(self, number: int) -> int:
-        """How many stand in earlier blocks."""
+        """How many individuals stand in earlier blocks."""
         return sum(len(keys) for keys in self._keys[:number])

@@ -1,7 +1,7 @@
-"""The strategies by name, and making the configured one.
+"""The strategies by name, and how the configured one is made.
 
-A new one is a file with a class like `tournament.TournamentEvolution`, a line in `STRATEGIES` here, and its name among
-`config.STRATEGIES`; or it comes with a plugin.
+A new strategy is a file with a class like `tournament.TournamentEvolution`, a line in `STRATEGIES` here, and its name
+in `STRATEGIES` of `config.search`; or a plugin brings it.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ STRATEGIES: dict[str, MakeStrategy] = {
 }
 
 
-_MOST = 2**31  # what files hold of counts
+_MOST = 2**31  # counts below it fit into files
 
 
 class StrategyMissing(StrategyRefused):
-    """The strategy is brought by a plugin that a run is read without."""
+    """The strategy is a plugin's, and the run is read without that plugin."""
 
 
 @dataclass(frozen=True)
 class PluggedStrategy:
-    """A plugin's strategy, held to its word: what it raises is told as its own, and its numbers are Python's.
+    """A plugin's strategy whose answers are checked: raises PluginFault where it raises or answers what it may not.
 
-    Its methods raise PluginFault."""
+    Numbers of other types, such as numpy's, become Python's."""
 
     whose: str
     inner: Strategy
@@ -92,14 +92,15 @@ def _unexpected(whose: str, expected: str, found: object) -> plugins.PluginFault
 
 
 def is_known(name: str) -> bool:
-    """Whether a strategy of that name is there: one of ours, or of a plugin that is loaded."""
+    """Whether hpcnas itself or a plugin that is loaded has a strategy of that name."""
     return name in STRATEGIES or name in plugins.strategies()
 
 
 def make_strategy(config: SearchConfig, facts: DataFacts, attend: Callable[[], None] | None = None) -> Strategy:
-    """The configured strategy for networks on this data; it calls `attend` whenever it has drawn a genotype, which it
-    may do thousands of times for one birth, and lets DrawingStopped of it pass. Raises StrategyRefused, and
-    PluginFault."""
+    """The configured strategy, for networks on data of these facts. Raises StrategyRefused and PluginFault.
+
+    The strategy calls `attend` for each genotype that it draws, which may be thousands for one birth, and does not
+    catch DrawingStopped, which `attend` may raise."""
     search, allowed, size = config.search, _attended(allowance(config, facts), attend), sizing(config, facts)
     breeding = Breeding(
         config.space, search.seed, search.initial_mutations, allowed, size, DUPLICATES[search.duplicates]
@@ -124,6 +125,7 @@ def make_strategy(config: SearchConfig, facts: DataFacts, attend: Callable[[], N
 
 
 def _attended(allowed: Allowed, attend: Callable[[], None] | None) -> Allowed:
+    """`allowed`, which first calls `attend`."""
     if attend is None:
         return allowed
 
@@ -135,13 +137,13 @@ def _attended(allowed: Allowed, attend: Callable[[], None] | None) -> Allowed:
 
 
 def sizing(config: SearchConfig, facts: DataFacts) -> Callable[[Genotype], sizes.Size]:
-    """Parameters and FLOPs of a valid genotype's network."""
+    """The function from a valid genotype to the parameters and FLOPs of its small network."""
     skeleton = config.skeleton(facts)
     return lambda genotype: sizes.size(expansion.expand(genotype), skeleton)
 
 
 def allowance(config: SearchConfig, facts: DataFacts) -> Allowed:
-    """Whether a genotype may be evaluated: it is valid, and its network costs less than the limits (§4.2)."""
+    """The function that says whether a genotype may be evaluated: valid, and its network within the limits (§4.2)."""
     skeleton, search = config.skeleton(facts), config.search
 
     def allowed(genotype: Genotype) -> bool:

@@ -4,10 +4,10 @@
     trainings of their own         4         1        1
     place of their evaluation      5        21       60
     fitness is the mean of         4         5        6       accuracies: all of the network so far
-    competes in views of           6 … 21   22 … 60  61 …     evaluations: whoever was measured last
+    competes in views of           6 … 21   22 … 60  61 …     evaluations: the one that was measured last
 
-The order of the evaluations alone decides, not that of the births: a repeat may be evaluated before the first. Knows
-neither accuracies nor fitness.
+The order of evaluations alone decides, not that of births: a repeat may be evaluated before the individual that it
+repeats. Knows neither accuracies nor fitness.
 """
 
 from __future__ import annotations
@@ -18,28 +18,30 @@ import numpy as np
 
 
 class Repeats:
-    """The networks of which there are several individuals. Empty, it costs nothing worth speaking of."""
+    """The networks that several individuals have. Without any, each method takes constant time."""
 
     def __init__(self) -> None:
         self.first: dict[int, int] = {}  # repeat → the first individual with its network
-        self._evaluated: dict[int, list[int]] = {}  # that first → who of its network is evaluated, in their order
-        self._replaced: dict[int, int] = {}  # place in the order of evaluation → who has stood for the network before
+        self._evaluated: dict[int, list[int]] = {}  # that first → the evaluated of its network, in order
+        self._replaced: dict[int, int] = {}  # place of an evaluation → the one that it replaced
 
     def __contains__(self, id: int) -> bool:
         return id in self.first or id in self._evaluated
 
     def join(self, id: int, first: int, evaluated: bool) -> None:
-        """Individual `id` repeats `first`, which may be evaluated already."""
+        """Individual `id` is born and repeats `first`; `evaluated` tells whether that is evaluated already."""
         self.first[id] = first
         self._evaluated.setdefault(first, [first] if evaluated else [])
 
     def before(self, id: int) -> list[int]:
-        """Who of its network was evaluated before it; all of them so far where it is not evaluated."""
+        """The individuals of its network that were evaluated before it; all so far where it is not evaluated."""
         evaluated = self._evaluated.get(self.first.get(id, id), [])
         return evaluated[: evaluated.index(id)] if id in evaluated else list(evaluated)
 
     def replace(self, id: int, place: int) -> int | None:
-        """Individual `id` is evaluated, as number `place` from 0, and stands for its network: in whose place?"""
+        """Individual `id` is evaluated, as number `place` from 0, and stands for its network from now on.
+
+        Returns the individual that stood for it before, if there was one."""
         evaluated = self._evaluated.get(self.first.get(id, id))
         if evaluated is None:
             return None
@@ -49,25 +51,25 @@ class Repeats:
         self._replaced[place] = evaluated[-2]
         return evaluated[-2]
 
-    def gone(self, start: int, end: int) -> list[int]:
-        """Who has left the competition by the evaluations of these places, from `start` to before `end`."""
+    def replaced(self, start: int, end: int) -> list[int]:
+        """The individuals that were replaced by evaluations number `start` to `end` − 1."""
         replaced = self._replaced
         return [replaced[place] for place in range(start, end) if place in replaced] if replaced else []
 
 
 def bests(ids: np.ndarray, fitness: np.ndarray, repeats: Repeats) -> np.ndarray:
-    """Who was the fittest of the competition after each evaluation, of equals the first: int64, shape (n,).
+    """The fittest of those that competed after each evaluation, of equals the first: ids, int64, shape (n,).
 
     `ids` (int64) and `fitness` (float64), both of shape (n,), are in the order of evaluation."""
     keys = np.nan_to_num(-fitness, nan=np.inf)
-    if not repeats.gone(0, len(ids)):
+    if not repeats.replaced(0, len(ids)):
         lowest = np.minimum.accumulate(keys)
         first = np.concatenate([[True], lowest[1:] < lowest[:-1]])[: len(ids)]
         return ids[np.maximum.accumulate(np.where(first, np.arange(len(ids)), 0))]
     found, heap, gone = np.empty_like(ids), list[tuple[float, int, int]](), set[int]()
     for place, (key, id) in enumerate(zip(keys.tolist(), ids.tolist(), strict=True)):
         heapq.heappush(heap, (key, place, id))
-        gone.update(repeats.gone(place, place + 1))
+        gone.update(repeats.replaced(place, place + 1))
         while heap[0][2] in gone:
             heapq.heappop(heap)
         found[place] = heap[0][2]

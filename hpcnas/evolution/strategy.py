@@ -1,16 +1,25 @@
-"""What a strategy is (§3.2, §4.2): ask/tell, and how births come by their genotypes whoever chooses the parents.
+"""What a strategy is: it decides which genotype is evaluated next (§3.2, §4.2).
 
-`ask(population, id, view)` is a pure function of the run's seed, the id of the birth, the first `view` evaluations and
-the genotypes of the individuals born before: the same question gives the same answer on any number of ranks, today and
-at replay (D3). What is told, the population records; a strategy keeps nothing but what it can make again from that.
+    strategy.ask(population, id, view)            ──►  Proposal: a genotype, and where it comes from
+        chooses a parent, if it wants one,                        │
+        then breeding.mutant(…) or .initial(…)                    ▼
+                                                       the controller has it trained
+    population.settle(result)                     ◄──  and tells the population, not the strategy
 
-Each strategy has a file of its own; `registry` lists them.
+`ask` is a pure function of the run's seed, the id of the birth, the first `view` evaluations and the genotypes of the
+individuals born before: the same question gives the same answer on any number of ranks, today and at a replay (D3). A
+strategy may keep what it can compute again from these, to be faster.
+
+A strategy chooses parents alone. `Breeding` is the same for all: it draws the genotypes, and draws again where one is
+not allowed or, as `--duplicates` says, where its network is known. Each strategy has a file of its own; `registry`
+makes the configured one.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
@@ -22,14 +31,14 @@ from hpcnas.architecture.sizes import Size
 from hpcnas.architecture.space import Space
 from hpcnas.errors import Error
 from hpcnas.evolution.duplicates import Drawn, Duplicates, retrain, undrawn
-from hpcnas.evolution.individuals import Birth
+from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.evolution.population import Population
 
 Allowed = Callable[[Genotype], bool]
 
 
 class StrategyRefused(Error):
-    """A strategy that cannot be made of the settings: one line for a person."""
+    """The settings do not make a strategy: one line for the person who gave them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +53,32 @@ class Proposal:
     network: bytes | None = None  # the hash of its network, where that was needed
     repeats: int | None = None  # the first individual of its network, where it is one more replicate of that
 
+    def born(self, id: int, view: int, now: float) -> Individual:
+        """The individual that it becomes as birth `id`, at that time, chosen knowing the first `view` evaluations."""
+        return Individual(id=id, view=view, born=now, **dict(zip(_PROPOSED, _proposed(self), strict=True)))
+
+
+_PROPOSED = tuple(item.name for item in fields(Proposal))
+_proposed = operator.attrgetter(*_PROPOSED)
+
 
 class Strategy(Protocol):
-    """What the controller asks for the next genotype, and racing for what others are measured by."""
+    """The controller asks it for the next genotype, and racing for the fitness to compare others with."""
 
     def ask(self, population: Population, id: int, view: int) -> Proposal:
         """The genotype of birth `id`, chosen knowing the first `view` evaluations. Raises NothingAllowed."""
         ...
 
     def bar(self, population: Population, view: int) -> float | None:
-        """The fitness of the best that compete, knowing the first `view` evaluations; None where fitness alone does not
-        decide, or nothing is known yet."""
+        """The best fitness among those that compete, knowing the first `view` evaluations.
+
+        None where fitness alone does not decide, or where none is evaluated yet."""
         ...
 
 
 @dataclass(frozen=True)
 class Breeding:
-    """How a birth comes by its genotype: drawn as the initial ones are, or as a mutant of a parent."""
+    """Draws the genotype of a birth: as those of the initial population are drawn, or as a mutant of a parent."""
 
     space: Space
     seed: int
@@ -70,17 +88,19 @@ class Breeding:
     duplicates: Duplicates = retrain
 
     def generator(self, id: int) -> np.random.Generator:
-        """All randomness of birth `id`, from its beginning."""
+        """A new generator of the random numbers of birth `id`, the same for the same run and id."""
         return seeds.birth_generator(self.seed, id)
 
     def initial(self, population: Population, id: int, birth: Birth = Birth.INITIAL) -> Proposal:
-        """A diversified genotype (§3.2); refused ones are drawn again as a whole. Raises NothingAllowed."""
+        """A trivial genotype, diversified by many mutations (§3.2); in place of a refused one, a new one is drawn.
+
+        Raises NothingAllowed."""
         generator = self.generator(id)
         drawn = self._drawn(lambda: diversified(self.space, self.initial_mutations, generator), population, id)
         return _proposal(drawn, birth, None)
 
     def mutant(self, population: Population, id: int, parent: int, generator: np.random.Generator) -> Proposal:
-        """A mutated `parent` (eq. 4); refused mutations are drawn again, of the same parent.
+        """A mutant of `parent` (eq. 4); in place of a refused one, another mutant of the same parent is drawn.
 
         Raises NothingAllowed."""
         origin = population.individual(parent).genotype
@@ -91,7 +111,7 @@ class Breeding:
         return self.duplicates(draw, self.allowed, population, id)
 
     def given(self, genotype: Genotype, population: Population, id: int) -> Proposal:
-        """An allowed genotype that is not drawn."""
+        """A genotype that is allowed and that is not drawn, but given."""
         return _proposal(undrawn(self.duplicates, genotype, population, id), Birth.GIVEN, None)
 
 

@@ -56,7 +56,7 @@ class TournamentEvolution:
 
 
 def tournament_size(evaluated: int, fraction: float) -> int:
-    """That share of the evaluated individuals, at least 2 and at most all (PAPER: choice)."""
+    """That share of the evaluated individuals, at least 2 and at most all (P3)."""
     return min(evaluated, max(2, round(fraction * evaluated)))
 
 

@@ -209,7 +209,7 @@ class RecordKeeper:
 
     def appear(self, found: Appearance, ranks: int, mpi_library: str, device: str) -> None:
         facts = found.facts
-        skeleton = self._recipe.skeleton(facts.image_channels, facts.height, facts.width, facts.classes)
+        skeleton = self._recipe.skeleton(facts)
         inputs = Inputs(skeleton, found.class_names, found.mean, found.std, found.resize)
         if self._record is None:
             genotype = self.plan.genotype

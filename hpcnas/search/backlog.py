@@ -8,7 +8,7 @@ several (`budget`). Knows no worker but those that a piece of work should avoid;
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from hpcnas.config.search import SearchConfig
@@ -23,7 +23,7 @@ class Work:
     """Replicates of an individual to be trained, and the workers that have failed at them."""
 
     individual: Individual
-    part: Replicates
+    replicates: Replicates
     attempt: int  # 1, 2, …
     avoid: frozenset[int]
     answered: bool = False  # by another worker meanwhile: the answer of this one will be ignored
@@ -31,8 +31,8 @@ class Work:
     def is_answered_by(self, result: Result) -> bool:
         """Whether the result is of just this work."""
         of = (result.individual, result.attempt, result.first)
-        whole = not isinstance(result.outcome, Evaluation) or len(result.outcome.accuracies) == self.part.count
-        return of == (self.individual.id, self.attempt, self.part.first) and whole
+        whole = not isinstance(result.outcome, Evaluation) or len(result.outcome.accuracies) == self.replicates.count
+        return of == (self.individual.id, self.attempt, self.replicates.first) and whole
 
 
 class Backlog:
@@ -45,7 +45,7 @@ class Backlog:
         self._to_come: dict[int, int] = {}  # trainings of an individual that wait here or are under way
         self._waiting: deque[Work] = deque()
         for id in population.issued:
-            self._waiting.extend(self._works(population.individual(id)))
+            self._waiting.extend(self._rest(population.individual(id)))
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
@@ -70,13 +70,14 @@ class Backlog:
 
     def begin(self, individual: Individual) -> Work:
         """An individual is born: the first of its work, of which the rest waits."""
-        first, *others = self._works(individual)
+        whole = self._population.replicates_of(individual.id)
+        first, *others = self._works(individual, range(whole), attempt=1)
         self._waiting.extend(others)
         return first
 
     def go_on(self, individual: Individual) -> None:
         """A stage of a fitness is trained, and it needs another: that goes first."""
-        self._waiting.extendleft(reversed(self._works(individual)))
+        self._waiting.extendleft(reversed(self._rest(individual)))
 
     def count(self, id: int, trained: int) -> int:
         """So many more replicates of an individual are trained: how many are still to come."""
@@ -96,10 +97,13 @@ class Backlog:
         if self._to_come.pop(id):  # only where it has failed
             self._waiting = deque(work for work in self._waiting if work.individual.id != id)
 
-    def _works(self, individual: Individual) -> list[Work]:
+    def _rest(self, individual: Individual) -> list[Work]:
         """What is to be done next for an individual in flight of which nothing is under way."""
-        population, replicates = self._population, self._config.training.replicates
-        attempts = population.column("attempts")[individual.id]
-        parts = next_tasks(self._config.search, population.missing(individual.id), replicates)
-        self._to_come[individual.id] = sum(part.count for part in parts)
-        return [Work(individual, part, int(attempts) + 1, frozenset()) for part in parts]
+        attempts = int(self._population.column("attempts")[individual.id])
+        return self._works(individual, self._population.missing(individual.id), attempts + 1)
+
+    def _works(self, individual: Individual, missing: Sequence[int], attempt: int) -> list[Work]:
+        """The next tasks of an individual of which the replicates of these numbers are not trained."""
+        tasks = next_tasks(self._config.search, missing, self._config.training.replicates)
+        self._to_come[individual.id] = sum(task.count for task in tasks)
+        return [Work(individual, task, attempt, frozenset()) for task in tasks]

@@ -317,7 +317,7 @@ class Controller:
             return None
         self._backlog.settle(result.individual)
         self._store.settle(result)
-        whole = work.part.count == self._config.training.replicates
+        whole = work.replicates.count == self._config.training.replicates
         return result if whole else self._store.population.result(result.individual)
 
     def _repeat(self, worker: int, work: Work, failed: Result) -> bool:
@@ -378,10 +378,10 @@ class Controller:
         return tasks
 
     def _task(self, work: Work) -> Task:
-        id, part = work.individual.id, work.part
+        id, wanted = work.individual.id, work.replicates
         drawn = seeds.training_seeds(self._config.search.seed, id, self._config.training.replicates)
-        chosen = drawn[part.first : part.first + part.count]
-        return Task(id, work.attempt, work.individual.genotype, chosen, part.first)
+        chosen = drawn[wanted.first : wanted.first + wanted.count]
+        return Task(id, work.attempt, work.individual.genotype, chosen, wanted.first)
 
     def _may_have_births(self) -> bool:
         """Whether the budget has room for another individual."""
@@ -411,10 +411,7 @@ class Controller:
             raise SearchStopped(str(error), WRONG_USE) from None
         except DrawingStopped as stop:
             raise SearchStopped(str(stop), MORE_TO_DO) from None
-        individual = Individual(
-            id, proposal.genotype, proposal.birth, proposal.parent, view, proposal.redrawn, self._now(),
-            proposal.known, proposal.network, proposal.repeats,
-        )  # fmt: skip
+        individual = proposal.born(id, view, self._now())
         self._store.birth(individual)
         return individual
 

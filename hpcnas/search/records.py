@@ -7,10 +7,12 @@ are those of population.h5 (`allowed`). When records are written and what they d
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import IntEnum
 from typing import Any, TypeVar
 
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.evolution.individuals import COLUMNS, Birth, Individual
+from hpcnas.architecture.space import Space
+from hpcnas.evolution.individuals import BIRTH_COLUMNS, COLUMNS, Individual
 from hpcnas.evolution.population import Population
 from hpcnas.job.session import Session
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
@@ -25,7 +27,10 @@ KINDS = ("begin", "worker", "birth", "retry", "advance", "settle")
 ERRORS = (AttributeError, KeyError, TypeError, ValueError)
 """What comes of a record that no store has written."""
 
-Code = TypeVar("Code", Birth, FailureKind)
+_LEFT_OUT = ("network_version", "repeats")
+"""Keys of a birth that are not written where there is nothing to say; all others are null there."""
+
+Code = TypeVar("Code", bound=IntEnum)
 _INDIVIDUALS, _FAILURES, _SESSIONS, _WORKERS = (
     {column.name: column for column in columns}
     for columns in (COLUMNS, FAILURE_COLUMNS, SESSION_COLUMNS, WORKER_COLUMNS)
@@ -34,22 +39,18 @@ _INDIVIDUALS, _FAILURES, _SESSIONS, _WORKERS = (
 
 def birth(individual: Individual) -> dict[str, Any]:
     """What is written of a birth."""
-    record: dict[str, Any] = {
-        "id": individual.id,
-        "genotype": individual.genotype.codes.hex(),
-        "birth": individual.birth.name,
-        "parent": individual.parent,
-        "view": individual.view,
-        "redrawn": individual.redrawn,
-        "born": individual.born,
-        "known": individual.known,
-        "network": None if individual.network is None else individual.network.hex(),
-    }
-    if individual.network is not None:
-        record["network_version"] = individual.network_version
-    if individual.repeats is not None:  # in searches that average
-        record["repeats"] = individual.repeats
+    record: dict[str, Any] = {"id": individual.id}
+    for name, value in individual.recorded():
+        if value is not None or name not in _LEFT_OUT:
+            record[name] = _written(value)
     return record
+
+
+def _written(value: Any) -> Any:
+    """A value of a birth as JSON has it."""
+    if isinstance(value, bytes):
+        return value.hex()
+    return value.name if isinstance(value, IntEnum) else value
 
 
 def result(result: Result) -> dict[str, Any]:
@@ -93,24 +94,25 @@ def _value(data: Mapping[str, Any], name: str, columns: Mapping[str, Column] = _
 
 def born(data: Mapping[str, Any], population: Population) -> Individual:
     """The individual of a birth that is the next of a population. Raises one of ERRORS."""
-    network = data.get("network")  # it and `known` were added since the first journals
-    whole = {"known": 0, "repeats": None, "network_version": 1, **data}
     view, known = _value(data, "view"), min(len(population), len(population.evaluated))
     if view > known:
         raise ValueError(f"expected a view of 0 to {known} evaluations, got {view}")
-    return Individual(
-        id=_natural(data, "id"),
-        genotype=Genotype(population.space, bytes.fromhex(data["genotype"])),
-        birth=_code(Birth, data["birth"]),
-        parent=_value(data, "parent"),
-        view=view,
-        redrawn=_value(data, "redrawn"),
-        born=_value(data, "born"),
-        known=_value(whole, "known"),
-        network=None if network is None else bytes.fromhex(network),
-        repeats=_value(whole, "repeats"),
-        network_version=_value(whole, "network_version"),
-    )
+    said = {"network_version": 1, **data}  # of the first hash, whose journals did not name it
+    found = {
+        column.name: _read(column, said[column.name], population.space)
+        for column in BIRTH_COLUMNS
+        if column.name in said or not column.added  # else the journal is older than the column
+    }
+    return Individual(id=_natural(data, "id"), **found)
+
+
+def _read(column: Column, written: Any, space: Space) -> Any:
+    """What `_written` was given. Raises one of ERRORS."""
+    if column.width == "edges":
+        return Genotype(space, bytes.fromhex(written))
+    if column.width == "hash":
+        return None if written is None else bytes.fromhex(written)
+    return allowed.checked(column, written) if column.values is None else _code(column.values, written)
 
 
 def outcome(data: Mapping[str, Any]) -> Result:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -64,8 +65,7 @@ def old_run(folder: Path, duplicates: str, seed: int, monkeypatch: pytest.Monkey
         patch.setattr(Population, "hash_version", lambda population, id: 1)
         for id in range(60):
             asked = strategy.ask(store.population, id, id)
-            drawn = (asked.birth, asked.parent, id, asked.redrawn, 1000.0, asked.known, asked.network, asked.repeats)
-            store.birth(Individual(id, asked.genotype, *drawn, network_version=1))
+            store.birth(replace(asked.born(id, id, 1000.0), network_version=1))
             parameters = strategy.breeding.size(asked.genotype).parameters  # type: ignore[attr-defined]
             outcome = Evaluation((0.9 if id == 1 else 0.5,), parameters, 1.0, 2.0, 3.0)
             store.settle(Result(id, 1, PLACE, 1000.0, 1010.0, outcome))

@@ -149,7 +149,12 @@ MISSING = {  # commands, what each cannot do without, and how it is asked for th
     "plot": ("matplotlib", ["run", "--search", "search.png"]),
     "draw": ("matplotlib", ["paper", "--cell", "cell.png"]),
     "watch": ("rich", ["run"]),
+    "lineage": ("matplotlib", ["run", "--output", "lineage.png"]),
+    "report": ("matplotlib", ["run", "--output", "report.html"]),
+    "compare": ("matplotlib", ["run", "--output", "compare.png"]),
+    "compare-strategies": ("matplotlib", ["--output", "strategies.png"]),  # before it searches for hours
     "export": ("onnx", ["onnx", "paper", "--output", "cell.onnx"]),
+    "predict": ("onnxruntime", ["run/network.onnx", "run/image.png"]),
 }
 
 
@@ -157,6 +162,7 @@ MISSING = {  # commands, what each cannot do without, and how it is asked for th
 def test_a_package_that_is_missing_is_one_line_with_what_brings_it(name: str, tmp_path: Path) -> None:
     library, arguments = MISSING[name]
     toolruns.eventful(tmp_path / "run")
+    (tmp_path / "run/network.onnx").touch()
     done = hpcnas(name, *arguments, cwd=tmp_path, code=f"sys.modules['{library}'] = None")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"hpcnas {name}: expected {library}") and done.stderr.count("\n") == 1

@@ -82,11 +82,7 @@ def grow(strategy: Strategy, births: int, fate: Fate = evaluated, population: Po
         population = Population(HIERARCHICAL, replicates=1)
     for _ in range(births):
         id, view = len(population), len(population.evaluated)
-        proposal = strategy.ask(population, id, view)
-        individual = Individual(
-            id, proposal.genotype, proposal.birth, proposal.parent, view, proposal.redrawn, 0.0,
-            proposal.known, proposal.network, proposal.repeats,
-        )  # fmt: skip
+        individual = strategy.ask(population, id, view).born(id, view, 0.0)
         population.add(individual)
         outcome = fate(individual)
         if outcome is not None:

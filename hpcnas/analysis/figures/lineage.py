@@ -1,4 +1,4 @@
-"""The lineage of an individual, as a picture. What became of whom is told by `hpcnas.analysis.lineage`."""
+"""The lineage of an individual, as a picture of what `hpcnas.analysis.lineage` finds."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import numpy as np
 
 from hpcnas.analysis.figures import style
 from hpcnas.analysis.figures.style import Axes, Figure
-from hpcnas.analysis.lineage import Ancestor, as_text, told
+from hpcnas.analysis.lineage import Ancestor, as_text, in_words
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.evolution.population import Population
 
 
 @style.in_house_style
 def lineage_picture(population: Population, family: Sequence[Ancestor]) -> Figure:
-    """The lineage in the cloud of all individuals on the left, its mutations as a list on the right; `family` is what
-    `ancestry` gives. Raises AnalysisError where none of it has been evaluated."""
+    """The lineage in the cloud of all individuals on the left, its mutations as a list on the right.
+
+    `family` is what `ancestry` gives. Raises AnalysisError where none of it has been evaluated.
+    """
     known = [one for one in family if one.step is not None]
     if not known:
         raise AnalysisError("neither this individual nor an ancestor has been evaluated yet: there is nothing to draw")
@@ -36,10 +38,10 @@ def _tree(axes: Axes, population: Population, known: Sequence[Ancestor]) -> None
     look: dict[str, Any] = {"ls": "", "marker": "o", "ms": 2.6, "mew": 0, "rasterized": True}
     axes.plot(steps[ids], fitness[ids], color="#C9C9C9", label="all individuals", **look)
     lines = {one.id for one in known}
-    aunts = [id for id in ids.tolist() if parents[id] in lines and id not in lines]
-    x = [value for id in aunts for value in (steps[parents[id]], steps[id], np.nan)]
-    y = [value for id in aunts for value in (fitness[parents[id]], fitness[id], np.nan)]
-    if aunts:
+    siblings = [id for id in ids.tolist() if parents[id] in lines and id not in lines]
+    x = [value for id in siblings for value in (steps[parents[id]], steps[id], np.nan)]
+    y = [value for id in siblings for value in (fitness[parents[id]], fitness[id], np.nan)]
+    if siblings:
         axes.plot(x, y, color=style.COLOURS[5], lw=0.7, alpha=0.7, label="their other children")
     line = np.array([one.step for one in known]), np.array([one.fitness for one in known])
     unchanged = np.array([bool(one.same_network) for one in known])
@@ -78,4 +80,4 @@ def _listing(axes: Axes, known: Sequence[Ancestor]) -> None:
                 colour = style.COLOURS[0 if gain > 0 else 1]
         for x, cell, ha, tone in ((0.04, number, "right", style.INK), (0.19, text, "right", colour)):
             axes.text(x, number, str(cell), ha=ha, va="center", fontsize=9, color=tone, fontweight="bold")
-        axes.text(0.22, number, told(one), ha="left", va="center", fontsize=9)
+        axes.text(0.22, number, in_words(one), ha="left", va="center", fontsize=9)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hpcnas.analysis import curves, worker_time
-from hpcnas.analysis.curves import Curves
+from hpcnas.analysis.curves import Curves, require_evaluations
 from hpcnas.analysis.figures import style
 from hpcnas.analysis.figures.style import Axes, Figure, MaxNLocator
 from hpcnas.analysis.gains import Gains
@@ -25,7 +25,11 @@ Colour = str
 @style.in_house_style
 def search_picture(runs: Sequence[Curves]) -> Figure:
     """The paper's Figure 3: three panels against the evolution step, with the fitness of every individual, the best
-    fitness so far, and the parameters of the small network. Each run needs an evaluation."""
+    fitness so far, and the parameters of the small network.
+
+    Runs without an evaluation are left out. Raises AnalysisError where all are.
+    """
+    runs = require_evaluations(runs)
     figure = style.new_figure(13.0, 4.0)
     every, best, size = figure.subplots(1, 3, sharex=True)
     draw_dots = _dots_by_birth if len(runs) == 1 else _dots
@@ -52,10 +56,11 @@ def search_picture(runs: Sequence[Curves]) -> Figure:
 @style.in_house_style
 def pareto_picture(runs: Sequence[Curves]) -> Figure:
     """Fitness against what the searches weighed (parameters, unless they had another objective), with the Pareto front:
-    networks that are fitter than all that cost as much or less. Each run needs an evaluation.
+    networks that are fitter than all that cost as much or less.
 
-    Raises AnalysisError where the runs had different objectives.
+    Runs without an evaluation are left out. Raises AnalysisError where all are, and where objectives differ.
     """
+    runs = require_evaluations(runs)
     objective = runs[0].objective
     if any(run.objective != objective for run in runs):
         raise AnalysisError(
@@ -91,7 +96,7 @@ def pareto_picture(runs: Sequence[Curves]) -> Figure:
 
 @style.in_house_style
 def health_picture(runs: Sequence[Curves]) -> Figure:
-    """Busy workers, and failed attempts by kind, against the time since the first session began."""
+    """Busy workers, and failed attempts by kind, against the time since the first session began; at least one run."""
     figure = style.new_figure(10.0, 5.4)
     occupied = [worker_time.occupancy(run.stored) for run in runs]
     failed = [curves.failures(run.stored) for run in runs]

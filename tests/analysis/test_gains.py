@@ -1,8 +1,7 @@
-"""`gains`, and Figure 4 of `hpcnas plot`: gains of small and large networks over the first random genotype."""
+"""Gains of small and large networks over the first random genotype."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +14,7 @@ from hpcnas.analysis import retrainings as stored
 from hpcnas.analysis.curves import of_runs
 from hpcnas.analysis.figures.search import gain_picture
 from hpcnas.analysis.gains import Gain, Gains
-from hpcnas.command import plot
-from hpcnas.errors import Error
+from hpcnas.analysis.runs import AnalysisError
 
 
 def gains_of(runs: list[Path], retrainings: list[Path]) -> list[Gains]:
@@ -76,20 +74,9 @@ def test_several_runs_share_the_figure(run: Path, retrainings: list[Path], tmp_p
     assert len(labels) == 6 and {label.split(":")[0] for label in labels} == {"run", "other"}
 
 
-def test_as_a_command(run: Path, retrainings: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    picture = tmp_path / "figure4.png"
-    words = [str(run), "--figure4", str(picture), "--retrainings", *map(str, retrainings)]
-    assert plot.main(words) == 0
-    assert capsys.readouterr().out == f"written: {picture}\n"
-    assert picture.stat().st_size > 10_000
-    assert plot.main([*words, "--json"]) == 0
-    (found,) = json.loads(capsys.readouterr().out)
-    assert [(point["individual"], point["large"]) for point in found["gains"]] == [(0, 0.0), (4, 0.25)]
-
-
 def refused(run: Path, retrainings: list[Path]) -> str:
-    with pytest.raises(Error) as raised:
-        plot.main([str(run), "--figure4", "never.png", "--retrainings", *map(str, retrainings)])
+    with pytest.raises(AnalysisError) as raised:
+        gains_of([run], retrainings)
     return str(raised.value)
 
 
@@ -122,18 +109,3 @@ def test_networks_that_learnt_other_data(run: Path, retrainings: list[Path], tmp
     said = refused(run, [*retrainings, other])
     assert f"{other}: expected the data of {retrainings[0]}, cifar10:data (fingerprint c1fa410000000000)" in said
     assert "got imagefolder:own (fingerprint 0123456789abcdef)" in said
-
-
-def test_a_retraining_that_goes_on_is_left_out(
-    run: Path, retrainings: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    other = retrained(tmp_path / "begun", [], origin_of(run, 1))
-    assert [point.individual for point in of(run, [*retrainings, other]).points] == [0, 4]
-    assert plot.main([str(run), "--json", "--retrainings", *map(str, [*retrainings, other])]) == 0
-    assert capsys.readouterr().err == f"{other}: no training is complete yet: left out\n"
-
-
-def test_the_figure_needs_retrainings(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        plot.main([str(run), "--figure4", "never.png"])
-    assert "--figure4: expected --retrainings DIR" in capsys.readouterr().err

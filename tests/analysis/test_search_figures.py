@@ -1,0 +1,119 @@
+"""Pictures of a run made by hand, by their lines and points."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from toolruns import empty, eventful, steady
+
+from hpcnas.analysis.curves import Curves
+from hpcnas.analysis.figures import cells, comparisons, lineage, search, style
+from hpcnas.analysis.runs import AnalysisError
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return eventful(tmp_path / "run")
+
+
+def points(line: object) -> list[tuple[float, float]]:
+    x, y = line.get_data()  # type: ignore[attr-defined]
+    return list(zip(np.asarray(x).tolist(), np.asarray(y).tolist(), strict=True))
+
+
+def by_label(axes: object) -> dict[str, list[tuple[float, float]]]:
+    return {line.get_label(): points(line) for line in axes.get_lines()}  # type: ignore[attr-defined]
+
+
+def test_figure_3(run: Path) -> None:
+    figure = search.search_picture([Curves.of(run)])
+    every, best, size = figure.axes
+    assert by_label(every) == {
+        "drawn at random": [(1, 0.5625), (3, 0.75)],
+        "mutated": [(2, 0.625), (4, 0.8125)],
+    }
+    assert by_label(best) == {"run": [(1, 0.5625), (2, 0.625), (3, 0.75), (4, 0.8125)]}
+    assert by_label(size) == {"drawn at random": [(1, 1000), (3, 3000)], "mutated": [(2, 2000), (4, 2500)]}
+    assert {axes.get_xlabel() for axes in figure.axes} == {"evolution step (evaluations)"}
+    assert every.get_ylabel() == best.get_ylabel() == "fitness: validation accuracy (%)"
+    assert every.yaxis.get_major_formatter()(0.8125, 0) == "81.25"
+    assert size.get_ylabel() == "parameters (thousands)"
+    assert size.yaxis.get_major_formatter()(2500, 0) == "2.5"
+
+
+def test_the_pareto_front(run: Path) -> None:
+    (axes,) = search.pareto_picture([Curves.of(run)]).axes
+    assert by_label(axes)["Pareto front"] == [(1000, 0.5625), (2000, 0.625), (2500, 0.8125)]
+    assert axes.get_xlabel() == "parameters of the small network (thousands)"
+
+
+def test_busy_workers_and_failures(run: Path) -> None:
+    above, below = search.health_picture([Curves.of(run)]).axes
+    there, busy = above.patches
+    assert len(busy.get_data().values) == 160
+    assert busy.get_data().values[0] == pytest.approx(2.0)
+    assert busy.get_data().values[80] == there.get_data().values[80] == 0.0
+    assert below.get_xlabel() == "time since the first session began (minutes)"
+    (marks,) = below.get_lines()
+    assert points(marks) == [(50 / 60, 0), (160 / 60, 1)]
+    assert [label.get_text() for label in below.get_yticklabels()] == ["oom (1)", "nan (1)"]
+
+
+def test_several_runs_share_the_axes(run: Path, tmp_path: Path) -> None:
+    runs = [Curves.of(run), Curves.of(steady(tmp_path / "other", [0.5, 0.25], 3600.0))]
+    figure = search.search_picture(runs)
+    assert list(by_label(figure.axes[1])) == ["run", "other"]
+    assert by_label(figure.axes[1])["other"] == [(1, 0.5), (2, 0.5)]
+    assert len({line.get_color() for line in figure.axes[1].get_lines()}) == 2
+    above, below = search.health_picture(runs).axes
+    assert (len(above.patches), len(below.get_lines())) == (4, 2)
+
+
+def test_one_front_needs_one_objective(run: Path, tmp_path: Path) -> None:
+    other = steady(tmp_path / "other", [0.5], 1.0, strategy="nsga2", objective="flops")
+    with pytest.raises(AnalysisError, match="of one objective for the Pareto front, got parameters, flops$"):
+        search.pareto_picture([Curves.of(run), Curves.of(other)])
+
+
+def test_a_figure_is_of_the_house_style_and_changes_no_setting(run: Path) -> None:
+    """Also where it is drawn later, by somebody who has another style."""
+    before = dict(matplotlib.rcParams)
+    figure = search.search_picture([Curves.of(run)])
+    assert dict(matplotlib.rcParams) == before
+    figure.draw_without_rendering()
+    ticks = figure.axes[0].yaxis.get_major_ticks()
+    assert {tick.gridline.get_color() for tick in ticks} == {style.STYLE["grid.color"]}
+    assert {tick.label1.get_color() for tick in ticks} == {style.STYLE["ytick.color"]}
+    assert figure.canvas.manager is None, "pyplot knows nothing of it"
+
+
+def test_every_picture_is_of_the_house_style() -> None:
+    found = {
+        name: hasattr(function, "__wrapped__")
+        for module in (cells, comparisons, lineage, search)
+        for name, function in vars(module).items()
+        if name.endswith("_picture")
+    }
+    assert len(found) == 9 and all(found.values())
+
+
+def test_runs_without_an_evaluation(run: Path, tmp_path: Path) -> None:
+    none = Curves.of(empty(tmp_path / "empty"))
+    for picture in (search.search_picture, search.pareto_picture):
+        with pytest.raises(AnalysisError, match="^there is nothing to draw$"):
+            picture([none])
+    assert list(by_label(search.search_picture([none, Curves.of(run)]).axes[1])) == ["run"]
+    above, below = search.health_picture([none]).axes
+    assert below.get_title(loc="left") == "Failed attempts: none"
+
+
+def test_without_matplotlib_the_line_says_how_to_get_it(run: Path) -> None:
+    code = "import sys; sys.modules['matplotlib'] = None; import hpcnas.analysis.figures.search"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "AnalysisError: expected matplotlib for the pictures, but " in done.stderr.splitlines()[-1]
+    assert done.stderr.endswith(": pip install 'hpcnas[tools]'\n")
