@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from hpcnas import plugins
+from hpcnas.errors import Error
 from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.world import LaunchError, RanksMissing, World, connect
@@ -96,6 +97,22 @@ def first_decides(
             orders = leave.exit_code
     decided: Orders | int = world.broadcast(orders)
     return decided, kept
+
+
+def together(world: World, action: Callable[[], Kept], exit_code: int = WRONG_USE) -> Kept:
+    """What the action gives on this rank; all ranks call it at the same place. Raises Leave on all of them alike where
+    the action raises Error on any: with the sentence of the first such rank."""
+    problem: str | None = None
+    try:
+        found = action()
+    except plugins.PluginFault:  # it ends the job with its traceback
+        raise
+    except Error as error:
+        problem = str(error)
+    for text in world.gather(problem):
+        if text is not None:
+            raise Leave(text, exit_code)
+    return found
 
 
 def say(text: str) -> None:
