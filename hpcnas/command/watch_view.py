@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpcnas.analysis.host_usage import Host
-from hpcnas.analysis.snapshot import Snapshot, Worker
+from hpcnas.analysis.snapshot import Snapshot, WorkerStatus
 from hpcnas.job import terminal
 from hpcnas.job.log import duration
 from hpcnas.job.terminal import one_line
@@ -117,7 +117,7 @@ def spark(values: Sequence[float], width: int) -> str:
     return "".join(BLOCKS[round((value - low) * scale)] for value in chosen)
 
 
-def _workers(seen: Snapshot, shown: Sequence[Worker]) -> Table:
+def _workers(seen: Snapshot, shown: Sequence[WorkerStatus]) -> Table:
     """A row a worker."""
     busy = min(seen.in_flight, len(seen.workers)) if seen.running else 0
     left_out = f", the longest at it; {len(seen.workers) - len(shown)} more" if len(shown) < len(seen.workers) else ""
@@ -161,7 +161,7 @@ def _short(device: str) -> str:
     return re.sub(r"(GPU-[0-9a-f]{8})-[-0-9a-f]+", r"\1…", one_line(device))
 
 
-def _last(worker: Worker) -> str:
+def _last(worker: WorkerStatus) -> str:
     if worker.last is None:
         return ""
     return f"{worker.last}: {'failed' if worker.last_fitness is None else format(worker.last_fitness, '.4f')}"
