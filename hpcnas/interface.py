@@ -25,8 +25,8 @@ from hpcnas.analysis import retrainings, runs, summary
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture import expansion, mutation, sizes
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.architecture.sizes import Size
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import retraining as retraining_config
 from hpcnas.errors import Error
 from hpcnas.evolution.individuals import COLUMNS, State
@@ -110,7 +110,7 @@ def build_network(
     return _built(genotype, around)
 
 
-def _built(genotype: Genotype, around: LargeSkeleton) -> nn.Module:
+def _built(genotype: Genotype, around: Skeleton) -> nn.Module:
     graph = expansion.expand(genotype)
     from hpcnas.training.network import Network  # brings torch
 
@@ -119,7 +119,7 @@ def _built(genotype: Genotype, around: LargeSkeleton) -> nn.Module:
 
 def _surroundings(
     image_channels: int, height: int, width: int, classes: int, channels: int, cells: Sequence[int], stem: str
-) -> LargeSkeleton:
+) -> Skeleton:
     """Raises AnalysisError for what surrounds no cell."""
     for name, number in (
         ("image_channels", image_channels),
@@ -134,7 +134,7 @@ def _surroundings(
         raise AnalysisError(f"expected for cells how many each group has, such as (2, 2, 2), got {cells!r}")
     counts = int(image_channels), int(height), int(width), int(classes), int(channels)
     try:
-        return LargeSkeleton(*counts, tuple(map(int, cells)), stem)
+        return Skeleton(*counts, tuple(map(int, cells)), stem)
     except ValueError as error:
         raise AnalysisError(str(error)) from None
 
@@ -185,7 +185,7 @@ class Individual:
     accuracies: tuple[float, ...]  # of the replicates that are trained, 0 to 1
     parameters: int | None  # trainable ones of its network
     failure: str | None  # the kind of failure and its last line
-    _around: LargeSkeleton = field(repr=False, compare=False)
+    _around: Skeleton = field(repr=False, compare=False)
 
     def network(
         self,
@@ -205,7 +205,7 @@ class Individual:
             image_channels=given.image_channels if image_channels is None else image_channels,
             channels=given.channels if channels is None else channels,
             cells=given.cells if cells is None else cells,
-            stem=given.kind if stem is None else stem,
+            stem=given.stem if stem is None else stem,
         )
 
 
@@ -221,13 +221,9 @@ class Run:
         self._stored = stored
         self._population = stored.population
         if stored.sessions:
-            small = stored.config.skeleton(stored.sessions[-1].facts)
-            cells = (small.cells_per_group,) * small.groups
-            self._around = LargeSkeleton(
-                small.image_channels, small.height, small.width, small.classes, small.channels, cells, "plain"
-            )
+            self._around = stored.config.skeleton(stored.sessions[-1].facts)
         else:
-            self._around = LargeSkeleton(3, 32, 32, 10, 16, (1, 1, 1), "plain")
+            self._around = Skeleton(3, 32, 32, 10, 16, (1, 1, 1), "plain")
 
     def __repr__(self) -> str:
         return f"<Run {str(self._folder)!r}: {len(self)} individuals, {len(self.evaluated)} evaluated>"

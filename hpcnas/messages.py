@@ -1,8 +1,8 @@
-"""What crosses between controller and workers: frozen records, nothing else (D2, D4).
+"""The messages between controller and workers: frozen records, nothing else (D2, D4).
 
     controller ── Task, Stop ──► worker            worker ── Ready | Refused, Warned, Alive, Result ──► controller
                                                    worker ── Broke, Left ──► controller
-                                                transport, of a worker that cannot any more: Died ──► controller
+                                                transport, in place of a worker that has died: Died ──► controller
 
 An outcome is an Evaluation or a Failure; there is no fake fitness.
 """
@@ -20,7 +20,7 @@ from hpcnas.config.data_spec import DataFacts
 
 
 class _Message:
-    """Pickles as a call of its class, in about half the time that a frozen dataclass takes by itself."""
+    """Is pickled as a call of its class: in about half the time of a plain frozen dataclass."""
 
     __slots__: tuple[str, ...] = ()
 
@@ -31,7 +31,7 @@ class _Message:
 class FailureKind(IntEnum):
     """Why an evaluation gave no fitness. The numbers are part of the file format."""
 
-    CRASH = 1  # the trainer ended by a signal or an exit nobody asked for, or its device or the system refused
+    CRASH = 1  # the trainer ended by a signal or an unexpected exit, or its device or the system refused
     OOM = 2  # out of memory, on host or device
     HANG = 3  # no sign of life for too long
     OVERRUN = 4  # longer than an evaluation may take
@@ -52,8 +52,8 @@ class Task(_Message):
 
 @dataclass(frozen=True, slots=True)
 class Evaluation(_Message):
-    """A fitness or a part of it: validation accuracies (0 to 1) of replicates, and what they cost in seconds of wall
-    time."""
+    """A fitness or a part of it: the validation accuracies (0 to 1) of replicates, the network's parameters, and the
+    seconds of wall time that all of the replicates took."""
 
     accuracies: tuple[float, ...]
     parameters: int
@@ -69,14 +69,14 @@ class Evaluation(_Message):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """No fitness, and why: the message ends with the traceback or the last lines of output."""
+    """An evaluation gave no fitness, and why: the message ends with the traceback or the last lines of output."""
 
     kind: FailureKind
     message: str
 
     @property
     def summary(self) -> str:
-        """One line: what a traceback ends with; else what happened to the trainer, and its last word."""
+        """One line: the last line of a traceback; else what happened to the trainer, and its last line of output."""
         first, *others = self.message.strip().split("\n")
         if not others:
             return first
@@ -88,7 +88,7 @@ Outcome = Evaluation | Failure
 
 @dataclass(frozen=True, slots=True)
 class Place(_Message):
-    """Where something ran."""
+    """Where a task ran."""
 
     rank: int
     host: str
@@ -120,43 +120,43 @@ class Result(_Message):
 
 
 def mean(accuracies: Sequence[float]) -> float:
-    """The fitness that accuracies give (§4.1): the same to the last bit in whatever order they came."""
+    """The fitness of these accuracies (§4.1): equal to the last bit in any order of them."""
     return math.fsum(accuracies) / len(accuracies)
 
 
 def checkpoint_name(individual: int, first: int) -> str:
-    """The file of RUN/inflight in which a task's trainings are saved; `first` is the task's."""
+    """Name of the file of RUN/inflight that holds the checkpoint of a task; `first` is `Task.first`."""
     return f"{individual}-{first}.pt" if first else f"{individual}.pt"
 
 
 def is_checkpoint_name(name: str) -> bool:
-    """Whether it is one that `checkpoint_name` gives."""
+    """Whether `checkpoint_name` gives such names."""
     return re.fullmatch(r"\d+(-[1-9]\d*)?\.pt", name, re.ASCII) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A worker has its data and its device and waits for tasks."""
+    """A worker has loaded its data, has its device, and waits for tasks."""
 
     place: Place
     facts: DataFacts
-    software: Mapping[str, str]  # names and versions of what a fitness depends on
-    slower: str = ""  # why it evaluates in a slower way than it might; empty where it does not
+    software: Mapping[str, str]  # names and versions of the software that a fitness depends on
+    slower: str = ""  # why it evaluates in a slower way than it could; empty if it evaluates in the fastest way
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A worker cannot start, or cannot go on: one line. What it holds is not begun."""
+    """A worker cannot start, or cannot go on: one line. It has begun none of the tasks that it holds."""
 
     place: Place
     reason: str
-    passes: bool = False  # another job may do better as things are; else a person must mend it, such as missing data
+    passes: bool = False  # whether another job may succeed; else a person must mend the reason, such as missing data
 
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """Something that a worker lives with and a person should know: one line, which the log has once a job however many
-    workers say it (`text` therefore names no worker)."""
+    """A fault that does not stop a worker, and that a person should know of: one line. `text` names no worker, because
+    the log has it once a job, however many workers send it."""
 
     place: Place
     text: str
@@ -164,12 +164,13 @@ class Warned:
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """A worker is still there: what it says where it has said nothing else for a while."""
+    """A worker is still alive: sent when it has sent nothing else for a while."""
 
 
 @dataclass(frozen=True, slots=True)
 class Broke:
-    """What a worker runs has a fault that every worker would meet, such as a plugin's: one line, and the traceback."""
+    """The code of a worker has a fault that every worker would meet, such as a fault of a plugin: one line, and the
+    traceback."""
 
     place: Place
     reason: str
@@ -178,7 +179,7 @@ class Broke:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """No more tasks: save what runs, for so many seconds at most, and end with this exit code."""
+    """There are no more tasks: the worker saves what runs, in at most so many seconds, and ends with this exit code."""
 
     exit_code: int
     save_seconds: float
@@ -186,12 +187,12 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A worker's last message: it has saved what it could and ends."""
+    """A worker's last message: it has saved what it could, and ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """What the transport says in place of a worker whose process has ended without a word."""
+    """The transport sends it in place of a worker whose process has ended without a last message."""
 
 
 FromWorker = Ready | Refused | Warned | Alive | Result | Broke | Left | Died

@@ -1,10 +1,10 @@
-"""Own parts without a fork: primitives, data, strategies and evaluators that others bring (PLUGINS.md).
+"""Plugins: primitives, data, strategies and evaluators that modules of others bring (PLUGINS.md).
 
     --plugin NAME   an entry point of the group `hpcnas` that has this name, else the module NAME and its `plugin`
 
-Nothing is loaded that was not asked for: what is installed changes no search. A run keeps the names, but a run may come
-from somebody else: what it names is loaded only where the person who opens it names it too (`named_here`,
-HPCNAS_PLUGINS). Standard library alone; plugins must leave torch to their trainer.
+Loads only what a person asks for: an installed plugin changes no search. A run keeps the names of its plugins, but a
+run may come from somebody else: its plugins are loaded only where the person who opens it names them too (`named_here`,
+HPCNAS_PLUGINS). Imports the standard library alone; what else an author needs is handed out when it is asked for.
 """
 
 from __future__ import annotations
@@ -47,25 +47,26 @@ if TYPE_CHECKING:
     from hpcnas.training.evaluator import Loaded as Loaded
 
 GROUP = "hpcnas"
-VARIABLE = "HPCNAS_PLUGINS"  # plugins that a person names for everything that it starts, with commas
+VARIABLE = "HPCNAS_PLUGINS"  # the environment variable by which a person names plugins, with commas between them
 Answer = TypeVar("Answer")
 
 
 class PluginError(Error, ValueError):
-    """A plugin that cannot be used: one line for a person."""
+    """A plugin cannot be used: one sentence."""
 
 
 class PluginFault(Error):
-    """A plugin's own code has raised what it must not raise: one line that names it; the cause is its exception."""
+    """A plugin's own code has raised an exception that it may not raise, or has given a wrong answer: one sentence that
+    names the plugin. `__cause__` is the plugin's exception."""
 
 
 @dataclass(frozen=True)
 class DataKind:
-    """Data that `--data KIND` or `--data KIND:REST` names.
+    """A kind of data, which `--data KIND` or `--data KIND:REST` names.
 
-    `read(rest, split, download)` gives (classes, pixels, labels) of a split, "train" or "test": names, uint8 of shape
-    (N, H, W, 1 or 3), and int64 of shape (N,), numbers of classes. It raises `hpcnas.config.data_spec.DataError` for
-    what a person must mend, and must not look at the other split.
+    `read(rest, split, download)` returns (classes, pixels, labels) of a split, "train" or "test": the names of the
+    classes, uint8 of shape (N, H, W, 1 or 3), and int64 of shape (N,) from 0, the number of each image's class. It
+    raises DataError where a person must mend something, and must not read the other split.
     """
 
     syntax: str  # for messages, such as "spirals:N"
@@ -76,9 +77,9 @@ class DataKind:
 class Plugin:
     """What a plugin brings, by name.
 
-    `strategies` are called with the search's settings (`SearchSettings`) and its `strategy.Breeding`, and give a
-    `strategy.Strategy`; `evaluators` with the configuration and the worker's `devices.Binding`, and give an
-    `evaluation.Evaluator`.
+    `strategies[name]` is called with the settings of the search (SearchSettings) and a Breeding, and returns a
+    Strategy; `evaluators[name]` with the configuration (SearchConfig) and the worker's Binding, and returns an
+    Evaluator.
     """
 
     primitives: tuple[Primitive, ...] = ()
@@ -105,6 +106,7 @@ _ELSEWHERE = {
 
 
 def __getattr__(name: str) -> object:
+    """What `_ELSEWHERE` lists."""
     for place, names in _ELSEWHERE.items():
         if name in names:
             import importlib
@@ -115,12 +117,12 @@ def __getattr__(name: str) -> object:
 
 _loaded: dict[str, Plugin] = {}
 _named_here = False
-_tell: Callable[[list[str]], None] | None = None  # who is told what is left out, where plugins may be
+_tell: Callable[[list[str]], None] | None = None  # called with the names of plugins that are left out, if they may be
 
 
 def load(names: str | None) -> None:
-    """Loads plugins that a person has named, several with commas, unless this process has them. Raises PluginError;
-    none is added in part."""
+    """Loads the plugins that a person has named, with commas between them, unless they are loaded already. Raises
+    PluginError; a plugin is added as a whole or not at all."""
     for name in _each(names):
         if name not in _loaded:
             _add(name, _found(name))
@@ -133,7 +135,8 @@ def _add(name: str, plugin: Plugin) -> None:
 
 
 def require(names: str | None) -> None:
-    """What a configuration needs: is loaded if a person has named it, else nothing is. Raises PluginError."""
+    """Loads those of the plugins of a configuration that a person has named too. Raises PluginError, NotNamed where one
+    is missing; within `done_without`, it is reported instead."""
     if _named_here:
         load(names)
         return
@@ -148,7 +151,7 @@ def require(names: str | None) -> None:
 
 
 class NotNamed(PluginError):
-    """Plugins that a run names, and nobody here."""
+    """A run names plugins that no person has named here."""
 
     def __init__(self, names: list[str]) -> None:
         listing = ",".join(names)
@@ -160,7 +163,8 @@ class NotNamed(PluginError):
 
 @contextlib.contextmanager
 def named_here() -> Iterator[None]:
-    """Within it, what configurations need is loaded: they are those of the person who has started this process."""
+    """Within it, the plugins of every configuration are loaded: the configuration is that of the person who has started
+    this process."""
     global _named_here
     before, _named_here = _named_here, True
     try:
@@ -171,7 +175,7 @@ def named_here() -> Iterator[None]:
 
 @contextlib.contextmanager
 def done_without(tell: Callable[[list[str]], None]) -> Iterator[None]:
-    """Within it, runs are read without the plugins that nobody here has named: `tell` gets their names."""
+    """Within it, runs are read without the plugins that no person has named here; `tell` is called with their names."""
     global _tell
     before, _tell = _tell, tell
     try:
@@ -182,7 +186,8 @@ def done_without(tell: Callable[[list[str]], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone(name: str, plugin: Plugin) -> Iterator[None]:
-    """Within it, this plugin is loaded under that name, and no other is: for tests. Raises PluginError."""
+    """Within it, this plugin is loaded under that name, and no other plugin is loaded: for tests. Raises
+    PluginError."""
     before, added = dict(_loaded), list(primitives.ADDED)
     _loaded.clear()
     primitives.ADDED.clear()
@@ -196,7 +201,7 @@ def alone(name: str, plugin: Plugin) -> Iterator[None]:
 
 
 def left_out(names: str | None) -> list[str]:
-    """Which of these plugins a configuration is read without."""
+    """Those of the plugins of a configuration that are not loaded."""
     return [name for name in _each(names) if name not in _loaded]
 
 
@@ -205,8 +210,8 @@ def _each(names: str | None) -> list[str]:
 
 
 def answer(whose: str, call: Callable[..., Answer], *arguments: Any, but: tuple[type[Exception], ...] = ()) -> Answer:
-    """What a plugin's function returns. Raises what it may raise, `but`, and PluginFault for everything else; `whose`
-    says which function it is."""
+    """Calls a plugin's function and returns what it returns. Exceptions of the kinds `but` pass; for all others raises
+    PluginFault, in which `whose` names the function."""
     try:
         return call(*arguments)
     except Exception as error:  # a plugin's own code can raise anything
@@ -216,7 +221,7 @@ def answer(whose: str, call: Callable[..., Answer], *arguments: Any, but: tuple[
 
 
 def told(error: BaseException) -> str:
-    """An exception in one line, with the place where it was raised."""
+    """An exception in one line, with the file and line where it was raised."""
     place, frames = "", error.__traceback__
     while frames is not None:
         place, frames = f" ({os.path.basename(frames.tb_frame.f_code.co_filename)}:{frames.tb_lineno})", frames.tb_next
@@ -224,13 +229,14 @@ def told(error: BaseException) -> str:
 
 
 def bringer(field_name: str, name: str) -> str:
-    """What brings a strategy, data or an evaluator of that name, in words."""
+    """In words, which plugin brings the strategy, kind of data or evaluator of that name; `field_name` is the field of
+    Plugin."""
     found = [plugin for plugin, brought in _loaded.items() if name in getattr(brought, field_name)]
     return f"plugin {found[0]!r}" if found else "the program"
 
 
 def _guarded(plugin: str, primitive: Primitive) -> Primitive:
-    """The primitive with functions that raise PluginFault alone, and with costs that are numbers from 0."""
+    """The primitive with its functions wrapped: they raise PluginFault alone, and costs are whole numbers from 0."""
 
     def whose(part: str) -> str:
         return f"plugin {plugin!r}: `{part}` of primitive {primitive.name!r}"
@@ -254,17 +260,17 @@ def _guarded(plugin: str, primitive: Primitive) -> Primitive:
 
 
 def data() -> dict[str, DataKind]:
-    """The kinds of data that plugins have brought."""
+    """The kinds of data of all loaded plugins, by name."""
     return {kind: reader for plugin in _loaded.values() for kind, reader in plugin.data.items()}
 
 
 def strategies() -> dict[str, Callable[[Any, Any], Any]]:
-    """The strategies that plugins have brought."""
+    """The strategies of all loaded plugins, by name."""
     return {name: make for plugin in _loaded.values() for name, make in plugin.strategies.items()}
 
 
 def evaluators() -> dict[str, Callable[[Any, Any], Any]]:
-    """The evaluators that plugins have brought."""
+    """The evaluators of all loaded plugins, by name."""
     return {name: make for plugin in _loaded.values() for name, make in plugin.evaluators.items()}
 
 
@@ -289,8 +295,8 @@ def _found(name: str) -> Plugin:
 
 
 def _check(name: str, plugin: Plugin) -> None:
-    """Raises PluginError for what is not of the type that `Plugin` says, and for names that are no names or that
-    another plugin has (`config` knows the program's own)."""
+    """Raises PluginError for a value of a wrong type, for a name with other characters than letters, digits and
+    hyphens, and for a name that another plugin has. `config` checks against the program's own names."""
     _check_types(name, plugin)
     ours = [*primitives.NAMES, *(one.name for one in primitives.ADDED)]
     for what, given, taken in (

@@ -1,8 +1,8 @@
-"""Where Python may find modules: in no folder that merely happens to be the current one.
+"""Where Python looks for modules: not in a folder that merely happens to be the current one.
 
-`python -m` and an empty part of PYTHONPATH put the folder in which a program is started before all others. Whoever
-starts it inside a folder from somebody else would run the modules that lie there. A module counts as wanted from the
-current folder where PYTHONPATH names that folder, or where it is installed. Standard library alone.
+`python -m` and an empty part of PYTHONPATH put the current folder before all others. A person who starts the program
+inside a folder from somebody else would then run the modules in it. The current folder stays on the path where
+PYTHONPATH names it, or where it is a folder of installed packages. Imports the standard library alone.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from collections.abc import Iterator
 
 _PACKAGE = os.path.realpath(os.path.join(os.path.dirname(__file__), os.pardir))  # the folder that hpcnas lies in
 TOOLS: set[str] = set()
-"""Folders of scripts, which Python puts first: they hold parts of the program, never a plugin."""
+"""Folders of scripts, which Python puts first on the path: they hold parts of the program, never a plugin."""
 
 
 def leave_out_current_folder() -> None:
-    """Takes the current folder out of this process's search path: to be called before anything else is imported."""
+    """Removes the current folder from this process's search path. Call it before anything else is imported."""
     sys.path[:] = _wanted(sys.path)
-    if "PYTHONPATH" in os.environ:  # also of the processes that it starts
+    if "PYTHONPATH" in os.environ:  # which the processes that it starts inherit
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, os.environ["PYTHONPATH"].split(os.pathsep)))
 
 
 def leave_out_folder_of(script: str) -> None:
-    """Takes the folder of an installed script, which Python puts first, out of this process's search path: commands of
-    all kinds lie there, and none of them is a module of this program."""
+    """Removes the folder of an installed script, which Python puts first, from this process's search path: it holds
+    commands of all kinds, and no module of this program."""
     if sys.path and not sys.flags.safe_path and _real(sys.path[0]) == os.path.dirname(_real(script)):
         del sys.path[0]
 
 
 def leave_out_for_children() -> None:
-    """Has the Python processes that this one starts put no folder first by themselves: neither the current one nor, so
-    not for tools that start others, that of a script."""
+    """Sets PYTHONSAFEPATH: Python processes that this one starts put neither the current folder nor a script's folder
+    first."""
     os.environ["PYTHONSAFEPATH"] = "1"
 
 
 @contextlib.contextmanager
 def for_plugins() -> Iterator[None]:
-    """Within it, modules are looked for where plugins may lie."""
+    """Within it, Python looks for modules where plugins may lie: neither in the current folder nor among TOOLS."""
     before = list(sys.path)
     sys.path[:] = [part for part in _wanted(before) if _real(part) not in TOOLS]
     try:
@@ -49,7 +49,8 @@ def for_plugins() -> Iterator[None]:
 
 
 def _wanted(path: list[str]) -> list[str]:
-    """The path without the current folder, unless that is named or installed, or the program's own."""
+    """The path without the current folder, unless PYTHONPATH names it, packages are installed in it, or hpcnas lies in
+    it."""
     here, named = _real(""), os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if here in {_PACKAGE, *(_real(part) for part in named if part)}:
         return [part for part in path if part] + ([here] if "" in path else [])

@@ -1,7 +1,7 @@
-"""Where all randomness comes from: the run's seed and what is drawn for, nothing else (D3).
+"""Where all randomness comes from: the run's seed and the purpose of the stream, nothing else (D3).
 
-Birth n is drawn from (run seed, n) alone and a training from (run seed, individual, replicate), so that a run can be
-replayed bit for bit on any number of ranks, and a repeated attempt repeats the same training.
+Birth n draws from (run seed, n) alone, and a training from (run seed, individual, replicate): a run can be replayed bit
+for bit on any number of ranks, and a repeated attempt repeats the same training.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import functools
 
 import numpy as np
 
-_BIRTH, _TRAINING, _NOISE, _FATE = 0, 1, 2, 3  # first spawn key: what the stream is for
-_ORDER, _MICRO_BATCH, _IMAGE = 4, 5, 6  # of retrainings, whose seed is that of a training
+_BIRTH, _TRAINING, _NOISE, _FATE = 0, 1, 2, 3  # the first spawn key: the purpose of the stream
+_ORDER, _MICRO_BATCH, _IMAGE = 4, 5, 6  # of retrainings; their seed is that of the training
 
 
 def birth_generator(run_seed: int, birth: int) -> np.random.Generator:
-    """The stream that selection, mutation and initialisation of birth number `birth` draw from."""
+    """The stream from which selection, mutation and initialisation draw at birth number `birth`."""
     return np.random.default_rng(np.random.SeedSequence(run_seed, spawn_key=(_BIRTH, birth)))
 
 
@@ -26,15 +26,15 @@ def training_seed(run_seed: int, individual: int, replicate: int) -> int:
 
 
 def training_seeds(run_seed: int, individual: int, replicates: int) -> tuple[int, ...]:
-    """`training_seed` of replicates 0, 1, … in a third of the time: what they have in common is mixed once."""
+    """`training_seed` of replicates 0, 1, … in a third of the time: it mixes their common words once."""
     if max(run_seed, individual, replicates) > _WORD:
         return tuple(training_seed(run_seed, individual, replicate) for replicate in range(replicates))
     constant, pool = _mixed(*_run_pool(run_seed), individual)
     return tuple(_state(_mixed(constant, pool, replicate)[1]) >> 1 for replicate in range(replicates))
 
 
-# numpy.random.SeedSequence, which is O'Neill's seed_seq_fe128: words are mixed into a pool of four, one after another.
-# Its results are promised never to change. All arithmetic is modulo 2³².
+# numpy.random.SeedSequence, which is O'Neill's seed_seq_fe128: it mixes one word after another into a pool of four.
+# NumPy promises that its results never change. All arithmetic is modulo 2³².
 _WORD = 0xFFFFFFFF
 Pool = tuple[int, int, int, int]
 
@@ -94,23 +94,23 @@ def noise_generator(seed: int) -> np.random.Generator:
 
 
 def fate_generator(seed: int, attempt: int) -> np.random.Generator:
-    """The stream that decides whether a synthetic attempt fails, from its first training seed; attempt 0: how long any
-    attempt takes."""
+    """The stream that decides whether a synthetic attempt fails, from the first training seed of its task. The stream
+    of attempt 0 decides how long each attempt takes."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_FATE, attempt)))
 
 
 def order_generator(seed: int, epoch: int) -> np.random.Generator:
-    """The stream that the order of a retraining's images is drawn from, epoch 0, 1, …"""
+    """The stream from which the order of a retraining's images in epoch 0, 1, … is drawn."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_ORDER, epoch)))
 
 
 def micro_batch_seed(seed: int, step: int, micro_batch: int) -> int:
-    """Seed of all that is drawn for one micro-batch of a retraining, 0 ≤ seed < 2⁶³, whichever rank computes it."""
+    """Seed of everything that is drawn for one micro-batch of a retraining, 0 ≤ seed < 2⁶³: the same on every rank."""
     return _torch_seed(np.random.SeedSequence(seed, spawn_key=(_MICRO_BATCH, step, micro_batch)))
 
 
 def image_seed(seed: int, position: int) -> int:
-    """Seed of one image's augmentation, by its place in the order, 0 ≤ seed < 2⁶³, whichever process decodes it."""
+    """Seed of one image's augmentation, by its place in the order, 0 ≤ seed < 2⁶³: the same in every process."""
     return _torch_seed(np.random.SeedSequence(seed, spawn_key=(_IMAGE, position)))
 
 

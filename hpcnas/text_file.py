@@ -1,6 +1,6 @@
-"""Texts that come from outside: files of a bounded size, and what is quoted of them in a message of one line.
+"""Texts that come from outside: reading files of a bounded size, and quoting values in messages of one line.
 
-Only regular files are opened: a pipe would be waited for, a device read for ever. Standard library alone.
+Opens regular files only: reading a pipe would wait, and reading a device might never end. Standard library alone.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 import stat
 from pathlib import Path
 
-MOST_BYTES = 2**24  # of a text that a person writes: a thousand times the largest that is of use
+MOST_BYTES = 2**24  # of a text that a person writes: a thousand times the largest useful one
 MOST_SHOWN = 400  # characters of a message
 
 _KINDS = {
@@ -22,11 +22,11 @@ _KINDS = {
 
 
 class Unreadable(Exception):
-    """Not a file that can be read as expected: the reason, in a few words."""
+    """A file cannot be read as a text: the reason, in a few words."""
 
 
 def require_regular(path: Path) -> None:
-    """Raises Unreadable for what is there but is no regular file, for nothing, and for a name that cannot be one."""
+    """Raises Unreadable where the path leads to no regular file, to nothing, or cannot be a path."""
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:  # a name with a null character in it, say
@@ -36,7 +36,7 @@ def require_regular(path: Path) -> None:
 
 
 def is_file(path: Path) -> bool:
-    """Whether something other than a folder is there: a file, or what is none and will be refused as such."""
+    """Whether the path leads to something other than a folder: a file, or something that `read` refuses."""
     try:
         return not stat.S_ISDIR(os.stat(path).st_mode)
     except (OSError, ValueError):
@@ -44,7 +44,7 @@ def is_file(path: Path) -> bool:
 
 
 def read(path: Path, most: int = MOST_BYTES) -> str:
-    """The text of a regular file in UTF-8 of at most `most` bytes. Raises Unreadable."""
+    """The text of a regular file in UTF-8. Raises Unreadable, also for a file of more than `most` bytes."""
     require_regular(path)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # it may be a pipe by now
@@ -63,15 +63,15 @@ def read(path: Path, most: int = MOST_BYTES) -> str:
 
 
 def brief(text: str, most: int = MOST_SHOWN) -> str:
-    """The text without characters that do not print, which are written as Python would, and without its middle where
-    it is longer than `most` characters."""
+    """The text in about `most` characters, with its middle left out if it is longer, and with unprintable characters
+    written as escape sequences of Python."""
     if len(text) > most:
         text = f"{text[: most * 2 // 3]} … {text[-(most // 4) :]}"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def shown(value: object, most: int = 100) -> str:
-    """A value that somebody gave, as a message quotes it."""
+    """A value from outside, as a message quotes it, in about `most` characters."""
     try:
         text = repr(value)
     except (RecursionError, ValueError):  # lists a thousand deep, a number of 5,000 digits

@@ -14,14 +14,14 @@ from triton.compiler import ASTSource, compile
 
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.training.cuda import backward, blocks
+from hpcnas.training.cuda import backward, block_graph
 from hpcnas.training.cuda.parameters import CudaPlan, Draws, Pixels, Room
 from hpcnas.training.cuda.program import CudaProgram, Launch, Table
 from hpcnas.training.network import Network
 
 CPU = torch.device("cpu")
 EVERYTHING = flat("1-2 sep, 1-3 dw, 2-3 max, 3-4 avg, 2-4 1x1", 4)
-SKELETON = Skeleton(3, 8, 8, 10, 16, 1, 2)
+SKELETON = Skeleton(3, 8, 8, 10, 16, (1, 1))
 POINTERS = {
     **{torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.uint8: "*u8"},
     **{torch.int16: "*i16", torch.int32: "*i32", torch.int64: "*i64"},
@@ -31,7 +31,7 @@ POINTERS = {
 def programs() -> list[CudaProgram]:
     """Of training and of validation."""
     plan = CudaPlan(
-        blocks.build(expand(EVERYTHING), SKELETON), [Network(expand(EVERYTHING), SKELETON).state_dict()], CPU
+        block_graph.build(expand(EVERYTHING), SKELETON), [Network(expand(EVERYTHING), SKELETON).state_dict()], CPU
     )
     pixels = Pixels(torch.zeros(4, 8, 8, 3, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64), torch.zeros(2, 3))
     draws = Draws(

@@ -22,7 +22,7 @@ from hpcnas.config.data_spec import DataFacts
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
 from hpcnas.training import trainer
 from hpcnas.training.evaluator import Loaded
-from hpcnas.training.trainer_process import Assignment, Beat, Remark, Save, Saved, Unusable
+from hpcnas.training.pipe import Assignment, Beat, Remark, Save, Saved, Unusable
 
 COMMAND = (sys.executable, str(Path(__file__).resolve()))
 PLAN = "HPCNAS_TEST_PLAN"

@@ -325,7 +325,7 @@ def test_a_strategy_without_its_methods_is_refused(
 
 # Primitives that are not the paper's
 
-SMALL = Skeleton(image_channels=3, height=9, width=13, classes=7, channels=4, cells_per_group=1, groups=2)
+SMALL = Skeleton(image_channels=3, height=9, width=13, classes=7, channels=4, cells=(1, 1))
 
 
 @pytest.fixture

@@ -122,11 +122,8 @@ def test_a_room_says_what_is_in_it_and_holds_nothing_else(name: str) -> None:
 TWICE = {  # class names that stand in two files, and why
     "Account": "of a worker's time, and of a simulated search",
     "Individual": "what is fixed at its birth, and all that is known of it for users of Python",
-    "Kind": "of a retrained network in Table 1, and of a block",
     "Listing": "of a folder of images, in memory and streamed",
-    "Normalisation": "of a block, of the CPU's plan and the GPU's",
     "Orders": "what rank 0 tells the others, one for each program",
-    "Program": "of blocks, for the CPU and for the GPU",
     "Progress": "what a person sees, one for each program",
     "Refused": "a worker's answer, and a folder that may not be used",
     "Retraining": "its loop, and what its file holds",

@@ -18,7 +18,7 @@ from examples import SESSION, SPACE, WORKER
 
 from hpcnas.architecture import genotype
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.architecture.large import LargeSkeleton
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import retraining
 from hpcnas.config import search as search_config
 from hpcnas.config.data_spec import DataFacts
@@ -94,7 +94,7 @@ def steady(folder: Path, fitness: Sequence[float], seconds: float, **search: obj
     return folder
 
 
-INPUTS = Inputs(LargeSkeleton(3, 8, 8, 4, 4, (1, 1), "plain"), ("cat", "dog", "owl", "emu"), (99.0, 50.5, 0.0),
+INPUTS = Inputs(Skeleton(3, 8, 8, 4, 4, (1, 1), "plain"), ("cat", "dog", "owl", "emu"), (99.0, 50.5, 0.0),
                 (60.0, 1.0, 255.0), resize=8)  # fmt: skip
 OF_PAPER = Origin("paper", "hierarchical")
 RETRAINED_ON = DataFacts(3, 32, 32, 10, 50_000, 0, "c1fa410000000000")

@@ -33,10 +33,12 @@ from hpcnas.command import common
 from hpcnas.config.search import DataSettings, NetworkSettings, SearchConfig, TrainingSettings
 from hpcnas.data.datasets import load_training
 from hpcnas.training.choice import fastest_method
-from hpcnas.training.cuda import blocks
-from hpcnas.training.cuda.blocks import BlockGraph, Kind
+from hpcnas.training.cuda import block_graph
+from hpcnas.training.cuda.block_graph import CudaGraph, CudaKind
+from hpcnas.training.fitness import FitnessInProgress
+from hpcnas.training.method import TrainingData
 from hpcnas.training.network import Network
-from hpcnas.training.plain import FitnessInProgress, PlainTraining, TrainingData
+from hpcnas.training.plain import PlainTraining
 
 _WARMING_UP = 5  # steps that are not timed
 _CPU = {"batch_size": 64, "steps": 12, "replicates": 1, "evaluation_steps": 100, "images": 2500}
@@ -102,7 +104,7 @@ def _data(images: int, device: torch.device) -> TrainingData:
 
 
 def _skeleton(options: argparse.Namespace) -> Skeleton:
-    return Skeleton(3, 32, 32, 10, options.channels, 1, 3)
+    return Skeleton(3, 32, 32, 10, options.channels, (1, 1, 1))
 
 
 # ── the two programs ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -259,7 +261,7 @@ def _compare(options: argparse.Namespace) -> None:
         naive, ours = _part("naive", number, options), _part("ours", number, options)
         graph = expand(_genotype(options.seed, number))
         flops = 3 * sizes.size(graph, _skeleton(options)).flops * share * options.batch_size
-        of_blocks = blocks.build(graph, _skeleton(options))
+        of_blocks = block_graph.build(graph, _skeleton(options))
         moved = (_block_bytes if device.type == "cuda" else _bytes)(of_blocks, options.batch_size, side)
         name = "paper" if number == 0 else str(number)
         ratio, total = naive["step"] / ours["step"], naive["total"] / ours["total"]
@@ -345,10 +347,11 @@ def _copy_bandwidth(device: torch.device) -> float:
     return 2 * size / statistics.median(times)
 
 
-def _bytes(graph: BlockGraph, batch: int, side: int) -> float:
+def _bytes(graph: CudaGraph, batch: int, side: int) -> float:
     """Bytes that a step of the C plan moves at the least: a normalised block six times, a pooled one five times; what
     separable convolutions have in their middle is not kept."""
-    pooled = {operation.output for operation in graph.operations if operation.kind in (Kind.MAXIMUM, Kind.AVERAGE)}
+    kinds = (CudaKind.MAXIMUM, CudaKind.AVERAGE)
+    pooled = {operation.output for operation in graph.operations if operation.kind in kinds}
     total = 0.0
     for number, block in enumerate(graph.blocks):
         times = 6 if block.normalisation is not None else 5 if number in pooled else 0
@@ -356,7 +359,7 @@ def _bytes(graph: BlockGraph, batch: int, side: int) -> float:
     return total
 
 
-def _block_bytes(graph: BlockGraph, batch: int, side: int) -> float:
+def _block_bytes(graph: CudaGraph, batch: int, side: int) -> float:
     """Bytes that a step of a block plan moves, had every kernel to fetch what it reads: forward, a block is written and
     read by each of its readers; backward, it is read, its gradient written, and once more passed through the
     normalisation; each reader's gradient is read for each of its inputs."""
@@ -417,7 +420,7 @@ def _parity(options: argparse.Namespace) -> None:
         TrainingSettings(replicates=1, steps=150, batch_size=64, flip=False, precision=precision)
         for precision in ("fp32", options.precision)
     )
-    skeleton, differences, means = Skeleton(1, 8, 8, 10, 8, 1, 3), [], []
+    skeleton, differences, means = Skeleton(1, 8, 8, 10, 8, (1, 1, 1)), [], []
     methods = ((PlainTraining, plain), (fastest_method(device, 1, fast, skeleton), fast))
     for number in range(1, options.parity + 1):
         reached = []

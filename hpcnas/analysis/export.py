@@ -25,14 +25,13 @@ from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture import expansion, primitives, sizes
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.evolution.individuals import COLUMNS
 from hpcnas.retrain.record import Inputs
 from hpcnas.search.run_file import StoredRun
 from hpcnas.storage import sealed
 
-PAPER = LargeSkeleton(image_channels=3, height=32, width=32, classes=10, channels=16, cells=(1, 1, 1), kind="plain")
+PAPER = Skeleton(image_channels=3, height=32, width=32, classes=10, channels=16, cells=(1, 1, 1), stem="plain")
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Source:
     origin: str
     quality: tuple[str, str]  # what was measured, and how much it is
     genotype: Genotype
-    skeleton: LargeSkeleton
+    skeleton: Skeleton
     learnt: Weights | None = None
 
     @property
@@ -70,15 +69,9 @@ def source(text: str) -> Source:
         origin = "the paper's best cell (Appendix A)" if text == "paper" else f"the file {Path(text).name}"
         return Source(origin, ("fitness", "unknown"), genotype, PAPER)
     folder, run, id = runs.individual(text)
-    skeleton = as_large(run.config.skeleton(run.sessions[-1].facts)) if run.sessions else PAPER
+    skeleton = run.config.skeleton(run.sessions[-1].facts) if run.sessions else PAPER
     origin = f"individual {id} of the run {folder.resolve().name}"
     return Source(origin, ("fitness", fitness(run, id)), run.population.individual(id).genotype, skeleton)
-
-
-def as_large(small: Skeleton) -> LargeSkeleton:
-    """The network of a search in the terms of large ones."""
-    cells = (small.cells_per_group,) * small.groups
-    return LargeSkeleton(small.image_channels, small.height, small.width, small.classes, small.channels, cells, "plain")
 
 
 def retrained(text: str) -> Source:
@@ -106,7 +99,7 @@ def fitness(run: StoredRun, id: int) -> str:
 
 
 def in_network(found: Source, **asked: Any) -> Source:
-    """It in the network that was asked for, by fields of LargeSkeleton. Raises AnalysisError where there is no such
+    """It in the network that was asked for, by fields of Skeleton. Raises AnalysisError where there is no such
     network, or it was trained, so that its weights would not fit."""
     if asked:
         require_untrained(found)

@@ -13,14 +13,14 @@ from pathlib import Path
 from hpcnas import __version__
 from hpcnas.architecture import expansion, sizes
 from hpcnas.architecture.genotype import Genotype, operation_names
-from hpcnas.architecture.large import LargeSkeleton
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.retrain.record import Inputs
 
 TEMPLATE = Path(__file__).with_name("network_template.txt")
 TRAINED = re.compile(r"# @TRAINED\n(.*)# @END\n", re.DOTALL)
 
 
-def text(genotype: Genotype, skeleton: LargeSkeleton, title: str, quality: str, inputs: Inputs | None) -> str:
+def text(genotype: Genotype, skeleton: Skeleton, title: str, quality: str, inputs: Inputs | None) -> str:
     """The file's text: `Network()` is the skeleton's; where there are `inputs`, `load(FILE)` gives it weights."""
     parameters = sizes.size(expansion.expand(genotype), skeleton).parameters
     header = (
@@ -38,7 +38,7 @@ def text(genotype: Genotype, skeleton: LargeSkeleton, title: str, quality: str, 
     values = {
         "CHANNELS": str(skeleton.channels),
         "CELLS": repr(skeleton.cells),
-        "STEM": f'"{skeleton.kind}"',
+        "STEM": f'"{skeleton.stem}"',
         "CLASSES": str(skeleton.classes),
         "IMAGE_CHANNELS": str(skeleton.image_channels),
     }

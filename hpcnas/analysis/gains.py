@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpcnas.analysis.curves import Curves
+from hpcnas.analysis.curves import Curves, require_evaluations
 from hpcnas.analysis.retrainings import Found
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.config.retraining import SCHEME
@@ -49,8 +49,9 @@ def of_runs(runs: Sequence[Curves], found: Sequence[Found]) -> list[Gains]:
     """Those of the runs, from retrainings of their individuals; trainings that are not complete count for nothing.
 
     Raises AnalysisError where the networks were not trained alike, where a retraining is of no evaluated individual of
-    these runs, and where none is of the first one.
+    these runs, where none is of the first one, and where no run has an evaluation.
     """
+    runs = require_evaluations(runs)
     _check_alike(found)
     accuracies: dict[tuple[str, int], list[float]] = defaultdict(list)
     names = {run.stored.run: run.name for run in runs}

@@ -1,4 +1,4 @@
-"""From a genotype to the graph of primitives that it stands for: pruned and expanded, nothing trained here.
+"""From a genotype to the graph of primitives that it stands for: pruned and expanded. Trains nothing.
 
 An edge counts only if it lies on a path from source to sink; a motif without such a path is `none` to the level above
 (P2). Every use of a motif is a copy of its own. Each level-2 motif used inside a higher level is followed by
@@ -58,14 +58,14 @@ def live_edges(genotype: Genotype) -> dict[tuple[int, int], LiveEdges]:
 
 @functools.lru_cache(maxsize=4096)  # a child shares all motifs but one with its parent
 def _live_motif(codes: bytes, nodes: int, below: tuple[bool, ...]) -> LiveEdges:
-    """Those of one motif; `codes` is its part of the array form."""
+    """The live edges of one motif; `codes` is its slice of the array form."""
     places = ((j, i) for i in range(1, nodes) for j in range(i))
     edges = [(j, i, code) for (j, i), code in zip(places, codes, strict=True) if code and below[code - 1]]
     return _on_paths(edges, nodes)
 
 
 def _on_paths(edges: list[tuple[int, int, int]], nodes: int) -> LiveEdges:
-    """Those edges that can be reached from node 0 and from which the last node can be reached."""
+    """The edges that lie on a path from node 0 to the last node."""
     from_source, to_sink = {0}, {nodes - 1}
     for j, i, _ in edges:  # by successor: j's own edges came before
         if j in from_source:
@@ -82,7 +82,7 @@ def is_valid(genotype: Genotype) -> bool:
 
 
 def bare(genotype: Genotype) -> Genotype:
-    """The genotype without what counts for nothing: edges on no path, and motifs that no such edge uses."""
+    """The genotype with dead edges and unused motifs removed: edges on no path, and motifs that no live edge uses."""
     live, space = live_edges(genotype), genotype.space
     codes, position, used = bytearray(space.edges), space.edges, {0}
     for level in range(space.top, 1, -1):

@@ -1,8 +1,8 @@
-"""Many small uniform integers at once, the very ones that `numpy.random.Generator.integers` would draw one by one.
+"""Many small uniform integers, the same that `numpy.random.Generator.integers` would draw one by one, but faster.
 
 A call of `integers` costs a microsecond and more, and an initial genotype takes five thousand (§3.2). Numpy draws an
 integer below a bound by Lemire's method (Fast Random Integer Generation in an Interval, 2019) from 32 bits, the lower
-half of a 64-bit word first; so it is done here, from words that are fetched in blocks. A test compares the two.
+half of a 64-bit word first. This file does the same with words that it fetches in blocks; a test compares the two.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _BLOCK = 256  # words fetched together
 def integers_below(generator: np.random.Generator) -> Iterator[Below]:
     """A function that takes a bound, 1 ≤ bound < 2³², and returns what `int(generator.integers(bound))` would.
 
-    After the block, the generator stands where those calls would have left it; it must not be used within. It must be
-    one of `default_rng`: others are refused by TypeError.
+    After the block, the generator stands where those calls would have left it; it must not be used within. Raises
+    TypeError for a generator that `default_rng` has not made.
     """
     source = generator.bit_generator
     if not isinstance(source, np.random.PCG64):

@@ -29,12 +29,15 @@ TEXT_FORMAT = "hpcnas genotype 1"
 
 
 class GenotypeError(Error, ValueError):
-    """Input that is no genotype of its space: the message says what was expected and what came."""
+    """Input that describes no genotype of its space: the message says what was expected and what came."""
 
 
 @functools.cache
 def operation_names(space: Space, level: int) -> tuple[str, ...]:
-    """Names of the operations that edges of `level` choose from, code 1 first: primitives, or motifs M1, M2, …"""
+    """Names of the operations that edges of `level` choose from, code 1 first: primitives, or motifs M1, M2, …
+
+    Raises SpaceError for a level that the space does not have.
+    """
     space.level(level)
     if level == 2:
         return (*primitives.NAMES, *space.added)
@@ -84,7 +87,7 @@ def edge_index(space: Space, level: int, motif: int, successor: int, predecessor
 
 
 def _as_array(values: object) -> np.ndarray:
-    """The values as an array; rows of different lengths give one of objects, which no check below lets pass."""
+    """The values as an array; rows of different lengths give an array of objects, which no check below lets pass."""
     try:
         return np.asarray(values)
     except ValueError:
@@ -119,7 +122,8 @@ class Genotype:
     # ── array form ──────────────────────────────────────────────────────────────────────────────────────────────────
     @classmethod
     def from_array(cls, space: Space, array: np.ndarray) -> Genotype:
-        """From an integer array of shape (space.edges,); raises GenotypeError on another shape, type or range."""
+        """From an array of integers, shape (space.edges,), any integer dtype; raises GenotypeError on another shape,
+        dtype or range."""
         array = _as_array(array)
         if array.ndim != 1 or array.dtype.kind not in "iu":
             raise GenotypeError(
@@ -136,7 +140,7 @@ class Genotype:
     # ── adjacency matrices ──────────────────────────────────────────────────────────────────────────────────────────
     @classmethod
     def from_adjacency(cls, space: Space, matrices: Sequence[Sequence[Sequence[Sequence[int]]]]) -> Genotype:
-        """From matrices[ℓ−2][m][i][j] = operation from node j to node i (0 = none), as in eq. 4.
+        """From matrices[ℓ−2][m][i][j] = operation from node j to node i (0 = none), as in eq. 4; integers.
 
         Raises GenotypeError on wrong shapes, backward edges and unknown operations.
         """
@@ -168,7 +172,10 @@ class Genotype:
         return cls(space, bytes(codes))
 
     def adjacency(self, level: int, motif: int) -> np.ndarray:
-        """G_motif^(level): uint8, shape (nodes, nodes), entry [i, j] the operation from node j to node i."""
+        """G_motif^(level): uint8, shape (nodes, nodes), entry [i, j] the operation from node j to node i.
+
+        Raises SpaceError or GenotypeError for a level or motif that the space does not have.
+        """
         nodes = self.space.level(level).nodes
         matrix = np.zeros((nodes, nodes), dtype=np.uint8)
         for predecessor, successor, operation in self.edges(level, motif):

@@ -28,7 +28,7 @@ def draw_mutation(space: Space, generator: np.random.Generator) -> tuple[int, in
 
 @dataclass(frozen=True, slots=True)
 class _Bounds:
-    """What the draws of one level depend on."""
+    """What the draws of a mutation of one level depend on."""
 
     motifs: int
     nodes: int
@@ -56,7 +56,8 @@ def _draw(levels: tuple[_Bounds, ...], below: Below) -> tuple[int, int]:
 
 
 def mutate(parent: Genotype, generator: np.random.Generator) -> Genotype:
-    """The parent with one entry set anew, eq. 4: [G_m^(ℓ)]_ij = k′."""
+    """The parent with one entry of the array form drawn anew, eq. 4: [G_m^(ℓ)]_ij = k′. It may be invalid, or equal to
+    the parent."""
     codes = bytearray(parent.codes)
     index, operation = draw_mutation(parent.space, generator)
     codes[index] = operation
@@ -76,7 +77,7 @@ def trivial(space: Space) -> Genotype:
 
 
 def diversified(space: Space, mutations: int, generator: np.random.Generator) -> Genotype:
-    """The trivial genotype after many mutations, whatever they give: it may be invalid."""
+    """The trivial genotype after so many mutations. It may be invalid: without a path from source to sink."""
     codes, levels = bytearray(trivial(space).codes), _bounds(space)
     with integers_below(generator) as below:
         for _ in range(mutations):
@@ -86,17 +87,18 @@ def diversified(space: Space, mutations: int, generator: np.random.Generator) ->
 
 
 class DrawingStopped(Exception):
-    """Whoever draws again and again is to leave: the reason. Raised by the test of what is drawn."""
+    """Drawing again and again is to end, since the job does: the reason. Raised by the `allowed` of `redraw_until`."""
 
 
 class NothingAllowed(Error, RuntimeError):
-    """No allowed genotype among very many draws: the constraint leaves (almost) nothing of the space."""
+    """No genotype of very many draws was allowed: the constraints leave (almost) nothing of the space."""
 
 
 def redraw_until(
     draw: Callable[[], Genotype], allowed: Callable[[Genotype], bool], most: int = 10_000
 ) -> tuple[Genotype, int]:
-    """The first allowed genotype of `draw`, and how many were refused before it. Raises NothingAllowed after `most`."""
+    """The first allowed genotype of `draw`, and how many were refused before it. Raises NothingAllowed after `most`
+    draws, and whatever `draw` and `allowed` raise."""
     for refused in range(most):
         genotype = draw()
         if allowed(genotype):

@@ -2,8 +2,8 @@
 
 How far "the same" goes: weights can be mapped one to one so that both compute the same function, and both begin to
 train from the same distribution. What does not matter is what nodes and motifs are called, the order of a
-concatenation, and what counts for nothing (`expansion`). A feature map is taken as the multiset of its parts, each as
-wide as the cell's input, so that
+concatenation, and dead edges and unused motifs (`expansion`). A feature map is taken as the multiset of its parts, each
+as wide as the cell's input, so that
 
     identity                 gives the parts of its input: a node with this one input *is* its predecessor
     pooling                  pools each part; equal poolings of a part are one part, wherever they are computed
@@ -22,8 +22,9 @@ What is hashed is the graph of weighted parts with its nodes in a canonical orde
 that leaves ties, by trying all that no symmetry makes equal. Neither Python's hash nor an order of a set goes into it:
 the hash is the same on every machine.
 
-Version 1 of the hash did not know whether chains of twins go on side by side or meet, and joined networks that differ.
-What was decided by it is made again by it (`replay`); hashes of networks without such chains are the same in both.
+Version 1 of the hash did not tell apart chains of twins that go on side by side and those that meet, so that different
+networks had one hash. Decisions that were made by it are replayed with it (`analysis.replay`). Networks without such
+chains have the same hash in both versions.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ from hpcnas.architecture.genotype import Genotype
 
 HASH_BYTES = 16
 VERSION = 2  # of the hash; an individual's is kept beside it
-_MOST_PARTS = 4096  # weighted ones in a cell; wider ones are nobody's to train, and are compared as they are written
-_MOST_WAYS = 1 << 16  # that one node's map is put together of, by parts and poolings: likewise
+_MOST_PARTS = 4096  # weighted ones in a cell; larger cells are not trained, and are compared as they are written
+_MOST_WAYS = 1 << 16  # of which one node's map consists, by parts and poolings; beyond that, likewise
 _MOST_REFINEMENTS = 5000  # likewise; paths with many symmetric branches take some hundreds
 
 _BITS = (1 << 64) - 1
@@ -62,7 +63,7 @@ def _hash_of_bare(genotype: Genotype, version: int) -> bytes:
 
 
 def cell_hash(graph: CellGraph, version: int = VERSION) -> bytes:
-    """That of a cell's graph of primitives."""
+    """The hash of a cell's graph of primitives, 16 bytes."""
     try:
         form = canonical_form(parts(graph), version)
     except TooSymmetric:
@@ -78,7 +79,7 @@ class TooSymmetric(Exception):
 class Parts:
     """Weighted parts, 0 the cell's input, each after those that it reads.
 
-    `maps` are multisets of parts that somebody reads; part `p` is made by `operations[p]` from `maps[reads[p]]`, and
+    `maps` are multisets of parts that are read; part `p` is made by `operations[p]` from `maps[reads[p]]`, and
     the cell's output is `maps[output]`. Poolings on the way are the binary digits after the first 1: 0 max, 1 average.
     """
 
@@ -303,7 +304,7 @@ class _Search:
         return tuple(numbers + written[graph.output])
 
     def refined(self, colours: list[int]) -> list[int]:
-        """Colours that tell apart what the given ones do, by what parts read and by who reads them, again and again."""
+        """Colours that tell apart what the given ones do, by what parts read and what reads them, again and again."""
         found, distinct = colours, 0
         while True:
             self.refinements += 1

@@ -1,7 +1,7 @@
 """The level-1 operations: names, codes and what each does to the number of channels (§2.3).
 
 Names are those of Appendix A as this project writes them. The code is an operation's number in a genotype, 1 to 6 in
-the paper's order; 0 is `none`, no edge, at every level. How an operation computes is `operations`' business, not ours.
+the paper's order; 0 is `none`, no edge, at every level. `training.network` says how one computes.
 
 Plugins add others (`plugins`). Theirs are numbered from 7 as they are loaded: a number means something within a process
 only, and what is kept goes by names (`space`).
@@ -31,9 +31,10 @@ PROJECTING = frozenset({CONVOLUTION, SEPARABLE})
 class Primitive:
     """An operation that a plugin adds: stride 1, and the resolution stays.
 
-    It gives the cell's C channels, or as many as its input has where `keeps_channels`. All that is called gets input
-    and output channels: `parameters` says how many trainable numbers there are, normalisation included, `multiply_adds`
-    how many multiply-adds an output pixel takes, and `build` makes the torch module; it alone may import torch.
+    Its output has the cell's C channels, or as many as its input where `keeps_channels`. The three functions are called
+    with the numbers of input and output channels. `parameters` counts trainable numbers, those of normalisations
+    included, `multiply_adds` counts multiply-adds an output pixel, and `build` makes the torch module, from (N, input
+    channels, H, W) to (N, output channels, H, W); it alone may import torch.
     """
 
     name: str  # of letters, digits and hyphens
@@ -44,22 +45,22 @@ class Primitive:
 
 
 ADDED: list[Primitive] = []
-"""Those of the plugins that this process has loaded; codes from 7 on."""
+"""Primitives of the plugins that this process has loaded; their codes begin at 7."""
 
 
 def added(code: int) -> Primitive | None:
-    """The primitive of a code that a plugin has brought; None for any other code."""
+    """The primitive of a plugin that has this code; None for any other code."""
     return ADDED[code - len(NAMES) - 1] if len(NAMES) < code <= len(NAMES) + len(ADDED) else None
 
 
 def name(code: int) -> str:
-    """What an operation is called."""
+    """The name of the operation with this code."""
     own = added(code)
     return NAMES[code - 1] if own is None else own.name
 
 
 def code_of(name: str) -> int:
-    """The code of an operation in this process. Raises KeyError for one that is not known."""
+    """The code that an operation has in this process. Raises KeyError for an unknown name."""
     if name in CODES:
         return CODES[name]
     for code, primitive in enumerate(ADDED, start=len(NAMES) + 1):
@@ -69,7 +70,7 @@ def code_of(name: str) -> int:
 
 
 def output_channels(code: int, input_channels: int, cell_channels: int) -> int:
-    """Channels that operation `code` gives inside a cell whose input has `cell_channels`."""
+    """Output channels of operation `code` in a cell whose input has `cell_channels`."""
     if code <= len(NAMES):
         return cell_channels if code in PROJECTING else input_channels
     return input_channels if ADDED[code - len(NAMES) - 1].keeps_channels else cell_channels

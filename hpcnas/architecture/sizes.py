@@ -1,8 +1,9 @@
-"""Parameters and FLOPs of a network in closed form, without building it and without torch.
+"""What a network costs, in closed form, without building it and without torch: parameters, FLOPs, and memory of a step.
 
-Equal to what `network` builds, to the last parameter (a test holds it). A convolution of k×k from a to b channels has
-k²ab weights and its batch normalisation 2b; a depthwise one 9a and 2a; a separable one 9a + ab and 2b; no biases.
-FLOPs are those of one forward pass of one image: two a multiply-add of the convolutions and the linear layer.
+Parameters are equal to those of `training.network`, to the last one (a test holds it). A convolution of k×k from a to b
+channels has k²ab weights and its batch normalisation 2b; a depthwise one 9a and 2a; a separable one 9a + ab and 2b; no
+biases. FLOPs are those of one forward pass of one image: two a multiply-add of the convolutions and the linear layer.
+Memory is an estimate, within a few percent of what autograd keeps of the plain network (a test holds it).
 """
 
 from __future__ import annotations
@@ -11,19 +12,19 @@ from dataclasses import dataclass
 
 from hpcnas.architecture import primitives
 from hpcnas.architecture.expansion import CellGraph
-from hpcnas.architecture.skeleton import Surroundings
+from hpcnas.architecture.skeleton import Skeleton
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What a network costs: trainable parameters, and FLOPs of one forward pass of one image."""
+    """Trainable parameters of a network, and FLOPs of one forward pass of one image."""
 
     parameters: int
     flops: int
 
 
 def node_channels(graph: CellGraph, channels: int) -> list[int]:
-    """Channels of every node's feature map in a cell whose input has `channels`: sums over concatenated inputs."""
+    """Channels of every node's feature map, (nodes,), in a cell whose input has `channels`."""
     width = [0] * graph.nodes
     width[0] = channels
     for edge in graph.edges:
@@ -31,18 +32,18 @@ def node_channels(graph: CellGraph, channels: int) -> list[int]:
     return width
 
 
-def size(graph: CellGraph, skeleton: Surroundings) -> Size:
+def size(graph: CellGraph, skeleton: Skeleton) -> Size:
     """Parameters and FLOPs of the network that `skeleton` makes of the cell."""
     parameters = flops = 0
     final, height, width_of_map = skeleton.image_channels, skeleton.height, skeleton.width
-    for channels, stride in skeleton.stem():
+    for channels, stride in skeleton.stem_convolutions():
         height, width_of_map = -(-height // stride), -(-width_of_map // stride)
         parameters += 9 * final * channels + 2 * channels
         flops += 2 * 9 * final * channels * height * width_of_map
         final = channels
     width = node_channels(graph, 1)  # in multiples of a stage's channels
     dense, depthwise, outputs = 0, 0, 0  # inputs of 1×1 and of 3×3 depthwise weights; channels that are normalised
-    added: list[tuple[primitives.Primitive, int, int]] = []  # those of plugins, with inputs and outputs
+    added: list[tuple[primitives.Primitive, int, int]] = []  # primitives of plugins, with inputs and outputs
     for edge in graph.edges:
         inputs = width[edge.source]
         if edge.operation == primitives.CONVOLUTION:
@@ -69,3 +70,51 @@ def size(graph: CellGraph, skeleton: Surroundings) -> Size:
     parameters += final * skeleton.classes + skeleton.classes
     flops += 2 * final * skeleton.classes
     return Size(parameters, flops)
+
+
+@dataclass(frozen=True, slots=True)
+class StepMemory:
+    """What a training step keeps of one image for its backward pass: values of feature maps, and the positions of
+    maxima, 8 bytes each. An estimate: libraries keep workspaces besides."""
+
+    values: int
+    places: int
+
+    def bytes(self, width: int) -> int:
+        """Bytes an image, where a value takes `width` bytes."""
+        return self.values * width + 8 * self.places
+
+
+def step_memory(graph: CellGraph, skeleton: Skeleton) -> StepMemory:
+    """What the plain network keeps of an image: each convolution's result before and after its normalisation and ReLU,
+    that between the two convolutions of a separable one, concatenations, and the positions of maxima."""
+    height, pixels_wide = skeleton.height, skeleton.width
+    values, places = skeleton.image_channels * height * pixels_wide, 0
+    for channels, stride in skeleton.stem_convolutions():
+        height, pixels_wide = -(-height // stride), -(-pixels_wide // stride)
+        values += 2 * channels * height * pixels_wide
+    width = node_channels(graph, 1)  # in multiples of a stage's channels
+    of_cell, maxima = 0, 0  # values, and positions of maxima, in the same multiples
+    into: dict[int, list[int]] = {}
+    for edge in graph.edges:
+        inputs = width[edge.source]
+        into.setdefault(edge.target, []).append(edge.operation)
+        if edge.operation == primitives.CONVOLUTION:
+            of_cell += 2
+        elif edge.operation == primitives.DEPTHWISE:
+            of_cell += 2 * inputs
+        elif edge.operation == primitives.SEPARABLE:
+            of_cell += inputs + 2
+        elif edge.operation == primitives.MAX_POOLING:
+            maxima += inputs
+    pools = (primitives.MAX_POOLING, primitives.AVERAGE_POOLING)
+    for node, operations in into.items():
+        if len(operations) > 1 or node == graph.nodes - 1 or operations[0] in pools:
+            of_cell += width[node]
+    for stage in skeleton.stages():
+        pixels = stage.height * stage.width
+        after = -(-stage.height // stage.stride) * -(-stage.width // stage.stride)
+        values += of_cell * stage.channels * pixels
+        places += maxima * stage.channels * pixels
+        values += (width[-1] * stage.channels + 2 * stage.next_channels) * after
+    return StepMemory(values, places)

@@ -1,14 +1,19 @@
-"""What surrounds the cells: the small CIFAR network as a list of stages (§4.1, Figure 2). No torch.
+"""What surrounds the cells of a network, small or large: everything but the genotype (§4.1, Figure 2). No torch.
 
-image ─ 3×3 conv, c0 ─ [ cell ─ 3×3 sep ] × groups·N ─ global average pooling ─ linear
-                                 └ stride 2 and 2c channels after the last cell of a group, except the last of all
+plain     image ─ 3×3 conv, c0 ─ [ cell ─ 3×3 sep ] × … ─ global average pooling ─ linear
+strided   image ─ 3×3 conv, stride 2, c0/2 ─ 3×3 conv, stride 2, c0 ─ [ cell ─ 3×3 sep ] × … ─ likewise
+                                                 └ stride 2 and 2c channels after the last cell of a group, except the
+                                                   last of all
+
+The paper searches with small networks on CIFAR-10: plain, c0 = 16, three groups of one cell. Its large networks have
+c0 = 64: on CIFAR-10 plain with groups of 2, 2, 2 cells, on ImageNet strided with 1, 2, 2, 2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+
+STEMS = ("plain", "strided")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,60 +27,38 @@ class Stage:
     next_channels: int  # its output channels
 
 
-class Surroundings(Protocol):
-    """What counting and building ask of the network around a cell, the small one here or a large one (`large`)."""
+@dataclass(frozen=True, slots=True)
+class Skeleton:
+    """The network around a cell. Raises ValueError for a stem that cannot be."""
 
-    @property
-    def image_channels(self) -> int: ...
+    image_channels: int
+    height: int  # of an image, in pixels
+    width: int
+    classes: int
+    channels: int  # c0, those of the first cell's input
+    cells: tuple[int, ...]  # of each group; the resolution halves from one group to the next
+    stem: str = "plain"  # or "strided"
 
-    @property
-    def height(self) -> int:
-        """Of an image, in pixels."""
-        ...
+    def __post_init__(self) -> None:
+        if self.stem not in STEMS:
+            raise ValueError(f"expected a stem of {STEMS}, got {self.stem!r}")
+        if self.stem == "strided" and self.channels % 2:
+            raise ValueError(f"expected an even number of channels for a strided stem, got {self.channels}")
 
-    @property
-    def width(self) -> int: ...
-
-    @property
-    def classes(self) -> int: ...
-
-    def stem(self) -> tuple[tuple[int, int], ...]:
+    def stem_convolutions(self) -> tuple[tuple[int, int], ...]:
         """(output channels, stride) of each 3×3 convolution before the first cell."""
-        ...
+        return ((self.channels, 1),) if self.stem == "plain" else ((self.channels // 2, 2), (self.channels, 2))
 
     def stages(self) -> tuple[Stage, ...]:
         """The cells in order, each with what follows it."""
-        ...
-
-
-def stages_of(channels: int, height: int, width: int, groups: Sequence[int]) -> tuple[Stage, ...]:
-    """Groups of so many cells each; the first one's input has `channels` and (height, width)."""
-    found: list[Stage] = []
-    for number, cells in enumerate(groups, start=1):
-        for cell in range(1, cells + 1):
-            reduces = cell == cells and number != len(groups)
-            stride, following = (2, 2 * channels) if reduces else (1, channels)
-            found.append(Stage(channels, height, width, stride, following))
-            channels, height, width = following, -(-height // stride), -(-width // stride)
-    return tuple(found)
-
-
-@dataclass(frozen=True, slots=True)
-class Skeleton:
-    """The small network around a cell: everything but the genotype."""
-
-    image_channels: int
-    height: int
-    width: int
-    classes: int
-    channels: int  # c0
-    cells_per_group: int  # N
-    groups: int
-
-    def stem(self) -> tuple[tuple[int, int], ...]:
-        """(output channels, stride) of each 3×3 convolution before the first cell: one, which keeps the resolution."""
-        return ((self.channels, 1),)
-
-    def stages(self) -> tuple[Stage, ...]:
-        """The cells in order, groups × N of them."""
-        return stages_of(self.channels, self.height, self.width, [self.cells_per_group] * self.groups)
+        channels, height, width = self.channels, self.height, self.width
+        for _, stride in self.stem_convolutions():
+            height, width = -(-height // stride), -(-width // stride)
+        found: list[Stage] = []
+        for group, cells in enumerate(self.cells, start=1):
+            for cell in range(1, cells + 1):
+                reduces = cell == cells and group != len(self.cells)
+                stride, following = (2, 2 * channels) if reduces else (1, channels)
+                found.append(Stage(channels, height, width, stride, following))
+                channels, height, width = following, -(-height // stride), -(-width // stride)
+        return tuple(found)

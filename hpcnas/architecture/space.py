@@ -1,8 +1,8 @@
 """The search space: how many motifs of how many nodes each level has (§2).
 
 Levels are numbered as in the paper: level 1 holds the primitives, levels 2 to L hold motifs, and level L has exactly
-one motif, the whole cell. Level 1 is the paper's six primitives, and what plugins have added and the space names. This
-file knows sizes and names only, no genotypes; standard library alone.
+one motif, the whole cell. Level 1 has the paper's six primitives, and those of plugins that the space names. This file
+knows sizes and names, no genotypes; standard library alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MOST_OPERATIONS = 255  # an operation's code is one byte in messages and in HDF5
 
 
 class SpaceError(Error, ValueError):
-    """A description that is no search space: the message says what was expected and what came."""
+    """A description of no search space: the message says what was expected and what came."""
 
 
 @dataclass(frozen=True)

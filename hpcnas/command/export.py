@@ -26,10 +26,10 @@ from pathlib import Path
 
 from hpcnas.analysis import export, runs
 from hpcnas.analysis.runs import AnalysisError
-from hpcnas.architecture.large import STEMS
+from hpcnas.architecture.skeleton import STEMS
 from hpcnas.command import common
 
-NETWORK = ("channels", "cells", "kind", "classes", "image_channels")  # what may be asked for
+NETWORK = ("channels", "cells", "stem", "classes", "image_channels")  # what may be asked for
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,7 +81,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name in ("channels", "classes", "image-channels"):
         network.add_argument(f"--{name}", type=positive, metavar="N")
     network.add_argument("--cells", type=positive, nargs="+", metavar="N", help="of each group")
-    network.add_argument("--stem", choices=STEMS, dest="kind", help="what stands before the first cell")
+    network.add_argument("--stem", choices=STEMS, help="what stands before the first cell")
     weights = parser.add_argument_group("weights (onnx of what was not retrained)")
     weights.add_argument("--weights", type=Path, metavar="FILE", help="a state_dict, saved by torch.save")
     weights.add_argument("--seed", type=int, default=0, metavar="S", help="of random weights (default: 0)")

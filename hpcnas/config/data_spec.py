@@ -30,15 +30,19 @@ class DataError(Error):
 
 
 @dataclass(frozen=True, slots=True)
-class DataFacts:
-    """What of the data decides the size of networks, and a fingerprint that is the same wherever the data lie.
-
-    `height` and `width` are in pixels."""
+class ImageFacts:
+    """What of the data decides the size of networks. `height` and `width` are in pixels."""
 
     image_channels: int
     height: int
     width: int
     classes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts(ImageFacts):
+    """Likewise, with the numbers of images, and a fingerprint that is the same wherever the data lie."""
+
     training_images: int
     validation_images: int
     fingerprint: str

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hpcnas import plugins
-from hpcnas.architecture.large import STEMS, LargeSkeleton
+from hpcnas.architecture.skeleton import STEMS, Skeleton
 from hpcnas.config import bounds, data_spec
 from hpcnas.config.job import JobSettings
 from hpcnas.config.settings import ConfigError, Scheme, Section, Settings, setting, with_default
@@ -202,10 +202,17 @@ class RetrainingConfig:
         """How many micro-batches a step has, over all ranks together."""
         return self.training.batch_size // self.training.micro_batch
 
-    def skeleton(self, image_channels: int, height: int, width: int, classes: int) -> LargeSkeleton:
-        """What surrounds the cells of the large network, for test images of that size in pixels."""
-        network = self.network
-        return LargeSkeleton(image_channels, height, width, classes, network.channels, network.cells, network.stem)
+    def skeleton(self, facts: data_spec.ImageFacts) -> Skeleton:
+        """What surrounds the cells in the network; height and width are those of an image as it is tested."""
+        return Skeleton(
+            image_channels=facts.image_channels,
+            height=facts.height,
+            width=facts.width,
+            classes=facts.classes,
+            channels=self.network.channels,
+            cells=self.network.cells,
+            stem=self.network.stem,
+        )
 
     def toml(self) -> str:
         """All settings that have a value, as TOML; `SCHEME.parse_toml` reads it back."""

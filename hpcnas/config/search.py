@@ -15,7 +15,7 @@ from hpcnas import plugins
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import Space, SpaceError
 from hpcnas.config import bounds, data_spec
-from hpcnas.config.data_spec import DataFacts
+from hpcnas.config.data_spec import ImageFacts
 from hpcnas.config.job import JobSettings
 from hpcnas.config.settings import ConfigError, Scheme, Section, none_of, setting
 from hpcnas.config.settings import Settings as Settings
@@ -278,16 +278,15 @@ class SearchConfig:
         """All settings that have a value, as TOML; `parse_toml` reads it back."""
         return SCHEME.toml(self)
 
-    def skeleton(self, facts: DataFacts) -> Skeleton:
-        """What surrounds the cells of a network for images as `facts` describes them."""
+    def skeleton(self, facts: ImageFacts) -> Skeleton:
+        """What surrounds the cells in the networks that are trained on these data."""
         return Skeleton(
             image_channels=facts.image_channels,
             height=facts.height,
             width=facts.width,
             classes=facts.classes,
             channels=self.network.channels,
-            cells_per_group=self.network.cells_per_group,
-            groups=self.network.groups,
+            cells=(self.network.cells_per_group,) * self.network.groups,
         )
 
 

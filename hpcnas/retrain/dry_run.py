@@ -6,13 +6,13 @@ Opens no image, except where only a plugin knows what it brings: those are read 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hpcnas.architecture import expansion, sizes
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.architecture.large import LargeSkeleton
-from hpcnas.architecture.memory import step_memory
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import data_spec
+from hpcnas.config.data_spec import ImageFacts
 from hpcnas.config.retraining import RetrainingConfig
 from hpcnas.data.datasets import load_training
 from hpcnas.data.image_folder import class_names, image_files
@@ -24,7 +24,7 @@ from hpcnas.retrain.record import Origin
 class Expected:
     """The network for the data, as far as they are known, and how that is known."""
 
-    skeleton: LargeSkeleton
+    skeleton: Skeleton
     images: int | None  # for training; None where nobody knows
     known: str
 
@@ -45,13 +45,11 @@ def text(
         schedule = f"{training.learning_rate:g}, divided by 10 after {places} steps"
     side = recipe.data.image_size if recipe.data.loading == "stream" else 0
     height, width = (side, side) if side else _crop(recipe, skeleton)
-    trained = LargeSkeleton(
-        skeleton.image_channels, height, width, skeleton.classes, skeleton.channels, skeleton.cells, skeleton.kind
-    )
+    trained = replace(skeleton, height=height, width=width)
     half = training.precision == "bf16" or (training.precision == "auto" and any(each.gpu for each in bindings))
     copies = 4 if training.weight_averaging else 3  # weights, gradients, momentum; averages
     weights = copies * 4 * size.parameters
-    maps = training.micro_batch * step_memory(graph, trained).bytes(2 if half else 4)
+    maps = training.micro_batch * sizes.step_memory(graph, trained).bytes(2 if half else 4)
     lines = [
         recipe.toml(),
         "# network",
@@ -80,7 +78,7 @@ def text(
     return "\n".join(lines)
 
 
-def _crop(recipe: RetrainingConfig, skeleton: LargeSkeleton) -> tuple[int, int]:
+def _crop(recipe: RetrainingConfig, skeleton: Skeleton) -> tuple[int, int]:
     """Height and width of training images that are resident."""
     crop = recipe.augmentation.crop
     return max(1, round(crop * skeleton.height)), max(1, round(crop * skeleton.width))
@@ -106,30 +104,38 @@ def expected(recipe: RetrainingConfig) -> Expected:
         try:
             classes = len(class_names(spec.path / "train"))
         except data_spec.DataError:
-            return Expected(recipe.skeleton(3, side, side, 1000), None, "the folder is not here: as ImageNet's")
-        return Expected(recipe.skeleton(3, side, side, classes), None, "classes as in the folder")
+            return Expected(
+                recipe.skeleton(ImageFacts(3, side, side, 1000)), None, "the folder is not here: as ImageNet's"
+            )
+        return Expected(recipe.skeleton(ImageFacts(3, side, side, classes)), None, "classes as in the folder")
     match spec:
         case data_spec.Digits():
-            return Expected(recipe.skeleton(1, 8, 8, 10), 1442, "the embedded digits")
+            return Expected(recipe.skeleton(ImageFacts(1, 8, 8, 10)), 1442, "the embedded digits")
         case data_spec.Synthetic(images, (channels, height, width)):
-            return Expected(recipe.skeleton(channels, height, width, 10), images, "synthetic")
+            return Expected(recipe.skeleton(ImageFacts(channels, height, width, 10)), images, "synthetic")
         case data_spec.DataFolder("fashion-mnist", _):
-            return Expected(recipe.skeleton(1, 28, 28, 10), 60_000, "Fashion-MNIST")
+            return Expected(recipe.skeleton(ImageFacts(1, 28, 28, 10)), 60_000, "Fashion-MNIST")
         case data_spec.DataFolder("imagefolder", path):
             try:
                 names = class_names(path / "train")
                 images = sum(len(image_files(path / "train", name)) for name in names)
             except (data_spec.DataError, OSError):
-                return Expected(recipe.skeleton(3, 32, 32, 10), None, "the folder is not here: as CIFAR-10's")
-            skeleton = recipe.skeleton(3, 32, 32, len(names))
+                return Expected(
+                    recipe.skeleton(ImageFacts(3, 32, 32, 10)), None, "the folder is not here: as CIFAR-10's"
+                )
+            skeleton = recipe.skeleton(ImageFacts(3, 32, 32, len(names)))
             return Expected(skeleton, images, "sizes as CIFAR-10's: no image was opened")
         case data_spec.Plugged(kind, _):
             try:
                 data = load_training(recipe.data.source)
             except data_spec.DataError as error:
                 return Expected(
-                    recipe.skeleton(3, 32, 32, 10), None, f"as CIFAR-10's, since they cannot be read: {error}"
+                    recipe.skeleton(ImageFacts(3, 32, 32, 10)),
+                    None,
+                    f"as CIFAR-10's, since they cannot be read: {error}",
                 )
             count, height, width, channels = data.images.pixels.shape
-            return Expected(recipe.skeleton(channels, height, width, len(data.classes)), count, f"{kind} of a plugin")
-    return Expected(recipe.skeleton(3, 32, 32, 10), 50_000, "CIFAR-10")
+            return Expected(
+                recipe.skeleton(ImageFacts(channels, height, width, len(data.classes))), count, f"{kind} of a plugin"
+            )
+    return Expected(recipe.skeleton(ImageFacts(3, 32, 32, 10)), 50_000, "CIFAR-10")

@@ -211,7 +211,7 @@ class Folder:
     def appear(self, found: Appearance, ranks: int, mpi_library: str, device: str) -> None:
         """The data are known: the record is made, or compared with them. Sets `problem` where it does not fit."""
         facts = found.facts
-        skeleton = self.recipe.skeleton(facts.image_channels, facts.height, facts.width, facts.classes)
+        skeleton = self.recipe.skeleton(facts)
         inputs = Inputs(skeleton, found.class_names, found.mean, found.std, found.resize)
         if self._record is None:
             size = sizes.size(expansion.expand(self.genotype), skeleton)

@@ -302,11 +302,11 @@ def _train(
 ) -> int:  # fmt: skip
     """One training and its test; the exit code, the same on every rank."""
     from hpcnas.retrain.loop import DistributedTraining, TooManyBroken
-    from hpcnas.training.plain import LossNotFinite
+    from hpcnas.training.method import LossNotFinite
 
     recipe, graph = orders.recipe, expansion.expand(orders.genotype)
     facts = feed.appearance.facts
-    skeleton = recipe.skeleton(facts.image_channels, facts.height, facts.width, facts.classes)
+    skeleton = recipe.skeleton(facts)
     training = DistributedTraining(graph, skeleton, recipe, seed, feed, group, device, _warning)
     saved = None if folder is None else folder.checkpoint(seed, training)
     _agree(world, None if folder is None else folder.problem)

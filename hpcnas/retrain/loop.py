@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from hpcnas import seeds
 from hpcnas.architecture.expansion import CellGraph
-from hpcnas.architecture.large import LargeSkeleton
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.data_spec import DataError
 from hpcnas.config.retraining import RetrainingConfig, RetrainingSettings
 from hpcnas.retrain.feed import Feed
@@ -31,8 +31,8 @@ from hpcnas.retrain.record import Row
 from hpcnas.retrain.regularisation import DropPath, WithAuxiliaryHead, average_in, cutout, loss
 from hpcnas.retrain.sums import Sums, synchronised
 from hpcnas.training import schedules
-from hpcnas.training.network import Network
-from hpcnas.training.plain import LossNotFinite, number_type
+from hpcnas.training.method import LossNotFinite, number_type
+from hpcnas.training.network import Network, initial_weights
 
 _LOSS, _CORRECT, _WAITED, _BROKEN, _LEAVING, _SAVING = range(6)  # figures that are added up over ranks
 _FIGURES = 6
@@ -63,7 +63,7 @@ class DistributedTraining:
     """One training from scratch. All ranks call the same methods in the same order."""
 
     def __init__(
-        self, graph: CellGraph, skeleton: LargeSkeleton, recipe: RetrainingConfig, seed: int, feed: Feed, group: Group,
+        self, graph: CellGraph, skeleton: Skeleton, recipe: RetrainingConfig, seed: int, feed: Feed, group: Group,
         device: torch.device, warn: Callable[[str], None],
     ) -> None:  # fmt: skip
         training = recipe.training
@@ -79,8 +79,7 @@ class DistributedTraining:
         self._warn = warn
         self._generator = torch.Generator(device)
         self._paths = DropPath(graph, self._generator) if training.drop_path else None
-        with torch.random.fork_rng(devices=[]):  # PyTorch's initialisation draws from the global generator
-            torch.manual_seed(seed)
+        with initial_weights(seed):
             network = Network(graph, skeleton, self._paths) if self._paths else Network(graph, skeleton)
             trained = WithAuxiliaryHead(network, skeleton) if training.auxiliary_weight else network
         if training.batch_statistics == "step":

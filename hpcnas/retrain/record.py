@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.architecture.large import LargeSkeleton
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.retraining import RetrainingConfig
 from hpcnas.job.session import Session
@@ -44,7 +44,7 @@ class Origin:
 class Inputs:
     """What the network is built for: images as they are tested, and what their pixels become."""
 
-    skeleton: LargeSkeleton  # its height and width are those of the middle of a test image, which is classified
+    skeleton: Skeleton  # its height and width are those of the middle of a test image, which is classified
     class_names: tuple[str, ...]
     mean: tuple[float, ...]  # of each channel, in pixel values 0 to 255; an input is (pixel − mean) / std
     std: tuple[float, ...]

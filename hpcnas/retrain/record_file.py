@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.architecture.large import LargeSkeleton
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.retraining import SCHEME
 from hpcnas.retrain.record import Inputs, Origin, Record, RetrainingSession, Row, State, Trained
 from hpcnas.storage import allowed, durable, hdf5
@@ -170,7 +170,7 @@ def _write_network(group: hdf5.Group, found: Record) -> None:
     write_dataset(group, "classes", np.int64(skeleton.classes), "number of classes")
     write_dataset(group, "channels", np.int64(skeleton.channels), "channels that the first cell reads, c0")
     write_dataset(group, "cells", np.asarray(skeleton.cells, dtype=np.int64), "cells of each group")
-    write_dataset(group, "stem", _text(skeleton.kind), "before the first cell: plain or strided")
+    write_dataset(group, "stem", _text(skeleton.stem), "before the first cell: plain or strided")
     write_dataset(group, "parameters", np.int64(found.parameters), "trainable parameters", "1")
     write_dataset(group, "flops", np.int64(found.flops), "of one forward pass of one image", "1")
     write_dataset(group, "mean", np.asarray(inputs.mean, dtype=np.float64), "subtracted from pixels, 0 to 255")
@@ -294,7 +294,7 @@ def _origin(group: hdf5.Group) -> Origin:
 def _inputs(group: hdf5.Group) -> Inputs:
     numbers = {name: int(group[name][()]) for name in ("image_channels", "height", "width", "classes", "channels")}
     return Inputs(
-        skeleton=LargeSkeleton(**numbers, cells=tuple(group["cells"][()].tolist()), kind=_string(group, "stem")),
+        skeleton=Skeleton(**numbers, cells=tuple(group["cells"][()].tolist()), stem=_string(group, "stem")),
         class_names=tuple(_str(name) for name in group["class_names"][()]),
         mean=tuple(group["mean"][()].tolist()),
         std=tuple(group["std"][()].tolist()),

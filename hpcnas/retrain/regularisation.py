@@ -20,9 +20,8 @@ from torch.nn import functional
 
 from hpcnas.architecture import primitives
 from hpcnas.architecture.expansion import CellGraph
-from hpcnas.architecture.skeleton import Surroundings
-from hpcnas.training import operations
-from hpcnas.training.network import Network
+from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.training.network import Network, convolution
 
 
 def cutout(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
@@ -121,7 +120,7 @@ class AuxiliaryHead(nn.Sequential):
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__(
             nn.AdaptiveAvgPool2d(2),
-            operations.convolution(channels, 128, 1),
+            convolution(channels, 128, 1),
             nn.Conv2d(128, 768, 2, bias=False),
             nn.BatchNorm2d(768),
             nn.ReLU(),
@@ -140,7 +139,7 @@ class WithAuxiliaryHead(nn.Module):
     is kept.
     """
 
-    def __init__(self, network: Network, skeleton: Surroundings) -> None:
+    def __init__(self, network: Network, skeleton: Skeleton) -> None:
         super().__init__()
         stages = skeleton.stages()
         cells = round(2 * len(stages) / 3)

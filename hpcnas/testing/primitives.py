@@ -25,7 +25,7 @@ from hpcnas.testing.contract import expect, loaded
 from hpcnas.training.network import Network
 
 CHANNELS = ((4, 4), (3, 8), (12, 4))  # of the input, and of the cell
-_AROUND = Skeleton(image_channels=3, height=9, width=13, classes=7, channels=4, cells_per_group=1, groups=2)
+_AROUND = Skeleton(image_channels=3, height=9, width=13, classes=7, channels=4, cells=(1, 1))
 
 
 class PrimitiveContract:

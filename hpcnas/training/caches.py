@@ -1,7 +1,7 @@
-"""Where compiled things are kept: the user's cache folder, or a private temporary one where that does not serve.
+"""Where compiled kernels are cached: in the user's cache folder; if that fails, in a private temporary one.
 
-A folder serves where files can be written, kept and executed. No home, no name for the user id, a full disk, a mount
-that is read-only or without execution: each is a reason to go on to the next. Standard library alone.
+A folder serves if files in it can be written, kept and executed. If there is no home or no name for the user id, if the
+disk is full, or the mount read-only or without execution, the next folder is tried. Standard library alone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def folders() -> Iterator[Path]:
 
 
 def temporary_folders() -> Iterator[Path]:
-    """Folders that are this user's alone, in places where everybody may write. Others may have made one of that name:
+    """Folders for this user alone, in places where all users may write. Another user may have made one of that name:
     `look_into` finds out."""
     for place in dict.fromkeys((os.environ.get("TMPDIR"), *_TEMPORARY)):
         if place and os.path.isabs(place):

@@ -1,8 +1,8 @@
 """What torch saves to be read again, in sealed files: checkpoints of searches and retrainings, and weights.
 
 Whole or as before at any time, whatever is killed, and looked at bit by bit before torch reads them: a bit that has
-turned over in a weight is no error to torch, and would be trained on. Files of versions without seals end where torch
-ends.
+turned over in a weight is no error to torch, and would be trained on. Files of versions without seals end with what
+torch has written.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which way of training is the fastest on the machine at hand (D7)."""
+"""Which way of training is used: the fastest that fits the device, the settings and the genotype (D7)."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.search import TrainingSettings
 from hpcnas.training.cpu.compiled import CompiledTraining, CompiledTrainings, on_threads
-from hpcnas.training.plain import PlainTraining, Trainings, number_type
+from hpcnas.training.method import Trainings, number_type
+from hpcnas.training.plain import PlainTraining
 
 
 def fastest_method(
     device: torch.device, threads: int, settings: TrainingSettings, skeleton: Skeleton
 ) -> type[Trainings]:
-    """A block plan on a GPU with Triton; compiled C plans on a CPU, one a thread; else the plain network. Whether it
-    can be compiled here is found out by trying (`probing`)."""
+    """StackedTraining on a GPU with Triton; CompiledTraining on a CPU, one a thread; else PlainTraining. Whether its
+    kernels can be compiled here, `probing` finds out."""
     return PlainTraining if why_plain(device, settings, skeleton) else _compiled(device, threads)
 
 
 def why_plain(device: torch.device, settings: TrainingSettings, skeleton: Skeleton) -> str:
-    """Why there is nothing faster than the plain network for these settings; empty where there is."""
+    """The reason why nothing faster than the plain network serves these settings; empty where something does."""
     if device.type == "cuda":
         try:
             from hpcnas.training.cuda.stacked import fits
@@ -41,12 +42,12 @@ def _compiled(device: torch.device, threads: int) -> type[Trainings]:
 
 
 def fitting_method(method: type[Trainings], genotype: Genotype) -> type[Trainings]:
-    """That way, or the plain network's where the genotype uses a plugin's primitive: plans know the paper's alone."""
+    """The method, or PlainTraining where the genotype uses a plugin's primitive, which the other ways do not know."""
     own = genotype.space.added and any(primitives.added(edge.operation) for edge in expand(genotype).edges)
     return PlainTraining if own else method
 
 
 def in_little_memory(method: type[Trainings]) -> type[Trainings]:
-    """That way, or another with the same results to the last bit that needs less memory on a CPU, where the kernel ends
-    a process that takes too much: nothing is raised that fewer trainings at a time could answer."""
+    """The method, or another with the same results to the last bit that needs less memory. On a CPU, the kernel ends a
+    process that takes too much, so that no exception tells to train fewer at a time."""
     return CompiledTraining if issubclass(method, CompiledTrainings) else method

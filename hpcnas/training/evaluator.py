@@ -1,4 +1,4 @@
-"""What a worker evaluates with: the interface, and nothing that an implementation needs.
+"""The interface of what a worker evaluates with, and the checks of its answers. No implementation.
 
 `trainer_process` trains, in a child process; `synthetic` computes. Ranks load only the one they use (D8).
 """
@@ -18,8 +18,8 @@ SECONDS = ("setup_seconds", "training_seconds", "validation_seconds")
 
 
 class EvaluatorRefused(Exception):
-    """Evaluations cannot begin, or cannot go on: one line. `passes` is whether another job may do better as things are;
-    else a person must mend it."""
+    """Evaluations cannot begin, or cannot go on: one line. `passes`: the cause may pass, so another job may succeed;
+    else a person must remove it."""
 
     def __init__(self, reason: str, passes: bool = False) -> None:
         super().__init__(reason)
@@ -28,8 +28,8 @@ class EvaluatorRefused(Exception):
 
 @dataclass(frozen=True)
 class Loaded:
-    """The evaluator has its data and its device. Software maps names to versions; `slower` says why it evaluates in a
-    slower way than it might, and is empty where it does not."""
+    """The evaluator has its data and its device. Software maps names to versions; `slower` says why it evaluates more
+    slowly than it could, and is empty where it does not."""
 
     facts: DataFacts
     software: Mapping[str, str]
@@ -65,20 +65,19 @@ class Evaluator(Protocol):
 
 
 def warnings(evaluator: Evaluator) -> list[str]:
-    """What has gone wrong since the last look that the evaluations can live with, a line each. An evaluator that has
-    such lines has a method `warnings`; those of plugins need none."""
+    """Faults since the last call that evaluations have gone on in spite of, a line each. An evaluator with such lines
+    has a method `warnings`; one of a plugin needs none."""
     take: Callable[[], list[str]] | None = getattr(evaluator, "warnings", None)
     return [] if take is None else take()
 
 
 def described(evaluator: Evaluator) -> str:
-    """Who an evaluator is, for messages about its answers: those of plugins have it in `whose`."""
+    """What messages about an evaluator's answers call it: its `whose`, if it has one, as those of plugins."""
     return getattr(evaluator, "whose", "the evaluator")
 
 
 def checked(outcome: Outcome, task: Task, whose: str = "the evaluator") -> Outcome:
-    """What an evaluator has said of a task, in Python's numbers, or the failure that it is where that is no answer to
-    it; `whose` is named there."""
+    """An evaluator's answer to a task, in Python's numbers; a Failure, which names `whose`, where it is no answer."""
     if isinstance(outcome, Failure):
         kind: object = outcome.kind
         known = FailureKind(kind) if isinstance(kind, int) and kind in set(FailureKind) else FailureKind.ERROR

@@ -1,4 +1,4 @@
-"""Signs of life from beside something that takes long and gives none itself, such as a compiler."""
+"""Signs of life from a thread, while something long runs that gives none itself, such as a compiler."""
 
 from __future__ import annotations
 

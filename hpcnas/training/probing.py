@@ -1,8 +1,8 @@
 """Finds out, before a worker says that it is ready, whether the fastest way of training works on its machine (D7).
 
-A few steps of a small network, with the run's channels, images and precision, compile what there is to compile, and
-load and use it. Whatever is wrong with compilers, caches or drivers shows here, and the plain network is trained
-instead: slower, which is said.
+It trains a small network for a few steps, with the run's channels, images and precision: that compiles, loads and runs
+the kernels. A fault of compilers, caches or drivers shows here; then the plain network is trained, and a remark says
+that this is slower, and why.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from hpcnas.config.search import TrainingSettings
 from hpcnas.training import caches, causes
 from hpcnas.training.choice import fastest_method, why_plain
 from hpcnas.training.cpu import kernels
-from hpcnas.training.plain import FitnessInProgress, PlainTraining, TrainingData, Trainings
+from hpcnas.training.fitness import FitnessInProgress
+from hpcnas.training.method import TrainingData, Trainings
+from hpcnas.training.plain import PlainTraining
 
 PLAIN = "trains the plain network, which can be several times slower"
 _IMAGES = 32  # of each split, at the most
@@ -41,12 +43,12 @@ M1 = ["1-2 sep", "1-3 dw", "2-3 max", "3-4 avg", "2-4 1x1", "4-5 id", "1-5 1x1"]
 
 
 class NothingWorks(Exception):
-    """Not even the plain network can be trained on this device, or there is too little memory to find out: one line."""
+    """Not even the plain network can be trained on this device, or memory does not suffice to find out: one line."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """How this worker trains. `drawbacks` are lines about what it does without; `slower` says why it trains the plain
+    """How this worker trains. `drawbacks` are lines about what could not be used; `slower` says why it trains the plain
     network, and is empty where it does not."""
 
     method: type[Trainings]
@@ -55,20 +57,20 @@ class Way:
 
     @property
     def name(self) -> str:
-        """As it is recorded."""
+        """The name of the method as files have it."""
         return self.method.stored_name
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a person should know."""
+        """Lines that a person should see."""
         if not self.slower:
             return self.drawbacks
         return (f"{PLAIN}: {self.slower}",)
 
 
 def find(device: torch.device, threads: int, settings: TrainingSettings, skeleton: Skeleton, data: TrainingData) -> Way:
-    """The fastest way that works here. Raises NothingWorks where a GPU trains in no way, or where
-    memory runs out: that tells nothing of compilers, and the way is that of all evaluations to come."""
+    """The fastest way that works here. Raises NothingWorks where a GPU trains in no way, and where memory runs out:
+    that says nothing about compilers, and the answer holds for all evaluations to come."""
     reason = why_plain(device, settings, skeleton)
     if reason:
         return Way(PlainTraining, slower=reason)
@@ -105,7 +107,7 @@ def _train(method: type[Trainings], settings: TrainingSettings, skeleton: Skelet
 
 
 def _nothing() -> None:
-    """Nobody waits."""
+    """In place of a beat: nothing waits for these trainings."""
 
 
 def _few(data: TrainingData) -> TrainingData:
@@ -126,7 +128,8 @@ def _few(data: TrainingData) -> TrainingData:
 
 
 def _cut(data: TrainingData, skeleton: Skeleton) -> tuple[TrainingData, Skeleton]:
-    """Parts of the images, and of the network what has the run's vectors: the whole may need minutes or gigabytes."""
+    """Smaller images, and a network with fewer channels that fill the same vectors: the whole may need minutes or
+    gigabytes."""
     height, width = min(_SIDE, skeleton.height), min(_SIDE, skeleton.width)
     channels = skeleton.channels
     if channels > _CHANNELS:
@@ -137,8 +140,8 @@ def _cut(data: TrainingData, skeleton: Skeleton) -> tuple[TrainingData, Skeleton
         validation_pixels=data.validation_pixels[:, :height, :width],
         facts=replace(data.facts, height=height, width=width),
     )
-    around = replace(skeleton, height=height, width=width, channels=channels, cells_per_group=1)
-    return cut, replace(around, groups=min(2, skeleton.groups))
+    cells = (1,) * min(2, len(skeleton.cells))
+    return cut, replace(skeleton, height=height, width=width, channels=channels, cells=cells)
 
 
 def _short(settings: TrainingSettings, device: torch.device) -> TrainingSettings:
@@ -191,7 +194,8 @@ def _look_for_damage(folder: Path) -> None:
 
 
 def _same_everywhere(text: str) -> str:
-    """Without temporary names, addresses, amounts of memory and process ids: what many workers meet is said once."""
+    """The text without temporary names, addresses, amounts of memory and process ids, so that the same fault of many
+    workers is one message."""
     return _DIFFERS.sub("*", text)
 
 

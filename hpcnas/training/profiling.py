@@ -16,7 +16,7 @@ BEATS = 8  # signs of life that a trace covers: steps on a CPU, each 25 of them 
 
 
 def claim(path: Path) -> bool:
-    """Whether this process is the one that writes a file: the first that asks, of all that ever did."""
+    """Whether this process is the first of all to claim a file, and so the one that writes it."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
     except OSError:
@@ -55,7 +55,7 @@ class Trace:
         return counted
 
     def _write(self) -> None:
-        """Where there is no room for a trace, there is none: the evaluation is worth more."""
+        """Writes the trace, or says why not: the evaluation goes on without it."""
         profiler, self._profiler = self._profiler, None
         if profiler is None:
             return

@@ -1,8 +1,8 @@
-"""How often a trainer is started in vain before its worker gives up, and how long the worker waits in between.
+"""How often a trainer may fail to start before its worker gives up, and how long the worker waits in between.
 
     no process, or it dies before it is ready ─► pause ─► another start ─► … ─► given up
 
-What hinders a start may pass: a signal, too many processes, memory that others hold, a file system that is away.
+The cause of a failure may pass: a signal, too many processes, memory that others hold, a file system that is away.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ PAUSES = (1.0, 4.0, 16.0)  # seconds before the second start in a row, the third
 
 
 class Starts:
-    """Counts starts in vain, in a row."""
+    """Counts failed starts in a row."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         """`now` gives seconds."""
@@ -22,7 +22,7 @@ class Starts:
         self._due = now()
 
     def failed(self) -> bool:
-        """A start was in vain; whether there is to be another one."""
+        """Counts a failed start; returns whether there is to be another one."""
         self.in_vain += 1
         if self.in_vain > len(PAUSES):
             return False

@@ -17,7 +17,7 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from hpcnas.training.trainer_process import COORDINATED, STACK_SIGNAL, Assignment
+from hpcnas.training.pipe import COORDINATED, STACK_SIGNAL, Assignment
 
 _PR_SET_PDEATHSIG = 1
 _OOM_SCORE = "900"  # the kernel should take the child before the rank

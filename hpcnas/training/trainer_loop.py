@@ -26,11 +26,14 @@ from hpcnas.config.search import SearchConfig
 from hpcnas.data.datasets import load_training
 from hpcnas.messages import Failure, FailureKind, Outcome, Task, checkpoint_name
 from hpcnas.storage import sealed
-from hpcnas.training import causes, checkpoints, plain, probing, profiling
+from hpcnas.training import causes, checkpoints, probing, profiling
 from hpcnas.training.choice import fitting_method, in_little_memory
 from hpcnas.training.evaluator import Loaded
+from hpcnas.training.fitness import FitnessInProgress, OtherEvaluation
 from hpcnas.training.heartbeat import beating
-from hpcnas.training.trainer_process import Assignment, Beat, FromChild, Remark, Save, Saved, Unusable
+from hpcnas.training.method import LossNotFinite, TrainingData, number_type
+from hpcnas.training.pipe import Assignment, Beat, FromChild, Remark, Save, Saved, Unusable
+from hpcnas.training.plain import PlainTraining
 
 _BEAT_INTERVAL = 1.0  # seconds, at the most
 _LONGEST = 2000  # characters of a warning
@@ -50,7 +53,7 @@ def serve(connection: Connection, assignment: Assignment) -> int:
         plugins.load(config.search.plugins)
         device = _device(assignment)
         dataset = load_training(config.data.source, download=config.run.download)
-        data = plain.TrainingData.prepare(dataset, config.data, device, config.training.padding)
+        data = TrainingData.prepare(dataset, config.data, device, config.training.padding)
     except (DataError, plugins.PluginError) as error:
         pipe.send(Unusable(str(error)))
         return 2
@@ -64,11 +67,11 @@ def serve(connection: Connection, assignment: Assignment) -> int:
         return 2
     for text in way.remarks:
         pipe.send(Remark(text))
-    numbers = str(plain.number_type(config.training, device)).removeprefix("torch.")
+    numbers = str(number_type(config.training, device)).removeprefix("torch.")
     trains = way.name
-    if config.space.added and way.method is not plain.PlainTraining:
+    if config.space.added and way.method is not PlainTraining:
         pipe.send(Remark(_OF_PLUGINS))
-        trains += f" (with primitives of plugins: {plain.PlainTraining.stored_name})"
+        trains += f" (with primitives of plugins: {PlainTraining.stored_name})"
     software = _software() | {"training": trains, "threads": str(assignment.threads), "numbers": numbers}
     pipe.send(Loaded(data.facts, software, way.slower))
     while True:
@@ -83,7 +86,7 @@ def serve(connection: Connection, assignment: Assignment) -> int:
         if request.attempt > 1 and chosen is not (frugal := in_little_memory(chosen)):
             pipe.send(Remark(_ONE_AT_A_TIME))
             chosen = frugal
-        fitness = plain.FitnessInProgress(request.genotype, request.seeds, skeleton, data, config.training, chosen)
+        fitness = FitnessInProgress(request.genotype, request.seeds, skeleton, data, config.training, chosen)
         attendance = Attendance(pipe, config, checkpoint_name(request.individual, request.first), fitness)
         trace = Path(config.run.run) / "profile.json"
         if config.run.profile and profiling.claim(trace):
@@ -134,7 +137,7 @@ class _ToWorker(logging.Handler):
 class Attendance:
     """What happens beside a training: signs of life, checkpoints, and the worker's wish to save and end."""
 
-    def __init__(self, pipe: _Pipe, config: SearchConfig, name: str, fitness: plain.FitnessInProgress) -> None:
+    def __init__(self, pipe: _Pipe, config: SearchConfig, name: str, fitness: FitnessInProgress) -> None:
         self._pipe = pipe
         self._run = Path(config.run.run).absolute()
         self._path = self._run / "inflight" / name
@@ -152,7 +155,7 @@ class Attendance:
             pass
         except sealed.Damaged as damage:
             self._remark(f"{self._path} is damaged: {damage}; {self._set_aside()}, and its evaluation begins anew")
-        except plain.OtherEvaluation:
+        except OtherEvaluation:
             self._begins_anew("they are of trainings by another method or on another type of device")
         except checkpoints.Unsealed:
             self._begins_anew("they carry no checksum: an earlier version has written them")
@@ -210,7 +213,7 @@ class Attendance:
             self._path.unlink(missing_ok=True)
 
     def _why_not_written(self, error: OSError | RuntimeError) -> str:
-        """In words that are the same for all workers who meet the same."""
+        """The reason, in the same words for all workers that it stops."""
         if isinstance(error, RuntimeError):
             return _line(error)
         folder = self._path.parent
@@ -238,13 +241,13 @@ def _line(error: Exception) -> str:
     return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])[:200]
 
 
-def _outcome(fitness: plain.FitnessInProgress, attendance: Attendance, trace: profiling.Trace | None = None) -> Outcome:
+def _outcome(fitness: FitnessInProgress, attendance: Attendance, trace: profiling.Trace | None = None) -> Outcome:
     """The evaluation, or the failure that took its place."""
     try:
         attendance.resume()
         beat = attendance.beat if trace is None else trace.around(attendance.beat)
         return fitness.run(beat=beat, replicate_done=attendance.save, aside=attendance.beating)
-    except plain.LossNotFinite as error:
+    except LossNotFinite as error:
         attendance.discard()  # what it was resumed from may have come from a device that cannot calculate
         return Failure(FailureKind.NAN, str(error))
     except BrokenPipeError:

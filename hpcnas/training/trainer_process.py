@@ -15,7 +15,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO
@@ -24,15 +23,13 @@ from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import SearchConfig
 from hpcnas.job.clocks import Attentive
 from hpcnas.job.devices import Binding, device_variables
-from hpcnas.job.signals import ASKING
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
 from hpcnas.training.evaluator import EvaluatorRefused, Loaded
 from hpcnas.training.interpreter import python
+from hpcnas.training.pipe import COORDINATED, STACK_SIGNAL, Assignment, FromChild, Remark, Save, Saved, Unusable
 from hpcnas.training.starts import Starts
 
 TRAINER = "from hpcnas.training import trainer; sys.exit(trainer.main())"
-STACK_SIGNAL = signal.SIGUSR2  # makes a child print where its threads are
-COORDINATED = ASKING  # signals that the ranks act upon, never a child
 
 _LAUNCHER_PREFIXES = ("OMPI_", "PMI", "PMIX_", "PRTE_", "HYDRA_", "MPI_")  # the child is no rank
 _LAST_WORDS = 1500  # bytes of a child's output that go into its failure
@@ -40,50 +37,6 @@ _LOADING_PATIENCE = 600.0  # seconds without a word while a child imports torch 
 _LONGEST_LOOK = 1.0  # seconds that pass between two looks at a child, at the most: the rest this process stood still
 _LONGEST_WAIT = 1e6  # seconds; the system takes no more at a time
 _DYING_PATIENCE = 5.0  # seconds; a process that hangs in a driver cannot even be killed
-
-
-# ── what crosses the pipe to the child and back, beside Task and Outcome ────────────────────────────────────────────
-@dataclass(frozen=True)
-class Assignment:
-    """The first message to a child: what every later task has in common."""
-
-    config: SearchConfig
-    threads: int
-    cuda: bool
-    parent: int  # process id of the worker: the child ends when it is gone
-
-
-@dataclass(frozen=True)
-class Unusable:
-    """The child cannot start: one line for a person. `passes`: nobody need mend it, another start may do better."""
-
-    reason: str
-    passes: bool = False
-
-
-@dataclass(frozen=True)
-class Beat:
-    """A sign of life."""
-
-
-@dataclass(frozen=True)
-class Save:
-    """To the child: write a checkpoint of what runs, answer Saved, and end."""
-
-
-@dataclass(frozen=True)
-class Saved:
-    """The child has nothing unsaved."""
-
-
-@dataclass(frozen=True)
-class Remark:
-    """Something that the child lives with and a person should know: one line."""
-
-    text: str
-
-
-FromChild = Outcome | Loaded | Unusable | Beat | Saved | Remark
 
 
 class TrainerEvaluator:
@@ -110,7 +63,7 @@ class TrainerEvaluator:
         self._begin_child()
 
     def _begin_child(self) -> None:
-        """Starts a child; none is there where that is in vain. Raises EvaluatorRefused after too many times."""
+        """Starts a child; there is none where that fails. Raises EvaluatorRefused after too many failures."""
         self._ready: Loaded | None = None
         self._heard = self._patience_clock()
         self._child: _Child | None = None
@@ -120,7 +73,7 @@ class TrainerEvaluator:
             self._started_in_vain(f"the trainer's process cannot be started: {error}")
 
     def _started_in_vain(self, reason: str) -> None:
-        """Another start follows, after a pause. Raises EvaluatorRefused after too many times."""
+        """Counts a failed start; another follows after a pause. Raises EvaluatorRefused after too many."""
         self.close()
         self._child, last = None, Failure(FailureKind.CRASH, reason).summary
         if not self._starts.failed():
@@ -149,7 +102,7 @@ class TrainerEvaluator:
         return outcome
 
     def _listen(self, timeout: float) -> Outcome | None:
-        """Takes the child's messages for `timeout` seconds or to the end of what it does."""
+        """Handles the child's messages for `timeout` seconds, or until an outcome or the child's readiness."""
         end = self._now() + timeout
         while True:
             if self._child is None:
@@ -193,8 +146,8 @@ class TrainerEvaluator:
                     self._child.send(self._task)
 
     def _cannot_use(self, reason: str) -> None:
-        """What hinders the first child, a person must mend; what worked for one before, may work again. Raises
-        EvaluatorRefused."""
+        """A child cannot be used. If none has worked before, a person must remove the cause: raises EvaluatorRefused.
+        Else another start may succeed, and follows."""
         if self._known is not None:
             self._started_in_vain(reason)
         else:
@@ -202,7 +155,7 @@ class TrainerEvaluator:
             raise EvaluatorRefused(reason)
 
     def warnings(self) -> list[str]:
-        """What the child has said since the last look that it can live with."""
+        """The child's remarks since the last call."""
         found, self._warnings = self._warnings, []
         return found
 

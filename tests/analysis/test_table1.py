@@ -9,12 +9,12 @@ import pytest
 from toolruns import INPUTS, retrained
 
 from hpcnas.analysis import retrainings, table1
-from hpcnas.architecture.large import LargeSkeleton
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.retraining import SCHEME
 from hpcnas.retrain.record import Inputs, Origin
 
-CELL = LargeSkeleton(3, 32, 32, 10, 64, (2, 2, 2), "plain")
+CELL = Skeleton(3, 32, 32, 10, 64, (2, 2, 2), "plain")
 CIFAR = replace(INPUTS, skeleton=CELL, class_names=tuple("abcdefghij"))
 EVOLVED = Origin("run:7", "hierarchical", "a" * 32, 7, "tournament", 0.9, 90, 7000, True, None, "")
 
@@ -102,7 +102,7 @@ def test_more_channels_are_no_departure(tmp_path: Path) -> None:
 
 
 def test_imagenet_is_what_has_its_classes_and_its_images(tmp_path: Path) -> None:
-    thousand = Inputs(LargeSkeleton(3, 299, 299, 1000, 64, (1, 2, 2, 2), "strided"), tuple(map(str, range(1000))),
+    thousand = Inputs(Skeleton(3, 299, 299, 1000, 64, (1, 2, 2, 2), "strided"), tuple(map(str, range(1000))),
                       (0.0,) * 3, (1.0,) * 3, 341)  # fmt: skip
     settings = SCHEME.preset("imagenet")
     facts = DataFacts(3, 299, 299, 1000, 1_281_167, 0, "1a9e0e7000000000")

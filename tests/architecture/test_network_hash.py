@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from hpcnas.architecture import primitives
 from hpcnas.architecture.expansion import CellGraph, InvalidGenotype, expand, is_valid
 from hpcnas.architecture.genotype import Genotype, named
-from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.architecture.mutation import diversified, mutate
 from hpcnas.architecture.network_hash import HASH_BYTES, TooSymmetric, canonical_form, cell_hash, network_hash, parts
 from hpcnas.architecture.primitives import AVERAGE_POOLING, CONVOLUTION, DEPTHWISE, IDENTITY, MAX_POOLING, SEPARABLE
 from hpcnas.architecture.sizes import size
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import HIERARCHICAL, Space
 from hpcnas.training.network import Cell
 
@@ -258,7 +258,7 @@ def test_not_the_same(one: str, other: str) -> None:
 
 def test_twins_that_meet_and_twins_that_go_on_have_other_sizes_and_other_hashes() -> None:
     """Version 1 of the hash joined these, and networks of the paper's spaces alike."""
-    skeleton = LargeSkeleton(3, 32, 32, 10, 16, (1, 1, 1), "plain")
+    skeleton = Skeleton(3, 32, 32, 10, 16, (1, 1, 1), "plain")
     go_on, meet = (
         build("1x5", [edges])
         for edges in ("1-2 1x1, 1-3 1x1, 2-5 1x1, 3-5 1x1", "1-2 1x1, 1-3 1x1, 2-4 id, 3-4 id, 4-5 1x1")

@@ -25,17 +25,17 @@ from test_network_hash import rewritten
 
 from hpcnas.architecture.expansion import CellGraph, expand, is_valid
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.architecture.mutation import diversified, mutate
 from hpcnas.architecture.network_hash import cell_hash, network_hash
 from hpcnas.architecture.primitives import AVERAGE_POOLING, CODES, DEPTHWISE, IDENTITY, MAX_POOLING
 from hpcnas.architecture.sizes import size
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import Space
 
 TORTURE = os.environ.get("HPCNAS_TORTURE") == "1"
 CELLS = 20_000 if TORTURE else 1500  # of each space
 MOST_WAYS = 5040 if TORTURE else 120  # of giving out the functions
-SKELETON = LargeSkeleton(3, 32, 32, 10, 16, (1, 1, 1), "plain")
+SKELETON = Skeleton(3, 32, 32, 10, 16, (1, 1, 1), "plain")
 POOLINGS = {MAX_POOLING: 0.3, AVERAGE_POOLING: 1.9}
 
 

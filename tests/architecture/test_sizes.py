@@ -12,28 +12,27 @@ from torch import Tensor, nn
 
 from hpcnas.architecture.expansion import CellGraph, expand, is_valid
 from hpcnas.architecture.genotype import Genotype, named
-from hpcnas.architecture.large import LargeSkeleton
 from hpcnas.architecture.mutation import diversified, redraw_until
 from hpcnas.architecture.sizes import Size, node_channels, size
-from hpcnas.architecture.skeleton import Skeleton, Surroundings
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
 from hpcnas.training.network import Network
 
 torch.set_num_threads(1)
 
-SMALL = Skeleton(image_channels=3, height=32, width=32, classes=10, channels=16, cells_per_group=1, groups=3)
-CIFAR = LargeSkeleton(3, 32, 32, 10, channels=64, cells=(2, 2, 2), kind="plain")
-IMAGENET = LargeSkeleton(3, 299, 299, 1000, channels=64, cells=(1, 2, 2, 2), kind="strided")
-TINY_SKELETONS: list[Surroundings] = [
-    Skeleton(image_channels=1, height=8, width=8, classes=2, channels=4, cells_per_group=1, groups=1),
-    Skeleton(image_channels=3, height=9, width=13, classes=7, channels=3, cells_per_group=2, groups=2),
-    Skeleton(image_channels=1, height=13, width=9, classes=10, channels=2, cells_per_group=1, groups=4),
-    LargeSkeleton(3, 19, 13, 5, channels=4, cells=(1, 2), kind="strided"),
+SMALL = Skeleton(image_channels=3, height=32, width=32, classes=10, channels=16, cells=(1, 1, 1))
+CIFAR = Skeleton(3, 32, 32, 10, channels=64, cells=(2, 2, 2), stem="plain")
+IMAGENET = Skeleton(3, 299, 299, 1000, channels=64, cells=(1, 2, 2, 2), stem="strided")
+TINY_SKELETONS = [
+    Skeleton(image_channels=1, height=8, width=8, classes=2, channels=4, cells=(1,)),
+    Skeleton(image_channels=3, height=9, width=13, classes=7, channels=3, cells=(2, 2)),
+    Skeleton(image_channels=1, height=13, width=9, classes=10, channels=2, cells=(1, 1, 1, 1)),
+    Skeleton(3, 19, 13, 5, channels=4, cells=(1, 2), stem="strided"),
 ]
-SKELETONS: list[Surroundings] = [
+SKELETONS = [
     SMALL,
     IMAGENET,
-    Skeleton(image_channels=3, height=32, width=32, classes=10, channels=64, cells_per_group=2, groups=3),
+    CIFAR,
     *TINY_SKELETONS,
 ]
 
@@ -47,7 +46,7 @@ def random_graphs(space: Space, count: int) -> list[CellGraph]:
     return [expand(redraw_until(draw, is_valid)[0]) for _ in range(count)]
 
 
-def built(graph: CellGraph, skeleton: Surroundings) -> Network:
+def built(graph: CellGraph, skeleton: Skeleton) -> Network:
     """The network on the "meta" device: its tensors have shapes and no memory."""
     with torch.device("meta"):
         return Network(graph, skeleton)
@@ -57,7 +56,7 @@ def parameters_of(network: Network) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def flops_of(graph: CellGraph, skeleton: Surroundings) -> int:
+def flops_of(graph: CellGraph, skeleton: Skeleton) -> int:
     """FLOPs of the convolutions and the linear layer, from the shapes that one image meets on its way."""
     found = 0
 
@@ -83,7 +82,7 @@ def flops_of(graph: CellGraph, skeleton: Surroundings) -> int:
     ],
 )
 def test_the_papers_cell(channels: int, cells_per_group: int, parameters: int) -> None:
-    skeleton = Skeleton(3, 32, 32, 10, channels=channels, cells_per_group=cells_per_group, groups=3)
+    skeleton = Skeleton(3, 32, 32, 10, channels=channels, cells=(cells_per_group,) * 3)
     graph = expand(named("paper"))
     assert size(graph, skeleton).parameters == parameters
     assert parameters_of(built(graph, skeleton)) == parameters
@@ -101,7 +100,7 @@ def test_the_large_networks_of_the_papers_cell() -> None:
 
 
 def test_a_strided_stem_leaves_a_quarter_of_the_resolution() -> None:
-    assert IMAGENET.stem() == ((32, 2), (64, 2))
+    assert IMAGENET.stem_convolutions() == ((32, 2), (64, 2))
     stages = IMAGENET.stages()
     assert [(stage.channels, stage.height, stage.stride) for stage in stages] == [
         (64, 75, 2),
@@ -119,7 +118,7 @@ def test_a_strided_stem_needs_an_even_number_of_channels() -> None:
 def test_a_network_by_hand() -> None:
     """One cell, 1 ──1x1──► 2 ──dw──► 3 with 1 ──id──► 3, on an image of 5×4 pixels, 2 channels in the network."""
     graph = expand(build("1x3", ["1-2 1x1, 2-3 dw, 1-3 id"]))
-    skeleton = Skeleton(image_channels=1, height=5, width=4, classes=3, channels=2, cells_per_group=1, groups=1)
+    skeleton = Skeleton(image_channels=1, height=5, width=4, classes=3, channels=2, cells=(1,))
     stem = 9 * 1 * 2
     convolution = 2 * 2
     depthwise = 9 * 2

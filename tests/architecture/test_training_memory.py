@@ -9,15 +9,15 @@ from torch import Tensor
 
 from hpcnas.architecture.expansion import CellGraph, expand
 from hpcnas.architecture.genotype import named
-from hpcnas.architecture.memory import step_memory
-from hpcnas.architecture.skeleton import Surroundings
+from hpcnas.architecture.sizes import step_memory
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import HIERARCHICAL
 from hpcnas.training.network import Network
 
 torch.set_num_threads(1)
 
 
-def kept_by(graph: CellGraph, skeleton: Surroundings) -> int:
+def kept_by(graph: CellGraph, skeleton: Skeleton) -> int:
     """Bytes of feature maps that autograd keeps of two images, less those of one: so without weights."""
     sizes = []
     for images in (2, 3):

@@ -32,7 +32,7 @@ from hpcnas.search.file_store import FileStore
 from hpcnas.training.network import Network
 
 TOOL = Path(__file__).parent.parent.parent / "tools/export.py"
-SMALL = Skeleton(image_channels=3, height=8, width=8, classes=5, channels=4, cells_per_group=2, groups=2)
+SMALL = Skeleton(image_channels=3, height=8, width=8, classes=5, channels=4, cells=(2, 2))
 THREE_LEVELS = Space.parse("3x3/2x3/1x3")
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from toolruns import INPUTS, retrained
 
-from hpcnas.architecture.large import LargeSkeleton
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.command import summary, table1
 from hpcnas.errors import Error
 from hpcnas.retrain.record import Origin
 
-CELL = LargeSkeleton(3, 32, 32, 10, 64, (2, 2, 2), "plain")
+CELL = Skeleton(3, 32, 32, 10, 64, (2, 2, 2), "plain")
 CIFAR = replace(INPUTS, skeleton=CELL, class_names=tuple("abcdefghij"))
 EVOLVED = Origin("run:7", "hierarchical", "a" * 32, 7, "tournament", 0.9, 90, 7000, True, None, "")
 

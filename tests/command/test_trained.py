@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hpcnas.analysis import prediction
 from hpcnas.architecture import expansion
-from hpcnas.architecture.large import LargeSkeleton
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.command import common, export, predict
 from hpcnas.errors import Error
 from hpcnas.retrain import record_file
@@ -30,7 +30,7 @@ from hpcnas.training import checkpoints
 from hpcnas.training.network import Network
 
 torch.set_num_threads(1)
-GREY = Inputs(LargeSkeleton(1, 12, 12, 7, 2, (1, 2), "strided"), tuple("abcdefg"), (20.0,), (40.0,), 16)
+GREY = Inputs(Skeleton(1, 12, 12, 7, 2, (1, 2), "strided"), tuple("abcdefg"), (20.0,), (40.0,), 16)
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
 

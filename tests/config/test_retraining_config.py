@@ -6,9 +6,10 @@ import dataclasses
 
 import pytest
 
-from hpcnas.architecture.large import LargeSkeleton
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import retraining
 from hpcnas.config import search as search_config
+from hpcnas.config.data_spec import ImageFacts
 from hpcnas.config.options import parse
 from hpcnas.config.retraining import SCHEME
 from hpcnas.config.settings import ConfigError
@@ -25,7 +26,8 @@ def milestones(found: retraining.RetrainingConfig) -> list[int]:
 
 def test_cifar_large_is_the_papers() -> None:
     found = preset("cifar-large")
-    assert found.skeleton(3, 32, 32, 10) == LargeSkeleton(3, 32, 32, 10, channels=64, cells=(2, 2, 2), kind="plain")
+    skeleton = found.skeleton(ImageFacts(3, 32, 32, 10))
+    assert skeleton == Skeleton(3, 32, 32, 10, channels=64, cells=(2, 2, 2), stem="plain")
     training = found.training
     assert (training.steps, training.batch_size, training.learning_rate) == (80_000, 256, 0.1)
     assert (training.momentum, training.weight_decay, training.schedule) == (0.9, 3e-4, "milestones")
@@ -35,8 +37,8 @@ def test_cifar_large_is_the_papers() -> None:
 
 def test_imagenet_is_the_papers() -> None:
     found = preset("imagenet")
-    expected = LargeSkeleton(3, 299, 299, 1000, channels=64, cells=(1, 2, 2, 2), kind="strided")
-    assert found.skeleton(3, found.data.image_size, found.data.image_size, 1000) == expected
+    expected = Skeleton(3, 299, 299, 1000, channels=64, cells=(1, 2, 2, 2), stem="strided")
+    assert found.skeleton(ImageFacts(3, found.data.image_size, found.data.image_size, 1000)) == expected
     training = found.training
     assert (training.steps, training.batch_size, training.learning_rate) == (200_000, 1024, 0.1)
     assert (training.momentum, training.weight_decay) == (0.9, 1e-4)

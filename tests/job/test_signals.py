@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from hpcnas.job.signals import ASKING
-from hpcnas.training.trainer_process import COORDINATED
+from hpcnas.training.pipe import COORDINATED
 
 SENT_TO_ITSELF = """
 import os, signal, sys

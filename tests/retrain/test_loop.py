@@ -20,8 +20,8 @@ from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.retrain import regularisation
 from hpcnas.retrain.feed import Batch, Resident
 from hpcnas.retrain.loop import DistributedTraining, TooManyBroken, learning_rate
+from hpcnas.training.method import LossNotFinite
 from hpcnas.training.network import Network
-from hpcnas.training.plain import LossNotFinite
 
 torch.set_num_threads(1)
 

@@ -13,7 +13,7 @@ from examples import FACTS
 from test_format import PAGE, section, tables, type_of
 
 from hpcnas.architecture import genotype
-from hpcnas.architecture.large import LargeSkeleton
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.retraining import SCHEME
 from hpcnas.retrain import record_file
 from hpcnas.retrain.record import Inputs, Origin, Record, RetrainingSession, Row, State, Trained
@@ -21,7 +21,7 @@ from hpcnas.search.run_file import StoreError
 
 SEARCHED = Origin("runs/a:17", "6x4/1x5", "0f" * 16, 17, "tournament", 0.875, 40, 41, True, 500_000, "racing True")
 INPUTS = Inputs(
-    skeleton=LargeSkeleton(3, 299, 299, 3, channels=64, cells=(1, 2, 2, 2), kind="strided"),
+    skeleton=Skeleton(3, 299, 299, 3, channels=64, cells=(1, 2, 2, 2), stem="strided"),
     class_names=("ape", "bee", "gnu"),
     mean=(123.675, 116.28, 103.53),
     std=(58.395, 57.12, 57.375),

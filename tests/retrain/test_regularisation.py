@@ -18,7 +18,7 @@ from hpcnas.training.network import Network, concatenated
 
 torch.set_num_threads(1)
 
-SKELETON = Skeleton(3, 8, 8, 10, channels=2, cells_per_group=1, groups=3)
+SKELETON = Skeleton(3, 8, 8, 10, channels=2, cells=(1, 1, 1))
 # 0 ─→ 1 ⇉ 2: node 1 has one input, node 2 three: two convolutions and, in WITH_IDENTITY, an identity between them.
 FORK = CellGraph(3, (Edge(0, 1, CONVOLUTION), *[Edge(1, 2, CONVOLUTION)] * 3))
 WITH_IDENTITY = CellGraph(
@@ -183,7 +183,7 @@ def test_the_head_takes_feature_maps_of_any_size(side: int) -> None:
 def test_the_head_stands_two_thirds_of_the_way_up(
     cells_per_group: int, groups: int, blocks: int, channels: int
 ) -> None:
-    skeleton = Skeleton(3, 8, 8, 10, 2, cells_per_group, groups)
+    skeleton = Skeleton(3, 8, 8, 10, 2, (cells_per_group,) * groups)
     network = Network(CellGraph(2, (Edge(0, 1, CONVOLUTION),)), skeleton)
     reached: list[int] = []
     both = WithAuxiliaryHead(network, skeleton)

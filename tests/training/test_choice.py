@@ -14,11 +14,12 @@ from hpcnas.config.search import TrainingSettings
 from hpcnas.training.choice import fastest_method, in_little_memory, why_plain
 from hpcnas.training.cpu.compiled import CompiledTraining, CompiledTrainings
 from hpcnas.training.cuda.stacked import StackedTraining
-from hpcnas.training.plain import PlainTraining, number_type
+from hpcnas.training.method import number_type
+from hpcnas.training.plain import PlainTraining
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SETTINGS = TrainingSettings()
-SMALL = Skeleton(3, 32, 32, 10, 16, 1, 3)
+SMALL = Skeleton(3, 32, 32, 10, 16, (1, 1, 1))
 
 
 def test_one_thread_runs_a_c_plan_and_several_run_as_many() -> None:

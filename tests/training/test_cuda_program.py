@@ -29,7 +29,7 @@ except ImportError:
 from hpcnas.architecture.expansion import expand  # noqa: E402
 from hpcnas.architecture.genotype import Genotype  # noqa: E402
 from hpcnas.architecture.skeleton import Skeleton  # noqa: E402
-from hpcnas.training.cuda import blocks, program  # noqa: E402
+from hpcnas.training.cuda import block_graph, program  # noqa: E402
 from hpcnas.training.cuda.parameters import CudaPlan, Draws, Pixels, Room  # noqa: E402
 from hpcnas.training.cuda.program import CudaProgram  # noqa: E402
 from hpcnas.training.network import Network  # noqa: E402
@@ -99,7 +99,7 @@ def assert_trains_alike(genotype: Genotype, skeleton: Skeleton, count: int, size
     """Losses, gradients, updated parameters and statistics, step after step."""
     plain = networks(genotype, skeleton, count)
     plan = CudaPlan(
-        blocks.build(expand(genotype), skeleton), [network.state_dict() for network in plain], DEVICE, REAL, REAL
+        block_graph.build(expand(genotype), skeleton), [network.state_dict() for network in plain], DEVICE, REAL, REAL
     )
     data, room = pixels(skeleton), Room(DEVICE)
     drawn = draws(count, STEPS, BATCH, 10, (skeleton.height - size[0], skeleton.width - size[1]))
@@ -133,26 +133,26 @@ def assert_close(ours: Tensor, theirs: Tensor, name: str) -> None:
 
 
 def test_a_cell_of_every_primitive() -> None:
-    assert_trains_alike(EVERYTHING, Skeleton(3, SIDE, SIDE, 10, 3, 1, 1), 1, (5, 6))
+    assert_trains_alike(EVERYTHING, Skeleton(3, SIDE, SIDE, 10, 3, (1,)), 1, (5, 6))
 
 
 def test_several_networks_each_with_its_own_weights_and_draws() -> None:
-    assert_trains_alike(flat("1-2 sep, 1-3 id, 2-3 max", 3), Skeleton(1, SIDE, SIDE, 3, 2, 1, 1), 2, (4, 4))
+    assert_trains_alike(flat("1-2 sep, 1-3 id, 2-3 max", 3), Skeleton(1, SIDE, SIDE, 3, 2, (1,)), 2, (4, 4))
 
 
 def test_blocks_that_are_read_by_nothing_but_a_stride() -> None:
-    assert_trains_alike(flat("1-2 dw", 2), Skeleton(1, 6, 5, 3, 2, 1, 3), 1, (6, 5))
+    assert_trains_alike(flat("1-2 dw", 2), Skeleton(1, 6, 5, 3, 2, (1, 1, 1)), 1, (6, 5))
 
 
 def test_validation_counts_right_answers_with_the_running_statistics() -> None:
-    skeleton = Skeleton(3, SIDE, SIDE, 3, 3, 1, 1)
+    skeleton = Skeleton(3, SIDE, SIDE, 3, 3, (1,))
     plain = networks(flat("1-2 sep, 1-3 avg, 2-3 max", 3), skeleton, 2)
     for network in plain:
         for name, value in network.named_buffers():
             if "running" in name:
                 value.copy_(torch.rand_like(value) + 0.1)
     genotype, data = flat("1-2 sep, 1-3 avg, 2-3 max", 3), pixels(skeleton)
-    graph = blocks.build(expand(genotype), skeleton)
+    graph = block_graph.build(expand(genotype), skeleton)
     plan = CudaPlan(graph, [network.state_dict() for network in plain], DEVICE, REAL, REAL)
     drawn = draws(2, 3, 4, 10, (0, 0))
     drawn.order.copy_(torch.arange(12).clamp(max=9).reshape(3, 4))  # the last two are there to fill the batch
@@ -168,11 +168,11 @@ def test_validation_counts_right_answers_with_the_running_statistics() -> None:
 
 
 def test_a_loss_that_is_not_a_number_shows() -> None:
-    skeleton = Skeleton(1, 5, 5, 3, 2, 1, 1)
+    skeleton = Skeleton(1, 5, 5, 3, 2, (1,))
     plain = networks(flat("1-2 max", 2), skeleton, 1)
     with torch.no_grad():
         plain[0].stem[0].weight[0] = float("nan")
-    graph = blocks.build(expand(flat("1-2 max", 2)), skeleton)
+    graph = block_graph.build(expand(flat("1-2 max", 2)), skeleton)
     plan, drawn = CudaPlan(graph, [plain[0].state_dict()], DEVICE, REAL, REAL), draws(1, 1, 2, 10, (0, 0))
     CudaProgram(plan, Room(DEVICE), pixels(skeleton), drawn, (5, 5), training=True).learn()
     assert not torch.isfinite(drawn.losses).any()

@@ -17,8 +17,7 @@ from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import NetworkSettings as Settings
 from hpcnas.config.search import SearchConfig
-from hpcnas.training import operations
-from hpcnas.training.network import Cell, Network
+from hpcnas.training.network import Cell, Network, primitive
 
 torch.set_num_threads(1)
 
@@ -34,7 +33,7 @@ def random_genotypes(space: Space, count: int) -> list[Genotype]:
 
 
 def tiny_network(genotype: Genotype) -> Network:
-    return Network(expand(genotype), Skeleton(3, 8, 8, 10, channels=2, cells_per_group=1, groups=2))
+    return Network(expand(genotype), Skeleton(3, 8, 8, 10, channels=2, cells=(1, 1)))
 
 
 # Random networks
@@ -57,7 +56,7 @@ def test_random_networks_run_forwards_and_backwards(space: Space, count: int) ->
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (9, 9), (13, 13), (28, 28), (32, 32), (9, 13)])
 def test_images_of_any_size(channels: int, height: int, width: int) -> None:
-    skeleton = Skeleton(channels, height, width, classes=7, channels=2, cells_per_group=1, groups=3)
+    skeleton = Skeleton(channels, height, width, classes=7, channels=2, cells=(1, 1, 1))
     network = Network(expand(named("paper")), skeleton)
     assert network(torch.randn(2, channels, height, width)).shape == (2, 7)
 
@@ -74,12 +73,12 @@ def test_a_network_takes_images_of_another_size_than_the_skeletons() -> None:
 def test_the_skeleton_of_a_configuration() -> None:
     facts = DataFacts(1, 28, 27, 10, training_images=80, validation_images=20, fingerprint="")
     assert SearchConfig(network=Settings(channels=4, cells_per_group=2, groups=3)).skeleton(facts) == Skeleton(
-        image_channels=1, height=28, width=27, classes=10, channels=4, cells_per_group=2, groups=3
+        image_channels=1, height=28, width=27, classes=10, channels=4, cells=(2, 2, 2)
     )
 
 
 def test_the_stages_of_the_papers_small_network() -> None:
-    assert Skeleton(3, 32, 32, 10, channels=16, cells_per_group=1, groups=3).stages() == (
+    assert Skeleton(3, 32, 32, 10, channels=16, cells=(1, 1, 1)).stages() == (
         Stage(channels=16, height=32, width=32, stride=2, next_channels=32),
         Stage(channels=32, height=16, width=16, stride=2, next_channels=64),
         Stage(channels=64, height=8, width=8, stride=1, next_channels=64),  # Figure 2: the last of all keeps its size
@@ -87,7 +86,7 @@ def test_the_stages_of_the_papers_small_network() -> None:
 
 
 def test_the_stages_of_the_papers_large_network() -> None:
-    assert Skeleton(3, 32, 32, 10, channels=64, cells_per_group=2, groups=3).stages() == (
+    assert Skeleton(3, 32, 32, 10, channels=64, cells=(2, 2, 2)).stages() == (
         Stage(channels=64, height=32, width=32, stride=1, next_channels=64),
         Stage(channels=64, height=32, width=32, stride=2, next_channels=128),
         Stage(channels=128, height=16, width=16, stride=1, next_channels=128),
@@ -98,13 +97,13 @@ def test_the_stages_of_the_papers_large_network() -> None:
 
 
 def test_odd_sizes_are_rounded_up() -> None:
-    stages = Skeleton(1, 13, 9, 10, channels=1, cells_per_group=1, groups=4).stages()
+    stages = Skeleton(1, 13, 9, 10, channels=1, cells=(1, 1, 1, 1)).stages()
     assert [(stage.height, stage.width) for stage in stages] == [(13, 9), (7, 5), (4, 3), (2, 2)]
 
 
 @pytest.mark.parametrize(("side", "cells_per_group"), [(13, 1), (13, 2), (32, 1)])
 def test_feature_maps_have_the_sizes_of_the_stages(side: int, cells_per_group: int) -> None:
-    skeleton = Skeleton(3, side, side, 10, channels=2, cells_per_group=cells_per_group, groups=3)
+    skeleton = Skeleton(3, side, side, 10, channels=2, cells=(cells_per_group,) * 3)
     network = Network(expand(named("paper")), skeleton)
     met: list[tuple[int, ...]] = []
     for module in network.modules():
@@ -184,7 +183,7 @@ def test_copies_of_a_motif_share_no_weights() -> None:
 
 def operation(name: str, inputs: int, cell_channels: int) -> nn.Module:
     """A primitive in evaluation mode, its normalisation the identity."""
-    module = operations.build(primitives.CODES[name], inputs, cell_channels).eval()
+    module = primitive(primitives.CODES[name], inputs, cell_channels).eval()
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.eps = 0.0
@@ -265,4 +264,4 @@ def test_convolutions_alone_change_the_number_of_channels() -> None:
 @pytest.mark.parametrize("code", [0, 7])
 def test_there_are_no_other_primitives(code: int) -> None:
     with pytest.raises(ValueError, match=f"expected a primitive's code from 1 to 6, got {code}"):
-        operations.build(code, 2, 2)
+        primitive(code, 2, 2)

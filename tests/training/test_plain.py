@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,13 +23,15 @@ from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import DataSettings, TrainingSettings
 from hpcnas.data.datasets import DataSet, Images, load_training
 from hpcnas.messages import Evaluation
-from hpcnas.training import plain
-from hpcnas.training.plain import FitnessInProgress, LossNotFinite, PlainTraining, TrainingData, learning_rate
+from hpcnas.training import single
+from hpcnas.training.fitness import FitnessInProgress, Stopwatch
+from hpcnas.training.method import LossNotFinite, TrainingData, learning_rate
+from hpcnas.training.plain import PlainTraining
 
 torch.set_num_threads(1)
 
 GENOTYPE = build("1x3", ["1-2 sep, 2-3 max, 1-3 1x1"])
-SKELETON = Skeleton(3, 8, 8, 10, channels=4, cells_per_group=1, groups=2)
+SKELETON = Skeleton(3, 8, 8, 10, channels=4, cells=(1, 1))
 SETTINGS = TrainingSettings(replicates=2, steps=12, batch_size=16)
 CPU = torch.device("cpu")
 
@@ -50,7 +53,7 @@ def trained(data: TrainingData, seed: int, settings: TrainingSettings = SETTINGS
 
 
 def fitness(data: TrainingData, seeds: tuple[int, ...], settings: TrainingSettings = SETTINGS) -> Evaluation:
-    return FitnessInProgress(GENOTYPE, seeds, SKELETON, data, settings).run(nothing, nothing)
+    return FitnessInProgress(GENOTYPE, seeds, SKELETON, data, settings, PlainTraining).run(nothing, nothing)
 
 
 def bits(network: nn.Module) -> bytes:
@@ -194,17 +197,17 @@ def test_a_resumed_training_is_the_same_to_the_bit(data: TrainingData, step: int
 # 12 beats of steps and one of validation a replicate
 @pytest.mark.parametrize("beat", [1, 12, 13, 14, 25, 26])
 def test_a_resumed_evaluation_is_the_same(data: TrainingData, beat: int) -> None:
-    begun = FitnessInProgress(GENOTYPE, (7, 8), SKELETON, data, SETTINGS)
+    begun = FitnessInProgress(GENOTYPE, (7, 8), SKELETON, data, SETTINGS, PlainTraining)
     interrupted(lambda call: begun.run(call, nothing), after=beat)
-    resumed = FitnessInProgress(GENOTYPE, (7, 8), SKELETON, data, SETTINGS)
+    resumed = FitnessInProgress(GENOTYPE, (7, 8), SKELETON, data, SETTINGS, PlainTraining)
     resumed.resume(through_a_file(begun.state()))
     assert resumed.run(nothing, nothing).accuracies == fitness(data, (7, 8)).accuracies
 
 
 def test_an_evaluation_resumes_between_two_replicates(data: TrainingData, steps: list[dict[str, Any]]) -> None:
-    begun = FitnessInProgress(GENOTYPE, (7, 8), SKELETON, data, SETTINGS)
+    begun = FitnessInProgress(GENOTYPE, (7, 8), SKELETON, data, SETTINGS, PlainTraining)
     interrupted(lambda call: begun.run(nothing, call), after=1)
-    resumed = FitnessInProgress(GENOTYPE, (7, 8), SKELETON, data, SETTINGS)
+    resumed = FitnessInProgress(GENOTYPE, (7, 8), SKELETON, data, SETTINGS, PlainTraining)
     resumed.resume(through_a_file(begun.state()))
     steps.clear()
     evaluation = resumed.run(nothing, nothing)
@@ -224,6 +227,7 @@ def test_an_evaluation_resumes_between_two_replicates(data: TrainingData, steps:
 )
 def test_the_state_of_another_evaluation_is_refused(data: TrainingData, other: dict[str, Any]) -> None:
     same = {"genotype": GENOTYPE, "seeds": (7, 8), "skeleton": SKELETON, "data": data, "settings": SETTINGS}
+    same["method"] = PlainTraining
     state = FitnessInProgress(**same).state()
     FitnessInProgress(**same).resume(state)
     with pytest.raises(ValueError, match="expected the state of .*, got that of "):
@@ -270,7 +274,7 @@ def test_the_loss_falls(data: TrainingData) -> None:
 
 @pytest.mark.parametrize("interval", [1, 5, 50])
 def test_an_infinite_loss_is_no_fitness(data: TrainingData, monkeypatch: pytest.MonkeyPatch, interval: int) -> None:
-    monkeypatch.setattr(plain, "CHECK_INTERVAL", interval)
+    monkeypatch.setattr(single, "CHECK_INTERVAL", interval)
     with pytest.raises(LossNotFinite, match=r"the loss was not finite by step \d+ of 12"):
         fitness(data, (7,), dataclasses.replace(SETTINGS, learning_rate=1e18))
 
@@ -309,8 +313,9 @@ class Constant(nn.Module):
 
 def constant(one: PlainTraining, answer: int = 0) -> Constant:
     """Replaces the network of a training."""
-    one.network = Constant(answer)  # type: ignore[assignment]
-    return one.network
+    found = Constant(answer)
+    one._learner.network = found  # type: ignore[assignment]
+    return found
 
 
 @pytest.mark.parametrize("answer", range(10))
@@ -323,7 +328,7 @@ def test_validation_counts_right_answers(data: TrainingData, answer: int) -> Non
 def test_validation_is_shown_each_whole_validation_image_once(
     data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plain, "VALIDATION_BATCH", 7)
+    monkeypatch.setattr(single, "VALIDATION_BATCH", 7)
     one = PlainTraining(GENOTYPE, SKELETON, data, SETTINGS, 7)
     network = constant(one)
     one.validate(nothing)
@@ -334,7 +339,7 @@ def test_validation_is_shown_each_whole_validation_image_once(
 def test_the_size_of_validation_batches_does_not_matter(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
     one = trained(data, 7)
     whole = one.validate(nothing)
-    monkeypatch.setattr(plain, "VALIDATION_BATCH", 7)
+    monkeypatch.setattr(single, "VALIDATION_BATCH", 7)
     assert one.validate(nothing) == whole
 
 
@@ -402,14 +407,14 @@ def test_an_evaluation_counts_the_parameters_of_its_network(data: TrainingData) 
 
 def test_the_end_of_every_replicate_is_told(data: TrainingData) -> None:
     told: list[int] = []
-    FitnessInProgress(GENOTYPE, (7, 8, 9), SKELETON, data, SETTINGS).run(nothing, lambda: told.append(1))
+    FitnessInProgress(GENOTYPE, (7, 8, 9), SKELETON, data, SETTINGS, PlainTraining).run(nothing, lambda: told.append(1))
     assert len(told) == 3
 
 
 def test_seconds_are_put_down_to_what_they_were_spent_on(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([100.0, 101.0, 103.0, 107.0, 115.0])
-    monkeypatch.setattr(plain.time, "perf_counter", lambda: next(times))
-    clock = plain.Stopwatch()
+    monkeypatch.setattr(time, "perf_counter", lambda: next(times))
+    clock = Stopwatch()
     for name in ("setup", "training", "setup", "validation"):
         clock.lap(name)
     assert clock.seconds == {"setup": 1.0 + 4.0, "training": 2.0, "validation": 8.0}

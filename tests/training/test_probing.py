@@ -23,12 +23,13 @@ from hpcnas.training.cpu import kernels
 from hpcnas.training.cpu.compiled import CompiledTraining, CompiledTrainings
 from hpcnas.training.cpu.kernels import NoKernels
 from hpcnas.training.cuda.stacked import StackedTraining
-from hpcnas.training.plain import PlainTraining, TrainingData
+from hpcnas.training.method import TrainingData
+from hpcnas.training.plain import PlainTraining
 from hpcnas.training.probing import NothingWorks, Way, find
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SETTINGS = TrainingSettings(replicates=1, steps=1_000_000, batch_size=256, crop=0.5)
-SKELETON = Skeleton(1, 8, 8, 10, 8, 1, 1)
+SKELETON = Skeleton(1, 8, 8, 10, 8, (1,))
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +57,10 @@ def test_images_of_which_there_are_few_and_odd_settings_do_not_hinder(data: Trai
 @pytest.mark.parametrize(
     ("of_run", "tried"),
     [
-        (Skeleton(3, 32, 32, 10, 16, 1, 3), Skeleton(3, 32, 32, 10, 16, 1, 2)),
-        (Skeleton(1, 8, 7, 10, 64, 2, 1), Skeleton(1, 8, 7, 10, 64, 1, 1)),
-        (Skeleton(3, 500, 20, 99, 16384, 9, 99), Skeleton(3, 32, 20, 99, 64, 1, 2)),
-        (Skeleton(3, 8, 8, 10, 200, 1, 1), Skeleton(3, 8, 8, 10, 72, 1, 1)),  # 200 and 72 fill vectors of 32 bytes
+        (Skeleton(3, 32, 32, 10, 16, (1, 1, 1)), Skeleton(3, 32, 32, 10, 16, (1, 1))),
+        (Skeleton(1, 8, 7, 10, 64, (2,)), Skeleton(1, 8, 7, 10, 64, (1,))),
+        (Skeleton(3, 500, 20, 99, 16384, (9,) * 99), Skeleton(3, 32, 20, 99, 64, (1, 1))),
+        (Skeleton(3, 8, 8, 10, 200, (1,)), Skeleton(3, 8, 8, 10, 72, (1,))),  # 200 and 72 fill vectors of 32 bytes
     ],
 )
 def test_on_a_cpu_what_is_tried_is_small_and_has_vectors_of_the_same_width(

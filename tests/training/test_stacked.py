@@ -22,11 +22,13 @@ from hpcnas.data.augment import Normaliser
 from hpcnas.data.datasets import load_training
 from hpcnas.training.cuda import stacked
 from hpcnas.training.cuda.stacked import StackedTraining
+from hpcnas.training.fitness import FitnessInProgress
+from hpcnas.training.method import LossNotFinite, TrainingData, learning_rate
 from hpcnas.training.network import Network
-from hpcnas.training.plain import FitnessInProgress, LossNotFinite, PlainTraining, TrainingData, learning_rate
+from hpcnas.training.plain import PlainTraining
 
 GENOTYPE = flat("1-2 1x1", 2)
-SKELETON = Skeleton(1, 8, 8, 10, 2, 1, 1)
+SKELETON = Skeleton(1, 8, 8, 10, 2, (1,))
 SETTINGS = TrainingSettings(
     replicates=2, steps=3, batch_size=3, crop=0.5, precision="fp32", milestones=(0.5,), learning_rate=0.05
 )

@@ -34,11 +34,14 @@ from hpcnas.data.datasets import load_training
 from hpcnas.job.devices import Binding
 from hpcnas.messages import Evaluation, Failure, FailureKind, Task
 from hpcnas.storage import durable
-from hpcnas.training import checkpoints, plain, profiling, trainer_loop, trainer_process
+from hpcnas.training import checkpoints, profiling, trainer_loop, trainer_process
 from hpcnas.training.choice import fastest_method
 from hpcnas.training.evaluator import Loaded
+from hpcnas.training.fitness import FitnessInProgress
 from hpcnas.training.interpreter import python
-from hpcnas.training.trainer_process import Assignment, EvaluatorRefused, Saved, TrainerEvaluator
+from hpcnas.training.method import LossNotFinite, TrainingData
+from hpcnas.training.pipe import Assignment, Beat, Remark, Save, Saved
+from hpcnas.training.trainer_process import EvaluatorRefused, TrainerEvaluator
 
 torch.set_num_threads(1)
 
@@ -58,13 +61,13 @@ def settings(folder: Path, **changes: dict[str, object]) -> SearchConfig:
     return search_config.build(SETTINGS, {"run": {"run": str(folder), "hang_timeout": GUARD}}, changes)
 
 
-def directly(chosen: SearchConfig) -> plain.FitnessInProgress:
+def directly(chosen: SearchConfig) -> FitnessInProgress:
     """The evaluation as it is without a child."""
     cpu = torch.device("cpu")
-    data = plain.TrainingData.prepare(load_training(chosen.data.source), chosen.data, cpu)
+    data = TrainingData.prepare(load_training(chosen.data.source), chosen.data, cpu)
     skeleton = chosen.skeleton(data.facts)
     method = fastest_method(cpu, 1, chosen.training, skeleton)
-    return plain.FitnessInProgress(GENOTYPE, TASK.seeds, skeleton, data, chosen.training, method)
+    return FitnessInProgress(GENOTYPE, TASK.seeds, skeleton, data, chosen.training, method)
 
 
 def nothing() -> None:
@@ -204,10 +207,10 @@ class SilentPipe:
 def remarks(attendance: trainer_loop.Attendance) -> list[str]:
     """What was said, in order."""
     sent = attendance._pipe.sent  # type: ignore[attr-defined]
-    return [message.text for message in sent if isinstance(message, trainer_process.Remark)]
+    return [message.text for message in sent if isinstance(message, Remark)]
 
 
-def interrupted(fitness: plain.FitnessInProgress) -> None:
+def interrupted(fitness: FitnessInProgress) -> None:
     """Lets an evaluation go on for some steps of its first training, which then has a state of its own."""
     beats = iter(range(5))
 
@@ -219,7 +222,7 @@ def interrupted(fitness: plain.FitnessInProgress) -> None:
         fitness.run(beat, nothing)
 
 
-def attended(folder: Path, interval: float) -> tuple[plain.FitnessInProgress, trainer_loop.Attendance]:
+def attended(folder: Path, interval: float) -> tuple[FitnessInProgress, trainer_loop.Attendance]:
     chosen = settings(folder, run={"checkpoint_interval": interval})
     fitness = directly(chosen)
     return fitness, trainer_loop.Attendance(SilentPipe(), chosen, "4.pt", fitness)  # type: ignore[arg-type]
@@ -426,7 +429,7 @@ def test_signs_of_life_come_often_enough_for_the_hang_timeout(tmp_path: Path, mo
         attendance = trainer_loop.Attendance(pipe, chosen, "4.pt", directly(chosen))  # type: ignore[arg-type]
         for _ in range(48):
             attendance.beat()
-        assert pipe.sent == [trainer_process.Beat()] * beats
+        assert pipe.sent == [Beat()] * beats
 
 
 # ── failures ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -494,7 +497,7 @@ class Raising:
     [  # the rest is in test_causes
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), "OOM"),
         (RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"), "CRASH"),
-        (plain.LossNotFinite("the loss was not finite by step 50 of 60"), "NAN"),
+        (LossNotFinite("the loss was not finite by step 50 of 60"), "NAN"),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "ERROR"),
     ],
 )
@@ -553,8 +556,8 @@ def test_an_idle_child_has_nothing_to_save() -> None:
         heard = [pipe.recv()]  # type: ignore[attr-defined]
         while not isinstance(heard[-1], Loaded):  # signs of life while it compiles
             heard.append(pipe.recv())  # type: ignore[attr-defined]
-        assert set(heard[:-1]) <= {trainer_process.Beat()}
-        pipe.send(trainer_process.Save())  # type: ignore[attr-defined]
+        assert set(heard[:-1]) <= {Beat()}
+        pipe.send(Save())  # type: ignore[attr-defined]
         assert pipe.recv() == Saved()  # type: ignore[attr-defined]
         assert process.wait(GUARD) == 0
 

@@ -23,9 +23,11 @@ from hpcnas.messages import Evaluation, Task
 from hpcnas.training import probing, trainer_loop
 from hpcnas.training.cpu.compiled import CompiledTraining, on_threads
 from hpcnas.training.evaluator import Loaded
-from hpcnas.training.plain import FitnessInProgress, PlainTraining, TrainingData
+from hpcnas.training.fitness import FitnessInProgress
+from hpcnas.training.method import TrainingData
+from hpcnas.training.pipe import Assignment, Beat, Remark, Unusable
+from hpcnas.training.plain import PlainTraining
 from hpcnas.training.probing import NothingWorks, Way
-from hpcnas.training.trainer_process import Assignment, Beat, Remark, Unusable
 
 GUARD = 60.0  # seconds that a condition may take on a busy machine
 GENOTYPE = flat("1-2 1x1", 2)
@@ -193,6 +195,6 @@ def test_all_that_is_done_before_steps_is_done_aside() -> None:
             told.append("ran")
 
     settings = search_config.TrainingSettings(replicates=2, steps=1, batch_size=4)
-    fitness = FitnessInProgress(GENOTYPE, (1, 2), Skeleton(1, 8, 8, 10, 4, 1, 1), data, settings, Told)
+    fitness = FitnessInProgress(GENOTYPE, (1, 2), Skeleton(1, 8, 8, 10, 4, (1,)), data, settings, Told)
     fitness.run(lambda: None, lambda: None, Aside)
     assert told == ["aside", "prepared", "back", "ran"] * 2

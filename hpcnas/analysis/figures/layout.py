@@ -137,6 +137,21 @@ def choose_sides(edges: LiveEdges) -> dict[tuple[int, int], int]:
 
 
 # ── the whole cell ──────────────────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True)
+class _BoxedEdge:
+    """An edge of a motif above level 2, between two nodes (from 0): the motif that it holds, laid out already."""
+
+    predecessor: int
+    successor: int
+    name: str
+    inside: Diagram
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """Its predecessor and its successor, by which a motif has one edge at the most."""
+        return self.predecessor, self.successor
+
+
 def expanded(genotype: Genotype) -> Diagram:
     """The cell with every motif in its place: a dot a node of `expansion.expand`, an edge an edge.
 
@@ -154,7 +169,7 @@ def expanded(genotype: Genotype) -> Diagram:
             found.dots = [replace(dot, name="") for dot in found.dots]
             return found
         following = primitives.NAMES[(primitives.CONVOLUTION if level == 3 else primitives.IDENTITY) - 1]
-        return _boxes([(j, i, names[m - 1], assemble(level - 1, m - 1)) for j, i, m in edges], following)
+        return _boxes([_BoxedEdge(j, i, names[m - 1], assemble(level - 1, m - 1)) for j, i, m in edges], following)
 
     found = assemble(space.top, 0)
     ends = {(0.0, 0.0): "in", (found.width, 0.0): "out"}
@@ -168,56 +183,63 @@ def _closed_up(edges: LiveEdges) -> LiveEdges:
     return tuple((place[j], place[i], operation) for j, i, operation in edges)
 
 
-def _boxes(edges: list[tuple[int, int, str, Diagram]], following: str) -> Diagram:
-    """A motif whose edges (predecessor, successor, name, inside) are boxes, each followed by an operation.
-
-    Between two neighbouring nodes there is a column of boxes. An edge may put its box into any column that it passes,
-    and takes the one where it comes nearest to the line of nodes.
-    """
-    last = max(i for _, i, _, _ in edges)
-    sides = choose_sides(tuple((j, i, 1) for j, i, _, _ in edges))
-    sky = {1: [0.0] * last, -1: [0.0] * last}  # how far each column is taken, above and below
-    placed: list[tuple[int, float]] = []  # column and height of every edge
-    order = sorted(range(len(edges)), key=lambda number: (edges[number][1] - edges[number][0], edges[number][:2]))
-    where: dict[int, tuple[int, float]] = {}
-    for number in order:
-        j, i, _, inside = edges[number]
-        up, down = inside.above + MARGIN + TITLE, inside.below + MARGIN
-        if i - j == 1:
-            where[number] = (j, 0.0)
-            sky[1][j], sky[-1][j] = up, down
-            continue
-        side = sides[j, i]
-        near, far = (down, up) if side == 1 else (up, down)
-
-        def height(column: int, j: int = j, i: int = i, near: float = near, side: int = side) -> float:
-            return max(sky[side][g] + MARGIN + (near if g == column else 0.0) for g in range(j, i))
-
-        column = min(range(j, i), key=lambda g: (height(g), abs(2 * g + 1 - j - i)))
-        y = height(column)
-        where[number] = (column, side * y)
-        for g in range(j, i):
-            sky[side][g] = y + (far if g == column else 0.0)
-    placed = [where[number] for number in range(len(edges))]
-
-    widths = [1.0] * last
-    for (column, _), (_, _, _, inside) in zip(placed, edges, strict=True):
-        widths[column] = max(widths[column], inside.width + 2 * MARGIN)
-    places = [0.0]
-    for width in widths:
-        places.append(places[-1] + width + 2 * GUTTER)
-    diagram = Diagram(places[-1], max(RADIUS, *sky[1]), max(RADIUS, *sky[-1]))
+def _boxes(edges: list[_BoxedEdge], following: str) -> Diagram:
+    """A motif whose edges are boxes, each followed by the operation `following`."""
+    stacked, above, below = _stack(edges)
+    places = _node_places(edges, [column for column, _ in stacked])
+    diagram = Diagram(places[-1], above, below)
     diagram.dots = [Dot((x, 0.0)) for x in places]
-    for (column, y), (j, i, name, inside) in zip(placed, edges, strict=True):
+    for edge, (column, y) in zip(edges, stacked, strict=True):
+        inside = edge.inside
         left = (places[column] + places[column + 1] - inside.width) / 2
         size = inside.width + 2 * MARGIN, inside.above + inside.below + 2 * MARGIN + TITLE
-        diagram.boxes.append(Box((left - MARGIN, y - inside.below - MARGIN), *size, name))
-        away, home = places[j] + 0.35 * GUTTER, places[i] - 0.55 * GUTTER
-        start, source = (places[j], 0.0), (left, y)
-        sink, end = (left + inside.width, y), (places[i] - 1.25 * RADIUS, 0.0)
+        diagram.boxes.append(Box((left - MARGIN, y - inside.below - MARGIN), *size, edge.name))
+        source, sink = (left, y), (left + inside.width, y)
+        start, end = (places[edge.predecessor], 0.0), (places[edge.successor] - 1.25 * RADIUS, 0.0)
+        away, home = start[0] + 0.35 * GUTTER, places[edge.successor] - 0.55 * GUTTER
         into = (start, source) if y == 0.0 else (start, (away, 0.0), (away, y), source)
         out = (sink, end) if y == 0.0 else (sink, (home, y), (home, 0.0), end)
         diagram.wires.append(Wire(into))
-        diagram.take_in(replace(inside, dots=inside.dots[1:]), at=(left, y))  # its source is our node
+        diagram.take_in(replace(inside, dots=inside.dots[1:]), at=source)  # whose source is a node of ours
         diagram.edges.append(DrawnEdge(out, following, ((sink[0] + home) / 2, y), curved=False))
     return diagram
+
+
+def _stack(edges: list[_BoxedEdge]) -> tuple[list[tuple[int, float]], float, float]:
+    """Column and height of every edge's box; and how high and how low the boxes reach.
+
+    Between two neighbouring nodes there is a column of boxes. An edge may put its box into any column that it passes,
+    and takes the one where it comes nearest to the line of nodes. Short edges choose first.
+    """
+    columns = max(edge.successor for edge in edges)
+    sides = choose_sides(tuple((edge.predecessor, edge.successor, 1) for edge in edges))
+    taken = {1: [0.0] * columns, -1: [0.0] * columns}  # how far from the line of nodes, above and below
+    stacked: dict[tuple[int, int], tuple[int, float]] = {}
+    for edge in sorted(edges, key=lambda edge: (edge.successor - edge.predecessor, edge.ends)):
+        up, down = edge.inside.above + MARGIN + TITLE, edge.inside.below + MARGIN
+        if edge.successor - edge.predecessor == 1:
+            stacked[edge.ends] = edge.predecessor, 0.0
+            taken[1][edge.predecessor], taken[-1][edge.predecessor] = up, down
+            continue
+        side, passed = sides[edge.ends], range(*edge.ends)
+        near, far = (down, up) if side == 1 else (up, down)
+        heights = {
+            column: max(taken[side][other] + MARGIN + (near if other == column else 0.0) for other in passed)
+            for column in passed
+        }
+        column = min(passed, key=lambda one: (heights[one], abs(2 * one + 1 - sum(edge.ends))))
+        stacked[edge.ends] = column, side * heights[column]
+        for other in passed:
+            taken[side][other] = heights[column] + (far if other == column else 0.0)
+    return [stacked[edge.ends] for edge in edges], max(RADIUS, *taken[1]), max(RADIUS, *taken[-1])
+
+
+def _node_places(edges: list[_BoxedEdge], columns: list[int]) -> list[float]:
+    """Where every node stands on the line, so that each box has room in its column."""
+    widths = [1.0] * max(edge.successor for edge in edges)
+    for edge, column in zip(edges, columns, strict=True):
+        widths[column] = max(widths[column], edge.inside.width + 2 * MARGIN)
+    places = [0.0]
+    for width in widths:
+        places.append(places[-1] + width + 2 * GUTTER)
+    return places

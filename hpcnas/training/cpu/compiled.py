@@ -1,4 +1,4 @@
-"""The training of `training` on a compiled plan instead of the plain network: the same draws, the same function (D7).
+"""Training on a compiled plan instead of the plain network: the same draws, the same function (D7).
 
 For CPUs, one thread a training, where there is a C compiler. A worker of several threads trains as many replicates side
 by side: while kernels run, others of this process do.
@@ -25,75 +25,87 @@ from hpcnas.config.search import TrainingSettings
 from hpcnas.training.cpu import kernels
 from hpcnas.training.cpu.parameters import CpuPlan
 from hpcnas.training.cpu.program import CpuProgram
-from hpcnas.training.plain import PlainTraining, TrainingData, Trainings, learning_rate
+from hpcnas.training.method import TrainingData, Trainings, crop_size
+from hpcnas.training.network import Network, initial_weights
+from hpcnas.training.single import SingleTraining
 
 _VALIDATION_IMAGES = 50  # in memory at a time
 _BETWEEN_BEATS = 0.2  # seconds, while all threads validate
+_STATE = ("parameters", "velocity", "running")  # arrays of a plan that the steps to come depend on
 
 
-class CompiledTraining(PlainTraining):
-    """One training from scratch on a plan. The initial weights are the plain network's, so seeds mean the same."""
+class CompiledLearner:
+    """A network as compiled C kernels know it."""
 
-    stored_name = "PlannedTraining"
-
-    def __init__(
-        self, genotype: Genotype, skeleton: Skeleton, data: TrainingData, settings: TrainingSettings, seed: int
-    ) -> None:
-        super().__init__(genotype, skeleton, data, settings, seed)
-        self._plan = CpuPlan(expand(genotype), skeleton, kernels.load("float32", skeleton.channels))
-        self._plan.load_state_dict(self.network.state_dict())
-        self._program = CpuProgram(self._plan, settings.batch_size, self._crop_height, self._crop_width, training=True)
+    def __init__(self, plan: CpuPlan, settings: TrainingSettings, crop: tuple[int, int]) -> None:
+        """`crop`: height and width of the images that it learns from, in pixels."""
+        self._plan = plan
+        self._settings = settings
+        self._program = CpuProgram(plan, settings.batch_size, *crop, training=True)
         self._validation: CpuProgram | None = None  # made when it is needed
 
-    @classmethod
-    def kind(cls, skeleton: Skeleton) -> str:
-        return f"{cls.stored_name} {kernels.load('float32', skeleton.channels).lanes}"
-
-    def _advance(self) -> Tensor:
-        images, labels = self._batch()
+    def learn(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
         loss = self._program.learn(images, labels)
-        rate = learning_rate(self._settings, self.step)
         self._plan.update(rate, self._settings.momentum, self._settings.weight_decay)
-        self.step += 1
         return torch.tensor(loss)
 
-    def _scores(self, images: Tensor) -> Tensor:
+    def scores(self, images: Tensor) -> Tensor:
         if self._validation is None:
             height, width = images.shape[2:]
             self._validation = CpuProgram(self._plan, _VALIDATION_IMAGES, height, width, training=False)
         parts = [self._validation.classify(part).clone() for part in images.split(_VALIDATION_IMAGES)]
         return torch.cat(parts)
 
+    def state(self) -> dict[str, Any]:
+        return {name: torch.from_numpy(getattr(self._plan, name).copy()) for name in _STATE}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        for name in _STATE:
+            np.copyto(getattr(self._plan, name), state[name].numpy())
+
+
+class CompiledTraining(SingleTraining):
+    """One training on a plan. The initial weights are the plain network's, so seeds mean the same."""
+
+    stored_name = "PlannedTraining"
+
+    @classmethod
+    def of(
+        cls,
+        genotype: Genotype,
+        skeleton: Skeleton,
+        data: TrainingData,
+        settings: TrainingSettings,
+        seeds: tuple[int, ...],
+    ) -> CompiledTraining:
+        (seed,) = seeds
+        return cls(genotype, skeleton, data, settings, seed)
+
+    def __init__(
+        self, genotype: Genotype, skeleton: Skeleton, data: TrainingData, settings: TrainingSettings, seed: int
+    ) -> None:
+        graph = expand(genotype)
+        with initial_weights(seed):
+            network = Network(graph, skeleton)
+        self._plan = CpuPlan(graph, skeleton, kernels.load("float32", skeleton.channels))
+        self._plan.load_state_dict(network.state_dict())
+        super().__init__(CompiledLearner(self._plan, settings, crop_size(settings, data.facts)), data, settings, seed)
+
+    @classmethod
+    def kind(cls, skeleton: Skeleton) -> str:
+        return f"{cls.stored_name} {kernels.load('float32', skeleton.channels).lanes}"
+
     def export(self) -> dict[str, Tensor]:
         """Weights and statistics as the plain network's state_dict."""
         return self._plan.state_dict()
 
-    def state(self) -> dict[str, Any]:
-        plan = self._plan
-        arrays = {"parameters": plan.parameters, "velocity": plan.velocity, "running": plan.running}
-        return {
-            "step": self.step,
-            "plan": {name: torch.from_numpy(array.copy()) for name, array in arrays.items()},
-            "generator": self._generator.get_state(),
-            "sampler": self._sampler.state(),
-            "broken": self._broken,
-        }
-
-    def resume(self, state: dict[str, Any]) -> None:
-        self.step = state["step"]
-        for name in ("parameters", "velocity", "running"):
-            np.copyto(getattr(self._plan, name), state["plan"][name].numpy())
-        self._generator.set_state(state["generator"])
-        self._sampler.resume(state["sampler"])
-        self._broken = state["broken"]
-
 
 class _Unwanted(Exception):
-    """Nobody waits for what a thread computes."""
+    """What a thread computes is not needed any more."""
 
 
 class CompiledTrainings(Trainings):
-    """Planned trainings side by side, each in a thread of its own; bit for bit what each of them is alone.
+    """Compiled trainings side by side, each in a thread of its own; bit for bit what each of them is alone.
 
     They take their steps together, so that between two of them the state of all may be taken. Make classes of it with
     `on_threads`.

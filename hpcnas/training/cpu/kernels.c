@@ -3,7 +3,7 @@
    A feature map is a list of blocks. A block is LANES channels of all images, channels last, so a pixel of it is one
    vector, [images][height * width][LANES]; the last block of a map may have channels that are zero throughout. Nodes
    share blocks, so identities and concatenation cost nothing. What a block holds is what a step made of it *before* its
-   batch normalisation; whoever reads it normalises and rectifies an image at a time:
+   batch normalisation; whatever reads it normalises and rectifies an image at a time:
 
        forward    for each node, each image:   activate the blocks that the node reads      (slope * x + offset, ReLU)
                                                run the steps that read them, keep what they make, take in its moments
@@ -15,7 +15,7 @@
    is cheap to compute again is not kept (activations, the middle of separable convolutions, the stem's windows); what
    is kept goes past the caches; and the next image is fetched while this one is computed with.
 
-   Which blocks, steps and nodes there are, and where their memory lies, `plan` decides. Compiled with REAL = float or
+   Which blocks, steps and nodes there are, and where their memory lies, `program` decides. Compiled with REAL = float or
    double and VECTOR_BYTES = 32 or 64 for the machine at hand (`kernels`); no libraries. */
 
 #include <math.h>

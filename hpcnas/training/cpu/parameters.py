@@ -1,9 +1,9 @@
 """A network's parameters as flat arrays that `kernels.c` reads, for the CPU (D7).
 
-    graph ─► CpuPlan: parameters ─► `program` for a batch's shape: blocks of feature maps, nodes, steps
+    blocks.take_apart ─► CpuPlan: parameters ─► CpuProgram: blocks, nodes and steps for one batch's shape
 
-Channels lie in blocks of a few, as many as a vector of the processor holds. The plan trades parameters with
-`network.Network` through the same state_dict.
+The channels of a block of the graph are filled up to whole vectors of the processor. The plan takes and gives
+parameters as `network.Network` does, by its state_dict.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcnas.architecture import primitives
 from hpcnas.architecture.expansion import CellGraph
-from hpcnas.architecture.sizes import node_channels
 from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.training.blocks import Operation, OperationKind, take_apart
 from hpcnas.training.cpu import kernels
 
 
@@ -46,7 +45,7 @@ class Channels:
 
 
 @dataclass(frozen=True)
-class Normalisation:
+class CpuNormalisation:
     """Where a batch normalisation's numbers lie: scale, shift, running mean and variance, each (outputs.room,)."""
 
     name: str  # in the state_dict, such as `stem.1`
@@ -66,39 +65,26 @@ class Layer:
     weights_name: str = ""
     filters: slice | None = None  # (9, inputs.room), depthwise
     filters_name: str = ""
-    normalisation: Normalisation | None = None
+    normalisation: CpuNormalisation | None = None
     bias: slice | None = None  # (outputs.room,), of the classifier alone
 
 
 class CpuPlan:
-    """A network's parameters and its structure; `program` makes it run for a shape.
+    """A network's structure and its parameters; `program` makes it run for a shape.
 
-    `parameters`, `gradients` and `velocity` are flat arrays of `real` numbers, `running` the statistics of the
-    normalisations. What fills up blocks is zero in them, and stays so.
+    `parameters`, `gradients` and `velocity` are arrays (numbers,) of the kernels' `real`, float32 or float64; so is
+    `running`, the statistics of the normalisations. The numbers that fill up vectors are zero, and stay so.
     """
 
     def __init__(self, graph: CellGraph, skeleton: Skeleton, functions: kernels.Kernels) -> None:
-        self.graph = graph
+        self.parts = take_apart(graph, skeleton)
         self.skeleton = skeleton
         self.functions = functions
         self._parameters = 0  # counted so far
         self._running = 0
-        channels = self._channels(1, skeleton.channels)
-        self.stem = self._layer(self._channels(1, 9 * skeleton.image_channels), channels, "stem", weights=0)
-        self.cells: list[list[Layer | None]] = []  # by stage, by edge
-        self.reductions: list[Layer] = []  # the separable convolution after each cell
-        for number, stage in enumerate(skeleton.stages()):
-            width = [self._channels(count, stage.channels) for count in node_channels(graph, 1)]
-            names = (f"blocks.{2 * number}.edges.{edge}" for edge in range(len(graph.edges)))
-            self.cells.append(
-                [
-                    self._operation(edge.operation, width[edge.source], stage.channels, name)
-                    for edge, name in zip(graph.edges, names, strict=True)
-                ]
-            )
-            channels = self._channels(1, stage.next_channels)
-            name = f"blocks.{2 * number + 1}"
-            self.reductions.append(self._layer(width[-1], channels, name, filters=0, weights=1))
+        self.layers = [self._layer_of(operation) for operation in self.parts.operations]  # of each operation
+        (final,) = self.parts.maps[self.parts.final].blocks
+        channels = self._channels(1, self.parts.blocks[final].channels)
         classes = self._channels(1, skeleton.classes)
         weights = self._take(channels.room * classes.room)
         self.classifier = Layer(channels, classes, weights, "classifier", bias=self._take(classes.room))
@@ -131,7 +117,7 @@ class CpuPlan:
             weights_name=f"{name}.{weights}",
             filters=None if filters is None else self._take(9 * inputs.room),
             filters_name=f"{name}.{filters}",
-            normalisation=Normalisation(
+            normalisation=CpuNormalisation(
                 f"{name}.{last}",
                 scale=self._take(outputs.room),
                 shift=self._take(outputs.room),
@@ -140,21 +126,33 @@ class CpuPlan:
             ),
         )
 
-    def _operation(self, operation: int, inputs: Channels, cell_channels: int, name: str) -> Layer | None:
-        outputs = self._channels(1, cell_channels)
-        match operation:
-            case primitives.CONVOLUTION:
-                return self._layer(inputs, outputs, name, weights=0)
-            case primitives.DEPTHWISE:
-                return self._layer(inputs, inputs, name, filters=0)
-            case primitives.SEPARABLE:
-                return self._layer(inputs, outputs, name, filters=0, weights=1)
-        return None
+    def _layer_of(self, operation: Operation) -> Layer | None:
+        """The parameters of an operation; None for a pooling, which has none."""
+        if operation.kind is OperationKind.STEM:
+            inputs = self._channels(1, 9 * self.skeleton.image_channels)
+        else:
+            inputs = self._channels(len(operation.inputs), self.parts.blocks[operation.inputs[0]].channels)
+        outputs = self._channels(len(operation.outputs), self.parts.blocks[operation.outputs[0]].channels)
+        match operation.kind:
+            case OperationKind.STEM | OperationKind.CONVOLUTION:
+                return self._layer(inputs, outputs, operation.name, weights=0)
+            case OperationKind.DEPTHWISE:
+                return self._layer(inputs, outputs, operation.name, filters=0)
+            case OperationKind.SEPARABLE:
+                return self._layer(inputs, outputs, operation.name, filters=0, weights=1)
+            case OperationKind.MAXIMUM | OperationKind.AVERAGE:
+                return None
 
-    def layers(self) -> list[Layer]:
+    @property
+    def stem(self) -> Layer:
+        """The first layer, which reads the images."""
+        layer = self.layers[0]
+        assert layer is not None, "the stem has parameters"
+        return layer
+
+    def _all(self) -> list[Layer]:
         """All layers, in the order of the plain network."""
-        inner = [layer for cell, last in zip(self.cells, self.reductions, strict=True) for layer in (*cell, last)]
-        return [self.stem, *(layer for layer in inner if layer is not None), self.classifier]
+        return [*(layer for layer in self.layers if layer is not None), self.classifier]
 
     # ── the plain network's state_dict ──────────────────────────────────────────────────────────────────────────────
     def state_dict(self) -> dict[str, Tensor]:
@@ -167,11 +165,11 @@ class CpuPlan:
 
     def _named(self, flat: np.ndarray) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
-        for layer in self.layers():
+        for layer in self._all():
             rows, columns = layer.inputs.places, layer.outputs.places
             if layer.weights is not None:
                 weights = torch.from_numpy(_matrix(flat, layer.weights, layer.outputs)[np.ix_(rows, columns)].T)
-                if layer is self.stem:
+                if layer is self.layers[0]:
                     weights = weights.reshape(len(columns), 3, 3, -1).permute(0, 3, 1, 2)
                 elif layer is not self.classifier:
                     weights = weights[:, :, None, None]
@@ -189,7 +187,7 @@ class CpuPlan:
 
     def _statistics(self) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
-        for layer in self.layers():
+        for layer in self._all():
             if (normalisation := layer.normalisation) is not None:
                 columns = layer.outputs.places
                 mean, variance = self.running[normalisation.mean], self.running[normalisation.variance]
@@ -199,11 +197,11 @@ class CpuPlan:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Takes parameters and statistics of the plain network. Raises KeyError or ValueError if they do not fit."""
-        for layer in self.layers():
+        for layer in self._all():
             rows, columns = layer.inputs.places, layer.outputs.places
             if layer.weights is not None:
                 weights = state[f"{layer.weights_name}.weight"]
-                if layer is self.stem:
+                if layer is self.layers[0]:
                     weights = weights.permute(0, 2, 3, 1)
                 flat = weights.reshape(len(columns), -1).T.numpy()
                 _matrix(self.parameters, layer.weights, layer.outputs)[np.ix_(rows, columns)] = flat

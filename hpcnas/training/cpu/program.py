@@ -1,7 +1,10 @@
 """A plan made to run for batches of one shape: memory, and the tables of what `kernels.c` does with it (D7).
 
-A feature map is a list of blocks of a few channels. Nodes share blocks, so identity and concatenation cost nothing, and
-equal poolings of one block are computed once. It computes the same function as `network.Network`.
+    of the plan (`training.blocks`)     map      operation                     block
+    of `kernels.c`                      node     step, or one a block          as many blocks as its channels need
+
+The blocks of `kernels.c` are of a few channels, as many as a vector of the processor holds. Nodes share them, so
+identity and concatenation cost nothing. It computes the same function as `network.Network`.
 """
 
 from __future__ import annotations
@@ -13,18 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcnas.architecture import primitives
 from hpcnas.training.cpu import kernels
 from hpcnas.training.cpu.parameters import CpuPlan, Layer
 
 _SLAB = 64 << 20  # bytes
-_NAMES = {
-    primitives.CONVOLUTION: "convolution",
-    primitives.DEPTHWISE: "depthwise",
-    primitives.SEPARABLE: "separable",
-    primitives.MAX_POOLING: "maximum",
-    primitives.AVERAGE_POOLING: "average",
-}
 
 
 @dataclass
@@ -47,7 +42,6 @@ class CpuProgram:
         self._real, self._lanes = plan.functions.real, plan.functions.lanes
         self._kept: list[np.ndarray] = []  # slabs of memory that steps point into
         self._used = 0  # bytes of the last slab
-        self._nodes: list[Node] = []
         self._blocks: list[dict[str, int]] = []
         self._build(height, width)
         self._place_maps()
@@ -69,49 +63,32 @@ class CpuProgram:
         """Address of room for so many vectors."""
         return self._room(count, self._lanes).ctypes.data
 
-    def _node(self, height: int, width: int) -> Node:
-        self._nodes.append(Node(height, width))
-        return self._nodes[-1]
-
     def _build(self, height: int, width: int) -> None:
-        plan, skeleton = self._plan, self._plan.skeleton
-        images = self._node(height, width)
-        node = self._node(height, width)
-        step = self._layer("stem", plan.stem, images, node)
+        """The nodes, blocks and steps of images of that size."""
+        plan, skeleton, parts = self._plan, self._plan.skeleton, self._plan.parts
+        sizes = [(height, width)]  # by halvings
+        for _ in range(parts.maps[parts.final].halvings):
+            sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
+        self._nodes = [Node(*sizes[feature_map.halvings]) for feature_map in parts.maps]
+        vectors: dict[int, list[dict[str, int]]] = {}  # the blocks here, by the plan's block that they are parts of
+        for operation, layer in zip(parts.operations, plan.layers, strict=True):
+            kind, source = operation.kind.name.lower(), self._nodes[operation.source]
+            if layer is None:
+                (block,) = operation.inputs
+                share = len(vectors[block])  # blocks here for one of the plan's
+                first = parts.maps[operation.source].blocks.index(block) * share
+                made = [self._pooling(kind, source, use) for use in range(first, first + share)]
+            else:
+                size = sizes[parts.blocks[operation.outputs[0]].halvings]
+                made = self._layer(kind, layer, source, *size, operation.stride)
+                share = len(made) // len(operation.outputs)
+            vectors |= {output: made[number * share :][:share] for number, output in enumerate(operation.outputs)}
+        (step,) = self._nodes[0].steps
         self._inputs = self._room(self._images * height * width, skeleton.image_channels)
         step["pixels"], step["channels"] = self._inputs.ctypes.data, skeleton.image_channels
-        for stage, layers, reduction in zip(skeleton.stages(), plan.cells, plan.reductions, strict=True):
-            node = self._cell(layers, node)
-            target = self._node(-(-node.height // stage.stride), -(-node.width // stage.stride))
-            self._layer("separable", reduction, node, target, stride=stage.stride)
-            node = target
-        self._head(node)
-
-    def _cell(self, layers: list[Layer | None], source: Node) -> Node:
-        """The nodes and steps of one cell; returns its sink."""
-        graph = self._plan.graph
-        into = [sum(edge.target == node for edge in graph.edges) for node in range(graph.nodes)]
-        nodes = {0: source}
-        pooled: dict[tuple[int, int], dict[str, int]] = {}  # (operation, its block) → the block that it makes
-        for edge, layer in zip(graph.edges, layers, strict=True):
-            origin = nodes[edge.source]
-            if edge.operation == primitives.IDENTITY and into[edge.target] == 1:
-                nodes[edge.target] = origin
-                continue
-            if edge.target not in nodes:
-                nodes[edge.target] = self._node(source.height, source.width)
-            target = nodes[edge.target]
-            if edge.operation == primitives.IDENTITY:
-                target.blocks += origin.blocks
-            elif layer is not None:
-                self._layer(_NAMES[edge.operation], layer, origin, target)
-            else:
-                for use, block in enumerate(origin.blocks):
-                    key = (edge.operation, id(block))
-                    if key not in pooled:
-                        pooled[key] = self._pooling(_NAMES[edge.operation], origin, use)
-                    target.blocks.append(pooled[key])
-        return nodes[graph.nodes - 1]
+        for node, feature_map in zip(self._nodes, parts.maps, strict=True):
+            node.blocks = [part for block in feature_map.blocks for part in vectors[block]]
+        self._head(self._nodes[parts.final])
 
     def _made(self, height: int, width: int) -> dict[str, int]:
         """A new block, whose map is yet to be placed."""
@@ -127,21 +104,24 @@ class CpuProgram:
         return step
 
     def _pooling(self, kind: str, source: Node, use: int) -> dict[str, int]:
-        """The block that a pooling of one of the source's makes."""
+        """The block that a pooling of the source's block number `use` makes."""
         step = self._step_from(kind, source, 1, source.height, source.width, stride=1)
         step["use"] = use
         if kind == "maximum":
             step["winners"] = self._vectors(self._images * source.height * -(-source.width // 8))
         return self._made(source.height, source.width)
 
-    def _layer(self, kind: str, layer: Layer, source: Node, target: Node, stride: int = 1) -> dict[str, int]:
-        """An operation with parameters from a map into the next blocks of another; returns its last step."""
+    def _layer(
+        self, kind: str, layer: Layer, source: Node, height: int, width: int, stride: int
+    ) -> list[dict[str, int]]:
+        """The blocks, of height × width pixels, that an operation with parameters makes of a map."""
         plan, lanes = self._plan, self._lanes
         blocks, normalisation = layer.outputs.blocks, layer.normalisation
         assert normalisation is not None, "only the classifier has none"
         alone = kind == "depthwise"  # a step a block
+        made: list[dict[str, int]] = []
         for first in range(0, blocks, 1 if alone else blocks):
-            step = self._step_from(kind, source, 1 if alone else blocks, target.height, target.width, stride)
+            step = self._step_from(kind, source, 1 if alone else blocks, height, width, stride)
             step["use"] = first
             if layer.filters is not None:
                 step["filters"] = _address(plan.parameters, layer.filters, first * lanes)
@@ -150,7 +130,7 @@ class CpuProgram:
             if layer.weights is not None:
                 self._weights(step, layer)
             for number in range(first, first + step["results"]):
-                block = self._made(target.height, target.width)
+                block = self._made(height, width)
                 for name, values, where in (
                     ("scale", plan.parameters, normalisation.scale),
                     ("d_scale", plan.gradients, normalisation.scale),
@@ -162,8 +142,8 @@ class CpuProgram:
                     block[name] = _address(values, where, number * lanes)
                 block["constants"] = self._vectors(kernels.CONSTANTS)
                 block["totals"] = self._room(2, lanes, kind=np.float64).ctypes.data
-                target.blocks.append(block)
-        return step
+                made.append(block)
+        return made
 
     def _weights(self, step: dict[str, int], layer: Layer) -> None:
         assert layer.weights is not None, "called for layers with weights"

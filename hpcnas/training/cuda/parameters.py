@@ -1,8 +1,8 @@
 """Several networks of one genotype for the GPU (D7): their parameters in flat arrays, and what a step reads and writes.
 
-    blocks.build ─► CudaPlan: parameters of R networks ─► program.CudaProgram: blocks for one batch's shape, launches
+    block_graph.build ─► CudaPlan: parameters of R networks ─► CudaProgram: blocks for one batch's shape, launches
 
-It trades parameters with `network.Network` through that one's state_dict.
+The plan takes and gives parameters as `network.Network` does, by its state_dict.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcnas.training.cuda.blocks import BlockGraph
+from hpcnas.training.cuda.block_graph import CudaGraph
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class CudaPlan:
 
     def __init__(
         self,
-        graph: BlockGraph,
+        graph: CudaGraph,
         states: Sequence[Mapping[str, Tensor]],
         device: torch.device,
         maps: torch.dtype = torch.bfloat16,

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcnas.training.cuda import backward, block_layout, blocks, forward
-from hpcnas.training.cuda.blocks import Kind, Operation, Shape
+from hpcnas.training.cuda import backward, block_graph, block_layout, forward
+from hpcnas.training.cuda.block_graph import CudaKind, CudaOperation, Shape
 from hpcnas.training.cuda.parameters import CudaPlan, Draws, Pixels, Room
 
 TILES: dict[str | tuple[str, int], tuple[int, int]] = {
@@ -125,7 +125,7 @@ class CudaProgram:
         """Decides where each block, its gradient and its winners begin, in units; −1 where there is none. Returns how
         many numbers there are of maps (with gradients), and of winners."""
         graph, used, winners = self._plan.graph, 0, 0
-        pooled = {operation.output for operation in graph.operations if operation.kind is Kind.MAXIMUM}
+        pooled = {operation.output for operation in graph.operations if operation.kind is CudaKind.MAXIMUM}
         self._raw, self._gradient, self._winner = ([-1] * len(graph.blocks) for _ in range(3))
         for number, block in enumerate(graph.blocks):
             units = _ceil(self._plan.networks * self._count(block.shape) * block.shape.channels, _UNIT)
@@ -143,10 +143,10 @@ class CudaProgram:
         aligned = [place // block_layout.ALIGNMENT.value for place in (*places, weights)]
         return [self._raw[number], self._gradient[number], own is not None, *aligned, max(0, self._winner[number])]
 
-    def _operand(self, operation: Operation, position: int, number: int) -> list[int]:
+    def _operand(self, operation: CudaOperation, position: int, number: int) -> list[int]:
         """A block with the weights that stand between an operation's result and its input at a position."""
         found, weights = self._plan.graph.blocks, operation.weights
-        if operation.kind is Kind.POINTWISE:
+        if operation.kind is CudaKind.POINTWISE:
             weights += position * found[operation.inputs[0]].shape.channels * found[operation.output].shape.channels
         return self._fields(number, weights)
 
@@ -154,15 +154,15 @@ class CudaProgram:
     def _schedule(self) -> None:
         graph = self._plan.graph
         self._take_images(self._rows.extend([[*self._fields(number), 0, 0] for number in range(graph.images)]))
-        for level in blocks.levels(graph):
+        for level in block_graph.levels(graph):
             for (kind, source, target, stride), operations in _grouped(level, self._kind_and_shapes):
                 self._forward(kind, source, target, stride, self._forward_rows(operations), len(operations))
         self._head(self._backward.extend([[*self._fields(graph.final), 0, 0, False, True]]))
         if not self._training:
             return
         self._through_normalisations([graph.final])
-        reading = blocks.consumers(graph)
-        for numbers in blocks.backward_levels(graph):
+        reading = block_graph.consumers(graph)
+        for numbers in block_graph.backward_levels(graph):
             turns = {number: _turns(reading[number]) for number in numbers}
             for turn in range(max(len(found) for found in turns.values())):
                 now = [(number, turns[number]) for number in numbers if turn < len(turns[number])]
@@ -176,18 +176,18 @@ class CudaProgram:
             self._through_normalisations(numbers)
         self._conclude()
 
-    def _kind_and_shapes(self, operation: Operation) -> tuple[Kind, Shape, Shape, int]:
+    def _kind_and_shapes(self, operation: CudaOperation) -> tuple[CudaKind, Shape, Shape, int]:
         found = self._plan.graph.blocks
         return operation.kind, found[operation.inputs[0]].shape, found[operation.output].shape, operation.stride
 
-    def _forward_rows(self, operations: list[Operation]) -> int:
+    def _forward_rows(self, operations: list[CudaOperation]) -> int:
         rows = []
         for operation in operations:
             operands = [self._operand(operation, *entry) for entry in enumerate(operation.inputs)]
             rows.append([*self._fields(operation.output), self._operands.extend(operands), len(operands)])
         return self._rows.extend(rows)
 
-    def _shapes_back(self, member: tuple[int, list[tuple[Operation, int]]]) -> tuple[Kind, Shape, int, int]:
+    def _shapes_back(self, member: tuple[int, list[tuple[CudaOperation, int]]]) -> tuple[CudaKind, Shape, int, int]:
         """(kind of the readers, shape of the block, channels of what they make, stride)."""
         number, readers = member
         found, operation = self._plan.graph.blocks, readers[0][0]
@@ -195,7 +195,9 @@ class CudaProgram:
         assert len(made) == 1, "the 1×1 convolutions of one block have outputs of one width"
         return operation.kind, found[number].shape, made.pop(), operation.stride
 
-    def _backward_row(self, number: int, readers: list[tuple[Operation, int]], begun: bool, last: bool) -> list[int]:
+    def _backward_row(
+        self, number: int, readers: list[tuple[CudaOperation, int]], begun: bool, last: bool
+    ) -> list[int]:
         operands = [self._operand(operation, position, operation.output) for operation, position in readers]
         return [*self._fields(number), self._operands.extend(operands), len(operands), begun, last]
 
@@ -230,13 +232,13 @@ class CudaProgram:
             *images.shape[1:3], HEIGHT=height, WIDTH=width, COLOURS=images.shape[3], CHANNELS=channels, **tile,
         )  # fmt: skip
 
-    def _forward(self, kind: Kind, source: Shape, target: Shape, stride: int, first: int, members: int) -> None:
+    def _forward(self, kind: CudaKind, source: Shape, target: Shape, stride: int, first: int, members: int) -> None:
         plan, count, channels = self._plan, self._count(target), source.channels
         (height, width), training = self._sizes[source.halvings], self._training
         given = (plan.sums, plan.parameters, self._rows, self._operands, first, count)
         numbers = (plan.graph.parameters, plan.graph.statistics)
         size = {"HEIGHT": height, "WIDTH": width, "CHANNELS": channels}
-        if kind is Kind.POINTWISE:
+        if kind is CudaKind.POINTWISE:
             grid, tile = self._pixel_grid("pointwise", members, target, max(channels, target.channels))
             self._launch(
                 forward.pointwise, grid, self._maps, *given, *numbers, INPUTS=channels, OUTPUTS=target.channels,
@@ -254,17 +256,17 @@ class CudaProgram:
         grid, tile = self._column_grid("columns", members, source)
         columns = self._batch * width
         match kind:
-            case Kind.DEPTHWISE:
+            case CudaKind.DEPTHWISE:
                 self._launch(
                     forward.depthwise, grid, self._maps, *given, columns, *numbers, TRAINING=training, **size,
                     **tile,
                 )  # fmt: skip
-            case Kind.MAXIMUM:
+            case CudaKind.MAXIMUM:
                 self._launch(
                     forward.maximum, grid, self._maps, self._winners, *given, columns, *numbers,
                     TRAINING=training, **size, **tile,
                 )  # fmt: skip
-            case Kind.AVERAGE:
+            case CudaKind.AVERAGE:
                 self._launch(forward.average, grid, self._maps, *given, columns, *numbers, **size, **tile)
 
     def _head(self, first: int) -> None:
@@ -277,17 +279,17 @@ class CudaProgram:
             plan.parameters, plan.gradients, self._backward, draws.order, self._pixels.labels, draws.losses,
             draws.right, draws.step, draws.order.shape[1], self._batch, len(self._pixels.labels), graph.classifier,
             graph.bias, graph.parameters, graph.statistics, AREA=height * width,
-            ROOM=blocks.power_of_two(height * width),
-            CHANNELS=shape.channels, CLASSES=classes, PADDED=blocks.padded(classes), EACH=_IMAGES_A_PROGRAM,
+            ROOM=block_graph.power_of_two(height * width),
+            CHANNELS=shape.channels, CLASSES=classes, PADDED=block_graph.padded(classes), EACH=_IMAGES_A_PROGRAM,
             TRAINING=self._training,
         )  # fmt: skip
 
-    def _back(self, kind: Kind, shape: Shape, outputs: int, stride: int, first: int, members: int) -> None:
+    def _back(self, kind: CudaKind, shape: Shape, outputs: int, stride: int, first: int, members: int) -> None:
         plan, count = self._plan, self._count(shape)
         (height, width), channels = self._sizes[shape.halvings], shape.channels
         tables = (self._backward, self._operands, first, count)
         numbers = (plan.graph.parameters, plan.graph.statistics)
-        if kind is Kind.POINTWISE:
+        if kind is CudaKind.POINTWISE:
             grid, tile = self._pixel_grid("pointwise back", members, shape, max(channels, outputs))
             self._launch(
                 backward.pointwise_back, grid, self._maps, plan.sums, plan.parameters, plan.gradients, *tables,
@@ -296,7 +298,7 @@ class CudaProgram:
             return
         grid, tile = self._column_grid("columns back", members, shape)
         size = {"HEIGHT": height, "WIDTH": width, "CHANNELS": channels}
-        if kind is Kind.DEPTHWISE:
+        if kind is CudaKind.DEPTHWISE:
             made = self._count(Shape(shape.halvings + (stride == 2), channels))
             self._launch(
                 backward.depthwise_back, grid, self._maps, plan.sums, plan.parameters, plan.gradients, *tables,
@@ -305,7 +307,7 @@ class CudaProgram:
         else:
             self._launch(
                 backward.pooling_back, grid, self._maps, self._winners, plan.sums, plan.parameters, *tables,
-                self._batch * width, *numbers, MAXIMUM=kind is Kind.MAXIMUM, **size, **tile,
+                self._batch * width, *numbers, MAXIMUM=kind is CudaKind.MAXIMUM, **size, **tile,
             )  # fmt: skip
 
     def _through_normalisations(self, level: list[int]) -> None:
@@ -372,10 +374,10 @@ class CudaProgram:
         self._draws.step.add_(1)
 
 
-def _turns(readers: list[tuple[Operation, int]]) -> list[list[tuple[Operation, int]]]:
+def _turns(readers: list[tuple[CudaOperation, int]]) -> list[list[tuple[CudaOperation, int]]]:
     """What is added to a block's gradient, one after the other: all 1×1 convolutions together, and last."""
-    pointwise = [entry for entry in readers if entry[0].kind is Kind.POINTWISE]
-    others = [[entry] for entry in readers if entry[0].kind is not Kind.POINTWISE]
+    pointwise = [entry for entry in readers if entry[0].kind is CudaKind.POINTWISE]
+    others = [[entry] for entry in readers if entry[0].kind is not CudaKind.POINTWISE]
     return others + ([pointwise] if pointwise else [])
 
 

@@ -18,11 +18,11 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.search import TrainingSettings
 from hpcnas.data.augment import EpochSampler
-from hpcnas.training.cuda import blocks
+from hpcnas.training.cuda import block_graph
 from hpcnas.training.cuda.parameters import CudaPlan, Draws, Pixels, Room
 from hpcnas.training.cuda.program import CudaProgram, available
-from hpcnas.training.network import Network
-from hpcnas.training.plain import LossNotFinite, TrainingData, Trainings, crop_size, learning_rate, number_type
+from hpcnas.training.method import LossNotFinite, TrainingData, Trainings, crop_size, learning_rate, number_type
+from hpcnas.training.network import Network, initial_weights
 
 WIDEST = 128  # channels of a block that the kernels are made for
 LARGEST = 1 << 14  # numbers of the last map of an image, and of the classifier, which the head keeps in registers
@@ -32,9 +32,10 @@ STEPS_BETWEEN_LOOKS = 25  # steps that the device is given to do at a time
 def fits(skeleton: Skeleton) -> bool:
     """Whether the kernels are made for these sizes: images about as small as CIFAR's, c0 up to 32 in three groups."""
     last = skeleton.stages()[-1]
-    width = blocks.padded(last.next_channels)
+    width = block_graph.padded(last.next_channels)
     area = -(-last.height // last.stride) * -(-last.width // last.stride)
-    return width <= WIDEST and width * max(blocks.power_of_two(area), blocks.padded(skeleton.classes)) <= LARGEST
+    largest = width * max(block_graph.power_of_two(area), block_graph.padded(skeleton.classes))
+    return width <= WIDEST and largest <= LARGEST
 
 
 class StackedTraining(Trainings):
@@ -63,16 +64,15 @@ class StackedTraining(Trainings):
         seeds: tuple[int, ...],
     ) -> None:
         device = data.pixels.device
-        assert available(device), "whoever chooses this method has looked"
+        assert available(device), "`probing` has looked"
         graph = expand(genotype)
         states = []
         for seed in seeds:
-            with torch.random.fork_rng(devices=[]):  # PyTorch's initialisation draws from the global generator
-                torch.manual_seed(seed)
+            with initial_weights(seed):
                 states.append(Network(graph, skeleton).state_dict())
         self._data = data
         self._settings = settings
-        self._plan = CudaPlan(blocks.build(graph, skeleton), states, device, number_type(settings, device))
+        self._plan = CudaPlan(block_graph.build(graph, skeleton), states, device, number_type(settings, device))
         self._room = Room(device)
         crop = crop_size(settings, data.facts)
         pixels = Pixels(data.pixels, data.labels, data.normalise.table)

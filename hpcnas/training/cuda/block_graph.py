@@ -1,16 +1,13 @@
-"""A network as a graph of blocks, for the GPU (D7): which feature maps there are, and what makes them. No torch.
+"""The blocks of a network as the GPU has them (D7): how wide each is, and where its numbers lie. No torch.
 
-Every map of a cell is a concatenation of parts as wide as the cell's input, its *blocks*. Taken apart into them,
+    blocks.take_apart ─► build ─► CudaGraph ─► `parameters`, `program`
 
-    identity and concatenation   are only lists of blocks
-    a pooling of a map           is a pooling of each of its blocks, and equal ones are one
-    a depthwise convolution      is one of each block
-    a 1×1 convolution            reads a list of blocks and makes one block
-    a separable convolution      is a depthwise one without normalisation, then a 1×1 convolution
+Every operation makes one block: a depthwise convolution is one of each block, and a separable one is a depthwise one
+without normalisation, then a 1×1 convolution. The stem is a 1×1 convolution of the nine pixels around each pixel.
 
-A block that a normalised convolution has made is kept as it was before the normalisation; whoever reads it applies that
-and the ReLU. Blocks are as wide as a power of two, 16 at the least: the channels in excess have zero weights, and stay
-zero. Parameters lie in one flat array; `indices` says where each number of the plain network's state_dict is.
+A block that a normalised convolution has made is kept as it was before the normalisation; whatever reads it applies
+that and the ReLU. Blocks are as wide as a power of two, 16 at the least: the channels in excess have zero weights, and
+stay zero. Parameters lie in one flat array; `indices` says where each number of the plain network's state_dict is.
 """
 
 from __future__ import annotations
@@ -22,15 +19,15 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnas.architecture import primitives
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.training.blocks import BlockGraph, Operation, OperationKind, take_apart
 
 NARROWEST = 16  # channels of a block at the least: what matrix units multiply
 _ALIGNMENT = 16  # numbers
 
 
-class Kind(IntEnum):
+class CudaKind(IntEnum):
     """What makes a block."""
 
     POINTWISE = 1  # 1×1 convolution of several blocks
@@ -48,7 +45,7 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Normalisation:
+class CudaNormalisation:
     """Where a block's batch normalisation has its numbers: scale and shift among the parameters, statistics apart."""
 
     scale: int
@@ -57,19 +54,19 @@ class Normalisation:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class CudaBlock:
     """A feature map of one block's width; what readers see is normalised and rectified, if it has a normalisation."""
 
     shape: Shape
-    normalisation: Normalisation | None
+    normalisation: CudaNormalisation | None
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
+class CudaOperation:
     """Makes a block of others. `weights` is where its parameters begin: (inputs, channels, outputs) of a pointwise one,
     (9, channels) of a depthwise one; poolings have none."""
 
-    kind: Kind
+    kind: CudaKind
     inputs: tuple[int, ...]
     output: int
     weights: int = 0
@@ -77,15 +74,15 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class BlockGraph:
+class CudaGraph:
     """Blocks, in an order in which each comes after those it is made of, and the operations that make them.
 
     The first `images` blocks are not made but given: the nine pixels around each pixel, all channels of the first, then
     of the second …, for the stem. `final` is what the classifier averages.
     """
 
-    blocks: tuple[Block, ...]
-    operations: tuple[Operation, ...]
+    blocks: tuple[CudaBlock, ...]
+    operations: tuple[CudaOperation, ...]
     images: int
     final: int
     parameters: int  # numbers in the flat array
@@ -106,42 +103,41 @@ def padded(channels: int) -> int:
     return max(NARROWEST, power_of_two(channels))
 
 
-def build(graph: CellGraph, skeleton: Skeleton) -> BlockGraph:
-    """The network of a cell's graph as blocks."""
-    return _Builder(graph, skeleton).build()
+def build(graph: CellGraph, skeleton: Skeleton) -> CudaGraph:
+    """The network of a cell's graph as blocks. Raises ValueError for a primitive of a plugin."""
+    return _LayoutBuilder(take_apart(graph, skeleton), skeleton).build()
 
 
-class _Builder:
-    def __init__(self, graph: CellGraph, skeleton: Skeleton) -> None:
-        self._graph = graph
+class _LayoutBuilder:
+    def __init__(self, parts: BlockGraph, skeleton: Skeleton) -> None:
+        self._parts = parts
         self._skeleton = skeleton
-        self._blocks: list[Block] = []
-        self._operations: list[Operation] = []
+        self._blocks: list[CudaBlock] = []
+        self._operations: list[CudaOperation] = []
         self._parameters = 0
         self._statistics = 0
         self._indices: dict[str, NDArray[np.int64]] = {}
         self._statistics_indices: dict[str, NDArray[np.int64]] = {}
 
-    def build(self) -> BlockGraph:
-        skeleton = self._skeleton
+    def build(self) -> CudaGraph:
+        parts, skeleton = self._parts, self._skeleton
         inputs, width = 9 * skeleton.image_channels, padded(skeleton.channels)
         images = [self._block(Shape(0, width)) for _ in range(-(-inputs // width))]
-        halvings, current = 0, self._stem(images)
-        for number, stage in enumerate(skeleton.stages()):
-            sink = self._cell(f"blocks.{2 * number}.edges", stage.channels, current)
-            name, stride = f"blocks.{2 * number + 1}", stage.stride
-            halvings += stride == 2
-            current = self._separable(name, sink, stage.channels, stage.next_channels, halvings, stride)
-        channels, classes = skeleton.stages()[-1].next_channels, padded(skeleton.classes)
+        numbers: dict[int, int] = {}  # of blocks here, by their numbers among the parts
+        for operation in parts.operations:
+            origin = [numbers[block] for block in operation.inputs]
+            numbers |= zip(operation.outputs, self._made(operation, origin, images), strict=True)
+        (final,) = parts.maps[parts.final].blocks
+        channels, classes = parts.blocks[final].channels, padded(skeleton.classes)
         classifier, bias = self._take(padded(channels) * classes), self._take(classes)
         rows, columns = np.ogrid[: skeleton.classes, :channels]
         self._indices["classifier.weight"] = classifier + columns * classes + rows
         self._indices["classifier.bias"] = bias + np.arange(skeleton.classes)
-        return BlockGraph(
+        return CudaGraph(
             blocks=tuple(self._blocks),
             operations=tuple(self._operations),
             images=len(images),
-            final=current,
+            final=numbers[final],
             parameters=self._parameters,
             statistics=self._statistics,
             classifier=classifier,
@@ -150,7 +146,30 @@ class _Builder:
             statistics_indices=self._statistics_indices,
         )
 
-    # ── parts of the network ────────────────────────────────────────────────────────────────────────────────────────
+    # ── operations ──────────────────────────────────────────────────────────────────────────────────────────────────
+    def _made(self, operation: Operation, origin: list[int], images: list[int]) -> list[int]:
+        """The blocks that an operation makes of others."""
+        name, made = operation.name, self._parts.blocks[operation.outputs[0]]
+        shape = Shape(made.halvings, padded(made.channels))
+        match operation.kind:
+            case OperationKind.STEM:
+                return [self._stem(images)]
+            case OperationKind.MAXIMUM:
+                return [self._pooling(CudaKind.MAXIMUM, *origin)]
+            case OperationKind.AVERAGE:
+                return [self._pooling(CudaKind.AVERAGE, *origin)]
+            case OperationKind.CONVOLUTION:
+                channels = self._parts.blocks[operation.inputs[0]].channels
+                return [self._pointwise(f"{name}.0", f"{name}.1", origin, channels, made.channels, made.halvings)]
+            case OperationKind.DEPTHWISE:
+                outputs = self._normalised(shape, f"{name}.1", len(origin), made.channels)
+                return self._depthwise(f"{name}.0", origin, outputs, made.channels, operation.stride)
+            case OperationKind.SEPARABLE:
+                channels = self._parts.blocks[operation.inputs[0]].channels
+                between = [self._block(Shape(made.halvings, padded(channels))) for _ in origin]
+                middle = self._depthwise(f"{name}.0", origin, between, channels, operation.stride)
+                return [self._pointwise(f"{name}.1", f"{name}.2", middle, channels, made.channels, made.halvings)]
+
     def _stem(self, images: list[int]) -> int:
         """3×3 convolution of the images, as a pointwise one of the pixels' neighbourhoods."""
         count, channels = self._skeleton.image_channels, self._skeleton.channels
@@ -159,47 +178,13 @@ class _Builder:
         weights = self._take(len(images) * width * width)
         outputs, inputs, rows, columns = np.ogrid[:channels, :count, :3, :3]
         self._indices["stem.0.weight"] = weights + ((rows * 3 + columns) * count + inputs) * width + outputs
-        self._operations.append(Operation(Kind.POINTWISE, tuple(images), output, weights))
+        self._operations.append(CudaOperation(CudaKind.POINTWISE, tuple(images), output, weights))
         return output
 
-    def _cell(self, prefix: str, channels: int, source: int) -> list[int]:
-        """The blocks of the map at a cell's sink."""
-        graph, halvings = self._graph, self._blocks[source].shape.halvings
-        maps: list[list[int]] = [[] for _ in range(graph.nodes)]
-        maps[0] = [source]
-        pooled: dict[tuple[Kind, int], int] = {}
-        for number, edge in enumerate(graph.edges):
-            origin, name = maps[edge.source], f"{prefix}.{number}"
-            match edge.operation:
-                case primitives.IDENTITY:
-                    made = origin
-                case primitives.MAX_POOLING:
-                    made = [self._pooling(Kind.MAXIMUM, block, pooled) for block in origin]
-                case primitives.AVERAGE_POOLING:
-                    made = [self._pooling(Kind.AVERAGE, block, pooled) for block in origin]
-                case primitives.CONVOLUTION:
-                    made = [self._pointwise(f"{name}.0", f"{name}.1", origin, channels, channels, halvings)]
-                case primitives.DEPTHWISE:
-                    shape = self._blocks[source].shape
-                    outputs = self._normalised(shape, f"{name}.1", len(origin), channels)
-                    made = self._depthwise(f"{name}.0", origin, outputs, channels, 1)
-                case primitives.SEPARABLE:
-                    made = [self._separable(name, origin, channels, channels, halvings, 1)]
-                case _:
-                    raise ValueError(f"expected a primitive's code from 1 to 6, got {edge.operation}")
-            maps[edge.target].extend(made)
-        return maps[-1]
-
-    def _pooling(self, kind: Kind, block: int, pooled: dict[tuple[Kind, int], int]) -> int:
-        if (kind, block) not in pooled:
-            pooled[kind, block] = self._block(self._blocks[block].shape)
-            self._operations.append(Operation(kind, (block,), pooled[kind, block]))
-        return pooled[kind, block]
-
-    def _separable(self, name: str, origin: list[int], channels: int, outputs: int, halvings: int, stride: int) -> int:
-        shape = Shape(halvings, padded(channels))
-        middle = self._depthwise(f"{name}.0", origin, [self._block(shape) for _ in origin], channels, stride)
-        return self._pointwise(f"{name}.1", f"{name}.2", middle, channels, outputs, halvings)
+    def _pooling(self, kind: CudaKind, block: int) -> int:
+        output = self._block(self._blocks[block].shape)
+        self._operations.append(CudaOperation(kind, (block,), output))
+        return output
 
     def _depthwise(self, name: str, origin: list[int], outputs: list[int], channels: int, stride: int) -> list[int]:
         width = padded(channels)
@@ -208,7 +193,7 @@ class _Builder:
         places = starts[blocks] + (rows * 3 + columns) * width + inner
         self._indices[f"{name}.weight"] = places.reshape(len(origin) * channels, 1, 3, 3)
         for block, output, start in zip(origin, outputs, starts, strict=True):
-            self._operations.append(Operation(Kind.DEPTHWISE, (block,), output, int(start), stride))
+            self._operations.append(CudaOperation(CudaKind.DEPTHWISE, (block,), output, int(start), stride))
         return outputs
 
     def _pointwise(
@@ -220,12 +205,12 @@ class _Builder:
         result, blocks, inner = np.ogrid[:outputs, : len(origin), :channels]
         places = weights + (blocks * width + inner) * wide + result
         self._indices[f"{name}.weight"] = places.reshape(outputs, len(origin) * channels, 1, 1)
-        self._operations.append(Operation(Kind.POINTWISE, tuple(origin), output, weights))
+        self._operations.append(CudaOperation(CudaKind.POINTWISE, tuple(origin), output, weights))
         return output
 
     # ── blocks and numbers ──────────────────────────────────────────────────────────────────────────────────────────
-    def _block(self, shape: Shape, normalisation: Normalisation | None = None) -> int:
-        self._blocks.append(Block(shape, normalisation))
+    def _block(self, shape: Shape, normalisation: CudaNormalisation | None = None) -> int:
+        self._blocks.append(CudaBlock(shape, normalisation))
         return len(self._blocks) - 1
 
     def _normalised(self, shape: Shape, name: str, count: int, channels: int) -> list[int]:
@@ -236,7 +221,7 @@ class _Builder:
             shifts.append(self._take(shape.channels))
             statistics.append(self._statistics)
             self._statistics += shape.channels
-            found.append(self._block(shape, Normalisation(scales[-1], shifts[-1], statistics[-1])))
+            found.append(self._block(shape, CudaNormalisation(scales[-1], shifts[-1], statistics[-1])))
         self._indices[f"{name}.weight"] = _places(scales, channels)
         self._indices[f"{name}.bias"] = _places(shifts, channels)
         self._statistics_indices[name] = _places(statistics, channels)
@@ -254,10 +239,10 @@ def _places(starts: Sequence[int], count: int) -> NDArray[np.int64]:
     return (np.array(starts, np.int64)[:, None] + np.arange(count)).reshape(-1)
 
 
-def levels(graph: BlockGraph) -> list[list[Operation]]:
+def levels(graph: CudaGraph) -> list[list[CudaOperation]]:
     """Operations in groups that can run at the same time, one group after the other."""
     level = [0] * len(graph.blocks)
-    grouped: list[list[Operation]] = []
+    grouped: list[list[CudaOperation]] = []
     for operation in graph.operations:
         depth = max(level[block] for block in operation.inputs)
         level[operation.output] = depth + 1
@@ -267,16 +252,16 @@ def levels(graph: BlockGraph) -> list[list[Operation]]:
     return grouped
 
 
-def consumers(graph: BlockGraph) -> list[list[tuple[Operation, int]]]:
+def consumers(graph: CudaGraph) -> list[list[tuple[CudaOperation, int]]]:
     """Of every block: the operations that read it, with the number of the input that it is."""
-    found: list[list[tuple[Operation, int]]] = [[] for _ in graph.blocks]
+    found: list[list[tuple[CudaOperation, int]]] = [[] for _ in graph.blocks]
     for operation in graph.operations:
         for number, block in enumerate(operation.inputs):
             found[block].append((operation, number))
     return found
 
 
-def backward_levels(graph: BlockGraph) -> list[list[int]]:
+def backward_levels(graph: CudaGraph) -> list[list[int]]:
     """Blocks, but for the final one, in groups whose gradients can be gathered at the same time, in that order."""
     level = {graph.final: 0}
     grouped: list[list[int]] = []

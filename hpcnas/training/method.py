@@ -1,0 +1,138 @@
+"""What all ways to train have in common (§4.1): the interface, the data on the device, and what settings mean.
+
+    Trainings    one training a seed, at the same time: `plain`, `cpu.compiled`, `cuda.stacked`
+
+`choice` says which of them a worker uses, and `fitness` what becomes of the accuracies. No files, no messages.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.config.data_spec import DataFacts
+from hpcnas.config.search import DataSettings, TrainingSettings
+from hpcnas.data.augment import Normaliser
+from hpcnas.data.datasets import DataSet, channel_statistics, split
+from hpcnas.training import schedules
+
+
+class LossNotFinite(ArithmeticError):
+    """The loss became infinite or not a number: there is no fitness."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Both splits on the device: uint8 (N, H, W, C) and int64 (N,); and how pixels become inputs."""
+
+    pixels: Tensor
+    labels: Tensor
+    validation_pixels: Tensor
+    validation_labels: Tensor
+    normalise: Normaliser
+    facts: DataFacts
+
+    @classmethod
+    def prepare(cls, dataset: DataSet, data: DataSettings, device: torch.device, padding: int = 0) -> TrainingData:
+        """Splits the training images by the configured seed, pads them by so many black pixels on each side, and moves
+        all to the device."""
+        training, validation = split(dataset.images, data.validation_fraction, data.split_seed)
+        mean, std = channel_statistics(training)
+        count, height, width, channels = training.pixels.shape
+        pixels = torch.as_tensor(training.pixels, device=device)
+        return cls(
+            pixels=functional.pad(pixels, (0, 0, padding, padding, padding, padding)) if padding else pixels,
+            labels=torch.as_tensor(training.labels, device=device),
+            validation_pixels=torch.as_tensor(validation.pixels, device=device),
+            validation_labels=torch.as_tensor(validation.labels, device=device),
+            normalise=Normaliser(torch.as_tensor(mean, device=device), torch.as_tensor(std, device=device)),
+            facts=DataFacts(
+                image_channels=channels,
+                height=height,
+                width=width,
+                classes=len(dataset.classes),
+                training_images=count,
+                validation_images=len(validation.labels),
+                fingerprint=dataset.fingerprint,
+            ),
+        )
+
+
+def crop_size(settings: TrainingSettings, facts: DataFacts) -> tuple[int, int]:
+    """Height and width of the random crop: the configured share of the unpadded image's sides."""
+    return max(1, round(settings.crop * facts.height)), max(1, round(settings.crop * facts.width))
+
+
+class HasPrecision(Protocol):
+    """Settings that say which numbers feature maps are."""
+
+    @property
+    def precision(self) -> str:
+        """auto, fp32 or bf16."""
+        ...
+
+
+def number_type(settings: HasPrecision, device: torch.device) -> torch.dtype:
+    """What feature maps are computed in; parameters are float32 always. `auto` is bfloat16 on GPUs that have it."""
+    has_it = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    half = settings.precision == "bf16" or (settings.precision == "auto" and has_it)
+    return torch.bfloat16 if half else torch.float32
+
+
+def learning_rate(settings: TrainingSettings, step: int) -> float:
+    """The rate of step 0, 1, …: divided by 10 from each milestone on."""
+    return schedules.divided(settings.learning_rate, settings.milestones, step, settings.steps)
+
+
+class Trainings(ABC):
+    """A way to train: trainings from scratch at the same time, one a seed."""
+
+    stored_name: ClassVar[str]  # of the way, in files: the words of version 0.1, whatever its class is called now
+    side_by_side: ClassVar[int]  # how many at the most
+    step: int  # how many steps each of them has made
+
+    @classmethod
+    @abstractmethod
+    def of(
+        cls,
+        genotype: Genotype,
+        skeleton: Skeleton,
+        data: TrainingData,
+        settings: TrainingSettings,
+        seeds: tuple[int, ...],
+    ) -> Trainings:
+        """The trainings of these seeds, `side_by_side` of them at the most."""
+
+    @classmethod
+    def kind(cls, skeleton: Skeleton) -> str:
+        """What a `state` must have in common with the trainings that it is resumed by."""
+        return cls.stored_name
+
+    def prepare(self) -> None:
+        """Does what is needed once before `run` and may take minutes, such as compiling. Changes no result."""
+        return
+
+    @abstractmethod
+    def run(self, beat: Callable[[], None]) -> None:
+        """Makes the steps that are left. Calls `beat` between them, when `state` may be taken. Raises LossNotFinite,
+        and what `beat` raises."""
+
+    @abstractmethod
+    def accuracies(self, beat: Callable[[], None]) -> tuple[float, ...]:
+        """Shares of validation images classified correctly, 0 to 1, in evaluation mode on whole images; one a seed."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Everything that the steps to come depend on, for `resume`; valid until the next step."""
+
+    @abstractmethod
+    def resume(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state` of the same trainings."""

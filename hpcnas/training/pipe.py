@@ -1,0 +1,64 @@
+"""What crosses the pipe between a worker and its trainer child, beside Task and Outcome, and their signals (D4).
+
+    worker ─► Assignment, Task, Task … Save ─► child
+    child  ─► Loaded or Unusable, Beat, Remark, Outcome … Saved ─► worker
+
+Both are of one version and one host, so messages are pickled. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+
+from hpcnas.config.search import SearchConfig
+from hpcnas.job.signals import ASKING
+from hpcnas.messages import Outcome
+from hpcnas.training.evaluator import Loaded
+
+STACK_SIGNAL = signal.SIGUSR2  # makes a child print where its threads are
+COORDINATED = ASKING  # signals that the ranks act upon, never a child
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The first message to a child: what every later task has in common."""
+
+    config: SearchConfig
+    threads: int
+    cuda: bool
+    parent: int  # process id of the worker: the child ends when it is gone
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """The child cannot start: the reason, in one line. `passes`: the cause may pass, so another start may succeed; else
+    a person must remove it."""
+
+    reason: str
+    passes: bool = False
+
+
+@dataclass(frozen=True)
+class Beat:
+    """A sign of life."""
+
+
+@dataclass(frozen=True)
+class Save:
+    """To the child: write a checkpoint of what runs, answer Saved, and end."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The child has nothing unsaved."""
+
+
+@dataclass(frozen=True)
+class Remark:
+    """A shortcoming that the child works around and a person should know of: one line."""
+
+    text: str
+
+
+FromChild = Outcome | Loaded | Unusable | Beat | Saved | Remark

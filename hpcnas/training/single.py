@@ -1,0 +1,119 @@
+"""One training from scratch, whatever computes its steps: the draws of its seed, the loop, and its validation (§4.1).
+
+    seed ─► order, crops, flips ─► Learner: a step of SGD ─► loss, looked at every CHECK_INTERVAL steps
+
+SGD with momentum, a learning rate divided by 10 at each milestone, weight decay on all parameters, random crop and
+flip; validation on whole images. The result of a seed does not depend on what ran before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from hpcnas.config.search import TrainingSettings
+from hpcnas.data.augment import EpochSampler, random_crop, random_flip
+from hpcnas.training.method import LossNotFinite, TrainingData, Trainings, crop_size, learning_rate
+
+VALIDATION_BATCH = 250  # images, fewer than fill the memory; does not change the result
+CHECK_INTERVAL = 50  # steps between looks at whether the loss is still finite
+
+
+class Learner(Protocol):
+    """A network with its parameters, and how they learn."""
+
+    def learn(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
+        """One step of SGD at a learning rate; returns the mean cross-entropy, a scalar.
+
+        Images float (B, C, h, w), labels int64 (B,).
+        """
+        ...
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Class scores (B, classes) of float images (B, C, H, W) in evaluation mode."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Parameters, statistics and momentum, for `resume`; valid until the next step."""
+        ...
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state` of the same network."""
+        ...
+
+
+class SingleTraining(Trainings):
+    """One training: its order, crops and flips come from `seed` alone, and its learner's initial weights should."""
+
+    side_by_side = 1
+
+    def __init__(self, learner: Learner, data: TrainingData, settings: TrainingSettings, seed: int) -> None:
+        device = data.pixels.device
+        self.step = 0
+        self._learner = learner
+        self._broken = torch.zeros((), dtype=torch.bool, device=device)
+        self._data = data
+        self._settings = settings
+        self._generator = torch.Generator(device).manual_seed(seed)
+        self._sampler = EpochSampler(len(data.labels), self._generator)
+        self._crop_height, self._crop_width = crop_size(settings, data.facts)
+
+    def run(self, beat: Callable[[], None]) -> None:
+        while self.step < self._settings.steps:
+            self.advance()
+            beat()
+
+    def advance(self) -> None:
+        """One step, and now and then a look at whether the loss is still finite. Raises LossNotFinite."""
+        self._broken |= ~torch.isfinite(self.make_step())
+        if (self.step % CHECK_INTERVAL == 0 or self.step == self._settings.steps) and self._broken:
+            raise LossNotFinite(f"the loss was not finite by step {self.step} of {self._settings.steps}")
+
+    def make_step(self) -> Tensor:
+        """One step; returns its loss, a scalar."""
+        images, labels = self._batch()
+        loss = self._learner.learn(images, labels, learning_rate(self._settings, self.step))
+        self.step += 1
+        return loss
+
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        """The next augmented images, float (B, C, h, w), and their labels, int64 (B,)."""
+        chosen = self._sampler.next(self._settings.batch_size)
+        images = random_crop(self._data.pixels[chosen], self._crop_height, self._crop_width, self._generator)
+        if self._settings.flip:
+            images = random_flip(images, self._generator)
+        return self._data.normalise(images), self._data.labels[chosen]
+
+    def accuracies(self, beat: Callable[[], None]) -> tuple[float, ...]:
+        return (self.validate(beat),)
+
+    @torch.inference_mode()
+    def validate(self, beat: Callable[[], None]) -> float:
+        """Share of validation images classified correctly, 0 to 1, in evaluation mode on whole images."""
+        data, correct = self._data, torch.zeros((), dtype=torch.int64, device=self._data.pixels.device)
+        for start in range(0, len(data.validation_labels), VALIDATION_BATCH):
+            part = slice(start, start + VALIDATION_BATCH)
+            scores = self._learner.scores(data.normalise(data.validation_pixels[part]))
+            correct += (scores.argmax(dim=1) == data.validation_labels[part]).sum()
+            beat()
+        return correct.item() / len(data.validation_labels)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "learner": self._learner.state(),
+            "generator": self._generator.get_state(),
+            "sampler": self._sampler.state(),
+            "broken": self._broken,
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state` of the same training; on the CPU bit for bit as if it had never stopped."""
+        self.step = state["step"]
+        self._learner.resume(state["learner"])
+        self._generator.set_state(state["generator"].cpu())
+        self._sampler.resume(state["sampler"])
+        self._broken = state["broken"].to(self._broken.device)
