@@ -144,7 +144,7 @@ class FileStore(MemoryStore):
 
     @staticmethod
     def read(folder: Path) -> MemoryStore:
-        """The run in `folder` with every record so far, also while a controller is at work on it; only to be read: takes
+        """The run in `folder` with all records so far, even while a controller is at work on it; only to be read: takes
         no lock and changes nothing. Raises StoreError."""
         stored, problems = salvage(folder)
         if problems:
