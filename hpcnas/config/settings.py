@@ -104,10 +104,15 @@ def fields_of(section: type[Section]) -> list[dataclasses.Field[typing.Any]]:
     return result
 
 
-def field_types(section: type[Section]) -> dict[str, type]:
+def field_types(section: type[Section]) -> Mapping[str, type]:
     """The annotated type of every field of a section's class, in the order of `fields_of`."""
-    hints = typing.get_type_hints(section)
-    return {item.name: hints[item.name] for item in fields_of(section)}
+    if section not in _field_types:
+        hints = typing.get_type_hints(section)
+        _field_types[section] = {item.name: hints[item.name] for item in fields_of(section)}
+    return _field_types[section]
+
+
+_field_types: dict[type, Mapping[str, type]] = {}  # evaluating annotations takes a tenth of a millisecond each
 
 
 def base_type(kind: typing.Any) -> typing.Any:
