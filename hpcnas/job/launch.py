@@ -39,6 +39,13 @@ class Abandoned(Exception):
     """Other ranks are gone, so that this one can neither go on nor take leave of them: one line."""
 
 
+def started_as(module: str) -> str:
+    """What messages call this program: the command, such as `hpcnas retrain`, that has started it, else the module that
+    `python -m` runs."""
+    name = os.path.basename(sys.argv[0])
+    return name if name.startswith("hpcnas ") else module
+
+
 def rank_of(program: str, work: Callable[[World, list[str], Signals], int], signals: Signals) -> int:
     """Plays this rank's part in `work` (world, arguments, signals), from joining to leaving; returns its exit code."""
     try:
@@ -82,9 +89,7 @@ def _take_leave(world: World, program: str, exit_code: int) -> None:
         os._exit(exit_code)  # MPI_Finalize may wait for the dead
 
 
-def first_decides(
-    world: World, prepare: Callable[[], tuple[Orders, Kept | None]]
-) -> tuple[Orders | int, Kept | None]:
+def first_decides(world: World, prepare: Callable[[], tuple[Orders, Kept | None]]) -> tuple[Orders | int, Kept | None]:
     """Rank 0's orders on every rank, and what it alone has opened; where its `prepare` raises Leave, the exit code in
     place of orders, and the text is printed once."""
     orders: Orders | int | None = None

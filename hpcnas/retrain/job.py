@@ -27,7 +27,7 @@ from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.config.settings import ConfigError
 from hpcnas.errors import Error
 from hpcnas.job import devices, log, walltime
-from hpcnas.job.launch import Abandoned, Leave, first_decides, load_plugins, say, together
+from hpcnas.job.launch import Abandoned, Leave, first_decides, load_plugins, say, started_as, together
 from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.world import World
@@ -114,7 +114,7 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
         if keeper.logs:
             _logger.error("%s", leave)
         elif world.rank == 0:
-            print(f"hpcnas.retrain: {leave}", file=sys.stderr, flush=True)
+            print(f"{_name()}: {leave}", file=sys.stderr, flush=True)
     except PluginFault as fault:
         if keeper.logs:
             log.fault(str(fault), "".join(traceback.format_exception(fault)))
@@ -137,16 +137,16 @@ def _prepare(arguments: list[str], signals: Signals) -> tuple[Orders, RecordKeep
         if request.dry_run:
             keeper, plan = None, read_plan(request)
         else:
-            keeper = open_retraining(request, lambda: signals.first, lambda text: say(f"hpcnas.retrain: {text}"))
+            keeper = open_retraining(request, lambda: signals.first, lambda text: say(f"{_name()}: {text}"))
             plan = keeper.plan
     except HelpWanted as help:
         raise Leave(str(help).rstrip(), COMPLETE) from None
     except RetrainingFinished as finished:
         raise Leave(str(finished), COMPLETE) from None
     except Interrupted as interrupted:
-        raise Leave(f"hpcnas.retrain: {interrupted}", MORE_TO_DO) from None
+        raise Leave(f"{_name()}: {interrupted}", MORE_TO_DO) from None
     except (UsageError, ConfigError, RetrainingRefused) as error:
-        raise Leave(f"hpcnas.retrain: {error}", WRONG_USE) from None
+        raise Leave(f"{_name()}: {error}", WRONG_USE) from None
     return Orders(plan.recipe, plan.genotype, plan.origin, plan.waiting, request.dry_run), keeper
 
 
@@ -333,3 +333,8 @@ def _train(
 
 def _warning(text: str) -> None:
     _logger.warning("%s", text)
+
+
+def _name() -> str:
+    """What messages begin with."""
+    return started_as("hpcnas.retrain")
