@@ -22,7 +22,7 @@ def main() -> int:
     from hpcnas.job import launch
     from hpcnas.search import job
 
-    return launch.rank_of("hpcnas", job.run, signals)
+    return launch.rank_of(launch.started_as("hpcnas"), job.run, signals)
 
 
 if __name__ == "__main__":

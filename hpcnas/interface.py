@@ -13,7 +13,7 @@ from __future__ import annotations
 import operator
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
@@ -107,10 +107,6 @@ def build_network(
     source to sink, and for numbers that give no network.
     """
     around = _surroundings(image_channels, 32, 32, classes, channels, cells, stem)
-    return _built(genotype, around)
-
-
-def _built(genotype: Genotype, around: Skeleton) -> nn.Module:
     graph = expansion.expand(genotype)
     from hpcnas.training.network import Network  # brings torch
 
@@ -120,7 +116,7 @@ def _built(genotype: Genotype, around: Skeleton) -> nn.Module:
 def _surroundings(
     image_channels: int, height: int, width: int, classes: int, channels: int, cells: Sequence[int], stem: str
 ) -> Skeleton:
-    """Raises AnalysisError for what surrounds no cell."""
+    """Raises AnalysisError for a number that is not positive, and for a stem that cannot be."""
     for name, number in (
         ("image_channels", image_channels),
         ("height", height),
@@ -130,11 +126,12 @@ def _surroundings(
     ):
         if not _is_count(number):
             raise AnalysisError(f"expected for {name} a whole number from 1, got {number!r}")
-    if isinstance(cells, str) or not len(cells) or not all(map(_is_count, cells)):
+    groups = () if isinstance(cells, str) or not isinstance(cells, Iterable) else tuple(cells)
+    if not groups or not all(map(_is_count, groups)):
         raise AnalysisError(f"expected for cells how many each group has, such as (2, 2, 2), got {cells!r}")
     counts = int(image_channels), int(height), int(width), int(classes), int(channels)
     try:
-        return Skeleton(*counts, tuple(map(int, cells)), stem)
+        return Skeleton(*counts, tuple(map(int, groups)), stem)
     except ValueError as error:
         raise AnalysisError(str(error)) from None
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import bench_controller
 import demand
+import h5py
 import numpy as np
 import pytest
 import toolruns
@@ -16,6 +19,7 @@ from toolruns import CHAIN, INPUTS, POOLING, retrained
 
 import hpcnas
 from hpcnas import plugins
+from hpcnas.analysis import merging
 from hpcnas.architecture import expansion
 from hpcnas.architecture.genotype import GenotypeError, named
 from hpcnas.evolution.individuals import COLUMNS
@@ -192,7 +196,7 @@ def test_columns_are_those_of_the_page_on_files(run: hpcnas.Run) -> None:
 def test_the_table_has_the_same_values(run: hpcnas.Run) -> None:
     demand.package("pandas")
     table, columns = run.table(), run.columns()
-    assert [name for name in columns if name not in table] == ["network", "genotype", "accuracies"]
+    assert {name for name in columns if name not in table} == {"network", "genotype", "accuracies"}
     for name in table:
         if name.startswith("accuracy_"):
             np.testing.assert_array_equal(table[name], columns["accuracies"][:, int(name[-1]) - 1])
@@ -226,6 +230,43 @@ def test_a_run_in_progress_is_read_as_it_stands(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_run_of_an_older_version_has_all_columns(tmp_path: Path) -> None:
+    """Those that came later as FORMAT.md says that they are to be read."""
+    folder = toolruns.eventful(tmp_path / "run")
+    new = hpcnas.open_run(folder).columns()
+    with h5py.File(folder / "population.h5", "a") as file:
+        for name in [column.name for column in COLUMNS if column.added]:
+            del file["individuals"][name]
+        del file["workers"]
+    old = hpcnas.open_run(folder)
+    assert old.columns()["replicates_trained"].tolist() == new["replicates_trained"].tolist()
+    assert old.columns()["known"].tolist() == [0] * 5 and old.best.id == 4
+
+
+def test_a_merged_run_names_those_that_it_is_made_of(tmp_path: Path) -> None:
+    parts = [toolruns.eventful(tmp_path / name) for name in ("one", "other")]
+    merging.merge(parts, tmp_path / "merged")
+    merged = hpcnas.open_run(tmp_path / "merged")
+    names = merged.sessions[0].software["merged"].split()
+    assert names == [hpcnas.open_run(part).name for part in parts]
+    assert {one.birth for one in merged} == {"FOUNDER"} and merged.best.parent is None
+
+
+def test_opening_many_makes_no_object_of_each(tmp_path: Path) -> None:
+    """By which a million opens in a second (`tools/bench_controller.py`)."""
+    demand.package("pandas")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    run_file.write(folder / "population.h5", bench_controller.filled(50_000))
+    hpcnas.open_run(folder).table()  # what is loaded and cached once
+    gc.collect()
+    before = sys.getallocatedblocks()
+    run = hpcnas.open_run(folder)
+    table = run.table()
+    gc.collect()
+    assert len(run) == len(table) == 50_000 and sys.getallocatedblocks() - before < 5_000
+
+
 def test_what_cannot_be_read_is_the_sentence_that_tools_print(tmp_path: Path) -> None:
     with pytest.raises(hpcnas.Error) as refusal:
         hpcnas.open_run(tmp_path)
@@ -239,8 +280,6 @@ def test_a_run_of_plugins_is_read_without_them_and_says_so(tmp_path: Path, monke
     folder = toolruns.eventful(tmp_path / "run")
     text = CONFIG.toml().replace("[search]\n", '[search]\nplugins = "absent"\n', 1)
     assert 'plugins = "absent"' in text
-    import h5py
-
     with h5py.File(folder / "population.h5", "a") as file:
         kept = dict(file["configuration"].attrs)
         del file["configuration"]
@@ -286,6 +325,7 @@ def test_an_individuals_network_is_that_of_its_search_unless_asked_otherwise(run
         ({"image_channels": True}, "expected for image_channels a whole number from 1, got True"),
         ({"cells": ()}, "expected for cells how many each group has, such as (2, 2, 2), got ()"),
         ({"cells": "222"}, "expected for cells how many each group has, such as (2, 2, 2), got '222'"),
+        ({"cells": 2}, "expected for cells how many each group has, such as (2, 2, 2), got 2"),
         ({"stem": "deep"}, "expected a stem of ('plain', 'strided'), got 'deep'"),
         ({"stem": "strided", "channels": 3}, "expected an even number of channels for a strided stem, got 3"),
     ],
@@ -315,6 +355,15 @@ def test_a_picture_is_a_figure_and_a_file(tmp_path: Path) -> None:
         hpcnas.draw(CHAIN, "cell.doc")
     with pytest.raises(hpcnas.Error, match="expected to write .*: No such file or directory"):
         hpcnas.draw(CHAIN, tmp_path / "absent" / "cell.svg")
+
+
+def test_a_picture_without_matplotlib_says_what_brings_it() -> None:
+    code = (
+        "import sys; sys.modules['matplotlib'] = None\nimport hpcnas\nfrom hpcnas.architecture.genotype import named\n"
+        "try: hpcnas.draw(named('paper'))\nexcept hpcnas.Error as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.startswith("expected matplotlib for ") and "pip install 'hpcnas[tools]'" in done.stdout, done
 
 
 # ── retrainings ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -120,7 +120,6 @@ def test_a_room_says_what_is_in_it_and_holds_nothing_else(name: str) -> None:
 
 
 TWICE = {  # class names that stand in two files, and why
-    "Account": "of a worker's time, and of a simulated search",
     "Individual": "what is fixed at its birth, and all that is known of it for users of Python",
     "Listing": "of a folder of images, in memory and streamed",
     "Orders": "what rank 0 tells the others, one for each program",
@@ -130,7 +129,6 @@ TWICE = {  # class names that stand in two files, and why
     "Session": "of a search and of a retraining, as their files hold them",
     "State": "of an individual, and of a retraining",
     "Stream": "text that a person reads, and a feed of images",
-    "Worker": "as a status page tells of it, and as a run's file does",
 }
 
 

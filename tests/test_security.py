@@ -41,6 +41,7 @@ USES = {
     "hpcnas/retrain/process_group.py": {"socket"},
     "hpcnas/training/trainer_process.py": {"multiprocessing", "socket", "subprocess"},
     "hpcnas/__init__.py": {"import_module", "importlib"},
+    "hpcnas/renamed.py": {"__import__", "importlib"},
     "hpcnas/architecture/genotype.py": {"importlib"},
     "hpcnas/retrain/image_stream.py": {"multiprocessing"},
     "hpcnas/training/interpreter.py": {"subprocess"},

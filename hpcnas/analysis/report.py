@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,9 @@ def page(run: Curves) -> str:
     facts = summary.facts(run.folder, stored, best=1)
     now = datetime.datetime.now(datetime.UTC)
     parts: list[Html | None] = [heading(name, facts), tiles(facts)]
-    if stored.population.best is not None:
-        parts += [best_cell(name, stored), course(run), ancestors(stored)]
+    best = stored.population.best
+    if best is not None:
+        parts += [best_cell(name, stored, best), course(run), ancestors(stored, best)]
     parts += [individuals(stored), failures(facts), sessions(facts), configuration(stored)]
     parts.append(tag("footer", f"Written by hpcnas {__version__}, {now:%Y-%m-%d %H:%M} UTC, from run {stored.run}."))
     text = TEMPLATE.read_text(encoding="utf-8").replace("@TITLE@", escape(f"{name}: hpcnas"))
@@ -105,10 +107,8 @@ def short(number: int) -> str:
     return f"{number / 1e6:.3g} M" if number >= 1e6 else f"{number / 1e3:.3g} k" if number >= 1e3 else str(number)
 
 
-def best_cell(name: str, stored: StoredRun) -> Html:
+def best_cell(name: str, stored: StoredRun, best: int) -> Html:
     """The drawing, and the genotype as text."""
-    best = stored.population.best
-    assert best is not None, "an individual has been evaluated"
     genotype = stored.population.individual(best).genotype
     return joined(
         [
@@ -137,10 +137,8 @@ def course(run: Curves) -> Html:
     )
 
 
-def ancestors(stored: StoredRun) -> Html | None:
-    """How the best came to be; nothing where it was drawn at random."""
-    best = stored.population.best
-    assert best is not None, "an individual has been evaluated"
+def ancestors(stored: StoredRun, best: int) -> Html | None:
+    """The lineage of the best; nothing where it has no parent."""
     family = lineage.ancestry(stored.population, best)
     if len(family) < 2:
         return None
@@ -171,14 +169,9 @@ def configuration(stored: StoredRun) -> Html:
     lines = stored.config.toml()
     if stored.sessions:
         last = stored.sessions[-1]
-        for title, values in (("data, as found", vars_of(last.facts)), ("software", dict(last.software))):
+        for title, values in (("data, as found", asdict(last.facts)), ("software", dict(last.software))):
             lines += f"\n# {title}\n" + "".join(f"#   {key}: {value}\n" for key, value in values.items())
     return joined([tag("h2", "Configuration"), hidden("all settings", tag("div", tag("pre", lines), class_="box"))])
-
-
-def vars_of(record: object) -> dict[str, object]:
-    """The fields of a record with slots."""
-    return {name: getattr(record, name) for name in record.__slots__}  # type: ignore[attr-defined]
 
 
 # ── the table of individuals ────────────────────────────────────────────────────────────────────────────────────────

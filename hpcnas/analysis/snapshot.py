@@ -29,7 +29,7 @@ ROUNDS = 4  # of evaluations by all workers, over which throughput is measured
 
 
 @dataclass(frozen=True)
-class Worker:
+class WorkerStatus:
     """A worker, by its results of the present session. `since` is the end of the last one, or the session's start, in
     seconds since 1970; `typical` the median duration of its evaluations in seconds."""
 
@@ -66,7 +66,7 @@ class Snapshot:
     remaining: float | None
     best: dict[str, Any] | None
     course: list[float]  # best fitness after each evaluation
-    workers: list[Worker]
+    workers: list[WorkerStatus]
     flying: list[tuple[int, float]]  # individuals in flight, and for how long at most
     recent: list[dict[str, Any]]
     failures: list[str]
@@ -170,7 +170,7 @@ def individual(run: StoredRun, id: int) -> dict[str, Any]:
     }
 
 
-def workers(run: StoredRun, running: bool) -> list[Worker]:
+def workers(run: StoredRun, running: bool) -> list[WorkerStatus]:
     """Those of the last session, in the order of their ranks."""
     if not run.sessions:
         return []
@@ -213,10 +213,10 @@ def _states(run: StoredRun, since: dict[int, float]) -> dict[int, str]:
     return {rank: ("at work?" if place < count else without) for place, rank in enumerate(ranked)}
 
 
-def _worker(population: Population, rank: int, results: list[Result], state: str, since: float) -> Worker:
+def _worker(population: Population, rank: int, results: list[Result], state: str, since: float) -> WorkerStatus:
     evaluations = [result for result in results if isinstance(result.outcome, Evaluation)]
     last = results[-1] if results else None
-    return Worker(
+    return WorkerStatus(
         rank=rank,
         host=last.place.host if last else "",
         device=last.place.device if last else "",

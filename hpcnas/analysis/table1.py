@@ -25,7 +25,7 @@ ONE = "one random architecture"
 
 
 @dataclass(frozen=True)
-class Kind:
+class Experiment:
     """What a row is about: how the genotype was found, and what its network was trained on."""
 
     data: str
@@ -47,32 +47,33 @@ _PUBLISHED = (
     ("hierarchical", "random search, 7000", "3.91 ± 0.15", "21.0 / 5.5"),
     ("hierarchical", "evolution, 7000", "3.75 ± 0.12", "20.3 / 5.2"),
 )
-PAPER: dict[Kind, str] = {
-    **{Kind(CIFAR10, form, search, 64): error for form, search, error, _ in _PUBLISHED},
-    Kind(CIFAR10, "hierarchical", "evolution, 7000", 128): "3.63 ± 0.10",
-    **{Kind(IMAGENET, form, search, 64): error for form, search, _, error in _PUBLISHED},
+PAPER: dict[Experiment, str] = {
+    **{Experiment(CIFAR10, form, search, 64): error for form, search, error, _ in _PUBLISHED},
+    Experiment(CIFAR10, "hierarchical", "evolution, 7000", 128): "3.63 ± 0.10",
+    **{Experiment(IMAGENET, form, search, 64): error for form, search, _, error in _PUBLISHED},
 }
 
 
 def rows(found: Sequence[Found]) -> list[dict[str, Any]]:
     """The table: the paper's rows in its order, those that it does not have after those of the same data. Errors in
     percent, None where nothing was measured; `paper` in its own words."""
-    ours: dict[Kind, list[Found]] = defaultdict(list)
+    ours: dict[Experiment, list[Found]] = defaultdict(list)
     for each in found:
-        ours[kind(each.stored)].append(each)
-    kinds = list(dict.fromkeys((*PAPER, *ours)))
-    data = [name for name in dict.fromkeys(each.data for each in kinds) if any(each.data == name for each in ours)]
-    return [_row(each, ours.get(each, [])) for name in data for each in kinds if each.data == name]
+        ours[experiment(each.stored)].append(each)
+    experiments = list(dict.fromkeys((*PAPER, *ours)))
+    wanted = {each.data for each in ours}
+    data = [name for name in dict.fromkeys(each.data for each in experiments) if name in wanted]
+    return [_row(each, ours.get(each, [])) for name in data for each in experiments if each.data == name]
 
 
-def kind(stored: Record) -> Kind:
+def experiment(stored: Record) -> Experiment:
     """What a retraining's row is about."""
     source, facts = stored.recipe.data.source, stored.facts
     name = data_spec.title(source, facts.classes, facts.fingerprint)
     if source.startswith("imagefolder:") and (facts.classes, facts.training_images) == IMAGENET_SIZE:
         name = IMAGENET
     told = departures(stored.recipe, "imagenet" if name == IMAGENET else "cifar-large")
-    return Kind(name, stored.origin.space, search(stored.origin), stored.inputs.skeleton.channels, told)
+    return Experiment(name, stored.origin.space, search(stored.origin), stored.inputs.skeleton.channels, told)
 
 
 def departures(recipe: RetrainingConfig, preset: str) -> str:
@@ -94,21 +95,21 @@ def search(origin: Origin) -> str:
     return ", ".join(filter(None, [f"{limited}{name}, {origin.evaluated}{which}", departures]))
 
 
-def _row(kind: Kind, found: Sequence[Found]) -> dict[str, Any]:
+def _row(experiment: Experiment, found: Sequence[Found]) -> dict[str, Any]:
     trained = [training for each in found for training in each.complete]
     errors = [100 * (1 - training.test_accuracy) for training in trained if training.test_accuracy is not None]
     top5 = [100 * (1 - training.test_top5) for training in trained if training.test_top5 is not None]
     return {
-        "data": kind.data,
-        "representation": kind.representation,
-        "search": kind.search,
-        "channels": kind.channels,
-        "departures": kind.departures,
+        "data": experiment.data,
+        "representation": experiment.representation,
+        "search": experiment.search,
+        "channels": experiment.channels,
+        "departures": experiment.departures,
         "parameters": found[0].stored.parameters if found else None,
         "retrainings": [str(each.folder) for each in found],
         "seeds": len(errors),
         "error": statistics.fmean(errors) if errors else None,
         "error_std": statistics.stdev(errors) if len(errors) > 1 else None,
         "top5_error": statistics.fmean(top5) if top5 else None,
-        "paper": PAPER.get(kind),
+        "paper": PAPER.get(experiment),
     }

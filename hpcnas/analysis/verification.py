@@ -55,7 +55,7 @@ def verify(folder: Path) -> Verification:
 
 
 def require_replayed(found: Verification) -> None:
-    """Raises AnalysisError where nobody can say what of the run is good, since its decisions could not be replayed."""
+    """Raises AnalysisError where what is good of the run is not known, since its decisions could not be replayed."""
     if not found.replayed:
         strategy = found.run.config.search.strategy
         raise AnalysisError(f"expected the plugin of strategy {strategy!r} to say what is good: name it")
@@ -64,7 +64,7 @@ def require_replayed(found: Verification) -> None:
 def repair(found: Verification, target: Path) -> int:
     """Writes what is provably good of a run to a new folder; returns how many individuals that are.
 
-    Raises AnalysisError where nobody can say what is good, StoreError where the folder cannot be written or holds
+    Raises AnalysisError where that is not known, StoreError where the folder cannot be written or holds
     something.
     """
     require_replayed(found)

@@ -98,7 +98,7 @@ def _elapsed(since: np.ndarray, rate: np.ndarray, times: np.ndarray) -> np.ndarr
 
 
 @dataclass(frozen=True)
-class Account:
+class SessionTime:
     """One session: when it began, the last event known of it, and what its workers did in between."""
 
     started: float
@@ -119,7 +119,7 @@ class Account:
         return self.workers * (self.ended - self.started)
 
 
-def accounts(run: StoredRun) -> list[Account]:
+def accounts(run: StoredRun) -> list[SessionTime]:
     """An account of every session, in their order."""
     population, attempts = run.population, Attempts.of(run.population)
     starts = np.array([session.started for session in run.sessions])
@@ -145,7 +145,7 @@ def accounts(run: StoredRun) -> list[Account]:
         idle_since = sorted([*free.values(), *[session.started] * (session.ranks - 1 - len(free))])
         since = np.array(idle_since[:in_flight])  # the workers that were free first have got the work
         found.append(
-            Account(
+            SessionTime(
                 started=session.started,
                 ended=ended,
                 workers=session.ranks - 1,
@@ -157,7 +157,7 @@ def accounts(run: StoredRun) -> list[Account]:
     return found
 
 
-def busy_share(sessions: list[Account]) -> float | None:
+def busy_share(sessions: list[SessionTime]) -> float | None:
     """Share of the workers' time in which they had something to do; None where no time has passed."""
     there = sum(account.worker_seconds for account in sessions)
     return sum(account.busy_seconds for account in sessions) / there if there > 0 else None

@@ -71,9 +71,17 @@ def _policy(text: str, given: Any, points: int) -> Policy:
         searches.append(policies.simulate(policies.settings(how, seed, trainings), given.workers, points))
         print(f"{name}, seed {seed}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
         if given.results:
-            plain = {key: [asdict(one) for one in several] for key, several in kept.items()}
-            given.results.write_text(json.dumps(plain), encoding="utf-8")
+            _keep(given.results, kept)
     return Policy.of(name, how, searches[: given.seeds])
+
+
+def _keep(path: Path, searches: dict[str, list[SimulatedSearch]]) -> None:
+    """Writes the file of results anew."""
+    plain = {key: [asdict(one) for one in several] for key, several in searches.items()}
+    try:
+        path.write_text(json.dumps(plain), encoding="utf-8")
+    except OSError as error:
+        raise AnalysisError(f"expected to write {path}: {error.strerror}") from error
 
 
 def _kept(path: Path) -> dict[str, list[SimulatedSearch]]:
@@ -83,7 +91,7 @@ def _kept(path: Path) -> dict[str, list[SimulatedSearch]]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return {key: [SimulatedSearch(**one) for one in several] for key, several in found.items()}
-    except (ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise AnalysisError(f"{path}: expected results that --results has kept, but: {error}") from error
 
 

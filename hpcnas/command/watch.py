@@ -5,8 +5,8 @@ lock: start and end it (Ctrl-C) whenever you like, on any machine that sees the 
 --once, it prints one picture.
 
 Workers are known by their results: while there is work for all, each has been at work since its last one. Which
-individual it has is not recorded; those in flight are listed. Where fewer are in flight than there are workers, who is
-at work is a guess, with a question mark.
+individual it has is not recorded; those in flight are listed. Where fewer are in flight than there are workers, which
+of them are at work is a guess, with a question mark.
 """
 
 from __future__ import annotations

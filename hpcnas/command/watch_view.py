@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpcnas.analysis.host_usage import Host
-from hpcnas.analysis.snapshot import Snapshot, Worker
+from hpcnas.analysis.snapshot import Snapshot, WorkerStatus
 from hpcnas.job import terminal
 from hpcnas.job.log import duration
 from hpcnas.job.terminal import one_line
@@ -28,17 +28,17 @@ def picture(seen: Snapshot, host: Host, height: int | None) -> RenderableType:
     """The whole view; `height` lines at most, where it is given."""
     parts: list[RenderableType] = [_progress(seen), "", _devices(seen, host)]
     below = len(seen.failures) + len(seen.problems)
-    room = None if height is None else max(3, height - 15 - len(host.gpus) - below)
+    lines_left = None if height is None else max(3, height - 15 - len(host.gpus) - below)
     if seen.workers:
         shown = seen.workers
-        if room is not None and len(shown) > room:
-            shown = sorted(seen.workers, key=lambda worker: worker.since)[: room - 1]
+        if lines_left is not None and len(shown) > lines_left:
+            shown = sorted(seen.workers, key=lambda worker: worker.since)[: lines_left - 1]
         parts += ["", _workers(seen, shown)]
     if seen.flying:
         ages = [f"{id} ({duration(seconds)})" if seen.running else str(id) for id, seconds in seen.flying[:100]]
         title = "in flight  " if seen.running else "to be issued again  "
         parts += ["", _line((title, "bold"), ("  ".join(ages), ""))]
-    if seen.recent and (room is None or len(seen.workers) + 8 <= room):
+    if seen.recent and (lines_left is None or len(seen.workers) + 8 <= lines_left):
         parts += ["", _recent(seen)]
     if below:
         parts.append("")
@@ -80,7 +80,7 @@ def _progress(seen: Snapshot) -> RenderableType:
                       f"{'' if seen.running else ' ago'}{number}")  # fmt: skip
     lines: list[RenderableType] = [head, _line((" · ".join(counts), ""))]
     if seen.best is None:
-        lines.append(_line(("nobody has been evaluated yet", "dim")))
+        lines.append(_line(("no individual has been evaluated yet", "dim")))
     else:
         best = seen.best
         spread = "" if best["std"] is None else f" ± {best['std']:.4f}"
@@ -117,7 +117,7 @@ def spark(values: Sequence[float], width: int) -> str:
     return "".join(BLOCKS[round((value - low) * scale)] for value in chosen)
 
 
-def _workers(seen: Snapshot, shown: Sequence[Worker]) -> Table:
+def _workers(seen: Snapshot, shown: Sequence[WorkerStatus]) -> Table:
     """A row a worker."""
     busy = min(seen.in_flight, len(seen.workers)) if seen.running else 0
     left_out = f", the longest at it; {len(seen.workers) - len(shown)} more" if len(shown) < len(seen.workers) else ""
@@ -161,7 +161,7 @@ def _short(device: str) -> str:
     return re.sub(r"(GPU-[0-9a-f]{8})-[-0-9a-f]+", r"\1…", one_line(device))
 
 
-def _last(worker: Worker) -> str:
+def _last(worker: WorkerStatus) -> str:
     if worker.last is None:
         return ""
     return f"{worker.last}: {'failed' if worker.last_fitness is None else format(worker.last_fitness, '.4f')}"

@@ -198,6 +198,11 @@ class RetrainingConfig:
             )
 
     @property
+    def seeds(self) -> range:
+        """Of the trainings that are wanted, one each."""
+        return range(self.training.seed, self.training.seed + self.training.runs)
+
+    @property
     def micro_batches(self) -> int:
         """How many micro-batches a step has, over all ranks together."""
         return self.training.batch_size // self.training.micro_batch

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from hpcnas import plugins
+from hpcnas.errors import Error
 from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.world import LaunchError, RanksMissing, World, connect
@@ -36,6 +37,13 @@ class Leave(Exception):
 
 class Abandoned(Exception):
     """Other ranks are gone, so that this one can neither go on nor take leave of them: one line."""
+
+
+def started_as(module: str) -> str:
+    """What messages call this program: the command, such as `hpcnas retrain`, that has started it, else the module that
+    `python -m` runs."""
+    name = os.path.basename(sys.argv[0])
+    return name if name.startswith("hpcnas ") else module
 
 
 def rank_of(program: str, work: Callable[[World, list[str], Signals], int], signals: Signals) -> int:
@@ -81,9 +89,7 @@ def _take_leave(world: World, program: str, exit_code: int) -> None:
         os._exit(exit_code)  # MPI_Finalize may wait for the dead
 
 
-def first_decides(
-    world: World, prepare: Callable[[], tuple[Orders, Kept | None]]
-) -> tuple[Orders | int, Kept | None]:
+def first_decides(world: World, prepare: Callable[[], tuple[Orders, Kept | None]]) -> tuple[Orders | int, Kept | None]:
     """Rank 0's orders on every rank, and what it alone has opened; where its `prepare` raises Leave, the exit code in
     place of orders, and the text is printed once."""
     orders: Orders | int | None = None
@@ -96,6 +102,22 @@ def first_decides(
             orders = leave.exit_code
     decided: Orders | int = world.broadcast(orders)
     return decided, kept
+
+
+def together(world: World, action: Callable[[], Kept], exit_code: int = WRONG_USE) -> Kept:
+    """What the action gives on this rank; all ranks call it at the same place. Raises Leave on all of them alike where
+    the action raises Error on any: with the sentence of the first such rank."""
+    problem: str | None = None
+    try:
+        found = action()
+    except plugins.PluginFault:  # it ends the job with its traceback
+        raise
+    except Error as error:
+        problem = str(error)
+    for text in world.gather(problem):
+        if text is not None:
+            raise Leave(text, exit_code)
+    return found
 
 
 def say(text: str) -> None:

@@ -21,7 +21,7 @@ def main() -> int:
     from hpcnas.job import launch
     from hpcnas.retrain import job
 
-    return launch.rank_of("hpcnas.retrain", job.run, signals)
+    return launch.rank_of(launch.started_as("hpcnas.retrain"), job.run, signals)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     rank 0 reads and checks ─► broadcast ─► bindings ─► data ─► process group ─► trainings, one seed after another
 
 A mistake is found before anything is trained, printed once, and every rank leaves with exit code 2. Rank 0 alone reads
-and writes the folder of the run (`folder`), and speaks; all ranks train (`loop`). Torch is imported only
-when the rank's device is known.
+and writes the folder of the run, and speaks: its `keeper` is another one than that of the others. All ranks train
+(`loop`). Torch is imported only when the rank's device is known.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ from hpcnas.config.data_spec import DataError
 from hpcnas.config.options import CommandLine, HelpWanted, UsageError, parse
 from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.config.settings import ConfigError
+from hpcnas.errors import Error
 from hpcnas.job import devices, log, walltime
-from hpcnas.job.launch import Abandoned, Leave, first_decides, load_plugins, say
+from hpcnas.job.launch import Abandoned, Leave, first_decides, load_plugins, say, started_as, together
 from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.world import World
 from hpcnas.plugins import PluginFault
-from hpcnas.retrain.folder import Finished, Folder, Refused
+from hpcnas.retrain.keeper import Bystander, Keeper, RecordKeeper
+from hpcnas.retrain.record import Origin
+from hpcnas.retrain.session import RetrainingFinished, RetrainingRefused, open_retraining, read_plan
 from hpcnas.storage.lock import Interrupted
 
 if TYPE_CHECKING:
@@ -85,56 +88,66 @@ class Orders:
 
     recipe: RetrainingConfig
     genotype: Genotype
+    origin: Origin
     seeds: tuple[int, ...]  # of the trainings that are not complete
     dry_run: bool
 
 
+class UnusableDevice(Error):
+    """A device that torch cannot use: one sentence."""
+
+
 def run(world: World, arguments: list[str], signals: Signals) -> int:
     """This rank's part of the job; returns its exit code, the same on every rank."""
-    orders, folder = first_decides(world, lambda: _prepare(arguments, signals))
+    orders, kept = first_decides(world, lambda: _prepare(arguments, signals))
     if not isinstance(orders, Orders):
         return orders
+    keeper: Keeper = Bystander() if kept is None else kept
     unsaid: list[str] = []  # until there is a log
     reason = _reason_to_leave(world, orders, signals, unsaid.append)
     exit_code = BROKEN  # should an exception end it
     try:
         load_plugins(world, orders.recipe.network.plugins)
-        exit_code = _carry_out(world, orders, folder, reason, unsaid)
+        exit_code = _carry_out(world, orders, keeper, reason, unsaid)
     except Leave as leave:  # on all ranks alike
         exit_code = leave.exit_code
-        if folder is not None and folder.logs:
+        if keeper.logs:
             _logger.error("%s", leave)
         elif world.rank == 0:
-            print(f"hpcnas.retrain: {leave}", file=sys.stderr, flush=True)
+            print(f"{_name()}: {leave}", file=sys.stderr, flush=True)
     except PluginFault as fault:
-        if folder is not None and folder.logs:
+        if keeper.logs:
             log.fault(str(fault), "".join(traceback.format_exception(fault)))
         raise
     except Abandoned as abandoned:
         exit_code = MORE_TO_DO  # what is saved counts
-        if folder is not None:
+        if world.rank == 0:
             _logger.error("%s", abandoned)
         raise
     finally:
-        if folder is not None:
-            folder.close(exit_code)
+        keeper.close(exit_code)
     return exit_code
 
 
-def _prepare(arguments: list[str], signals: Signals) -> tuple[Orders, Folder | None]:
-    """On rank 0: the recipe and the genotype, and the folder, opened or created. Raises Leave."""
+def _prepare(arguments: list[str], signals: Signals) -> tuple[Orders, RecordKeeper | None]:
+    """On rank 0: what is to be trained, and the keeper of the folder, opened or created; none in a dry run. Raises
+    Leave."""
     try:
         request = parse(arguments, PROGRAM)
-        folder = Folder.open(request, lambda: signals.first, lambda text: say(f"hpcnas.retrain: {text}"))
+        if request.dry_run:
+            keeper, plan = None, read_plan(request)
+        else:
+            keeper = open_retraining(request, lambda: signals.first, lambda text: say(f"{_name()}: {text}"))
+            plan = keeper.plan
     except HelpWanted as help:
         raise Leave(str(help).rstrip(), COMPLETE) from None
-    except Finished as finished:
+    except RetrainingFinished as finished:
         raise Leave(str(finished), COMPLETE) from None
     except Interrupted as interrupted:
-        raise Leave(f"hpcnas.retrain: {interrupted}", MORE_TO_DO) from None
-    except (UsageError, ConfigError, Refused) as error:
-        raise Leave(f"hpcnas.retrain: {error}", WRONG_USE) from None
-    return Orders(folder.recipe, folder.genotype, folder.waiting, request.dry_run), folder
+        raise Leave(f"{_name()}: {interrupted}", MORE_TO_DO) from None
+    except (UsageError, ConfigError, RetrainingRefused) as error:
+        raise Leave(f"{_name()}: {error}", WRONG_USE) from None
+    return Orders(plan.recipe, plan.genotype, plan.origin, plan.waiting, request.dry_run), keeper
 
 
 def _reason_to_leave(world: World, orders: Orders, signals: Signals, warn: Callable[[str], None]) -> Reason:
@@ -144,7 +157,7 @@ def _reason_to_leave(world: World, orders: Orders, signals: Signals, warn: Calla
     return lambda: signals.first
 
 
-def _carry_out(world: World, orders: Orders, folder: Folder | None, reason: Reason, unsaid: list[str]) -> int:
+def _carry_out(world: World, orders: Orders, keeper: Keeper, reason: Reason, unsaid: list[str]) -> int:
     recipe = orders.recipe
     seats = devices.told_apart(world.gather(devices.Seat.here()))
     try:
@@ -158,20 +171,16 @@ def _carry_out(world: World, orders: Orders, folder: Folder | None, reason: Reas
         if world.rank == 0:
             from hpcnas.retrain import dry_run
 
-            assert folder is not None
-            print(dry_run.text(recipe, folder.genotype, folder.origin, seats, bindings), flush=True)
+            print(dry_run.text(recipe, orders.genotype, orders.origin, seats, bindings), flush=True)
         return COMPLETE
-    if folder is not None:
-        folder.begin(line)
-        for text in unsaid:
-            _warning(text)
+    keeper.begin(line)
+    for text in unsaid:
+        _warning(text)
     device = _device(world, bindings[world.rank])
     feed = _feed(world, recipe, device, bindings[world.rank].threads)
     try:
-        if folder is not None:
-            folder.appear(feed.appearance, world.size, world.library, bindings[0].device)
-        _agree(world, None if folder is None else folder.problem)
-        return _train_all(world, orders, folder, feed, device, reason)
+        together(world, lambda: keeper.appear(feed.appearance, world.size, world.library, bindings[0].device))
+        return _train_all(world, orders, keeper, feed, device, reason)
     finally:
         feed.close()
 
@@ -213,13 +222,7 @@ def _device(world: World, binding: devices.Binding) -> torch.device:
     os.environ.update(devices.device_variables(binding.gpu))  # before torch looks
     import torch
 
-    problem = None
-    if binding.gpu is not None and not torch.cuda.is_available():
-        problem = (
-            f"expected the GPU {binding.gpu} to be usable, but torch {torch.__version__} sees none; "
-            "install a torch that was built for it, or use --device cpu"
-        )
-    _agree(world, problem)
+    together(world, lambda: _check_usable(binding.gpu))
     torch.set_num_threads(binding.threads)
     if binding.gpu is None:
         _keep_memory()
@@ -227,6 +230,16 @@ def _device(world: World, binding: devices.Binding) -> torch.device:
     torch.backends.cudnn.benchmark = True  # all micro-batches are of one shape
     torch.cuda.set_device(0)
     return torch.device("cuda", 0)
+
+
+def _check_usable(gpu: str | None) -> None:
+    import torch
+
+    if gpu is not None and not torch.cuda.is_available():
+        raise UnusableDevice(
+            f"expected the GPU {gpu} to be usable, but torch {torch.__version__} sees none; "
+            "install a torch that was built for it, or use --device cpu"
+        )
 
 
 def _keep_memory() -> None:
@@ -239,45 +252,32 @@ def _keep_memory() -> None:
 
 def _feed(world: World, recipe: RetrainingConfig, device: torch.device, threads: int) -> Feed:
     """This rank's images. Raises Leave on all ranks where one of them cannot have them, or has others."""
-    from hpcnas.retrain.feed import Resident
-
-    feed: Feed | None = None
-    problem = None
-    listing: Any = None
-    try:
-        if recipe.data.loading == "stream":
-            from hpcnas.retrain import image_stream
-
-            if world.rank == 0:  # a million names are looked for once
-                image_stream.test_folder(recipe)
-                listing = image_stream.list_images(image_stream.training_folder(recipe))
-        else:
-            feed = Resident(recipe, world.rank, world.size, device)
-    except DataError as error:
-        problem = str(error)
-    _agree(world, problem)
-    if feed is None:
+    feed: Feed
+    if recipe.data.loading == "stream":
         from hpcnas.retrain.image_stream import Stream
 
+        listing = world.broadcast(together(world, lambda: _listing(recipe) if world.rank == 0 else None))
         loaders = max(0, threads - 1) if recipe.run.loaders is None else recipe.run.loaders
-        listing = world.broadcast(listing)
         feed = Stream(recipe, world.rank, world.size, device, loaders, listing)
+    else:
+        from hpcnas.retrain.feed import Resident
+
+        feed = together(world, lambda: Resident(recipe, world.rank, world.size, device))
     facts = world.gather(feed.appearance.facts)
-    different = [rank for rank, found in enumerate(facts) if found != facts[0]]
-    _agree(world, f"expected the same data on all ranks, but those of ranks {different} differ" if different else None)
+    if different := [rank for rank, found in enumerate(facts) if found != facts[0]]:
+        raise Leave(f"expected the same data on all ranks, but those of ranks {different} differ", WRONG_USE)
     return feed
 
 
-def _agree(world: World, problem: str | None, exit_code: int = WRONG_USE) -> None:
-    """Raises Leave on all ranks if any of them has a problem."""
-    for found in world.gather(problem):
-        if found is not None:
-            raise Leave(found, exit_code)
+def _listing(recipe: RetrainingConfig) -> Any:
+    """The names of the training images, looked for once however many ranks there are. Raises DataError."""
+    from hpcnas.retrain import image_stream
+
+    image_stream.test_folder(recipe)
+    return image_stream.list_images(image_stream.training_folder(recipe))
 
 
-def _train_all(
-    world: World, orders: Orders, folder: Folder | None, feed: Feed, device: torch.device, reason: Reason
-) -> int:
+def _train_all(world: World, orders: Orders, keeper: Keeper, feed: Feed, device: torch.device, reason: Reason) -> int:
     """One training after another; the exit code, the same on every rank."""
     from hpcnas.retrain.process_group import AddressError, Group, PeerLost
 
@@ -285,7 +285,7 @@ def _train_all(
         group = Group(world, device, orders.recipe.run.address)
         exit_code = COMPLETE
         for seed in orders.seeds:
-            exit_code = _train(world, orders, seed, folder, feed, group, device, reason)
+            exit_code = _train(world, orders, seed, keeper, feed, group, device, reason)
             if exit_code != COMPLETE:
                 break
         group.close()
@@ -297,7 +297,7 @@ def _train_all(
 
 
 def _train(
-    world: World, orders: Orders, seed: int, folder: Folder | None, feed: Feed, group: Group, device: torch.device,
+    world: World, orders: Orders, seed: int, keeper: Keeper, feed: Feed, group: Group, device: torch.device,
     reason: Reason,
 ) -> int:  # fmt: skip
     """One training and its test; the exit code, the same on every rank."""
@@ -308,36 +308,26 @@ def _train(
     facts = feed.appearance.facts
     skeleton = recipe.skeleton(facts)
     training = DistributedTraining(graph, skeleton, recipe, seed, feed, group, device, _warning)
-    saved = None if folder is None else folder.checkpoint(seed, training)
-    _agree(world, None if folder is None else folder.problem)
-    training.resume(saved)
-    if folder is not None:
-        folder.training_begins(seed, training)
-
+    training.resume(together(world, lambda: keeper.checkpoint(seed, training)))
+    keeper.training_begins(seed, training)
     try:
         complete = training.run(
-            leave=lambda: reason() is not None or (folder is not None and folder.lost is not None),
-            save_due=folder.save_due if folder is not None else _never,
-            save=folder.save if folder is not None else _nothing,
-            made_step=folder.made_step if folder is not None else _nothing,
+            leave=lambda: reason() is not None or keeper.lost is not None,
+            save_due=keeper.save_due,
+            save=keeper.save,
+            made_step=keeper.made_step,
         )
         if not complete:
-            if folder is not None:
-                folder.left(reason())
-            _agree(world, None if folder is None else folder.problem, BROKEN)
+            together(world, lambda: keeper.left(reason()), BROKEN)
             return MORE_TO_DO
         tested = training.test()
-        broken_tests = set().union(*world.gather(feed.broken_tests))
-        if folder is not None:
-            folder.note_broken(broken_tests)
-            folder.training_complete(seed, training, tested)
-    except (LossNotFinite, TooManyBroken) as error:
-        if folder is not None:
-            folder.broke()
+        keeper.note_broken(set().union(*world.gather(feed.broken_tests)))
+    except (LossNotFinite, TooManyBroken) as error:  # on all ranks alike
+        keeper.broke()
         raise Leave(str(error), BROKEN) from None
     except DataError as error:
         raise Leave(str(error), WRONG_USE) from None
-    _agree(world, None if folder is None else folder.problem, BROKEN)
+    together(world, lambda: keeper.training_complete(seed, training, tested), BROKEN)
     return COMPLETE
 
 
@@ -345,9 +335,6 @@ def _warning(text: str) -> None:
     _logger.warning("%s", text)
 
 
-def _never() -> bool:
-    return False
-
-
-def _nothing() -> None:
-    pass
+def _name() -> str:
+    """What messages begin with."""
+    return started_as("hpcnas.retrain")

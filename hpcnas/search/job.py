@@ -19,7 +19,7 @@ from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import SearchConfig
 from hpcnas.config.settings import ConfigError
 from hpcnas.job import devices, log
-from hpcnas.job.launch import Leave, first_decides, load_plugins, say
+from hpcnas.job.launch import Leave, first_decides, load_plugins, say, started_as
 from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.transport import Hub
@@ -52,7 +52,7 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
         bindings = devices.bind(seats, settings.run.device, settings.run.threads)
     except (Leave, devices.DeviceError) as error:
         if world.rank == 0:
-            print(f"hpcnas: {error}", file=sys.stderr)
+            print(f"{_name()}: {error}", file=sys.stderr)
         if session is not None:
             session.refuse()
         return WRONG_USE
@@ -80,15 +80,15 @@ def _prepare(arguments: list[str], signals: Signals) -> tuple[Orders, SearchSess
 
     try:
         request = options.parse(arguments)
-        session = SearchSession.open(request, lambda: signals.first, lambda text: say(f"hpcnas: {text}"))
+        session = SearchSession.open(request, lambda: signals.first, lambda text: say(f"{_name()}: {text}"))
     except options.HelpWanted as help:
         raise Leave(str(help).rstrip(), COMPLETE) from None
     except RunFinished as finished:
         raise Leave(str(finished), COMPLETE) from None
     except Interrupted as interrupted:
-        raise Leave(f"hpcnas: {interrupted}", MORE_TO_DO) from None
+        raise Leave(f"{_name()}: {interrupted}", MORE_TO_DO) from None
     except (options.UsageError, ConfigError, RunRefused) as error:
-        raise Leave(f"hpcnas: {error}", WRONG_USE) from None
+        raise Leave(f"{_name()}: {error}", WRONG_USE) from None
     return Orders(session.config, request.dry_run), None if request.dry_run else session
 
 
@@ -111,7 +111,7 @@ def _alone(
         except BaseException as error:
             hub.broke(error)
 
-    thread = threading.Thread(target=work, name="worker", daemon=True)  # nobody waits for it after an exception
+    thread = threading.Thread(target=work, name="worker", daemon=True)  # not waited for after an exception
     thread.start()
     exit_code = session.control(hub.controller(), 1, "none", line, signals)
     thread.join(FAREWELL)  # an evaluator of others may never return
@@ -141,9 +141,7 @@ class _Looked:
     training: list[str]
 
 
-def _dry_run(
-    world: World, settings: SearchConfig, seats: list[devices.Seat], bindings: list[devices.Binding]
-) -> int:
+def _dry_run(world: World, settings: SearchConfig, seats: list[devices.Seat], bindings: list[devices.Binding]) -> int:
     """Prints what a search would do. The first worker looks at the data, as it would in a search."""
     found: _Looked | tuple[str, int] | None = None
     first_worker = min(1, world.size - 1)
@@ -164,7 +162,7 @@ def _dry_run(
         if isinstance(found, _Looked):
             print(dry_run.text(settings, found.facts, seats, bindings, found.training), flush=True)
         else:
-            print(f"hpcnas: {found[0]}", file=sys.stderr)
+            print(f"{_name()}: {found[0]}", file=sys.stderr)
     return COMPLETE if isinstance(found, _Looked) else found[1]
 
 
@@ -177,3 +175,8 @@ def _trains(loaded: Loaded, remarks: list[str]) -> list[str]:
     if loaded.slower:
         told = f"{told}: SLOWER THAN IT MIGHT BE, {loaded.slower}"
     return [told, *(text for text in remarks if not loaded.slower or loaded.slower not in text)]
+
+
+def _name() -> str:
+    """What messages begin with."""
+    return started_as("hpcnas")

@@ -87,7 +87,7 @@ class SearchSession:
                 _leave_if_complete(folder, settings, found)
                 return cls(settings, None)
             store = FileStore.open(folder, take=take)
-        except StoreError as error:  # whoever began it and was refused has taken it away while its lock was waited for
+        except StoreError as error:  # another job that began it was refused, and removed it while this one waited
             if again and not isinstance(error, lock.LockHeld) and _is_gone(folder):
                 return cls.open(request, leave, say, again=False)
             raise RunRefused(str(error)) from None
@@ -96,7 +96,7 @@ class SearchSession:
             if not store.sessions:  # nothing is bound to its settings yet
                 store.begin_anew(session.config)
             elif is_complete(session.config.search, store.population):
-                store.compact()  # whoever finished it may have been killed before all was said
+                store.compact()  # the job that finished it may have been killed before it had written all
                 session._conclude(store, COMPLETE)
                 _leave_if_complete(folder, session.config, store)
         except StoreError as error:
@@ -210,7 +210,7 @@ class SearchSession:
                 _put_back(store, "status", before)
                 self.refuse()
             else:
-                self._conclude(store, exit_code)  # while nobody else can open the run
+                self._conclude(store, exit_code)  # while no other job can open the run
                 store.close()
         return exit_code
 

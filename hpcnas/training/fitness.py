@@ -66,7 +66,7 @@ class FitnessInProgress:
         whatever they raise."""
         while len(self._accuracies) < len(self._seeds):
             try:
-                self._accuracies += self._some(beat, aside)
+                self._accuracies += self._train_next(beat, aside)
             except Exception as error:
                 if self._running == 1 or not causes.is_out_of_memory(error):
                     raise
@@ -86,7 +86,9 @@ class FitnessInProgress:
             validation_seconds=spent["validation"],
         )
 
-    def _some(self, beat: Callable[[], None], aside: Callable[[], AbstractContextManager[object]]) -> tuple[float, ...]:
+    def _train_next(
+        self, beat: Callable[[], None], aside: Callable[[], AbstractContextManager[object]]
+    ) -> tuple[float, ...]:
         """Accuracies of the next replicates."""
         self._clock.lap("elsewhere")
         done = len(self._accuracies)

@@ -51,7 +51,7 @@ def serve(connection: Connection, assignment: Assignment) -> int:
     torch.set_num_threads(assignment.threads)
     try:
         plugins.load(config.search.plugins)
-        device = _device(assignment)
+        device = _assigned_device(assignment)
         dataset = load_training(config.data.source, download=config.run.download)
         data = TrainingData.prepare(dataset, config.data, device, config.training.padding)
     except (DataError, plugins.PluginError) as error:
@@ -72,7 +72,7 @@ def serve(connection: Connection, assignment: Assignment) -> int:
     if config.space.added and way.method is not PlainTraining:
         pipe.send(Remark(_OF_PLUGINS))
         trains += f" (with primitives of plugins: {PlainTraining.stored_name})"
-    software = _software() | {"training": trains, "threads": str(assignment.threads), "numbers": numbers}
+    software = _software_versions() | {"training": trains, "threads": str(assignment.threads), "numbers": numbers}
     pipe.send(Loaded(data.facts, software, way.slower))
     while True:
         try:
@@ -156,15 +156,15 @@ class Attendance:
         except sealed.Damaged as damage:
             self._remark(f"{self._path} is damaged: {damage}; {self._set_aside()}, and its evaluation begins anew")
         except OtherEvaluation:
-            self._begins_anew("they are of trainings by another method or on another type of device")
+            self._remark_new_beginning("they are by another method, on another type of device or by an earlier version")
         except checkpoints.Unsealed:
-            self._begins_anew("they carry no checksum: an earlier version has written them")
+            self._remark_new_beginning("they carry no checksum: an earlier version has written them")
         except OSError as error:
-            self._begins_anew(f"they cannot be read: {error.strerror}")
+            self._remark_new_beginning(f"they cannot be read: {error.strerror}")
         except Exception as error:  # sealed as it is, and yet nothing that this version of torch or this program reads
-            self._begins_anew(_line(error))
+            self._remark_new_beginning(_first_line(error))
 
-    def _begins_anew(self, reason: str) -> None:
+    def _remark_new_beginning(self, reason: str) -> None:
         self._remark(f"checkpoints in {self._path.parent} are not gone on from, their evaluations begin anew: {reason}")
 
     def _set_aside(self) -> str:
@@ -215,7 +215,7 @@ class Attendance:
     def _why_not_written(self, error: OSError | RuntimeError) -> str:
         """The reason, in the same words for all workers that it stops."""
         if isinstance(error, RuntimeError):
-            return _line(error)
+            return _first_line(error)
         folder = self._path.parent
         with contextlib.suppress(OSError):
             if not self._run.is_dir():
@@ -236,7 +236,7 @@ def _beat_interval(config: SearchConfig) -> float:
     return min(_BEAT_INTERVAL, config.run.hang_timeout / 4)
 
 
-def _line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     """An exception in a line of moderate length."""
     return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])[:200]
 
@@ -256,7 +256,7 @@ def _outcome(fitness: FitnessInProgress, attendance: Attendance, trace: profilin
         return Failure(causes.kind(error), traceback.format_exc())
 
 
-def _device(assignment: Assignment) -> torch.device:
+def _assigned_device(assignment: Assignment) -> torch.device:
     """The device of the assignment; raises DataError where torch cannot use it."""
     if not assignment.cuda:
         return torch.device("cpu")
@@ -266,7 +266,7 @@ def _device(assignment: Assignment) -> torch.device:
     return torch.device("cuda", 0)
 
 
-def _software() -> dict[str, str]:
+def _software_versions() -> dict[str, str]:
     """Versions of what a fitness depends on."""
     versions = {"python": platform.python_version(), "numpy": numpy.__version__, "torch": str(torch.__version__)}
     if torch.cuda.is_available():

@@ -70,9 +70,9 @@ class TrainerEvaluator:
         try:
             self._child = _Child(self._command, self._config, self._binding)
         except OSError as error:  # too many processes, too little memory, no temporary folder
-            self._started_in_vain(f"the trainer's process cannot be started: {error}")
+            self._count_failed_start(f"the trainer's process cannot be started: {error}")
 
-    def _started_in_vain(self, reason: str) -> None:
+    def _count_failed_start(self, reason: str) -> None:
         """Counts a failed start; another follows after a pause. Raises EvaluatorRefused after too many."""
         self.close()
         self._child, last = None, Failure(FailureKind.CRASH, reason).summary
@@ -116,27 +116,27 @@ class TrainerEvaluator:
             except EOFError:
                 how = self._child.how_it_ended()
                 if self._ready is None:
-                    self._started_in_vain(how)
+                    self._count_failed_start(how)
                     continue
-                return self._given_up(self._child, self._child.kind_of_death(), how)
+                return self._give_up(self._child, self._child.kind_of_death(), how)
             if message is None:
-                return self._overdue(self._child)
+                return self._check_patience(self._child)
             self._heard = self._patience_clock()
             match message:
                 case Evaluation():
                     return message
                 case Failure():  # the next evaluation gets a child of its own: this one may be broken for good
-                    return self._given_up(self._child, message.kind, message.message)
+                    return self._give_up(self._child, message.kind, message.message)
                 case Unusable():
-                    self._started_in_vain(message.reason) if message.passes else self._cannot_use(message.reason)
+                    self._count_failed_start(message.reason) if message.passes else self._refuse_start(message.reason)
                 case Remark():
                     self._warnings.append(message.text)
                 case Loaded():
                     if self._known not in (None, message.facts):
-                        self._cannot_use(f"expected the data of before, {self._known}, but found {message.facts}")
+                        self._refuse_start(f"expected the data of before, {self._known}, but found {message.facts}")
                         continue
                     if self._fast and message.slower:  # what a run tells of its workers was said once, and must hold
-                        self._started_in_vain(f"it would train the plain network: {message.slower}")
+                        self._count_failed_start(f"it would train the plain network: {message.slower}")
                         continue
                     self._ready, self._known, self._fast = message, message.facts, not message.slower
                     self._starts.succeeded()
@@ -145,11 +145,11 @@ class TrainerEvaluator:
                     self._started = self._heard
                     self._child.send(self._task)
 
-    def _cannot_use(self, reason: str) -> None:
+    def _refuse_start(self, reason: str) -> None:
         """A child cannot be used. If none has worked before, a person must remove the cause: raises EvaluatorRefused.
         Else another start may succeed, and follows."""
         if self._known is not None:
-            self._started_in_vain(reason)
+            self._count_failed_start(reason)
         else:
             self.close()
             raise EvaluatorRefused(reason)
@@ -159,7 +159,7 @@ class TrainerEvaluator:
         found, self._warnings = self._warnings, []
         return found
 
-    def _overdue(self, child: _Child) -> Failure | None:
+    def _check_patience(self, child: _Child) -> Failure | None:
         """The failure of a child that is silent, or busy, for too long while this process could have heard it. Raises
         EvaluatorRefused where it never was ready: starting has then taken long enough."""
         run, now = self._config.run, self._patience_clock()
@@ -167,18 +167,18 @@ class TrainerEvaluator:
         patience = run.hang_timeout if self._ready is not None else max(run.hang_timeout, _LOADING_PATIENCE)
         if waits and now - self._heard > patience:
             silent = f"no sign of life for {patience:g} s (--hang-timeout); where it was:\n{child.stacks()}"
-            failure = self._given_up(child, FailureKind.HANG, silent)
+            failure = self._give_up(child, FailureKind.HANG, silent)
             if self._ready is None:
                 raise EvaluatorRefused(failure.summary, passes=True)
             return failure
         if self._task is not None and self._ready is not None and run.evaluation_timeout is not None:
             if now - self._started > run.evaluation_timeout:
                 message = f"not done after {run.evaluation_timeout:g} s (--evaluation-timeout)"
-                return self._given_up(child, FailureKind.OVERRUN, message)
+                return self._give_up(child, FailureKind.OVERRUN, message)
         return None
 
     @staticmethod
-    def _given_up(child: _Child, kind: FailureKind, message: str) -> Failure:
+    def _give_up(child: _Child, kind: FailureKind, message: str) -> Failure:
         """The failure that ends a child."""
         child.close()
         return Failure(kind, message)
@@ -212,11 +212,11 @@ class _Child:
             ours, theirs = socket.socketpair()
             self._pipe = opened.enter_context(Connection(ours.detach()))
             with theirs:
-                self._process = self._started(command, binding, theirs.fileno())
+                self._process = self._start(command, binding, theirs.fileno())
             opened.pop_all()
         self.send(Assignment(config, binding.threads, binding.gpu is not None, os.getpid()))
 
-    def _started(self, command: Sequence[str], binding: Binding, pipe: int) -> subprocess.Popen[bytes]:
+    def _start(self, command: Sequence[str], binding: Binding, pipe: int) -> subprocess.Popen[bytes]:
         # Blocked signals stay blocked in the child until it ignores them: one sent to the whole job must not end it.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, COORDINATED)
         try:

@@ -43,10 +43,10 @@ def test_how_a_genotype_was_found(origin: Origin, expected: str) -> None:
 
 
 def test_all_published_errors_are_there() -> None:
-    kinds = list(table1.PAPER)
-    assert len(kinds) == 17
-    assert [kind.data for kind in kinds].count("ImageNet") == 8
-    evolved = table1.Kind("CIFAR-10", "hierarchical", "evolution, 7000", 64)
+    experiments = list(table1.PAPER)
+    assert len(experiments) == 17
+    assert [each.data for each in experiments].count("ImageNet") == 8
+    evolved = table1.Experiment("CIFAR-10", "hierarchical", "evolution, 7000", 64)
     assert table1.PAPER[evolved] == "3.75 ± 0.12"
 
 

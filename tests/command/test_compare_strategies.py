@@ -52,5 +52,13 @@ def test_wrong_use_is_one_sentence(arguments: list[str], message: str) -> None:
 def test_results_that_are_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "curves.json"
     path.write_text(text)
-    with pytest.raises(Error, match="curves.json: expected results that --results has kept, but"):
-        compare_strategies.main(["--policies", "paper", "--results", str(path)])
+    for found in (path, tmp_path):
+        with pytest.raises(Error, match=f"^{found}: expected results that --results has kept, but"):
+            compare_strategies.main(["--policies", "paper", "--results", str(found)])
+
+
+def test_results_that_cannot_be_kept(tmp_path: Path) -> None:
+    path = tmp_path / "no" / "curves.json"
+    arguments = ["--policies", f"small={SMALL}", "--seeds", "1", "--trainings", "20", "--workers", "3"]
+    with pytest.raises(Error, match=f"^expected to write {path}: No such file or directory$"):
+        compare_strategies.main([*arguments, "--results", str(path)])

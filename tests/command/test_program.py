@@ -86,11 +86,18 @@ def test_every_command_has_help_and_names_itself(name: str) -> None:
     assert hpcnas("help", name).stdout == done.stdout
 
 
-@pytest.mark.parametrize("name", [name for name in names() if name not in PROGRAMS])
+@pytest.mark.parametrize("name", names())
 def test_complaints_name_the_command(name: str) -> None:
     done = hpcnas(name, "--no-such-option")
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.splitlines()[-1].startswith(f"hpcnas {name}: ")
+
+
+@pytest.mark.parametrize(("module", "name"), [("hpcnas", "hpcnas"), ("hpcnas.retrain", "hpcnas.retrain")])
+def test_a_module_that_python_runs_names_itself(module: str, name: str) -> None:
+    start = [sys.executable, "-m", module, "--no-such-option"]
+    done = subprocess.run(start, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith(f"{name}: unrecognized arguments")
 
 
 def test_a_run_that_is_not_there_is_one_line(tmp_path: Path) -> None:

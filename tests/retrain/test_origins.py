@@ -17,10 +17,10 @@ from hpcnas.config.options import parse
 from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.job.status import MORE_TO_DO
 from hpcnas.retrain import record_file
-from hpcnas.retrain.folder import Folder, Refused
 from hpcnas.retrain.job import PROGRAM
 from hpcnas.retrain.origin import individual_origin, resolve_genotype
 from hpcnas.retrain.record import Origin
+from hpcnas.retrain.session import RetrainingRefused, open_retraining
 from hpcnas.search import references
 from hpcnas.search.file_store import FileStore
 
@@ -104,7 +104,7 @@ def test_of_an_older_retraining_the_searchs_departures_are_not_known(tmp_path: P
 
 def continued(folder: Path, genotype: str) -> None:
     """Opens the retraining with that --genotype, and closes it."""
-    Folder.open(parse(["--run", str(folder), "--genotype", genotype], PROGRAM)).close(MORE_TO_DO)
+    open_retraining(parse(["--run", str(folder), "--genotype", genotype], PROGRAM)).close(MORE_TO_DO)
 
 
 def test_a_search_may_have_another_best_when_its_retraining_goes_on(run: Path, tmp_path: Path) -> None:
@@ -113,8 +113,8 @@ def test_a_search_may_have_another_best_when_its_retraining_goes_on(run: Path, t
     for genotype in (f"{run}:best", str(run), f"{run}:0"):
         continued(folder, genotype)
     assert record_file.read(folder).genotype == CHAIN
-    with pytest.raises(Refused, match="is that of another genotype"):
+    with pytest.raises(RetrainingRefused, match="is that of another genotype"):
         continued(folder, f"{run}:4")
     other = eventful(tmp_path / "other")
-    with pytest.raises(Refused, match="is that of another genotype"):
+    with pytest.raises(RetrainingRefused, match="is that of another genotype"):
         continued(folder, f"{other}:best")

@@ -15,9 +15,10 @@ from toolruns import retrained
 from hpcnas.config.options import parse
 from hpcnas.job.status import MORE_TO_DO
 from hpcnas.retrain import record_file
-from hpcnas.retrain.folder import Folder, Refused
 from hpcnas.retrain.job import PROGRAM
+from hpcnas.retrain.keeper import NotKept, RecordKeeper
 from hpcnas.retrain.record import State
+from hpcnas.retrain.session import RetrainingRefused, open_retraining, read_plan
 from hpcnas.storage import lock
 from hpcnas.storage.folder import RunFolder
 from hpcnas.training import checkpoints
@@ -25,8 +26,8 @@ from hpcnas.training import checkpoints
 SAVED = {"seed": 1, "step": 70_000}
 
 
-def opened(folder: Path, *options: str) -> Folder:
-    return Folder.open(parse(["--run", str(folder), *options], PROGRAM))
+def opened(folder: Path, *options: str) -> RecordKeeper:
+    return open_retraining(parse(["--run", str(folder), *options], PROGRAM))
 
 
 def under_way(folder: Path, step: int) -> Path:
@@ -45,9 +46,12 @@ def checkpoint(folder: Path) -> tuple[Any, str | None]:
             raise ValueError(f"expected the state of seed 1, got that of {found['seed']}")
 
     job = opened(folder)
-    found = job.checkpoint(1, SimpleNamespace(check=check))  # type: ignore[arg-type]
-    job.close(MORE_TO_DO)
-    return found, job.problem
+    try:
+        return job.checkpoint(1, SimpleNamespace(check=check)), None  # type: ignore[arg-type]
+    except NotKept as error:
+        return None, str(error)
+    finally:
+        job.close(MORE_TO_DO)
 
 
 def test_what_another_job_leaves_is_read_when_that_job_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,11 +59,11 @@ def test_what_another_job_leaves_is_read_when_that_job_is_gone(tmp_path: Path, m
 
     take = lock.take
 
-    def take_lock_when_it_is_free(place: RunFolder, *given: Any) -> lock.Lock:  # the other job saves once more before
+    def take_lock_when_it_is_free(place: RunFolder, **given: Any) -> lock.Lock:  # the other job saves once more before
         record = record_file.read(place.path)
         record.trainings[1] = dataclasses.replace(record.trainings[1], step=200)
         record_file.write(place.path, record)
-        return take(place, *given)
+        return take(place, **given)
 
     monkeypatch.setattr(lock, "take", take_lock_when_it_is_free)
     opened(folder).close(MORE_TO_DO)
@@ -70,7 +74,7 @@ def test_halves_of_files_that_a_killed_job_has_left_are_removed(tmp_path: Path) 
     folder = under_way(tmp_path / "run", step=100)
     for name in (".checkpoint.pt.4321.tmp", ".weights-1.pt.4321.tmp", "checkpoint.pt"):
         (folder / name).write_bytes(b"")
-    opened(folder, "--dry-run")  # holds no lock: another job may be at work
+    read_plan(parse(["--run", str(folder), "--dry-run"], PROGRAM))  # holds no lock: another job may be at work
     assert len(list(folder.glob(".*"))) == 2
     opened(folder).close(MORE_TO_DO)
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoint.pt", "lock", "retrain.h5", "status"]
@@ -78,16 +82,17 @@ def test_halves_of_files_that_a_killed_job_has_left_are_removed(tmp_path: Path) 
 
 def test_a_refusal_lets_go_of_the_folder(tmp_path: Path) -> None:
     folder = under_way(tmp_path / "run", step=100)
-    with pytest.raises(Refused, match="was made with other settings"):
+    with pytest.raises(RetrainingRefused, match="was made with other settings"):
         opened(folder, "--batch-size", "512")
     held = opened(folder)
-    with pytest.raises(Refused, match="already has a controller: host .*, pid "):
+    with pytest.raises(RetrainingRefused, match="already has a controller: host .*, pid "):
         opened(folder, "--lock-wait", "0")
     held.close(MORE_TO_DO)
 
 
 def test_a_folder_that_cannot_be_looked_into_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="expected a folder that can be looked into, got .*n: File name too long"):
+    message = "expected a folder that can be looked into, got .*n: File name too long"
+    with pytest.raises(RetrainingRefused, match=message):
         opened(tmp_path / ("n" * 300))
 
 
@@ -134,9 +139,8 @@ def test_a_bit_that_has_turned_over_is_found_wherever_it_is(tmp_path: Path) -> N
         changed = bytearray(whole)
         changed[place // 8] ^= 1 << place % 8
         path.write_bytes(changed)
-        job.problem = None
-        assert job.checkpoint(1, unasked) is None  # type: ignore[arg-type]
-        assert job.problem is not None and "step 70000, but it is damaged: " in job.problem, f"bit {place}"
+        with pytest.raises(NotKept, match="step 70000, but it is damaged: "):
+            job.checkpoint(1, unasked)  # type: ignore[arg-type]
         assert path.read_bytes() == changed
     job.close(MORE_TO_DO)
 

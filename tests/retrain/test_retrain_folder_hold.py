@@ -18,14 +18,15 @@ from toolruns import retrained
 from hpcnas.config.options import parse
 from hpcnas.job.status import BROKEN, MORE_TO_DO, WRONG_USE
 from hpcnas.retrain import record_file
-from hpcnas.retrain.folder import Folder, Refused
 from hpcnas.retrain.job import PROGRAM
+from hpcnas.retrain.keeper import NotKept, RecordKeeper, _Underway
 from hpcnas.retrain.record import State
+from hpcnas.retrain.session import RetrainingRefused, open_retraining, read_plan
 from hpcnas.storage.folder import RunFolder, StoreError
 
 
-def opened(folder: Path, *options: str) -> Folder:
-    return Folder.open(parse(["--run", str(folder), "--lock-wait", "0", *options], PROGRAM))
+def opened(folder: Path, *options: str) -> RecordKeeper:
+    return open_retraining(parse(["--run", str(folder), "--lock-wait", "0", *options], PROGRAM))
 
 
 @pytest.fixture
@@ -46,20 +47,24 @@ def training(step: int) -> Any:
     )  # fmt: skip
 
 
-def at_step(job: Folder, step: int) -> Folder:
-    job._current, job._seed = training(step), 1
+def at_step(job: RecordKeeper, step: int) -> RecordKeeper:
+    job._current = _Underway(1, training(step))
     return job
 
 
-def leaves(job: Folder) -> str | None:
+def leaves(job: RecordKeeper) -> str | None:
     """What stops a job that leaves after step 200, as a training does where its folder is `lost`."""
-    job._looked = -1e9
+    job.store._looked = -1e9
     job.save_due()
     assert job.lost is not None
     job.save()
-    job.left(None)
-    job.close(BROKEN)
-    return job.problem
+    try:
+        job.left(None)
+    except NotKept as error:
+        return str(error)
+    finally:
+        job.close(BROKEN)
+    return None
 
 
 def saved(folder: Path) -> tuple[int, int, str]:
@@ -126,7 +131,7 @@ def test_a_hiccup_of_the_file_server_ends_nothing(
 
     with monkeypatch.context() as broken:
         broken.setattr(RunFolder, where, fails)
-        job._looked = -1e9
+        job.store._looked = -1e9
         job.save_due()
         job.save()
     assert job.lost is None and job._unsaved is not None
@@ -141,12 +146,12 @@ def test_the_record_is_read_again_only_where_it_is_another_file(
     job, reads, real = at_step(opened(folder), 200), list[str](), RunFolder.read
     monkeypatch.setattr(RunFolder, "read", lambda self, name: (reads.append(name), real(self, name))[1])
     for _ in range(3):
-        job._hold()
+        job.store.look()
     assert reads == ["retrain.h5"]
     record_file.write(folder, dataclasses.replace(record_file.read(folder), run="7" * 32))
     for _ in range(2):
         with pytest.raises(StoreError, match="another retraining by now"):
-            job._hold()
+            job.store.look()
     job.close(MORE_TO_DO)
 
 
@@ -168,14 +173,16 @@ def test_what_is_not_its_own_is_refused_in_words(folder: Path, tmp_path: Path, n
         (tmp_path / "mine").write_text("mine")
     before = (tmp_path / "mine").read_bytes()
     {"link": lambda: path.symlink_to("../mine"), "pipe": lambda: os.mkfifo(path), "folder": path.mkdir}[kind]()
-    with pytest.raises(Refused, match=rf"/{name}: expected a file of the run's own or nothing, but it is a {kind}"):
+    message = rf"/{name}: expected a file of the run's own or nothing, but it is a {kind}"
+    with pytest.raises(RetrainingRefused, match=message):
         opened(folder, *(["--seed", "0"] if name != "retrain.h5" or kind == "link" else ["--preset", "quick"]))
     assert (tmp_path / "mine").read_bytes() == before
 
 
 def test_a_lock_that_is_somebodys_file_is_not_written_over(folder: Path) -> None:
     (folder / "lock").write_text("notes\n")
-    with pytest.raises(Refused, match="lock: expected the lock of a run, which says who holds it, but it is another"):
+    message = "lock: expected the lock of a run, which says who holds it, but it is another"
+    with pytest.raises(RetrainingRefused, match=message):
         opened(folder)
     assert (folder / "lock").read_text() == "notes\n"
 
@@ -194,7 +201,7 @@ def test_a_start_that_is_refused_leaves_the_status(folder: Path, status: str | N
         (folder / "status").write_text(status)
     before = contents(folder)
     job = opened(folder)
-    job._write_status(MORE_TO_DO)
+    job.write_status(MORE_TO_DO)
     job.close(WRONG_USE)  # its data were not found, say
     (folder / "lock").unlink()
     assert contents(folder) == before
@@ -202,7 +209,7 @@ def test_a_start_that_is_refused_leaves_the_status(folder: Path, status: str | N
 
 def test_a_new_folder_is_not_there_after_a_refused_start(tmp_path: Path) -> None:
     job = opened(tmp_path / "new", "--preset", "quick")
-    job._write_status(MORE_TO_DO)
+    job.write_status(MORE_TO_DO)
     job.close(WRONG_USE)
     assert not (tmp_path / "new").exists()
 
@@ -210,7 +217,7 @@ def test_a_new_folder_is_not_there_after_a_refused_start(tmp_path: Path) -> None
 def test_who_waits_for_a_folder_that_is_taken_away_begins_it(tmp_path: Path) -> None:
     first = opened(tmp_path / "new", "--preset", "quick")
     request = parse(["--run", str(tmp_path / "new"), "--preset", "quick", "--lock-wait", "60"], PROGRAM)
-    second = Folder.open(request, say=lambda text: first.close(WRONG_USE))
+    second = open_retraining(request, say=lambda text: first.close(WRONG_USE))
     assert (tmp_path / "new" / "lock").exists()
     second.close(WRONG_USE)
     assert not (tmp_path / "new").exists()
@@ -219,8 +226,7 @@ def test_who_waits_for_a_folder_that_is_taken_away_begins_it(tmp_path: Path) -> 
 def test_a_dry_run_changes_nothing(folder: Path) -> None:
     (folder / ".checkpoint.pt.7.tmp").touch()
     before = {path.name: path.stat().st_mtime_ns for path in [folder, *folder.iterdir()]}
-    opened(folder, "--dry-run").close(MORE_TO_DO)
-    held = opened(folder.parent / "other", "--preset", "quick", "--dry-run")
-    held.close(WRONG_USE)
+    for options in (["--run", str(folder)], ["--run", str(folder.parent / "other"), "--preset", "quick"]):
+        read_plan(parse([*options, "--dry-run"], PROGRAM))
     assert {path.name: path.stat().st_mtime_ns for path in [folder, *folder.iterdir()]} == before
     assert not (folder.parent / "other").exists()

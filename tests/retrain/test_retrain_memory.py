@@ -15,7 +15,7 @@ from toolruns import retrained
 
 from hpcnas.job.log import LiveLine
 from hpcnas.retrain import record_file
-from hpcnas.retrain.folder import Folder
+from hpcnas.retrain.keeper import Plan, RecordKeeper, _Underway
 from hpcnas.retrain.progress import Progress
 from hpcnas.retrain.record import State, Trained
 
@@ -36,10 +36,9 @@ def test_the_most_that_any_of_its_jobs_has_seen_is_kept(
 ) -> None:
     record = record_file.read(retrained(tmp_path / "large", []))
     record.trainings = [Trained(0, State.TRAINING, peak_memory=before)]
-    folder = Folder(tmp_path / "large", record.recipe, record.genotype, record.origin, record)
+    keeper = RecordKeeper(Plan(record.recipe, record.genotype, record.origin, record), SimpleNamespace())  # type: ignore[arg-type]
     training: Any = SimpleNamespace(step=3, seconds=1.0, waited=0.0, history=[], peak_memory=now)
-    folder._seed = 0
-    row = folder._figures(training)
+    row = keeper._figures(_Underway(0, training))
     assert (row.step, row.peak_memory) == (3, kept)
 
 

@@ -252,7 +252,7 @@ WRONG = {
     "too many ranks": (["--micro-batch", "32"], "expected at most 2 ranks, one for each 32 images of a batch of 64"),
     "statistics": (["--batch-statistics", "step"], "expected 4 ranks for --batch-statistics step, one a micro-batch"),
     "no GPU": (["--device", "cuda"], "expected a GPU for every worker (--device cuda)"),
-    "unknown genotype": (["--genotype", "nowhere:3"], "--genotype nowhere:3: expected a run in nowhere"),
+    "unknown genotype": (["--genotype", "nowhere:3"], "--genotype nowhere:3: expected RUN, RUN:best, "),
     "unknown address": (
         ["--address", "nowhere.invalid"],
         "expected all ranks to reach rank 0's host as nowhere.invalid, but",

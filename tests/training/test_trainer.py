@@ -462,9 +462,9 @@ def test_a_loss_that_is_not_finite_is_a_failure(tmp_path: Path) -> None:
 
 def test_a_python_error_is_a_failure_with_its_traceback(start: Start) -> None:
     code = (
-        "from hpcnas.training import plain, trainer\n"
+        "from hpcnas.training import single, trainer\n"
         "def broken(self): raise ZeroDivisionError('of all things')\n"
-        "plain.PlainTraining._batch = broken\n"
+        "single.SingleTraining._batch = broken\n"
         "trainer.main()"
     )
     found = failure(start((sys.executable, "-c", code)), TASK)

@@ -555,7 +555,7 @@ from hpcnas.training.trainer_process import TrainerEvaluator
 from hpcnas.job.devices import Binding
 from test_trainer_process import loaded, task
 from scripted_trainer import COMMAND
-one = TrainerEvaluator(search.Config(), Binding(None, 1), COMMAND)
+one = TrainerEvaluator(search.SearchConfig(), Binding(None, 1), COMMAND)
 loaded(one)
 one.start(task(1))
 print("started", flush=True)
