@@ -193,8 +193,8 @@ class Individual:
         cells: Sequence[int] | None = None,
         stem: str | None = None,
     ) -> nn.Module:
-        """Its network as `build_network` makes it, untrained: a search keeps no weights. Arguments that are left out are
-        those of the search. Raises Error."""
+        """Its network as `build_network` makes it, untrained: a search keeps no weights. Arguments that are left out
+        are those of the search. Raises Error."""
         given = self._around
         return build_network(
             self.genotype,
