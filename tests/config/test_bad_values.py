@@ -112,7 +112,7 @@ def test_every_value_of_a_run_is_refused_named_and_repaired_or_may_be(
                 FileStore.open(run)
             assert search(run, 26) == 2
             assert_one_line(capsys.readouterr().err)
-            if "verify.py" in str(error):
+            if "hpcnas verify" in str(error):
                 assert_named_and_repaired(run, tmp_path / "new", change)
             else:
                 assert_tells(tool("verify", run), 2)
