@@ -34,8 +34,9 @@ from hpcnas.search import job, records, recovery, run_file
 from hpcnas.search.file_store import FileStore
 from hpcnas.search.memory_store import MemoryStore
 from hpcnas.search.recovery import salvage
-from hpcnas.search.run_file import StoredRun, StoreError
+from hpcnas.search.run_file import StoredRun
 from hpcnas.storage import allowed, journal
+from hpcnas.storage.folder import StoreError
 
 TORTURE = os.environ.get("HPCNAS_TORTURE") == "1"
 PARTS = 6  # of the changes, so that no test takes long
