@@ -1,4 +1,4 @@
-"""One record of a birth: a field of Individual makes its column, its key in the journal, its place in the population."""
+"""A birth is one record: a field of Individual makes its column, its journal key and its place in the population."""
 
 from __future__ import annotations
 
