@@ -1,7 +1,8 @@
-"""Clocks that nobody sets. The wall clock says when something was, never how long it took: it is put back and on.
+"""Clocks that are never set. The wall clock says when something was, never how long it took: people put it back and
+forward.
 
     steady     goes on whatever happens, also while the machine sleeps          when a job ends
-    Attentive  goes on only while this process looks at it                      for how long somebody else is silent
+    Attentive  goes on only while this process looks at it                      for how long another rank is silent
     Dated      seconds since 1970 that never go back                            what is recorded
 
 Standard library alone.
@@ -25,8 +26,8 @@ class Attentive:
     """Seconds in which this process has looked at the clock again and again.
 
     Between two looks no more than `longest` seconds pass, whatever any other clock says: time in which the process
-    itself was stopped or suspended (SIGSTOP, SLURM, a sleeping laptop), and in which nobody could have answered it,
-    counts for nothing.
+    itself was stopped or suspended (SIGSTOP, SLURM, a sleeping laptop), and could not have heard an answer, is not
+    counted.
     """
 
     def __init__(self, longest: float, now: Callable[[], float] = time.monotonic) -> None:

@@ -1,4 +1,4 @@
-"""Where words go: the terminal's live line, and logs for whoever reads them at three in the morning.
+"""Where words go: the terminal's live line, and logs that a person can read at three in the morning.
 
 A log line says time, rank and host, then what happened. Set up by the program's entry, never on import. The
 controller's lines also go to RUN/log, and the tracebacks of faults that it tells of there alone.

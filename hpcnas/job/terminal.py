@@ -59,7 +59,7 @@ def steer(stream: IO[str], text: str) -> None:
 
 
 class Steering:
-    """A stream as those need it who steer the terminal themselves, and have made texts `printable`."""
+    """A stream for code that steers the terminal itself, and has made its texts `printable`."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream

@@ -55,7 +55,7 @@ class Hub:
         return HubWorkerEnd(rank, self._to_controller, self._to_worker[rank])
 
     def broke(self, error: BaseException) -> None:
-        """A worker has broken: the controller's next `receive` raises its exception, and then nobody is there."""
+        """Notes that a worker has broken: the controller's next `receive` raises its exception; then all are dead."""
         self._to_controller.put(error)
         for worker in self._to_worker:
             self._to_controller.put((worker, Died()))

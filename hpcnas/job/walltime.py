@@ -1,7 +1,7 @@
 """When the job ends: what the person said, else what the batch system says (D5). Standard library alone.
 
 One small class a batch system; each answers with the end in seconds since 1970, or says that it does not know it. That
-time is looked at once, and made one of a clock that nobody sets: a wall clock that is put on ends no job.
+time is asked for once, and then counted by a clock that is never set: a wall clock that is put forward ends no job.
 """
 
 from __future__ import annotations
@@ -68,8 +68,9 @@ class Pbs:
 def job_end(
     walltime: float | None, environment: Mapping[str, str], started: float, warn: Callable[[str], None] = _ignore
 ) -> float | None:
-    """When the job ends, in seconds since 1970; None where nobody knows, of which a batch job is warned. `walltime` is
-    in seconds from `started`, which is now."""
+    """When the job ends, in seconds since 1970; None where that is not known, of which a batch job is warned.
+
+    `walltime` is in seconds from `started`, which is now."""
     if walltime is not None:
         return started + walltime
     system: Slurm | Pbs

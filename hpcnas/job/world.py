@@ -157,7 +157,7 @@ class MpiWorld:
         return self.next(timeout) if math.isinf(timeout) else None
 
     def _probe(self, status: Any) -> bool:
-        """Whether a message is there, whose sender `status` then tells."""
+        """Whether a message is there; `status` then tells its sender."""
         try:
             return any(self._comm.Iprobe(source=source, tag=_TAG, status=status) for source in self._sources)
         except self._mpi.Exception as error:
@@ -165,7 +165,7 @@ class MpiWorld:
             return False
 
     def _note_deaths(self, error: Exception) -> None:
-        """Takes note of ranks that have died, on rank 0; raises the error if it is about anything else."""
+        """Notes the ranks that have died, on rank 0; raises the error if it is about anything else."""
         failed = [getattr(self._mpi, name, None) for name in ("ERR_PROC_FAILED", "ERR_PROC_FAILED_PENDING")]
         if self.rank > 0 or error.Get_error_class() not in failed:  # type: ignore[attr-defined]
             raise error
@@ -240,7 +240,7 @@ class MpiWorkerEnd:
 
 
 class AloneWorld:
-    """A job of one rank, without MPI: the same calls, nobody to talk to."""
+    """A job of one rank, without MPI: the same calls, and no other rank."""
 
     rank, size, library = 0, 1, "none"
 
@@ -257,7 +257,7 @@ class AloneWorld:
         os._exit(exit_code)
 
     def finish(self) -> bool:
-        """Nothing is under way, and everybody is there."""
+        """Nothing is under way, and all ranks are there."""
         return True
 
 

@@ -1,11 +1,11 @@
 """Whether workers are still there: each says so now and then, whatever it does; the controller counts their silence.
 
     Audible      the worker's end of the transport: says Alive where nothing else has been said for a while
-    Attention    the controller's ear: who has been silent for longer than `patience` while something was expected
+    Attention    the controller's ear: which workers that owe something have been silent for longer than `patience`
 
-A rank that is stopped, swapped out or cut off is known by nothing else: MPI goes on waiting for it. Silence is counted
-in time in which the controller was listening (`clocks.Attentive`), so that a job that is suspended as a whole, or a
-controller that alone stood still, takes nobody for silent. What follows from silence is the controller's business.
+Nothing else tells that a rank is stopped, swapped out or cut off: MPI goes on waiting for it. Silence is counted
+in time in which the controller was listening (`clocks.Attentive`), so that a job that was suspended as a whole, or a
+controller that alone stood still, takes no worker for silent. What follows from silence is the controller's business.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hpcnas.job.transport import WorkerEnd
 from hpcnas.messages import Alive, FromWorker, ToWorker
 
 _LEAST = 30.0  # seconds; a rank that ends a trainer which does not end by itself may be silent for half as long
-_LONGEST_LOOK = 1.0  # seconds that pass between two looks, at the most: the rest the controller stood still
+_LONGEST_LOOK = 1.0  # seconds counted between two looks, at most: for the rest of them the controller stood still
 
 
 def patience(hang_timeout: float) -> float:
@@ -27,7 +27,7 @@ def patience(hang_timeout: float) -> float:
 
 
 class Audible:
-    """WorkerEnd of a worker that is heard again and again: it looks for messages often while it works."""
+    """WorkerEnd of a worker that looks for messages often while it works, and says that it is alive as it does."""
 
     def __init__(self, end: WorkerEnd, patience: float, now: Callable[[], float] = time.monotonic) -> None:
         """`patience` is the controller's, in seconds."""
@@ -47,10 +47,10 @@ class Audible:
 
 
 class Attention:
-    """Which workers are silent. Whoever is heard is silent no longer."""
+    """Which workers are silent. A worker that is heard is silent no longer."""
 
     def __init__(self, workers: Iterable[int], patience: float, now: Callable[[], float] = time.monotonic) -> None:
-        """`patience` is in seconds; where it is infinite, nobody is ever silent."""
+        """`patience` is in seconds; where it is infinite, no worker is ever silent."""
         self.patience = patience
         self.silent: set[int] = set()
         self._clock = Attentive(min(_LONGEST_LOOK, patience / 8), now)

@@ -1,8 +1,8 @@
 """The backlog: what is still to be trained of the individuals in flight, before anything new is born.
 
 Work that was in flight at the last end, attempts that have to be repeated, and the next stages of a fitness that has
-several (`budget`). Knows no worker but those that a piece of work should avoid; who gets what is `crew`'s and
-`controller`'s business.
+several (`budget`). Knows of workers only which should not get a piece of work; which worker gets what is
+`crew`'s and `controller`'s business.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Backlog:
         return id in self._to_come
 
     def take(self, suits: Callable[[Work], bool]) -> Work | None:
-        """The first work that suits, which then waits no longer."""
+        """Removes and returns the first work that suits; None where none does."""
         for work in self._waiting:
             if suits(work):
                 self._waiting.remove(work)
@@ -69,31 +69,31 @@ class Backlog:
         return None
 
     def begin(self, individual: Individual) -> Work:
-        """An individual is born: the first of its work, of which the rest waits."""
+        """Takes in all the work of a newborn individual, and returns the first of it, which does not wait."""
         whole = self._population.replicates_of(individual.id)
         first, *others = self._works(individual, range(whole), attempt=1)
         self._waiting.extend(others)
         return first
 
     def go_on(self, individual: Individual) -> None:
-        """A stage of a fitness is trained, and it needs another: that goes first."""
+        """Puts the next stage of a fitness, all of whose replicates so far are trained, before everything else."""
         self._waiting.extendleft(reversed(self._rest(individual)))
 
     def count(self, id: int, trained: int) -> int:
-        """So many more replicates of an individual are trained: how many are still to come."""
+        """Notes that so many more replicates of an individual are trained; returns how many are still to come."""
         self._to_come[id] -= trained
         return self._to_come[id]
 
     def repeat(self, work: Work, avoid: frozenset[int]) -> None:
-        """Another attempt at work that has failed, preferably not by workers that are to be avoided."""
+        """Adds another attempt at work that has failed, which workers in `avoid` get only if there is no other."""
         self._waiting.append(replace(work, attempt=work.attempt + 1, avoid=work.avoid | avoid))
 
     def put_back(self, works: Iterable[Work]) -> None:
-        """Work that was not begun, or is not known to be: it goes first, as far as it is still wanted."""
+        """Puts work that a worker has given back before everything else, as far as its results are still awaited."""
         self._waiting.extendleft(reversed([work for work in works if self.expects(work.individual.id)]))
 
     def settle(self, id: int) -> None:
-        """An individual is evaluated or has failed: none of its work is wanted any more."""
+        """Drops what is left of an individual that is evaluated or has failed."""
         if self._to_come.pop(id):  # only where it has failed
             self._waiting = deque(work for work in self._waiting if work.individual.id != id)
 

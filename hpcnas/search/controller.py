@@ -112,7 +112,7 @@ class Controller:
         self._store = store
         self._make_strategy = make_strategy
         self._strategy: Strategy | None = None  # until the first worker knows the data
-        self._racing: Racing | None = None  # likewise, and for good where every fitness is to be whole
+        self._racing: Racing | None = None  # until then; and always None where every fitness is to be whole
         self._end = end
         self._software = software
         self._observer = observer
@@ -321,7 +321,7 @@ class Controller:
         return result if whole else self._store.population.result(result.individual)
 
     def _repeat(self, worker: int, work: Work, failed: Result) -> bool:
-        """Takes note of a failed attempt; has it repeated, if that is worth it, and says whether."""
+        """Notes a failed attempt, and repeats it where that may help; returns whether it will be repeated."""
         self._crew.note_failure(failed)
         able = self._crew.able()
         before = self._store.population.failed_attempts
@@ -334,8 +334,8 @@ class Controller:
         return True
 
     def _advance(self, work: Work, result: Result, outcome: Evaluation) -> bool:
-        """Takes note of replicates that are trained; records them where others of the individual are to come, and says
-        whether. The last are the caller's to record."""
+        """Notes that replicates are trained; returns whether others of the individual are to come. Only then are these
+        recorded here: the last ones settle the individual, which the caller records."""
         self._failures_in_a_row = 0
         self._crew.note_success(result)
         self._retire_bad_devices()
@@ -417,7 +417,7 @@ class Controller:
 
     # ── the file that tools read, and the end ───────────────────────────────────────────────────────────────────────
     def _compact_now_and_then(self) -> None:
-        """Has the file renewed: at the set interval, and never for more than a twentieth of the time."""
+        """Renews the file at the set interval, and never for more than a twentieth of the time."""
         pause = max(self._config.run.compact_interval, 20.0 * self._compaction_seconds)
         started = self._now()
         if started - self._compacted >= pause:

@@ -100,26 +100,26 @@ class Crew:
 
     # ── coming and going ────────────────────────────────────────────────────────────────────────────────────────────
     def report(self, rank: int, place: Place) -> None:
-        """A worker is ready, there."""
+        """Takes in a worker that is ready, and where it is."""
         self._members[rank] = Member(place)
 
     def admit(self, rank: int) -> None:
-        """A worker that has reported may get tasks."""
+        """Lets a worker that has reported get tasks."""
         self._idle[rank] = None
 
     def refuse(self, rank: int, refused: Refused) -> None:
-        """A worker gets no more tasks; it may still answer what it holds."""
+        """Gives a worker no more tasks; it may still answer those that it holds."""
         self.refused[rank] = refused
         self._able.discard(rank)
         self._idle.pop(rank, None)
 
     def drop_dead(self, rank: int) -> None:
-        """A worker's process has died: nothing that it has said counts from now on."""
+        """Notes that a worker's process has died: messages of it that arrive later are ignored."""
         self.dead.add(rank)
         self.silent.discard(rank)
 
     def take_back(self, rank: int) -> list[Work]:
-        """What a worker holds, and no other does or has done, in the order of sending; it then holds nothing."""
+        """Takes everything from a worker; returns what no other holds or has answered, in the order of sending."""
         self._idle.pop(rank, None)
         self._busy.discard(rank)
         if rank not in self._members:
@@ -167,7 +167,7 @@ class Crew:
 
     # ── silence ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def hear(self, rank: int) -> bool:
-        """Something has come from a worker; whether it had been silent."""
+        """Notes that a message has come from a worker; returns whether it had been silent."""
         return self._attention.heard(rank)
 
     def newly_silent(self) -> list[int]:
@@ -194,7 +194,7 @@ class Crew:
         return bool(self._holders(work) - self.silent)
 
     def end_loan(self, work: Work) -> None:
-        """The work has been done: the answers of others that hold it will be ignored."""
+        """Notes that the work is done, so that answers of other workers that hold it are ignored."""
         if not any(one is work for one in self._lent):
             return
         self._lent = [one for one in self._lent if one is not work]
@@ -207,11 +207,11 @@ class Crew:
 
     # ── devices ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def note_failure(self, result: Result) -> None:
-        """A task has failed on the device that the result names."""
+        """Notes that a task has failed on the device that the result names."""
         self._devices.failed(result.place, (result.individual, result.first))
 
     def note_success(self, result: Result) -> None:
-        """Likewise, it has succeeded."""
+        """Notes that a task has succeeded there."""
         self._devices.succeeded(result.place, (result.individual, result.first))
 
     def on_bad_devices(self) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""What a search would do, in words: the resolved configuration, network sizes and who is bound to what (--dry-run)."""
+"""What a search would do, in words (--dry-run): the resolved configuration, network sizes, the devices of workers."""
 
 from __future__ import annotations
 

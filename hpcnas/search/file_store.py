@@ -1,7 +1,7 @@
 """Where a run is kept: `FileStore` does on the disk what `memory_store` says a store does (D1, D2).
 
     RUN/population.h5   everything up to some record, renewed as a whole now and then: what tools read
-    RUN/journal         every record since, on the disk before anybody acts on it
+    RUN/journal         every record since, on the disk before it is acted upon
     RUN/lock            held by the one controller of the run (`lock`)
     RUN/inflight/*.pt   checkpoints of trainings under way (`messages.checkpoint_name`), removed when they are recorded
 
@@ -69,7 +69,7 @@ class FileStore(MemoryStore):
         self._file = _file_id(self.place, POPULATION)
         self._renewal: _Renewal | None = None  # under way
         self._anew: StoredRun | None = None  # what `begin_anew` has made of it, until something is recorded
-        self._settled: list[str] = []  # checkpoints that nobody needs once this is committed
+        self._settled: list[str] = []  # checkpoints to be removed once this is committed
 
     # ── opening ─────────────────────────────────────────────────────────────────────────────────────────────────────
     @classmethod
@@ -138,7 +138,7 @@ class FileStore(MemoryStore):
 
     @staticmethod
     def read(folder: Path) -> MemoryStore:
-        """The run in `folder` likewise, also while a controller is at work on it, for somebody who may only read: takes
+        """The run in `folder` with all records so far, even while a controller is at work on it; only to be read: takes
         no lock and changes nothing. Raises StoreError."""
         stored, problems = salvage(folder)
         if problems:
@@ -163,7 +163,7 @@ class FileStore(MemoryStore):
             self.place.remove(name)
         self.close()
         if self.place.new:
-            with contextlib.suppress(OSError):  # somebody else's files are in it
+            with contextlib.suppress(OSError):  # other files are in it
                 self.folder.rmdir()
 
     # ── recording ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -390,7 +390,7 @@ class _Renewal(threading.Thread):
     """Writes population.h5 beside what else goes on: the state after `records` records, as bytes made before."""
 
     def __init__(self, put: Callable[[memoryview], None], image: memoryview, records: int) -> None:
-        super().__init__(name="renewal of population.h5", daemon=True)  # who breaks does not wait for it
+        super().__init__(name="renewal of population.h5", daemon=True)  # a process that breaks does not wait for it
         self._put, self._image = put, image
         self.records = records
         self.written = False

@@ -111,7 +111,7 @@ def _alone(
         except BaseException as error:
             hub.broke(error)
 
-    thread = threading.Thread(target=work, name="worker", daemon=True)  # nobody waits for it after an exception
+    thread = threading.Thread(target=work, name="worker", daemon=True)  # not waited for after an exception
     thread.start()
     exit_code = session.control(hub.controller(), 1, "none", line, signals)
     thread.join(FAREWELL)  # an evaluator of others may never return

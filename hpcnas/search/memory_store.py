@@ -56,7 +56,7 @@ class MemoryStore:
         """Brings the files that tools read up to date; raises StoreError."""
 
     def compact_aside(self) -> None:
-        """Likewise, but comes back before that is done; how it went is said by a later `commit` or `compact`."""
+        """Begins to bring these files up to date and returns; a later `commit` or `compact` raises what went wrong."""
 
     def close(self) -> None:
         """Lets go of everything; what was not committed is lost."""

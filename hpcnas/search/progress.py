@@ -1,6 +1,6 @@
 """What a person sees of a running search: a live line or plain log lines, and the final table.
 
-It is told what happens (`controller.Observer`) and decides nothing.
+It hears of what happens (`controller.Observer`) and decides nothing.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _trainings(population: Population) -> str:
 
 
 def front_table(population: Population, name: str, cost: Cost) -> str:
-    """Who is evaluated and fitter than all that cost as much or less, the cheapest first, as aligned lines."""
+    """The individuals that are fitter than all that cost as much or less, the cheapest first, as aligned lines."""
     fitness = population.column("fitness")
     points = [Point(id, float(fitness[id]), cost(population, id)) for id in population.evaluated.tolist()]
     front = fronts(points)[0]

@@ -1,7 +1,7 @@
 """Records of the journal (FORMAT.md): how births, results and sessions are written, and read again.
 
-What is read may be of another program or of somebody's hand, whatever its check sum says: every value is looked at, as
-are those of population.h5 (`allowed`). When records are written and what they do is `file_store`'s business.
+What is read may have been written by another program or by hand, whatever its check sum says: every value is checked,
+as those of population.h5 are (`allowed`). When records are written and what they do is `file_store`'s business.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hpcnas.storage.columns import Column
 
 KINDS = ("begin", "worker", "birth", "retry", "advance", "settle")
 ERRORS = (AttributeError, KeyError, TypeError, ValueError)
-"""What comes of a record that no store has written."""
+"""What reading a record raises that no store has written."""
 
 _LEFT_OUT = ("network_version", "repeats")
 """Keys of a birth that are not written where there is nothing to say; all others are null there."""

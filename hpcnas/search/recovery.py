@@ -1,7 +1,7 @@
 """A run as its files have it: population.h5, and over it every record of the journal (D1, D3).
 
-    recover   for who goes on with it: all of it, or StoreError
-    salvage   for who looks at it: as much as can be read, and what is wrong with the rest
+    recover   to go on with it: all of it, or StoreError
+    salvage   to look at it: as much as can be read, and what is wrong with the rest
 
 Changes nothing and takes no lock.
 """

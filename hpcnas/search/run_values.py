@@ -2,7 +2,7 @@
 
 Every value that a column does not allow (`allowed`), and every one that no search can have written: a parent that is
 not older than its child, a genotype with an operation that its space does not have, an individual that stands twice in
-the order of evaluations. Whoever reads a run gets one that holds together, or one line.
+the order of evaluations. A reader gets a run that holds together, or an error of one line.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SESSION_COLUMNS = (  # "S" is as wide as the longest text: half a JSON object is
 )
 FAILURE_COLUMNS = (
     Column("individual", "i8", "id of the individual", low=0),
-    Column("attempt", "u1", "the how manieth attempt at it this was", told=True),
+    Column("attempt", "u1", "number of the attempt, from 1", told=True),
     Column("kind", "u1", "kind of failure", values=FailureKind),
     Column("started", "f8", "start of the attempt, UTC", _TIME, low=0, high=LATEST, told=True),
     Column("finished", "f8", "end of the attempt, UTC", _TIME, low=0, high=LATEST, told=True),
@@ -120,7 +120,7 @@ def _wrong_births(tables: Tables) -> Iterator[Wrong]:
         repeats = table["repeats"]
         several = (repeats >= 0) & (repeats < ids)
         several[several] = repeats[repeats[several]] < 0
-        what = "one before it, which repeats nobody, as the individual that it repeats"
+        what = "one before it, which is no repeat itself, as the individual that it repeats"
         yield from told("individuals", "repeats", (repeats >= 0) & ~several, what, table)
 
 
@@ -196,7 +196,7 @@ def sound(tables: Tables, faults: Sequence[Wrong]) -> Tables:
     """The part of the tables that faults have not touched, in which nothing is wrong.
 
     What is only told (times, hosts) is left away value by value. Workers of a session that is left out go with it.
-    Where the order of evaluations ends, who was evaluated later is in flight again. All other faults cost their
+    Individuals that were evaluated after what is left of the order are in flight again. All other faults cost their
     individual and those that were born after it, whose births may depend on it."""
     individuals = {name: column.copy() for name, column in tables.individuals.items()}
     failures = {name: column.copy() for name, column in tables.failures.items()}
@@ -240,7 +240,7 @@ def sound(tables: Tables, faults: Sequence[Wrong]) -> Tables:
     whose = failures["individual"]
     kept = [row for row in range(len(whose)) if row not in lost_failures and whose[row] < good]
     for id, attempt in zip(whose[kept].tolist(), failures["attempt"][kept].tolist(), strict=True):
-        if id in again:  # who is in flight again has had the attempts that failed
+        if id in again:  # its failed attempts count, although it is in flight again
             individuals["attempts"][id] = min(attempt, _MOST_ATTEMPTS)
     stay = [row for row in range(len(sessions["started"])) if row not in lost_sessions]
     of = workers.get("session", np.zeros(0, dtype="i4"))
@@ -258,7 +258,7 @@ def sound(tables: Tables, faults: Sequence[Wrong]) -> Tables:
 
 
 def _unknown(individuals: Table, order: np.ndarray, end: int) -> Iterable[int]:
-    """The first that was born knowing more than `end` evaluations, if anybody was."""
+    """The first individual that was born knowing more than `end` evaluations, if there is one."""
     late = np.flatnonzero((individuals["view"] > end) & (individuals["birth"] != Birth.FOUNDER))
     return late[:1].tolist() if end < len(order) else []
 

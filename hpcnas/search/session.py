@@ -86,7 +86,7 @@ class SearchSession:
             if not store.sessions:  # nothing is bound to its settings yet
                 store.begin_anew(session.config)
             elif is_complete(session.config.search, store.population):
-                store.compact()  # whoever finished it may have been killed before all was said
+                store.compact()  # the job that finished it may have been killed before it had written all
                 session._conclude(store, COMPLETE)
                 _leave_if_complete(folder, session.config, store)
         except StoreError as error:
@@ -219,7 +219,7 @@ class SearchSession:
                 _put_back(store, "status", before)
                 self.refuse()
             else:
-                self._conclude(store, exit_code)  # while nobody else can open the run
+                self._conclude(store, exit_code)  # while no other job can open the run
                 store.close()
         return exit_code
 

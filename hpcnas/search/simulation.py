@@ -174,7 +174,7 @@ def _place(worker: int) -> Place:
 
 
 class Silent:
-    """An observer that tells nobody, and notes when workers were taken out of use."""
+    """An observer that shows nothing, and notes when workers were taken out of use."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster

@@ -1,9 +1,9 @@
 """A run that is there with all that it holds, or not at all: what `merge.py` and `verify.py --repair` of tools write.
 
     PARENT/.NAME.HEX.tmp/   journal, population.h5, lock: written and synced, while the lock is held
-    PARENT/NAME/            is this folder renamed, which shows nobody half of it
+    PARENT/NAME/            is this folder renamed: no reader sees half of it
 
-Who is killed in between leaves a hidden folder that counts for nothing, and the next who writes NAME removes it. How a
+A kill in between leaves a hidden folder that is no run; the next writer of NAME removes it. How a
 search begins and keeps its run is `file_store`'s business.
 """
 
@@ -36,7 +36,7 @@ def write(folder: Path, stored: StoredRun) -> None:
         for parent in [target, *new]:
             durable.sync_folder(parent.parent)
     except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # somebody was faster
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process was faster
             _refuse_what_is_there(folder)
         raise StoreError(f"expected to write a run into {folder}: {error.strerror}") from None
 
@@ -80,7 +80,7 @@ def _refuse_what_is_there(folder: Path) -> None:
 
 
 def _take_over_permissions(unfinished: Path, target: Path) -> None:
-    """Those of an empty folder that somebody has made for the run, as far as that is allowed."""
+    """Gives the run the group and the mode of an empty folder that was made for it, as far as that is allowed."""
     with contextlib.suppress(OSError):
         state = target.stat()
         with contextlib.suppress(OSError):  # of a group that is not ours
@@ -99,7 +99,7 @@ def _remove_leftovers(target: Path) -> None:
         except FileNotFoundError:  # it was killed before there was anything
             with contextlib.suppress(OSError):
                 path.rmdir()
-        except OSError:  # held, or nobody can say
+        except OSError:  # held, or that cannot be found out
             pass
 
 

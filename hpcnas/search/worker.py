@@ -1,7 +1,7 @@
 """The worker's loop: take a task, evaluate it, send the result; stop when told to (§3.2).
 
-It decides nothing: retries, seeds and the order of work are the controller's. It stays attentive to the controller
-whatever else it does, and lets what runs be saved before it leaves.
+It decides nothing: retries, seeds and the order of work are the controller's. It looks for the controller's messages
+whatever else it does, and has the training under way saved before it leaves.
 """
 
 from __future__ import annotations
@@ -89,13 +89,13 @@ def _serve(
 
 
 def _warn(end: WorkerEnd, place: Place, evaluator: Evaluator) -> None:
-    """Hands on what the evaluator lives with."""
+    """Hands on the evaluator's warnings."""
     for text in warnings(evaluator):
         end.send(Warned(place, text))
 
 
 def _warn_at_last(end: WorkerEnd, place: Place, evaluator: Evaluator) -> None:
-    """Likewise of one that is not asked for anything more: a fault of its code is no news then."""
+    """Hands on the last of it; a fault in the code of an evaluator that is not needed any longer is ignored."""
     with contextlib.suppress(PluginFault):
         _warn(end, place, evaluator)
 

@@ -22,9 +22,9 @@ _NO_SYNC = NOT_THERE | {errno.EACCES, errno.EPERM, errno.EROFS}  # likewise, and
 
 
 def sync_folder(folder: Path | int) -> bool:
-    """Makes the folder's entries (names created, renamed, removed) durable; whether it could. `folder` may be a
-    descriptor. A folder that may not be listed, or whose file system cannot sync folders, is lived with: who pulls the
-    plug there may find names as they were some seconds before. Raises OSError where syncing fails."""
+    """Makes the folder's entries (names created, renamed, removed) durable; returns whether it could. `folder` may be a
+    descriptor. Where a folder may not be listed, or its file system cannot sync folders, a power cut may leave names
+    as they were some seconds before. Raises OSError where syncing fails."""
     try:
         descriptor = folder if isinstance(folder, int) else os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -60,8 +60,7 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def put(path: Path, data: bytes | memoryview, at: int | None = None, ready: Callable[[], object] | None = None) -> None:
-    """Likewise, with bytes that are there already. `ready` is called when all but the renaming is done, and may raise
-    what keeps it from being done."""
+    """Likewise, from bytes. `ready` is called when all but the renaming is done, and may raise to prevent that."""
     name = place(path, at)
     temporary = path.with_name(_half(path.name)) if at is None else Path(_half(path.name))
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -93,7 +92,7 @@ def replace_text(path: Path, text: str, at: int | None = None) -> None:
 
 
 def _half(name: str) -> str:
-    """Of a number that nobody else has: containers and hosts that share a folder have the same process ids."""
+    """A temporary name with a random number: containers and hosts that share a folder may have the same process ids."""
     return f".{name}.{secrets.randbits(63)}.tmp"
 
 

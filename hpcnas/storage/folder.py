@@ -4,7 +4,7 @@
 
 So nothing is ever written into another folder that has come to stand at the same path, and what goes on after RUN was
 moved goes on in RUN. What a run keeps are plain files of its own: a link, a pipe or a folder under one of their names
-is somebody else's, and refused in words. Whose the folder is, is `lock`'s business; standard library alone.
+is not, and refused in words. Which job the folder belongs to is `lock`'s business; standard library alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hpcnas.errors import Error
 from hpcnas.storage import durable
 
 _NO_SYNC = (
-    "the file system of {} cannot sync folders: whoever pulls the plug may find the run as it was some seconds before; "
+    "the file system of {} cannot sync folders: a power cut may leave the run as it was some seconds before; "
     "a kill costs nothing"
 )
 
@@ -118,8 +118,8 @@ class RunFolder:
         return found is not None and os.path.samestat(found, os.fstat(descriptor))
 
     def problem(self) -> str | None:
-        """What has become of a folder that its path does not lead to any more; None where it still does, or nobody can
-        tell."""
+        """What has become of a folder that its path does not lead to any more; None where it still does, or where that
+        cannot be found out."""
         try:
             if os.path.samestat(os.stat(self.path), os.fstat(self.descriptor)):
                 return None
@@ -179,13 +179,13 @@ class RunFolder:
 
     def own(self, name: str) -> None:
         """Makes a file that has a second name elsewhere (a hard link) one of the run's own: what is appended to it
-        reaches nobody else's. Raises OSError or StoreError."""
+        reaches no other file. Raises OSError or StoreError."""
         found = self.status(name)
         if found is not None and found.st_nlink > 1 and (content := self.read(name)) is not None:
             self.put(name, content)
 
     def remove(self, name: str) -> None:
-        """Removes a file that nobody needs; one that stays does no harm. The folder in a `name` may be a link."""
+        """Removes a file that is not needed; one that stays does no harm. The folder in a `name` may be a link."""
         with contextlib.suppress(OSError):
             os.unlink(name, dir_fd=self.descriptor)
 

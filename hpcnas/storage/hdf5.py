@@ -1,4 +1,4 @@
-"""HDF5 files that anybody may read: what population.h5 and retrain.h5 have in common.
+"""HDF5 files, a published format: what population.h5 and retrain.h5 have in common.
 
     / attributes     format, format_version, hpcnas_version, run
     /TABLE/COLUMN    one dataset a column (`columns.Column`), with its description and its unit
@@ -90,7 +90,7 @@ def opened(path: Path, form: Format) -> Iterator[Group]:
 
 
 def _refuse_other_files(group: Group) -> None:
-    """Raises ValueError for what does not lie in this file: whoever made it may have pointed it at others."""
+    """Raises ValueError for what does not lie in this file: it may have been made to point at others."""
     for name in group:
         place = f"{group.name.rstrip('/')}/{name}"
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):

@@ -1,4 +1,4 @@
-"""The write-ahead journal: records that are on the disk before anybody acts on them (D1).
+"""The write-ahead journal: records that are on the disk before they are acted upon (D1).
 
     3f1c09aa {"journal": 1, "run": "6e…", "base": 120}      ← header: 120 records went before, into population.h5
     9b2e4410 [{"birth": …}]                                 ← record 121
@@ -118,7 +118,7 @@ def read(path: Path) -> Contents:
 class Journal:
     """A journal open for appending. Records are collected by `append` and durable once `commit` has returned.
 
-    Whoever else has the file open for writing is found out: by a lock where there is one, else by the file's length.
+    Another process that writes to the file is found out: by a lock where there is one, else by the file's length.
     """
 
     def __init__(self, path: Path, size: int, synced: bool = True, at: int | None = None) -> None:
@@ -145,7 +145,7 @@ class Journal:
             raise JournalError(f"expected to write {path}: {error.strerror}") from None
 
     def _lock(self) -> None:
-        """RUN/lock keeps others out; this one, where there is flock, also those who have removed it."""
+        """RUN/lock keeps other jobs out; this one, where there is flock, also those that have removed RUN/lock."""
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

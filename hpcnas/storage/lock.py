@@ -1,11 +1,11 @@
 """The lock of a run's folder: one job at a time may write there, for as long as it lives.
 
     flock                     where the file system has it: the kernel lets go of RUN/lock when the process ends
-    fcntl                     else: likewise; over NFS by the server
-    RUN/heartbeat             else: a file that only one can create, touched every few seconds; who is silent is gone
+    fcntl                     else: the same; over NFS by the server
+    RUN/heartbeat             else: a file that only one can create, touched every few seconds; a silent job is gone
 
 RUN/lock says who holds it, or held it last. All three notice when their file is removed or replaced while they hold it:
-whoever is about to write asks `Lock.check` first. Standard library alone.
+what is about to write asks `Lock.check` first. Standard library alone.
 """
 
 from __future__ import annotations
@@ -201,10 +201,10 @@ def _locked(folder: RunFolder, descriptor: int, holder: bytes, said: bytes) -> L
     ended = _end_silent(folder)
     try:
         beating = _Heartbeat(folder, said)
-    except FileExistsError:  # somebody was faster
+    except FileExistsError:  # another job was faster
         raise _held_by(folder, holder) from None
     if ended:
-        time.sleep(2 * _LOOK)  # somebody else may just have ended it as well, and with it this one's
+        time.sleep(2 * _LOOK)  # another job may just have ended it as well, and with it this one's
         if not folder.is_file(HEARTBEAT, beating.descriptor):
             beating.end()
             raise _held_by(folder, holder)
@@ -242,7 +242,7 @@ def _now_there(folder: RunFolder) -> float:
 
 
 def _holder(folder: RunFolder, name: str, descriptor: int) -> bytes:
-    """What a lock says of its holder; raises StoreError where it is no lock but somebody's file of that name."""
+    """What a lock says of its holder; raises StoreError where it is no lock but another file of that name."""
     said = os.pread(descriptor, 1000, 0).rstrip(b"\0\n")  # what is left of a text that was cut off is one too
     if said[:5] != b"host "[: len(said)] or len(said) > 500:
         raise StoreError(

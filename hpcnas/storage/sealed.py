@@ -2,9 +2,9 @@
 
     content, of any form │ hpcnas-seal 1 LENGTH DIGEST\\n        96 bytes: LENGTH in 16 hexadecimal digits, DIGEST in 64
 
-The seal stands at the end because who reads the content need not know of it: torch.load, zip and NumPy's readers pass
+The seal stands at the end because readers of the content need not know of it: torch.load, zip and NumPy's readers pass
 over what follows. DIGEST is BLAKE2b, 32 bytes, of LENGTH and of the BLAKE2b, 32 bytes, of each 4 MiB of the content:
-several threads can compute it, and nobody has to hold more than that. A file without a seal is another thing than a
+several threads can compute it, and none has to hold more than that. A file without a seal is another thing than a
 damaged one; what it is only its reader can say. Standard library alone.
 
 Measured (x86 virtual machine beside other work, file in the page cache, n = 5): 0.79 to 0.82 GiB a second of a
@@ -27,7 +27,7 @@ _BLOCK = 4 << 20  # bytes of content under one inner digest
 _THREADS = 8  # at the most: more than a disk gives
 _FORM = re.compile(rb"hpcnas-seal 1 ([0-9a-f]{16}) ([0-9a-f]{64})\n")
 SEAL_BYTES = 96
-DAMAGED = ".damaged"  # at the end of a name: kept aside, for whoever wants to know what has happened to it
+DAMAGED = ".damaged"  # at the end of a name: kept aside, for a person who wants to know what has happened to it
 _KEPT = 4  # damaged files of one kind in a folder
 
 
@@ -85,7 +85,7 @@ class Sealing:
 def write(path: Path, fill: Callable[[Sealing], object]) -> None:
     """Makes a sealed file of what `fill` writes, which is on the disk when this returns, under a free name. Raises
     OSError, also where `fill` raises something else because of one."""
-    with open(path, "xb") as file:  # not through somebody's link
+    with open(path, "xb") as file:  # not through a link
         sealing = Sealing(file)
         try:
             fill(sealing)

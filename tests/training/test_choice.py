@@ -12,7 +12,7 @@ from test_cuda_program import DEVICE  # noqa: F401  the interpreter, where there
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.search import TrainingSettings
 from hpcnas.training.choice import fastest_method, in_little_memory, why_plain
-from hpcnas.training.cpu.compiled import CompiledTraining, CompiledTrainings
+from hpcnas.training.cpu.compiled import CompiledTraining, CompiledTrainings, on_threads
 from hpcnas.training.cuda.stacked import StackedTraining
 from hpcnas.training.method import number_type
 from hpcnas.training.plain import PlainTraining
@@ -83,3 +83,10 @@ def test_numbers(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     assert number_type(TrainingSettings(precision=precision), torch.device(device)) is numbers
+
+
+def test_files_call_the_ways_to_train_as_version_0_1_did() -> None:
+    assert [
+        each.stored_name
+        for each in (PlainTraining, CompiledTraining, CompiledTrainings, on_threads(2), StackedTraining)
+    ] == ["Training", "PlannedTraining", "PlannedTrainings", "PlannedTrainings", "StackedTraining"]
