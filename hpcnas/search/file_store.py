@@ -30,9 +30,9 @@ from hpcnas.search import records, run_file
 from hpcnas.search.memory_store import MemoryStore
 from hpcnas.search.methods import Worker
 from hpcnas.search.recovery import recover, salvage
-from hpcnas.search.run_file import StoredRun, StoreError
+from hpcnas.search.run_file import StoredRun
 from hpcnas.storage import hdf5, journal, lock
-from hpcnas.storage.folder import RunFolder
+from hpcnas.storage.folder import RunFolder, StoreError
 from hpcnas.storage.held import HeldFolder, Take
 from hpcnas.storage.lock import LockLost
 

@@ -22,6 +22,7 @@ from hpcnas import __version__
 from hpcnas.architecture.mutation import DrawingStopped
 from hpcnas.config import search as search_config
 from hpcnas.config.options import Request
+from hpcnas.errors import Error
 from hpcnas.evolution import objectives
 from hpcnas.evolution.budget import is_complete
 from hpcnas.evolution.registry import make_strategy, sizing
@@ -38,15 +39,15 @@ from hpcnas.search.file_store import FileStore, RunExists
 from hpcnas.search.initial import looked_up
 from hpcnas.search.memory_store import MemoryStore
 from hpcnas.search.progress import Progress, final_table, front_table
-from hpcnas.search.run_file import StoreError
 from hpcnas.storage import lock
+from hpcnas.storage.folder import StoreError
 from hpcnas.storage.held import Take, once_more_if_gone
 
 _STATUS_INTERVAL = 10.0  # seconds between renewals of RUN/status at the least
 _logger = logging.getLogger("hpcnas")
 
 
-class RunRefused(Exception):
+class RunRefused(Error):
     """The run cannot be created or continued as asked: text for a person."""
 
 
