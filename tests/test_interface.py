@@ -26,7 +26,8 @@ from hpcnas.evolution.individuals import COLUMNS
 from hpcnas.retrain import record, record_file
 from hpcnas.search import run_file
 from hpcnas.search.file_store import FileStore
-from hpcnas.search.run_file import StoredRun, StoreError
+from hpcnas.search.run_file import StoredRun
+from hpcnas.storage.folder import StoreError
 
 ROOT = Path(hpcnas.__file__).parent.parent
 PAGE = (ROOT / "hpcnas" / "API.md").read_text(encoding="utf-8")

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from patience import GUARD
 from test_plugins import MODULES, PAGE
 
 from hpcnas import plugins
@@ -96,6 +97,7 @@ def trainer(config: SearchConfig, binding: Binding) -> TrainerEvaluator:
 
 class TestTraining(EvaluatorContract):
     plugin = Plugin(evaluators={"training-of-ours": trainer})
+    patience = quickly = GUARD  # a busy machine breaks nothing
     settings = {
         "search": {"space": "1x3"},
         "network": {"channels": 2, "groups": 1},
