@@ -1,7 +1,7 @@
 """hpcnas: evolutionary architecture search over hierarchical genotypes, as an MPI batch program.
 
 The system of *Hierarchical Representations for Efficient Architecture Search* (Liu, Simonyan, Vinyals, Fernando,
-Kavukcuoglu; ICLR 2018). `python -m hpcnas --help` is the way in from a shell, API.md beside this file from Python.
+Kavukcuoglu; ICLR 2018). `hpcnas --help` is the way in from a shell, API.md beside this file from Python.
 
 Importing this package starts nothing and loads nothing: the names of the public interface load what they need when they
 are asked for (PEP 562), because every rank of a job imports it.

@@ -66,8 +66,8 @@ class NoSuchIndividual(AnalysisError, IndexError):
 
 # ── networks ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def mutate(genotype: Genotype, generator: np.random.Generator) -> Genotype:
-    """The genotype with one edge set anew at random (§3.1, eq. 4), which may give an equal one, or one without a path
-    from the cell's source to its sink. Raises TypeError for another kind of generator."""
+    """The genotype with one edge drawn anew (§3.1, eq. 4). The result may equal the genotype, or have no path from the
+    cell's source to its sink. Raises TypeError for another kind of generator."""
     if not isinstance(generator, np.random.Generator):
         raise TypeError(f"expected numpy.random.default_rng(SEED) or the like, got {type(generator).__name__}")
     return mutation.mutate(genotype, generator)
@@ -193,8 +193,8 @@ class Individual:
         cells: Sequence[int] | None = None,
         stem: str | None = None,
     ) -> nn.Module:
-        """Its network as `build_network` makes it, untrained: a search keeps no weights. What is left out is as in the
-        search. Raises Error."""
+        """Its network as `build_network` makes it, untrained: a search keeps no weights. Arguments that are left out
+        are those of the search. Raises Error."""
         given = self._around
         return build_network(
             self.genotype,

@@ -17,9 +17,8 @@ import numpy as np
 import pytest
 
 from hpcnas.config import search as search_config
+from hpcnas.errors import Error
 from hpcnas.search import simulation
-
-TOOLS = Path(__file__).parent.parent / "tools"
 
 
 def small_run(folder: Path) -> Path:
@@ -87,14 +86,17 @@ class Said:
 
 
 def tool(name: str, *arguments: object) -> Said:
-    """A tool's main, here; whatever but an exit it raises is raised."""
+    """A command's main, here; whatever it raises is raised, but for an exit and for what a person can mend."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TOOLS))
         patch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
         output, errors = io.StringIO(), io.StringIO()
+        code: int | str | None
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
             try:
-                code = importlib.import_module(name).main()
+                code = importlib.import_module(f"hpcnas.command.{name}").main()
             except SystemExit as exit:
                 code = exit.code
+            except Error as error:
+                print(f"{name}: {error}", file=sys.stderr)
+                code = 2
     return Said(0 if code is None else int(code), output.getvalue(), errors.getvalue())

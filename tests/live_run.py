@@ -12,7 +12,8 @@ from patience import GUARD
 
 from hpcnas.evolution.population import Population
 from hpcnas.search import recovery
-from hpcnas.search.run_file import StoredRun, StoreError
+from hpcnas.search.run_file import StoredRun
+from hpcnas.storage.folder import StoreError
 
 
 def await_that(condition: Callable[[], object], what: str, ) -> None:

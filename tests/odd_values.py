@@ -19,7 +19,7 @@ from hpcnas import seeds
 from hpcnas.architecture import expansion, mutation, sizes
 from hpcnas.config import options
 from hpcnas.config import search as search_config
-from hpcnas.config.data_spec import DataFacts
+from hpcnas.config.data_spec import DataFacts, ImageFacts
 from hpcnas.config.settings import ConfigError
 from hpcnas.retrain import job
 from hpcnas.retrain.origin import resolve_genotype
@@ -102,7 +102,7 @@ def handled(program: str, line: list[str]) -> str:
             space, first = settings.space, seeds.birth_generator(0, 0)
             found, _ = mutation.redraw_until(lambda: mutation.diversified(space, 2, first), expansion.is_valid)
         else:
-            skeleton = settings.skeleton(3, 32, 32, 10)
+            skeleton = settings.skeleton(ImageFacts(3, 32, 32, 10))
             found, _ = resolve_genotype(settings.network.genotype)
         sizes.size(expansion.expand(found), skeleton)
     except options.HelpWanted:

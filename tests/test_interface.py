@@ -26,7 +26,8 @@ from hpcnas.evolution.individuals import COLUMNS
 from hpcnas.retrain import record, record_file
 from hpcnas.search import run_file
 from hpcnas.search.file_store import FileStore
-from hpcnas.search.run_file import StoredRun, StoreError
+from hpcnas.search.run_file import StoredRun
+from hpcnas.storage.folder import StoreError
 
 ROOT = Path(hpcnas.__file__).parent.parent
 PAGE = (ROOT / "hpcnas" / "API.md").read_text(encoding="utf-8")
@@ -196,7 +197,7 @@ def test_columns_are_those_of_the_page_on_files(run: hpcnas.Run) -> None:
 def test_the_table_has_the_same_values(run: hpcnas.Run) -> None:
     demand.package("pandas")
     table, columns = run.table(), run.columns()
-    assert [name for name in columns if name not in table] == ["network", "genotype", "accuracies"]
+    assert {name for name in columns if name not in table} == {"network", "genotype", "accuracies"}
     for name in table:
         if name.startswith("accuracy_"):
             np.testing.assert_array_equal(table[name], columns["accuracies"][:, int(name[-1]) - 1])

@@ -124,8 +124,6 @@ TWICE = {  # class names that stand in two files, and why
     "Listing": "of a folder of images, in memory and streamed",
     "Orders": "what rank 0 tells the others, one for each program",
     "Progress": "what a person sees, one for each program",
-    "Refused": "a worker's answer, and a folder that may not be used",
-    "Retraining": "its loop, and what its file holds",
     "Session": "of a search and of a retraining, as their files hold them",
     "State": "of an individual, and of a retraining",
     "Stream": "text that a person reads, and a feed of images",

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from patience import GUARD
 from test_plugins import MODULES, PAGE
 
 from hpcnas import plugins
@@ -96,6 +97,7 @@ def trainer(config: SearchConfig, binding: Binding) -> TrainerEvaluator:
 
 class TestTraining(EvaluatorContract):
     plugin = Plugin(evaluators={"training-of-ours": trainer})
+    patience = quickly = GUARD  # a busy machine breaks nothing
     settings = {
         "search": {"space": "1x3"},
         "network": {"channels": 2, "groups": 1},
@@ -457,7 +459,7 @@ def test_a_wrong_store_is_told() -> None:
     lost = suite(lambda self, store: MemoryStore(store.config))
     with pytest.raises(AssertionError, match="^expected the sessions in the order of `begin`$"):
         lost.test_sessions_are_kept_in_order()
-    with pytest.raises(AssertionError, match=r"^expected the column birth \[1, 1, 1, 1\], got \[\]$"):
+    with pytest.raises(AssertionError, match=r"^expected the column \w+ \[.+\], got \[\]$"):
         lost.test_births_and_results_are_in_the_population()
     forgets = suite(lambda self, store: store, Forgetful)
     with pytest.raises(AssertionError, match="^expected ValueError for a replicate that is trained already, but"):

@@ -14,7 +14,7 @@ from pathlib import Path
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.retrain import record_file
 from hpcnas.retrain.record import Record, State, Trained
-from hpcnas.search.run_file import StoreError
+from hpcnas.storage.folder import StoreError
 
 
 @dataclass(frozen=True)

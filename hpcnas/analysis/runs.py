@@ -15,7 +15,8 @@ from hpcnas.architecture.space import Space
 from hpcnas.errors import Error
 from hpcnas.evolution.population import Population
 from hpcnas.search import references, run_file
-from hpcnas.search.run_file import StoredRun, StoreError
+from hpcnas.search.run_file import StoredRun
+from hpcnas.storage.folder import StoreError
 
 
 class AnalysisError(Error):

@@ -23,7 +23,7 @@ from hpcnas.analysis import host_usage, needs
 from hpcnas.analysis.snapshot import Snapshot, look
 from hpcnas.command import common
 from hpcnas.job import terminal
-from hpcnas.search.run_file import StoreError
+from hpcnas.storage.folder import StoreError
 
 if TYPE_CHECKING:
     from rich.console import Console

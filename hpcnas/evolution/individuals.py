@@ -1,7 +1,7 @@
 """What is kept of an individual: what is fixed at its birth, and the columns of the table that all of them make.
 
-The columns are those of population.h5 (`run_file`); rows are individuals, and the id is the row. What happens to them
-is `population`'s business.
+The columns are those of population.h5 (`search.run_file`), with one row an individual: its id is the number of the row.
+`population` fills them in.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from hpcnas.storage.columns import LATEST, Column
 class Birth(IntEnum):
     """How a genotype came to be. The numbers are part of the file format."""
 
-    INITIAL = 1  # drawn as §3.2 initialises
-    MUTATION = 2  # a mutated parent
-    RANDOM = 3  # drawn as §3.2 initialises, by random search
-    FOUNDER = 4  # taken from another run, with its fitness
-    GIVEN = 5  # given to begin with, and evaluated like any other
+    INITIAL = 1  # drawn for the initial population (§3.2)
+    MUTATION = 2  # a mutant of its parent
+    RANDOM = 3  # drawn in the same way, by random search
+    FOUNDER = 4  # taken over from another run, with its fitness
+    GIVEN = 5  # given by `--initial`, and evaluated like any other
 
 
 class State(IntEnum):
-    """Where an individual stands. The numbers are part of the file format."""
+    """What has become of an individual so far. The numbers are part of the file format."""
 
-    ISSUED = 1
+    ISSUED = 1  # born; perhaps some of its replicates are trained
     EVALUATED = 2
     FAILED = 3
 
@@ -90,7 +90,7 @@ _NETWORK_VERSION = _NAMES.index("network_version")
 _values = operator.attrgetter(*("genotype.codes" if name == "genotype" else name for name in _NAMES))
 
 COLUMNS = (
-    *BIRTH_COLUMNS,
+    *sorted(BIRTH_COLUMNS, key=lambda column: column.name in ("genotype", "born")),  # these come last in tables
     Column("state", "u1", "where it stands", values=State),
     Column("attempts", "u1", "evaluations begun whose end is known"),
     Column("accuracies", "f8", "validation accuracy of each replicate", "1", np.nan, "replicates", low=-1e6, high=1e6),

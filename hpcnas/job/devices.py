@@ -13,8 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hpcnas.errors import Error
 
-class DeviceError(Exception):
+
+class DeviceError(Error):
     """The device that was asked for is not there: one line."""
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from hpcnas.errors import Error
 from hpcnas.job.clocks import Attentive
 from hpcnas.messages import Died, FromWorker, ToWorker
 
@@ -26,7 +27,7 @@ _LAST_WORD = 600.0  # seconds that a rank waits for rank 0 to conclude the job
 _TAG = 1
 
 
-class LaunchError(Exception):
+class LaunchError(Error):
     """The launcher and the MPI library do not belong together, or there are too few ranks: one line."""
 
 

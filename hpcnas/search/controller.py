@@ -24,6 +24,7 @@ from hpcnas import seeds
 from hpcnas.architecture.mutation import DrawingStopped, NothingAllowed
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import SearchConfig
+from hpcnas.errors import Error
 from hpcnas.evolution.budget import is_complete
 from hpcnas.evolution.individuals import Individual
 from hpcnas.evolution.racing import Racing
@@ -58,7 +59,7 @@ from hpcnas.search.methods import Worker
 _ATTENTION = 0.2  # seconds between looks at signals and the clock
 
 
-class SearchStopped(Exception):
+class SearchStopped(Error):
     """The search cannot go on here; one line for a person, the exit code that says what to do about it, and where there
     is one, a traceback."""
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from hpcnas.search import records, run_file
 from hpcnas.search.memory_store import MemoryStore
-from hpcnas.search.run_file import StoredRun, StoreError
+from hpcnas.search.run_file import StoredRun
 from hpcnas.storage import allowed, journal
+from hpcnas.storage.folder import StoreError
 
 
 def apply(record: journal.Record, store: MemoryStore) -> None:

@@ -26,7 +26,8 @@ from hpcnas.architecture.genotype import Genotype, GenotypeError
 from hpcnas.architecture.network_hash import network_hash
 from hpcnas.errors import Error
 from hpcnas.search import run_file
-from hpcnas.search.run_file import StoredRun, StoreError
+from hpcnas.search.run_file import StoredRun
+from hpcnas.storage.folder import StoreError
 
 GRAMMAR = "RUN, RUN:best, RUN:ID, RUN:topK, FILE.toml or paper"
 

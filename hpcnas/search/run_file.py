@@ -33,8 +33,7 @@ from hpcnas.messages import Failure, FailureKind, Place, Result
 from hpcnas.search import methods, run_values
 from hpcnas.search.run_values import FAILURE_COLUMNS, MESSAGE_BYTES, SESSION_COLUMNS, Tables
 from hpcnas.storage import allowed, durable, hdf5
-from hpcnas.storage.folder import StoreError as StoreError
-from hpcnas.storage.folder import holds
+from hpcnas.storage.folder import StoreError, holds
 
 FORMAT = hdf5.Format("hpcnas run", 1)
 NAME = "population.h5"

@@ -19,8 +19,8 @@ from hpcnas.plugins import PluginFault
 from hpcnas.search import simulation
 from hpcnas.search.controller import SearchStopped
 from hpcnas.search.initial import looked_up
-from hpcnas.search.run_file import StoreError
 from hpcnas.search.simulation import Site
+from hpcnas.storage.folder import StoreError
 from hpcnas.text_file import brief, shown
 
 _DEFAULTS: search_config.Settings = {

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from hpcnas.search import run_file
 from hpcnas.search.file_store import FileStore
-from hpcnas.search.run_file import StoredRun, StoreError
+from hpcnas.search.run_file import StoredRun
 from hpcnas.storage import durable
+from hpcnas.storage.folder import StoreError
 
 
 def write(folder: Path, stored: StoredRun) -> None:

@@ -34,8 +34,9 @@ from hpcnas.search import job, records, recovery, run_file
 from hpcnas.search.file_store import FileStore
 from hpcnas.search.memory_store import MemoryStore
 from hpcnas.search.recovery import salvage
-from hpcnas.search.run_file import StoredRun, StoreError
+from hpcnas.search.run_file import StoredRun
 from hpcnas.storage import allowed, journal
+from hpcnas.storage.folder import StoreError
 
 TORTURE = os.environ.get("HPCNAS_TORTURE") == "1"
 PARTS = 6  # of the changes, so that no test takes long
@@ -111,7 +112,7 @@ def test_every_value_of_a_run_is_refused_named_and_repaired_or_may_be(
                 FileStore.open(run)
             assert search(run, 26) == 2
             assert_one_line(capsys.readouterr().err)
-            if "verify.py" in str(error):
+            if "hpcnas verify" in str(error):
                 assert_named_and_repaired(run, tmp_path / "new", change)
             else:
                 assert_tells(tool("verify", run), 2)

@@ -17,7 +17,7 @@ from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.retraining import SCHEME
 from hpcnas.retrain import record_file
 from hpcnas.retrain.record import Inputs, Origin, Record, RetrainingSession, Row, State, Trained
-from hpcnas.search.run_file import StoreError
+from hpcnas.storage.folder import StoreError
 
 SEARCHED = Origin("runs/a:17", "6x4/1x5", "0f" * 16, 17, "tournament", 0.875, 40, 41, True, 500_000, "racing True")
 INPUTS = Inputs(

@@ -44,7 +44,7 @@ from hpcnas.plugins import PluginFault
 from hpcnas.search import worker
 from hpcnas.search.controller import Controller, SearchStopped
 from hpcnas.search.memory_store import MemoryStore
-from hpcnas.search.run_file import StoreError
+from hpcnas.storage.folder import StoreError
 from hpcnas.training.evaluator import EvaluatorRefused, Loaded
 
 

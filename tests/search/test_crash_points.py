@@ -27,8 +27,8 @@ from examples import CONFIG, SESSION, assert_same, evaluated, failed, individual
 from hpcnas.search import file_store
 from hpcnas.search.file_store import FileStore
 from hpcnas.search.memory_store import MemoryStore
-from hpcnas.search.run_file import StoreError
 from hpcnas.storage import durable
+from hpcnas.storage.folder import StoreError
 
 # ── scripts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -22,8 +22,8 @@ from warden import Child
 from hpcnas.config.search import build
 from hpcnas.search import file_store, records, run_file
 from hpcnas.search.file_store import FileStore
-from hpcnas.search.run_file import StoreError
 from hpcnas.storage import durable, journal
+from hpcnas.storage.folder import StoreError
 
 ROOT = Path(file_store.__file__).parents[2]
 

@@ -16,9 +16,8 @@ from stored import assert_whole, stored_run
 
 from hpcnas.search import file_store, records, run_file
 from hpcnas.search.file_store import FileStore
-from hpcnas.search.run_file import StoreError
 from hpcnas.storage import journal
-from hpcnas.storage.folder import RunFolder
+from hpcnas.storage.folder import RunFolder, StoreError
 
 
 @pytest.fixture

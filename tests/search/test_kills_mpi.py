@@ -21,8 +21,9 @@ from patience import GUARD
 from hpcnas import seeds
 from hpcnas.analysis import replay
 from hpcnas.messages import Task
-from hpcnas.search.run_file import StoredRun, StoreError
+from hpcnas.search.run_file import StoredRun
 from hpcnas.search.synthetic import SyntheticEvaluator
+from hpcnas.storage.folder import StoreError
 
 TORTURE = os.environ.get("HPCNAS_TORTURE") == "1"
 KILLS = int(os.environ.get("HPCNAS_KILLS", "500" if TORTURE else "8")) // 2  # under each MPI

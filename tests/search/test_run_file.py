@@ -21,7 +21,8 @@ from hpcnas import __version__
 from hpcnas.config.search import build, parse_toml
 from hpcnas.evolution.individuals import Birth, State
 from hpcnas.messages import FailureKind, Place
-from hpcnas.search.run_file import MESSAGE_BYTES, StoredRun, StoreError, fitting, read, write
+from hpcnas.search.run_file import MESSAGE_BYTES, StoredRun, fitting, read, write
+from hpcnas.storage.folder import StoreError
 
 
 def some_run() -> StoredRun:

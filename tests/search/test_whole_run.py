@@ -22,7 +22,8 @@ from test_crash_points import _write_bytes
 
 from hpcnas.search import run_file, whole_run
 from hpcnas.search.file_store import FileStore
-from hpcnas.search.run_file import StoredRun, StoreError
+from hpcnas.search.run_file import StoredRun
+from hpcnas.storage.folder import StoreError
 
 POPULATION = population(evaluated(1), evaluated(0, 0.7, 0.8), failed(2))
 
