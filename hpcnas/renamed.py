@@ -92,7 +92,7 @@ NAMES = {
     "replay": "analysis.replay",
     "retraindryrun": "retrain.dry_run",
     "retrainfile": "retrain.record_file",
-    "retrainfolder": "retrain.folder",
+    "retrainfolder": "retrain.keeper",
     "retraining": "retrain.loop",
     "retrainjob": "retrain.job",
     "retrainreport": "retrain.progress",

@@ -90,7 +90,7 @@ _NETWORK_VERSION = _NAMES.index("network_version")
 _values = operator.attrgetter(*("genotype.codes" if name == "genotype" else name for name in _NAMES))
 
 COLUMNS = (
-    *sorted(BIRTH_COLUMNS, key=lambda column: column.name in ("genotype", "born")),  # last, as in the first tables
+    *sorted(BIRTH_COLUMNS, key=lambda column: column.name in ("genotype", "born")),  # these come last in tables
     Column("state", "u1", "where it stands", values=State),
     Column("attempts", "u1", "evaluations begun whose end is known"),
     Column("accuracies", "f8", "validation accuracy of each replicate", "1", np.nan, "replicates", low=-1e6, high=1e6),

@@ -1,4 +1,4 @@
-"""What a retraining would do, in words: recipe, network, memory, schedule and who is bound to what (--dry-run).
+"""What a retraining would do, in words: recipe, network, memory, schedule, and which rank gets which device.
 
 Opens no image, except where only a plugin knows what it brings: those are read as they would be for training.
 """
@@ -25,7 +25,7 @@ class Expected:
     """The network for the data, as far as they are known, and how that is known."""
 
     skeleton: Skeleton
-    images: int | None  # for training; None where nobody knows
+    images: int | None  # for training; None where that is not known
     known: str
 
 

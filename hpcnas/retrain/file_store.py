@@ -174,5 +174,5 @@ class RetrainingStore:
                 place.put(STATUS, self._status)
         if place.new:
             place.remove(lock.NAME)
-            with contextlib.suppress(OSError):  # its log is in it, or somebody else's files
+            with contextlib.suppress(OSError):  # its log is in it, or files of others
                 self.path.rmdir()

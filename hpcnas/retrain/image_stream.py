@@ -8,7 +8,7 @@ decodes it. An image that cannot be read is passed over: the next readable one o
 job alike. Test images that cannot be read are left out. Whether there are too many of them is for the loop to say.
 
 Loaders are forked from a clean server process, since a process that has begun MPI or CUDA must not be forked. They heed
-no signals: whoever started them ends them, and they end by themselves when that process is gone.
+no signals: the process that started them ends them, and they end by themselves when it is gone.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def list_images(folder: Path) -> Listing:
 
 
 class _Images(Dataset):
-    """What every loader has of a split: how to make images out of names."""
+    """A split in a loader process: makes images out of their names."""
 
     def __init__(self, listing: Listing, recipe: RetrainingConfig) -> None:
         self._listing = listing
@@ -163,8 +163,11 @@ class _TestImages(_Images):
 
 
 def evaluation_view(resize: int, height: int, width: int) -> Any:
-    """What makes a test image out of one of pillow's: its shorter side is resized (bilinear, antialiased), its middle
-    is taken, with black beside it where it does not reach; → uint8 (C, height, width), C as the image has them."""
+    """A function from one of pillow's images to a test image, uint8 (C, height, width) with C as the image has them.
+
+    The shorter side is resized to `resize` pixels (bilinear, antialiased), then the middle is cropped; what the crop
+    wants beyond the image is black.
+    """
     return v2.Compose([v2.Resize(resize), v2.CenterCrop((height, width)), v2.PILToTensor()])
 
 
@@ -243,9 +246,9 @@ class Stream:
     def next(self, step: int, micro_batch: int, generator: torch.Generator) -> Batch:
         loaded = next(self._coming)
         self.broken.update(loaded[2])
-        return self._taken(loaded)
+        return self._on_device(loaded)
 
-    def _taken(self, loaded: Loaded) -> Batch:
+    def _on_device(self, loaded: Loaded) -> Batch:
         images, labels, _ = loaded
         pixels = images.to(self._device, non_blocking=True)
         return self._normalise(pixels), labels.to(self._device, non_blocking=True)
@@ -259,7 +262,7 @@ class Stream:
         for loaded in self._started(_TestImages(listing, self._recipe), batches):
             self.broken_tests.update(loaded[2])
             if len(loaded[1]):
-                yield self._taken(loaded)
+                yield self._on_device(loaded)
 
     def close(self) -> None:
         self._coming = iter(())  # loaders end with their iterator

@@ -1,4 +1,4 @@
-"""Who keeps what a retraining reaches: on rank 0 the folder of the run, on all other ranks nobody.
+"""Keeps what a retraining reaches: rank 0's keeper in the folder of the run, those of the other ranks nowhere.
 
     begin ─► appear ─► per seed: checkpoint ─► training_begins ─► made_step, save … ─► left | broke | training_complete
           └──────────────────────────────── close ◄────────────────────────────────────┘
@@ -69,7 +69,7 @@ class Plan:
 
 
 class Keeper(Protocol):
-    """What every rank tells the one who keeps. All times are this host's."""
+    """What happens on a rank, as its keeper is told."""
 
     @property
     def logs(self) -> bool:

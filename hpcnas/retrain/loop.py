@@ -140,18 +140,18 @@ class DistributedTraining:
         while self.step < self._recipe.training.steps and not self._leaving:
             self._advance(leave(), save_due())
             self._lap()
-            self._look(at_most=1 if self._device.type == "cuda" else 0)  # a GPU has its next step before it is asked
+            self._read_figures(at_most=1 if self._device.type == "cuda" else 0)  # a GPU gets its next step first
             if self._saving:
-                self._look(at_most=0)
+                self._read_figures(at_most=0)
                 save()
                 self._saving = False
             made_step()
-        self._look(at_most=0)
+        self._read_figures(at_most=0)
         save()
         return self.step == self._recipe.training.steps
 
     def _lap(self) -> None:
-        """Takes the time since the last lap as spent on training."""
+        """Counts the time since the last lap as spent on training."""
         now = time.perf_counter()
         self.seconds += now - self._clock
         self._row_seconds += now - self._clock
@@ -173,7 +173,7 @@ class DistributedTraining:
             waited += time.perf_counter() - asked
             if self._recipe.augmentation.cutout:
                 images = cutout(images, self._recipe.augmentation.cutout, self._generator)
-            self._pass(images.to(self._number), labels)
+            self._run_micro_batch(images.to(self._number), labels)
         sums.figures[_WAITED] += waited
         sums.figures[_BROKEN] += len(self._feed.broken - self.broken)
         sums.figures[_LEAVING] += leave
@@ -185,8 +185,8 @@ class DistributedTraining:
             average_in(self._averages, self._values(), training.weight_averaging, self.step)
         self._send_figures()
 
-    def _pass(self, images: Tensor, labels: Tensor) -> None:
-        """A micro-batch forwards and backwards."""
+    def _run_micro_batch(self, images: Tensor, labels: Tensor) -> None:
+        """Runs a micro-batch forward and back: images (B, C, H, W) and labels int64 (B,)."""
         training, sums = self._recipe.training, self._sums
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
             output = self._forward(images)
@@ -195,7 +195,7 @@ class DistributedTraining:
             if auxiliary is not None:
                 other = loss(auxiliary.to(self._number), labels, training.label_smoothing)
                 found = found + training.auxiliary_weight * other
-        sums.took()
+        sums.add_batch_statistics()
         share = sums.loss(found)
         share.backward()
         sums.figures[_LOSS] += share.detach()
@@ -212,16 +212,16 @@ class DistributedTraining:
         event.record()
         self._unread.append((self.step, host, event))
 
-    def _look(self, at_most: int) -> None:
+    def _read_figures(self, at_most: int) -> None:
         """Reads figures until `at_most` steps are unread; the same on every rank."""
         while len(self._unread) > at_most:
             step, figures, event = self._unread.pop(0)
             if event is not None:
                 event.synchronize()
-            self._take(step, figures)
+            self._account(step, figures)
 
-    def _take(self, step: int, figures: Tensor) -> None:
-        """Figures of a step, as every rank has them."""
+    def _account(self, step: int, figures: Tensor) -> None:
+        """Counts the figures of a step in, float (6,), the same on every rank. Raises LossNotFinite, TooManyBroken."""
         training = self._recipe.training
         if not torch.isfinite(figures[_LOSS]):
             raise LossNotFinite(f"the loss of seed {self._seed} was not finite at step {step} of {training.steps}")
@@ -264,7 +264,7 @@ class DistributedTraining:
         """The trained network on the test images, each whole. Raises DataError."""
         counts = torch.zeros(5, dtype=torch.float64)  # images, correct, among the best five, loss, problems
         problem: DataError | None = None
-        kept = self._put_in_what_is_kept()
+        kept = self._put_in_averages()
         self.network.eval()
         try:
             for images, labels in self._feed.test():
@@ -288,12 +288,12 @@ class DistributedTraining:
         summed = functional.cross_entropy(scores, labels, reduction="sum")
         return torch.stack([torch.full_like(summed, len(labels)), best[:, 0].sum(), best.sum(), summed]).double().cpu()
 
-    def _put_in_what_is_kept(self) -> list[Tensor]:
-        """Makes the network what is tested and kept; returns what it was."""
+    def _put_in_averages(self) -> list[Tensor]:
+        """Gives the network the weights that are tested and kept; returns those that it had."""
         before = [value.clone() for value in self._values()] if self._averages else []
         for value, average in zip(self._values(), self._averages, strict=False):
             value.copy_(average)
-        self._sums.show(self._sums.running)
+        self._sums.use_in_evaluation(self._sums.running)
         return before
 
     def _put_back(self, before: list[Tensor]) -> None:
@@ -303,7 +303,7 @@ class DistributedTraining:
     @torch.no_grad()
     def weights(self) -> dict[str, Tensor]:
         """The state_dict of what `test` tests, on the CPU, without what served the training alone."""
-        before = self._put_in_what_is_kept()
+        before = self._put_in_averages()
         found = {
             name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, value in self.network.state_dict().items()

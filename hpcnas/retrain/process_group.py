@@ -1,6 +1,6 @@
 """The ranks of a job as a process group of torch, which adds tensors up: NCCL between GPUs, gloo between CPUs.
 
-MPI starts the ranks and tells them where to meet; no other launcher is needed. A job of one rank has nobody to meet.
+MPI starts the ranks and tells them where to meet; no other launcher is needed. A job of one rank meets no other.
 What is added up, and why, is not decided here.
 """
 
@@ -79,14 +79,15 @@ class Group:
             )
 
     def add_up(self, tensor: Tensor) -> None:
-        """Gives every rank the sum over all ranks, in place; the same bits everywhere."""
+        """Replaces the tensor, of one shape and number type on all ranks, by its sum over all ranks: the same bits on
+        each. Raises PeerLost."""
         if self.size > 1:
             with _together():
                 torch.distributed.all_reduce(tensor)
 
     @torch.no_grad()
     def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
-        """Gives every rank rank 0's values, in place."""
+        """Replaces the tensors, pairwise of one shape on all ranks, by rank 0's. Raises PeerLost."""
         if self.size > 1:
             for tensor in tensors:
                 dense = tensor.contiguous()
@@ -99,7 +100,7 @@ class Group:
         return self._world.gather(value)
 
     def close(self) -> None:
-        """Parts with the others, when all is said."""
+        """Leaves the group, after its last use."""
         if self.size > 1:
             torch.distributed.destroy_process_group()
 

@@ -55,7 +55,7 @@ class DropPath(nn.Module):
 
     A path of the expanded cell passes several nodes, and each may cut it: `probability` wants to be lower than the 0.3
     to 0.5 of cells with one operation between two nodes. It is to be raised in the course of training
-    (`schedules.rising`) by whoever trains. In evaluation mode nothing is dropped, nor drawn.
+    (`schedules.rising`) by the loop that trains. In evaluation mode nothing is dropped, nor drawn.
     """
 
     def __init__(self, graph: CellGraph, generator: torch.Generator) -> None:

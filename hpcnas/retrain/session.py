@@ -63,7 +63,7 @@ def open_retraining(
         raise RetrainingRefused(str(error)) from None
     except OSError as error:
         raise RetrainingRefused(f"expected to read in {path}: {error.strerror}") from None
-    if not keeper.plan.waiting:  # whoever finished it may have been killed before all was said
+    if not keeper.plan.waiting:  # the job that finished it may have been killed before it said so
         assert keeper.plan.record is not None, "something was trained"
         table = final_table(keeper.plan.record)
         keeper.close(COMPLETE)

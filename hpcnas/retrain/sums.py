@@ -3,10 +3,10 @@
     flat:  gradients of all parameters │ statistics of all batch normalisations │ figures
              (views: .grad)               (means and variances, each a mean over the micro-batches)
 
-A step's batch is cut into micro-batches of a fixed size, whoever computes them. Each is normalised by statistics of its
-own ("ghost batches": Hoffer et al., *Train longer, generalize better*, NeurIPS 2017, §4), and its mean gradient and its
-statistics count one share of all micro-batches. So a step computes the same for any number of ranks, up to the order of
-additions. The running statistics are the moving average, over steps, of the mean over a step's micro-batches.
+A step's batch is cut into micro-batches of a fixed size, whichever rank computes them. Each is normalised by statistics
+of its own ("ghost batches": Hoffer et al., *Train longer, generalize better*, NeurIPS 2017, §4), and its mean gradient
+and its statistics count one share of all micro-batches. So a step computes the same for any number of ranks, up to the
+order of additions. The running statistics are the moving average, over steps, of the mean over a step's micro-batches.
 """
 
 from __future__ import annotations
@@ -46,23 +46,24 @@ class Sums:
                 position += count
 
     def begin(self) -> None:
-        """A step begins: everything is 0."""
+        """Sets all sums to 0, for a step that begins."""
         self._flat.zero_()
 
     def loss(self, mean: Tensor) -> Tensor:
-        """What to differentiate for a micro-batch with that mean loss, so that gradients add up to the step's."""
+        """The scalar to differentiate for a micro-batch of that mean loss (a scalar), so that the gradients of all
+        micro-batches add up to the step's."""
         return mean / self._micro_batches
 
-    def took(self) -> None:
-        """A micro-batch has passed forwards: takes its statistics."""
+    def add_batch_statistics(self) -> None:
+        """Adds the batch statistics of the micro-batch that has just been run forward."""
         self._statistics.add_(self._latest, alpha=1 / self._micro_batches)
 
     def add_up(self, group: Group) -> None:
-        """Adds over all ranks; the running statistics move on."""
+        """Adds all sums over all ranks, in place, and moves the running statistics on. Raises PeerLost."""
         group.add_up(self._flat)
         self.running.lerp_(self._statistics, MOMENTUM)
 
-    def show(self, statistics: Tensor) -> None:
+    def use_in_evaluation(self, statistics: Tensor) -> None:
         """Makes the module's evaluation use these statistics, shaped like `running`, until the next training step."""
         self._latest.copy_(statistics)
 

@@ -33,7 +33,8 @@ from hpcnas.search.recovery import recover, salvage
 from hpcnas.search.run_file import StoredRun
 from hpcnas.storage import hdf5, journal, lock
 from hpcnas.storage.folder import RunFolder, StoreError
-from hpcnas.storage.lock import Lock, LockLost
+from hpcnas.storage.held import HeldFolder, Take
+from hpcnas.storage.lock import LockLost
 
 POPULATION, JOURNAL, INFLIGHT = "population.h5", "journal", "inflight"
 FILES = (POPULATION, JOURNAL, lock.NAME, lock.HEARTBEAT, "status", "log", "best.toml", "profile.json")
@@ -53,19 +54,19 @@ class _Foreign(StoreError):
 class FileStore(MemoryStore):
     """A run in a folder. Use `create`, `open` or `exists`; every call may raise StoreError."""
 
-    def __init__(self, place: RunFolder, stored: StoredRun, log: journal.Journal, held: Lock) -> None:
+    def __init__(self, held: HeldFolder, stored: StoredRun, log: journal.Journal) -> None:
         super().__init__(stored.config)
         self.population, self.sessions, self.workers = stored.population, stored.sessions, stored.workers
-        self.place = place
-        self.folder = place.path
+        self.place = held.place
+        self.folder = held.place.path
         self.run = stored.run
-        self.remarks = [text for text in (held.remark, place.remark()) if text is not None]  # for a person to know
+        self.remarks = held.remarks  # for a person to know
         self._recorded = stored.records
         self._journal = log
-        self._lock = held
+        self._held = held
         self._looked = time.monotonic()  # when the run was last seen to be in its place
         self._over = False  # whether it is gone, or in other hands: nothing more is written
-        self._file = _file_id(place, POPULATION)
+        self._file = _file_id(self.place, POPULATION)
         self._renewal: _Renewal | None = None  # under way
         self._anew: StoredRun | None = None  # what `begin_anew` has made of it, until something is recorded
         self._settled: list[str] = []  # checkpoints to be removed once this is committed
@@ -77,17 +78,12 @@ class FileStore(MemoryStore):
         return run_file.exists(folder)
 
     @classmethod
-    def create(
-        cls, folder: Path, config: SearchConfig, synced: bool = True, take: Callable[[RunFolder], Lock] = lock.take
-    ) -> FileStore:
+    def create(cls, folder: Path, config: SearchConfig, synced: bool = True, take: Take = lock.take) -> FileStore:
         """A new run in `folder`, which is made if need be; `synced` as of a Journal, `take` what locks. Raises
         RunExists where a run is already."""
-        place = RunFolder.make(folder)
-        held: Lock | None = None
+        held = HeldFolder.take(RunFolder.make(folder), take, FILES, links=[INFLIGHT])
         log: journal.Journal | None = None
         try:
-            place.check(FILES, links=[INFLIGHT])
-            held = take(place)
             if cls.exists(folder):
                 raise RunExists(f"expected a folder without a run, but {folder} holds one")
             path = folder / JOURNAL
@@ -99,27 +95,25 @@ class FileStore(MemoryStore):
             population = Population(config.space, config.training.replicates)
             stored = StoredRun(uuid.uuid4().hex, 0, config, population, [])
             try:
-                log = journal.Journal.create(path, stored.run, base=0, synced=synced, at=place.descriptor)
-                place.put(POPULATION, run_file.image(stored))
+                log = journal.Journal.create(path, stored.run, base=0, synced=synced, at=held.place.descriptor)
+                held.place.put(POPULATION, run_file.image(stored))
             except (OSError, journal.JournalError) as error:
                 raise StoreError(f"expected to write in {folder}: {error}") from None
-            return cls(place, stored, log, held)
+            return cls(held, stored, log)
         except BaseException:
             if log is not None:
                 log.close()
-            _let_go(place, held)
+            held.close()
             raise
 
     @classmethod
-    def open(cls, folder: Path, synced: bool = True, take: Callable[[RunFolder], Lock] = lock.take) -> FileStore:
+    def open(cls, folder: Path, synced: bool = True, take: Take = lock.take) -> FileStore:
         """The run in `folder`, with every record that was ever committed; `synced` and `take` as of `create`. Raises
         StoreError."""
-        place = RunFolder(folder)
-        held: Lock | None = None
+        held = HeldFolder.take(RunFolder(folder), take, FILES, links=[INFLIGHT])
+        place = held.place
         log: journal.Journal | None = None
         try:
-            place.check(FILES, links=[INFLIGHT])
-            held = take(place)
             stored, whole = recover(folder)
             path, at = folder / JOURNAL, place.descriptor
             try:
@@ -135,11 +129,11 @@ class FileStore(MemoryStore):
             if (problem := place.problem()) is not None:  # what was read was another's
                 raise StoreError(problem)
             _tidy(place, stored.population)
-            return cls(place, stored, log, held)
+            return cls(held, stored, log)
         except BaseException:
             if log is not None:
                 log.close()
-            _let_go(place, held)
+            held.close()
             raise
 
     @staticmethod
@@ -297,7 +291,7 @@ class FileStore(MemoryStore):
             self._renewal.join()  # the old journal goes with the old file and with the new one
             self._renewal = None
         self._journal.close()
-        _let_go(self.place, self._lock)
+        self._held.close()
 
     # ── whose the run is ────────────────────────────────────────────────────────────────────────────────────────────
     def _look_around(self) -> None:
@@ -310,7 +304,7 @@ class FileStore(MemoryStore):
         try:
             if (problem := self.place.problem()) is not None:
                 raise StoreError(problem)
-            self._lock.check()
+            self._held.lock.check()
             if not self._journal.pending:  # else its commit does
                 self._journal.check()
         except (journal.JournalLost, StoreError) as lost:
@@ -325,7 +319,7 @@ class FileStore(MemoryStore):
     def _check_hold(self) -> None:
         """Raises StoreError where another job may be at work on the run, or another run is in its folder."""
         try:
-            self._lock.check()
+            self._held.lock.check()
         except LockLost as lost:
             if lost.replaced:
                 raise _Foreign(str(lost)) from None
@@ -417,12 +411,6 @@ def _tidy(place: RunFolder, population: Population) -> None:
     wanted = {checkpoint_name(id, first) for id in population.issued for first in population.missing(id)}
     place.tidy(FILES.__contains__, useless=lambda name: False)
     place.tidy(is_checkpoint_name, useless=lambda name: name not in wanted, inside=INFLIGHT)
-
-
-def _let_go(place: RunFolder, held: Lock | None) -> None:
-    if held is not None:
-        held.close()
-    place.close()
 
 
 def _file_id(place: RunFolder, name: str) -> tuple[int, int] | None:

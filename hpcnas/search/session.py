@@ -41,6 +41,7 @@ from hpcnas.search.memory_store import MemoryStore
 from hpcnas.search.progress import Progress, final_table, front_table
 from hpcnas.storage import lock
 from hpcnas.storage.folder import StoreError
+from hpcnas.storage.held import Take, once_more_if_gone
 
 _STATUS_INTERVAL = 10.0  # seconds between renewals of RUN/status at the least
 _logger = logging.getLogger("hpcnas")
@@ -68,30 +69,19 @@ class SearchSession:
         request: Request,
         leave: Callable[[], str | None] = lambda: None,
         say: Callable[[str], object] = lambda text: None,
-        again: bool = True,
     ) -> SearchSession:
-        """The run that the request names, created if it does not exist; tried `again` where it went away meanwhile.
-        `leave` and `say` as of `lock.take`. Raises RunRefused, RunFinished, ConfigError, lock.Interrupted."""
+        """The run that the request names, created if it does not exist. `leave` and `say` as of `lock.take`. Raises
+        RunRefused, RunFinished, ConfigError, lock.Interrupted."""
         asked = search_config.build(*request.layers).run
         folder = Path(asked.run)
         take = functools.partial(lock.take, wait=asked.lock_wait, leave=leave, say=say)
         try:
-            if not FileStore.exists(folder):
-                settings = looked_up(search_config.build(*request.base, *request.layers), say)
-                if request.dry_run:
-                    return cls(settings, None)
-                with contextlib.suppress(RunExists):  # since the lock was waited for
-                    return cls(settings, FileStore.create(folder, settings, take=take), new=True)
-            if request.dry_run:
-                found = FileStore.read(folder)
-                settings = cls._continued(folder, found, request, say)
-                _leave_if_complete(folder, settings, found)
-                return cls(settings, None)
-            store = FileStore.open(folder, take=take)
-        except StoreError as error:  # another job that began it was refused, and removed it while this one waited
-            if again and not isinstance(error, lock.LockHeld) and _is_gone(folder):
-                return cls.open(request, leave, say, again=False)
+            opened = once_more_if_gone(lambda: cls._opened(folder, request, take, say), lambda: not _is_gone(folder))
+        except StoreError as error:
             raise RunRefused(str(error)) from None
+        if isinstance(opened, SearchSession):
+            return opened
+        store = opened
         try:
             session = cls(cls._continued(folder, store, request, say), store)
             if not store.sessions:  # nothing is bound to its settings yet
@@ -107,6 +97,25 @@ class SearchSession:
             store.close()
             raise
         return session
+
+    @classmethod
+    def _opened(
+        cls, folder: Path, request: Request, take: Take, say: Callable[[str], object]
+    ) -> SearchSession | FileStore:
+        """A new run's session, or that of a dry run; else the store of the run that is there. Raises StoreError,
+        RunRefused, RunFinished, ConfigError."""
+        if not FileStore.exists(folder):
+            settings = looked_up(search_config.build(*request.base, *request.layers), say)
+            if request.dry_run:
+                return cls(settings, None)
+            with contextlib.suppress(RunExists):  # since the lock was waited for
+                return cls(settings, FileStore.create(folder, settings, take=take), new=True)
+        if request.dry_run:
+            found = FileStore.read(folder)
+            settings = cls._continued(folder, found, request, say)
+            _leave_if_complete(folder, settings, found)
+            return cls(settings, None)
+        return FileStore.open(folder, take=take)
 
     @staticmethod
     def _continued(

@@ -2,7 +2,7 @@
 
     RunFolder ─► its own files are plain files ─► lock ─► HeldFolder        all of it let go of where one step fails
 
-What is in the folder is the business of whoever holds it. Standard library alone.
+What is in the folder is not looked at. Standard library alone.
 """
 
 from __future__ import annotations

@@ -234,7 +234,12 @@ def test_pandas_reads_the_table(run: Path, tmp_path: Path) -> None:
 def test_an_empty_run(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export.main(["csv", str(empty)]) == 0
     header, *rows = capsys.readouterr().out.splitlines()
-    assert header.startswith("id,birth,parent") and rows == []
+    assert rows == []
+    assert header == (  # which is read by position, too: new columns go before `evaluation`
+        "id,birth,parent,view,redrawn,known,network,network_version,repeats,genotype,born,state,attempts,accuracy_1,"
+        "accuracy_2,replicates_trained,fitness,parameters,setup_seconds,training_seconds,validation_seconds,"
+        "worker_seconds,started,finished,rank,host,device,failure,evaluation"
+    )
     with pytest.raises(Error) as exit:
         export.main(["module", str(empty)])
     assert "no individual has been evaluated yet" in str(exit.value)

@@ -16,6 +16,7 @@ from test_expansion import build
 from torch import Tensor
 
 from hpcnas.architecture.expansion import expand
+from hpcnas.config.data_spec import ImageFacts
 from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.retrain import regularisation
 from hpcnas.retrain.feed import Batch, Resident
@@ -43,7 +44,7 @@ def recipe(**training: object) -> RetrainingConfig:
 
 def made(settings: RetrainingConfig, group: ThreadGroup) -> DistributedTraining:
     feed = Resident(settings, group.rank, group.size, torch.device("cpu"))
-    skeleton = settings.skeleton(3, 8, 8, 10)
+    skeleton = settings.skeleton(ImageFacts(3, 8, 8, 10))
     with _building:
         parts = (GRAPH, skeleton, settings, 5, feed, _Silent(group), torch.device("cpu"), pytest.fail)
         training = DistributedTraining(*parts)  # type: ignore[arg-type]
@@ -184,7 +185,7 @@ def test_a_state_of_another_training_is_refused() -> None:
 
 def test_weights_that_are_kept_are_those_of_the_plain_network_and_were_tested() -> None:
     training, weights = trained(1, recipe(**REGULARISED))
-    network = Network(GRAPH, recipe().skeleton(3, 8, 8, 10)).double()
+    network = Network(GRAPH, recipe().skeleton(ImageFacts(3, 8, 8, 10))).double()
     network.load_state_dict(weights)
     feed = Resident(recipe(), 0, 1, torch.device("cpu"))
     with torch.no_grad():
@@ -293,7 +294,7 @@ def test_running_statistics_are_the_mean_over_the_micro_batches_of_each_step() -
 
     with _building, torch.random.fork_rng():
         torch.manual_seed(5)
-        network = Network(GRAPH, settings.skeleton(3, 8, 8, 10)).double()
+        network = Network(GRAPH, settings.skeleton(ImageFacts(3, 8, 8, 10))).double()
     means = []
     for micro_batch in range(4):
         generator = torch.Generator().manual_seed(seeds.micro_batch_seed(5, 0, micro_batch))
