@@ -24,6 +24,7 @@ from hpcnas.config.data_spec import DataError
 from hpcnas.config.search import SearchConfig
 from hpcnas.data import datasets
 from hpcnas.evolution.aging import AgingEvolution
+from hpcnas.evolution.guided import Guided
 from hpcnas.evolution.nsga2 import Nsga2
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.random_search import RandomSearch
@@ -79,6 +80,17 @@ class TestNsga2(StrategyContract):
     plugin = Plugin(strategies={"own-nsga2": Nsga2.of})
     settings = {"survivors": 6}
     test_those_that_were_measured_again_are_no_parents = None  # a search refuses `average` with it
+
+
+class TestGuided(StrategyContract):
+    plugin = Plugin(strategies={"own-guided": Guided.of})
+    births = 60
+
+
+class TestGuidedResampling(StrategyContract):
+    plugin = Plugin(strategies={"own-guided": Guided.of})
+    settings = {"duplicates": "resample", "space": "2x3/1x3"}
+    births = 60
 
 
 class TestSynthetic(EvaluatorContract):

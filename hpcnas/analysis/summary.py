@@ -15,6 +15,7 @@ from hpcnas.analysis import worker_time
 from hpcnas.evolution.budget import evaluations_left, is_complete
 from hpcnas.evolution.duplicates import repeats
 from hpcnas.evolution.population import Population
+from hpcnas.evolution.registry import prediction
 from hpcnas.messages import Failure
 from hpcnas.search import methods
 from hpcnas.search.run_file import StoredRun
@@ -71,6 +72,7 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
         "known_networks": population.known,
         "repeated_networks": repeats(population),
         "averaged_in": population.averaged,
+        "predictions": prediction(run.config, run.sessions[0].facts, population) if done and run.sessions else None,
         "trained_by": methods.summary(run.workers),
         "best": _best(population, best),
         "failures": _failures(population),

@@ -60,6 +60,7 @@ def at_length(run: dict[str, Any]) -> str:
         ("trainings", f"{run['trainings']}" + (f" of {run['trainings_limit']}" if run["trainings_limit"] else "")),
         ("refused", f"{run['refused_genotypes']} genotypes drawn again (invalid, or over a constraint)"),
         ("known", _known(run)),
+        *([("predictions", run["predictions"])] if run["predictions"] else []),
         (worker_time.hours_name(run["on_gpus"]), f"{_hours(run['worker_hours'])}{each}"),
         ("workers busy", _share(run["busy_share"])),
         ("speed", "-" if run["steps_a_second"] is None else f"{run['steps_a_second']:,.1f} steps/s a worker"),

@@ -85,7 +85,7 @@ The same command continues a run that was cut short; a larger budget, any run:
   --config FILE    settings in TOML; they override the preset, options both
   --data DATA      digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR
   --budget N       evaluations in all, the initial population included
-  --strategy NAME  tournament, random, aging, nsga2, or a plugin's
+  --strategy NAME  tournament, random, aging, nsga2, guided, a plugin's
   --walltime T     how long this job may run: 4h (else SLURM or PBS is asked)
   --dry-run        print the configuration, sizes and bindings; train nothing
   --help-all       every option, by what it is about, with its default

@@ -20,7 +20,7 @@ from hpcnas.config.job import JobSettings
 from hpcnas.config.settings import ConfigError, Scheme, Section, none_of, setting
 from hpcnas.config.settings import Settings as Settings
 
-STRATEGIES = ("tournament", "random", "aging", "nsga2")
+STRATEGIES = ("tournament", "random", "aging", "nsga2", "guided")
 OBJECTIVES = ("parameters", "flops", "training-seconds", "validation-seconds")
 DUPLICATES = ("retrain", "resample", "average")
 EVALUATORS = ("training", "synthetic")

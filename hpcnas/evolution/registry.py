@@ -18,6 +18,7 @@ from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import SearchConfig, SearchSettings
 from hpcnas.evolution.aging import AgingEvolution
 from hpcnas.evolution.duplicates import DUPLICATES
+from hpcnas.evolution.guided import Guided, told_prediction
 from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.initial import GivenFirst, kept
 from hpcnas.evolution.nsga2 import Nsga2
@@ -33,6 +34,7 @@ STRATEGIES: dict[str, MakeStrategy] = {
     "random": RandomSearch.of,
     "aging": AgingEvolution.of,
     "nsga2": Nsga2.of,
+    "guided": Guided.of,
 }
 
 
@@ -101,10 +103,7 @@ def make_strategy(config: SearchConfig, facts: DataFacts, attend: Callable[[], N
 
     The strategy calls `attend` for each genotype that it draws, which may be thousands for one birth, and does not
     catch DrawingStopped, which `attend` may raise."""
-    search, allowed, size = config.search, _attended(allowance(config, facts), attend), sizing(config, facts)
-    breeding = Breeding(
-        config.space, search.seed, search.initial_mutations, allowed, size, DUPLICATES[search.duplicates]
-    )
+    search, breeding = config.search, _breeding(config, facts, attend)
     make = (STRATEGIES | plugins.strategies()).get(search.strategy)
     if make is None:
         missing = plugins.NotNamed(plugins.left_out(search.plugins))
@@ -122,6 +121,22 @@ def make_strategy(config: SearchConfig, facts: DataFacts, attend: Callable[[], N
         strategy = PluggedStrategy(whose, strategy)
     given = kept(config.space, search.initial)
     return GivenFirst(given, breeding, strategy) if given else strategy
+
+
+def _breeding(config: SearchConfig, facts: DataFacts, attend: Callable[[], None] | None) -> Breeding:
+    search, allowed = config.search, _attended(allowance(config, facts), attend)
+    return Breeding(
+        config.space, search.seed, search.initial_mutations, allowed, sizing(config, facts),
+        DUPLICATES[search.duplicates],
+    )  # fmt: skip
+
+
+def prediction(config: SearchConfig, facts: DataFacts, population: Population) -> str | None:
+    """How well strategy `guided` predicts in this run by now, in words; None for every other strategy."""
+    if config.search.strategy != "guided":
+        return None
+    model = Guided.of(config.search, _breeding(config, facts, None)).model(population, len(population.evaluated))
+    return told_prediction(model)
 
 
 def _attended(allowed: Allowed, attend: Callable[[], None] | None) -> Allowed:

@@ -18,7 +18,7 @@ makes the configured one.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -105,6 +105,30 @@ class Breeding:
         Raises NothingAllowed."""
         origin = population.individual(parent).genotype
         drawn = self._drawn(lambda: mutate(origin, generator), population, id)
+        return _proposal(drawn, Birth.MUTATION, parent)
+
+    def chosen(
+        self,
+        population: Population,
+        id: int,
+        ranked: Sequence[tuple[int, Genotype]],
+        another: Callable[[], int],
+        generator: np.random.Generator,
+    ) -> Proposal:
+        """The first of the `ranked` mutants, each with its parent, that is not refused; after all of them, a mutant of
+        the parent that `another` draws, a new one each time. Raises NothingAllowed."""
+        left, parent = iter(ranked), 0
+
+        def draw() -> Genotype:
+            nonlocal parent
+            found = next(left, None)
+            if found is None:
+                parent = another()
+                return mutate(population.individual(parent).genotype, generator)
+            parent = found[0]
+            return found[1]
+
+        drawn = self._drawn(draw, population, id)
         return _proposal(drawn, Birth.MUTATION, parent)
 
     def _drawn(self, draw: Callable[[], Genotype], population: Population, id: int) -> Drawn:

@@ -25,7 +25,7 @@ from hpcnas.config.options import Request
 from hpcnas.errors import Error
 from hpcnas.evolution import objectives
 from hpcnas.evolution.budget import is_complete
-from hpcnas.evolution.registry import make_strategy, sizing
+from hpcnas.evolution.registry import make_strategy, prediction, sizing
 from hpcnas.job import log, walltime
 from hpcnas.job.session import Session
 from hpcnas.job.signals import Signals
@@ -286,7 +286,11 @@ def _is_gone(folder: Path) -> bool:
 def _found(settings: search_config.SearchConfig, store: MemoryStore) -> str:
     """What the search has found: the final table and, where cost counts, the front."""
     table, search = final_table(store.population, store.workers), settings.search
-    if search.strategy != "nsga2" or not len(store.population.evaluated):
+    if not len(store.population.evaluated):
+        return table
+    if told := prediction(settings, store.sessions[0].facts, store.population):
+        return f"{table}\n  predictions: {told}"
+    if search.strategy != "nsga2":
         return table
     cost = objectives.cost(search.objective, sizing(settings, store.sessions[0].facts))
     return f"{table}\n{front_table(store.population, objectives.NAMES[search.objective], cost)}"

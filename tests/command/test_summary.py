@@ -82,6 +82,7 @@ def test_everything_there_is_to_say(run: Path, capsys: pytest.CaptureFixture[str
         "known_networks": 0,
         "repeated_networks": 2,
         "averaged_in": 0,
+        "predictions": None,
         "trained_by": ["Training on 1 worker: SLOWER THAN IT MIGHT BE, no compiler"],
         "best": [
             {

@@ -84,7 +84,7 @@ def test_odd_texts_of_settings_are_refused(folder: Path, name: str, message: str
         ("search", f"--aging-sample {HUGE}", "search.aging_sample: expected an integer from 1 to 10000000, got"),
         ("search", "--threads 4097", "run.threads: expected an integer from 1 to 4096, got 4097"),
         ("search", "--data synthetic:999999999:3x9999x9999", "data.source: synthetic:999999999:3x9999x9999: expec"),
-        ("search", "--strategy torunament", "search.strategy: expected one of tournament, random, aging, nsga2"),
+        ("search", "--strategy torunament", "search.strategy: expected one of tournament, random, aging, nsga2, g"),
         ("search", "--" + "x" * 10**5, "unrecognized arguments: --xxxx"),
         ("retrain", f"--runs {HUGE}", f"training.runs: expected an integer from 1 to 10000, got {HUGE}"),
         ("retrain", f"--cells {HUGE}", f"network.cells: expected an integer from 1 to 10000, got {HUGE}"),

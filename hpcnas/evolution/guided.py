@@ -1,0 +1,280 @@
+"""Guided evolution: of many mutants of tournament winners, a model of this run's fitness chooses the one to evaluate.
+
+    first `view` evaluations ─► features and fitness ─► Bayesian linear model ─► one draw of its weights
+                             ─► tournaments ─► 20 to 100 mutants ─► sorted by the drawn weights ─► first not refused
+
+One Thompson draw a birth: what is uncertain is tried as often as it may be the best, and births that are in flight
+together differ by their draws, so that no worker waits for another (Kandasamy et al. 2018, Parallelised Bayesian
+Optimisation via Thompson Sampling).
+
+It is plain evolution, as `tournament`, while fewer than LEAST are evaluated or all are equally fit, and while the model
+does not help: trained on the earlier three quarters of what it learns from, it must rank the last quarter better than
+by chance, by Spearman's rank correlation. That correlation is what the run reports.
+
+The model is a function of the first `view` evaluations, rounded down so that it is made anew after every 32nd part of
+them at the most. It learns from at most MOST individuals: half are the youngest, half the fittest of the older ones.
+Answers are the same on every machine: see `bayesian_ridge`. Mutants whose live
+edges are those of a parent are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import numpy as np
+
+from hpcnas.architecture.expansion import InvalidGenotype, bare
+from hpcnas.architecture.features import features
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.mutation import mutate
+from hpcnas.config.search import SearchSettings
+from hpcnas.evolution import bayesian_ridge
+from hpcnas.evolution.bayesian_ridge import Posterior
+from hpcnas.evolution.population import Population
+from hpcnas.evolution.ranking import Ranking
+from hpcnas.evolution.strategy import Breeding, Proposal
+from hpcnas.evolution.tournament import draw_winner
+
+LEAST = 20  # evaluations before it predicts
+MOST = 1024  # individuals that it learns from
+WIDTH = 128  # features that it learns
+CANDIDATES = range(20, 101)  # mutants a birth: fewer where cells are large, and features take longer
+_EDGES = 1200  # of all mutants of a birth, at the most, if each had all that its space allows
+_TESTED = 5  # individuals that a rank correlation needs
+_KEPT = 8192  # genotypes whose features are kept
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """The features of a genotype, by their numbers, and their values: two int64 arrays of one shape."""
+
+    numbers: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """What a model learns from: features (n, d), whole numbers in float64, and targets (n,) from 0 to 1, in the order
+    of evaluation. `columns` (features that have a number,) tells the column of each, or −1; int64."""
+
+    features: np.ndarray
+    targets: np.ndarray
+    columns: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class FitnessModel:
+    """What is known of fitness after some evaluations."""
+
+    posterior: Posterior
+    columns: np.ndarray  # as in Lessons
+    correlation: float | None  # of predictions with outcomes, −1 to 1; None while too few could be tested
+
+    @property
+    def helps(self) -> bool:
+        """Whether its predictions are better than chance, as far as that has been tested."""
+        return self.correlation is None or self.correlation > 0.0
+
+    def score(self, weights: np.ndarray, row: Features) -> int:
+        """Higher is better; `weights` are those of the posterior."""
+        known = row.numbers < len(self.columns)
+        columns = self.columns[row.numbers[known]]
+        learned = columns >= 0
+        return int((weights[columns[learned]] * row.values[known][learned]).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class _Latest:
+    """The model of the first `known` evaluations of a population."""
+
+    population: Population
+    known: int
+    model: FitnessModel | None
+
+
+class Guided:
+    """Strategy `guided`."""
+
+    def __init__(self, breeding: Breeding, initial_population: int, tournament_fraction: float) -> None:
+        self._breeding = breeding
+        self._initial_population = initial_population
+        self._fraction = tournament_fraction
+        self._candidates = min(max(CANDIDATES.start, _EDGES // breeding.space.largest_cell), CANDIDATES.stop - 1)
+        self._numbers: dict[Hashable, int] = {}  # of features; no answer depends on which number one has
+        self._rows: dict[bytes, Features | None] = {}  # codes → features, None without a network
+        self._carried: _Latest | None = None
+
+    @classmethod
+    def of(cls, search: SearchSettings, breeding: Breeding) -> Guided:
+        """As configured."""
+        return cls(breeding, search.initial_population, search.tournament_fraction)
+
+    def ask(self, population: Population, id: int, view: int) -> Proposal:
+        """The mutant that a draw of the model likes best; else as `tournament`."""
+        if id < self._initial_population or view < 2:
+            return self._breeding.initial(population, id)
+        generator, model = self._breeding.generator(id), self.model(population, view)
+        ranking = population.ranking(view)
+        if model is None or not model.helps:
+            parent = draw_winner(ranking, self._fraction, generator)
+            return self._breeding.mutant(population, id, parent, generator)
+        weights = model.posterior.drawn(generator)
+        mutants = self._mutants(population, ranking, generator)
+        scored = [(model.score(weights, row), parent, genotype) for parent, genotype, row in mutants]
+        scored.sort(key=lambda one: -one[0])  # of equals, the one drawn first
+        return self._breeding.chosen(
+            population,
+            id,
+            [(parent, genotype) for _, parent, genotype in scored],
+            lambda: draw_winner(ranking, self._fraction, generator),
+            generator,
+        )
+
+    def bar(self, population: Population, view: int) -> float | None:
+        """The best fitness, as in `tournament`."""
+        return population.best_fitness(view) if view else None
+
+    def model(self, population: Population, view: int) -> FitnessModel | None:
+        """What it knows after so many evaluations; None where that is too little, or nothing differs."""
+        known = view & -(1 << max(0, view.bit_length() - 6))
+        carried = self._carried
+        if carried is None or carried.population is not population or carried.known != known:
+            model = self._learned(population, known) if known >= LEAST else None
+            carried = self._carried = _Latest(population, known, model)
+        return carried.model
+
+    def _mutants(
+        self, population: Population, ranking: Ranking, generator: np.random.Generator
+    ) -> list[tuple[int, Genotype, Features]]:
+        """Parent, genotype and features of those candidates that have a network, each genotype once."""
+        found, seen = list[tuple[int, Genotype, Features]](), set[bytes]()  # codes of parents and mutants
+        origins: dict[int, Genotype] = {}
+        for _ in range(self._candidates):
+            parent = draw_winner(ranking, self._fraction, generator)
+            if parent not in origins:
+                origins[parent] = population.individual(parent).genotype
+                seen.add(bare(origins[parent]).codes)
+            genotype = mutate(origins[parent], generator)
+            needed = bare(genotype)
+            if needed.codes in seen:
+                continue
+            seen.add(needed.codes)
+            row = self._row(needed)
+            if row is not None:
+                found.append((parent, genotype, row))
+        return found
+
+    def _row(self, genotype: Genotype) -> Features | None:
+        """The features of a genotype without dead edges and unused motifs; None where it has no network."""
+        if genotype.codes not in self._rows:
+            if len(self._rows) >= _KEPT:
+                self._rows.clear()
+            self._rows[genotype.codes] = self._looked_at(genotype)
+        return self._rows[genotype.codes]
+
+    def _looked_at(self, genotype: Genotype) -> Features | None:
+        try:
+            found = features(genotype, self._breeding.size(genotype))
+        except InvalidGenotype:
+            return None
+        numbers = [self._numbers.setdefault(key, len(self._numbers)) for key in found]
+        return Features(np.array(numbers, dtype=np.int64), np.array(list(found.values()), dtype=np.int64))
+
+    def _learned(self, population: Population, view: int) -> FitnessModel | None:
+        table = self._table(population, view)
+        posterior = None if table is None else bayesian_ridge.fit(table.features, table.targets)
+        if table is None or posterior is None:
+            return None
+        return FitnessModel(posterior, table.columns, tested(table, posterior))
+
+    def _table(self, population: Population, view: int) -> Lessons | None:
+        """What it learns from; None where nothing differs."""
+        ids, fitness = population.competing(view), population.column("fitness")
+        rows, kept = list[Features](), list[int]()
+        for id in learned_from(ids, fitness[ids]).tolist():
+            row = self._row(bare(population.individual(id).genotype))
+            if row is not None:  # an individual of a damaged file may have no network
+                rows.append(row)
+                kept.append(id)
+        aims = targets(fitness[kept])
+        if aims is None:
+            return None
+        numbers, values = (np.concatenate([getattr(row, name) for row in rows]) for name in ("numbers", "values"))
+        places = np.repeat(np.arange(len(rows)), [len(row.numbers) for row in rows])
+        there, first, times = np.unique(numbers, return_index=True, return_counts=True)
+        order = np.lexsort((first, -np.minimum(times, len(rows) - times)))  # half have what tells most
+        order = order[: 4 * WIDTH]
+        columns = np.full(len(self._numbers), -1, dtype=np.int64)
+        columns[there[order]] = np.arange(len(order))
+        matrix, inside = np.zeros((len(rows), len(order))), columns[numbers] >= 0
+        matrix[places[inside], columns[numbers[inside]]] = values[inside]
+        chosen = varying(matrix)[:WIDTH]
+        columns[:] = -1
+        columns[there[order[chosen]]] = np.arange(len(chosen))
+        return Lessons(np.ascontiguousarray(matrix[:, chosen]), aims, columns)
+
+
+def told_prediction(model: FitnessModel | None) -> str:
+    """How well it predicts, in words."""
+    if model is None:
+        return "nothing yet: too few evaluations, or all equally fit"
+    if model.correlation is None:
+        return "not tested yet"
+    helps = "" if model.helps else ": it does not help, and births are those of plain evolution"
+    return f"rank correlation {model.correlation:.2f} with the latest outcomes{helps}"
+
+
+def learned_from(ids: np.ndarray, fitness: np.ndarray) -> np.ndarray:
+    """Those of the ids, int64, that a model learns from, in their order: MOST at the most."""
+    if len(ids) <= MOST:
+        return ids
+    older = len(ids) - MOST // 2
+    fittest = np.argsort(np.nan_to_num(-fitness[:older], nan=np.inf), kind="stable")[: MOST - MOST // 2]
+    return np.concatenate([ids[np.sort(fittest)], ids[older:]])
+
+
+def targets(fitness: np.ndarray) -> np.ndarray | None:
+    """Fitness, float64 of shape (n,), as numbers from 0 to 1: 1 is the best, 0 what is as far below the median as the
+    best is above it, or further, or NaN. None where nothing differs."""
+    finite = np.sort(fitness[np.isfinite(fitness)])
+    if not len(finite):
+        return None
+    lowest, middle, best = finite[0], finite[len(finite) // 2], finite[-1]
+    low = max(lowest, middle - (best - middle)) if middle < best else lowest
+    if not low < best:
+        return None
+    return np.clip((np.nan_to_num(fitness, nan=low, posinf=best, neginf=low) - low) / (best - low), 0.0, 1.0)
+
+
+def varying(matrix: np.ndarray) -> np.ndarray:
+    """The columns, int64, that are not constant."""
+    return np.flatnonzero((matrix != matrix[0]).any(axis=0))
+
+
+def tested(table: Lessons, like: Posterior) -> float | None:
+    """How predictions of the last quarter by a model of the others go with what was measured: Spearman's rank
+    correlation, or None where too few could be tested."""
+    count = len(table.targets) - len(table.targets) // 4
+    if len(table.targets) - count < _TESTED:
+        return None
+    earlier = table.features[:count]
+    columns = varying(earlier)
+    posterior = bayesian_ridge.fit(np.ascontiguousarray(earlier[:, columns]), table.targets[:count], like)
+    if posterior is None:
+        return None
+    scores = table.features[count:, columns].astype(np.int64) @ posterior.expected()
+    return rank_correlation(scores, table.targets[count:])
+
+
+def rank_correlation(one: np.ndarray, other: np.ndarray) -> float | None:
+    """Spearman's, of two arrays of shape (n,), equals having their mean rank; None where all of one are equal."""
+    first, second = _centred_ranks(one), _centred_ranks(other)
+    squares = int((first * first).sum()) * int((second * second).sum())
+    return int((first * second).sum()) / squares**0.5 if squares else None
+
+
+def _centred_ranks(values: np.ndarray) -> np.ndarray:
+    """Twice the rank of each, less the mean of all: int64."""
+    _, place, times = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((2 * (np.cumsum(times) - times) + times)[place] - len(values), dtype=np.int64)

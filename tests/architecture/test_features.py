@@ -1,0 +1,70 @@
+"""The features of cells: literal small ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hpcnas.architecture import primitives
+from hpcnas.architecture.expansion import InvalidGenotype, bare
+from hpcnas.architecture.features import MOST, features, quarter_octaves
+from hpcnas.architecture.genotype import Genotype, named
+from hpcnas.architecture.mutation import diversified
+from hpcnas.architecture.sizes import Size
+from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
+
+NOTHING = Size(0, 0)
+ONE, SEP = primitives.CONVOLUTION, primitives.SEPARABLE
+
+
+def chain() -> Genotype:
+    """1 ──1x1──► 2 ──sep──► 3"""
+    return Genotype(Space.parse("1x3"), bytes([ONE, 0, SEP]))
+
+
+def test_a_chain() -> None:
+    assert features(chain(), NOTHING) == {
+        ONE: 1, SEP: 1, "edges": 2, "nodes": 3,
+        ("degrees", 0, 1): 1, ("degrees", 1, 1): 1, ("degrees", 1, 0): 1,
+        (ONE, SEP): 1,
+        ("around", (), (ONE,)): 1, ("around", (ONE,), (SEP,)): 1, ("around", (SEP,), ()): 1,
+        "longest": 2, "shortest": 2, "weighted": 2, ("deepest", 2): 1,
+        ("path", (ONE, SEP)): 1,
+        ("place", 0, ONE): 1, ("place", 2, SEP): 1, ("pair", (0, ONE), (2, SEP)): 1,
+    }  # fmt: skip
+
+
+def test_a_second_path_is_counted() -> None:
+    both = features(Genotype(Space.parse("1x3"), bytes([ONE, ONE, SEP])), NOTHING)
+    assert both["path", (ONE,)] == both["path", (ONE, SEP)] == 1
+    assert both["paths"] == 4  # twice as many as one: a quarter octave each
+    assert (both["longest"], both["shortest"]) == (2, 1)
+
+
+def test_the_size_is_told_in_quarter_octaves() -> None:
+    found = features(chain(), Size(1024, 3))
+    assert (found["parameters"], found["flops"]) == (40, 6)
+
+
+@pytest.mark.parametrize(("number", "expected"), [(0, 0), (1, 0), (2, 4), (3, 6), (15_731_274, 95)])
+def test_logarithms_are_whole(number: int, expected: int) -> None:
+    assert quarter_octaves(number) == expected
+
+
+def test_what_has_no_network_has_no_features() -> None:
+    with pytest.raises(InvalidGenotype):
+        features(Genotype(HIERARCHICAL, bytes(46)), NOTHING)
+
+
+@pytest.mark.parametrize("space", [FLAT, HIERARCHICAL, Space.parse("1x2"), Space.parse("2x3/2x3/1x3")])
+def test_values_are_whole_numbers_in_their_range(space: Space) -> None:
+    for seed in range(20):
+        genotype = bare(diversified(space, 200, np.random.default_rng(seed)))
+        if any(genotype.codes):
+            values = features(genotype, Size(10**15, 10**18)).values()
+            assert all(type(value) is int and 1 <= value <= MOST for value in values)
+
+
+def test_the_papers_cell() -> None:
+    found = features(bare(named("paper")), NOTHING)
+    assert 30 < len(found) < 300 and found["edges"] == sum(found.get(code, 0) for code in range(1, 7))

@@ -1,0 +1,192 @@
+"""Guided evolution: when it predicts, what it chooses, and that every answer can be given again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_strategy import CIFAR10, INITIAL, breeding, failed, grow, individuals
+
+from hpcnas import plugins
+from hpcnas.analysis import verification
+from hpcnas.architecture.expansion import expand
+from hpcnas.architecture.primitives import Primitive
+from hpcnas.architecture.space import HIERARCHICAL, Space
+from hpcnas.config import search as search_config
+from hpcnas.evolution import guided
+from hpcnas.evolution.duplicates import resample
+from hpcnas.evolution.guided import Guided, learned_from, rank_correlation, targets, told_prediction
+from hpcnas.evolution.individuals import Birth, Individual
+from hpcnas.evolution.registry import make_strategy, prediction
+from hpcnas.evolution.tournament import TournamentEvolution
+from hpcnas.messages import Evaluation, Outcome
+from hpcnas.search import landscape, run_file, simulation
+
+
+def strategy(space: Space = HIERARCHICAL, seed: int = 1) -> Guided:
+    return Guided(breeding(seed, space), INITIAL, 0.2)
+
+
+def plain(space: Space = HIERARCHICAL) -> TournamentEvolution:
+    return TournamentEvolution(breeding(1, space), INITIAL, 0.2)
+
+
+def of_landscape(individual: Individual) -> Outcome:
+    return Evaluation((landscape.true_fitness(expand(individual.genotype)),), 1000, 0.0, 0.0, 0.0)
+
+
+def constant(individual: Individual) -> Outcome:
+    return Evaluation((0.5,), 1000, 0.0, 0.0, 0.0)
+
+
+def diverged(individual: Individual) -> Outcome:
+    return Evaluation((math.nan,), 1000, 0.0, 0.0, 0.0)
+
+
+def test_while_it_knows_too_little_it_is_a_tournament() -> None:
+    assert individuals(grow(strategy(), guided.LEAST)) == individuals(grow(plain(), guided.LEAST))
+
+
+@pytest.mark.parametrize("fate", [constant, diverged, failed])
+def test_where_nothing_differs_it_is_a_tournament(fate: object) -> None:
+    ours, theirs = grow(strategy(), 50, fate), grow(plain(), 50, fate)  # type: ignore[arg-type]
+    assert individuals(ours) == individuals(theirs)
+    assert told_prediction(strategy().model(ours, len(ours.evaluated))).startswith("nothing yet")
+
+
+def test_then_it_chooses_children_that_are_fitter_than_those_of_a_tournament() -> None:
+    def mean_of_children(made: Guided | TournamentEvolution) -> float:
+        population = grow(made, 120, of_landscape)
+        return float(population.column("fitness")[60:].mean())
+
+    assert mean_of_children(strategy()) > mean_of_children(plain()) + 0.005
+
+
+def test_children_are_mutants_of_one_that_competes_and_no_copies() -> None:
+    population = grow(strategy(), 80, of_landscape)
+    for one in individuals(population)[guided.LEAST + 1 :]:
+        assert one.birth is Birth.MUTATION and one.parent is not None
+        parent = population.individual(one.parent).genotype.codes
+        assert sum(code != other for code, other in zip(one.genotype.codes, parent, strict=True)) == 1
+
+
+def test_it_gives_way_where_it_ranks_no_better_than_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guided, "tested", lambda table, like: -0.1)
+    population = grow(strategy(), 60, of_landscape)
+    assert individuals(population) == individuals(grow(plain(), 60, of_landscape))
+    assert told_prediction(strategy().model(population, 60)).endswith("births are those of plain evolution")
+
+
+def test_it_says_how_well_it_predicts() -> None:
+    population = grow(strategy(), 120, of_landscape)
+    model = strategy().model(population, 120)
+    assert model is not None and model.correlation is not None and 0.2 < model.correlation < 1.0
+    assert told_prediction(model) == f"rank correlation {model.correlation:.2f} with the latest outcomes"
+    assert told_prediction(strategy().model(population, 10)) == "nothing yet: too few evaluations, or all equally fit"
+
+
+def test_the_same_questions_in_any_order_have_the_same_answers() -> None:
+    """Also by a strategy that has numbered the features otherwise."""
+    population, again = grow(strategy(), 80, of_landscape), strategy()
+    for one in reversed(individuals(population)):
+        proposal = again.ask(population, one.id, one.view)
+        assert (proposal.genotype, proposal.parent) == (one.genotype, one.parent)
+
+
+def test_where_little_is_kept_the_answers_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    population = grow(strategy(), 60, of_landscape)
+    monkeypatch.setattr(guided, "_KEPT", 3)
+    assert individuals(grow(strategy(), 60, of_landscape)) == individuals(population)
+
+
+@pytest.mark.parametrize("duplicates", ["retrain", "resample", "average"])
+def test_a_space_of_few_genotypes_is_no_trouble(duplicates: str) -> None:
+    """`1x2` has one genotype for each primitive."""
+    chosen = search_config.build(
+        {"search": {"strategy": "guided", "space": "1x2", "duplicates": duplicates, "initial_population": 5}},
+        {"training": {"replicates": 1}},
+    )
+    population = grow(make_strategy(chosen, CIFAR10), 40, of_landscape, of_one(chosen.space))
+    assert len(population) == 40
+
+
+def of_one(space: Space) -> object:
+    from hpcnas.evolution.population import Population
+
+    return Population(space, 1)
+
+
+def test_a_refused_mutant_is_followed_by_the_next_best() -> None:
+    population = grow(strategy(), 60, of_landscape)
+    best = strategy().ask(population, 60, 60).genotype
+    other = Guided(replace(breeding(), allowed=lambda one: one != best), INITIAL, 0.2).ask(population, 60, 60)
+    assert other.redrawn == 1 and other.genotype != best and other.parent is not None
+
+
+def test_a_known_network_is_left_out() -> None:
+    again = Guided(replace(breeding(), duplicates=resample), INITIAL, 0.2)
+    networks = [one.network for one in individuals(grow(again, 100, of_landscape))]
+    assert len(set(networks)) == 100
+
+
+@pytest.fixture
+def dilated() -> Iterator[None]:
+    primitive = Primitive("dilated", False, lambda a, b: 9 * a * b, lambda a, b: 9 * a * b, lambda a, b: None)
+    with plugins.alone("own", plugins.Plugin(primitives=(primitive,))):
+        yield
+
+
+@pytest.mark.usefixtures("dilated")
+def test_primitives_of_plugins_are_learned_as_others_are() -> None:
+    space = Space.parse("1x4+dilated")
+    population = grow(strategy(space), 80, of_landscape, of_one(space))
+    assert strategy(space).model(population, 80) is not None
+
+
+def simulated(folder: Path, **search: object) -> run_file.StoredRun:
+    chosen = search_config.build(
+        {"search": {"strategy": "guided", "budget": 130, "initial_population": 20, "initial_mutations": 50, **search}},
+        {"evaluation": {"evaluator": "synthetic", "synthetic_seconds": 40.0, "synthetic_spread": 0.3,
+                        "synthetic_crashes": 0.05, "synthetic_nans": 0.02}},
+        {"run": {"grace": 5.0, "walltime": 400.0}},
+    )  # fmt: skip
+    simulation.simulate(chosen, simulation.Site(9, startup=1.0, queue=0.0, handling=0.001), folder)
+    return run_file.read(folder)
+
+
+@pytest.mark.parametrize(
+    "search",
+    [{"duplicates": "resample", "racing": True, "scheduling": "replicate"}, {"duplicates": "average"},
+     {"max_parameters": 600_000, "max_flops": 150_000_000}],
+)  # fmt: skip
+def test_a_search_of_several_jobs_can_be_replayed(tmp_path: Path, search: dict[str, object]) -> None:
+    run = simulated(tmp_path / "run", **search)
+    assert list(verification.faults(run)) == []
+    told = prediction(run.config, run.sessions[0].facts, run.population)
+    assert told is not None and told.startswith("rank correlation")
+
+
+def test_targets_are_told_by_the_better_half() -> None:
+    fitness = np.array([0.1, 0.85, 0.9, 0.95, 1.0, math.nan])
+    assert targets(fitness) == pytest.approx([0.0, 0.25, 0.5, 0.75, 1.0, 0.0])
+    assert targets(np.array([0.5, math.inf, 0.7, -math.inf])) == pytest.approx([0.0, 1.0, 1.0, 0.0])
+    assert targets(np.array([0.5, 0.5, math.nan])) is None and targets(np.array([math.nan])) is None
+
+
+def test_it_learns_from_the_youngest_and_the_fittest() -> None:
+    ids = np.arange(5000)
+    chosen = learned_from(ids, np.where(ids % 7 == 0, 1.0, 0.0))
+    assert len(chosen) == guided.MOST and chosen[-512:].tolist() == list(range(4488, 5000))
+    assert chosen[:512].tolist() == list(range(0, 7 * 512, 7))
+    assert learned_from(ids[:1024], np.zeros(1024)).tolist() == list(range(1024))
+
+
+def test_rank_correlations() -> None:
+    assert rank_correlation(np.array([1, 2, 3]), np.array([0.1, 0.2, 0.7])) == 1.0
+    assert rank_correlation(np.array([1, 2, 3]), np.array([0.7, 0.2, 0.1])) == -1.0
+    assert rank_correlation(np.array([1, 2, 2, 3]), np.array([1, 2, 3, 4])) == pytest.approx(0.9487, abs=1e-4)
+    assert rank_correlation(np.array([1, 1]), np.array([1, 2])) is None
