@@ -67,10 +67,16 @@ class NoSuchIndividual(AnalysisError, IndexError):
 # ── networks ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def mutate(genotype: Genotype, generator: np.random.Generator) -> Genotype:
     """The genotype with one edge drawn anew (§3.1, eq. 4). The result may equal the genotype, or have no path from the
-    cell's source to its sink. Raises TypeError for another kind of generator."""
+    cell's source to its sink. Raises TypeError for what is no Genotype, and for another kind of generator."""
     if not isinstance(generator, np.random.Generator):
         raise TypeError(f"expected numpy.random.default_rng(SEED) or the like, got {type(generator).__name__}")
+    _check_genotype(genotype)
     return mutation.mutate(genotype, generator)
+
+
+def _check_genotype(genotype: object) -> None:
+    if not isinstance(genotype, Genotype):
+        raise TypeError(f"expected a Genotype, such as Genotype.from_text(…), got {type(genotype).__name__}")
 
 
 def size(
@@ -86,6 +92,7 @@ def size(
 ) -> Size:
     """Trainable parameters of a genotype's network, and FLOPs of one forward pass of one image of `height` × `width`
     pixels; counted, not built. Arguments and errors are those of `build_network`."""
+    _check_genotype(genotype)
     around = _surroundings(image_channels, height, width, classes, channels, cells, stem)
     return sizes.size(expansion.expand(genotype), around)
 
@@ -106,6 +113,7 @@ def build_network(
     drawn from torch's global generator: `torch.manual_seed` before. Raises Error for a genotype without a path from
     source to sink, and for numbers that give no network.
     """
+    _check_genotype(genotype)
     around = _surroundings(image_channels, 32, 32, classes, channels, cells, stem)
     graph = expansion.expand(genotype)
     from hpcnas.training.network import Network  # brings torch
@@ -144,6 +152,7 @@ def draw(genotype: Genotype, file: str | os.PathLike[str] | None = None, *, name
     """A picture of the genotype's cell and of the motifs in use, as a figure of matplotlib, written to `file` if one is
     named: .png, .svg or .pdf. The title has the `name`. Raises Error without matplotlib, for a genotype without a path
     from source to sink, and where the file cannot be written."""
+    _check_genotype(genotype)
     path = None if file is None else Path(file)
     if path is not None and path.suffix.lower() not in PICTURES:
         raise AnalysisError(f"expected a file ending with {', '.join(PICTURES)}, got {str(path)!r}")

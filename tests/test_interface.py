@@ -6,6 +6,7 @@ import gc
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import bench_controller
@@ -292,6 +293,20 @@ def test_a_run_of_plugins_is_read_without_them_and_says_so(tmp_path: Path, monke
 
 
 # ── genotypes and networks ──────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: hpcnas.mutate("paper", np.random.default_rng(0)),  # type: ignore[arg-type]
+        lambda: hpcnas.size("paper"),  # type: ignore[arg-type]
+        lambda: hpcnas.build_network(None),  # type: ignore[arg-type]
+        lambda: hpcnas.draw("paper"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_genotype_is_told(call: Callable[[], object]) -> None:
+    with pytest.raises(TypeError, match=r"^expected a Genotype, such as Genotype.from_text\(…\), got (str|NoneType)$"):
+        call()
+
+
 def test_a_mutant_differs_in_one_edge_and_depends_on_the_generator_alone() -> None:
     mutants = [hpcnas.mutate(CHAIN, np.random.default_rng(seed)) for seed in range(20)]
     assert mutants == [hpcnas.mutate(CHAIN, np.random.default_rng(seed)) for seed in range(20)]

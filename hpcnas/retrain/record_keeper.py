@@ -102,7 +102,7 @@ class RecordKeeper:
             raise NotKept(f"expected to write in {self.store.path}: {error}") from None
 
     def close(self, exit_code: int) -> None:
-        """Says how the job ends while nobody else can open the folder, and lets go of it. Where the job was refused
+        """Says how the job ends while no other job can open the folder, and lets go of it. Where the job was refused
         before it began, the folder is left as it was."""
         if exit_code == COMPLETE:
             _logger.info("the retraining is complete\n%s", final_table(self._known()))
