@@ -24,7 +24,6 @@ from hpcnas import plugins
 from hpcnas.config.data_spec import DataError
 from hpcnas.config.search import SearchConfig
 from hpcnas.data.datasets import load_training
-from hpcnas.errors import Error
 from hpcnas.messages import Failure, FailureKind, Outcome, Task, checkpoint_name
 from hpcnas.storage import sealed
 from hpcnas.training import causes, checkpoints, probing, profiling
@@ -44,7 +43,7 @@ _ONE_AT_A_TIME = (
 )
 
 
-class UnusableDevice(Error):
+class UnusableDevice(Exception):
     """A device that torch cannot use: one sentence."""
 
 
