@@ -95,6 +95,12 @@ def parse(text: str) -> Reference:
     return chosen
 
 
+def is_there(text: str) -> bool:
+    """Whether a text, or what stands before the last colon of one choice, is a file or folder that is there."""
+    folder, _, choice = text.rpartition(":")
+    return os.path.lexists(text) or ("," not in choice and os.path.lexists(folder))
+
+
 def _chosen(folder: Path, choice: str) -> ById | Fittest | None:
     """What follows the last colon, read by the grammar; None where it is none of it."""
     if choice == "best":

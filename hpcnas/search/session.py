@@ -14,7 +14,7 @@ import logging
 import platform
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,10 +58,18 @@ class RunFinished(Exception):
 class SearchSession:
     """One start of the controller on a run. `store` is None in a dry run, which only reads the run, if there is one."""
 
-    def __init__(self, settings: search_config.SearchConfig, store: FileStore | None, new: bool = False) -> None:
+    def __init__(
+        self,
+        settings: search_config.SearchConfig,
+        store: FileStore | None,
+        new: bool = False,
+        remarks: Sequence[str] = (),
+    ) -> None:
+        """`new`: whether this session has made the run; `remarks` on its settings, for the log."""
         self.config = settings
         self._store = store
-        self._new = new  # whether the run was made by this session
+        self._new = new
+        self._remarks = tuple(remarks)
 
     @classmethod
     def open(
@@ -70,8 +78,9 @@ class SearchSession:
         leave: Callable[[], str | None] = lambda: None,
         say: Callable[[str], object] = lambda text: None,
     ) -> SearchSession:
-        """The run that the request names, created if it does not exist. `leave` and `say` as of `lock.take`. Raises
-        RunRefused, RunFinished, ConfigError, lock.Interrupted."""
+        """The run that the request names, created if it does not exist. `leave` and `say` as of `lock.take`; a dry run
+        has no log, so that `say` is told what the log would. Raises RunRefused, RunFinished, ConfigError,
+        lock.Interrupted."""
         asked = search_config.build(*request.layers).run
         folder = Path(asked.run)
         take = functools.partial(lock.take, wait=asked.lock_wait, leave=leave, say=say)
@@ -82,8 +91,10 @@ class SearchSession:
         if isinstance(opened, SearchSession):
             return opened
         store = opened
+        remarks: list[str] = []
         try:
-            session = cls(cls._continued(folder, store, request, say), store)
+            settings = cls._continued(folder, store, request, remarks.append)
+            session = cls(settings, store, remarks=remarks)
             if not store.sessions:  # nothing is bound to its settings yet
                 store.begin_anew(session.config)
             elif is_complete(session.config.search, store.population):
@@ -105,11 +116,13 @@ class SearchSession:
         """A new run's session, or that of a dry run; else the store of the run that is there. Raises StoreError,
         RunRefused, RunFinished, ConfigError."""
         if not FileStore.exists(folder):
-            settings = looked_up(search_config.build(*request.base, *request.layers), say)
+            remarks: list[str] = []
+            tell = say if request.dry_run else remarks.append
+            settings = looked_up(search_config.build(*request.base, *request.layers), tell)
             if request.dry_run:
                 return cls(settings, None)
             with contextlib.suppress(RunExists):  # since the lock was waited for
-                return cls(settings, FileStore.create(folder, settings, take=take), new=True)
+                return cls(settings, FileStore.create(folder, settings, take=take), new=True, remarks=remarks)
         if request.dry_run:
             found = FileStore.read(folder)
             settings = cls._continued(folder, found, request, say)
@@ -183,6 +196,8 @@ class SearchSession:
     def _tell_beginning(self, store: FileStore, workers: int, progress: Progress) -> None:
         """Says which run is searched, by how many workers, and what is in it so far."""
         _logger.info("run %s: %d workers, budget %d", store.folder, workers, self.config.search.budget)
+        for remark in self._remarks:
+            _logger.info("%s", remark)
         if store.sessions:
             progress.resumed(store.population)
         if older := store.population.older_hashes:
