@@ -29,6 +29,7 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.retraining import SCHEME
 from hpcnas.retrain.record import Inputs, Origin, Record, RetrainingSession, Row, State, Trained
+from hpcnas.search import run_file
 from hpcnas.storage import allowed, durable, hdf5
 from hpcnas.storage.allowed import Wrong
 from hpcnas.storage.columns import LATEST, Column
@@ -36,7 +37,7 @@ from hpcnas.storage.folder import StoreError, holds
 from hpcnas.storage.hdf5 import write_dataset, write_table
 
 FORMAT = hdf5.Format("hpcnas retraining", 1)
-NAME = "retrain.h5"
+NAME = run_file.RETRAINING
 
 _TIME = "s since 1970-01-01"
 TRAINING_COLUMNS = (
@@ -212,7 +213,8 @@ def read(folder: Path) -> Record:
     """The retraining as its last retrain.h5 has it, also while it goes on. Raises StoreError."""
     path = folder / NAME
     if not exists(folder):
-        raise StoreError(f"expected a retraining in {folder}, but there is no {NAME}")
+        instead = "; it holds a search" if run_file.exists(folder) else ""
+        raise StoreError(f"expected a retraining in {folder}, but there is no {NAME}{instead}")
     try:
         with hdf5.opened(path, FORMAT) as file:
             return _read(path, file)

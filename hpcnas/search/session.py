@@ -33,7 +33,7 @@ from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, write_status
 from hpcnas.job.transport import ControllerEnd
 from hpcnas.messages import Result
 from hpcnas.plugins import PluginFault
-from hpcnas.search import controller
+from hpcnas.search import controller, run_file
 from hpcnas.search.attention import Attention, patience
 from hpcnas.search.file_store import FileStore, RunExists
 from hpcnas.search.initial import looked_up
@@ -116,6 +116,7 @@ class SearchSession:
         """A new run's session, or that of a dry run; else the store of the run that is there. Raises StoreError,
         RunRefused, RunFinished, ConfigError."""
         if not FileStore.exists(folder):
+            run_file.refuse_retraining(folder)
             remarks: list[str] = []
             tell = say if request.dry_run else remarks.append
             settings = looked_up(search_config.build(*request.base, *request.layers), tell)

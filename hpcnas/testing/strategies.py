@@ -43,7 +43,7 @@ class StrategyContract:
     plugin: Plugin
     name: str = ""  # of the strategy; may be left out where the plugin brings one
     settings: Mapping[str, object] = {}  # of [search], over the program's own
-    births: int = 40  # of the search that is played
+    births: int = 40  # of the search that is played: 3 or more
 
     def test_it_is_made_of_the_settings(self) -> None:
         """`ask` is there; what it is made from is checked as a search checks it."""
@@ -144,7 +144,8 @@ class StrategyContract:
     def _made(self, **search: object) -> Iterator[tuple[SearchConfig, Callable[[], Strategy]]]:
         """The configuration, and what makes the strategy anew."""
         with loaded(self.plugin):
-            name = only(self.name, self.plugin.strategies, "strategies")
+            expect(self.births >= 3, f"expected `births` of 3 or more in the suite, got {self.births}")
+            name = only(self.name, self.plugin.strategies, "strategy")
             own: dict[str, Any] = {"initial_population": 5, "initial_mutations": 100}
             chosen = {**own, **search, **self.settings, "strategy": name, "plugins": TESTED}
             config = search_config.build({"search": chosen, "training": {"replicates": 2}})

@@ -268,6 +268,12 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
             read(folder)
 
 
+def test_the_folder_of_a_retraining_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "retrain.h5").write_bytes(b"")
+    with pytest.raises(StoreError, match=r"but there is no population\.h5; it holds a retraining$"):
+        read(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("format", "shown"), [(None, "''"), ("other", "'other'"), (np.bytes_(b"other"), "'other'"), (5, "5")]
 )
