@@ -1,4 +1,4 @@
-"""What a person names by `RUN[:…]` and its like, in one grammar for both programs and all tools.
+"""What a person names by `RUN[:…]` and its like, in one grammar for both programs and all commands.
 
     RUN, RUN:best   the fittest individual of the run in that folder
     RUN:ID          the individual of that number, from 0

@@ -164,16 +164,39 @@ class SearchSession:
 
     def control(self, end: ControllerEnd, workers: int, mpi_library: str, line: log.LiveLine, signals: Signals) -> int:
         """Searches with workers 1 to `workers`; returns the exit code."""
-        store, settings = self._store, self.config
+        store = self._store
         assert store is not None, "a dry run searches nothing"
+        self._begin_log(store)
+        progress = _Observer(self.config, line, store, lambda: self._write_status(store, MORE_TO_DO))
+        self._tell_beginning(store, workers, progress)
+        status = _status_before(store)
+        self._write_status(store, MORE_TO_DO)  # and so it stays if this session is killed
+        search = self._controller(store, end, range(1, workers + 1), mpi_library, progress, signals)
+        exit_code = BROKEN  # should an exception end it
+        try:
+            exit_code = self._search(search, store)
+        finally:
+            line.clear()
+            if search.refused:
+                _put_back(store, "status", status)
+                self.refuse()
+            else:
+                self._conclude(store, exit_code)  # while no other job can open the run
+                store.close()
+        return exit_code
+
+    def _begin_log(self, store: FileStore) -> None:
+        """From now on, what is said stands in RUN/log too; begins with what a person should know about the folder."""
         try:
             log.also_to_file(store.place.open_log())
         except StoreError as error:
             _logger.warning("going on without RUN/log: %s", error)
         for remark in store.remarks:
             _logger.warning("%s", remark)
-        progress = _Observer(settings, line, store, lambda: self._write_status(store, MORE_TO_DO))
-        _logger.info("run %s: %d workers, budget %d", store.folder, workers, settings.search.budget)
+
+    def _tell_beginning(self, store: FileStore, workers: int, progress: Progress) -> None:
+        """Says which run is searched, by how many workers, and what is in it so far."""
+        _logger.info("run %s: %d workers, budget %d", store.folder, workers, self.config.search.budget)
         for remark in self._remarks:
             _logger.info("%s", remark)
         if store.sessions:
@@ -184,61 +207,55 @@ class SearchSession:
                 "looked at again, and from now on births are decided by today's (hpcnas verify says what it did)",
                 older,
             )
-        before: bytes | None = None
-        with contextlib.suppress(OSError, StoreError):
-            before = store.place.read("status")
-        self._write_status(store, MORE_TO_DO)  # and so it stays if this session is killed
-        software = {
-            "hpcnas": __version__,
-            "python": platform.python_version(),
-            "numpy": importlib.metadata.version("numpy"),
-            "h5py": importlib.metadata.version("h5py"),
-            "mpi": mpi_library,
-        }
-        ranks = range(1, workers + 1)
-        reason = walltime.reason_to_leave(settings.run.walltime, settings.run.grace, signals, _logger.warning)
+
+    def _controller(
+        self,
+        store: FileStore,
+        end: ControllerEnd,
+        ranks: range,
+        mpi_library: str,
+        progress: Progress,
+        signals: Signals,
+    ) -> controller.Controller:
+        """The controller of this session, which leaves at a signal and when the job's time is up."""
+        run = self.config.run
+        reason = walltime.reason_to_leave(run.walltime, run.grace, signals, _logger.warning)
 
         def attend() -> None:  # drawing may go on for minutes where next to nothing is allowed
             if (why := reason()) is not None:
                 raise DrawingStopped(why)
 
-        search = controller.Controller(
-            settings,
+        return controller.Controller(
+            self.config,
             store,
-            lambda facts: make_strategy(settings, facts, attend),
+            lambda facts: make_strategy(self.config, facts, attend),
             end,
             ranks,
-            software,
+            _software(mpi_library),
             progress,
             reason_to_leave=reason,
-            attention=Attention(ranks, patience(settings.run.hang_timeout)),
+            attention=Attention(ranks, patience(run.hang_timeout)),
         )
-        exit_code = BROKEN  # should an exception end it
-        refused = False
+
+    def _search(self, search: controller.Controller, store: FileStore) -> int:
+        """Runs the search to its end, and says why where that is not the budget's; returns the exit code."""
         try:
             search.run()
-            exit_code = COMPLETE
         except controller.SearchStopped as stop:
-            exit_code, population = stop.exit_code, store.population
-            refused = search.refused
-            if exit_code == MORE_TO_DO:
-                known, budget, waiting = len(population.evaluated), settings.search.budget, population.in_flight
+            if stop.exit_code == MORE_TO_DO:
+                population, budget = store.population, self.config.search.budget
+                known, waiting = len(population.evaluated), population.in_flight
                 _logger.info("left with %d of %d evaluated and %d in flight", known, budget, waiting)
             else:
                 log.fault(str(stop), stop.traceback)
+            return stop.exit_code
         except PluginFault as fault:
             log.fault(str(fault), "".join(traceback.format_exception(fault)))
+            return BROKEN
         except StoreError as error:
             _logger.error("%s", error)
-        finally:
-            line.clear()
-            if refused:
-                _put_back(store, "status", before)
-                self.refuse()
-            else:
-                self._conclude(store, exit_code)  # while no other job can open the run
-                store.close()
-        return exit_code
+            return BROKEN
+        return COMPLETE
 
     def _conclude(self, store: FileStore, exit_code: int) -> None:
         """Writes what is left behind; a folder that cannot be written to is reported."""
@@ -292,6 +309,17 @@ class _Observer(Progress):
             self._write_status()
 
 
+def _software(mpi_library: str) -> dict[str, str]:
+    """Names and versions of what rank 0 computes with."""
+    return {
+        "hpcnas": __version__,
+        "python": platform.python_version(),
+        "numpy": importlib.metadata.version("numpy"),
+        "h5py": importlib.metadata.version("h5py"),
+        "mpi": mpi_library,
+    }
+
+
 def _is_gone(folder: Path) -> bool:
     try:
         return not FileStore.exists(folder)
@@ -314,6 +342,13 @@ def _leave_if_complete(folder: Path, settings: search_config.SearchConfig, store
         limit = "--budget" if len(store.population.evaluated) >= settings.search.budget else "--trainings"
         table = _found(settings, store)
         raise RunFinished(f"the run {folder} is finished (a larger {limit} continues it)\n{table}")
+
+
+def _status_before(store: FileStore) -> bytes | None:
+    """RUN/status as earlier sessions have left it; None where there is none that can be read."""
+    with contextlib.suppress(OSError, StoreError):
+        return store.place.read("status")
+    return None
 
 
 def _put_back(store: FileStore, name: str, content: bytes | None) -> None:

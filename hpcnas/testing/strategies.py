@@ -21,7 +21,7 @@ import numpy as np
 from hpcnas.architecture import expansion
 from hpcnas.config import search as search_config
 from hpcnas.config.search import SearchConfig
-from hpcnas.evolution.individuals import COLUMNS, Birth, Individual
+from hpcnas.evolution.individuals import COLUMNS, Birth
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.registry import make_strategy
 from hpcnas.evolution.strategy import Proposal, Strategy
@@ -183,20 +183,7 @@ def expect_same(population: Population, id: int, found: Proposal) -> None:
 
 
 def _add(population: Population, id: int, proposal: Proposal, view: int) -> None:
-    population.add(
-        Individual(
-            id=id,
-            genotype=proposal.genotype,
-            birth=proposal.birth,
-            parent=proposal.parent,
-            view=view,
-            redrawn=proposal.redrawn,
-            born=float(id),
-            known=proposal.known,
-            network=proposal.network,
-            repeats=proposal.repeats,
-        )
-    )
+    population.add(proposal.born(id, view, float(id)))
 
 
 def _settle(population: Population, id: int, *, failed: bool) -> None:
