@@ -105,6 +105,12 @@ def make_strategy(config: SearchConfig, facts: DataFacts, attend: Callable[[], N
     breeding = Breeding(
         config.space, search.seed, search.initial_mutations, allowed, size, DUPLICATES[search.duplicates]
     )
+    return with_breeding(config, breeding)
+
+
+def with_breeding(config: SearchConfig, breeding: Breeding) -> Strategy:
+    """The configured strategy, whose genotypes `breeding` draws. Raises StrategyRefused and PluginFault."""
+    search = config.search
     make = (STRATEGIES | plugins.strategies()).get(search.strategy)
     if make is None:
         missing = plugins.NotNamed(plugins.left_out(search.plugins))
