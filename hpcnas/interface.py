@@ -27,11 +27,13 @@ from hpcnas.architecture import expansion, mutation, sizes
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.sizes import Size
 from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.config import bounds
 from hpcnas.config import retraining as retraining_config
 from hpcnas.errors import Error
 from hpcnas.evolution.individuals import COLUMNS, State
 from hpcnas.retrain import record
 from hpcnas.search.run_file import StoredRun
+from hpcnas.text_file import shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,7 +69,8 @@ class NoSuchIndividual(AnalysisError, IndexError):
 # ── networks ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def mutate(genotype: Genotype, generator: np.random.Generator) -> Genotype:
     """The genotype with one edge drawn anew (§3.1, eq. 4). The result may equal the genotype, or have no path from the
-    cell's source to its sink. Raises TypeError for another kind of generator."""
+    cell's source to its sink. Raises TypeError for anything but a Genotype and a Generator."""
+    _require_genotype(genotype)
     if not isinstance(generator, np.random.Generator):
         raise TypeError(f"expected numpy.random.default_rng(SEED) or the like, got {type(generator).__name__}")
     return mutation.mutate(genotype, generator)
@@ -86,6 +89,7 @@ def size(
 ) -> Size:
     """Trainable parameters of a genotype's network, and FLOPs of one forward pass of one image of `height` × `width`
     pixels; counted, not built. Arguments and errors are those of `build_network`."""
+    _require_genotype(genotype)
     around = _surroundings(image_channels, height, width, classes, channels, cells, stem)
     return sizes.size(expansion.expand(genotype), around)
 
@@ -104,8 +108,9 @@ def build_network(
     `channels` are those of the first cell's input, `cells` how many there are in each group: the resolution halves and
     the channels double from one group to the next. The stem is `plain`, or `strided` for large images. The weights are
     drawn from torch's global generator: `torch.manual_seed` before. Raises Error for a genotype without a path from
-    source to sink, and for numbers that give no network.
+    source to sink, and for numbers that give no network, or one that no memory holds.
     """
+    _require_genotype(genotype)
     around = _surroundings(image_channels, 32, 32, classes, channels, cells, stem)
     graph = expansion.expand(genotype)
     from hpcnas.training.network import Network  # brings torch
@@ -113,10 +118,17 @@ def build_network(
     return Network(graph, around)
 
 
+def _require_genotype(given: object) -> None:
+    """Raises TypeError for anything else, such as the individual that has the genotype."""
+    if not isinstance(given, Genotype):
+        hint = ": its `genotype` is one" if isinstance(getattr(given, "genotype", None), Genotype) else ""
+        raise TypeError(f"expected a Genotype, got {type(given).__name__}{hint}")
+
+
 def _surroundings(
     image_channels: int, height: int, width: int, classes: int, channels: int, cells: Sequence[int], stem: str
 ) -> Skeleton:
-    """Raises AnalysisError for a number that is not positive, and for a stem that cannot be."""
+    """Raises Error for a number that is not positive or larger than any network's, and for a stem that cannot be."""
     for name, number in (
         ("image_channels", image_channels),
         ("height", height),
@@ -125,15 +137,29 @@ def _surroundings(
         ("channels", channels),
     ):
         if not _is_count(number):
-            raise AnalysisError(f"expected for {name} a whole number from 1, got {number!r}")
-    groups = () if isinstance(cells, str) or not isinstance(cells, Iterable) else tuple(cells)
+            raise AnalysisError(f"expected for {name} a whole number from 1, got {shown(number)}")
+        if number > bounds.CHANNELS:
+            raise AnalysisError(f"expected for {name} at most {bounds.CHANNELS:,}, got {shown(number)}")
+    groups = _members(cells)
     if not groups or not all(map(_is_count, groups)):
-        raise AnalysisError(f"expected for cells how many each group has, such as (2, 2, 2), got {cells!r}")
+        raise AnalysisError(f"expected for cells how many each group has, such as (2, 2, 2), got {shown(cells)}")
+    if len(groups) > bounds.GROUPS or max(groups) > bounds.CELLS:
+        raise AnalysisError(
+            f"expected for cells at most {bounds.GROUPS} groups, of at most {bounds.CELLS:,} each, got {shown(cells)}"
+        )
+    bounds.check_size(int(channels), tuple(map(int, groups)))
     counts = int(image_channels), int(height), int(width), int(classes), int(channels)
     try:
         return Skeleton(*counts, tuple(map(int, groups)), stem)
     except ValueError as error:
         raise AnalysisError(str(error)) from None
+
+
+def _members(cells: object) -> tuple[Any, ...]:
+    """What the value has one after the other, for a list, a tuple or an array; nothing for another kind of value."""
+    if isinstance(cells, str) or not isinstance(cells, Iterable) or getattr(cells, "ndim", 1) != 1:
+        return ()
+    return tuple(cells)
 
 
 def _is_count(number: object) -> bool:
@@ -144,6 +170,7 @@ def draw(genotype: Genotype, file: str | os.PathLike[str] | None = None, *, name
     """A picture of the genotype's cell and of the motifs in use, as a figure of matplotlib, written to `file` if one is
     named: .png, .svg or .pdf. The title has the `name`. Raises Error without matplotlib, for a genotype without a path
     from source to sink, and where the file cannot be written."""
+    _require_genotype(genotype)
     path = None if file is None else Path(file)
     if path is not None and path.suffix.lower() not in PICTURES:
         raise AnalysisError(f"expected a file ending with {', '.join(PICTURES)}, got {str(path)!r}")
@@ -235,9 +262,11 @@ class Run:
         """The individual of that id, from 0. Raises Error, which is an IndexError, where there is none."""
         number = operator.index(id)
         if not len(self):
-            raise NoSuchIndividual(f"{self._folder}: no individual has been born yet, so there is no {number}")
+            raise NoSuchIndividual(f"{self._folder}: no individual has been born yet, so there is no {shown(number)}")
         if not 0 <= number < len(self):
-            raise NoSuchIndividual(f"{self._folder}: expected an individual from 0 to {len(self) - 1}, got {number}")
+            raise NoSuchIndividual(
+                f"{self._folder}: expected an individual from 0 to {len(self) - 1}, got {shown(number)}"
+            )
         return self._individual(number)
 
     @property
@@ -285,8 +314,12 @@ class Run:
         return self._individual(id)
 
     def lineage(self, id: SupportsIndex) -> Iterator[Individual]:
-        """The individual, its parent, the parent's parent, … to one without a parent. Raises Error."""
-        found: Individual | None = self[id]
+        """The individual, its parent, the parent's parent, … to one without a parent. Raises Error at once where there
+        is no individual of that id."""
+        return self._ancestors(self[id])
+
+    def _ancestors(self, youngest: Individual) -> Iterator[Individual]:
+        found: Individual | None = youngest
         while found is not None:
             yield found
             found = None if found.parent is None else self._individual(found.parent)
@@ -492,7 +525,9 @@ class Retraining:
             raise AnalysisError(f"{self._folder}: no training is complete yet, so there are no weights")
         if seed is not None and seed not in seeds:
             listing = ", ".join(map(str, seeds))
-            raise AnalysisError(f"{self._folder}: expected the seed of a complete training ({listing}), got {seed}")
+            raise AnalysisError(
+                f"{self._folder}: expected the seed of a complete training ({listing}), got {shown(seed)}"
+            )
         from hpcnas.analysis.classifier import load  # brings torch
 
         return load(self._stored, found.weights(seeds[min(seeds) if seed is None else seed]))

@@ -12,7 +12,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -117,15 +119,18 @@ def __getattr__(name: str) -> object:
 
 _loaded: dict[str, Plugin] = {}
 _named_here = False
-_tell: Callable[[list[str]], None] | None = None  # called with the names of plugins that are left out, if they may be
+_loading = threading.RLock()
+_tell: ContextVar[Callable[[list[str]], None] | None] = ContextVar("tell", default=None)
+"""Called with the names of plugins that are left out, where they may be: each thread reads its own runs."""
 
 
 def load(names: str | None) -> None:
     """Loads the plugins that a person has named, with commas between them, unless they are loaded already. Raises
     PluginError; a plugin is added as a whole or not at all."""
-    for name in _each(names):
-        if name not in _loaded:
-            _add(name, _found(name))
+    with _loading:
+        for name in _each(names):
+            if name not in _loaded:
+                _add(name, _found(name))
 
 
 def _add(name: str, plugin: Plugin) -> None:
@@ -144,8 +149,8 @@ def require(names: str | None) -> None:
     known = _each(os.environ.get(VARIABLE))
     load(",".join(name for name in wanted if name in known))
     missing = [name for name in wanted if name not in known]
-    if missing and _tell is not None:
-        _tell(missing)
+    if missing and (tell := _tell.get()) is not None:
+        tell(missing)
     elif missing:
         raise NotNamed(missing)
 
@@ -176,12 +181,11 @@ def named_here() -> Iterator[None]:
 @contextlib.contextmanager
 def done_without(tell: Callable[[list[str]], None]) -> Iterator[None]:
     """Within it, runs are read without the plugins that no person has named here; `tell` is called with their names."""
-    global _tell
-    before, _tell = _tell, tell
+    before = _tell.set(tell)
     try:
         yield
     finally:
-        _tell = before
+        _tell.reset(before)
 
 
 @contextlib.contextmanager

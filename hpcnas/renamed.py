@@ -92,7 +92,7 @@ NAMES = {
     "replay": "analysis.replay",
     "retraindryrun": "retrain.dry_run",
     "retrainfile": "retrain.record_file",
-    "retrainfolder": "retrain.keeper",
+    "retrainfolder": "retrain.record_keeper",
     "retraining": "retrain.loop",
     "retrainjob": "retrain.job",
     "retrainreport": "retrain.progress",

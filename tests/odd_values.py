@@ -20,13 +20,13 @@ from hpcnas.architecture import expansion, mutation, sizes
 from hpcnas.config import options
 from hpcnas.config import search as search_config
 from hpcnas.config.data_spec import DataFacts, ImageFacts
+from hpcnas.config.retraining import RETRAINING
 from hpcnas.config.settings import ConfigError
-from hpcnas.retrain import job
 from hpcnas.retrain.origin import resolve_genotype
 from hpcnas.search import simulate
 from hpcnas.search.initial import looked_up
 
-PROGRAMS = {"search": options.SEARCH, "retrain": job.PROGRAM, "simulate": options.SEARCH}
+PROGRAMS = {"search": options.SEARCH, "retrain": RETRAINING, "simulate": options.SEARCH}
 SIMULATION = ("--workers", "--startup", "--queue", "--handling", "--keep")
 MOST_MEMORY = 2**32  # bytes of address space
 MOST_SECONDS = 60  # of CPU, for one command line

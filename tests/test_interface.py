@@ -6,6 +6,7 @@ import gc
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import bench_controller
@@ -159,6 +160,15 @@ def test_an_individual_that_is_not_there_is_an_error_of_both_kinds(run: hpcnas.R
     assert isinstance(refusal.value, IndexError)
     with pytest.raises(TypeError):
         run["3"]  # type: ignore[index]
+    with pytest.raises(hpcnas.Error, match=f"expected an individual from 0 to 4, got {id}$"):
+        run.lineage(id)
+
+
+def test_a_number_that_python_does_not_write_is_told_without_it(run: hpcnas.Run) -> None:
+    with pytest.raises(hpcnas.Error, match="expected an individual from 0 to 4, got a int that cannot be shown$"):
+        run[10**5000]
+    with pytest.raises(hpcnas.Error, match="expected for channels at most 1,048,576, got a int that cannot be shown$"):
+        hpcnas.size(CHAIN, channels=10**5000)
 
 
 def test_settings_and_sessions_are_there(run: hpcnas.Run) -> None:
@@ -291,6 +301,25 @@ def test_a_run_of_plugins_is_read_without_them_and_says_so(tmp_path: Path, monke
         assert len(hpcnas.open_run(folder)) == 5
 
 
+def test_threads_that_read_runs_leave_nothing_behind() -> None:
+    """One that begins first and ends first would else leave the other's report in place for everybody."""
+    begun, ended = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with plugins.done_without(lambda names: None):
+            begun.set()
+            ended.wait()
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    begun.wait()
+    with plugins.done_without(lambda names: None):
+        ended.set()
+        thread.join()
+    with pytest.raises(plugins.NotNamed, match="^absent: not loaded: "):
+        plugins.require("absent")
+
+
 # ── genotypes and networks ──────────────────────────────────────────────────────────────────────────────────────────
 def test_a_mutant_differs_in_one_edge_and_depends_on_the_generator_alone() -> None:
     mutants = [hpcnas.mutate(CHAIN, np.random.default_rng(seed)) for seed in range(20)]
@@ -326,6 +355,15 @@ def test_an_individuals_network_is_that_of_its_search_unless_asked_otherwise(run
         ({"image_channels": True}, "expected for image_channels a whole number from 1, got True"),
         ({"cells": ()}, "expected for cells how many each group has, such as (2, 2, 2), got ()"),
         ({"cells": "222"}, "expected for cells how many each group has, such as (2, 2, 2), got '222'"),
+        ({"cells": np.array(2)}, "expected for cells how many each group has, such as (2, 2, 2), got array(2)"),
+        ({"classes": 2**40}, "expected for classes at most 1,048,576, got 1099511627776"),
+        ({"cells": (10**9,)}, "expected for cells at most 20 groups, of at most 10,000 each, got (1000000000,)"),
+        (
+            {"channels": 2**20, "cells": (1,)},
+            "network.channels: expected a network that a memory holds, of at most "
+            "68,719,476,736 parameters, got one of 1,099,511,627,776 without its cells: 1048576 channels, which double "
+            "in each of 1 groups",
+        ),
         ({"cells": 2}, "expected for cells how many each group has, such as (2, 2, 2), got 2"),
         ({"stem": "deep"}, "expected a stem of ('plain', 'strided'), got 'deep'"),
         ({"stem": "strided", "channels": 3}, "expected an even number of channels for a strided stem, got 3"),
@@ -336,6 +374,16 @@ def test_what_gives_no_network_is_one_sentence(around: dict[str, object], messag
         with pytest.raises(hpcnas.Error) as refusal:
             made(CHAIN, **around)  # type: ignore[arg-type]
         assert str(refusal.value) == message
+
+
+def test_an_individual_is_no_genotype(run: hpcnas.Run) -> None:
+    demand.package("matplotlib")
+    generator = np.random.default_rng(0)
+    for made in (hpcnas.size, hpcnas.build_network, hpcnas.draw, lambda given: hpcnas.mutate(given, generator)):
+        with pytest.raises(TypeError, match="^expected a Genotype, got Individual: its `genotype` is one$"):
+            made(run.best)
+        with pytest.raises(TypeError, match="^expected a Genotype, got str$"):
+            made("sep")
 
 
 def test_a_genotype_without_a_path_is_an_error_everywhere(tmp_path: Path) -> None:

@@ -258,8 +258,10 @@ def unchanged(proposal: Proposal, population: Population, id: int, view: int) ->
          "plugin 'tested': strategy 'wrong': `ask` raised IndexError: index 0 is out of bounds"),
         (strategy(unchanged, ask=None), "test_it_is_made_of_the_settings",
          "strategy wrong: expected a method `ask`, got Changed without one (PLUGINS.md)"),
+        (random, "test_it_is_made_of_the_settings",
+         "expected for `plugin` of the suite a hpcnas.plugins.Plugin, got module"),
         (Plugin(), "test_it_is_made_of_the_settings",
-         "expected a plugin that brings one of strategies, or `name` in the suite, got []"),
+         "expected a plugin that brings one strategy, or `name` in the suite, got []"),
     ],
 )  # fmt: skip
 def test_a_wrong_strategy_is_told(plugin: Plugin, test: str, sentence: str) -> None:
@@ -312,6 +314,10 @@ def starts_a_process(self: Any, task: Task) -> None:
          "test_it_says_what_it_depends_on", "expected the same from `ready` when it is asked again, got another"),
         (evaluator(start=lambda self, task: 1 / 0), "test_start_and_poll_come_back",
          "plugin 'tested': evaluator 'wrong': `start` raised ZeroDivisionError: division by zero"),
+        (evaluator(save=lambda self: None), "test_it_can_be_saved_and_closed_at_any_time",
+         "plugin 'tested': evaluator 'wrong': `save` raised TypeError: "),
+        (evaluator(close=lambda self: 1 / 0), "test_it_says_what_it_depends_on",
+         "plugin 'tested': evaluator 'wrong': `close` raised ZeroDivisionError: division by zero"),
         (evaluator(warnings=lambda self: ["one\ntwo"]), "test_its_warnings_are_lines",
          "expected warnings of one line each, got 'one\\ntwo'"),
     ],
@@ -374,6 +380,7 @@ def data(read: Callable[[str, str, bool], object], syntax: str = "made:N") -> Pl
          "plugin 'tested': `read` of 'made' raised ValueError: invalid literal for int() with base 10: 'no such data'"),
         (data(lambda rest, split, download: None), "test_what_cannot_be_is_a_data_error",
          "made:many: expected a DataError, but it was read"),
+        (Plugin(), "test_what_cannot_be_is_a_data_error", "expected a `source` of [], got 'made:20'"),
         (data(lambda rest, split, download: None, syntax="N images"), "test_the_syntax_names_the_kind",
          "expected 'made' or 'made:…' as syntax, got 'N images'"),
     ],
@@ -411,6 +418,35 @@ def strided(inputs: int, outputs: int) -> Any:
     return nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
 
 
+def function(change: Callable[[Any], Any]) -> Any:
+    """A module without parameters."""
+    from torch import nn
+
+    return type("Function", (nn.Module,), {"forward": lambda self, images: change(images)})()
+
+
+class TestWithoutParameters(PrimitiveContract):
+    plugin = Plugin(
+        primitives=(
+            Primitive(
+                "rectified",
+                keeps_channels=True,
+                parameters=lambda inputs, outputs: 0,
+                multiply_adds=lambda inputs, outputs: 0,
+                build=lambda inputs, outputs: function(lambda images: images.clamp(min=0.0)),
+            ),
+        )
+    )
+
+
+def halved(inputs: int, outputs: int) -> Any:
+    return function(lambda images: images[:, :1].repeat(1, outputs, 1, 1).half())
+
+
+def detached(inputs: int, outputs: int) -> Any:
+    return function(lambda images: images[:, :1].repeat(1, outputs, 1, 1).detach())
+
+
 def unused(inputs: int, outputs: int) -> Any:
     from torch import nn
 
@@ -437,6 +473,11 @@ def unused(inputs: int, outputs: int) -> Any:
          "dense: expected a torch module from `build`, got NoneType"),
         (primitive(build=unused), "test_it_learns",
          "dense: expected a finite gradient of the parameter unused, got none"),
+        (primitive(build=lambda inputs, outputs: 1 / 0), "test_the_resolution_stays",
+         "plugin 'tested': `build` of primitive 'dense' raised ZeroDivisionError: division by zero"),
+        (primitive(build=halved), "test_the_resolution_stays",
+         "dense: expected float32 of an input in float32, got torch.float16"),
+        (primitive(build=detached), "test_it_learns", "dense: expected an output with a gradient, got one without"),
         (Plugin(), "test_there_is_one", "expected a plugin with primitives, got one without"),
     ],
 )  # fmt: skip

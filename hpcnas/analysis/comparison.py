@@ -10,12 +10,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hpcnas.analysis import worker_time
 from hpcnas.analysis.curves import Curves, require_evaluations
+from hpcnas.analysis.runs import AnalysisError
 from hpcnas.config import search as search_config
 
 T_95 = (
@@ -81,9 +83,15 @@ class RunGroup:
 def grouped(runs: Sequence[Curves]) -> list[RunGroup]:
     """The runs by design, in the order of the first run of each; a group is called by what tells it from the others.
 
-    Runs without an evaluation are left out. Raises AnalysisError where all are.
+    Runs without an evaluation are left out. Raises AnalysisError where all are, and where a run is given twice, since
+    the band of a mean would be too narrow.
     """
     runs = require_evaluations(runs)
+    folders: dict[str, Path] = {}
+    for run in runs:
+        if run.stored.run in folders:
+            raise AnalysisError(f"expected different runs, but {folders[run.stored.run]} and {run.folder} are one run")
+        folders[run.stored.run] = run.folder
     designs = [design(run) for run in runs]
     distinct = [value for number, value in enumerate(designs) if value not in designs[:number]]
     differing = [key for key in designs[0] if any(value[key] != designs[0][key] for value in distinct)]

@@ -114,17 +114,24 @@ def _as_array(values: object) -> np.ndarray:
         return np.asarray(values, dtype=object)
 
 
+def _check_space(space: object) -> None:
+    if not isinstance(space, Space):
+        raise TypeError(f"expected a Space, such as Space.parse('hierarchical'), got {type(space).__name__}")
+
+
 @dataclass(frozen=True, slots=True)
 class Genotype:
     """One architecture. `codes` is the array form as bytes; equality and hash are those of (space, codes).
 
-    Raises GenotypeError on a wrong length or an operation that the level below does not have.
+    Raises GenotypeError on a wrong length or an operation that the level below does not have, and TypeError for a space
+    that is none.
     """
 
     space: Space
     codes: bytes
 
     def __post_init__(self) -> None:
+        _check_space(self.space)
         if not isinstance(self.codes, bytes):
             raise GenotypeError(f"expected the codes as bytes, got {type(self.codes).__name__}")
         if len(self.codes) != self.space.edges:
@@ -149,6 +156,7 @@ class Genotype:
     def from_array(cls, space: Space, array: np.ndarray) -> Genotype:
         """From an array of integers, shape (space.edges,), any integer dtype; raises GenotypeError on another shape,
         dtype or range."""
+        _check_space(space)
         array = _as_array(array)
         if array.ndim != 1 or array.dtype.kind not in "iu":
             raise GenotypeError(
@@ -169,6 +177,7 @@ class Genotype:
 
         Raises GenotypeError on wrong shapes, backward edges and unknown operations.
         """
+        _check_space(space)
         if len(matrices) != len(space.levels):
             raise GenotypeError(
                 f"expected motifs of {len(space.levels)} levels (2 to {space.top}), got {len(matrices)}"
@@ -230,7 +239,10 @@ class Genotype:
 
     @classmethod
     def from_text(cls, text: str) -> Genotype:
-        """From the text form; raises GenotypeError naming the level, motif and edge that is wrong."""
+        """From the text form; raises GenotypeError naming the level, motif and edge that is wrong, and TypeError for
+        what is no text."""
+        if not isinstance(text, str):
+            raise TypeError(f"expected a genotype's text as str, got {type(text).__name__}")
         import tomllib  # only where there is a text, and every rank is here
 
         try:

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,10 +24,36 @@ from hpcnas.job import terminal
 PICTURES = (".png", ".svg", ".pdf")
 
 
+class HelpFormatter(argparse.HelpFormatter):
+    """Of help that fits the terminal: paragraphs are filled one by one, and entries of lists (a word, two spaces and
+    what it means) stay below one another."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n\n".join(_filled(paragraph, min(width, 100)) for paragraph in text.strip().split("\n\n"))
+
+
+_ENTRY = re.compile(r" *\S+ {2,}")
+
+
+def _filled(paragraph: str, width: int) -> str:
+    """The paragraph, or the list, in lines of up to this width."""
+    entries: list[str] = []
+    for line in paragraph.splitlines():
+        if entries and not _ENTRY.match(line):
+            entries[-1] += f" {line.strip()}"
+        else:
+            entries.append(line)
+    indents = [" " * len(start[0]) if (start := _ENTRY.match(entry)) else "" for entry in entries]
+    return "\n".join(
+        textwrap.fill(entry, width, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False)
+        for entry, hanging in zip(entries, indents, strict=True)
+    )
+
+
 def parser(documentation: str | None, *, runs: str = "+") -> argparse.ArgumentParser:
-    """A parser with the tool's documentation as help, `--json`, and RUN arguments: "+" for several, "1" for one, "" for
-    none."""
-    result = argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """A parser with the command's documentation as help, `--json`, and RUN arguments: "+" for several, "1" for one, ""
+    for none."""
+    result = argparse.ArgumentParser(description=documentation, formatter_class=HelpFormatter)
     help = "folder of a run; it may be under way"
     if runs == "1":
         result.add_argument("run", type=Path, metavar="RUN", help=help)
@@ -37,7 +64,7 @@ def parser(documentation: str | None, *, runs: str = "+") -> argparse.ArgumentPa
 
 
 def run(main: Callable[[], int]) -> int:
-    """The exit code of a tool that is started by hand. What it prints steers no terminal; a reader that leaves early
+    """The exit code of a command that is started by hand. What it prints steers no terminal; a reader that leaves early
     ends nothing. Runs are read without the plugins that nobody has named here, which is said once."""
     terminal.install()
     search_path.TOOLS.add(str(Path(sys.argv[0]).resolve().parent))
@@ -69,7 +96,7 @@ def run(main: Callable[[], int]) -> int:
 
 
 def fail(message: str) -> NoReturn:
-    """Ends the tool for a mistake of its user: one line, exit code 2."""
+    """Ends the command for a mistake of its user: one line, exit code 2."""
     print(f"{Path(sys.argv[0]).stem}: {message}", file=sys.stderr)
     raise SystemExit(2)
 

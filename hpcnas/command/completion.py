@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from hpcnas.command import common
 from hpcnas.command.__main__ import COMMANDS, SHELLS
 
 BASH = """\
@@ -54,7 +55,7 @@ def script(shell: str) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """The exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=common.HelpFormatter)
     parser.add_argument("shell", choices=SHELLS)
     print(script(parser.parse_args(arguments).shell), end="")
     return 0

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hpcnas.command import common
 from hpcnas.errors import Error
 
 SCRIPTS = Path(__file__).with_name("job_scripts")  # in the repository also jobs/
@@ -75,7 +76,7 @@ def _umask() -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """The exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=common.HelpFormatter)
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder for them, on a disk that jobs see")
     parser.add_argument("names", nargs="*", metavar="FILE", help="write these alone, such as common.sh")
     parser.add_argument("--force", action="store_true", help="overwrite files that are not as this version has them")

@@ -8,6 +8,7 @@ not at all.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,5 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for folder, count in zip(options.runs, new.taken, strict=True):
             print(f"{folder}: {count} individuals")
         print(f"{options.into}: {len(population)} individuals, the best is {best} of fitness {fitness:.4f}")
-        print(f"go on with: python -m hpcnas --run {options.into} --budget N, N more than {len(population)}")
+        run = shlex.quote(str(options.into))
+        print(f"go on with: python -m hpcnas --run {run} --budget N, N more than {len(population)}")
     return 0

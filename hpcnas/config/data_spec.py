@@ -141,12 +141,3 @@ def _parse_synthetic(spec: str, rest: str) -> Synthetic:
     return Synthetic(images, (channels, height, width))
 
 
-def check_spec(spec: str, *, download: bool = False) -> None:
-    """Raises DataError for bad syntax, and for a folder that does not exist, unless it may be downloaded."""
-    match parse(spec):
-        case DataFolder("imagefolder", path):
-            if not (path / "train").is_dir():  # never downloaded
-                raise DataError(f"{spec}: expected {path / 'train'} to hold a folder of images for each class")
-        case DataFolder(_, path):
-            if not path.is_dir() and not download:
-                raise DataError(f"{spec}: there is no folder {path}; correct it or ask for the download")

@@ -1,4 +1,4 @@
-"""The settings of a retraining (§4.1, Evaluation), its recipe: sections, presets and checks, as `search` has its own.
+"""The settings of a retraining (§4.1, Evaluation), its recipe: sections, presets, checks, and its command line.
 
 A retraining takes a found cell, builds the large network around it and trains that network to the end. The defaults are
 the paper's for CIFAR-10; the preset `imagenet` holds what is different there. Where the paper is silent, the choice is
@@ -13,6 +13,7 @@ from hpcnas import plugins
 from hpcnas.architecture.skeleton import STEMS, Skeleton
 from hpcnas.config import bounds, data_spec
 from hpcnas.config.job import JobSettings
+from hpcnas.config.options import CommandLine
 from hpcnas.config.settings import ConfigError, Scheme, Section, Settings, setting, with_default
 
 
@@ -255,3 +256,39 @@ PRESETS: dict[str, Settings] = {
 }
 
 SCHEME = Scheme(RetrainingConfig, SECTIONS, PRESETS, "quick")
+
+RETRAINING = CommandLine(
+    command="hpcnas retrain",
+    screen="""\
+Trains the large network of a found cell to the end, on all ranks together, and
+tests it.
+
+First, minutes on 2 cores: the paper's cell, on images that are built in:
+  hpcnas retrain --preset quick --run large/first
+The best cell of a search, five times, on 8 GPUs; add --dry-run to see more:
+  mpirun -np 8 hpcnas retrain --preset cifar-large --runs 5 \\
+      --genotype runs/cifar:best --run large/cifar
+The same command continues one that was cut short; its folder alone suffices:
+  mpirun -np 8 hpcnas retrain --run large/cifar
+The test accuracies, as in the paper's Table 1:
+  hpcnas table1 large/cifar
+
+  --run DIR         folder of the retraining; an existing one is continued
+  --preset NAME     settings to start from: quick, cifar-large, imagenet
+  --config FILE     settings in TOML; they override the preset, options both
+  --genotype WHICH  RUN:best or RUN:ID of a search, FILE.toml, or paper
+  --data DATA       digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR
+  --runs N          trainings, each with a seed of its own
+  --walltime T      how long this job may run: 4h (else SLURM or PBS is asked)
+  --dry-run         print the configuration, sizes and bindings; train nothing
+  --help-all        every option, by what it is about, with its default
+  --version         print the version
+""",
+    description="Trains the large network of a found cell to the end, on all ranks together, and tests it.",
+    epilog="Settings come from a preset, then --config, then options; a retraining that is continued keeps its own.",
+    scheme=SCHEME,
+    of_the_paper=frozenset({"network", "training"}),
+    ours=frozenset({
+        "training.runs", "training.seed", "training.micro_batch", "training.batch_statistics", "training.precision",
+    }),  # fmt: skip
+)

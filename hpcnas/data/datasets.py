@@ -23,21 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcnas import plugins
-from hpcnas.config.data_spec import DataError, DataFolder, DataSpec, Digits, Plugged, Synthetic, check_spec, parse
+from hpcnas.config.data_spec import DataError, DataFolder, DataSpec, Digits, Plugged, Synthetic, parse
 from hpcnas.data import image_folder
 from hpcnas.data.torchvision_shim import import_torchvision
 from hpcnas.job import terminal
-
-__all__ = [
-    "DataError",
-    "DataSet",
-    "Images",
-    "channel_statistics",
-    "check_spec",
-    "load_test",
-    "load_training",
-    "split",
-]
 
 Split = Literal["train", "test"]
 Parts = tuple[tuple[str, ...], NDArray[np.uint8], NDArray[np.int64]]  # classes, pixels, labels

@@ -6,9 +6,10 @@
 The layout and its order are those of torchvision's `ImageFolder`, hidden files and folders excepted. The key
 covers name, size and modification time of every image, so a changed folder is decoded anew; caches of former
 states are left alone because a run may still have them mapped. Correct without the lock too (own temporary
-file, then rename): the lock only spares 200 processes the same work, so whoever cannot have it, or waits in
-vain, decodes alone. A folder that cannot be written has its cache in the user's cache folder, else in
-nobody's. Every process looks at all of the cache before it uses it: damage is said and the cache made anew.
+file, then rename): the lock only spares 200 processes the same work, so that a process which cannot have it, or
+waits in vain, decodes for itself. Where DIR cannot be written, the cache is in the user's cache folder; if that
+fails, each process decodes for itself. Every process reads the whole cache before it uses it; a damaged one is
+reported and made anew.
 
 Reading a split must not open anything of the other. Needs numpy, and pillow where something is decoded.
 
@@ -127,9 +128,7 @@ def image_files(folder: Path, name: str) -> list[str]:
     ]
 
 
-# The cache
-
-
+# ── the cache ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def _cache_files(root: Path, split: str, listing: Listing) -> list[Path]:
     """Where the pixels may be kept, best place first. Need not exist, need not be writable."""
     places = [root / f".hpcnas-{split}-{listing.key}.npy"]
@@ -156,8 +155,8 @@ def _pixels(listing: Listing, places: list[Path]) -> NDArray[np.uint8]:
 
 
 class _Cache:
-    """A file that the pixels of a listing may be kept in. What is no such file is passed over, which is said, and not
-    looked at again."""
+    """A file that the pixels of a listing may be kept in. One that is of no use is reported once, passed over, and not
+    looked at again while it stays as it is."""
 
     def __init__(self, path: Path, listing: Listing) -> None:
         self.path = path
@@ -238,7 +237,7 @@ def _decode_once(listing: Listing, cache: _Cache) -> NDArray[np.uint8]:
 
 
 def _wait_for_lock(lock: int, look: Callable[[], NDArray[np.uint8] | None]) -> NDArray[np.uint8] | None:
-    """Take the lock, unless `look` finds something first: that, or None with the lock held.
+    """Takes the lock, unless `look` finds something first: that, or None with the lock held.
 
     Raises TimeoutError when the process that has the lock shows no sign of life.
     """
@@ -255,7 +254,7 @@ def _wait_for_lock(lock: int, look: Callable[[], NDArray[np.uint8] | None]) -> N
             sign, since = latest, time.monotonic()
         if time.monotonic() - since > STALL_SECONDS:
             raise TimeoutError(f"no sign of life for {STALL_SECONDS:.0f} s from the process that decodes")
-    return look()  # somebody may have finished just before
+    return look()  # another process may have finished just before
 
 
 def _try_lock(lock: int) -> bool:
@@ -269,7 +268,7 @@ def _try_lock(lock: int) -> bool:
 
 
 def _write_cache(listing: Listing, cache: _Cache, alive: Callable[[], None]) -> None:
-    """Decode into a temporary file, calling `alive` after each block, and rename it; raises OSError."""
+    """Decodes into a temporary file, calling `alive` after each block, and renames it. Raises OSError."""
     path = cache.path
     for litter in path.parent.glob(f"{path.name}.*.tmp"):
         with contextlib.suppress(FileNotFoundError):
@@ -297,9 +296,7 @@ def _write_cache(listing: Listing, cache: _Cache, alive: Callable[[], None]) -> 
     log.info("decoded %d images in %.1f s", len(listing.files), time.monotonic() - started)
 
 
-# Decoding
-
-
+# ── decoding ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def _decode(listing: Listing) -> Iterator[NDArray[np.uint8]]:
     """The pixels in order, in blocks (≤ 1024, H, W, C); raises DataError naming the first odd image."""
     paths = [os.path.join(listing.folder, file) for file in listing.files]

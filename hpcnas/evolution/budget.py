@@ -13,6 +13,13 @@ def is_complete(search: SearchSettings, population: Population) -> bool:
     return evaluations_left(search, population) == 0 and population.in_flight == 0
 
 
+def has_room(search: SearchSettings, population: Population, to_come: int) -> bool:
+    """Whether another individual may be born, where `to_come` trainings wait or are under way."""
+    if search.trainings is not None and population.trainings + to_come >= search.trainings:
+        return False
+    return len(population.evaluated) + population.in_flight < search.budget
+
+
 def evaluations_left(search: SearchSettings, population: Population) -> int:
     """How many evaluations remain until the first of both budgets is spent, those in flight included.
 

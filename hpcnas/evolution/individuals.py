@@ -49,7 +49,8 @@ def _column(dtype: str, description: str, unit: str = "", **more: Any) -> dict[s
 class Individual:
     """What is fixed at birth: one line a field, which makes its column of population.h5 and its key in the journal too.
 
-    A field that is added needs a default, which older files then mean. None stands for "there is none"."""
+    A field that is added needs a default, which older files then mean, and is given by name. None stands for "there is
+    none"."""
 
     id: int
     genotype: Genotype = field(
@@ -64,15 +65,15 @@ class Individual:
         metadata=_column("i4", "genotypes refused before this one (invalid, or over a constraint)", "genotypes", low=0))
     born: float = field(
         metadata=_column("f8", "when it was born, UTC", _TIME, missing=np.nan, low=0, high=LATEST, told=True))
-    known: int = field(default=0,
+    known: int = field(kw_only=True, default=0,
         metadata=_column("i4", "genotypes refused before this one because their network was known", "genotypes",
                          added=True, low=0))
-    network: bytes | None = field(default=None,
+    network: bytes | None = field(kw_only=True, default=None,
         metadata=_column("u1", "hash of its network; zeros where nobody looked at it", width="hash", added=True))
-    network_version: int = field(default=network_hash.VERSION,  # recorded only beside a `network`
+    network_version: int = field(kw_only=True, default=network_hash.VERSION,  # recorded only beside a `network`
         metadata=_column("u1", "version of that hash; 0 where nobody looked", added=True, low=0,
                          high=network_hash.VERSION))
-    repeats: int | None = field(default=None,
+    repeats: int | None = field(kw_only=True, default=None,
         metadata=_column("i8", "first individual of its network, which it measures once more", missing=-1, added=True,
                          low=0))  # fmt: skip
 

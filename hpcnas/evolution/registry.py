@@ -14,6 +14,7 @@ from hpcnas import answers, plugins
 from hpcnas.architecture import expansion, sizes
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.mutation import DrawingStopped, NothingAllowed
+from hpcnas.architecture.network_hash import HASH_BYTES
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import SearchConfig, SearchSettings
 from hpcnas.evolution.aging import AgingEvolution
@@ -68,12 +69,15 @@ class PluggedStrategy:
             if number is None and (value is not None or name in ("redrawn", "known")):
                 raise _unexpected(whose, f"a whole number for {name}", value)
             if number is not None and number >= _MOST:
-                raise _unexpected(whose, f"a {name} below {_MOST}", number)
+                raise _unexpected(whose, f"for {name} a number below {_MOST}", number)
             if number is not None and name in ("parent", "repeats") and number >= len(population):
-                raise plugins.PluginFault(f"{whose}: expected a {name} below {len(population)}, got {number}")
+                raise _unexpected(whose, f"for {name} an individual below {len(population)}", number)
+        first = numbers["repeats"]
+        if first is not None and population.column("repeats")[first] >= 0:
+            raise _unexpected(whose, "for repeats an individual that is no repeat itself", first)
         network: object = found.network
-        if network is not None and not isinstance(network, bytes):
-            raise _unexpected(whose, "the bytes of a hash for network", network)
+        if network is not None and not (isinstance(network, bytes) and len(network) == HASH_BYTES):
+            raise _unexpected(whose, f"for network a hash of {HASH_BYTES} bytes, or None", network)
         birth: object = found.birth
         if not isinstance(birth, int) or birth not in set(Birth):
             raise _unexpected(whose, "a Birth", birth)

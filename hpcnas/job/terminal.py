@@ -116,7 +116,7 @@ class Stream(io.TextIOWrapper):
         super().close()
 
     def _lose(self, error: OSError) -> None:
-        """Notes it; where nobody will ever read again, lets go of what would be tried again at every write."""
+        """Notes it; where nothing will ever be read again, lets go of what would be tried again at every write."""
         self.lost = error
         if error.errno not in (errno.EPIPE, errno.EIO, errno.EBADF):  # a disk may have room again
             return

@@ -55,7 +55,8 @@ class Hub:
         return HubWorkerEnd(rank, self._to_controller, self._to_worker[rank])
 
     def broke(self, error: BaseException) -> None:
-        """Notes that a worker has broken: the controller's next `receive` raises its exception; then all are dead."""
+        """Notes that a worker has broken: the controller's next `receive` raises its exception, later ones
+        report that all are dead."""
         self._to_controller.put(error)
         for worker in self._to_worker:
             self._to_controller.put((worker, Died()))

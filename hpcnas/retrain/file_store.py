@@ -8,8 +8,8 @@ RUN/status            state, steps saved, time: written first, at each save, and
 RUN/log, RUN/lock     what was said; held by the one job of the retraining
 
 Before each write the store looks whether the folder is still where it was, and this job's: what was moved is written to
-where it is now; another job's is left alone. What is written when is `keeper`'s business. No torch until there is a
-checkpoint to handle.
+where it is now; another job's is left alone. What is written when is `record_keeper`'s business. No torch until there
+is a checkpoint to handle.
 """
 
 from __future__ import annotations

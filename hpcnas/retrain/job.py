@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 from hpcnas.architecture import expansion
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config.data_spec import DataError
-from hpcnas.config.options import CommandLine, HelpWanted, UsageError, parse
-from hpcnas.config.retraining import SCHEME, RetrainingConfig
+from hpcnas.config.options import HelpWanted, UsageError, parse
+from hpcnas.config.retraining import RETRAINING, RetrainingConfig
 from hpcnas.config.settings import ConfigError
 from hpcnas.errors import Error
 from hpcnas.job import devices, log, walltime
@@ -32,8 +32,9 @@ from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.world import World
 from hpcnas.plugins import PluginFault
-from hpcnas.retrain.keeper import Bystander, Keeper, RecordKeeper
+from hpcnas.retrain.keeper import Bystander, Keeper
 from hpcnas.retrain.record import Origin
+from hpcnas.retrain.record_keeper import RecordKeeper
 from hpcnas.retrain.session import RetrainingFinished, RetrainingRefused, open_retraining, read_plan
 from hpcnas.storage.lock import Interrupted
 
@@ -43,41 +44,6 @@ if TYPE_CHECKING:
     from hpcnas.retrain.feed import Feed
     from hpcnas.retrain.process_group import Group
 
-PROGRAM = CommandLine(
-    command="hpcnas retrain",
-    screen="""\
-Trains the large network of a found cell to the end, on all ranks together, and
-tests it.
-
-First, minutes on 2 cores: the paper's cell, on images that are built in:
-  hpcnas retrain --preset quick --run large/first
-The best cell of a search, five times, on 8 GPUs; add --dry-run to see more:
-  mpirun -np 8 hpcnas retrain --preset cifar-large --runs 5 \\
-      --genotype runs/cifar:best --run large/cifar
-The same command continues one that was cut short; its folder alone suffices:
-  mpirun -np 8 hpcnas retrain --run large/cifar
-The test accuracies, as in the paper's Table 1:
-  hpcnas table1 large/cifar
-
-  --run DIR         folder of the retraining; an existing one is continued
-  --preset NAME     settings to start from: quick, cifar-large, imagenet
-  --config FILE     settings in TOML; they override the preset, options both
-  --genotype WHICH  RUN:best or RUN:ID of a search, FILE.toml, or paper
-  --data DATA       digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR
-  --runs N          trainings, each with a seed of its own
-  --walltime T      how long this job may run: 4h (else SLURM or PBS is asked)
-  --dry-run         print the configuration, sizes and bindings; train nothing
-  --help-all        every option, by what it is about, with its default
-  --version         print the version
-""",
-    description="Trains the large network of a found cell to the end, on all ranks together, and tests it.",
-    epilog="Settings come from a preset, then --config, then options; a retraining that is continued keeps its own.",
-    scheme=SCHEME,
-    of_the_paper=frozenset({"network", "training"}),
-    ours=frozenset({
-        "training.runs", "training.seed", "training.micro_batch", "training.batch_statistics", "training.precision",
-    }),  # fmt: skip
-)
 Reason = Callable[[], str | None]
 _logger = logging.getLogger("hpcnas")
 
@@ -133,7 +99,7 @@ def _prepare(arguments: list[str], signals: Signals) -> tuple[Orders, RecordKeep
     """On rank 0: what is to be trained, and the keeper of the folder, opened or created; none in a dry run. Raises
     Leave."""
     try:
-        request = parse(arguments, PROGRAM)
+        request = parse(arguments, RETRAINING)
         if request.dry_run:
             keeper, plan = None, read_plan(request)
         else:

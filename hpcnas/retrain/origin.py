@@ -25,9 +25,7 @@ _ASIDE = ("search.space", "search.strategy", "search.max_parameters", "search.se
 def resolve_genotype(text: str) -> tuple[Genotype, Origin]:
     """What `--genotype` names, which must be one genotype with a network. Raises ConfigError."""
     try:
-        with plugins.done_without(
-            lambda names: None
-        ):  # a genotype needs no more than primitives, which reading asks for
+        with plugins.done_without(lambda names: None):  # a genotype needs primitives alone, which reading asks for
             named = references.one(text)
         expansion.expand(named.genotype)
     except references.WrongReference as error:  # it names the text

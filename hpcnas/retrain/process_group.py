@@ -21,7 +21,6 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from hpcnas.training import causes
 
 _PATIENCE = datetime.timedelta(minutes=15)  # for ranks that decode, save or have died where MPI does not notice
-
 _MEETING = datetime.timedelta(minutes=1)  # for a connection to rank 0, which is there
 Found = TypeVar("Found")
 
@@ -35,7 +34,7 @@ class AddressError(Exception):
 
 
 class World(Protocol):
-    """What `transport` gives: all ranks of the job, able to tell each other small things."""
+    """All ranks of the job, which can tell each other small things: what is needed of those of `job.world`."""
 
     @property
     def rank(self) -> int: ...

@@ -30,16 +30,18 @@ class Underway(Protocol):
 
 
 class Progress:
-    """Tells about one job of a retraining."""
+    """Shows how one job of a retraining gets on."""
 
     def __init__(self, recipe: RetrainingConfig, line: LiveLine) -> None:
         self._recipe = recipe
         self._line = line
-        self._next = 0.0
+        self._next = 0.0  # when the next line is due
         self._warned = False
+        self._number = 1  # of the training under way
+        self._before, self._seconds_before, self._waited_before = 0, 0.0, 0.0  # what earlier jobs have made of it
 
     def began(self, record: Record) -> None:
-        """The data are known."""
+        """The data are known, and this job is the last of the record's sessions."""
         session, training = record.sessions[-1], self._recipe.training
         facts, skeleton = session.facts, record.inputs.skeleton
         _logger.info(

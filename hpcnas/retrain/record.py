@@ -1,6 +1,7 @@
-"""What is known of a retraining: where its genotype comes from, what its network reads, its trainings, its starts.
+"""What is known of a retraining: where its genotype comes from, what its network reads, its trainings, its starts; and
+what of it is wanted.
 
-Plain records. How they are written is `record_file`'s business, when is `keeper`'s. No HDF5, torch or MPI.
+Plain records. How they are written is `record_file`'s business, when is `record_keeper`'s. No HDF5, torch or MPI.
 """
 
 from __future__ import annotations
@@ -115,3 +116,20 @@ class Record:
     def test_accuracies(self) -> list[float]:
         """Of the complete trainings, in the order of their seeds."""
         return [found.test_accuracy for found in self.trainings if found.test_accuracy is not None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be trained."""
+
+    recipe: RetrainingConfig
+    genotype: Genotype
+    origin: Origin
+    record: Record | None  # of what was trained so far; None where the retraining is new
+
+    @property
+    def waiting(self) -> tuple[int, ...]:
+        """Seeds of the trainings that are wanted and not complete."""
+        trained = [] if self.record is None else self.record.trainings
+        done = {found.seed for found in trained if found.state is State.COMPLETE}
+        return tuple(seed for seed in self.recipe.seeds if seed not in done)

@@ -11,7 +11,7 @@
     /broken/file       images that could not be read
 
 Written as a whole by rename, never in place. Beside it lie RUN/genotype.toml and RUN/weights-SEED.pt, one file for each
-complete training. Knows neither torch nor MPI; when and why it is written is not its business.
+complete training. Knows neither torch nor MPI; when it is written is `record_keeper`'s business.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.retraining import SCHEME
 from hpcnas.retrain.record import Inputs, Origin, Record, RetrainingSession, Row, State, Trained
+from hpcnas.search import run_file
 from hpcnas.storage import allowed, durable, hdf5
 from hpcnas.storage.allowed import Wrong
 from hpcnas.storage.columns import LATEST, Column
@@ -36,8 +37,7 @@ from hpcnas.storage.folder import StoreError, holds
 from hpcnas.storage.hdf5 import write_dataset, write_table
 
 FORMAT = hdf5.Format("hpcnas retraining", 1)
-NAME = "retrain.h5"
-
+NAME = run_file.RETRAINING
 
 _TIME = "s since 1970-01-01"
 TRAINING_COLUMNS = (
@@ -107,36 +107,36 @@ def weights_path(folder: Path, seed: int) -> Path:
 
 
 # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-def write(folder: Path, found: Record, at: int | None = None) -> None:
+def write(folder: Path, record: Record, at: int | None = None) -> None:
     """retrain.h5, whole; `at` as of `durable`. Raises StoreError."""
     try:
-        durable.put(folder / NAME, _image(found), at)
+        durable.put(folder / NAME, _image(record), at)
     except OSError as error:
         raise StoreError(f"expected to write {folder / NAME}: {error.strerror}") from None
 
 
-def _image(found: Record) -> memoryview:
+def _image(record: Record) -> memoryview:
     """The file's bytes."""
-    return hdf5.image(FORMAT, found.run, functools.partial(_fill, found))
+    return hdf5.image(FORMAT, record.run, functools.partial(_fill, record))
 
 
-def _fill(found: Record, file: hdf5.Group) -> None:
-    write_dataset(file, "configuration", _text(found.recipe.toml()), "the recipe, TOML")
-    write_dataset(file, "genotype", _text(found.genotype.text()), "the genotype's text form")
-    _write_origin(file.create_group("origin"), found.origin)
-    _write_network(file.create_group("network"), found)
-    write_table(file.create_group("trainings"), TRAINING_COLUMNS, _columns(TRAINING_COLUMNS, found.trainings))
-    write_table(file.create_group("history"), HISTORY_COLUMNS, _columns(HISTORY_COLUMNS, found.history))
+def _fill(record: Record, file: hdf5.Group) -> None:
+    write_dataset(file, "configuration", _text(record.recipe.toml()), "the recipe, TOML")
+    write_dataset(file, "genotype", _text(record.genotype.text()), "the genotype's text form")
+    _write_origin(file.create_group("origin"), record.origin)
+    _write_network(file.create_group("network"), record)
+    write_table(file.create_group("trainings"), TRAINING_COLUMNS, _columns(TRAINING_COLUMNS, record.trainings))
+    write_table(file.create_group("history"), HISTORY_COLUMNS, _columns(HISTORY_COLUMNS, record.history))
     sessions = [
         asdict(session) | {"software": json.dumps(dict(session.software)), "data": json.dumps(asdict(session.facts))}
-        for session in found.sessions
+        for session in record.sessions
     ]
     write_table(
         file.create_group("sessions"),
         SESSION_COLUMNS,
         {column.name: [_encoded(session[column.name]) for session in sessions] for column in SESSION_COLUMNS},
     )
-    names = np.asarray([_bytes(name) for name in found.broken], dtype="S")
+    names = np.asarray([_bytes(name) for name in record.broken], dtype="S")
     write_dataset(file.create_group("broken"), "file", names, "images that could not be read, relative to the data")
 
 
@@ -162,8 +162,8 @@ def _write_origin(group: hdf5.Group, origin: Origin) -> None:
         write_dataset(group, "departures", _text(origin.departures), told)
 
 
-def _write_network(group: hdf5.Group, found: Record) -> None:
-    inputs, skeleton = found.inputs, found.inputs.skeleton
+def _write_network(group: hdf5.Group, record: Record) -> None:
+    inputs, skeleton = record.inputs, record.inputs.skeleton
     write_dataset(group, "image_channels", np.int64(skeleton.image_channels), "channels of an image")
     write_dataset(group, "height", np.int64(skeleton.height), "of a test image's centre crop", "pixels")
     write_dataset(group, "width", np.int64(skeleton.width), "likewise", "pixels")
@@ -171,8 +171,8 @@ def _write_network(group: hdf5.Group, found: Record) -> None:
     write_dataset(group, "channels", np.int64(skeleton.channels), "channels that the first cell reads, c0")
     write_dataset(group, "cells", np.asarray(skeleton.cells, dtype=np.int64), "cells of each group")
     write_dataset(group, "stem", _text(skeleton.stem), "before the first cell: plain or strided")
-    write_dataset(group, "parameters", np.int64(found.parameters), "trainable parameters", "1")
-    write_dataset(group, "flops", np.int64(found.flops), "of one forward pass of one image", "1")
+    write_dataset(group, "parameters", np.int64(record.parameters), "trainable parameters", "1")
+    write_dataset(group, "flops", np.int64(record.flops), "of one forward pass of one image", "1")
     write_dataset(group, "mean", np.asarray(inputs.mean, dtype=np.float64), "subtracted from pixels, 0 to 255")
     write_dataset(group, "std", np.asarray(inputs.std, dtype=np.float64), "that the difference is divided by")
     names = np.asarray([_bytes(name) for name in inputs.class_names], dtype="S")
@@ -213,7 +213,8 @@ def read(folder: Path) -> Record:
     """The retraining as its last retrain.h5 has it, also while it goes on. Raises StoreError."""
     path = folder / NAME
     if not exists(folder):
-        raise StoreError(f"expected a retraining in {folder}, but there is no {NAME}")
+        instead = "; it holds a search" if run_file.exists(folder) else ""
+        raise StoreError(f"expected a retraining in {folder}, but there is no {NAME}{instead}")
     try:
         with hdf5.opened(path, FORMAT) as file:
             return _read(path, file)

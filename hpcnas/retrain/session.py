@@ -2,7 +2,7 @@
 
     request ─► Plan (what is to be trained) ─► folder, locked ─► RecordKeeper
 
-A dry run ends with the plan, and changes nothing. What happens from then on is `keeper`'s business.
+A dry run ends with the plan, and changes nothing. What happens from then on is `record_keeper`'s business.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from hpcnas.errors import Error
 from hpcnas.job.status import COMPLETE
 from hpcnas.retrain import record_file
 from hpcnas.retrain.file_store import FILES, RetrainingStore
-from hpcnas.retrain.keeper import Plan, RecordKeeper
 from hpcnas.retrain.origin import resolve_genotype
 from hpcnas.retrain.progress import final_table
-from hpcnas.retrain.record import Trained
+from hpcnas.retrain.record import Plan, Trained
+from hpcnas.retrain.record_keeper import RecordKeeper
 from hpcnas.search import references
 from hpcnas.search.file_store import FileStore
 from hpcnas.storage import lock

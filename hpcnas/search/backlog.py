@@ -1,8 +1,8 @@
 """The backlog: what is still to be trained of the individuals in flight, before anything new is born.
 
 Work that was in flight at the last end, attempts that have to be repeated, and the next stages of a fitness that has
-several (`budget`). Knows of workers only which should not get a piece of work; which worker gets what is
-`crew`'s and `controller`'s business.
+several (`tasks`). Knows of workers only which should not get a piece of work; which worker gets what is `crew`'s and
+`controller`'s business.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hpcnas.config.search import SearchConfig
 from hpcnas.evolution.individuals import Individual
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.tasks import Replicates, next_tasks
-from hpcnas.messages import Evaluation, Result
+from hpcnas.messages import Evaluation, Result, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,11 @@ class Work:
     attempt: int  # 1, 2, …
     avoid: frozenset[int]
     answered: bool = False  # by another worker meanwhile: the answer of this one will be ignored
+
+    def task(self, drawn: tuple[int, ...]) -> Task:
+        """What a worker is told to do; `drawn` are the seeds of all trainings of the individual."""
+        first, count = self.replicates.first, self.replicates.count
+        return Task(self.individual.id, self.attempt, self.individual.genotype, drawn[first : first + count], first)
 
     def is_answered_by(self, result: Result) -> bool:
         """Whether the result is of just this work."""

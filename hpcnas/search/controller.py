@@ -5,8 +5,9 @@
 
 No barrier, no generations: whenever a worker is idle and the budget allows, it gets a genotype, or several where it
 evaluates faster than the loop turns. What is left of earlier births (`backlog`) goes before new ones. Which workers
-there are, and what they hold, is `crew`'s business; how a fitness is divided into tasks `budget`'s, and which
-individuals are given up `racing`'s. Knows neither torch nor MPI nor HDF5, only their interfaces.
+there are, and what they hold, is `crew`'s business; whether another individual may be born `budget`'s, how its fitness
+is divided into tasks `tasks`', and which individuals are given up `racing`'s. Knows neither torch nor MPI nor HDF5,
+only their interfaces.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from hpcnas.architecture.mutation import DrawingStopped, NothingAllowed
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import SearchConfig
 from hpcnas.errors import Error
-from hpcnas.evolution.budget import is_complete
+from hpcnas.evolution.budget import has_room, is_complete
 from hpcnas.evolution.individuals import Individual
 from hpcnas.evolution.racing import Racing
 from hpcnas.evolution.strategy import Strategy, StrategyRefused
@@ -379,17 +380,11 @@ class Controller:
         return tasks
 
     def _task(self, work: Work) -> Task:
-        id, wanted = work.individual.id, work.replicates
-        drawn = seeds.training_seeds(self._config.search.seed, id, self._config.training.replicates)
-        chosen = drawn[wanted.first : wanted.first + wanted.count]
-        return Task(id, work.attempt, work.individual.genotype, chosen, wanted.first)
+        replicates = self._config.training.replicates
+        return work.task(seeds.training_seeds(self._config.search.seed, work.individual.id, replicates))
 
     def _may_have_births(self) -> bool:
-        """Whether the budget has room for another individual."""
-        population, search = self._store.population, self._config.search
-        if search.trainings is not None and population.trainings + self._backlog.trainings >= search.trainings:
-            return False
-        return len(population.evaluated) + population.in_flight < search.budget
+        return has_room(self._config.search, self._store.population, self._backlog.trainings)
 
     def _next_work(self, worker: int) -> Work | None:
         """What this worker should do: what is left of earlier births, else a new one, else what silent workers hold;

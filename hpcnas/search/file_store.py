@@ -80,12 +80,13 @@ class FileStore(MemoryStore):
     @classmethod
     def create(cls, folder: Path, config: SearchConfig, synced: bool = True, take: Take = lock.take) -> FileStore:
         """A new run in `folder`, which is made if need be; `synced` as of a Journal, `take` what locks. Raises
-        RunExists where a run is already."""
+        RunExists where a run is already, and StoreError where a retraining is."""
         held = HeldFolder.take(RunFolder.make(folder), take, FILES, links=[INFLIGHT])
         log: journal.Journal | None = None
         try:
             if cls.exists(folder):
                 raise RunExists(f"expected a folder without a run, but {folder} holds one")
+            run_file.refuse_retraining(folder)
             path = folder / JOURNAL
             if path.exists() and _records_in(path):
                 raise StoreError(

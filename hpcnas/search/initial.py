@@ -3,6 +3,7 @@
     RUN, RUN:best, RUN:ID, RUN:topK, FILE, paper    as all programs read them (`references`), several with commas
     codes:HEX                                       an array form, as a run keeps it
 
+What is there goes before the commas too: a folder or a file whose name has one is that folder or file.
 They may come from runs on other data or of other settings: they are evaluated anew. Of equal networks one is taken.
 """
 
@@ -22,6 +23,7 @@ from hpcnas.evolution.initial import CODES, of_codes, written
 from hpcnas.search import references
 from hpcnas.search.references import OfRun, WrongReference
 
+_LONGEST = 4096 + 16  # characters that a path and what follows its colon can have
 _MOST_TOLD = 10  # individuals of one source that are told by number
 
 
@@ -31,7 +33,7 @@ def looked_up(settings: SearchConfig, say: Callable[[str], object] = lambda text
     if settings.search.initial is None:
         return settings
     found: dict[bytes, Genotype] = {}
-    for source in settings.search.initial.split(","):
+    for source in _sources(settings.search.initial):
         try:
             for genotype in _genotypes(settings.space, source, say):
                 if genotype.space != settings.space:
@@ -44,6 +46,23 @@ def looked_up(settings: SearchConfig, say: Callable[[str], object] = lambda text
         except GenotypeError as error:
             raise ConfigError(f"search.initial: {source:.200}: {error}") from None
     return replace(settings, search=replace(settings.search, initial=written(list(found.values()))))
+
+
+def _sources(text: str) -> Iterator[str]:
+    """What stands between commas; of a path that is there, commas are a part, and the longest such path is taken."""
+    parts = text.split(",")
+    while parts:
+        count = 1
+        if not parts[0].startswith(CODES):
+            length = len(parts[0])
+            for number, part in enumerate(parts[1:], start=2):
+                length += 1 + len(part)
+                if length > _LONGEST:
+                    break
+                if references.is_there(",".join(parts[:number])):
+                    count = number
+        yield ",".join(parts[:count])
+        del parts[:count]
 
 
 def _genotypes(space: Space, source: str, say: Callable[[str], object]) -> Iterator[Genotype]:

@@ -81,7 +81,7 @@ class Progress:
         _logger.info("%s", reason)
 
     def turned(self, store: MemoryStore, busy: int, workers: int) -> None:
-        """The loop came round: show where the search stands, if it is time."""
+        """The loop has turned once more: shows where the search stands, if it is time."""
         now = time.monotonic()
         if now < self._next:
             return

@@ -1,4 +1,4 @@
-"""What a person names by `RUN[:…]` and its like, in one grammar for both programs and all tools.
+"""What a person names by `RUN[:…]` and its like, in one grammar for both programs and all commands.
 
     RUN, RUN:best   the fittest individual of the run in that folder
     RUN:ID          the individual of that number, from 0
@@ -93,6 +93,12 @@ def parse(text: str) -> Reference:
         expected = "best, topK with K from 1, or the number of an individual, from 0,"
         raise WrongReference(text, f"expected {expected} after the colon, got {text_file.shown(choice)}")
     return chosen
+
+
+def is_there(text: str) -> bool:
+    """Whether a text, or what stands before the last colon of one choice, is a file or folder that is there."""
+    folder, _, choice = text.rpartition(":")
+    return os.path.lexists(text) or ("," not in choice and os.path.lexists(folder))
 
 
 def _chosen(folder: Path, choice: str) -> ById | Fittest | None:

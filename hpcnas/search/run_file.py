@@ -37,6 +37,7 @@ from hpcnas.storage.folder import StoreError, holds
 
 FORMAT = hdf5.Format("hpcnas run", 1)
 NAME = "population.h5"
+RETRAINING = "retrain.h5"  # of a folder that a retraining keeps, and no search may take
 
 
 def fitting(message: str) -> str:
@@ -113,6 +114,12 @@ def exists(folder: Path) -> bool:
     return holds(folder, NAME)
 
 
+def refuse_retraining(folder: Path) -> None:
+    """Raises StoreError where the folder is a retraining's, so that no search begins there."""
+    if holds(folder, RETRAINING):
+        raise StoreError(f"expected a folder for a search, but {folder} holds a retraining; give another --run")
+
+
 def read(folder: Path) -> StoredRun:
     """The run as its last population.h5 has it: for tools, also while the run goes on. Raises StoreError."""
     stored, faults = examine(folder)
@@ -129,7 +136,8 @@ def examine(folder: Path) -> tuple[StoredRun, list[str]]:
     StoreError where there is no such part."""
     path = folder / NAME
     if not exists(folder):
-        raise StoreError(f"expected a run in {folder}, but there is no {NAME}")
+        instead = "; it holds a retraining" if holds(folder, RETRAINING) else ""
+        raise StoreError(f"expected a run in {folder}, but there is no {NAME}{instead}")
     try:
         with hdf5.opened(path, FORMAT) as file:
             return _examine(path, file)

@@ -38,7 +38,7 @@ SESSION_COLUMNS = (  # "S" is as wide as the longest text: half a JSON object is
 )
 FAILURE_COLUMNS = (
     Column("individual", "i8", "id of the individual", low=0),
-    Column("attempt", "u1", "number of the attempt, from 1", told=True),
+    Column("attempt", "u1", "the how manieth attempt at it this was", told=True),
     Column("kind", "u1", "kind of failure", values=FailureKind),
     Column("started", "f8", "start of the attempt, UTC", _TIME, low=0, high=LATEST, told=True),
     Column("finished", "f8", "end of the attempt, UTC", _TIME, low=0, high=LATEST, told=True),
@@ -202,63 +202,103 @@ def sound(tables: Tables, faults: Sequence[Wrong]) -> Tables:
     What is only told (times, hosts) is left away value by value. Workers of a session that is left out go with it.
     Individuals that were evaluated after what is left of the order are in flight again. All other faults cost their
     individual and those that were born after it, whose births may depend on it."""
-    individuals = {name: column.copy() for name, column in tables.individuals.items()}
-    failures = {name: column.copy() for name, column in tables.failures.items()}
-    sessions = {name: column.copy() for name, column in tables.sessions.items()}
-    workers = {name: column.copy() for name, column in tables.workers.items()}
-    count, good = len(individuals["birth"]), len(individuals["birth"])
-    lost_failures, lost_sessions, lost_workers = set[int](), set[int](), set[int]()
+    tables, lost = _without_told(tables, faults), _lost(tables, faults)
+    good, order = _untouched(tables, faults, lost)
+    individuals = {name: column[:good] for name, column in tables.individuals.items()}
+    failures = _kept_failures(tables.failures, lost["failures"], good)
+    again = np.setdiff1d(np.flatnonzero(individuals["state"] == State.EVALUATED), order)
+    _put_in_flight(individuals, again, failures)
+    sessions, workers = _kept_sessions(tables, lost["sessions"], lost["workers"])
+    return replace(
+        tables, individuals=individuals, evaluated=order, failures=failures, sessions=sessions, workers=workers
+    )
+
+
+def _column(tables: Tables, fault: Wrong) -> Column | None:
+    """The column that is wrong; None where it is none of the table's, but what other tables say of a row."""
+    columns, _ = tables.columns(fault.table)
+    return next((column for column in columns if column.name == fault.column), None)
+
+
+def _without_told(tables: Tables, faults: Sequence[Wrong]) -> Tables:
+    """A copy, without the values that are wrong and only told."""
+    copy = replace(
+        tables,
+        individuals=_copied(tables.individuals),
+        failures=_copied(tables.failures),
+        sessions=_copied(tables.sessions),
+        workers=_copied(tables.workers),
+    )
     for fault in faults:
-        if fault.table == "evaluated":
-            continue
-        columns, _ = tables.columns(fault.table)
-        column = next((one for one in columns if one.name == fault.column), None)
-        target = {"individuals": individuals, "failures": failures, "sessions": sessions, "workers": workers}[
-            fault.table
-        ]
-        if column is not None and column.told:
+        if fault.table in NAMES and (column := _column(tables, fault)) is not None and column.told:
             none = b"{}" if column.name == "software" else b""
-            target[column.name][fault.row] = none if column.dtype.startswith("S") else column.missing
-        elif fault.table == "failures" and fault.row is not None:
-            lost_failures.add(fault.row)
-        elif fault.table == "sessions" and fault.row is not None:
-            lost_sessions.add(fault.row)
-        elif fault.table == "workers" and fault.row is not None:
-            lost_workers.add(fault.row)
-        elif column is not None and fault.row is not None:  # those without a place, or without a failure, are below
-            good = min(good, fault.row)
-    if len(lost_sessions) == len(sessions["started"]):
+            _, table = copy.columns(fault.table)
+            table[column.name][fault.row] = none if column.dtype.startswith("S") else column.missing
+    return copy
+
+
+def _copied(table: Table) -> Table:
+    return {name: column.copy() for name, column in table.items()}
+
+
+def _lost(tables: Tables, faults: Sequence[Wrong]) -> dict[str, set[int]]:
+    """The rows of each table that are wrong in themselves. An individual without its place in the order, or without a
+    failed attempt on record, is none: what it lacks depends on what is left of other tables."""
+    lost: dict[str, set[int]] = {name: set() for name in NAMES}
+    for fault in faults:
+        if fault.table not in NAMES or fault.row is None:
+            continue
+        column = _column(tables, fault)
+        if not (column.told if column is not None else fault.table == "individuals"):
+            lost[fault.table].add(fault.row)
+    return lost
+
+
+def _untouched(tables: Tables, faults: Sequence[Wrong], lost: dict[str, set[int]]) -> tuple[int, np.ndarray]:
+    """How many individuals stay, from the first on, and the order in which they were evaluated: int64, one
+    dimension."""
+    individuals, count = tables.individuals, len(tables.individuals["birth"])
+    good = min([count, *lost["individuals"]])
+    if len(lost["sessions"]) == len(tables.sessions["started"]):
         good = 0
-    good = min([good, *_without_failure(individuals, failures, lost_failures)])
+    good = min([good, *_without_failure(individuals, tables.failures, lost["failures"])])
     places = [fault.row for fault in faults if fault.table == "evaluated" and fault.row is not None]
     end = min([len(tables.evaluated), *(place for place in places if not good <= tables.evaluated[place] < count)])
     good = min([good, *_unknown(individuals, tables.evaluated, end)])
     order = tables.evaluated[:end]
-    order = order[order < good]
-    individuals = {name: column[:good] for name, column in individuals.items()}
-    again = np.setdiff1d(np.flatnonzero(individuals["state"] == State.EVALUATED), order)
+    return good, order[order < good]
+
+
+def _kept_failures(failures: Table, lost: set[int], good: int) -> Table:
+    """Failed attempts at individuals that stay."""
+    whose = failures["individual"]
+    kept = [row for row in range(len(whose)) if row not in lost and whose[row] < good]
+    return {name: column[kept] for name, column in failures.items()}
+
+
+def _put_in_flight(individuals: Table, ids: np.ndarray, failures: Table) -> None:
+    """Leaves of evaluated individuals no more than their births, and how many attempts at them have failed."""
     for column in COLUMNS[[column.name for column in COLUMNS].index("attempts") :]:
         if column.name in individuals:
-            individuals[column.name][again] = column.missing
-    individuals["state"][again] = State.ISSUED
-    whose = failures["individual"]
-    kept = [row for row in range(len(whose)) if row not in lost_failures and whose[row] < good]
-    for id, attempt in zip(whose[kept].tolist(), failures["attempt"][kept].tolist(), strict=True):
-        if id in again:  # its failed attempts count, although it is in flight again
+            individuals[column.name][ids] = column.missing
+    individuals["state"][ids] = State.ISSUED
+    again = set(ids.tolist())
+    for id, attempt in zip(failures["individual"].tolist(), failures["attempt"].tolist(), strict=True):
+        if id in again:
             individuals["attempts"][id] = min(attempt, _MOST_ATTEMPTS)
-    stay = [row for row in range(len(sessions["started"])) if row not in lost_sessions]
-    of = workers.get("session", np.zeros(0, dtype="i4"))
-    there = [row for row in np.flatnonzero(np.isin(of, stay)).tolist() if row not in lost_workers]
-    if workers:
-        workers["session"][there] = np.searchsorted(stay, workers["session"][there])
-    return replace(
-        tables,
-        individuals=individuals,
-        evaluated=order,
-        failures={name: column[kept] for name, column in failures.items()},
-        sessions={name: column[stay] for name, column in sessions.items()},
-        workers={name: column[there] for name, column in workers.items()},
-    )
+
+
+def _kept_sessions(tables: Tables, lost_sessions: set[int], lost_workers: set[int]) -> tuple[Table, Table]:
+    """Sessions that stay, and the workers of these, numbered anew."""
+    stay = [row for row in range(len(tables.sessions["started"])) if row not in lost_sessions]
+    sessions = {name: column[stay] for name, column in tables.sessions.items()}
+    if not tables.workers:
+        return sessions, {}
+    of = np.flatnonzero(np.isin(tables.workers["session"], stay))
+    there = [row for row in of.tolist() if row not in lost_workers]
+    workers = {name: column[there] for name, column in tables.workers.items()}
+    workers["session"][:] = np.searchsorted(stay, workers["session"])
+    return sessions, workers
 
 
 def _unknown(individuals: Table, order: np.ndarray, end: int) -> Iterable[int]:

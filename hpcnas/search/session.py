@@ -14,7 +14,7 @@ import logging
 import platform
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, write_status
 from hpcnas.job.transport import ControllerEnd
 from hpcnas.messages import Result
 from hpcnas.plugins import PluginFault
-from hpcnas.search import controller
+from hpcnas.search import controller, run_file
 from hpcnas.search.attention import Attention, patience
 from hpcnas.search.file_store import FileStore, RunExists
 from hpcnas.search.initial import looked_up
@@ -58,10 +58,18 @@ class RunFinished(Exception):
 class SearchSession:
     """One start of the controller on a run. `store` is None in a dry run, which only reads the run, if there is one."""
 
-    def __init__(self, settings: search_config.SearchConfig, store: FileStore | None, new: bool = False) -> None:
+    def __init__(
+        self,
+        settings: search_config.SearchConfig,
+        store: FileStore | None,
+        new: bool = False,
+        remarks: Sequence[str] = (),
+    ) -> None:
+        """`new`: whether this session has made the run; `remarks` on its settings, for the log."""
         self.config = settings
         self._store = store
-        self._new = new  # whether the run was made by this session
+        self._new = new
+        self._remarks = tuple(remarks)
 
     @classmethod
     def open(
@@ -70,8 +78,9 @@ class SearchSession:
         leave: Callable[[], str | None] = lambda: None,
         say: Callable[[str], object] = lambda text: None,
     ) -> SearchSession:
-        """The run that the request names, created if it does not exist. `leave` and `say` as of `lock.take`. Raises
-        RunRefused, RunFinished, ConfigError, lock.Interrupted."""
+        """The run that the request names, created if it does not exist. `leave` and `say` as of `lock.take`; a dry run
+        has no log, so that `say` is told what the log would. Raises RunRefused, RunFinished, ConfigError,
+        lock.Interrupted."""
         asked = search_config.build(*request.layers).run
         folder = Path(asked.run)
         take = functools.partial(lock.take, wait=asked.lock_wait, leave=leave, say=say)
@@ -82,8 +91,10 @@ class SearchSession:
         if isinstance(opened, SearchSession):
             return opened
         store = opened
+        remarks: list[str] = []
         try:
-            session = cls(cls._continued(folder, store, request, say), store)
+            settings = cls._continued(folder, store, request, remarks.append)
+            session = cls(settings, store, remarks=remarks)
             if not store.sessions:  # nothing is bound to its settings yet
                 store.begin_anew(session.config)
             elif is_complete(session.config.search, store.population):
@@ -105,11 +116,14 @@ class SearchSession:
         """A new run's session, or that of a dry run; else the store of the run that is there. Raises StoreError,
         RunRefused, RunFinished, ConfigError."""
         if not FileStore.exists(folder):
-            settings = looked_up(search_config.build(*request.base, *request.layers), say)
+            run_file.refuse_retraining(folder)
+            remarks: list[str] = []
+            tell = say if request.dry_run else remarks.append
+            settings = looked_up(search_config.build(*request.base, *request.layers), tell)
             if request.dry_run:
                 return cls(settings, None)
             with contextlib.suppress(RunExists):  # since the lock was waited for
-                return cls(settings, FileStore.create(folder, settings, take=take), new=True)
+                return cls(settings, FileStore.create(folder, settings, take=take), new=True, remarks=remarks)
         if request.dry_run:
             found = FileStore.read(folder)
             settings = cls._continued(folder, found, request, say)
@@ -150,16 +164,41 @@ class SearchSession:
 
     def control(self, end: ControllerEnd, workers: int, mpi_library: str, line: log.LiveLine, signals: Signals) -> int:
         """Searches with workers 1 to `workers`; returns the exit code."""
-        store, settings = self._store, self.config
+        store = self._store
         assert store is not None, "a dry run searches nothing"
+        self._begin_log(store)
+        progress = _Observer(self.config, line, store, lambda: self._write_status(store, MORE_TO_DO))
+        self._tell_beginning(store, workers, progress)
+        status = _status_before(store)
+        self._write_status(store, MORE_TO_DO)  # and so it stays if this session is killed
+        search = self._controller(store, end, range(1, workers + 1), mpi_library, progress, signals)
+        exit_code = BROKEN  # should an exception end it
+        try:
+            exit_code = self._search(search, store)
+        finally:
+            line.clear()
+            if search.refused:
+                _put_back(store, "status", status)
+                self.refuse()
+            else:
+                self._conclude(store, exit_code)  # while no other job can open the run
+                store.close()
+        return exit_code
+
+    def _begin_log(self, store: FileStore) -> None:
+        """From now on, what is said stands in RUN/log too; begins with what a person should know about the folder."""
         try:
             log.also_to_file(store.place.open_log())
         except StoreError as error:
             _logger.warning("going on without RUN/log: %s", error)
         for remark in store.remarks:
             _logger.warning("%s", remark)
-        progress = _Observer(settings, line, store, lambda: self._write_status(store, MORE_TO_DO))
-        _logger.info("run %s: %d workers, budget %d", store.folder, workers, settings.search.budget)
+
+    def _tell_beginning(self, store: FileStore, workers: int, progress: Progress) -> None:
+        """Says which run is searched, by how many workers, and what is in it so far."""
+        _logger.info("run %s: %d workers, budget %d", store.folder, workers, self.config.search.budget)
+        for remark in self._remarks:
+            _logger.info("%s", remark)
         if store.sessions:
             progress.resumed(store.population)
         if older := store.population.older_hashes:
@@ -168,61 +207,55 @@ class SearchSession:
                 "looked at again, and from now on births are decided by today's (hpcnas verify says what it did)",
                 older,
             )
-        before: bytes | None = None
-        with contextlib.suppress(OSError, StoreError):
-            before = store.place.read("status")
-        self._write_status(store, MORE_TO_DO)  # and so it stays if this session is killed
-        software = {
-            "hpcnas": __version__,
-            "python": platform.python_version(),
-            "numpy": importlib.metadata.version("numpy"),
-            "h5py": importlib.metadata.version("h5py"),
-            "mpi": mpi_library,
-        }
-        ranks = range(1, workers + 1)
-        reason = walltime.reason_to_leave(settings.run.walltime, settings.run.grace, signals, _logger.warning)
+
+    def _controller(
+        self,
+        store: FileStore,
+        end: ControllerEnd,
+        ranks: range,
+        mpi_library: str,
+        progress: Progress,
+        signals: Signals,
+    ) -> controller.Controller:
+        """The controller of this session, which leaves at a signal and when the job's time is up."""
+        run = self.config.run
+        reason = walltime.reason_to_leave(run.walltime, run.grace, signals, _logger.warning)
 
         def attend() -> None:  # drawing may go on for minutes where next to nothing is allowed
             if (why := reason()) is not None:
                 raise DrawingStopped(why)
 
-        search = controller.Controller(
-            settings,
+        return controller.Controller(
+            self.config,
             store,
-            lambda facts: make_strategy(settings, facts, attend),
+            lambda facts: make_strategy(self.config, facts, attend),
             end,
             ranks,
-            software,
+            _software(mpi_library),
             progress,
             reason_to_leave=reason,
-            attention=Attention(ranks, patience(settings.run.hang_timeout)),
+            attention=Attention(ranks, patience(run.hang_timeout)),
         )
-        exit_code = BROKEN  # should an exception end it
-        refused = False
+
+    def _search(self, search: controller.Controller, store: FileStore) -> int:
+        """Runs the search to its end, and says why where that is not the budget's; returns the exit code."""
         try:
             search.run()
-            exit_code = COMPLETE
         except controller.SearchStopped as stop:
-            exit_code, population = stop.exit_code, store.population
-            refused = search.refused
-            if exit_code == MORE_TO_DO:
-                known, budget, waiting = len(population.evaluated), settings.search.budget, population.in_flight
+            if stop.exit_code == MORE_TO_DO:
+                population, budget = store.population, self.config.search.budget
+                known, waiting = len(population.evaluated), population.in_flight
                 _logger.info("left with %d of %d evaluated and %d in flight", known, budget, waiting)
             else:
                 log.fault(str(stop), stop.traceback)
+            return stop.exit_code
         except PluginFault as fault:
             log.fault(str(fault), "".join(traceback.format_exception(fault)))
+            return BROKEN
         except StoreError as error:
             _logger.error("%s", error)
-        finally:
-            line.clear()
-            if refused:
-                _put_back(store, "status", before)
-                self.refuse()
-            else:
-                self._conclude(store, exit_code)  # while no other job can open the run
-                store.close()
-        return exit_code
+            return BROKEN
+        return COMPLETE
 
     def _conclude(self, store: FileStore, exit_code: int) -> None:
         """Writes what is left behind; a folder that cannot be written to is reported."""
@@ -276,6 +309,17 @@ class _Observer(Progress):
             self._write_status()
 
 
+def _software(mpi_library: str) -> dict[str, str]:
+    """Names and versions of what rank 0 computes with."""
+    return {
+        "hpcnas": __version__,
+        "python": platform.python_version(),
+        "numpy": importlib.metadata.version("numpy"),
+        "h5py": importlib.metadata.version("h5py"),
+        "mpi": mpi_library,
+    }
+
+
 def _is_gone(folder: Path) -> bool:
     try:
         return not FileStore.exists(folder)
@@ -298,6 +342,13 @@ def _leave_if_complete(folder: Path, settings: search_config.SearchConfig, store
         limit = "--budget" if len(store.population.evaluated) >= settings.search.budget else "--trainings"
         table = _found(settings, store)
         raise RunFinished(f"the run {folder} is finished (a larger {limit} continues it)\n{table}")
+
+
+def _status_before(store: FileStore) -> bytes | None:
+    """RUN/status as earlier sessions have left it; None where there is none that can be read."""
+    with contextlib.suppress(OSError, StoreError):
+        return store.place.read("status")
+    return None
 
 
 def _put_back(store: FileStore, name: str, content: bytes | None) -> None:

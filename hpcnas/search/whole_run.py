@@ -1,10 +1,10 @@
-"""A run that is there with all that it holds, or not at all: what `merge.py` and `verify.py --repair` of tools write.
+"""A run that is there with all that it holds, or not at all: what `hpcnas merge` and `hpcnas verify --repair` write.
 
     PARENT/.NAME.HEX.tmp/   journal, population.h5, lock: written and synced, while the lock is held
     PARENT/NAME/            is this folder renamed: no reader sees half of it
 
-A kill in between leaves a hidden folder that is no run; the next writer of NAME removes it. How a
-search begins and keeps its run is `file_store`'s business.
+A kill in between leaves a hidden folder that is no run; the next writer of NAME removes it. How a search begins and
+keeps its run is `file_store`'s business.
 """
 
 from __future__ import annotations

@@ -69,9 +69,7 @@ def run(end: WorkerEnd, place: Place, evaluator: Evaluator) -> int:
     return stop.exit_code
 
 
-def _serve(
-    end: WorkerEnd, inbox: _Inbox, place: Place, evaluator: Evaluator, now: Callable[[], float]
-) -> NoReturn:
+def _serve(end: WorkerEnd, inbox: _Inbox, place: Place, evaluator: Evaluator, now: Callable[[], float]) -> NoReturn:
     """Evaluates task after task until it is stopped, or as long as the evaluator can; raises _Stopped."""
     try:
         end.send(_greeting(end, inbox, place, evaluator))

@@ -1,7 +1,7 @@
 """Which values a column may hold, and what is wrong in a table that was read: files come from damaged disks, from other
 programs, and from people trying things out.
 
-What a column allows stands with the column (`individuals.Column`); what the columns of a run must say of each other is
+What a column allows stands with the column (`columns.Column`); what the columns of a run must say of each other is
 `run_values`' business. Arrays are checked as a whole: a million rows take a fraction of a second.
 """
 

@@ -27,15 +27,20 @@ def only(name: str, brought: Iterable[str], what: str) -> str:
     """The name of what is tested: the one that the suite says, else the only one that the plugin brings."""
     names = list(brought)
     if name:
-        expect(name in names, f"expected {what} {name!r} in the plugin, got {names}")
+        expect(name in names, f"expected the {what} {name!r} in the plugin, got {names}")
         return name
-    expect(len(names) == 1, f"expected a plugin that brings one of {what}, or `name` in the suite, got {names}")
+    expect(len(names) == 1, f"expected a plugin that brings one {what}, or `name` in the suite, got {names}")
     return names[0]
 
 
 @contextlib.contextmanager
 def loaded(plugin: Plugin, name: str = TESTED) -> Iterator[None]:
-    """Within it, this plugin is loaded under that name, and no other is."""
+    """Within it, this plugin is loaded under that name, and no other is. Fails for what is no Plugin: a module, say."""
+    given: object = plugin
+    expect(
+        isinstance(given, Plugin),
+        f"expected for `plugin` of the suite a hpcnas.plugins.Plugin, got {type(given).__name__}",
+    )
     with plugins.alone(name, plugin), plugins.named_here():
         yield
 

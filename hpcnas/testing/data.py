@@ -74,6 +74,7 @@ class DataContract:
         """Whose sentence a person reads; anything else is told as a fault of the plugin."""
         kind = self.source.partition(":")[0]
         with loaded(self.plugin):
+            expect(kind in self.plugin.data, f"expected a `source` of {list(self.plugin.data)}, got {self.source!r}")
             for source in (f"{kind}:no such data", *self.wrong):
                 with contextlib.suppress(DataError):
                     whose, reader = f"plugin {TESTED!r}: `read` of {kind!r}", self.plugin.data[kind].read

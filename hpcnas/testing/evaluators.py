@@ -26,10 +26,10 @@ from hpcnas.config import search as search_config
 from hpcnas.config.search import SearchConfig
 from hpcnas.job.devices import Binding
 from hpcnas.messages import Evaluation, Failure, Outcome, Task
-from hpcnas.plugins import Plugin
+from hpcnas.plugins import Plugin, PluginFault
 from hpcnas.search.plugged import PluggedEvaluator
 from hpcnas.testing.contract import TESTED, expect, loaded, only
-from hpcnas.training.evaluator import Evaluator, Loaded, checked, warnings
+from hpcnas.training.evaluator import Evaluator, EvaluatorRefused, Loaded, checked, warnings
 
 
 class EvaluatorContract:
@@ -104,14 +104,17 @@ class EvaluatorContract:
     def _ready(self) -> Iterator[tuple[Evaluator, Loaded, SearchConfig]]:
         """The evaluator as a worker holds it, which tells what it raises as its own."""
         with loaded(self.plugin, self.module):
-            name = only(self.name, self.plugin.evaluators, "evaluators")
+            name = only(self.name, self.plugin.evaluators, "evaluator")
             given = {"evaluation": {"evaluator": name}, "search": {"plugins": self.module}}
             config = search_config.build(self.settings, given)
-            evaluator = PluggedEvaluator(config, Binding(self.gpu, 1))
+            evaluator = _TellingEvaluator(config, Binding(self.gpu, 1))
             try:
                 yield evaluator, self._await(evaluator), config
-            finally:
-                evaluator.close()
+            except BaseException:  # which is told, whatever `close` says
+                with contextlib.suppress(PluginFault, EvaluatorRefused):
+                    evaluator.close()
+                raise
+            evaluator.close()
 
     def _await(self, evaluator: Evaluator) -> Loaded:
         deadline = time.monotonic() + self.patience
@@ -141,6 +144,14 @@ class EvaluatorContract:
             f"expected `{method}` to come back within {self.quickly:g} s, but it took {took:.1f}: long work belongs "
             "into a process of its own",
         )
+
+
+class _TellingEvaluator(PluggedEvaluator):
+    """A worker logs what goes wrong in leaving and goes on; a test tells it."""
+
+    def _try(self, method: str, *arguments: object) -> None:
+        if self._inner is not None:
+            self._call(method, *arguments)
 
 
 def _genotypes(config: SearchConfig, count: int) -> list[Genotype]:

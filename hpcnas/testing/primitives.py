@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from hpcnas.architecture import expansion, sizes
+from hpcnas import plugins
+from hpcnas.architecture import expansion, primitives, sizes
 from hpcnas.architecture.mutation import diversified
 from hpcnas.architecture.primitives import Primitive
 from hpcnas.architecture.skeleton import Skeleton
@@ -42,25 +43,28 @@ class PrimitiveContract:
         """(N, inputs, H, W) → (N, outputs, H, W), float, at any height and width."""
         for primitive, inputs, outputs in self._cases():
             for height, width in ((9, 13), (1, 2)):
-                found = _built(primitive, inputs, outputs).eval()(torch.zeros(2, inputs, height, width))
+                module = _built(primitive, inputs, outputs).eval()
+                found = _run(primitive, module, torch.zeros(2, inputs, height, width))
                 expected = (2, outputs, height, width)
                 expect(
-                    isinstance(found, torch.Tensor) and tuple(found.shape) == expected,
-                    f"{primitive.name}: expected {expected} of an input of {inputs} channels, got "
-                    f"{tuple(getattr(found, 'shape', ())) or type(found).__name__}",
+                    tuple(found.shape) == expected,
+                    f"{primitive.name}: expected {expected} of an input of {inputs} channels, got {tuple(found.shape)}",
+                )
+                expect(
+                    found.dtype == torch.float32,
+                    f"{primitive.name}: expected float32 of an input in float32, got {found.dtype}",
                 )
 
     def test_its_parameters_are_counted(self) -> None:
         """`max_parameters` and the sizes of networks go by it."""
-        with loaded(self.plugin):
-            for primitive, inputs, outputs in self._cases():
-                counted = primitive.parameters(inputs, outputs)
-                there = sum(one.numel() for one in _built(primitive, inputs, outputs).parameters() if one.requires_grad)
-                expect(
-                    counted == there,
-                    f"{primitive.name}: expected `parameters` of {inputs} input and {outputs} output channels to be "
-                    f"{there}, as many as the module has, got {counted}",
-                )
+        for primitive, inputs, outputs in self._cases():
+            counted = primitive.parameters(inputs, outputs)
+            there = sum(one.numel() for one in _built(primitive, inputs, outputs).parameters() if one.requires_grad)
+            expect(
+                counted == there,
+                f"{primitive.name}: expected `parameters` of {inputs} input and {outputs} output channels to be "
+                f"{there}, as many as the module has, got {counted}",
+            )
 
     def test_its_multiply_adds_are_counted(self) -> None:
         """As far as convolutions of PyTorch make it up; `max_flops` goes by it."""
@@ -78,7 +82,7 @@ class PrimitiveContract:
             for layer in layers:
                 if isinstance(layer, nn.Conv2d):
                     layer.register_forward_hook(count)
-            module(torch.zeros(1, inputs, 10, 10))
+            _run(primitive, module, torch.zeros(1, inputs, 10, 10))
             told = primitive.multiply_adds(inputs, outputs)
             expect(
                 100 * told == counted,
@@ -87,12 +91,18 @@ class PrimitiveContract:
             )
 
     def test_it_learns(self) -> None:
-        """Each of its parameters has a finite gradient."""
+        """Each of its parameters has a finite gradient, and so has its input, by which the layers before it learn."""
         for primitive, inputs, outputs in self._cases():
             torch.manual_seed(0)
             module = _built(primitive, inputs, outputs).train()
-            result = module(torch.randn(4, inputs, 8, 8))
+            images = torch.randn(4, inputs, 8, 8, requires_grad=True)
+            result = _run(primitive, module, images.clone())  # in place, it would change a leaf
+            expect(result.requires_grad, f"{primitive.name}: expected an output with a gradient, got one without")
             (result * torch.randn_like(result)).sum().backward()
+            expect(
+                images.grad is not None and bool(torch.isfinite(images.grad).all()),
+                f"{primitive.name}: expected a finite gradient of its input, got none",
+            )
             for name, one in module.named_parameters():
                 expect(
                     not one.requires_grad or (one.grad is not None and bool(torch.isfinite(one.grad).all())),
@@ -110,22 +120,35 @@ class PrimitiveContract:
                 network = Network(graph, _AROUND)
                 counted, there = sizes.size(graph, _AROUND).parameters, sum(one.numel() for one in network.parameters())
                 expect(counted == there, f"expected a network of {there} parameters to be counted so, got {counted}")
-                network(torch.zeros(2, 3, 9, 13)).sum().backward()
+                plugins.answer(
+                    f"a network with {space}",
+                    lambda network=network: network(torch.zeros(2, 3, 9, 13)).sum().backward(),
+                )
 
     def _cases(self) -> list[tuple[Primitive, int, int]]:
-        """Each primitive with input and output channels."""
-        return [
-            (primitive, inputs, inputs if primitive.keeps_channels else channels)
-            for primitive in self.plugin.primitives
-            for inputs, channels in CHANNELS
-        ]
+        """Each primitive as a search holds it, where its faults name the plugin, with input and output channels."""
+        with loaded(self.plugin):
+            return [
+                (primitive, inputs, inputs if primitive.keeps_channels else channels)
+                for primitive in primitives.ADDED
+                for inputs, channels in CHANNELS
+            ]
+
+
+def _run(primitive: Primitive, module: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """What the module makes of images, float32 (N, inputs, H, W)."""
+    found: object = plugins.answer(f"{primitive.name}: its module", module, images)
+    expect(isinstance(found, torch.Tensor), f"{primitive.name}: expected a tensor, got {type(found).__name__}")
+    assert isinstance(found, torch.Tensor)
+    return found
 
 
 def _built(primitive: Primitive, inputs: int, outputs: int) -> nn.Module:
-    module = primitive.build(inputs, outputs)
+    """Its module. Fails the test where `build` gives anything else."""
+    module: object = primitive.build(inputs, outputs)
     expect(
         isinstance(module, nn.Module),
         f"{primitive.name}: expected a torch module from `build`, got {type(module).__name__}",
     )
-    found: nn.Module = module
-    return found
+    assert isinstance(module, nn.Module)
+    return module

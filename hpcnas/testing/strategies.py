@@ -21,7 +21,7 @@ import numpy as np
 from hpcnas.architecture import expansion
 from hpcnas.config import search as search_config
 from hpcnas.config.search import SearchConfig
-from hpcnas.evolution.individuals import COLUMNS, Birth, Individual
+from hpcnas.evolution.individuals import COLUMNS, Birth
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.registry import make_strategy
 from hpcnas.evolution.strategy import Proposal, Strategy
@@ -43,7 +43,7 @@ class StrategyContract:
     plugin: Plugin
     name: str = ""  # of the strategy; may be left out where the plugin brings one
     settings: Mapping[str, object] = {}  # of [search], over the program's own
-    births: int = 40  # of the search that is played
+    births: int = 40  # of the search that is played: 3 or more
 
     def test_it_is_made_of_the_settings(self) -> None:
         """`ask` is there; what it is made from is checked as a search checks it."""
@@ -144,7 +144,8 @@ class StrategyContract:
     def _made(self, **search: object) -> Iterator[tuple[SearchConfig, Callable[[], Strategy]]]:
         """The configuration, and what makes the strategy anew."""
         with loaded(self.plugin):
-            name = only(self.name, self.plugin.strategies, "strategies")
+            expect(self.births >= 3, f"expected `births` of 3 or more in the suite, got {self.births}")
+            name = only(self.name, self.plugin.strategies, "strategy")
             own: dict[str, Any] = {"initial_population": 5, "initial_mutations": 100}
             chosen = {**own, **search, **self.settings, "strategy": name, "plugins": TESTED}
             config = search_config.build({"search": chosen, "training": {"replicates": 2}})
@@ -182,20 +183,7 @@ def expect_same(population: Population, id: int, found: Proposal) -> None:
 
 
 def _add(population: Population, id: int, proposal: Proposal, view: int) -> None:
-    population.add(
-        Individual(
-            id=id,
-            genotype=proposal.genotype,
-            birth=proposal.birth,
-            parent=proposal.parent,
-            view=view,
-            redrawn=proposal.redrawn,
-            born=float(id),
-            known=proposal.known,
-            network=proposal.network,
-            repeats=proposal.repeats,
-        )
-    )
+    population.add(proposal.born(id, view, float(id)))
 
 
 def _settle(population: Population, id: int, *, failed: bool) -> None:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-LONGEST = 1800.0  # seconds; what takes longer than compiling may is taken to hang
+LONGEST = 1800.0  # seconds; no compilation takes so long, so that what runs longer is taken to hang
 
 
 @contextlib.contextmanager

@@ -72,16 +72,17 @@ def crop_size(settings: TrainingSettings, facts: DataFacts) -> tuple[int, int]:
 
 
 class HasPrecision(Protocol):
-    """Settings that say which numbers feature maps are."""
+    """Settings that say which numbers feature maps are: those of a search and of a retraining."""
 
     @property
     def precision(self) -> str:
-        """auto, fp32 or bf16."""
+        """auto, fp32 or bf16; a retraining may also have fp64."""
         ...
 
 
 def number_type(settings: HasPrecision, device: torch.device) -> torch.dtype:
-    """What feature maps are computed in; parameters are float32 always. `auto` is bfloat16 on GPUs that have it."""
+    """bfloat16 where feature maps are computed in it, else float32, which parameters have always. `auto` is bfloat16 on
+    GPUs that have it. That fp64 makes float64 of both is the caller's business."""
     has_it = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
     half = settings.precision == "bf16" or (settings.precision == "auto" and has_it)
     return torch.bfloat16 if half else torch.float32

@@ -43,6 +43,10 @@ _ONE_AT_A_TIME = (
 )
 
 
+class DeviceRefused(Exception):
+    """A device that torch cannot use: one sentence."""
+
+
 def serve(connection: Connection, assignment: Assignment) -> int:
     """Serves one worker until its pipe closes; returns the exit code of the process."""
     pipe = _Pipe(connection)
@@ -54,7 +58,7 @@ def serve(connection: Connection, assignment: Assignment) -> int:
         device = _assigned_device(assignment)
         dataset = load_training(config.data.source, download=config.run.download)
         data = TrainingData.prepare(dataset, config.data, device, config.training.padding)
-    except (DataError, plugins.PluginError) as error:
+    except (DataError, plugins.PluginError, DeviceRefused) as error:
         pipe.send(Unusable(str(error)))
         return 2
     _import_late_parts()
@@ -257,12 +261,12 @@ def _outcome(fitness: FitnessInProgress, attendance: Attendance, trace: profilin
 
 
 def _assigned_device(assignment: Assignment) -> torch.device:
-    """The device of the assignment; raises DataError where torch cannot use it."""
+    """The device of the assignment; raises DeviceRefused where torch cannot use it."""
     if not assignment.cuda:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         name = os.environ["CUDA_VISIBLE_DEVICES"]
-        raise DataError(f"expected the GPU {name} to be usable, but torch {torch.__version__} sees none")
+        raise DeviceRefused(f"expected the GPU {name} to be usable, but torch {torch.__version__} sees none")
     return torch.device("cuda", 0)
 
 

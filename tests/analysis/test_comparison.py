@@ -70,6 +70,11 @@ def test_runs_that_differ_in_their_seed_are_a_group(runs: list[Path], tmp_path: 
     assert group.label == "tournament"
 
 
+def test_a_run_is_compared_once(runs: list[Path]) -> None:
+    with pytest.raises(AnalysisError, match=r"^expected different runs, but .*slow and .*slow are one run$"):
+        grouped([Curves.of(folder) for folder in (runs[0], runs[1], runs[0])])
+
+
 def test_the_picture(runs: list[Path]) -> None:
     figure = comparison_picture(grouped([Curves.of(run) for run in runs]))
     left, right = figure.axes

@@ -92,6 +92,12 @@ def test_a_figure_is_of_the_house_style_and_changes_no_setting(run: Path) -> Non
     assert figure.canvas.manager is None, "pyplot knows nothing of it"
 
 
+def test_a_page_leaves_a_figure_as_it_was(run: Path) -> None:
+    figure = search.pareto_picture([Curves.of(run)])
+    assert "<svg" in style.as_svg(figure)
+    assert figure.patch.get_alpha() is None
+
+
 def test_every_picture_is_of_the_house_style() -> None:
     found = {
         name: hasattr(function, "__wrapped__")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -394,3 +395,20 @@ def test_a_genotype_has_primitives_of_its_space_alone() -> None:
         Genotype(space, bytes([6, 0, 3]))
     with pytest.raises(GenotypeError, match="expected one of 1x1, id; got 'sep'"):
         Genotype.from_text(genotype.text().replace("1-2 id", "1-2 sep"))
+
+
+@pytest.mark.parametrize("space", ["hierarchical", None])
+def test_a_space_that_is_none_is_told(space: Any) -> None:
+    for make in (
+        lambda: Genotype(space, bytes(46)),
+        lambda: Genotype.from_array(space, np.zeros(46, dtype=np.uint8)),
+        lambda: Genotype.from_adjacency(space, []),
+    ):
+        with pytest.raises(TypeError, match=r"^expected a Space, such as Space.parse\('hierarchical'\), got "):
+            make()
+
+
+@pytest.mark.parametrize("text", [b"format", None, 7])
+def test_what_is_no_text_is_told(text: Any) -> None:
+    with pytest.raises(TypeError, match=f"^expected a genotype's text as str, got {type(text).__name__}$"):
+        Genotype.from_text(text)

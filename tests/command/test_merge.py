@@ -26,6 +26,12 @@ def merge(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, TOOL, *map(str, arguments)], capture_output=True, text=True)
 
 
+def test_what_to_go_on_with_can_be_typed(tmp_path: Path) -> None:
+    new = tmp_path / "two words"
+    done = merge(steady(tmp_path / "one", [0.5], 10.0, seed=7), "--into", new)
+    assert done.stdout.splitlines()[-1] == f"go on with: python -m hpcnas --run '{new}' --budget N, N more than 1"
+
+
 def test_the_evaluated_of_all_runs_become_founders_in_their_order(tmp_path: Path) -> None:
     one, other = eventful(tmp_path / "one"), steady(tmp_path / "other", [0.5, 0.9375], 10.0, seed=7)
     done = merge(one, other, "--into", tmp_path / "both")

@@ -80,10 +80,19 @@ def test_every_command_has_its_file_and_every_file_with_a_main_its_command() -> 
 
 @pytest.mark.parametrize("name", names())
 def test_every_command_has_help_and_names_itself(name: str) -> None:
-    done = hpcnas(name, "--help")
+    done = hpcnas(name, "--help", env={"COLUMNS": "80"})
     assert (done.returncode, done.stderr) == (0, "")
     assert f"hpcnas {name}" in done.stdout
-    assert hpcnas("help", name).stdout == done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert hpcnas("help", name, env={"COLUMNS": "80"}).stdout == done.stdout
+
+
+def test_lists_in_help_stay_lists() -> None:
+    done = hpcnas("export", "--help", env={"COLUMNS": "64"})
+    assert (
+        "  module   a genotype as a Python file with its network, which\n"
+        "           needs torch alone and has the same state_dict\n"
+    ) in done.stdout
 
 
 @pytest.mark.parametrize("name", names())

@@ -142,7 +142,7 @@ def test_a_repeat_shows_the_fitness_of_all_trainings(tmp_path: Path, capsys: pyt
     store.begin(SESSION)
     for id, accuracies in enumerate([(0.875, 0.875), (0.75, 0.75), (0.5,)]):
         network, repeats = bytes([id % 2 + 1] * 16), 0 if id == 2 else None
-        store.birth(Individual(id, CHAIN, Birth.INITIAL, None, 0, 0, 1000.0, 0, network, repeats=repeats))
+        store.birth(Individual(id, CHAIN, Birth.INITIAL, None, 0, 0, 1000.0, network=network, repeats=repeats))
         outcome = Evaluation(accuracies, 1000, 1.0, 2.0, 3.0)
         store.settle(Result(id, 1, PLACE, 1000.0, 1000.0 + len(accuracies), outcome))
     store.compact()

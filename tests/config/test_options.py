@@ -12,9 +12,8 @@ from hpcnas import __version__
 from hpcnas.config import options
 from hpcnas.config import search as search_config
 from hpcnas.config.options import HelpWanted, UsageError, parse
-from hpcnas.config.retraining import SCHEME
+from hpcnas.config.retraining import RETRAINING, SCHEME
 from hpcnas.config.settings import ConfigError, fields_of
-from hpcnas.retrain import job
 from hpcnas.search import simulate
 
 HUGE = 2**63 - 1
@@ -242,7 +241,7 @@ def test_home_is_found_where_a_path_begins(tmp_path: Path, monkeypatch: pytest.M
 
 PROGRAMS: dict[str, Callable[[list[str]], object]] = {
     "search": parse,
-    "retrain": lambda words: parse(words, job.PROGRAM),
+    "retrain": lambda words: parse(words, RETRAINING),
     "simulate": lambda words: simulate._parser().parse_known_args(words),
 }
 

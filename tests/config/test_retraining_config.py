@@ -11,9 +11,8 @@ from hpcnas.config import retraining
 from hpcnas.config import search as search_config
 from hpcnas.config.data_spec import ImageFacts
 from hpcnas.config.options import parse
-from hpcnas.config.retraining import SCHEME
+from hpcnas.config.retraining import RETRAINING, SCHEME
 from hpcnas.config.settings import ConfigError
-from hpcnas.retrain.job import PROGRAM
 
 
 def preset(name: str) -> retraining.RetrainingConfig:
@@ -73,7 +72,7 @@ def test_settings_stand_in_the_order_of_older_files() -> None:
 def test_every_setting_is_an_option() -> None:
     words = "--cells 1 2 2 --channels 8 --micro-batch 32 --genotype runs/x:17 --mean 1 2 3 --std 4 5 6"
     words += " --loaders 0 --compile"
-    assert parse(words.split(), PROGRAM).layers[-1] == {
+    assert parse(words.split(), RETRAINING).layers[-1] == {
         "network": {"genotype": "runs/x:17", "channels": 8, "cells": (1, 2, 2)},
         "training": {"micro_batch": 32},
         "data": {"mean": (1.0, 2.0, 3.0), "std": (4.0, 5.0, 6.0)},

@@ -22,8 +22,9 @@ import pytest
 from drawn_folders import write_folder
 
 from hpcnas.config import data_spec
+from hpcnas.config.data_spec import DataError
 from hpcnas.data import datasets
-from hpcnas.data.datasets import DataError, Images
+from hpcnas.data.datasets import Images
 
 ROOT = Path(datasets.__file__).parents[2]
 
@@ -83,17 +84,6 @@ def test_a_bad_specification_is_refused_in_one_line(spec: str, expected: str) ->
     with pytest.raises(DataError) as caught:
         datasets.load_training(spec)
     assert expected in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_a_specification_is_checked_without_reading(tmp_path: Path) -> None:
-    data_spec.check_spec(f"cifar10:{tmp_path}")
-    data_spec.check_spec(f"cifar10:{tmp_path}/none", download=True)
-    with pytest.raises(DataError, match="there is no folder"):
-        data_spec.check_spec(f"cifar10:{tmp_path}/none")
-    with pytest.raises(DataError, match="train to hold a folder of images"):
-        data_spec.check_spec(f"imagefolder:{tmp_path}", download=True)
-    (tmp_path / "train").mkdir()
-    data_spec.check_spec(f"imagefolder:{tmp_path}")
 
 
 def python(script: str, **extra: object) -> subprocess.CompletedProcess[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from examples import evaluated, population
 from scripted_crew import ERROR, Crew, Search, place, settings, states
 
 from hpcnas import seeds
 from hpcnas.config.search import SearchConfig, SearchSettings
-from hpcnas.evolution.budget import evaluations_left
+from hpcnas.evolution.budget import evaluations_left, has_room
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.tasks import Replicates, next_tasks
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Result, Task
@@ -30,6 +31,21 @@ from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Result, T
 def test_what_is_a_task(scheduling: str, racing: bool, missing: list[int], expected: Sequence[tuple[int, int]]) -> None:
     search = SearchSettings(scheduling=scheduling, racing=racing)
     assert next_tasks(search, missing, replicates=4) == [Replicates(first, count) for first, count in expected]
+
+
+@pytest.mark.parametrize(
+    ("search", "to_come", "room"),
+    [
+        (SearchSettings(budget=4), 100, True),  # three are born, of which one is evaluated
+        (SearchSettings(budget=3), 0, False),
+        (SearchSettings(budget=4, trainings=5), 2, True),  # two trainings are done
+        (SearchSettings(budget=4, trainings=5), 3, False),
+    ],
+)
+def test_there_is_room_for_a_birth_until_both_budgets_are_issued(
+    search: SearchSettings, to_come: int, room: bool
+) -> None:
+    assert has_room(search, population(evaluated(0, 0.5, 0.5), births=3), to_come) is room
 
 
 def four(**search: object) -> SearchConfig:

@@ -169,7 +169,7 @@ def test_a_known_network_becomes_a_repeat_of_the_first_however_it_is_written() -
     for id, genotype in enumerate((CELLS[0], CELLS[1], RENAMED)):
         drawn = average(one_after_another(genotype), is_valid, some, id)
         assert drawn == Drawn(genotype, 0, 0, network_hash(genotype), repeats=0 if id == 2 else None)
-        some.add(Individual(id, genotype, Birth.INITIAL, None, 0, 0, 0.0, 0, drawn.network, repeats=drawn.repeats))
+        some.add(Individual(id, genotype, Birth.INITIAL, None, 0, 0, 0.0, network=drawn.network, repeats=drawn.repeats))
     assert average(one_after_another(RENAMED), is_valid, some, 3).repeats == 0, "in flight, all of them"
     assert average(one_after_another(CELLS[1]), is_valid, some, 1).repeats is None, "asked again, at replay"
 

@@ -14,10 +14,10 @@ from toolruns import CHAIN, POOLING, eventful, origin_of, retrained
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config import search as search_config
 from hpcnas.config.options import parse
+from hpcnas.config.retraining import RETRAINING
 from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.job.status import MORE_TO_DO
 from hpcnas.retrain import record_file
-from hpcnas.retrain.job import PROGRAM
 from hpcnas.retrain.origin import individual_origin, resolve_genotype
 from hpcnas.retrain.record import Origin
 from hpcnas.retrain.session import RetrainingRefused, open_retraining
@@ -104,7 +104,7 @@ def test_of_an_older_retraining_the_searchs_departures_are_not_known(tmp_path: P
 
 def continued(folder: Path, genotype: str) -> None:
     """Opens the retraining with that --genotype, and closes it."""
-    open_retraining(parse(["--run", str(folder), "--genotype", genotype], PROGRAM)).close(MORE_TO_DO)
+    open_retraining(parse(["--run", str(folder), "--genotype", genotype], RETRAINING)).close(MORE_TO_DO)
 
 
 def test_a_search_may_have_another_best_when_its_retraining_goes_on(run: Path, tmp_path: Path) -> None:

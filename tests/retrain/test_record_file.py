@@ -74,6 +74,12 @@ def test_an_older_file_lacks_what_came_later(tmp_path: Path) -> None:
     assert record_file.read(tmp_path) == dataclasses.replace(RECORD, trainings=older)
 
 
+def test_the_folder_of_a_search_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "population.h5").write_bytes(b"")
+    with pytest.raises(StoreError, match=r"but there is no retrain\.h5; it holds a search$"):
+        record_file.read(tmp_path)
+
+
 def test_a_folder_without_one_and_a_damaged_file_are_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="expected a retraining in .*, but there is no retrain.h5"):
         record_file.read(tmp_path)

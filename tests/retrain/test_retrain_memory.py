@@ -15,9 +15,9 @@ from toolruns import retrained
 
 from hpcnas.job.log import LiveLine
 from hpcnas.retrain import record_file
-from hpcnas.retrain.keeper import Plan, RecordKeeper, _Underway
 from hpcnas.retrain.progress import Progress
 from hpcnas.retrain.record import State, Trained
+from hpcnas.retrain.record_keeper import Plan, RecordKeeper, _Current
 
 
 def test_a_training_on_a_cpu_says_nothing_one_on_a_gpu_what_torch_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,7 +38,7 @@ def test_the_most_that_any_of_its_jobs_has_seen_is_kept(
     record.trainings = [Trained(0, State.TRAINING, peak_memory=before)]
     keeper = RecordKeeper(Plan(record.recipe, record.genotype, record.origin, record), SimpleNamespace())  # type: ignore[arg-type]
     training: Any = SimpleNamespace(step=3, seconds=1.0, waited=0.0, history=[], peak_memory=now)
-    row = keeper._figures(_Underway(0, training))
+    row = keeper._figures(_Current(0, training))
     assert (row.step, row.peak_memory) == (3, kept)
 
 

@@ -13,11 +13,12 @@ import torch
 from toolruns import retrained
 
 from hpcnas.config.options import parse
+from hpcnas.config.retraining import RETRAINING
 from hpcnas.job.status import MORE_TO_DO
 from hpcnas.retrain import record_file
-from hpcnas.retrain.job import PROGRAM
-from hpcnas.retrain.keeper import NotKept, RecordKeeper
+from hpcnas.retrain.keeper import NotKept
 from hpcnas.retrain.record import State
+from hpcnas.retrain.record_keeper import RecordKeeper
 from hpcnas.retrain.session import RetrainingRefused, open_retraining, read_plan
 from hpcnas.storage import lock
 from hpcnas.storage.folder import RunFolder
@@ -27,7 +28,7 @@ SAVED = {"seed": 1, "step": 70_000}
 
 
 def opened(folder: Path, *options: str) -> RecordKeeper:
-    return open_retraining(parse(["--run", str(folder), *options], PROGRAM))
+    return open_retraining(parse(["--run", str(folder), *options], RETRAINING))
 
 
 def under_way(folder: Path, step: int) -> Path:
@@ -74,7 +75,7 @@ def test_halves_of_files_that_a_killed_job_has_left_are_removed(tmp_path: Path) 
     folder = under_way(tmp_path / "run", step=100)
     for name in (".checkpoint.pt.4321.tmp", ".weights-1.pt.4321.tmp", "checkpoint.pt"):
         (folder / name).write_bytes(b"")
-    read_plan(parse(["--run", str(folder), "--dry-run"], PROGRAM))  # holds no lock: another job may be at work
+    read_plan(parse(["--run", str(folder), "--dry-run"], RETRAINING))  # holds no lock: another job may be at work
     assert len(list(folder.glob(".*"))) == 2
     opened(folder).close(MORE_TO_DO)
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoint.pt", "lock", "retrain.h5", "status"]

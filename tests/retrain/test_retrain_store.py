@@ -16,17 +16,18 @@ import torch
 from toolruns import retrained
 
 from hpcnas.config.options import parse
+from hpcnas.config.retraining import RETRAINING
 from hpcnas.job.status import BROKEN, MORE_TO_DO, WRONG_USE
 from hpcnas.retrain import record_file
-from hpcnas.retrain.job import PROGRAM
-from hpcnas.retrain.keeper import NotKept, RecordKeeper, _Underway
+from hpcnas.retrain.keeper import NotKept
 from hpcnas.retrain.record import State
+from hpcnas.retrain.record_keeper import RecordKeeper, _Current
 from hpcnas.retrain.session import RetrainingRefused, open_retraining, read_plan
 from hpcnas.storage.folder import RunFolder, StoreError
 
 
 def opened(folder: Path, *options: str) -> RecordKeeper:
-    return open_retraining(parse(["--run", str(folder), "--lock-wait", "0", *options], PROGRAM))
+    return open_retraining(parse(["--run", str(folder), "--lock-wait", "0", *options], RETRAINING))
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def training(step: int) -> Any:
 
 
 def at_step(job: RecordKeeper, step: int) -> RecordKeeper:
-    job._current = _Underway(1, training(step))
+    job._current = _Current(1, training(step))
     return job
 
 
@@ -216,7 +217,7 @@ def test_a_new_folder_is_not_there_after_a_refused_start(tmp_path: Path) -> None
 
 def test_who_waits_for_a_folder_that_is_taken_away_begins_it(tmp_path: Path) -> None:
     first = opened(tmp_path / "new", "--preset", "quick")
-    request = parse(["--run", str(tmp_path / "new"), "--preset", "quick", "--lock-wait", "60"], PROGRAM)
+    request = parse(["--run", str(tmp_path / "new"), "--preset", "quick", "--lock-wait", "60"], RETRAINING)
     second = open_retraining(request, say=lambda text: first.close(WRONG_USE))
     assert (tmp_path / "new" / "lock").exists()
     second.close(WRONG_USE)
@@ -227,6 +228,6 @@ def test_a_dry_run_changes_nothing(folder: Path) -> None:
     (folder / ".checkpoint.pt.7.tmp").touch()
     before = {path.name: path.stat().st_mtime_ns for path in [folder, *folder.iterdir()]}
     for options in (["--run", str(folder)], ["--run", str(folder.parent / "other"), "--preset", "quick"]):
-        read_plan(parse([*options, "--dry-run"], PROGRAM))
+        read_plan(parse([*options, "--dry-run"], RETRAINING))
     assert {path.name: path.stat().st_mtime_ns for path in [folder, *folder.iterdir()]} == before
     assert not (folder.parent / "other").exists()

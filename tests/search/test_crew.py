@@ -82,6 +82,11 @@ def test_work_that_all_have_failed_at_suits_each_of_them() -> None:
     assert [some.suits(rank, failed) for rank in (1, 2)] == [True, True]
 
 
+def test_a_task_has_the_seeds_of_its_own_replicates() -> None:
+    born = individual(3)
+    assert Work(born, Replicates(1, 2), 4, frozenset()).task((10, 11, 12, 13)) == Task(3, 4, born.genotype, (11, 12), 1)
+
+
 def test_the_backlog_begins_with_what_is_in_flight_by_birth() -> None:
     population = Population(CONFIG.space, CONFIG.training.replicates)
     for id in (0, 1):

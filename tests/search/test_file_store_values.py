@@ -38,7 +38,7 @@ def awkward(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FileStor
         parent, born = (None, 1e9 + id / 3) if id < 3 else (id - 2, float(id))
         kind = Birth.RANDOM if id < 3 else Birth.MUTATION
         network = bytes([id] * 16) if id else None
-        new.birth(Individual(id, Genotype(SPACE, codes), kind, parent, 0, id, born, 2 * id, network))
+        new.birth(Individual(id, Genotype(SPACE, codes), kind, parent, 0, id, born, known=2 * id, network=network))
     new.retry(replace(AWKWARD_RESULTS[3], attempt=1))
     for result in AWKWARD_RESULTS:
         new.settle(result)

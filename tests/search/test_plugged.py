@@ -395,11 +395,12 @@ def test_numpys_numbers_in_proposals_are_numbers() -> None:
         (replace(PROPOSAL, parent=-1), "x: `ask`: expected a whole number for parent, got -1"),
         (replace(PROPOSAL, redrawn=None), "x: `ask`: expected a whole number for redrawn, got None"),  # type: ignore[arg-type]
         (replace(PROPOSAL, known=0.5), "x: `ask`: expected a whole number for known, got 0.5"),  # type: ignore[arg-type]
-        (replace(PROPOSAL, parent=7), "x: `ask`: expected a parent below 1, got 7"),
-        (replace(PROPOSAL, repeats=1), "x: `ask`: expected a repeats below 1, got 1"),
-        (replace(PROPOSAL, network="a"), "x: `ask`: expected the bytes of a hash for network, got 'a'"),  # type: ignore[arg-type]
+        (replace(PROPOSAL, parent=7), "x: `ask`: expected for parent an individual below 1, got 7"),
+        (replace(PROPOSAL, repeats=1), "x: `ask`: expected for repeats an individual below 1, got 1"),
+        (replace(PROPOSAL, network="a"), "x: `ask`: expected for network a hash of 16 bytes, or None, got 'a'"),  # type: ignore[arg-type]
+        (replace(PROPOSAL, network=b"a"), "x: `ask`: expected for network a hash of 16 bytes, or None, got b'a'"),
         (replace(PROPOSAL, genotype=None), "x: `ask`: expected a Proposal with a genotype of space 2x3/1x3, got None"),  # type: ignore[arg-type]
-        (replace(PROPOSAL, known=10**12), "x: `ask`: expected a known below 2147483648, got 1000000000000"),
+        (replace(PROPOSAL, known=10**12), "x: `ask`: expected for known a number below 2147483648, got 1000000000000"),
         (replace(PROPOSAL, birth=[1]), "x: `ask`: expected a Birth, got [1]"),  # type: ignore[arg-type]
         pytest.param(
             10**5000, "x: `ask`: expected a Proposal of space 2x3/1x3, got int that cannot be shown", id="long"

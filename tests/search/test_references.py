@@ -202,6 +202,34 @@ def test_which_individuals_a_search_begins_with_is_said(text: str, said: Sequenc
     assert heard == said
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("run,2", [POOLING]),
+        ("run,2:0", [CHAIN]),
+        ("run:0,run,2:best", [CHAIN, POOLING]),
+        ("chain,1.toml,run", [CHAIN, POOLING]),
+        ("run,chain,1.toml", [POOLING, CHAIN]),
+        ("run,run:0", [POOLING, CHAIN]),
+    ],
+)
+def test_a_path_with_a_comma_that_is_there_is_that_path(
+    text: str, expected: Sequence[Genotype], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("run", "run,2"):
+        eventful(Path(name))
+    Path("chain,1.toml").write_text(CHAIN.text())
+    assert list(initial(text)) == expected
+
+
+def test_a_choice_of_a_folder_with_a_comma_is_read_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    eventful(Path("run,2"))
+    with pytest.raises(ConfigError, match=r"^search\.initial: run,2:most: expected best, topK"):
+        initial("run,2:most")
+
+
 @pytest.mark.parametrize(("text", "name"), [("run", "run-4"), ("odd:3:0", "odd:3-0"), ("chain.toml", "chain")])
 def test_names_for_titles_and_files(text: str, name: str) -> None:
     assert references.one(text).name == name

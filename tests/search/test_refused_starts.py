@@ -121,6 +121,16 @@ def test_a_new_run_is_not_there_afterwards(tmp_path: Path, options: list[str]) -
     assert start(tmp_path / "run", *SYNTHETIC, "--budget", "3", "--seed", "5").returncode == 0
 
 
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_a_retrainings_folder_is_not_taken(tmp_path: Path, dry: tuple[str, ...]) -> None:
+    (tmp_path / "retrain.h5").write_bytes(b"")
+    done = start(tmp_path, *SYNTHETIC, "--budget", "3", *dry)
+    assert done.returncode == 2, done.stderr
+    assert f"expected a folder for a search, but {tmp_path} holds a retraining; give another --run" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["retrain.h5"]
+
+
 # ── a lock that is held ─────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("module", ["hpcnas", "hpcnas.retrain"])
 def test_a_run_that_is_held_is_left_alone(tmp_path: Path, holder: subprocess.Popen[str], module: str) -> None:

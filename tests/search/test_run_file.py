@@ -177,6 +177,31 @@ def test_every_dataset_says_what_it_means_and_in_which_unit(tmp_path: Path) -> N
     assert said["individuals/training_seconds"] == {"description": b"training, all replicates", "unit": b"s"}
 
 
+def test_datasets_lie_in_the_file_in_the_order_of_their_columns(tmp_path: Path) -> None:
+    with opened(tmp_path, some_run()) as file:
+        tables = {name: _as_created(file[name]) for name in _as_created(file) if isinstance(file[name], h5py.Group)}
+    assert tables == {
+        "individuals": [
+            *("id", "birth", "parent", "view", "redrawn", "known", "network", "network_version", "repeats", "genotype"),
+            *("born", "state", "attempts", "accuracies", "replicates_trained", "fitness", "parameters"),
+            *("setup_seconds", "training_seconds", "validation_seconds", "worker_seconds", "started", "finished"),
+            *("rank", "host", "device", "failure"),
+        ],
+        "failures": ["individual", "attempt", "kind", "started", "finished", "rank", "host", "device", "message"],
+        "sessions": ["started", "host", "pid", "ranks", "software", "data"],
+        "workers": ["session", "rank", "host", "device", "training", "numbers", "slower"],
+    }
+
+
+def test_descriptions_are_part_of_the_format(tmp_path: Path) -> None:
+    with opened(tmp_path, some_run()) as file:
+        assert file["failures/attempt"].attrs["description"] == b"the how manieth attempt at it this was"
+
+
+def _as_created(group: h5py.Group) -> list[str]:
+    return sorted(group, key=lambda name: int(h5py.h5o.get_info(group[name].id).addr))
+
+
 def test_codes_carry_their_names(tmp_path: Path) -> None:
     with opened(tmp_path, some_run()) as file:
         names = {name: h5py.check_enum_dtype(dataset.dtype) for name, dataset in _datasets(file).items()}
@@ -241,6 +266,12 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
             StoreError, match=rf"^expected a run in {re.escape(str(folder))}, but there is no population\.h5$"
         ):
             read(folder)
+
+
+def test_the_folder_of_a_retraining_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "retrain.h5").write_bytes(b"")
+    with pytest.raises(StoreError, match=r"but there is no population\.h5; it holds a retraining$"):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize(

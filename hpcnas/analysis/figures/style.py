@@ -111,10 +111,13 @@ def save(figure: Figure, path: Path) -> None:
 def as_svg(figure: Figure) -> str:
     """The picture as an SVG document without a date, for a page: its background lets the page's through, its texts stay
     texts, and what is drawn as dots has 220 of them an inch."""
-    buffer = io.StringIO()
+    buffer, alpha = io.StringIO(), figure.patch.get_alpha()
     figure.patch.set_alpha(0.0)
-    with matplotlib.rc_context({**STYLE, "svg.fonttype": "none"}):
-        figure.savefig(buffer, format="svg", dpi=220, metadata={"Date": None, "Creator": None})
+    try:
+        with matplotlib.rc_context({**STYLE, "svg.fonttype": "none"}):
+            figure.savefig(buffer, format="svg", dpi=220, metadata={"Date": None, "Creator": None})
+    finally:
+        figure.patch.set_alpha(alpha)  # the figure is as it was
     return buffer.getvalue()
 
 
