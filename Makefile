@@ -5,7 +5,7 @@
 # RANKS=3                ranks of `make run`, controller included
 # PYTEST='-k store -x'   further arguments of the tests
 # DEVICE=cuda            what `make bench` trains on
-# TABLES=DIR             folder of the tables of `make bench-search` (README, Strategies on tables of real trainings)
+# TABLES=DIR             folder of the tables of `make bench-search` (README, More for the same hours)
 # CC='gcc -march=x86-64-v3'   the compiler of the C kernels: with these options as on a CPU without AVX-512
 
 PYTHON      ?= python3

@@ -77,7 +77,7 @@ def highest_codes(space: Space) -> bytes:
 
 def unchosen(space: Space, codes: bytes) -> int | None:
     """The first entry of an array form that is a primitive which the space leaves out; None without any."""
-    if space.chosen == primitives.NAMES:
+    if not space.leaves_out:
         return None
     level, allowed = space.level(2), operation_codes(space, 2)
     return next((place for place, code in enumerate(codes[: level.motifs * level.edges]) if code not in allowed), None)

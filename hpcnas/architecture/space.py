@@ -87,6 +87,11 @@ class Space:
         return self.levels[number - 2]
 
     @property
+    def leaves_out(self) -> bool:
+        """Whether it leaves out some of the six primitives."""
+        return self.chosen != primitives.NAMES
+
+    @property
     def primitive_codes(self) -> tuple[int, ...]:
         """Codes of the primitives that the space has, ascending: of the chosen ones, and those of plugins from 7 on."""
         first = len(primitives.NAMES) + 1
@@ -116,7 +121,7 @@ class Space:
     @property
     def _primitives(self) -> str:
         """What follows the sizes in the text form."""
-        chosen = "" if self.chosen == primitives.NAMES else ":" + ",".join(self.chosen)
+        chosen = ":" + ",".join(self.chosen) if self.leaves_out else ""
         return "+".join([chosen, *self.added])
 
     @classmethod
