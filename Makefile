@@ -5,6 +5,7 @@
 # RANKS=3                ranks of `make run`, controller included
 # PYTEST='-k store -x'   further arguments of the tests
 # DEVICE=cuda            what `make bench` trains on
+# TABLES=DIR             folder of the tables of `make bench-search` (README, More for the same hours)
 # CC='gcc -march=x86-64-v3'   the compiler of the C kernels: with these options as on a CPU without AVX-512
 
 PYTHON      ?= python3
@@ -12,6 +13,7 @@ MPIRUN      ?= $(shell command -v mpirun 2>/dev/null)
 RANKS       ?= 3
 PYTEST      ?=
 DEVICE      ?= cpu
+TABLES      ?= tables
 VENV        := .venv
 CONSTRAINTS := .ci/constraints.txt
 PIP         := $(VENV)/bin/python -m pip --disable-pip-version-check
@@ -30,7 +32,7 @@ export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
 export OMPI_MCA_rmaps_base_oversubscribe := 1
 export PRTE_MCA_rmaps_default_mapping_policy := :oversubscribe
 
-.PHONY: help run test test-4 torture bench bench-scale lint environment clean
+.PHONY: help run test test-4 torture bench bench-scale bench-search lint environment clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -79,6 +81,10 @@ bench-scale: environment  ## the controller to 1,000,000 individuals, 201 ranks 
 	$(VENV)/bin/python tools/bench_controller.py --parts throughput growth opening ranks simulation \
 	    --sizes 0 10000 100000 1000000 --ranks 3 51 101 201 --steps 200 7000 --steps 20000 1000000 \
 	    --output bench-scale.json
+
+bench-search: environment  ## strategies and peers on published tables of real trainings (TABLES=DIR): ten minutes
+	$(VENV)/bin/python tools/bench_search.py --tables $(TABLES) --processes 2 \
+	    --results bench-search.json --output bench-search.png
 
 lint: environment  ## ruff and mypy
 	$(VENV)/bin/python -m ruff check

@@ -54,6 +54,7 @@ USES = {
     "hpcnas/data/torchvision_shim.py": {"import_module", "importlib"},
     "hpcnas/training/trainer.py": {"ctypes", "multiprocessing"},
     "hpcnas/job/walltime.py": {"subprocess"},
+    "hpcnas/analysis/arena.py": {"multiprocessing"},
     "tools/bench_controller.py": {"subprocess"},
     "tools/bench_training.py": {"subprocess"},
 }

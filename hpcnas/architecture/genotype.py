@@ -34,14 +34,26 @@ class GenotypeError(Error, ValueError):
 
 @functools.cache
 def operation_names(space: Space, level: int) -> tuple[str, ...]:
-    """Names of the operations that edges of `level` choose from, code 1 first: primitives, or motifs M1, M2, …
+    """Names of the operations of `level`, code 1 first: primitives, or motifs M1, M2, …
 
+    Edges of level 2 choose from some of them alone where the space chooses primitives (`operation_codes`).
     Raises SpaceError for a level that the space does not have.
     """
     space.level(level)
     if level == 2:
         return (*primitives.NAMES, *space.added)
     return tuple(f"M{number}" for number in range(1, space.level(level - 1).motifs + 1))
+
+
+@functools.cache
+def operation_codes(space: Space, level: int) -> bytes:
+    """Codes of the operations that edges of `level` choose from, ascending; 0, which is `none`, comes first.
+
+    Raises SpaceError for a level that the space does not have.
+    """
+    if level == 2:
+        return bytes([primitives.NONE, *space.primitive_codes])
+    return bytes(range(len(operation_names(space, level)) + 1))
 
 
 @functools.cache
@@ -58,9 +70,17 @@ def _offsets(space: Space) -> tuple[int, ...]:
 def highest_codes(space: Space) -> bytes:
     """The highest code that each entry of the array form may have, one byte an entry."""
     return b"".join(
-        bytes([len(operation_names(space, number))]) * (level.motifs * level.edges)
+        operation_codes(space, number)[-1:] * (level.motifs * level.edges)
         for number, level in enumerate(space.levels, start=2)
     )
+
+
+def unchosen(space: Space, codes: bytes) -> int | None:
+    """The first entry of an array form that is a primitive which the space leaves out; None without any."""
+    if not space.leaves_out:
+        return None
+    level, allowed = space.level(2), operation_codes(space, 2)
+    return next((place for place, code in enumerate(codes[: level.motifs * level.edges]) if code not in allowed), None)
 
 
 def edge_index(space: Space, level: int, motif: int, successor: int, predecessor: int) -> int:
@@ -124,6 +144,11 @@ class Genotype:
             raise GenotypeError(
                 f"edge {position} of the array form: expected an operation 0 to {highest[position]}, "
                 f"got {self.codes[position]}"
+            )
+        if (place := unchosen(self.space, self.codes)) is not None:
+            raise GenotypeError(
+                f"edge {place} of the array form: expected none or an operation of the space {self.space}, got "
+                f"{self.codes[place]} ({primitives.NAMES[self.codes[place] - 1]})"
             )
 
     # ── array form ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -250,7 +275,8 @@ class Genotype:
 
 def _parse_edges(space: Space, level: int, motif: int, entries: object) -> Iterator[tuple[int, int]]:
     """(array position, code) of each "from-to operation" of one motif; raises GenotypeError."""
-    place, names = f"level {level}, M{motif + 1}", operation_names(space, level)
+    place, every = f"level {level}, M{motif + 1}", operation_names(space, level)
+    names = [every[code - 1] for code in operation_codes(space, level)[1:]]
     if not isinstance(entries, list):
         raise GenotypeError(f'{place}: expected a list of edges such as "1-2 {names[0]}", got {shown(entries)}')
     seen: set[int] = set()
@@ -266,7 +292,7 @@ def _parse_edges(space: Space, level: int, motif: int, entries: object) -> Itera
         if index in seen:
             raise GenotypeError(f"{place}: expected every edge once, got {match[1]}-{match[2]} twice")
         seen.add(index)
-        yield index, names.index(match[3]) + 1
+        yield index, every.index(match[3]) + 1
 
 
 def named(name: str) -> Genotype:

@@ -10,7 +10,7 @@ import numpy as np
 
 from hpcnas.architecture import primitives
 from hpcnas.architecture.fast_integers import Below, integers_below
-from hpcnas.architecture.genotype import Genotype, edge_index, operation_names
+from hpcnas.architecture.genotype import Genotype, edge_index, operation_codes
 from hpcnas.architecture.space import Space
 from hpcnas.errors import Error
 
@@ -33,14 +33,14 @@ class _Bounds:
     motifs: int
     nodes: int
     edges: int  # of one motif
-    choices: int  # operations of the level below, and none
+    codes: bytes  # of none and the operations of the level below
     first: int  # position of the level in the array form
 
 
 @functools.cache
 def _bounds(space: Space) -> tuple[_Bounds, ...]:
     return tuple(
-        _Bounds(shape.motifs, shape.nodes, shape.edges, len(operation_names(space, level)) + 1,
+        _Bounds(shape.motifs, shape.nodes, shape.edges, operation_codes(space, level),
                 edge_index(space, level, 0, 1, 0))
         for level, shape in enumerate(space.levels, start=2)
     )  # fmt: skip
@@ -52,7 +52,7 @@ def _draw(levels: tuple[_Bounds, ...], below: Below) -> tuple[int, int]:
     successor = 1 + below(level.nodes - 1)
     predecessor = below(successor)
     position = level.first + motif * level.edges + successor * (successor - 1) // 2 + predecessor
-    return position, below(level.choices)
+    return position, level.codes[below(len(level.codes))]
 
 
 def mutate(parent: Genotype, generator: np.random.Generator) -> Genotype:
@@ -65,10 +65,13 @@ def mutate(parent: Genotype, generator: np.random.Generator) -> Genotype:
 
 
 def trivial(space: Space) -> Genotype:
-    """Every motif a chain of identities; from level 3 on a chain of the first lower motif, itself such a chain."""
-    codes = bytearray(space.edges)
+    """Every motif a chain of identities; from level 3 on a chain of the first lower motif, itself such a chain.
+
+    In a space that leaves identity out, its first primitive takes the place of identity."""
+    own = space.primitive_codes
+    plain, codes = primitives.IDENTITY if primitives.IDENTITY in own else own[0], bytearray(space.edges)
     for level in range(2, space.top + 1):
-        operation = primitives.IDENTITY if level == 2 else 1
+        operation = plain if level == 2 else 1
         shape = space.level(level)
         for motif in range(shape.motifs):
             for successor in range(1, shape.nodes):

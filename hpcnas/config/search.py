@@ -32,7 +32,8 @@ class SearchSettings(Section, section="search"):
 
     space: str = setting(
         "hierarchical",
-        "hierarchical, flat, or MOTIFSxNODES a level, such as 6x4/1x5; +NAME adds a plugin's primitive",
+        "hierarchical, flat, or MOTIFSxNODES a level, such as 6x4/1x5; :NAME,NAME chooses primitives (1x1, dw, sep, "
+        "max, avg, id), +NAME adds a plugin's",
     )
     strategy: str = setting(
         "tournament", f"how the next genotype is chosen: {', '.join(STRATEGIES)}, or a plugin's", metavar="NAME"

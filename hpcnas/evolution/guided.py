@@ -13,8 +13,8 @@ by chance, by Spearman's rank correlation. That correlation is what the run repo
 
 The model is a function of the first `view` evaluations, rounded down so that it is made anew after every 32nd part of
 them at the most. It learns from at most MOST individuals: half are the youngest, half the fittest of the older ones.
-Answers are the same on every machine: see `bayesian_ridge`. Mutants whose live
-edges are those of a parent are left out.
+Answers are the same on every machine: see `bayesian_ridge`. Mutants whose live edges are those of a parent are left
+out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ import numpy as np
 from hpcnas.architecture.expansion import InvalidGenotype, bare
 from hpcnas.architecture.features import features
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.architecture.mutation import mutate
 from hpcnas.config.search import SearchSettings
 from hpcnas.evolution import bayesian_ridge
 from hpcnas.evolution.bayesian_ridge import Posterior
@@ -155,7 +154,7 @@ class Guided:
             if parent not in origins:
                 origins[parent] = population.individual(parent).genotype
                 seen.add(bare(origins[parent]).codes)
-            genotype = mutate(origins[parent], generator)
+            genotype = self._breeding.draw_mutant(origins[parent], generator)
             needed = bare(genotype)
             if needed.codes in seen:
                 continue

@@ -107,7 +107,12 @@ def make_strategy(config: SearchConfig, facts: DataFacts, attend: Callable[[], N
 
     The strategy calls `attend` for each genotype that it draws, which may be thousands for one birth, and does not
     catch DrawingStopped, which `attend` may raise."""
-    search, breeding = config.search, _breeding(config, facts, attend)
+    return with_breeding(config, _breeding(config, facts, attend))
+
+
+def with_breeding(config: SearchConfig, breeding: Breeding) -> Strategy:
+    """The configured strategy, whose genotypes `breeding` draws. Raises StrategyRefused and PluginFault."""
+    search = config.search
     make = (STRATEGIES | plugins.strategies()).get(search.strategy)
     if make is None:
         missing = plugins.NotNamed(plugins.left_out(search.plugins))

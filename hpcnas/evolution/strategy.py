@@ -96,7 +96,7 @@ class Breeding:
 
         Raises NothingAllowed."""
         generator = self.generator(id)
-        drawn = self._drawn(lambda: diversified(self.space, self.initial_mutations, generator), population, id)
+        drawn = self._drawn(lambda: self.draw_initial(generator), population, id)
         return _proposal(drawn, birth, None)
 
     def mutant(self, population: Population, id: int, parent: int, generator: np.random.Generator) -> Proposal:
@@ -104,7 +104,7 @@ class Breeding:
 
         Raises NothingAllowed."""
         origin = population.individual(parent).genotype
-        drawn = self._drawn(lambda: mutate(origin, generator), population, id)
+        drawn = self._drawn(lambda: self.draw_mutant(origin, generator), population, id)
         return _proposal(drawn, Birth.MUTATION, parent)
 
     def chosen(
@@ -124,12 +124,20 @@ class Breeding:
             found = next(left, None)
             if found is None:
                 parent = another()
-                return mutate(population.individual(parent).genotype, generator)
+                return self.draw_mutant(population.individual(parent).genotype, generator)
             parent = found[0]
             return found[1]
 
         drawn = self._drawn(draw, population, id)
         return _proposal(drawn, Birth.MUTATION, parent)
+
+    def draw_initial(self, generator: np.random.Generator) -> Genotype:
+        """One that may be refused: the trivial genotype, diversified."""
+        return diversified(self.space, self.initial_mutations, generator)
+
+    def draw_mutant(self, origin: Genotype, generator: np.random.Generator) -> Genotype:
+        """One that may be refused: the genotype with one mutation."""
+        return mutate(origin, generator)
 
     def _drawn(self, draw: Callable[[], Genotype], population: Population, id: int) -> Drawn:
         return self.duplicates(draw, self.allowed, population, id)

@@ -112,6 +112,11 @@ def _wrong_births(tables: Tables) -> Iterator[Wrong]:
         edge = int(np.flatnonzero(table["genotype"][id] > highest)[0])
         what = f"a genotype whose edge {edge} has an operation 0 to {highest[edge]}"
         yield Wrong("individuals", "genotype", id, what, allowed.shown(table["genotype"][id, edge]))
+    for id, codes in enumerate(table["genotype"] if tables.space.leaves_out else ()):
+        place = genotype.unchosen(tables.space, codes.tobytes())
+        if place is not None and codes[place] <= highest[place]:
+            what = f"a genotype whose edge {place} has an operation of the space {tables.space}"
+            yield Wrong("individuals", "genotype", id, what, allowed.shown(codes[place]))
     if "network_version" in table and "network" in table:
         looked = table["network"].any(axis=1)
         yield from told("individuals", "network_version", looked != (table["network_version"] > 0),

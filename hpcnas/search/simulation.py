@@ -15,13 +15,16 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hpcnas.architecture.expansion import expand
+from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import SearchConfig
 from hpcnas.config.settings import ConfigError
 from hpcnas.evolution.registry import make_strategy
+from hpcnas.evolution.strategy import Strategy
 from hpcnas.job.log import duration
 from hpcnas.job.session import Session
 from hpcnas.job.status import BROKEN, MORE_TO_DO
@@ -255,8 +258,17 @@ def simulate(settings: SearchConfig, site: Site, folder: Path | None = None) -> 
     return _report(store, cluster)
 
 
-def searched(settings: SearchConfig, site: Site, folder: Path | None = None) -> tuple[MemoryStore, Cluster]:
+def searched(
+    settings: SearchConfig,
+    site: Site,
+    folder: Path | None = None,
+    foresight: Foresight | None = None,
+    strategy: Callable[[DataFacts], Strategy] | None = None,
+) -> tuple[MemoryStore, Cluster]:
     """The run, open, and what its workers did: a search by the virtual clock until the budget is spent.
+
+    What evaluations give is up to `foresight`, by default that of the synthetic landscape; `strategy` makes another
+    strategy than the configured one, once a job.
 
     Raises ConfigError where no job would get anywhere, SearchStopped where the search would break, and StoreError.
     """
@@ -268,14 +280,15 @@ def searched(settings: SearchConfig, site: Site, folder: Path | None = None) -> 
         )
     # the file is renewed at the end of each job: what the real clock would have it done is no matter of this one
     quiet = replace(settings, run=replace(run, compact_interval=float(2**62)))
-    cluster = Cluster(site, Foresight(settings))
+    cluster = Cluster(site, foresight or Foresight(settings))
+    make = strategy or (lambda facts: make_strategy(settings, facts))
     store = MemoryStore(settings) if folder is None else FileStore.create(folder, settings, synced=False)
     try:
         while True:
             cluster.begin_job(run.walltime, run.grace)
             observer = Silent(cluster)
             search = Controller(
-                quiet, store, lambda facts: make_strategy(settings, facts), cluster, range(1, site.workers + 1),
+                quiet, store, make, cluster, range(1, site.workers + 1),
                 {}, observer, lambda: "time is up" if cluster.now >= cluster.leave else None, lambda: cluster.now,
             )  # fmt: skip
             try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpcnas import seeds
@@ -68,12 +69,18 @@ class Foresight:
             if drawn < settings.synthetic_crashes + settings.synthetic_hangs:
                 failure = Failure(FailureKind.HANG, "the trainer has given no sign of life (synthetic)")
                 return Foreseen(failure, seconds * share + self._hang_timeout)
-        fitness, parameters = self._known(task.genotype)
-        accuracies = tuple(
-            min(1.0, max(0.0, fitness + settings.synthetic_noise * seeds.noise_generator(seed).normal()))
-            for seed in task.seeds
-        )
+        accuracies, parameters = self.trained(task.genotype, task.seeds)
         return Foreseen(Evaluation(accuracies, parameters, 0.0, seconds, 0.0), seconds)
+
+    def trained(self, genotype: Genotype, training_seeds: Sequence[int]) -> tuple[tuple[float, ...], int]:
+        """The accuracies of trainings with these seeds, from 0 to 1, and the network's parameters."""
+        fitness, parameters = self._known(genotype)
+        return tuple(self.noisy(fitness, seed) for seed in training_seeds), parameters
+
+    def noisy(self, fitness: float, training_seed: int) -> float:
+        """A fitness as the training with this seed measures it, from 0 to 1."""
+        noise = self._settings.synthetic_noise * seeds.noise_generator(training_seed).normal()
+        return float(min(1.0, max(0.0, fitness + noise)))
 
     def _diverges(self, seed: int) -> bool:
         share = self._settings.synthetic_nans

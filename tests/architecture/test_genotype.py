@@ -386,6 +386,17 @@ def test_other_names_are_refused(name: str) -> None:
     assert str(caught.value) == f"expected a named genotype (paper), got {name!r}"
 
 
+def test_a_genotype_has_primitives_of_its_space_alone() -> None:
+    space = Space.parse("1x3:1x1,id")
+    genotype = Genotype(space, bytes([6, 0, 1]))
+    assert 'space = "1x3:1x1,id"' in genotype.text() and '"2-3 id"' not in genotype.text()
+    assert Genotype.from_text(genotype.text()) == genotype
+    with pytest.raises(GenotypeError, match=r"edge 2 .* expected none or an operation of the space 1x3:1x1,id, got 3"):
+        Genotype(space, bytes([6, 0, 3]))
+    with pytest.raises(GenotypeError, match="expected one of 1x1, id; got 'sep'"):
+        Genotype.from_text(genotype.text().replace("1-2 id", "1-2 sep"))
+
+
 @pytest.mark.parametrize("space", ["hierarchical", None])
 def test_a_space_that_is_none_is_told(space: Any) -> None:
     for make in (

@@ -253,3 +253,15 @@ def test_redrawing_ends() -> None:
     with pytest.raises(NothingAllowed, match="none of 25 drawn was; allow larger networks"):
         redraw_until(lambda: trivial(FLAT), refuse, most=25)
     assert len(tries) == 25
+
+
+def test_a_space_that_chooses_primitives_draws_these_alone() -> None:
+    space, generator = Space.parse("1x4:sep,id"), np.random.default_rng(0)
+    parent = trivial(space)
+    assert {code for _ in range(300) for code in mutate(parent, generator).codes} == {0, 3, 6}
+    assert {code for _ in range(9) for code in diversified(space, 50, generator).codes} == {0, 3, 6}
+
+
+def test_where_identity_is_left_out_the_first_primitive_begins() -> None:
+    assert trivial(Space.parse("1x3:sep,max")).codes == bytes([3, 0, 3])
+    assert trivial(Space.parse("1x3:max,id")).codes == bytes([6, 0, 6])

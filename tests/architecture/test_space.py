@@ -88,3 +88,23 @@ def test_sizes_that_make_no_sense(text: str, message: str) -> None:
 def test_a_space_has_a_level() -> None:
     with pytest.raises(SpaceError, match="at least one level of motifs"):
         Space(())
+
+
+def test_a_space_may_choose_primitives() -> None:
+    space = Space.parse("1x4:id,1x1,sep,avg")
+    assert space.chosen == ("1x1", "sep", "avg", "id")
+    assert space.primitive_codes == (1, 3, 5, 6)
+    assert str(space) == space.sizes == "1x4:1x1,sep,avg,id"
+    assert Space.parse(str(space)) == space != Space.parse("1x4")
+    assert str(Space.parse("flat:sep, id")) == "flat:sep,id"
+
+
+def test_a_choice_of_all_is_none() -> None:
+    assert str(Space.parse("hierarchical:id,avg,max,sep,dw,1x1")) == "hierarchical"
+    assert HIERARCHICAL.primitive_codes == (1, 2, 3, 4, 5, 6)
+
+
+@pytest.mark.parametrize("names", ["", "id,", "id,id", "id,conv", "ID"])
+def test_a_choice_is_of_the_primitives_each_once(names: str) -> None:
+    with pytest.raises(SpaceError, match="expected after the colon some of 1x1, dw, sep, max, avg, id, each once, got"):
+        Space.parse(f"flat:{names}")

@@ -339,6 +339,17 @@ def test_a_file_that_no_run_has_written_is_refused(tmp_path: Path, name: str, va
         read(tmp_path)
 
 
+def test_a_primitive_that_the_space_leaves_out_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "population.h5", some_run())
+    with h5py.File(tmp_path / "population.h5", "r+") as file:
+        text = file["configuration"][()].decode().replace("2x3/1x3", "2x3/1x3:1x1,id")
+        del file["configuration"]
+        file["configuration"] = np.bytes_(text.encode())
+        file.attrs["space"] = np.bytes_(b"2x3/1x3:1x1,id")
+    with pytest.raises(StoreError, match="individual 2: .* edge 0 has an operation of the space 2x3/1x3:1x1,id, got 2"):
+        read(tmp_path)
+
+
 def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "population.h5"
     write(path, some_run())

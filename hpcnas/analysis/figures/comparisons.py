@@ -1,8 +1,9 @@
-"""Searches compared, as pictures: runs that were made (`comparison`), and ways to search (`policies`)."""
+"""Searches compared, as pictures: runs that were made (`comparison`), and ways to search (`policies`, `arena`)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -71,4 +72,31 @@ def policies_picture(policies: Sequence[Policy], trainings: int) -> Figure:
     axes.set_ylim(bottom=float(min(policy.band()[0][POINTS // 50] for policy in policies)))
     style.write_in_percent(axes.yaxis)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(policies)))
+    return figure
+
+
+@style.in_house_style
+def regret_picture(found: Sequence[Mapping[str, Any]]) -> Figure:
+    """How far below the best of a table is what contenders would return, against evaluations: medians over the seeds
+    with their intervals, a panel for each of `arena.numbers`."""
+    figure = style.new_figure(1.0 + 5.0 * len(found), 4.8)
+    panels = figure.subplots(1, len(found), squeeze=False)[0]
+    names = list(dict.fromkeys(one["name"] for told in found for one in told["contenders"]))
+    for axes, told in zip(panels, found, strict=True):
+        for one in told["contenders"]:
+            colour = style.COLOURS[names.index(one["name"]) % len(style.COLOURS)]
+            x = np.arange(1, len(one["regret"]) + 1)
+            axes.fill_between(x, one["regret_low"], one["regret_high"], step="post", color=colour, alpha=0.16, lw=0)
+            axes.plot(x, one["regret"], color=colour, lw=2.2, drawstyle="steps-post", label=one["name"])
+        for goal in told["contenders"][0]["goals"]:
+            axes.axhline(told["best"] - goal["fitness"], color=style.PALE, lw=1.0, ls="--", zorder=0)
+        axes.set_title(f"{told['table']}, {told['workers']} worker{'s' if told['workers'] > 1 else ''}")
+        axes.set_xlabel("evaluations")
+        axes.set_xlim(0, told["evaluations"])
+        middle = np.concatenate([one["regret"] for one in told["contenders"]])
+        axes.set_ylim(0.0, 3 * float(np.median(middle)) + 1e-4)
+        style.write_in_percent(axes.yaxis)
+    panels[0].set_ylabel("true regret of what would be returned (%)")
+    lines = {str(line.get_label()): line for axes in panels for line in axes.get_legend_handles_labels()[0]}
+    figure.legend(list(lines.values()), list(lines), loc="outside lower center", ncols=min(4, len(lines)))
     return figure
