@@ -23,7 +23,7 @@ from hpcnas.architecture.sizes import Size
 MOST_PATHS = 16
 """Whole paths are counted in cells that have no more of them; a cell of the paper's space may have thousands."""
 MOST_PAIRED = 12
-"""Pairs of places are told of genotypes with no more edges than that."""
+"""Pairs of places are told in spaces with no more edges than that."""
 MOST = 255  # of one value
 
 _WEIGHTED = frozenset({primitives.CONVOLUTION, primitives.SEPARABLE, primitives.DEPTHWISE})
@@ -97,7 +97,7 @@ def _add_places(found: dict[Hashable, int], genotype: Genotype) -> None:
     placed = [(place, code) for place, code in enumerate(genotype.codes) if code]
     for place, code in placed:
         found["place", place, code] = 1
-    if len(placed) <= MOST_PAIRED:
+    if len(genotype.codes) <= MOST_PAIRED:
         for number, one in enumerate(placed):
             for other in placed[number + 1 :]:
                 found["pair", one, other] = 1
