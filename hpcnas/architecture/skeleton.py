@@ -3,7 +3,7 @@
 plain     image ─ 3×3 conv, c0 ─ [ cell ─ 3×3 sep ] × … ─ global average pooling ─ linear
 strided   image ─ 3×3 conv, stride 2, c0/2 ─ 3×3 conv, stride 2, c0 ─ [ cell ─ 3×3 sep ] × … ─ likewise
                                                  └ stride 2 and 2c channels after the last cell of a group, except the
-                                                   last of all
+                                                   last of all (P4)
 
 The paper searches with small networks on CIFAR-10: plain, c0 = 16, three groups of one cell. Its large networks have
 c0 = 64: on CIFAR-10 plain with groups of 2, 2, 2 cells, on ImageNet strided with 1, 2, 2, 2.

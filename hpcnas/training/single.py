@@ -2,8 +2,8 @@
 
     seed ─► order, crops, flips ─► Learner: a step of SGD ─► loss, looked at every CHECK_INTERVAL steps
 
-SGD with momentum, a learning rate divided by 10 at each milestone, weight decay on all parameters, random crop and
-flip; validation on whole images. The result of a seed does not depend on what ran before it.
+SGD with momentum, a learning rate divided by 10 at each milestone, weight decay on all parameters (P5), random crop
+and flip; validation on whole images. The result of a seed does not depend on what ran before it.
 """
 
 from __future__ import annotations
