@@ -8,10 +8,10 @@ needs matplotlib. Nothing is written here.
 from __future__ import annotations
 
 import datetime
+import html
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,17 @@ from hpcnas.analysis.figures import cells, search, style
 from hpcnas.analysis.figures.lineage import lineage_picture
 from hpcnas.analysis.figures.style import Figure
 from hpcnas.evolution.individuals import Birth, State
+from hpcnas.job import terminal
 from hpcnas.job.log import duration
 from hpcnas.messages import FailureKind
 from hpcnas.search.run_file import StoredRun
 
 TEMPLATE = Path(__file__).with_name("report_template.html")
+
+
+def escaped(text: str) -> str:
+    """Text as HTML has it; backslashes and digits stand for what no page can hold, such as bytes that are not UTF-8."""
+    return html.escape(terminal.printable(text))
 
 
 class Html(str):
@@ -38,7 +44,7 @@ class Html(str):
 def tag(name: str, *content: str | None, **attributes: object) -> Html:
     """An element. In names of attributes a trailing underscore is dropped, others are hyphens; None is left out."""
     named = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"'
+        f' {key.rstrip("_").replace("_", "-")}="{escaped(str(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
@@ -47,7 +53,7 @@ def tag(name: str, *content: str | None, **attributes: object) -> Html:
 
 def joined(parts: Iterable[str | None], between: str = "") -> Html:
     """Parts in a row; None is left out."""
-    texts = (part if isinstance(part, Html) else escape(part) for part in parts if part is not None)
+    texts = (part if isinstance(part, Html) else escaped(part) for part in parts if part is not None)
     return Html(between.join(texts))
 
 
@@ -63,7 +69,7 @@ def page(run: Curves) -> str:
         parts += [best_cell(name, stored, best), course(run), ancestors(stored, best)]
     parts += [individuals(stored), failures(facts), sessions(facts), configuration(stored)]
     parts.append(tag("footer", f"Written by hpcnas {__version__}, {now:%Y-%m-%d %H:%M} UTC, from run {stored.run}."))
-    text = TEMPLATE.read_text(encoding="utf-8").replace("@TITLE@", escape(f"{name}: hpcnas"))
+    text = TEMPLATE.read_text(encoding="utf-8").replace("@TITLE@", escaped(f"{name}: hpcnas"))
     return text.replace("@BODY@", joined(parts, "\n"))
 
 
@@ -292,5 +298,5 @@ def picture(title: str, figure: Figure) -> Html:
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
     text = re.sub(r'<svg ([^>]*?)height="[^"]*"([^>]*?)width="[^"]*"', r"<svg \1\2", text, count=1)
     look = f"max-width: {96 * figure.get_figwidth():.0f}px"
-    text = text.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" style="{look}" ', 1)
+    text = text.replace("<svg ", f'<svg role="img" aria-label="{escaped(title)}" style="{look}" ', 1)
     return tag("figure", Html(text))

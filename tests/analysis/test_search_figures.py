@@ -105,7 +105,7 @@ def test_every_picture_is_of_the_house_style() -> None:
         for name, function in vars(module).items()
         if name.endswith("_picture")
     }
-    assert len(found) == 9 and all(found.values())
+    assert len(found) == 10 and all(found.values())
 
 
 def test_runs_without_an_evaluation(run: Path, tmp_path: Path) -> None:

@@ -72,3 +72,16 @@ def test_mistakes(tmp_path: Path, argument: str, message: str) -> None:
     with pytest.raises(Error) as raised:
         draw.main([argument.format(**places)])
     assert str(raised.value) == message.format(**places)
+
+
+def test_a_run_in_a_folder_that_is_not_utf_8_has_its_pictures_and_its_page(tmp_path: Path) -> None:
+    folder = tmp_path / "b\udcfc"
+    eventful(folder)
+    for command in (
+        ["draw", folder, "--cell", tmp_path / "cell.svg"],
+        ["plot", folder, folder, "--search", tmp_path / "search.svg"],
+        ["report", folder, "--output", tmp_path / "page.html"],
+    ):
+        done = subprocess.run([sys.executable, "-m", "hpcnas.command", *command], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert "b\\udcfc" in (tmp_path / "page.html").read_text(encoding="utf-8")

@@ -18,6 +18,7 @@ from typing import Any, ParamSpec
 
 from hpcnas.analysis import needs
 from hpcnas.analysis.runs import AnalysisError
+from hpcnas.job import terminal
 
 with needs.packages("the pictures"):
     import matplotlib
@@ -31,6 +32,7 @@ with needs.packages("the pictures"):
     from matplotlib.patches import FancyArrowPatch as FancyArrowPatch
     from matplotlib.patches import FancyBboxPatch as FancyBboxPatch
     from matplotlib.patches import PathPatch as PathPatch
+    from matplotlib.text import Text
     from matplotlib.ticker import FuncFormatter
     from matplotlib.ticker import MaxNLocator as MaxNLocator
 
@@ -76,7 +78,9 @@ Arguments = ParamSpec("Arguments")
 
 
 def in_house_style(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
-    """Decorates a function that makes a figure: it draws with STYLE, and matplotlib's settings are then as before."""
+    """Decorates a function that makes a figure: it draws with STYLE, and matplotlib's settings are then as before.
+
+    Names of runs may hold what no font has, such as bytes that are not UTF-8: backslashes and digits stand for them."""
 
     @functools.wraps(draw)
     def drawn(*arguments: Arguments.args, **named: Arguments.kwargs) -> Figure:
@@ -85,6 +89,9 @@ def in_house_style(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Fig
             for axes in figure.axes:
                 for axis in (axes.xaxis, axes.yaxis):
                     axis.get_major_ticks(1)  # made now, in this style; matplotlib makes the others like the first
+            for text in figure.findobj(Text):
+                if (shown := terminal.printable(text.get_text())) != text.get_text():
+                    text.set_text(shown)
         return figure
 
     return drawn
