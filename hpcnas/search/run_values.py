@@ -38,7 +38,7 @@ SESSION_COLUMNS = (  # "S" is as wide as the longest text: half a JSON object is
 )
 FAILURE_COLUMNS = (
     Column("individual", "i8", "id of the individual", low=0),
-    Column("attempt", "u1", "the how manieth attempt at it this was", told=True),
+    Column("attempt", "u1", "number of the attempt at it, from 1", told=True),
     Column("kind", "u1", "kind of failure", values=FailureKind),
     Column("started", "f8", "start of the attempt, UTC", _TIME, low=0, high=LATEST, told=True),
     Column("finished", "f8", "end of the attempt, UTC", _TIME, low=0, high=LATEST, told=True),

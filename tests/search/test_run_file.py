@@ -195,7 +195,7 @@ def test_datasets_lie_in_the_file_in_the_order_of_their_columns(tmp_path: Path) 
 
 def test_descriptions_are_part_of_the_format(tmp_path: Path) -> None:
     with opened(tmp_path, some_run()) as file:
-        assert file["failures/attempt"].attrs["description"] == b"the how manieth attempt at it this was"
+        assert file["failures/attempt"].attrs["description"] == b"number of the attempt at it, from 1"
 
 
 def _as_created(group: h5py.Group) -> list[str]:
