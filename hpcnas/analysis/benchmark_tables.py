@@ -4,9 +4,9 @@
     nas-bench-macro    chains of 8 layers: each is identity, or an inverted residual block, narrow or wide
 
 Cells of NAS-Bench-201 (Dong and Yang 2020) are genotypes of the space `1x4:1x1,sep,avg,id`, where `sep` stands for its
-3×3 convolution. Its nodes add up what enters them and ours concatenate it, which does not matter where accuracies are looked up.
-Layers of NAS-Bench-Macro (Su et al. 2021) are the edges of a chain of 9 nodes, on which `dw` and `sep` stand for its
-narrow and its wide block; `Chains` draws no other genotypes of that space.
+3×3 convolution. Its nodes add up what enters them and ours concatenate it, which does not matter where accuracies are
+looked up. Layers of NAS-Bench-Macro (Su et al. 2021) are the edges of a chain of 9 nodes, on which `dw` and `sep`
+stand for its narrow and its wide block; `Chains` draws no other genotypes of that space.
 
 A table is a CSV file with one row an architecture, all of them in the order of their digits; accuracies are in percent.
 Nothing of the tables is in the repository.
