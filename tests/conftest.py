@@ -24,6 +24,8 @@ from warden import Warden
 
 os.environ.setdefault("PYTEST_TIMEOUT", str(TEST))  # of pytest-timeout, unless --timeout says another
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # here and in every child: ranks share few cores
+if not os.path.exists("/dev/nvidiactl"):  # before any module of the tests brings a kernel
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
