@@ -12,6 +12,7 @@ HPCNAS_DEMAND_SLURM   1: likewise a missing SLURM; and so on: `.ci/run` sets the
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from functools import cache
 
@@ -24,8 +25,11 @@ from warden import Warden
 
 os.environ.setdefault("PYTEST_TIMEOUT", str(TEST))  # of pytest-timeout, unless --timeout says another
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # here and in every child: ranks share few cores
-if not os.path.exists("/dev/nvidiactl"):  # before any module of the tests brings a kernel
+if not any(map(os.path.exists, ("/dev/nvidiactl", "/dev/kfd"))):  # before any module of the tests brings a kernel
     os.environ.setdefault("TRITON_INTERPRET", "1")
+for number in (signal.SIGINT, signal.SIGHUP):  # a shell in the background and nohup switch them off, also for children
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

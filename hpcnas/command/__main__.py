@@ -67,10 +67,10 @@ def main() -> int:
         name, arguments = arguments[0], ["--help"]
     if name in ("--help", "-h", "help"):
         print(screen(), end="")
-        return 0
+        return terminal.arrived("hpcnas", 0)
     if name == "--version":
         print(f"hpcnas {__version__}")
-        return 0
+        return terminal.arrived("hpcnas", 0)
     if name not in names():
         print(f"hpcnas: {unknown(name)}", file=sys.stderr)
         return 2

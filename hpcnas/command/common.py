@@ -7,7 +7,6 @@ code 2.
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import os
 import re
@@ -87,12 +86,9 @@ def run(main: Callable[[], int]) -> int:
             exit_code = main()
     except (Error, plugins.PluginError, plugins.PluginFault) as error:
         fail(str(error))
-    sys.stdout.flush()
-    lost = terminal.lost(sys.stdout)
-    if lost is not None and lost.errno != errno.EPIPE:
-        print(f"{Path(sys.argv[0]).stem}: expected to write the output: {lost.strerror}", file=sys.stderr)
-        return exit_code or 1
-    return exit_code
+    except SystemExit as ended:  # argparse has printed the help, or what is wrong
+        exit_code = ended.code if isinstance(ended.code, int) else 1
+    return terminal.arrived(Path(sys.argv[0]).stem, exit_code)
 
 
 def fail(message: str) -> NoReturn:

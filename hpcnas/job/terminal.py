@@ -77,6 +77,17 @@ def lost(stream: IO[str]) -> OSError | None:
     return stream.lost if isinstance(stream, Stream) else None
 
 
+def arrived(program: str, exit_code: int) -> int:
+    """The exit code of a program that has printed all that it had to: another one, and a line on standard error, where
+    standard output has taken it not. A reader that has left is none of these."""
+    sys.stdout.flush()
+    reason = lost(sys.stdout)
+    if reason is None or reason.errno == errno.EPIPE:
+        return exit_code
+    print(f"{program}: expected to write the output: {reason.strerror}", file=sys.stderr)
+    return exit_code or 1
+
+
 class Stream(io.TextIOWrapper):
     """Text for standard output or error, of which nothing raises."""
 

@@ -7,18 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from figure4 import gains_of, of, retrainings_of
 from toolruns import RETRAINED_ON, eventful, origin_of, retrained, steady
 
-from hpcnas.analysis import gains
-from hpcnas.analysis import retrainings as stored
-from hpcnas.analysis.curves import of_runs
 from hpcnas.analysis.figures.search import gain_picture
-from hpcnas.analysis.gains import Gain, Gains
+from hpcnas.analysis.gains import Gain
 from hpcnas.analysis.runs import AnalysisError
-
-
-def gains_of(runs: list[Path], retrainings: list[Path]) -> list[Gains]:
-    return gains.of_runs(of_runs(runs), [stored.load(folder) for folder in retrainings])
 
 
 @pytest.fixture
@@ -29,17 +23,7 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def retrainings(run: Path, tmp_path: Path) -> list[Path]:
-    """Of individual 4, of 0, and of 4 again."""
-    return [
-        retrained(tmp_path / "four", [0.875], origin_of(run, 4)),
-        retrained(tmp_path / "zero", [0.5, 0.75], origin_of(run, 0)),
-        retrained(tmp_path / "four-again", [1.0, 0.75], origin_of(run, 4), {"training": {"seed": 5}}),
-    ]
-
-
-def of(run: Path, retrainings: list[Path]) -> Gains:
-    (found,) = gains_of([run], retrainings)
-    return found
+    return retrainings_of(run, tmp_path)
 
 
 def test_gains_are_over_the_first_evaluated_in_the_order_of_steps(run: Path, retrainings: list[Path]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks import cells, chains
+from demand import package
 
 from hpcnas.analysis import arena, peers
 from hpcnas.analysis.arena import Terms
@@ -17,7 +18,7 @@ TERMS = Terms(evaluations=100, workers=4, initial=6)
 
 @pytest.mark.parametrize("name", peers.SAMPLERS)
 def test_a_peer_searches_in_the_same_loop(tmp_path: Path, name: str) -> None:
-    pytest.importorskip("optuna", reason="needs hpcnas[peers]")
+    package("optuna")
     for table in (cells(tmp_path), chains(tmp_path)):
         found, ours = (arena.race(table, arena.contender(one), 1, TERMS) for one in (name, "random"))
         assert found.fitness[:2] == ours.fitness[:2], "the first networks are the same"

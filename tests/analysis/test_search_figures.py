@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
@@ -123,3 +124,21 @@ def test_without_matplotlib_the_line_says_how_to_get_it(run: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "AnalysisError: expected matplotlib for the pictures, but " in done.stderr.splitlines()[-1]
     assert done.stderr.endswith(": pip install 'hpcnas[tools]'\n")
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        *(search.search_picture, search.pareto_picture, search.health_picture, search.gain_picture),
+        *(comparisons.comparison_picture, comparisons.regret_picture),
+        lambda none: comparisons.policies_picture(none, 100),
+    ],
+)
+def test_of_nothing_there_is_no_picture(draw: Callable[[list[object]], object]) -> None:
+    with pytest.raises(AnalysisError, match="^there is nothing to draw$"):
+        draw([])
+
+
+def test_a_file_that_cannot_be_is_one_sentence(run: Path) -> None:
+    with pytest.raises(AnalysisError, match=r"^expected to write .*: embedded null byte$"):
+        style.save(search.pareto_picture([Curves.of(run)]), Path("\0.svg"))

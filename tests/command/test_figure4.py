@@ -6,17 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from figure4 import of, retrainings_of
 from toolruns import eventful, origin_of, retrained
 
-from hpcnas.analysis import gains
-from hpcnas.analysis import retrainings as stored
-from hpcnas.analysis.curves import of_runs
-from hpcnas.analysis.gains import Gains
 from hpcnas.command import plot
-
-
-def gains_of(runs: list[Path], retrainings: list[Path]) -> list[Gains]:
-    return gains.of_runs(of_runs(runs), [stored.load(folder) for folder in retrainings])
 
 
 @pytest.fixture
@@ -27,17 +20,7 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def retrainings(run: Path, tmp_path: Path) -> list[Path]:
-    """Of individual 4, of 0, and of 4 again."""
-    return [
-        retrained(tmp_path / "four", [0.875], origin_of(run, 4)),
-        retrained(tmp_path / "zero", [0.5, 0.75], origin_of(run, 0)),
-        retrained(tmp_path / "four-again", [1.0, 0.75], origin_of(run, 4), {"training": {"seed": 5}}),
-    ]
-
-
-def of(run: Path, retrainings: list[Path]) -> Gains:
-    (found,) = gains_of([run], retrainings)
-    return found
+    return retrainings_of(run, tmp_path)
 
 
 def test_as_a_command(run: Path, retrainings: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -155,6 +155,12 @@ def test_tools_print_no_escapes_and_bear_any_reader(tool: list[str], searched: P
     assert full.stderr == f"{tool[0]}: expected to write the output: No space left on device\n".encode()
 
 
+@pytest.mark.parametrize("words", [["summary", "--help"], ["--help"], ["--version"], ["jobs", "--help"]])
+def test_help_that_does_not_arrive_is_told(words: list[str]) -> None:
+    full = run("-m", "hpcnas.command", *words, shell='"$@" >/dev/full')
+    assert full.returncode == 1 and b"expected to write the output: No space left on device\n" in full.stderr
+
+
 def test_json_escapes_what_it_holds(searched: Path) -> None:
     done = run(ROOT / "tools" / "summary.py", "--json", searched)
     assert done.stdout.isascii() and b"\x1b" not in done.stdout

@@ -295,20 +295,14 @@ def test_real_trainings_that_are_cut_end_as_those_that_are_not(mpi: Mpi, tmp_pat
 
 
 # ── exit codes, and a job of one rank ───────────────────────────────────────────────────────────────────────────────
-def _hear_hangups() -> None:
-    """Where the tests run under nohup, which has them and what they start ignore SIGHUP."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-
 @contextmanager
 def alone(folder: Path, *options: str, script: dict[str, str] = BUSY) -> Iterator[subprocess.Popen[str]]:
     """A search in one process, without MPI."""
     command = [sys.executable, JOB, *OPTIONS, "--budget", "12", *options]
     environment = {**os.environ, **plan(script)}
     with Child(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        preexec_fn=_hear_hangups,
-    ) as process:  # fmt: skip
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
         children = []
         try:
             await_that(lambda: process.poll() is not None or evaluations(folder / "run") == 4, "four evaluations")

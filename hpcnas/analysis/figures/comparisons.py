@@ -17,7 +17,8 @@ from hpcnas.analysis.policies import POINTS, Policy, reached
 @style.in_house_style
 def comparison_picture(groups: Sequence[RunGroup]) -> Figure:
     """The best fitness of groups of runs, against evaluations on the left and worker time on the right: means with
-    confidence bands, and thin lines for the single runs."""
+    confidence bands, and thin lines for the single runs. Raises AnalysisError for none."""
+    style.require_some(groups)
     figure = style.new_figure(11.0, 4.6)
     left, right = figure.subplots(1, 2, sharey=True)
     unit, seconds = worker_time.unit(max(run.spent[-1] for group in groups for run in group.runs))
@@ -52,7 +53,9 @@ def policies_picture(policies: Sequence[Policy], trainings: int) -> Figure:
     """Fitness without noise against trainings spent, up to `trainings`: the median of each policy with its interval.
 
     The legend says how many times fewer trainings a policy takes to come as far as the first one does in the end.
+    Raises AnalysisError for none.
     """
+    style.require_some(policies)
     figure = style.new_figure(8.5, 5.2)
     axes = figure.subplots()
     goal = float(policies[0].band()[0][-1])
@@ -78,7 +81,8 @@ def policies_picture(policies: Sequence[Policy], trainings: int) -> Figure:
 @style.in_house_style
 def regret_picture(found: Sequence[Mapping[str, Any]]) -> Figure:
     """How far below the best of a table is what contenders would return, against evaluations: medians over the seeds
-    with their intervals, a panel for each of `arena.numbers`."""
+    with their intervals, a panel for each of `arena.numbers`. Raises AnalysisError for none."""
+    style.require_some(found)
     figure = style.new_figure(1.0 + 5.0 * len(found), 4.8)
     panels = figure.subplots(1, len(found), squeeze=False)[0]
     names = list(dict.fromkeys(one["name"] for told in found for one in told["contenders"]))

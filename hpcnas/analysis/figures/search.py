@@ -96,7 +96,9 @@ def pareto_picture(runs: Sequence[Curves]) -> Figure:
 
 @style.in_house_style
 def health_picture(runs: Sequence[Curves]) -> Figure:
-    """Busy workers, and failed attempts by kind, against the time since the first session began; at least one run."""
+    """Busy workers, and failed attempts by kind, against the time since the first session began. Raises
+    AnalysisError for none."""
+    style.require_some(runs)
     figure = style.new_figure(10.0, 5.4)
     occupied = [worker_time.occupancy(run.stored) for run in runs]
     failed = [curves.failures(run.stored) for run in runs]
@@ -130,7 +132,8 @@ def health_picture(runs: Sequence[Curves]) -> Figure:
 @style.in_house_style
 def gain_picture(found: Sequence[Gains]) -> Figure:
     """The paper's Figure 4: the gain in accuracy over the first random genotype against the evolution step, of small
-    networks and, with the standard deviation over seeds, of large ones."""
+    networks and, with the standard deviation over seeds, of large ones. Raises AnalysisError for none."""
+    style.require_some(found)
     figure = style.new_figure(7.5, 5.0)
     axes = figure.subplots()
     for number, gain in enumerate(found):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -97,6 +97,12 @@ def in_house_style(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Fig
     return drawn
 
 
+def require_some(drawn: Sequence[object]) -> None:
+    """Raises AnalysisError where there is none."""
+    if not drawn:
+        raise AnalysisError("there is nothing to draw")
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure in inches, on white; its panels leave room for a legend outside of them."""
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
@@ -111,8 +117,8 @@ def save(figure: Figure, path: Path) -> None:
     try:
         with matplotlib.rc_context(STYLE):
             figure.savefig(path, metadata={dated: None} if dated else None)
-    except OSError as error:
-        raise AnalysisError(f"expected to write {path}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # a name with a null character in it, say
+        raise AnalysisError(f"expected to write {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def as_svg(figure: Figure) -> str:
