@@ -1,7 +1,7 @@
 """Names of files before version 0.2, which go on to be importable with a DeprecationWarning (UPGRADING.md).
 
-A finder at the very end of `sys.meta_path`, which is asked for nothing that is there. Names that rooms have by now
-(`config`, `data`, `evolution`, `job`, `retrain`, `training`) cannot go on. Loads nothing: every rank has it.
+The package asks here for what nothing else has found. Names that rooms have by now (`config`, `data`, `evolution`,
+`job`, `retrain`, `training`) cannot go on.
 """
 
 from __future__ import annotations
@@ -148,14 +148,11 @@ class _SameModule:
         module.__spec__ = self._spec  # importing has given it the older name's
 
 
-class OlderNames:
-    """Finds `hpcnas.canonical` as `hpcnas.architecture.expansion`, and so on."""
-
-    @staticmethod
-    def find_spec(name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        top, _, older = name.partition(".")
-        if top != "hpcnas" or older not in NAMES:
-            return None
-        newer = f"hpcnas.{NAMES[older]}"
-        warnings.warn(f"{name} is {newer} since hpcnas 0.2", DeprecationWarning, stacklevel=2)
-        return ModuleSpec(name, _SameModule(newer))  # type: ignore[arg-type]
+def find_spec(name: str) -> ModuleSpec | None:
+    """`hpcnas.canonical` as `hpcnas.architecture.expansion`, and so on; None for what never was."""
+    older = name.removeprefix("hpcnas.")
+    if older not in NAMES:
+        return None
+    newer = f"hpcnas.{NAMES[older]}"
+    warnings.warn(f"{name} is {newer} since hpcnas 0.2", DeprecationWarning, stacklevel=3)
+    return ModuleSpec(name, _SameModule(newer))  # type: ignore[arg-type]

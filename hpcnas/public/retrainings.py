@@ -1,0 +1,146 @@
+"""Retrainings from Python: `open_retraining(folder)` gives a `Retraining`, and that its trained networks.
+
+Reads the last renewed file of a retraining, also while it goes on; writes nothing. Loads torch when a network is asked
+for. Whatever a person can mend is raised as a subclass of `Error`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hpcnas import plugins
+from hpcnas.analysis import retrainings
+from hpcnas.analysis.runs import AnalysisError
+from hpcnas.architecture.genotype import Genotype
+from hpcnas.config import retraining as retraining_config
+from hpcnas.public.runs import Session
+from hpcnas.retrain import record
+from hpcnas.text_file import shown
+
+if TYPE_CHECKING:
+    from hpcnas.analysis.classifier import Classifier
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One training of a large network, from one seed. What is not known yet is None."""
+
+    seed: int
+    state: str  # WAITING, TRAINING or COMPLETE
+    step: int  # steps made
+    training_seconds: float
+    test_images: int | None  # that could be read
+    test_accuracy: float | None  # share of them classified correctly, 0 to 1
+    test_top5: float | None  # share whose class is among the five with the highest scores, of more than five classes
+    test_loss: float | None  # mean cross-entropy on them
+
+
+class Retraining:
+    """A retraining as its last renewed file has it: `open_retraining` opens it, and again to see more."""
+
+    def __init__(self, folder: Path, stored: record.Record) -> None:
+        self._folder = folder
+        self._stored = stored
+
+    def __repr__(self) -> str:
+        complete = sum(training.state == "COMPLETE" for training in self.trainings)
+        return f"<Retraining {str(self._folder)!r}: {complete} of {len(self.trainings)} trainings complete>"
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self._folder
+
+    @property
+    def name(self) -> str:
+        """The retraining's own name, 32 hexadecimal digits."""
+        return self._stored.run
+
+    @property
+    def genotype(self) -> Genotype:
+        """What is trained."""
+        return self._stored.genotype
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters of its network, without those of an auxiliary head."""
+        return self._stored.parameters
+
+    @property
+    def flops(self) -> int:
+        """FLOPs of one forward pass of one image."""
+        return self._stored.flops
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of the class scores."""
+        return self._stored.inputs.class_names
+
+    @property
+    def config(self) -> dict[str, dict[str, Any]]:
+        """Every setting of the recipe, section → key → value, as in `configuration` of FORMAT.md."""
+        return retraining_config.SCHEME.settings(self._stored.recipe)
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """The starts of the program, in their order."""
+        return tuple(map(Session.of, self._stored.sessions))
+
+    @property
+    def trainings(self) -> tuple[Training, ...]:
+        """One a seed."""
+        return tuple(
+            Training(
+                seed=one.seed,
+                state=one.state.name,
+                step=one.step,
+                training_seconds=one.training_seconds,
+                test_images=one.test_images,
+                test_accuracy=one.test_accuracy,
+                test_top5=one.test_top5,
+                test_loss=one.test_loss,
+            )
+            for one in self._stored.trainings
+        )
+
+    def network(self, seed: int | None = None) -> Classifier:
+        """The network with the weights that the training of this seed has learnt, by default that of the least seed, in
+        evaluation mode, on the CPU: pixels float (N, channels, H, W), 0 to 255 → class scores float (N, classes).
+
+        Its `network` is the one without the normalisation of pixels. Raises Error where that training is not complete,
+        or where its weights cannot be read.
+        """
+        found = retrainings.Found(self._folder, self._stored)
+        seeds = {training.seed: training for training in found.complete}
+        if not seeds:
+            raise AnalysisError(f"{self._folder}: no training is complete yet, so there are no weights")
+        if seed is not None and seed not in seeds:
+            listing = ", ".join(map(str, seeds))
+            raise AnalysisError(
+                f"{self._folder}: expected the seed of a complete training ({listing}), got {shown(seed)}"
+            )
+        from hpcnas.analysis.classifier import load  # brings torch
+
+        return load(self._stored, found.weights(seeds[min(seeds) if seed is None else seed]))
+
+    def history(self) -> Any:
+        """/history of FORMAT.md: a pandas.DataFrame, a row every so many steps of a training; without pandas, its
+        columns as NumPy arrays (rows,) by their names."""
+        rows = self._stored.history
+        found = {one.name: np.array([getattr(row, one.name) for row in rows]) for one in fields(record.Row)}
+        try:
+            import pandas
+        except ImportError:
+            return found
+        return pandas.DataFrame(found)
+
+
+def open_retraining(folder: str | os.PathLike[str]) -> Retraining:
+    """The retraining in a folder, which may be under way. Raises Error where there is none that can be read."""
+    with plugins.done_without(lambda names: None):  # its genotype needs primitives alone, and says so
+        return Retraining(Path(folder), retrainings.load(Path(folder)).stored)
