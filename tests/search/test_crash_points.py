@@ -12,22 +12,18 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import stat
-import tempfile
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import Enum
 from pathlib import Path
-from typing import Any, NoReturn
 
+import made_up_disk
 import pytest
 from examples import CONFIG, SESSION, assert_same, evaluated, failed, individual
+from made_up_disk import Ending, crash_points
 
 from hpcnas.search import file_store
 from hpcnas.search.file_store import FileStore
 from hpcnas.search.memory_store import MemoryStore
-from hpcnas.storage import durable
 from hpcnas.storage.folder import StoreError
 
 # ── scripts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -174,100 +170,6 @@ def journal_behind(folder: Path) -> None:
 # ── crashes ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Ending(Enum):
-    """What becomes of the last call, and of what the machine had not yet brought to the disk."""
-
-    KILLED = "the process is killed before the call"
-    KILLED_HALFWAY = "the process is killed when half of the bytes are written"
-    POWER_LOST = "the machine stops: only what was synced is left, under the names that were synced"
-    POWER_LOST_AFTER_NAMES = "the machine stops: all names are as they were last, of the bytes only what was synced"
-    POWER_LOST_HALFWAY = "the machine stops: all names are as they were last, with half of the bytes not synced"
-
-
-CALLS = ("open", "mkdir", "write", "ftruncate", "fsync", "fdatasync", "rename", "unlink")
-REAL = {name: getattr(os, name) for name in CALLS}
-STOPPED, BROKEN = 3, 4  # exit codes of the child
-
-
-class Disk:
-    """The run's folder as the disk has it, call by call; ends the process at a call."""
-
-    def __init__(self, folder: Path, last: int, ending: Ending, note: Callable[[str], None]) -> None:
-        self._folder, self._last, self._ending, self._note = folder, last, ending, note
-        self._calls = 0
-        self._synced: dict[int, bytes] = {}  # inode → its bytes
-        self._names: dict[str, int] = {}  # name → inode
-        self._held: list[int] = []  # descriptors of synced files: no other file gets their inode
-        if folder.exists():
-            self._names = self._names_now()
-            for name in self._names:
-                self._keep(os.open(folder / name, os.O_RDONLY))
-        for name in CALLS:
-            setattr(os, name, self._numbered(name))
-        Path.write_bytes = _write_bytes  # type: ignore[method-assign, assignment]
-
-    def end(self) -> NoReturn:
-        """The process and perhaps the machine stop here."""
-        for name, call in REAL.items():
-            setattr(os, name, call)
-        if self._ending is Ending.POWER_LOST:
-            self._leave({name: self._synced.get(inode, b"") for name, inode in self._names.items()})
-        if self._ending is Ending.POWER_LOST_AFTER_NAMES:
-            self._leave({name: self._synced.get(inode, b"") for name, inode in self._names_now().items()})
-        if self._ending is Ending.POWER_LOST_HALFWAY:
-            self._leave({name: self._half(name, inode) for name, inode in self._names_now().items()})
-        os._exit(STOPPED)
-
-    def _numbered(self, name: str) -> Callable[..., Any]:
-        def call(*given: Any, **named: Any) -> Any:
-            if name == "open" and not given[1] & os.O_CREAT:
-                return REAL["open"](*given, **named)
-            self._calls += 1
-            self._note(name)
-            if self._calls == self._last:
-                if name == "write" and self._ending is Ending.KILLED_HALFWAY:
-                    REAL["write"](given[0], given[1][: len(given[1]) // 2])
-                self.end()
-            result = REAL[name](*given, **named)
-            if name in ("fsync", "fdatasync"):
-                self._sync(given[0])
-            return result
-
-        return call
-
-    def _sync(self, descriptor: int) -> None:
-        status = os.fstat(descriptor)
-        if not stat.S_ISDIR(status.st_mode):
-            self._keep(os.dup(descriptor))
-        elif os.path.samestat(status, os.stat(self._folder)):
-            self._names = self._names_now()
-
-    def _keep(self, descriptor: int) -> None:
-        self._held.append(descriptor)
-        self._synced[os.fstat(descriptor).st_ino] = Path(f"/proc/self/fd/{descriptor}").read_bytes()
-
-    def _names_now(self) -> dict[str, int]:
-        return {entry.name: entry.inode() for entry in os.scandir(self._folder)} if self._folder.exists() else {}
-
-    def _half(self, name: str, inode: int) -> bytes:
-        synced, now = self._synced.get(inode, b""), (self._folder / name).read_bytes()
-        return now[: (len(synced) + len(now)) // 2] if now.startswith(synced) else now
-
-    def _leave(self, contents: dict[str, bytes]) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir()
-        for name, data in contents.items():
-            with (self._folder / name).open("wb") as file:
-                file.write(data)
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    """Path.write_bytes, but by calls that are numbered."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    durable.write_all(descriptor, data)
-    os.close(descriptor)
-
-
 @dataclass(frozen=True)
 class Told:
     """What is known of a child that was stopped: its calls, and how many records it asked for and had acknowledged."""
@@ -279,30 +181,12 @@ class Told:
 
 def crash(script: Callable[[Path, Tell], None], folder: Path, last: int, ending: Ending, known: int | None) -> Told:
     """Runs the script in a child that stops at its call number `last`, or at its end."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(reading)
-            disk = Disk(folder, last, ending, lambda name: _say(writing, "call", name))
-            script(folder, lambda kind, count: _say(writing, kind, count))
-            disk.end()
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(BROKEN)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        said = [line.split() for line in pipe]
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status == STOPPED, f"the script broke at call {last} ({ending.value}): see its standard error"
-    numbers = {kind: int(number) for kind, number in said if kind != "call"}
+    said = made_up_disk.crash(
+        lambda say: script(folder, lambda kind, count: say(f"{kind} {count}")), folder, last, ending
+    )
+    numbers = {kind: int(number) for kind, number in map(str.split, said) if kind != "call"}
     asked, acknowledged = numbers.get("asked", known or 0), numbers.get("acknowledged", known)
-    return Told([name for kind, name in said if kind == "call"], asked, acknowledged)
-
-
-def _say(pipe: int, kind: str, what: object) -> None:
-    REAL["write"](pipe, f"{kind} {what}\n".encode())
+    return Told(made_up_disk.calls(said), asked, acknowledged)
 
 
 def check(folder: Path, told: Told) -> None:
@@ -332,14 +216,6 @@ def _assert_holds(run: FileStore, count: int) -> None:
     assert run.sessions == expected.sessions
 
 
-def crash_points(calls: list[str]) -> Iterator[tuple[int, Ending]]:
-    """Every call and the end of the script, with every ending that makes a difference there."""
-    for number, name in enumerate([*calls, "end"], start=1):
-        for ending in Ending:
-            if name == "write" or ending is not Ending.KILLED_HALFWAY:
-                yield number, ending
-
-
 def _check_part(
     script: Callable[[Path, Tell], None], before: Path, folder: Path, known: int | None, part: int = 0, parts: int = 1
 ) -> list[tuple[int, Ending]]:
@@ -361,13 +237,6 @@ def _check_part(
 
 
 # ── tests ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture
-def ground() -> Iterator[Path]:
-    """A folder in memory where there is one: what a disk keeps is the business of `Disk`, and real syncs are slow."""
-    with tempfile.TemporaryDirectory(prefix="hpcnas-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as name:
-        yield Path(name)
 
 
 @pytest.mark.parametrize("part", range(10))

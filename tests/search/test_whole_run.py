@@ -8,17 +8,14 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import stat
-import tempfile
-import traceback
-from collections.abc import Callable, Iterator
-from enum import Enum
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+import made_up_disk
 import pytest
 from examples import CONFIG, SESSION, assert_same, evaluated, failed, population
-from test_crash_points import _write_bytes
+from made_up_disk import Ending, Say, crash_points
 
 from hpcnas.search import run_file, whole_run
 from hpcnas.search.file_store import FileStore
@@ -40,133 +37,16 @@ def assert_whole(folder: Path) -> None:
     FileStore.open(folder).close()
 
 
-class Ending(Enum):
-    """What becomes of the last call, and of what the machine had not yet brought to the disk."""
-
-    KILLED = "the process is killed before the call"
-    KILLED_HALFWAY = "the process is killed when half of the bytes are written"
-    POWER_LOST = "the machine stops: only what was synced is left, under the names that were synced"
-    POWER_LOST_AFTER_NAMES = "the machine stops: all names are as they were last, of the bytes only what was synced"
-
-
-CALLS = ("open", "mkdir", "write", "ftruncate", "fsync", "fdatasync", "chown", "chmod", "rename", "unlink", "rmdir")
-REAL = {name: getattr(os, name) for name in CALLS}
-STOPPED, BROKEN = 3, 4  # exit codes of the child
-Tree = dict[str, Any]  # name → bytes of a file, or Tree of a folder
-
-
-class Disk:
-    """A folder with all that is in it as the disk has it, call by call; ends the process at a call."""
-
-    def __init__(self, root: Path, last: int, ending: Ending, note: Callable[[str], None]) -> None:
-        self._root, self._last, self._ending, self._note = root, last, ending, note
-        self._calls = 0
-        self._bytes: dict[int, bytes] = {}  # inode → what is synced
-        self._names: dict[int, dict[str, int]] = {}  # inode of a folder → its synced names
-        self._held: list[int] = []  # no other file gets the inode of one of these
-        for folder, _, files in os.walk(root):
-            for path in (folder, *(os.path.join(folder, file) for file in files)):
-                self._sync(os.open(path, os.O_RDONLY))
-        for name in CALLS:
-            setattr(os, name, self._numbered(name))
-        Path.write_bytes = _write_bytes  # type: ignore[method-assign, assignment]
-
-    def end(self) -> NoReturn:
-        """The process and perhaps the machine stop here."""
-        for name, call in REAL.items():
-            setattr(os, name, call)
-        if self._ending in (Ending.POWER_LOST, Ending.POWER_LOST_AFTER_NAMES):
-            left = self._left(self._root.stat().st_ino, self._root)
-            shutil.rmtree(self._root)
-            _lay_out(self._root, left)
-        os._exit(STOPPED)
-
-    def _numbered(self, name: str) -> Callable[..., Any]:
-        def call(*given: Any, **named: Any) -> Any:
-            if name == "open" and not given[1] & os.O_CREAT:
-                return REAL["open"](*given, **named)
-            self._calls += 1
-            self._note(name)
-            if self._calls == self._last:
-                if name == "write" and self._ending is Ending.KILLED_HALFWAY:
-                    REAL["write"](given[0], given[1][: len(given[1]) // 2])
-                self.end()
-            result = REAL[name](*given, **named)
-            if name in ("fsync", "fdatasync"):
-                self._sync(os.dup(given[0]))
-            return result
-
-        return call
-
-    def _sync(self, descriptor: int) -> None:
-        self._held.append(descriptor)
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            with os.scandir(f"/proc/self/fd/{descriptor}") as entries:
-                self._names[status.st_ino] = {entry.name: entry.inode() for entry in entries}
-        else:
-            self._bytes[status.st_ino] = Path(f"/proc/self/fd/{descriptor}").read_bytes()
-
-    def _left(self, inode: int, now: Path) -> Tree | bytes:
-        """What is left of a file or folder; `now` is the folder of the names that it has, synced or not."""
-        if self._ending is Ending.POWER_LOST_AFTER_NAMES:
-            if not now.is_dir():
-                return self._bytes.get(inode, b"")
-            return {entry.name: self._left(entry.inode(), now / entry.name) for entry in os.scandir(now)}
-        if inode not in self._names:  # a file, or a folder whose names were never synced
-            return self._bytes.get(inode, {} if self._is_folder(inode) else b"")
-        return {name: self._left(other, now) for name, other in self._names[inode].items()}
-
-    def _is_folder(self, inode: int) -> bool:
-        return any(os.stat(folder).st_ino == inode for folder, _, _ in os.walk(self._root))
-
-
-def _lay_out(path: Path, left: Tree | bytes) -> None:
-    if isinstance(left, bytes):
-        path.write_bytes(left)
-        return
-    path.mkdir()
-    for name, content in left.items():
-        _lay_out(path / name, content)
-
-
 def crash(script: Callable[[], None], root: Path, last: int, ending: Ending) -> tuple[list[str], bool]:
     """Runs the script in a child that stops at its call number `last`, or at its end; its calls, and whether it came
     to the end."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(reading)
-            disk = Disk(root, last, ending, lambda name: (REAL["write"](writing, f"{name}\n".encode()), None)[1])
-            script()
-            REAL["write"](writing, b"end\n")
-            disk.end()
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(BROKEN)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        calls = pipe.read().split()
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status == STOPPED, f"the script broke at call {last} ({ending.value}): see its standard error"
-    return [call for call in calls if call != "end"], "end" in calls
 
+    def to_the_end(say: Say) -> None:
+        script()
+        say("end")
 
-def points(calls: list[str]) -> Iterator[tuple[int, Ending]]:
-    """Every call and the end of the script, with every ending that makes a difference there."""
-    for number, name in enumerate([*calls, "end"], start=1):
-        for ending in Ending:
-            if name == "write" or ending is not Ending.KILLED_HALFWAY:
-                yield number, ending
-
-
-@pytest.fixture
-def ground() -> Iterator[Path]:
-    """A folder in memory where there is one: what a disk keeps is the business of `Disk`, and real syncs are slow."""
-    with tempfile.TemporaryDirectory(prefix="hpcnas-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as name:
-        yield Path(name)
+    said = made_up_disk.crash(to_the_end, root, last, ending)
+    return made_up_disk.calls(said), "end" in said
 
 
 def nothing(root: Path) -> None:
@@ -191,7 +71,7 @@ def test_a_run_appears_whole_or_not_at_all_at_every_call(ground: Path, prepare: 
     shutil.copytree(ground / "before", root)
     calls, _ = crash(lambda: write(root / "new"), root, 0, Ending.KILLED)
     assert {"open", "mkdir", "write", "fsync", "rename"} <= set(calls) and len(calls) > 20
-    for number, ending in points(calls):
+    for number, ending in crash_points(calls):
         shutil.rmtree(root)
         shutil.copytree(ground / "before", root)
         found, ended = crash(lambda: write(root / "new"), root, number, ending)
@@ -235,7 +115,7 @@ def test_a_careless_writer_is_found_out(ground: Path, call: str) -> None:
     (ground / "runs").mkdir()
     calls, _ = crash(careless, ground / "runs", 0, Ending.KILLED)
     with pytest.raises((AssertionError, StoreError)):
-        for number, ending in points(calls):
+        for number, ending in crash_points(calls):
             shutil.rmtree(ground / "runs")
             (ground / "runs").mkdir()
             _, ended = crash(careless, ground / "runs", number, ending)

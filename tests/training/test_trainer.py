@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import errno
 import json
 import os
-import random
 import resource
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from multiprocessing.connection import Pipe
 from pathlib import Path
 
@@ -23,94 +17,29 @@ import torch
 from child_imports import importing_tests
 from patience import GUARD
 from test_trainer_process import await_end, awaited, children, failure, loaded, outcome
+from trainer_runs import (
+    AGAIN,
+    TASK,
+    SilentPipe,
+    Start,
+    attended,
+    await_checkpoint,
+    directly,
+    nothing,
+    same,
+    settings,
+)
 from warden import Child
 
-from hpcnas.architecture.expansion import is_valid
-from hpcnas.architecture.genotype import Genotype
-from hpcnas.architecture.space import Space
-from hpcnas.config import search as search_config
-from hpcnas.config.search import SearchConfig
-from hpcnas.data.datasets import load_training
-from hpcnas.job.devices import Binding
-from hpcnas.messages import Evaluation, Failure, FailureKind, Task
-from hpcnas.storage import durable
+from hpcnas.messages import Evaluation, Failure, FailureKind
 from hpcnas.training import checkpoints, profiling, trainer_loop, trainer_process
-from hpcnas.training.choice import fastest_method
 from hpcnas.training.evaluator import Loaded
-from hpcnas.training.fitness import FitnessInProgress
 from hpcnas.training.interpreter import python
-from hpcnas.training.method import LossNotFinite, TrainingData
-from hpcnas.training.pipe import Assignment, Beat, Remark, Save, Saved
-from hpcnas.training.trainer_process import EvaluatorRefused, TrainerEvaluator
+from hpcnas.training.method import LossNotFinite
+from hpcnas.training.pipe import Assignment, Beat, Save, Saved
+from hpcnas.training.trainer_process import EvaluatorRefused
 
 torch.set_num_threads(1)
-
-SPACE = Space.parse("2x3/1x3")
-GENOTYPE = Genotype(SPACE, bytes([3, 1, 5, 2, 4, 1, 1, 2, 1]))
-TASK = Task(individual=4, attempt=1, genotype=GENOTYPE, seeds=(11, 12))
-AGAIN = dataclasses.replace(TASK, attempt=2)
-SETTINGS = {
-    "search": {"space": str(SPACE)},
-    "network": {"channels": 4, "groups": 2},
-    "training": {"replicates": 2, "steps": 20, "batch_size": 16},
-    "data": {"source": "synthetic:400:3x8x8"},
-}
-
-
-def settings(folder: Path, **changes: dict[str, object]) -> SearchConfig:
-    return search_config.build(SETTINGS, {"run": {"run": str(folder), "hang_timeout": GUARD}}, changes)
-
-
-def directly(chosen: SearchConfig) -> FitnessInProgress:
-    """The evaluation as it is without a child."""
-    cpu = torch.device("cpu")
-    data = TrainingData.prepare(load_training(chosen.data.source), chosen.data, cpu)
-    skeleton = chosen.skeleton(data.facts)
-    method = fastest_method(cpu, 1, chosen.training, skeleton)
-    return FitnessInProgress(GENOTYPE, TASK.seeds, skeleton, data, chosen.training, method)
-
-
-def nothing() -> None:
-    """Called back where a test does not care."""
-
-
-@pytest.fixture(scope="module")
-def expected() -> Evaluation:
-    """What every evaluation of the task must come to, however often it is cut."""
-    assert is_valid(GENOTYPE)
-    return directly(settings(Path("nowhere"))).run(nothing, nothing)
-
-
-def same(found: object, expected: Evaluation) -> bool:
-    """Equal but for the time it took."""
-    assert isinstance(found, Evaluation), found
-    return (found.accuracies, found.parameters) == (expected.accuracies, expected.parameters)
-
-
-Start = Callable[..., TrainerEvaluator]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts evaluators with a real child in one run folder, and ends them all."""
-    started: list[TrainerEvaluator] = []
-
-    def start(
-        command: tuple[str, ...] | None = None, gpu: str | None = None, **changes: dict[str, object]
-    ) -> TrainerEvaluator:
-        started.append(TrainerEvaluator(settings(tmp_path, **changes), Binding(gpu, 1), command))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.close()
-
-
-def await_checkpoint(one: TrainerEvaluator, path: Path, finished: int) -> None:
-    """Lets the training go on until there is a checkpoint with so many finished replicates."""
-    deadline = time.monotonic() + GUARD
-    while not path.exists() or len(torch.load(path, weights_only=True)["accuracies"]) < finished:
-        assert one.poll(0.005) is None and time.monotonic() < deadline
 
 
 # ── a fitness, whole and in pieces ──────────────────────────────────────────────────────────────────────────────────
@@ -188,248 +117,6 @@ def test_a_trace_that_cannot_be_written_costs_no_evaluation(
         found = trainer_loop._outcome(*attended(tmp_path, 1e6), trace)
     assert same(found, expected)
     assert f"no trace {nowhere}" in capsys.readouterr().err
-
-
-# ── checkpoints, in this process ────────────────────────────────────────────────────────────────────────────────────
-@dataclasses.dataclass
-class SilentPipe:
-    """A worker that says nothing."""
-
-    sent: list[object] = dataclasses.field(default_factory=list)
-
-    def send(self, message: object) -> None:
-        self.sent.append(message)
-
-    def poll(self) -> bool:
-        return False
-
-
-def remarks(attendance: trainer_loop.Attendance) -> list[str]:
-    """What was said, in order."""
-    sent = attendance._pipe.sent  # type: ignore[attr-defined]
-    return [message.text for message in sent if isinstance(message, Remark)]
-
-
-def interrupted(fitness: FitnessInProgress) -> None:
-    """Lets an evaluation go on for some steps of its first training, which then has a state of its own."""
-    beats = iter(range(5))
-
-    def beat() -> None:
-        if next(beats, None) is None:
-            raise KeyboardInterrupt
-
-    with contextlib.suppress(KeyboardInterrupt):
-        fitness.run(beat, nothing)
-
-
-def attended(folder: Path, interval: float) -> tuple[FitnessInProgress, trainer_loop.Attendance]:
-    chosen = settings(folder, run={"checkpoint_interval": interval})
-    fitness = directly(chosen)
-    return fitness, trainer_loop.Attendance(SilentPipe(), chosen, "4.pt", fitness)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("interval", "finished"),
-    [
-        (1e6, [1, 2]),
-        (0.0, [0] * 21 + [1] * 22 + [2]),  # after 20 steps, a look at the validation images, and each replicate
-    ],
-)
-def test_checkpoints_come_after_every_replicate_and_every_so_often(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interval: float, finished: list[int]
-) -> None:
-    saved: list[int] = []
-    monkeypatch.setattr(torch, "save", lambda state, file: saved.append(len(state["accuracies"])))
-    trainer_loop._outcome(*attended(tmp_path, interval))
-    assert saved == finished
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda whole: b"",
-        lambda whole: whole[:-20],
-        lambda whole: whole[: len(whole) // 2],
-        lambda whole: b"no checkpoint",
-        lambda whole: bytes(len(whole)),
-        lambda whole: whole[:1000] + bytes(3000) + whole[4000:],
-    ],
-    ids=["empty", "cut", "halved", "text", "zeros", "hole"],
-)
-def test_a_damaged_checkpoint_is_none(tmp_path: Path, expected: Evaluation, damage: Callable[[bytes], bytes]) -> None:
-    fitness, attendance = attended(tmp_path, 1e6)
-    assert same(trainer_loop._outcome(fitness, attendance), expected)
-    path = tmp_path / "inflight" / "4.pt"
-    path.write_bytes(found := damage(path.read_bytes()))
-    fitness, attendance = attended(tmp_path, 1e6)
-    assert same(trainer_loop._outcome(fitness, attendance), expected)
-    (said,) = remarks(attendance)
-    assert said.startswith(f"{path} is damaged: ")
-    assert said.endswith("; it is kept as 4.pt.damaged, and its evaluation begins anew")
-    assert (tmp_path / "inflight" / "4.pt.damaged").read_bytes() == found
-    assert checkpoints.load(path)["accuracies"] == list(expected.accuracies)
-
-
-class Untouched:
-    """An evaluation that no state reaches."""
-
-    def resume(self, state: object) -> None:
-        raise AssertionError("a damaged state was gone on from")
-
-
-def test_a_bit_that_has_turned_over_is_found_wherever_it_is(tmp_path: Path) -> None:
-    """torch alone goes on from two thirds of such files without a word."""
-    fitness, attendance = attended(tmp_path, 1e6)
-    interrupted(fitness)
-    attendance.save()
-    path, draw = tmp_path / "inflight" / "4.pt", random.Random(0)
-    whole = path.read_bytes()
-    attendance._fitness = Untouched()  # type: ignore[assignment]
-    for number in range(1, 401):
-        place = draw.randrange(8 * len(whole))
-        changed = bytearray(whole)
-        changed[place // 8] ^= 1 << place % 8
-        path.write_bytes(changed)
-        attendance._said.clear()
-        attendance.resume()
-        assert not path.exists() and path.with_name("4.pt.damaged").read_bytes() == changed, f"bit {place}"
-        assert len(remarks(attendance)) == number
-
-
-@pytest.mark.parametrize("state", [[], {}, {"of": "another"}, 3], ids=["list", "empty", "other", "number"])
-def test_a_checkpoint_of_something_else_is_none(tmp_path: Path, expected: Evaluation, state: object) -> None:
-    (tmp_path / "inflight").mkdir()
-    checkpoints.save(tmp_path / "inflight" / "4.pt", state)
-    fitness, attendance = attended(tmp_path, 1e6)
-    assert same(trainer_loop._outcome(fitness, attendance), expected)
-    (said,) = remarks(attendance)
-    assert said.startswith(f"checkpoints in {tmp_path}/inflight are not gone on from, their evaluations begin anew: ")
-
-
-def test_a_checkpoint_without_a_checksum_is_not_gone_on_from_and_that_is_said(tmp_path: Path) -> None:
-    (tmp_path / "inflight").mkdir()
-    fitness, attendance = attended(tmp_path, 1e6)
-    torch.save(fitness.state() | {"accuracies": [0.75]}, tmp_path / "inflight" / "4.pt")
-    attendance.resume()
-    assert fitness.state()["accuracies"] == []
-    assert remarks(attendance) == [
-        f"checkpoints in {tmp_path}/inflight are not gone on from, their evaluations begin anew: they carry no "
-        "checksum: an earlier version has written them"
-    ]
-
-
-def test_a_checkpoint_that_cannot_be_read_is_none_and_that_is_said(tmp_path: Path) -> None:
-    (tmp_path / "inflight" / "4.pt").mkdir(parents=True)
-    _, attendance = attended(tmp_path, 1e6)
-    attendance.resume()
-    assert remarks(attendance) == [
-        f"checkpoints in {tmp_path}/inflight are not gone on from, their evaluations begin anew: they cannot be read: "
-        "Is a directory"
-    ]
-
-
-LOSS = (
-    "; an evaluation that is cut off, by the end of the job or a kill, loses its work since its last checkpoint or, "
-    "without one, its start"
-)
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
-        (OSError(errno.EDQUOT, "Disk quota exceeded"), "Disk quota exceeded"),
-        (OSError(errno.EROFS, "Read-only file system", "/a/.4.pt.77.tmp"), "Read-only file system"),
-        (RuntimeError("[enforce fail] file write failed\nat 0x77"), "RuntimeError: [enforce fail] file write failed"),
-    ],
-)
-def test_a_checkpoint_that_cannot_be_written_costs_no_more_and_is_told_of_once(
-    tmp_path: Path, expected: Evaluation, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
-) -> None:
-    def fail(path: Path, write: object) -> None:
-        raise error
-
-    monkeypatch.setattr(durable, "replace", fail)
-    fitness, attendance = attended(tmp_path, 0.0)
-    assert same(trainer_loop._outcome(fitness, attendance), expected)
-    assert remarks(attendance) == [f"no checkpoints in {tmp_path}/inflight: {words}{LOSS}"]
-
-
-def test_what_torch_makes_of_a_full_disk_is_called_by_its_name(tmp_path: Path) -> None:
-    _, attendance = attended(tmp_path, 1e6)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (512, hard))
-    try:
-        attendance.save()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert remarks(attendance) == [f"no checkpoints in {tmp_path}/inflight: File too large{LOSS}"]
-    assert list((tmp_path / "inflight").iterdir()) == []
-
-
-def test_a_run_that_its_worker_does_not_see_is_told_of(tmp_path: Path) -> None:
-    _, attendance = attended(tmp_path / "there", 1e6)
-    attendance.save()
-    reason = f"the folder {tmp_path}/there is not there on the host of this worker"
-    assert remarks(attendance) == [f"no checkpoints in {tmp_path}/there/inflight: {reason}{LOSS}"]
-
-
-def test_checkpoints_may_lie_on_another_disk_and_a_link_to_nowhere_is_told_of(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "inflight").symlink_to(tmp_path / "fast")
-    _, attendance = attended(tmp_path / "run", 1e6)
-    attendance.save()
-    reason = f"it is a link to {tmp_path}/fast, where no folder is on the host of this worker"
-    assert remarks(attendance) == [f"no checkpoints in {tmp_path}/run/inflight: {reason}{LOSS}"]
-    (tmp_path / "fast").mkdir()
-    attendance.save()
-    assert [path.name for path in (tmp_path / "fast").iterdir()] == ["4.pt"]
-    assert (tmp_path / "run" / "inflight").is_symlink()
-
-
-def test_something_else_in_the_place_of_the_checkpoints_is_told_of(tmp_path: Path) -> None:
-    (tmp_path / "inflight").touch()
-    _, attendance = attended(tmp_path, 1e6)
-    attendance.resume()
-    attendance.save()
-    assert remarks(attendance) == [f"no checkpoints in {tmp_path}/inflight: Not a directory{LOSS}"]
-
-
-def test_a_full_disk_under_a_real_child(start: Start, tmp_path: Path, expected: Evaluation) -> None:
-    one = start(run={"checkpoint_interval": 0.0})
-    loaded(one)
-    resource.prlimit(children()[0].pid, resource.RLIMIT_FSIZE, (4096, 4096))  # what torch writes is cut there
-    assert same(outcome(one, TASK), expected)
-    assert [path.name for path in (tmp_path / "inflight").iterdir()] == ["4.pt"]  # the last one is small; no halves
-    assert one.warnings() == [f"no checkpoints in {tmp_path}/inflight: File too large{LOSS}"]
-
-
-def test_what_a_child_warns_of_while_it_loads_reaches_its_worker(start: Start) -> None:
-    code = (
-        "import logging\n"
-        "from hpcnas.training import trainer, trainer_loop\n"
-        "load = trainer_loop.load_training\n"
-        "def warning(*given, **named):\n"
-        "    logging.getLogger('hpcnas.data.image_folder').warning('made %s', 'anew')\n"
-        "    return load(*given, **named)\n"
-        "trainer_loop.load_training = warning\n"
-        "trainer.main()"
-    )
-    one = start((sys.executable, "-c", code))
-    loaded(one)
-    assert one.warnings() == ["made anew"]
-
-
-def test_signs_of_life_come_often_enough_for_the_hang_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for timeout, beats in ((600.0, 3), (2.0, 6)):  # in three seconds
-        clock = iter(number * 0.0625 for number in range(100))
-        monkeypatch.setattr(trainer_loop.time, "monotonic", lambda clock=clock: next(clock))
-        chosen = settings(tmp_path, run={"hang_timeout": timeout, "checkpoint_interval": 1e6})
-        pipe = SilentPipe()
-        attendance = trainer_loop.Attendance(pipe, chosen, "4.pt", directly(chosen))  # type: ignore[arg-type]
-        for _ in range(48):
-            attendance.beat()
-        assert pipe.sent == [Beat()] * beats
 
 
 # ── failures ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -567,7 +254,8 @@ import sys, time
 from pathlib import Path
 from hpcnas.training.trainer_process import TrainerEvaluator
 from hpcnas.job.devices import Binding
-from test_trainer import TASK, loaded, settings
+from trainer_runs import TASK, settings
+from test_trainer_process import loaded
 one = TrainerEvaluator(settings(Path(sys.argv[2])), Binding(None, 1))
 if sys.argv[1] == "training":
     loaded(one)

@@ -1,5 +1,4 @@
-"""The contract suites: what the project brings itself passes them, and what is wrong on purpose is told in a sentence.
-"""
+"""What is wrong on purpose is told by the contract suites, each time in the right sentence."""
 
 from __future__ import annotations
 
@@ -9,28 +8,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from patience import GUARD
-from test_plugins import MODULES, PAGE
 
 from hpcnas import plugins
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.primitives import Primitive
-from hpcnas.config.data_spec import DataError
 from hpcnas.config.search import SearchConfig
-from hpcnas.data import datasets
-from hpcnas.evolution.aging import AgingEvolution
-from hpcnas.evolution.guided import Guided
-from hpcnas.evolution.nsga2 import Nsga2
 from hpcnas.evolution.population import Population
-from hpcnas.evolution.random_search import RandomSearch
 from hpcnas.evolution.strategy import Breeding, Proposal
-from hpcnas.evolution.tournament import TournamentEvolution
-from hpcnas.job.devices import Binding
 from hpcnas.messages import Evaluation, Task
 from hpcnas.plugins import DataKind, Plugin
 from hpcnas.search.memory_store import MemoryStore
@@ -41,9 +29,6 @@ from hpcnas.testing.primitives import PrimitiveContract
 from hpcnas.testing.stores import StoreContract
 from hpcnas.testing.strategies import StrategyContract
 from hpcnas.training.evaluator import Loaded
-from hpcnas.training.trainer_process import TrainerEvaluator
-
-ROOT = Path(__file__).parent.parent if Path(__file__).parent.name == "tests" else Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -52,135 +37,6 @@ def nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(plugins.VARIABLE, raising=False)
 
 
-# ── what the project brings itself ──────────────────────────────────────────────────────────────────────────────────
-class TestTournament(StrategyContract):
-    plugin = Plugin(strategies={"own-tournament": TournamentEvolution.of})
-
-
-class TestSampledTournament(StrategyContract):
-    plugin = Plugin(strategies={"own-tournament": TournamentEvolution.of})
-    settings = {"tournament_draw": "sample", "tournament_fraction": 0.3}
-
-
-class TestResampling(StrategyContract):
-    plugin = Plugin(strategies={"own-tournament": TournamentEvolution.of})
-    settings = {"duplicates": "resample", "space": "2x3/1x3"}
-
-
-class TestAging(StrategyContract):
-    plugin = Plugin(strategies={"own-aging": AgingEvolution.of})
-    settings = {"aging_population": 8, "aging_sample": 3}
-
-
-class TestRandom(StrategyContract):
-    plugin = Plugin(strategies={"own-random": RandomSearch.of})
-
-
-class TestNsga2(StrategyContract):
-    plugin = Plugin(strategies={"own-nsga2": Nsga2.of})
-    settings = {"survivors": 6}
-    test_those_that_were_measured_again_are_no_parents = None  # a search refuses `average` with it
-
-
-class TestGuided(StrategyContract):
-    plugin = Plugin(strategies={"own-guided": Guided.of})
-    births = 60
-
-
-class TestGuidedResampling(StrategyContract):
-    plugin = Plugin(strategies={"own-guided": Guided.of})
-    settings = {"duplicates": "resample", "space": "2x3/1x3"}
-    births = 60
-
-
-class TestSynthetic(EvaluatorContract):
-    plugin = Plugin(evaluators={"own-synthetic": lambda config, binding: SyntheticEvaluator(config)})
-
-
-class TestSyntheticFailures(EvaluatorContract):
-    plugin = Plugin(evaluators={"own-synthetic": lambda config, binding: SyntheticEvaluator(config)})
-    settings = {"evaluation": {"synthetic_crashes": 0.5, "synthetic_nans": 0.3, "synthetic_seconds": 0.01}}
-
-
-def trainer(config: SearchConfig, binding: Binding) -> TrainerEvaluator:
-    """Its child cannot load this file's plugin, and does not need to."""
-    return TrainerEvaluator(replace(config, search=replace(config.search, plugins=None)), binding)
-
-
-class TestTraining(EvaluatorContract):
-    plugin = Plugin(evaluators={"training-of-ours": trainer})
-    patience = quickly = GUARD  # a busy machine breaks nothing
-    settings = {
-        "search": {"space": "1x3"},
-        "network": {"channels": 2, "groups": 1},
-        "training": {"steps": 2, "batch_size": 8},
-    }
-
-
-def own_data(source: str) -> Plugin:
-    """What the program reads by that name, as a plugin's."""
-
-    def read(rest: str, split: str, download: bool) -> tuple[tuple[str, ...], Any, Any]:
-        if rest:
-            raise DataError(f"expected nothing after own:, got {rest}")
-        found = {"train": datasets.load_training, "test": datasets.load_test}[split](source)
-        return found.classes, found.images.pixels, found.images.labels
-
-    return Plugin(data={"own": DataKind("own", read)})
-
-
-class TestDigits(DataContract):
-    plugin = own_data("digits")
-    source = "own"
-    wrong = ("own:more",)
-
-
-class TestSyntheticImages(DataContract):
-    plugin = own_data("synthetic:50:1x9x12")
-    source = "own"
-
-
-# ── the page ────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_the_pages_plugins_import_from_one_place() -> None:
-    for name, code in MODULES.items():
-        assert set(re.findall(r"^(?:from|import) (hpcnas[\w.]*)", code, flags=re.MULTILINE)) == {"hpcnas.plugins"}, name
-
-
-def test_the_one_place_has_all_that_the_page_names() -> None:
-    (table,) = re.findall(r"^\| for \| names \|\n(.*?)\n\n", PAGE, flags=re.MULTILINE | re.DOTALL)
-    names = re.findall(r"`(\w+)`", table)
-    assert "Breeding" in names and [name for name in names if not hasattr(plugins, name)] == []
-    assert {name for there in plugins._ELSEWHERE.values() for name in there} <= set(names)
-    with pytest.raises(AttributeError, match="module 'hpcnas.plugins' has no attribute 'Nothing'"):
-        plugins.Nothing  # type: ignore[attr-defined]  # noqa: B018
-
-
-def test_the_pages_plugins_pass_the_suites_as_the_page_says(tmp_path: Path) -> None:
-    """In a project of their own: the page's modules and the page's file of tests."""
-    for name, code in MODULES.items():
-        (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
-    ((name, tests),) = re.findall(r"^`(test_\w+\.py)`:\n\n```python\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
-    (tmp_path / name).write_text(tests, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", name]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    passed = re.search(r"(\d+) passed", done.stdout)
-    assert passed is not None and int(passed[1]) == sum(
-        name.startswith("test_")
-        for suite in (PrimitiveContract, DataContract, StrategyContract, EvaluatorContract)
-        for name in vars(suite)
-    )
-
-
-def test_a_suite_needs_no_pytest() -> None:
-    names = "strategies", "evaluators", "data", "primitives", "stores"
-    code = f"import sys, importlib\n[importlib.import_module('hpcnas.testing.' + name) for name in {names}]"
-    check = f"{code}\nprint('pytest' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
-    assert done.stdout == "False\n", done.stderr
-
-
-# ── what is wrong on purpose ────────────────────────────────────────────────────────────────────────────────────────
 def told(suite: type, plugin: Plugin, test: str, **attributes: object) -> str:
     """The sentence of a test of a suite that fails."""
     with pytest.raises((AssertionError, plugins.Error)) as failure:
