@@ -22,7 +22,6 @@ from hpcnas.job import devices, log
 from hpcnas.job.launch import Leave, first_decides, load_plugins, say, started_as
 from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
-from hpcnas.job.transport import Hub
 from hpcnas.job.world import FAREWELL, MpiWorld, World
 from hpcnas.messages import Place
 from hpcnas.search import attention, worker
@@ -101,6 +100,8 @@ def _alone(
     signals: Signals,
 ) -> int:
     """Controller and worker in one process: the worker in a thread of its own, its trainer in a child as ever."""
+    from hpcnas.job.hub import Hub  # which workers over MPI do without
+
     hub = Hub(workers=1)
     place = Place(0, seat.host, binding.device)
 

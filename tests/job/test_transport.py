@@ -13,7 +13,7 @@ import transport_contract
 from demand import absent
 
 from hpcnas.job import world as job_world
-from hpcnas.job.transport import Hub
+from hpcnas.job.hub import Hub
 from hpcnas.job.world import AloneWorld
 from hpcnas.messages import Died, Left, Stop
 

@@ -27,8 +27,8 @@ from hpcnas.config.search import SearchConfig
 from hpcnas.evolution import racing
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.strategy import Proposal
+from hpcnas.job.hub import Hub
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
-from hpcnas.job.transport import Hub
 from hpcnas.messages import (
     Broke,
     Died,

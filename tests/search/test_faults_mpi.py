@@ -30,9 +30,9 @@ from warden import Child
 from hpcnas import seeds
 from hpcnas.config import options
 from hpcnas.evolution.individuals import State
+from hpcnas.job.hub import Hub
 from hpcnas.job.log import LiveLine
 from hpcnas.job.signals import ASKING, Signals
-from hpcnas.job.transport import Hub
 from hpcnas.messages import Evaluation, FailureKind
 from hpcnas.search.file_store import FileStore
 from hpcnas.search.session import SearchSession

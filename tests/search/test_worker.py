@@ -11,7 +11,7 @@ import pytest
 from examples import FACTS, PLACE, SPACE
 
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.job.transport import Hub
+from hpcnas.job.hub import Hub
 from hpcnas.messages import (
     Broke,
     Evaluation,
