@@ -62,8 +62,9 @@ run: $(VENV)/.ready $(WHEEL)  ## a short search on the digits data, 3 ranks, int
 	    'All commands: $(VENV)/bin/hpcnas --help'
 
 # A file's tests stay together: two SLURMs on one machine give their jobs the same numbers, and MPICH its memory by them.
-test: environment  ## the test suite, under MPICH and Open MPI, two files at a time
-	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
+# Three at a time, for many tests wait for others' time to pass; the longest files first, so that none is left at the end.
+test: environment  ## the test suite, under MPICH and Open MPI, three files at a time
+	$(VENV)/bin/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 test-4: environment  ## the MPI tests under four ranks
 	HPCNAS_TEST_RANKS=4 $(VENV)/bin/python -m pytest -m mpi $(PYTEST)

@@ -32,7 +32,17 @@ for number in (signal.SIGINT, signal.SIGHUP):  # a shell in the background and n
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
+LONGEST = (
+    "test_silent_ranks_mpi", "test_jobs_pbs", "test_retrain_mpi", "test_crash_points", "test_whole_run",
+    "test_cpu_program", "test_bad_values", "test_faults_mpi", "test_jobs_slurm", "test_kernels", "test_probing",
+    "test_readme", "test_jobs_local", "test_search_mpi",
+)  # fmt: skip
+"""Files of tests that take longest, mostly waiting: they begin first, each beside others."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
     for item in items:
         if {"mpi", "one_mpi"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.mpi)

@@ -158,9 +158,9 @@ def calls(said: Iterable[str]) -> list[str]:
     return [line.removeprefix("call ") for line in said if line.startswith("call ")]
 
 
-def crash_points(calls: list[str]) -> Iterator[tuple[int, Ending]]:
-    """Every call and the end of the script, with every ending that makes a difference there."""
+def crash_points(calls: list[str], endings: Iterable[Ending] = Ending) -> Iterator[tuple[int, Ending]]:
+    """Every call and the end of the script, with every one of the endings that makes a difference there."""
     for number, name in enumerate([*calls, "end"], start=1):
-        for ending in Ending:
+        for ending in endings:
             if name == "write" or ending is not Ending.KILLED_HALFWAY:
                 yield number, ending

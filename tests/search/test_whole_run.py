@@ -23,6 +23,7 @@ from hpcnas.search.run_file import StoredRun
 from hpcnas.storage.folder import StoreError
 
 POPULATION = population(evaluated(1), evaluated(0, 0.7, 0.8), failed(2))
+ENDINGS = [ending for ending in Ending if ending is not Ending.POWER_LOST_HALFWAY]  # of journals that grow
 
 
 def write(folder: Path) -> None:
@@ -71,7 +72,7 @@ def test_a_run_appears_whole_or_not_at_all_at_every_call(ground: Path, prepare: 
     shutil.copytree(ground / "before", root)
     calls, _ = crash(lambda: write(root / "new"), root, 0, Ending.KILLED)
     assert {"open", "mkdir", "write", "fsync", "rename"} <= set(calls) and len(calls) > 20
-    for number, ending in crash_points(calls):
+    for number, ending in crash_points(calls, ENDINGS):
         shutil.rmtree(root)
         shutil.copytree(ground / "before", root)
         found, ended = crash(lambda: write(root / "new"), root, number, ending)
@@ -115,7 +116,7 @@ def test_a_careless_writer_is_found_out(ground: Path, call: str) -> None:
     (ground / "runs").mkdir()
     calls, _ = crash(careless, ground / "runs", 0, Ending.KILLED)
     with pytest.raises((AssertionError, StoreError)):
-        for number, ending in crash_points(calls):
+        for number, ending in crash_points(calls, ENDINGS):
             shutil.rmtree(ground / "runs")
             (ground / "runs").mkdir()
             _, ended = crash(careless, ground / "runs", number, ending)
