@@ -7,7 +7,8 @@
 
 The loop is that of every search (`simulation`): asynchronous, with trainings whose durations are spread. What counts is
 the *true* fitness of the individual that the search would return after each evaluation, the fittest as measured. An
-evaluation is a training unless options say otherwise; cost is worker time, in full trainings of mean duration.
+evaluation is a training unless options say otherwise; cost is worker time, in full trainings of mean duration. Where
+the best are confirmed, the trainings that this takes at the most are taken off the search's budget.
 
 Intervals are of 95 % confidence: for medians over the seeds from their order alone (`policies`), for shares of the
 seeds Wilson's. A seed that never comes as far counts as later than all others. Draws nothing.
@@ -34,9 +35,10 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.mutation import NothingAllowed, redraw_until
 from hpcnas.config import options
 from hpcnas.config import search as search_config
-from hpcnas.config.search import SearchConfig, Settings
+from hpcnas.config.search import SearchConfig, SearchSettings, Settings
 from hpcnas.config.settings import ConfigError
 from hpcnas.evolution import initial
+from hpcnas.evolution.confirmation import EACH
 from hpcnas.evolution.registry import STRATEGIES, with_breeding
 from hpcnas.evolution.strategy import Breeding, Strategy
 from hpcnas.search import simulation
@@ -109,10 +111,19 @@ def settings(benchmark: Benchmark, how: str, seed: int, terms: Terms) -> SearchC
         chosen = search_config.build(*request.base, ours, *request.layers, fixed)
         seconds = _TRAINING * chosen.training.replicates
         networks = initial.written(_first_networks(benchmark, chosen, first))
-        more: Settings = {"search": {"initial": networks}, "evaluation": {"synthetic_seconds": seconds}}
+        budget = terms.evaluations - _confirmations(chosen.search)
+        more: Settings = {
+            "search": {"initial": networks, "budget": budget},
+            "evaluation": {"synthetic_seconds": seconds},
+        }
         return search_config.build(*request.base, ours, *request.layers, fixed, more)
     except (ConfigError, NothingAllowed, options.UsageError, options.HelpWanted, ValueError) as error:
         raise AnalysisError(f"{how}: {error}") from error
+
+
+def _confirmations(search: SearchSettings) -> int:
+    """The trainings that confirming takes at the most, which the search is to do without."""
+    return (search.confirm_trainings or EACH * search.confirm) if search.confirm else 0
 
 
 def _first_networks(benchmark: Benchmark, config: SearchConfig, count: int) -> list[Genotype]:

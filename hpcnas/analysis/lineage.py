@@ -86,6 +86,8 @@ def changes(old: Genotype, new: Genotype) -> list[str]:
 
 def in_words(one: Ancestor) -> str:
     """A mutation in words."""
+    if one.birth == "confirmation":
+        return "trained again with new seeds"
     if one.mutation is None:
         origins = {"founder": "taken from another run", "given": "given to begin with"}
         return origins.get(one.birth, "drawn at random")
@@ -105,9 +107,10 @@ def summary(family: Sequence[Ancestor]) -> str:
     first, last = family[0], family[-1]
     if first is last:
         return "it has no ancestors"
-    same = sum(bool(one.same_network) for one in family)
-    many = "mutation" if len(family) == 2 else "mutations"
-    text = f"{len(family) - 1} {many}, {same} without a change of the network"
+    mutations = [one for one in family if one.birth == "mutation"]
+    same = sum(bool(one.same_network) for one in mutations)
+    many = "mutation" if len(mutations) == 1 else "mutations"
+    text = f"{len(mutations)} {many}, {same} without a change of the network"
     if last.fitness is None or first.fitness is None:
         return text
     gains = [one.gain for one in family if one.gain is not None]

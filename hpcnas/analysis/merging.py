@@ -56,7 +56,7 @@ def merge(folders: Sequence[Path], into: Path, seed: int | None = None) -> Merge
     population = merged(runs)
     settings = chosen(runs, len(population), into, seed)
     whole_run.write(into, StoredRun("", 0, settings, population, [session(runs)]))
-    return Merged(population, tuple(len(run.population.evaluated) for run in runs))
+    return Merged(population, tuple(run.population.searched for run in runs))
 
 
 def load(folder: Path) -> StoredRun:
@@ -107,10 +107,11 @@ def _is_free(line: str) -> bool:
 
 
 def merged(runs: Sequence[StoredRun]) -> Population:
-    """All evaluated individuals of the runs, as founders."""
+    """All evaluated individuals of the runs, as founders. Confirmations stay behind: they chose among what their own
+    run had found."""
     columns = {}
     for column in COLUMNS:
-        parts = [run.population.column(column.name)[run.population.evaluated] for run in runs]
+        parts = [run.population.column(column.name)[searched(run.population)] for run in runs]
         columns[column.name] = np.concatenate(parts)
     count = len(columns["birth"])
     columns["birth"][:] = Birth.FOUNDER
@@ -124,6 +125,12 @@ def merged(runs: Sequence[StoredRun]) -> Population:
             columns["network"][row] = np.frombuffer(network_hash(genotype), dtype=np.uint8)
             columns["network_version"][row] = VERSION
     return Population.from_columns(first.space, first.replicates, columns, np.arange(count), [])
+
+
+def searched(population: Population) -> np.ndarray:
+    """Ids of the evaluated that are no confirmations, in the order of evaluation: int64, shape (n,)."""
+    ids = population.evaluated
+    return ids[population.column("birth")[ids] != Birth.CONFIRMATION]
 
 
 def chosen(runs: Sequence[StoredRun], budget: int, into: Path, seed: int | None) -> SearchConfig:

@@ -38,7 +38,7 @@ def deviations(config: SearchConfig, facts: DataFacts, population: Population) -
     strategy = make_strategy(config, facts)
     known, births = len(population.evaluated), population.column("birth")
     for id in range(len(population)):
-        if births[id] == Birth.FOUNDER:  # taken from another run: no decision of this one
+        if births[id] in (Birth.FOUNDER, Birth.CONFIRMATION):  # from another run, or after the search: not its decision
             continue
         individual = population.individual(id)
         if not 0 <= individual.view <= known:

@@ -88,7 +88,7 @@ def look(folder: Path, now: float) -> Snapshot:
         time=now,
         state=state,
         running=running,
-        evaluated=len(population.evaluated),
+        evaluated=population.searched,
         budget=search.budget,
         left=left,
         trainings=population.trainings,
@@ -205,7 +205,7 @@ def _states(run: StoredRun, since: dict[int, float]) -> dict[int, str]:
     if count >= len(since):
         return dict.fromkeys(since, "at work")
     limit = search.trainings  # of which each in flight takes one more at least
-    spent = len(population.evaluated) + count >= search.budget
+    spent = population.searched + count >= search.budget
     spent |= limit is not None and population.trainings + count >= limit
     # nothing left to issue: those whose results came last got nothing; else those that are silent longest are gone
     ranked = sorted(since, key=lambda rank: since[rank], reverse=not spent)

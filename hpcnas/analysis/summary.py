@@ -12,12 +12,14 @@ from typing import Any
 
 from hpcnas import text_file
 from hpcnas.analysis import worker_time
-from hpcnas.evolution.budget import evaluations_left, is_complete
+from hpcnas.evolution.budget import confirmations_left, evaluations_left, is_complete
 from hpcnas.evolution.duplicates import repeats
+from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.registry import prediction
 from hpcnas.messages import Failure
 from hpcnas.search import methods
+from hpcnas.search.progress import confirmed
 from hpcnas.search.run_file import StoredRun
 
 RUNNING = "running or killed"
@@ -27,7 +29,7 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
     """Everything there is to say about a run. Fitness from 0 to 1, times in seconds."""
     population, search = run.population, run.config.search
     sessions = worker_time.accounts(run)
-    done = len(population.evaluated)
+    done = population.searched
     ended = sessions[-1].ended if sessions else None
     pace = next((account for account in reversed(sessions) if account.evaluated), None)
     left = evaluations_left(search, population)
@@ -64,6 +66,9 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
         "budget": search.budget,
         "evaluated": done,
         "evaluations_left": left,
+        "confirmations": population.confirmations,
+        "confirmations_left": confirmations_left(search, population),
+        "confirmed": confirmed(population),
         "trainings": population.trainings,
         "trainings_limit": search.trainings,
         "failed": len(population.failures),
@@ -112,12 +117,11 @@ def _steps_a_second(run: StoredRun) -> float | None:
 
 
 def _best(population: Population, number: int) -> list[dict[str, Any]]:
-    """The fittest of those that compete, first of equals first."""
+    """The fittest of those that compete, first of equals first, confirmed ones before all others."""
     fitness, order = population.column("fitness"), population.evaluated.tolist()
-    competing = population.competing(len(order)).tolist()
     step = {id: place for place, id in enumerate(order, start=1)}
     found = []
-    for id in sorted(competing, key=lambda id: -fitness[id])[:number]:
+    for id in population.fittest()[:number]:
         accuracies = population.averaged_accuracies(id)
         found.append(
             {
@@ -127,7 +131,7 @@ def _best(population: Population, number: int) -> list[dict[str, Any]]:
                 "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
                 "trainings": len(accuracies),
                 "parameters": int(population.column("parameters")[id]),
-                "mutations": sum(1 for _ in population.lineage(id)) - 1,
+                "mutations": sum(one.birth is Birth.MUTATION for one in population.lineage(id)),
                 "seconds": float(population.column("worker_seconds")[id]),
             }
         )

@@ -18,7 +18,7 @@ from hpcnas.analysis.replay import Fault
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture import expansion, sizes
 from hpcnas.evolution import registry
-from hpcnas.evolution.individuals import COLUMNS, Birth, State
+from hpcnas.evolution.individuals import COLUMNS, Birth, Individual, State
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.racing import Racing
 from hpcnas.evolution.registry import StrategyMissing, make_strategy
@@ -104,7 +104,8 @@ def notes(run: StoredRun) -> Iterator[str]:
 
 def overspent(run: StoredRun) -> str | None:
     """What is wrong with the budget; None where nothing is."""
-    done, under_way, budget = len(run.population.evaluated), run.population.in_flight, run.config.search.budget
+    population, budget = run.population, run.config.search.budget
+    done, under_way = population.searched, population.in_flight - population.confirming
     if done + under_way <= budget:
         return None
     return f"expected {budget} evaluations at most (the budget), got {done} and {under_way} under way"
@@ -115,10 +116,20 @@ def _wrong_parents(population: Population) -> Iterator[Fault]:
     for id in range(len(population)):
         individual = population.individual(id)
         parent, view = individual.parent, individual.view
-        if (individual.birth is Birth.MUTATION) != (parent is not None):
-            yield Fault(id, f"expected a parent for a mutation and for nothing else, got {parent}")
+        if (individual.birth in (Birth.MUTATION, Birth.CONFIRMATION)) != (parent is not None):
+            yield Fault(id, f"expected a parent for a mutation or a confirmation and for nothing else, got {parent}")
         elif parent is not None and place.get(parent, math.inf) >= view:
             yield Fault(id, f"expected a parent among the first {view} evaluated, got {parent}")
+        elif individual.birth is Birth.CONFIRMATION and parent is not None:
+            yield from _wrong_confirmation(population, individual, population.individual(parent))
+
+
+def _wrong_confirmation(population: Population, individual: Individual, origin: Individual) -> Iterator[Fault]:
+    first = origin.id if origin.repeats is None else origin.repeats
+    if origin.birth is Birth.CONFIRMATION:
+        yield Fault(individual.id, f"expected to confirm an individual of the search, got the confirmation {origin.id}")
+    elif individual.genotype != origin.genotype or individual.repeats != first:
+        yield Fault(individual.id, f"expected the genotype of individual {origin.id}, and to repeat {first}")
 
 
 def _wrong_results(run: StoredRun) -> Iterator[Fault]:

@@ -61,6 +61,7 @@ def at_length(run: dict[str, Any]) -> str:
         ("refused", f"{run['refused_genotypes']} genotypes drawn again (invalid, or over a constraint)"),
         ("known", _known(run)),
         *([("predictions", run["predictions"])] if run["predictions"] else []),
+        *(("confirmed", line) for line in run["confirmed"]),
         (worker_time.hours_name(run["on_gpus"]), f"{_hours(run['worker_hours'])}{each}"),
         ("workers busy", _share(run["busy_share"])),
         ("speed", "-" if run["steps_a_second"] is None else f"{run['steps_a_second']:,.1f} steps/s a worker"),
@@ -131,6 +132,8 @@ def _share(share: float | None) -> str:
 
 
 def _end(run: dict[str, Any]) -> str:
+    if run["confirmations_left"]:
+        return f"the budget is spent; up to {run['confirmations_left']} new trainings of the best are to come"
     if run["evaluations_left"] == 0:
         return "the budget is spent"
     if run["remaining_seconds"] is None:

@@ -24,6 +24,7 @@ STRATEGIES = ("tournament", "random", "aging", "nsga2", "guided")
 OBJECTIVES = ("parameters", "flops", "training-seconds", "validation-seconds")
 DUPLICATES = ("retrain", "resample", "average")
 EVALUATORS = ("training", "synthetic")
+LEAST_CONFIRMATIONS = 2  # new trainings of each network that is confirmed
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,14 @@ class SearchSettings(Section, section="search"):
     racing_confidence: float = setting(
         0.95, "racing: how sure each such decision must be", low=0.5, high=0.9999, metavar="F"
     )
+    confirm: int = setting(
+        0, "at the end train the K best networks again, with new seeds, until one is the best with 95 % confidence; "
+        "the new trainings alone are its fitness", low=0, high=1000, metavar="K", alterable=True,
+    )  # fmt: skip
+    confirm_trainings: int | None = setting(
+        None, "confirm: these trainings in all, at the most (by default 8 for each network)", low=1, metavar="N",
+        alterable=True,
+    )  # fmt: skip
     trainings: int | None = setting(
         None,
         "trainings in all; the search ends when they are spent, or --budget is",
@@ -262,6 +271,22 @@ class SearchConfig:
             raise ConfigError(
                 "search.duplicates: expected retrain or resample with racing, which gives up by the trainings of an "
                 "individual alone, got average: leave one out"
+            )
+        if self.search.confirm and self.search.strategy == "nsga2":
+            raise ConfigError(
+                "search.confirm: expected a strategy that goes by fitness alone, got nsga2, whose result is a front: "
+                "leave one out"
+            )
+        if self.search.confirm > self.search.budget:
+            raise ConfigError(
+                f"search.confirm: expected at most as many networks as evaluations, {self.search.budget}, got "
+                f"{self.search.confirm}"
+            )
+        least = LEAST_CONFIRMATIONS * self.search.confirm
+        if self.search.confirm_trainings is not None and self.search.confirm_trainings < least:
+            raise ConfigError(
+                f"search.confirm_trainings: expected {least} at least, {LEAST_CONFIRMATIONS} for each network of "
+                f"confirm = {self.search.confirm}, got {self.search.confirm_trainings}"
             )
         if list(self.training.milestones) != sorted(self.training.milestones):
             raise ConfigError(f"training.milestones: expected them in order, got {self.training.milestones}")

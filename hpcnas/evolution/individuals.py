@@ -27,6 +27,7 @@ class Birth(IntEnum):
     RANDOM = 3  # drawn in the same way, by random search
     FOUNDER = 4  # taken over from another run, with its fitness
     GIVEN = 5  # given by `--initial`, and evaluated like any other
+    CONFIRMATION = 6  # its parent, trained again after the search (`confirmation`)
 
 
 class State(IntEnum):

@@ -20,7 +20,7 @@ from hpcnas.architecture.network_hash import HASH_BYTES, VERSION, network_hash
 from hpcnas.architecture.space import Space
 from hpcnas.evolution.individuals import BIRTH_COLUMNS, COLUMNS, Birth, Individual, State
 from hpcnas.evolution.ranking import Ranking
-from hpcnas.evolution.repeats import Repeats, bests
+from hpcnas.evolution.repeats import Repeats, best_confirmed, bests
 from hpcnas.messages import Evaluation, Failure, Place, Result, mean
 from hpcnas.storage.columns import Column
 
@@ -69,6 +69,8 @@ class Population:
             raise ValueError(f"expected a parent before individual {individual.id}, got {individual.parent}")
         if individual.repeats is not None:
             self._check_repeated(individual.id, individual.repeats)
+        if individual.birth is Birth.CONFIRMATION and (individual.parent is None or individual.repeats is None):
+            raise ValueError(f"expected a parent that individual {individual.id} repeats, for it confirms one")
         if self._length == len(self._columns["state"]):
             for column in COLUMNS:
                 old = self._columns[column.name]
@@ -81,7 +83,7 @@ class Population:
             self._first[individual.network_version].setdefault(individual.network, row)
         if individual.repeats is not None:
             evaluated = bool(columns["state"][individual.repeats] == State.EVALUATED)
-            self._repeats.join(row, individual.repeats, evaluated)
+            self._repeats.join(row, individual.repeats, evaluated, individual.birth is Birth.CONFIRMATION)
         columns["state"][row] = State.ISSUED
         self.redrawn += individual.redrawn
         self.known += individual.known
@@ -197,8 +199,38 @@ class Population:
 
     @property
     def best(self) -> int | None:
-        """Id of the fittest individual of those that compete, of equals the first; None before the first evaluation."""
-        return self._best
+        """Id of the fittest individual of those that compete, of equals the first; None before the first evaluation.
+        Once networks are confirmed, it is the last confirmation of the best one of these (`repeats`)."""
+        confirmed = self._repeats.confirmed
+        return best_confirmed(confirmed, self._columns["fitness"]) if confirmed else self._best
+
+    def fittest(self) -> list[int]:
+        """Ids of all that compete, the best first: those that are confirmed before all others, then by fitness, and of
+        equals the first evaluated."""
+        best, fitness = self.best, self._columns["fitness"]
+        confirmed = {several[-1] for several in self.confirmed.values()}
+        ids = self.competing(self._evaluations).tolist()
+        return sorted(ids, key=lambda id: (id != best, id not in confirmed, -fitness[id]))
+
+    @property
+    def confirmed(self) -> Mapping[int, Sequence[int]]:
+        """The first individual of each confirmed network → its evaluated confirmations, in order."""
+        return self._repeats.confirmed
+
+    @property
+    def confirmations(self) -> int:
+        """How many confirmations are evaluated."""
+        return self._repeats.confirmations
+
+    @property
+    def confirming(self) -> int:
+        """How many confirmations are in flight."""
+        return len(self._repeats.confirming & self._issued) if self._repeats.confirming else 0
+
+    @property
+    def searched(self) -> int:
+        """How many individuals are evaluated, without confirmations."""
+        return self._evaluations - self.confirmations
 
     def ranking(self, view: int) -> Ranking:
         """Those of the first `view` evaluated that compete, from the fittest down; valid until the next call.
@@ -226,7 +258,7 @@ class Population:
 
     @property
     def bests(self) -> np.ndarray:
-        """The best individual after each evaluation: ids, int64, shape (evaluations,)."""
+        """The best individual after each evaluation, as `best` was then: ids, int64, shape (evaluations,)."""
         return bests(self.evaluated, self._columns["fitness"][self.evaluated], self._repeats)
 
     def best_fitness(self, view: int) -> float:
@@ -283,7 +315,7 @@ class Population:
     @property
     def averaged(self) -> int:
         """How many evaluated individuals are repeats, averaged into the fitness of their network."""
-        return int(np.count_nonzero(self.column("repeats")[self.evaluated] >= 0))
+        return int(np.count_nonzero(self.column("repeats")[self.evaluated] >= 0)) - self._repeats.confirmations
 
     def _networks(self) -> tuple[list[int], list[bytes]]:
         """Ids and hashes of the individuals that were hashed at birth."""
@@ -305,7 +337,8 @@ class Population:
     def averaged_accuracies(self, id: int) -> tuple[float, ...]:
         """The accuracies whose mean is the fitness of an individual, or would be if it were evaluated now.
 
-        First those of the individuals of its network that were evaluated before it, in that order, then its own."""
+        First those of the individuals of its network that were evaluated before it, of a confirmation the confirmations
+        alone, in that order, then its own."""
         rows = self._columns["accuracies"][[*self._repeats.before(id), id]]
         return tuple(rows[~np.isnan(rows)].tolist())
 
@@ -429,10 +462,10 @@ class Population:
 
     def _find_repeats(self) -> None:
         """Fills `_repeats` from the columns. Raises ValueError."""
-        repeats = self.column("repeats")
+        repeats, births = self.column("repeats"), self.column("birth")
         for id in np.flatnonzero(repeats >= 0).tolist():
             self._check_repeated(id, int(repeats[id]))
-            self._repeats.join(id, int(repeats[id]), evaluated=False)
+            self._repeats.join(id, int(repeats[id]), evaluated=False, confirms=births[id] == Birth.CONFIRMATION)
         if self._repeats.first:
             for place, id in enumerate(self.evaluated.tolist()):
                 self._repeats.replace(id, place)

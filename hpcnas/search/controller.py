@@ -6,8 +6,8 @@
 No barrier, no generations: whenever a worker is idle and the budget allows, it gets a genotype, or several where it
 evaluates faster than the loop turns. What is left of earlier births (`backlog`) goes before new ones. Which workers
 there are, and what they hold, is `crew`'s business; whether another individual may be born `budget`'s, how its fitness
-is divided into tasks `tasks`', and which individuals are given up `racing`'s. Knows neither torch nor MPI nor HDF5,
-only their interfaces.
+is divided into tasks `tasks`', which individuals are given up `racing`'s, and which are trained again at the end
+`confirmation`'s. Knows neither torch nor MPI nor HDF5, only their interfaces.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from hpcnas.architecture.mutation import DrawingStopped, NothingAllowed
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import SearchConfig
 from hpcnas.errors import Error
-from hpcnas.evolution.budget import has_room, is_complete
+from hpcnas.evolution.budget import has_room, is_complete, is_searched
+from hpcnas.evolution.confirmation import Confirmation
 from hpcnas.evolution.individuals import Individual
 from hpcnas.evolution.racing import Racing
-from hpcnas.evolution.strategy import Strategy, StrategyRefused
+from hpcnas.evolution.strategy import Proposal, Strategy, StrategyRefused
 from hpcnas.job.clocks import Dated
 from hpcnas.job.session import Session
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
@@ -115,6 +116,7 @@ class Controller:
         self._make_strategy = make_strategy
         self._strategy: Strategy | None = None  # until the first worker knows the data
         self._racing: Racing | None = None  # until then; and always None where every fitness is to be whole
+        self._confirmation: Confirmation | None = None  # until the search is over; for ever where none is wanted
         self._end = end
         self._software = software
         self._observer = observer
@@ -179,7 +181,17 @@ class Controller:
         self._stop_if_there_is_reason()
 
     def _finished(self) -> bool:
+        confirmation = self._confirmation_by_now()
+        if confirmation is not None:
+            return confirmation.complete and not self._store.population.in_flight
         return is_complete(self._config.search, self._store.population)
+
+    def _confirmation_by_now(self) -> Confirmation | None:
+        """What trains the best again; None before its time."""
+        search, population = self._config.search, self._store.population
+        if self._confirmation is None and search.confirm and is_searched(search, population):
+            self._confirmation = Confirmation(search, population)
+        return self._confirmation
 
     def _report_settled(self) -> None:
         while self._settled:
@@ -384,7 +396,10 @@ class Controller:
         return work.task(seeds.training_seeds(self._config.search.seed, work.individual.id, replicates))
 
     def _may_have_births(self) -> bool:
-        return has_room(self._config.search, self._store.population, self._backlog.trainings)
+        if has_room(self._config.search, self._store.population, self._backlog.trainings):
+            return True
+        confirmation = self._confirmation_by_now()
+        return confirmation is not None and confirmation.next() is not None
 
     def _next_work(self, worker: int) -> Work | None:
         """What this worker should do: what is left of earlier births, else a new one, else what silent workers hold;
@@ -402,7 +417,7 @@ class Controller:
         population = self._store.population
         id, view = len(population), len(population.evaluated)
         try:
-            proposal = self._strategy.ask(population, id, view)
+            proposal = self._proposal(self._strategy, id, view)
         except NothingAllowed as error:
             raise SearchStopped(str(error), WRONG_USE) from None
         except DrawingStopped as stop:
@@ -410,6 +425,12 @@ class Controller:
         individual = proposal.born(id, view, self._now())
         self._store.birth(individual)
         return individual
+
+    def _proposal(self, strategy: Strategy, id: int, view: int) -> Proposal:
+        """What the strategy gives, and after the search the next confirmation; there is one or the other."""
+        population, confirmation = self._store.population, self._confirmation
+        proposal = None if confirmation is None else confirmation.next()
+        return strategy.ask(population, id, view) if proposal is None else proposal
 
     # ── the file that tools read, and the end ───────────────────────────────────────────────────────────────────────
     def _compact_now_and_then(self) -> None:

@@ -52,7 +52,7 @@ class Progress:
 
     def resumed(self, population: Population) -> None:
         """The run goes on from what earlier sessions left."""
-        self._before = len(population.evaluated)
+        self._before = population.searched
         _logger.info(
             "continuing: %d evaluated, %d failed, %d in flight to be issued again",
             self._before, len(population.failures), population.in_flight,
@@ -66,6 +66,8 @@ class Progress:
         """An individual was evaluated or failed: failures and new bests are worth a line."""
         if isinstance(result.outcome, Failure):
             _logger.warning("%s", result)
+        elif store.population.confirmations:  # which of them is the best is known at the end
+            pass
         elif result.individual == store.population.best:
             accuracies = store.population.averaged_accuracies(result.individual)
             if len(accuracies) == len(result.outcome.accuracies):
@@ -92,10 +94,12 @@ class Progress:
             _logger.info("%s", self._state(store.population, busy, workers))
 
     def _state(self, population: Population, busy: int, workers: int) -> str:
-        done = len(population.evaluated)
+        done = population.searched
         parts = [f"{done}/{self._search.budget} evaluated"]
         if self._search.trainings is not None:
             parts.append(f"{population.trainings}/{self._search.trainings} trainings")
+        if population.confirmations or population.confirming:
+            parts.append(f"{population.confirmations} new trainings of the best")
         if population.best is not None:
             parts.append(f"best {population.column('fitness')[population.best]:.4f}")
         rate = (done - self._before) / max(1e-9, time.monotonic() - self._began)
@@ -110,10 +114,27 @@ class Progress:
 
 def _trainings(population: Population) -> str:
     """How many there were, and what racing has saved of the whole fitnesses."""
-    whole = len(population.evaluated) * population.replicates
+    whole = population.searched * population.replicates
     done = int(population.column("replicates_trained")[population.evaluated].sum(dtype=np.int64))
+    done -= population.confirmations
     saved = f", {whole - done} less than whole fitnesses would take ({1 - done / whole:.0%})" if done < whole else ""
     return f"{population.trainings}{saved}"
+
+
+def confirmed(population: Population) -> list[str]:
+    """What the new trainings have said, in words; nothing where there were none."""
+    if not population.confirmations:
+        return []
+    best, fitness = population.best, population.column("fitness")
+    assert best is not None, "it is one of the confirmed"
+    origin = population.individual(best).parent
+    assert origin is not None, "a confirmation trains an individual of the search again"
+    luck = float(fitness[origin] - fitness[best])
+    flattered = f"flattered by {luck:.4f}" if luck > 0 else f"too modest by {-luck:.4f}"
+    return [
+        f"individual {origin} of the search, with new seeds: {fitness[origin]:.4f} had been measured, {flattered}",
+        f"{len(population.confirmed)} networks were trained again, {population.confirmations} times in all",
+    ]
 
 
 def front_table(population: Population, name: str, cost: Cost) -> str:
@@ -138,7 +159,7 @@ def known_networks(known: int, repeats: int | None, averaged: int) -> str:
 
 def final_table(population: Population, workers: Sequence[Worker] = ()) -> str:
     """What the search found, and how these workers have trained, as aligned lines."""
-    rows = [("evaluated", str(len(population.evaluated)))]
+    rows = [("evaluated", str(population.searched))]
     if population.failures:
         rows.append(("failed", str(len(population.failures))))
     rows.append(("trainings", _trainings(population)))
@@ -165,6 +186,7 @@ def final_table(population: Population, workers: Sequence[Worker] = ()) -> str:
         rows += [
             ("best individual", str(best)),
             ("  fitness", f"{fitness[best]:.4f} ± {spread:.4f} (mean ± std over {count} trainings)"),
+            *(("  confirmed", line) for line in confirmed(population)),
             ("  parameters", f"{outcome.parameters:,}"),
             ("  lineage", f"{len(lineage)} individuals, {steps} mutations from individual {lineage[-1].id}"),
             ("first evaluated", f"{first:.4f}"),

@@ -208,9 +208,8 @@ def _fittest(text: str, folder: Path, count: int) -> Sequence[OfRun]:
         raise WrongReference(text, "no individual has been evaluated yet, so there is no best one")
     if count == 1:
         return [OfRun(folder, run, population.best)]
-    fitness = population.column("fitness")
     networks: dict[bytes, int] = {}
-    for id in sorted(population.competing(len(population.evaluated)).tolist(), key=lambda id: -fitness[id]):
+    for id in population.fittest():
         networks.setdefault(network_hash(population.individual(id).genotype), id)
         if len(networks) == count:
             return [OfRun(folder, run, id) for id in networks.values()]

@@ -127,6 +127,9 @@ def _wrong_births(tables: Tables) -> Iterator[Wrong]:
         several[several] = repeats[repeats[several]] < 0
         what = "one before it, which is no repeat itself, as the individual that it repeats"
         yield from told("individuals", "repeats", (repeats >= 0) & ~several, what, table)
+        alone = (table["birth"] == Birth.CONFIRMATION) & ((repeats < 0) | (table["parent"] < 0))
+        what = "an individual that it repeats, and a parent, for a CONFIRMATION"
+        yield from told("individuals", "repeats", alone, what, table)
 
 
 def _wrong_results(tables: Tables) -> Iterator[Wrong]:

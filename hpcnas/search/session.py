@@ -244,7 +244,7 @@ class SearchSession:
         except controller.SearchStopped as stop:
             if stop.exit_code == MORE_TO_DO:
                 population, budget = store.population, self.config.search.budget
-                known, waiting = len(population.evaluated), population.in_flight
+                known, waiting = population.searched, population.in_flight
                 _logger.info("left with %d of %d evaluated and %d in flight", known, budget, waiting)
             else:
                 log.fault(str(stop), stop.traceback)
@@ -274,7 +274,7 @@ class SearchSession:
             store.folder / "status",
             store.leave_behind,
             exit_code,
-            evaluated=len(population.evaluated),
+            evaluated=population.searched,
             budget=self.config.search.budget,
             trainings=population.trainings,
             failed=len(population.failures),

@@ -213,7 +213,8 @@ def test_the_table_has_the_same_values(run: hpcnas.Run) -> None:
             np.testing.assert_array_equal(table[name], columns["accuracies"][:, int(name[-1]) - 1])
         else:
             np.testing.assert_array_equal(table[name], columns[name], name)
-    assert table["birth"].cat.categories.tolist() == ["INITIAL", "MUTATION", "RANDOM", "FOUNDER", "GIVEN"]
+    births = ["INITIAL", "MUTATION", "RANDOM", "FOUNDER", "GIVEN", "CONFIRMATION"]
+    assert table["birth"].cat.categories.tolist() == births
     table.loc[0, "fitness"] = 2.0
     assert run.columns()["fitness"][0] != 2.0
 

@@ -318,7 +318,7 @@ def test_settings_that_cannot_be_used_are_refused_in_their_words(tmp_path: Path)
         ("failures/individual", 99, "failures, row 0: expected an individual from 0 to 3, got 99"),
         ("failures/message", b"\xff", r"failures, row 0: expected message in UTF-8, got b'\\xff'"),
         ("individuals/state", 0, "individual 0: expected state ISSUED 1, EVALUATED 2, FAILED 3, got 0"),
-        ("individuals/birth", 99, "individual 0: expected birth INITIAL 1, MUTATION 2, RANDOM 3, .*, GIVEN 5, got 99"),
+        ("individuals/birth", 99, "individual 0: expected birth INITIAL 1, MUTATION 2, .*, CONFIRMATION 6, got 99"),
         ("individuals/genotype", 255, "individual 0: expected a genotype whose edge 0 has an .* 0 to 6, got 255"),
         ("individuals/parent", 10**9, "individual 0: expected a parent that was born before it, got 1000000000"),
         ("individuals/born", np.inf, "individual 0: expected born a number from 0 to 253402300799, got inf"),
