@@ -1,7 +1,8 @@
 """Guided evolution: of many mutants of tournament winners, a model of this run's fitness chooses the one to evaluate.
 
     first `view` evaluations ─► features and fitness ─► Bayesian linear model ─► one draw of its weights
-                             ─► tournaments ─► 20 to 100 mutants ─► sorted by the drawn weights ─► first not refused
+                             ─► tournaments ─► mutants ─► mutants of the best of these, twice
+                             ─► 20 to 100 in all, sorted by the drawn weights ─► first not refused
 
 One Thompson draw a birth: what is uncertain is tried as often as it may be the best, and births that are in flight
 together differ by their draws, so that no worker waits for another (Kandasamy et al. 2018, Parallelised Bayesian
@@ -19,7 +20,7 @@ out.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,6 @@ from hpcnas.config.search import SearchSettings
 from hpcnas.evolution import bayesian_ridge
 from hpcnas.evolution.bayesian_ridge import Posterior
 from hpcnas.evolution.population import Population
-from hpcnas.evolution.ranking import Ranking
 from hpcnas.evolution.strategy import Breeding, Proposal
 from hpcnas.evolution.tournament import draw_winner
 
@@ -39,6 +39,8 @@ LEAST = 20  # evaluations before it predicts
 MOST = 1024  # individuals that it learns from
 WIDTH = 128  # features that it learns
 CANDIDATES = range(20, 101)  # mutants a birth: fewer where cells are large, and features take longer
+GENERATIONS = 3  # of these mutants: of tournament winners, and twice of the BEST so far by the drawn weights
+BEST = 5
 _EDGES = 1200  # of all mutants of a birth, at the most, if each had all that its space allows
 _TESTED = 5  # individuals that a rank correlation needs
 _KEPT = 8192  # genotypes whose features are kept
@@ -84,6 +86,15 @@ class FitnessModel:
 
 
 @dataclass(frozen=True, slots=True)
+class _Mutant:
+    """A candidate, and the individual that it comes from by one mutation or several."""
+
+    score: int
+    parent: int
+    genotype: Genotype
+
+
+@dataclass(frozen=True, slots=True)
 class _Latest:
     """The model of the first `known` evaluations of a population."""
 
@@ -119,16 +130,12 @@ class Guided:
             parent = draw_winner(ranking, self._fraction, generator)
             return self._breeding.mutant(population, id, parent, generator)
         weights = model.posterior.drawn(generator)
-        mutants = self._mutants(population, ranking, generator)
-        scored = [(model.score(weights, row), parent, genotype) for parent, genotype, row in mutants]
-        scored.sort(key=lambda one: -one[0])  # of equals, the one drawn first
-        return self._breeding.chosen(
-            population,
-            id,
-            [(parent, genotype) for _, parent, genotype in scored],
-            lambda: draw_winner(ranking, self._fraction, generator),
-            generator,
-        )
+
+        def winner() -> int:
+            return draw_winner(ranking, self._fraction, generator)
+
+        mutants = self._mutants(population, winner, lambda row: model.score(weights, row), generator)
+        return self._breeding.chosen(population, id, [(one.parent, one.genotype) for one in mutants], winner, generator)
 
     def bar(self, population: Population, view: int) -> float | None:
         """The best fitness, as in `tournament`."""
@@ -144,24 +151,35 @@ class Guided:
         return carried.model
 
     def _mutants(
-        self, population: Population, ranking: Ranking, generator: np.random.Generator
-    ) -> list[tuple[int, Genotype, Features]]:
-        """Parent, genotype and features of those candidates that have a network, each genotype once."""
-        found, seen = list[tuple[int, Genotype, Features]](), set[bytes]()  # codes of parents and mutants
+        self,
+        population: Population,
+        winner: Callable[[], int],
+        score: Callable[[Features], int],
+        generator: np.random.Generator,
+    ) -> list[_Mutant]:
+        """The candidates that have a network, each genotype once, by their score; of equals, the one drawn first."""
+        found, seen = list[_Mutant](), set[bytes]()  # codes of parents and mutants
         origins: dict[int, Genotype] = {}
-        for _ in range(self._candidates):
-            parent = draw_winner(ranking, self._fraction, generator)
-            if parent not in origins:
-                origins[parent] = population.individual(parent).genotype
-                seen.add(bare(origins[parent]).codes)
-            genotype = self._breeding.draw_mutant(origins[parent], generator)
-            needed = bare(genotype)
-            if needed.codes in seen:
-                continue
-            seen.add(needed.codes)
-            row = self._row(needed)
-            if row is not None:
-                found.append((parent, genotype, row))
+        for generation in range(GENERATIONS):
+            best = found[:BEST] if generation else []
+            for number in range(self._candidates // GENERATIONS):
+                if best:
+                    parent, origin = best[number % len(best)].parent, best[number % len(best)].genotype
+                else:
+                    parent = winner()
+                    if parent not in origins:
+                        origins[parent] = population.individual(parent).genotype
+                        seen.add(bare(origins[parent]).codes)
+                    origin = origins[parent]
+                genotype = self._breeding.draw_mutant(origin, generator)
+                needed = bare(genotype)
+                if needed.codes in seen:
+                    continue
+                seen.add(needed.codes)
+                row = self._row(needed)
+                if row is not None:
+                    found.append(_Mutant(score(row), parent, genotype))
+            found.sort(key=lambda one: -one.score)
         return found
 
     def _row(self, genotype: Genotype) -> Features | None:

@@ -71,7 +71,8 @@ def test_children_are_mutants_of_one_that_competes_and_no_copies() -> None:
     for one in individuals(population)[guided.LEAST + 1 :]:
         assert one.birth is Birth.MUTATION and one.parent is not None
         parent = population.individual(one.parent).genotype.codes
-        assert sum(code != other for code, other in zip(one.genotype.codes, parent, strict=True)) == 1
+        changed = sum(code != other for code, other in zip(one.genotype.codes, parent, strict=True))
+        assert 1 <= changed <= guided.GENERATIONS
 
 
 def test_it_gives_way_where_it_ranks_no_better_than_chance(monkeypatch: pytest.MonkeyPatch) -> None:
