@@ -35,7 +35,7 @@ from hpcnas.evolution.population import Population
 from hpcnas.evolution.strategy import Breeding, Proposal
 from hpcnas.evolution.tournament import draw_winner
 
-LEAST = 20  # evaluations before it predicts
+LEAST = 8  # evaluations before it predicts
 MOST = 1024  # individuals that it learns from
 WIDTH = 128  # features that it learns
 CANDIDATES = range(20, 101)  # mutants a birth: fewer where cells are large, and features take longer

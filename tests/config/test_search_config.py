@@ -295,6 +295,7 @@ def _another(value: object) -> object:
 
 ALTERABLE = {
     ("search", "budget"), ("search", "trainings"), ("search", "scheduling"), ("data", "source"),
+    ("search", "confirm"), ("search", "confirm_trainings"),
     ("evaluation", "synthetic_seconds"), ("evaluation", "synthetic_spread"),
     *(("run", item.name) for item in dataclasses.fields(search_config.RunSettings)),
 }  # fmt: skip
