@@ -42,6 +42,11 @@ class Posterior:
         """Whole-number weights (d,), int64, whose products with features rank them by their expected target."""
         return _whole(self.mean / self.deviation)
 
+    @property
+    def unit(self) -> float:
+        """The target that 1 of what `expected` weights give stands for."""
+        return float(np.abs(self.mean / self.deviation).max()) / _SCORE
+
     def drawn(self, generator: np.random.Generator) -> np.ndarray:
         """Such weights of one draw from the posterior distribution."""
         return _whole((self.mean + solve_transposed(self.factor, normal(generator, len(self.mean)))) / self.deviation)

@@ -26,9 +26,10 @@ record like any other. All that is decided here follows from the population, wha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from types import MappingProxyType
 
 import numpy as np
 
@@ -40,6 +41,7 @@ from hpcnas.evolution.racing import student_quantile
 from hpcnas.evolution.strategy import Proposal
 from hpcnas.messages import mean
 
+NOTHING: Mapping[int, float] = MappingProxyType({})
 EACH = 8  # new trainings that a network may take, on an average
 ERROR = 0.05
 LEAST_FREEDOM = 8  # degrees of freedom from which the noise counts as known
@@ -59,16 +61,16 @@ class Trial:
         return mean(found) if found else None
 
 
-def candidates(population: Population, count: int) -> list[int]:
-    """The individuals of the `count` fittest networks, as the search has measured them: the fittest first, of equals
-    the one evaluated first. Individuals that racing has given up are none of them."""
+def candidates(population: Population, count: int, expected: Mapping[int, float] = NOTHING) -> list[int]:
+    """The individuals of the `count` best networks by what is `expected` of them, else as the search has measured them:
+    the best first, of equals the one evaluated first. Individuals that racing has given up are none of them."""
     births, fitness = population.column("birth"), population.column("fitness")
     trained, repeats = population.column("replicates_trained"), population.column("repeats")
     searched = [id for id in population.evaluated.tolist() if births[id] != Birth.CONFIRMATION]
     latest = {int(repeats[id]) if repeats[id] >= 0 else id: id for id in searched}  # of averaged ones, the last
     whole = [id for id in latest.values() if trained[id] == population.replicates_of(id) and math.isfinite(fitness[id])]
     networks: dict[bytes, int] = {}
-    for id in sorted(whole, key=lambda id: -fitness[id]):
+    for id in sorted(whole, key=lambda id: (-expected.get(id, -math.inf), -fitness[id])):
         networks.setdefault(network_hash(population.individual(id).genotype), id)
         if len(networks) == count:
             break
@@ -78,9 +80,13 @@ def candidates(population: Population, count: int) -> list[int]:
 class Confirmation:
     """What is still to be trained again in a population whose search is over."""
 
-    def __init__(self, search: SearchSettings, population: Population) -> None:
+    def __init__(self, search: SearchSettings, population: Population, expected: Mapping[int, float] = NOTHING) -> None:
+        """`expected` may choose the networks, as long as these are not begun (`Expecting`)."""
         self._population = population
-        self._candidates = candidates(population, search.confirm) if search.confirm else []
+        self._candidates = _begun(population)[: search.confirm]
+        if len(self._candidates) < search.confirm:
+            others = candidates(population, search.confirm, expected)
+            self._candidates = _different(population, [*self._candidates, *others])[: search.confirm]
         self._most = search.confirm_trainings or EACH * len(self._candidates)
         self._searched = _noise(_several(population))
 
@@ -160,6 +166,26 @@ class Confirmation:
         quantile = student_quantile(NormalDist().inv_cdf(1.0 - ERROR / (len(self._candidates) - 1)), freedom)
         margin = quantile * math.sqrt(squares / freedom) * math.sqrt(2.0 / count)
         return [trial for trial, found in measured if found + margin >= best]
+
+
+def searched_view(population: Population) -> int:
+    """How many evaluations were known when the search was over, that of the last of its individuals included."""
+    births = population.column("birth")[population.evaluated]
+    return int(np.flatnonzero(births != Birth.CONFIRMATION)[-1]) + 1 if population.searched else 0
+
+
+def _begun(population: Population) -> list[int]:
+    """The individuals that are trained again already, in the order in which that began."""
+    parents = population.column("parent")[population.column("birth") == Birth.CONFIRMATION]
+    return list(dict.fromkeys(parents.tolist()))
+
+
+def _different(population: Population, ids: Sequence[int]) -> list[int]:
+    """Those of the ids that have another network than all before them."""
+    networks: dict[bytes, int] = {}
+    for id in ids:
+        networks.setdefault(network_hash(population.individual(id).genotype), id)
+    return list(networks.values())
 
 
 def _several(population: Population) -> Iterator[tuple[float, ...]]:

@@ -20,7 +20,8 @@ out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import math
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,7 @@ from hpcnas.evolution.bayesian_ridge import Posterior
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.strategy import Breeding, Proposal
 from hpcnas.evolution.tournament import draw_winner
+from hpcnas.messages import mean
 
 LEAST = 8  # evaluations before it predicts
 MOST = 1024  # individuals that it learns from
@@ -42,6 +44,7 @@ CANDIDATES = range(20, 101)  # mutants a birth: fewer where cells are large, and
 GENERATIONS = 3  # of these mutants: of tournament winners, and twice of the BEST so far by the drawn weights
 BEST = 5
 _EDGES = 1200  # of all mutants of a birth, at the most, if each had all that its space allows
+CONSIDERED = 256  # individuals whose true fitness is estimated
 _TESTED = 5  # individuals that a rank correlation needs
 _KEPT = 8192  # genotypes whose features are kept
 
@@ -57,11 +60,13 @@ class Features:
 @dataclass(frozen=True, slots=True)
 class Lessons:
     """What a model learns from: features (n, d), whole numbers in float64, and targets (n,) from 0 to 1, in the order
-    of evaluation. `columns` (features that have a number,) tells the column of each, or −1; int64."""
+    of evaluation. `columns` (features that have a number,) tells the column of each, or −1; int64. `span` is the
+    fitness that lies between the targets 0 and 1."""
 
     features: np.ndarray
     targets: np.ndarray
     columns: np.ndarray
+    span: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,7 @@ class FitnessModel:
 
     posterior: Posterior
     columns: np.ndarray  # as in Lessons
+    span: float  # likewise
     correlation: float | None  # of predictions with outcomes, −1 to 1; None while too few could be tested
 
     @property
@@ -137,6 +143,24 @@ class Guided:
         mutants = self._mutants(population, winner, lambda row: model.score(weights, row), generator)
         return self._breeding.chosen(population, id, [(one.parent, one.genotype) for one in mutants], winner, generator)
 
+    def expected(self, population: Population, view: int) -> Mapping[int, float]:
+        """Half-way between what was measured of an individual and what the model says of it, for the CONSIDERED
+        fittest: a measurement that nothing else explains is partly luck. Fitness, from 0 to 1."""
+        model = self.model(population, view)
+        if model is None or not model.helps:
+            return {}
+        ranking, fitness = population.ranking(view), population.column("fitness")
+        fittest = [ranking[rank] for rank in range(min(len(ranking), CONSIDERED))]
+        ids = [id for id in fittest if math.isfinite(fitness[id])]
+        rows = [(id, row) for id in ids if (row := self._row(bare(population.individual(id).genotype))) is not None]
+        if not rows:  # of a damaged file
+            return {}
+        measured = fitness[[id for id, _ in rows]]
+        weights, unit = model.posterior.expected(), model.posterior.unit * model.span
+        predicted = np.array([model.score(weights, row) * unit for _, row in rows])
+        shift = mean(measured.tolist()) - mean(predicted.tolist())
+        return dict(zip([id for id, _ in rows], ((measured + predicted + shift) / 2.0).tolist(), strict=True))
+
     def bar(self, population: Population, view: int) -> float | None:
         """The best fitness, as in `tournament`."""
         return population.best_fitness(view) if view else None
@@ -203,7 +227,7 @@ class Guided:
         posterior = None if table is None else bayesian_ridge.fit(table.features, table.targets)
         if table is None or posterior is None:
             return None
-        return FitnessModel(posterior, table.columns, tested(table, posterior))
+        return FitnessModel(posterior, table.columns, table.span, tested(table, posterior))
 
     def _table(self, population: Population, view: int) -> Lessons | None:
         """What it learns from; None where nothing differs."""
@@ -214,8 +238,8 @@ class Guided:
             if row is not None:  # an individual of a damaged file may have no network
                 rows.append(row)
                 kept.append(id)
-        aims = targets(fitness[kept])
-        if aims is None:
+        ends = ends_of(fitness[kept])
+        if ends is None:
             return None
         numbers, values = (np.concatenate([getattr(row, name) for row in rows]) for name in ("numbers", "values"))
         places = np.repeat(np.arange(len(rows)), [len(row.numbers) for row in rows])
@@ -229,7 +253,8 @@ class Guided:
         chosen = varying(matrix)[:WIDTH]
         columns[:] = -1
         columns[there[order[chosen]]] = np.arange(len(chosen))
-        return Lessons(np.ascontiguousarray(matrix[:, chosen]), aims, columns)
+        aims = targets(fitness[kept], *ends)
+        return Lessons(np.ascontiguousarray(matrix[:, chosen]), aims, columns, ends[1] - ends[0])
 
 
 def told_prediction(model: FitnessModel | None) -> str:
@@ -251,17 +276,20 @@ def learned_from(ids: np.ndarray, fitness: np.ndarray) -> np.ndarray:
     return np.concatenate([ids[np.sort(fittest)], ids[older:]])
 
 
-def targets(fitness: np.ndarray) -> np.ndarray | None:
-    """Fitness, float64 of shape (n,), as numbers from 0 to 1: 1 is the best, 0 what is as far below the median as the
-    best is above it, or further, or NaN. None where nothing differs."""
+def targets(fitness: np.ndarray, low: float, best: float) -> np.ndarray:
+    """Fitness, float64 of shape (n,), as numbers from 0 to 1: 1 is the best, 0 what is not above `low`, or NaN."""
+    return np.clip((np.nan_to_num(fitness, nan=low, posinf=best, neginf=low) - low) / (best - low), 0.0, 1.0)
+
+
+def ends_of(fitness: np.ndarray) -> tuple[float, float] | None:
+    """The fitness, of several in float64 of shape (n,), that is as far below the median as the best is above it, or the
+    lowest if that is nearer; and the best. None where nothing differs."""
     finite = np.sort(fitness[np.isfinite(fitness)])
     if not len(finite):
         return None
     lowest, middle, best = finite[0], finite[len(finite) // 2], finite[-1]
     low = max(lowest, middle - (best - middle)) if middle < best else lowest
-    if not low < best:
-        return None
-    return np.clip((np.nan_to_num(fitness, nan=low, posinf=best, neginf=low) - low) / (best - low), 0.0, 1.0)
+    return (float(low), float(best)) if low < best else None
 
 
 def varying(matrix: np.ndarray) -> np.ndarray:

@@ -8,13 +8,13 @@ person has written. With any strategy these genotypes are the first births, eval
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hpcnas.architecture.genotype import Genotype, GenotypeError
 from hpcnas.architecture.space import Space
 from hpcnas.evolution.population import Population
-from hpcnas.evolution.strategy import Breeding, Proposal, Strategy, StrategyRefused
+from hpcnas.evolution.strategy import Breeding, Expecting, Proposal, Strategy, StrategyRefused
 
 CODES = "codes:"
 
@@ -41,6 +41,10 @@ class GivenFirst:
         if id >= len(self.genotypes):
             return self.others.ask(population, id, view)
         return self.breeding.given(self.genotypes[id], population, id)
+
+    def expected(self, population: Population, view: int) -> Mapping[int, float]:
+        """The other strategy's; empty where that has none."""
+        return self.others.expected(population, view) if isinstance(self.others, Expecting) else {}
 
     def bar(self, population: Population, view: int) -> float | None:
         """The other strategy's."""

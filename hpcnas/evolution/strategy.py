@@ -18,9 +18,9 @@ makes the configured one.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -73,6 +73,16 @@ class Strategy(Protocol):
         """The best fitness among those that compete, knowing the first `view` evaluations.
 
         None where fitness alone does not decide, or where none is evaluated yet."""
+        ...
+
+
+@runtime_checkable
+class Expecting(Protocol):
+    """A strategy that knows more of fitness than what was measured."""
+
+    def expected(self, population: Population, view: int) -> Mapping[int, float]:
+        """What new trainings would give, after the first `view` evaluations: a fitness for each individual that may be
+        the best; empty where it knows too little."""
         ...
 
 

@@ -27,10 +27,10 @@ from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import SearchConfig
 from hpcnas.errors import Error
 from hpcnas.evolution.budget import has_room, is_complete, is_searched
-from hpcnas.evolution.confirmation import Confirmation
+from hpcnas.evolution.confirmation import NOTHING, Confirmation, searched_view
 from hpcnas.evolution.individuals import Individual
 from hpcnas.evolution.racing import Racing
-from hpcnas.evolution.strategy import Proposal, Strategy, StrategyRefused
+from hpcnas.evolution.strategy import Expecting, Proposal, Strategy, StrategyRefused
 from hpcnas.job.clocks import Dated
 from hpcnas.job.session import Session
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
@@ -188,9 +188,10 @@ class Controller:
 
     def _confirmation_by_now(self) -> Confirmation | None:
         """What trains the best again; None before its time."""
-        search, population = self._config.search, self._store.population
-        if self._confirmation is None and search.confirm and is_searched(search, population):
-            self._confirmation = Confirmation(search, population)
+        search, population, strategy = self._config.search, self._store.population, self._strategy
+        if self._confirmation is None and strategy is not None and search.confirm and is_searched(search, population):
+            expects = strategy.expected if isinstance(strategy, Expecting) else lambda population, view: NOTHING
+            self._confirmation = Confirmation(search, population, expects(population, searched_view(population)))
         return self._confirmation
 
     def _report_settled(self) -> None:

@@ -78,6 +78,18 @@ def test_the_fittest_networks_are_chosen_each_once() -> None:
     assert candidates(found, 9) == [3, 2, 0], "there are no more"
 
 
+def test_what_a_strategy_expects_chooses_as_long_as_nothing_is_begun() -> None:
+    found = searched((0.7,), (0.9,), (0.8,), (0.85,))
+    expected = {0: 0.85, 2: 0.86, 1: 0.84}
+    assert candidates(found, 2, expected) == [2, 0]
+    assert candidates(found, 4, expected) == [2, 0, 1, 3], "what it says nothing about comes last"
+    search = SearchSettings(budget=4, confirm=2)
+    assert Confirmation(search, found, expected).networks == [2, 0]
+    assert begin(found, 2) == 1
+    assert Confirmation(search, found, expected).networks == [1, 2]
+    assert Confirmation(search, found).networks == [1, 3], "as many, for tools that ask no strategy"
+
+
 def test_those_that_racing_has_given_up_are_not_chosen() -> None:
     found = searched((0.7, 0.7), (0.9,), (0.8, 0.8), replicates=2)
     assert candidates(found, 3) == [2, 0]
