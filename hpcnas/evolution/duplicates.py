@@ -19,10 +19,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from hpcnas.architecture.expansion import InvalidGenotype
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.mutation import redraw_until
 from hpcnas.architecture.network_hash import network_hash
+from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.population import Population
 
 MOST_KNOWN = 100
@@ -98,7 +101,7 @@ DUPLICATES: dict[str, Duplicates] = {"retrain": retrain, "resample": resample, "
 
 
 def repeats(population: Population) -> int | None:
-    """How many individuals have the network of an earlier one.
+    """How many individuals have the network of an earlier one, confirmations aside.
 
     Where the run has kept no networks (`retrain`), all are hashed now; None if there are more than MOST_COUNTED."""
     if population.column("network").any():
@@ -107,7 +110,7 @@ def repeats(population: Population) -> int | None:
         return None
     networks: set[bytes] = set()
     valid = 0
-    for id in range(len(population)):
+    for id in np.flatnonzero(population.column("birth") != Birth.CONFIRMATION).tolist():
         try:
             networks.add(network_hash(population.individual(id).genotype))
         except InvalidGenotype:  # in a damaged file

@@ -67,8 +67,12 @@ def test_then_it_chooses_children_that_are_fitter_than_those_of_a_tournament() -
 
 
 def test_children_are_mutants_of_one_that_competes_and_no_copies() -> None:
-    population = grow(strategy(), 80, of_landscape)
-    for one in individuals(population)[40:]:  # it helps by then
+    made = strategy()
+    population = grow(made, 80, of_landscape)
+    for one in individuals(population)[INITIAL:]:
+        model = made.model(population, one.view)
+        if model is None or not model.helps:
+            continue
         assert one.birth is Birth.MUTATION and one.parent is not None
         parent = population.individual(one.parent).genotype.codes
         changed = sum(code != other for code, other in zip(one.genotype.codes, parent, strict=True))
