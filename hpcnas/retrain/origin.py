@@ -52,7 +52,7 @@ def individual_origin(named: OfRun) -> Origin:
         strategy=run.config.search.strategy,
         fitness=None if fitness != fitness else fitness,
         evaluation=int(places[0]) if len(places) else None,
-        evaluated=len(population.evaluated),
+        evaluated=population.searched,
         fittest=id == population.best,
         max_parameters=run.config.search.max_parameters,
         departures=_departures(run),

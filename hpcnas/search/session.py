@@ -269,13 +269,15 @@ class SearchSession:
 
     def _write_status(self, store: FileStore, exit_code: int) -> None:
         """Says where the run stands, as the exit code would."""
-        population = store.population
+        population, search = store.population, self.config.search
+        confirmations = {"confirmations": population.confirmations} if search.confirm else {}
         write_status(
             store.folder / "status",
             store.leave_behind,
             exit_code,
             evaluated=population.searched,
-            budget=self.config.search.budget,
+            budget=search.budget,
+            **confirmations,
             trainings=population.trainings,
             failed=len(population.failures),
         )

@@ -317,7 +317,7 @@ def _report(store: MemoryStore, cluster: Cluster) -> Report:
     idle = 1.0 - account.busy / there
     return Report(
         workers=workers,
-        evaluated=len(population.evaluated),
+        evaluated=population.searched,
         trainings=population.trainings,
         failed=len(population.failures),
         failed_attempts=len(population.failed_attempts),

@@ -30,6 +30,16 @@ def test_without_progress_it_ends(tmp_path: Path) -> None:
     assert play.whole() == (1, 2, f"{play.run} is not started again: this job has not brought it any further\n")
 
 
+def test_new_trainings_of_the_best_are_progress_and_what_is_no_number_is_not(tmp_path: Path) -> None:
+    scenes = [f"printf 'state=more\\nevaluated=9\\nconfirmations={count}\\n' >status; exit 75" for count in (1, 2, 2)]
+    play = Play(tmp_path, scenes)
+    assert play.whole() == (1, 3, f"{play.run} is not started again: this job has not brought it any further\n")
+    scenes = ["printf 'state=more\\nevaluated=a[$(touch hit)]\\n' >status; exit 75"]
+    (tmp_path / "other").mkdir()
+    other = Play(tmp_path / "other", scenes)
+    assert other.whole()[:2] == (1, 1) and not list(tmp_path.rglob("hit"))
+
+
 def test_a_checkpoint_of_this_job_is_progress_and_an_older_one_is_not(tmp_path: Path) -> None:
     scenes = ["sleep 1; touch inflight/7.pt; " + MORE.format(0), "sleep 1; " + MORE.format(0)]
     play = Play(tmp_path, scenes)

@@ -15,7 +15,7 @@ from patience import GUARD
 from hpcnas.analysis import replay
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config.search import SearchConfig
-from hpcnas.evolution.individuals import State
+from hpcnas.evolution.individuals import Birth, State
 from hpcnas.search import run_file
 
 SMALL = [
@@ -60,6 +60,24 @@ def test_three_ranks_train_real_networks_and_name_the_best(mpi: launcher.Mpi, ra
     assert "the search is complete" in done.stdout and f"best individual    {best.id}" in done.stdout
     assert status(folder)["state"] == "complete" and status(folder)["evaluated"] == "6"
     assert list((folder / "inflight").iterdir()) == []
+
+
+def test_a_finished_run_is_confirmed(one_mpi: launcher.Mpi, tmp_path: Path) -> None:
+    first = launcher.run(one_mpi, 3, hpcnas(*SYNTHETIC, "--budget", "20", "--run", "run"), cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    more = launcher.run(one_mpi, 4, hpcnas("--run", "run", "--confirm", "3"), cwd=tmp_path)
+    assert more.returncode == 0, more.stderr
+    run = run_file.read(tmp_path / "run")
+    population = run.population
+    best = population.individual(population.best)
+    assert best.birth is Birth.CONFIRMATION and population.searched == 20
+    assert (population.column("birth")[:20] != Birth.CONFIRMATION).all()
+    assert list(replay.deviations(run.config, run.sessions[0].facts, population)) == []
+    told = status(tmp_path / "run")
+    assert (told["evaluated"], told["budget"]) == ("20", "20")
+    assert told["confirmations"] == str(population.confirmations)
+    assert f"individual {best.parent} of the search, with new seeds" in more.stdout
+    assert Genotype.from_text((tmp_path / "run" / "best.toml").read_text()) == best.genotype
 
 
 def test_a_finished_run_says_so_and_a_larger_budget_continues_it_on_other_ranks(

@@ -46,8 +46,14 @@ lock_is_held() {
     [ $? = 1 ]
 }
 
-# done_so_far: evaluations of a search, steps of a retraining.
-done_so_far() { status 'evaluated|steps_done'; }
+# done_so_far: evaluations of a search and new trainings of its best, or steps of a retraining.
+done_so_far() {
+    local each total=0
+    for each in $(status 'evaluated|confirmations|steps_done'); do
+        case $each in *[!0-9]*) ;; *) total=$((total + 10#$each)) ;; esac
+    done
+    echo "$total"
+}
 
 # work COMMAND...: runs it until it ends, whatever signals arrive. Where it does not begin since another job's controller
 # is still in RUN, longer than the command itself waits, it is tried a few times.
