@@ -260,34 +260,7 @@ class SearchConfig:
             )
         network = self.network
         bounds.check_size(network.channels, [network.cells_per_group] * network.groups)
-        if self.search.racing and self.search.strategy == "nsga2":
-            raise ConfigError("search.racing: expected a strategy that goes by fitness alone, got nsga2: leave one out")
-        if self.search.duplicates == "average" and self.search.strategy == "nsga2":
-            raise ConfigError(
-                "search.duplicates: expected retrain or resample with nsga2, whose survivors are never measured again, "
-                "got average: leave one out"
-            )
-        if self.search.duplicates == "average" and self.search.racing:
-            raise ConfigError(
-                "search.duplicates: expected retrain or resample with racing, which gives up by the trainings of an "
-                "individual alone, got average: leave one out"
-            )
-        if self.search.confirm and self.search.strategy == "nsga2":
-            raise ConfigError(
-                "search.confirm: expected a strategy that goes by fitness alone, got nsga2, whose result is a front: "
-                "leave one out"
-            )
-        if self.search.confirm > self.search.budget:
-            raise ConfigError(
-                f"search.confirm: expected at most as many networks as evaluations, {self.search.budget}, got "
-                f"{self.search.confirm}"
-            )
-        least = LEAST_CONFIRMATIONS * self.search.confirm
-        if self.search.confirm_trainings is not None and self.search.confirm_trainings < least:
-            raise ConfigError(
-                f"search.confirm_trainings: expected {least} at least, {LEAST_CONFIRMATIONS} for each network of "
-                f"confirm = {self.search.confirm}, got {self.search.confirm_trainings}"
-            )
+        _check_search(self.search)
         if list(self.training.milestones) != sorted(self.training.milestones):
             raise ConfigError(f"training.milestones: expected them in order, got {self.training.milestones}")
 
@@ -313,6 +286,38 @@ class SearchConfig:
             classes=facts.classes,
             channels=self.network.channels,
             cells=(self.network.cells_per_group,) * self.network.groups,
+        )
+
+
+def _check_search(search: SearchSettings) -> None:
+    """Raises ConfigError where ways of searching do not go together."""
+    if search.racing and search.strategy == "nsga2":
+        raise ConfigError("search.racing: expected a strategy that goes by fitness alone, got nsga2: leave one out")
+    if search.duplicates == "average" and search.strategy == "nsga2":
+        raise ConfigError(
+            "search.duplicates: expected retrain or resample with nsga2, whose survivors are never measured again, "
+            "got average: leave one out"
+        )
+    if search.duplicates == "average" and search.racing:
+        raise ConfigError(
+            "search.duplicates: expected retrain or resample with racing, which gives up by the trainings of an "
+            "individual alone, got average: leave one out"
+        )
+    if search.confirm and search.strategy == "nsga2":
+        raise ConfigError(
+            "search.confirm: expected a strategy that goes by fitness alone, got nsga2, whose result is a front: "
+            "leave one out"
+        )
+    if search.confirm > search.budget:
+        raise ConfigError(
+            f"search.confirm: expected at most as many networks as evaluations, {search.budget}, got "
+            f"{search.confirm}"
+        )
+    least = LEAST_CONFIRMATIONS * search.confirm
+    if search.confirm_trainings is not None and search.confirm_trainings < least:
+        raise ConfigError(
+            f"search.confirm_trainings: expected {least} at least, {LEAST_CONFIRMATIONS} for each network of "
+            f"confirm = {search.confirm}, got {search.confirm_trainings}"
         )
 
 
