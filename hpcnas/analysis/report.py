@@ -63,7 +63,7 @@ def page(run: Curves) -> str:
     stored, name = run.stored, run.folder.resolve().name
     facts = summary.facts(run.folder, stored, best=1)
     now = datetime.datetime.now(datetime.UTC)
-    parts: list[Html | None] = [heading(name, facts), tiles(facts)]
+    parts: list[Html | None] = [heading(name, facts), tiles(facts), remarks(facts)]
     best = stored.population.best
     if best is not None:
         parts += [best_cell(name, stored, best), course(run), ancestors(stored, best)]
@@ -85,6 +85,13 @@ def heading(name: str, facts: dict[str, Any]) -> Html:
     return joined(
         [tag("h1", name), tag("p", " · ".join([facts["state"], *what, f"seed {settings['seed']}"]), class_="muted")]
     )
+
+
+def remarks(facts: dict[str, Any]) -> Html | None:
+    """What new trainings of the best have said, and how well the strategy predicts; nothing where there is neither."""
+    said = [("Confirmed", line) for line in facts["confirmed"]]
+    said += [("Predictions", facts["predictions"])] if facts["predictions"] else []
+    return joined(tag("p", f"{name}: {line}.", class_="muted") for name, line in said) if said else None
 
 
 def tiles(facts: dict[str, Any]) -> Html:

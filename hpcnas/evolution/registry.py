@@ -18,6 +18,7 @@ from hpcnas.architecture.network_hash import HASH_BYTES
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import SearchConfig, SearchSettings
 from hpcnas.evolution.aging import AgingEvolution
+from hpcnas.evolution.confirmation import searched_view
 from hpcnas.evolution.duplicates import DUPLICATES
 from hpcnas.evolution.guided import Guided, told_prediction
 from hpcnas.evolution.individuals import Birth
@@ -141,11 +142,16 @@ def _breeding(config: SearchConfig, facts: DataFacts, attend: Callable[[], None]
 
 
 def prediction(config: SearchConfig, facts: DataFacts, population: Population) -> str | None:
-    """How well strategy `guided` predicts in this run by now, in words; None for every other strategy."""
+    """How well strategy `guided` predicts in this run by now, and of which individual it expects most, in words; None
+    for every other strategy."""
     if config.search.strategy != "guided":
         return None
-    model = Guided.of(config.search, _breeding(config, facts, None)).model(population, len(population.evaluated))
-    return told_prediction(model)
+    guided, view = Guided.of(config.search, _breeding(config, facts, None)), searched_view(population)
+    told, expected = told_prediction(guided.model(population, view)), guided.expected(population, view)
+    if not expected:
+        return told
+    best = max(expected, key=lambda id: expected[id])
+    return f"{told}; with what was measured, it expects most of individual {best}: {expected[best]:.4f}"
 
 
 def _attended(allowed: Allowed, attend: Callable[[], None] | None) -> Allowed:

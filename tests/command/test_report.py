@@ -22,8 +22,10 @@ from demand import absent
 from patience import GUARD
 
 from hpcnas.command import report
+from hpcnas.config import search as search_config
 from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.messages import Failure, FailureKind, Place, Result
+from hpcnas.search import simulation
 from hpcnas.search.file_store import FileStore
 
 TOOL = Path(__file__).parent.parent.parent / "tools/report.py"
@@ -256,3 +258,14 @@ def test_the_table_sorts_as_the_address_says(
     found = [(a["data-key"], a["aria-sort"]) for tag, a in page.tags if tag == "th" and "aria-sort" in a]
     assert found == [sorted_by]
     assert next_link in {attributes.get("href") for tag, attributes in page.tags if tag == "a"}
+
+
+def test_what_was_confirmed_and_predicted_is_said(tmp_path: Path) -> None:
+    chosen = search_config.build(
+        {"search": {"budget": 60, "initial_population": 20, "strategy": "guided", "confirm": 3, "space": "2x3/1x3"}},
+        {"evaluation": {"evaluator": "synthetic"}},
+    )
+    simulation.simulate(chosen, simulation.Site(5, startup=0.0, queue=0.0, handling=0.0), tmp_path / "run")
+    page = " ".join(Page(written(tmp_path / "run", tmp_path / "page.html")).texts)
+    assert re.search(r"Confirmed: individual \d+ of the search, with new seeds: 0.\d{4} had been measured, ", page)
+    assert re.search(r"Predictions: .* it expects most of individual \d+: 0.\d{4}\.", page)

@@ -173,6 +173,10 @@ def test_a_search_of_several_jobs_can_be_replayed(tmp_path: Path, search: dict[s
     assert list(verification.faults(run)) == []
     told = prediction(run.config, run.sessions[0].facts, run.population)
     assert told is not None and told.startswith("rank correlation")
+    made = make_strategy(run.config, run.sessions[0].facts)
+    expected = made.expected(run.population, len(run.population.evaluated))
+    best = max(expected, key=lambda id: expected[id])
+    assert told.endswith(f"it expects most of individual {best}: {expected[best]:.4f}")
 
 
 def noisy(individual: Individual) -> Outcome:
