@@ -30,6 +30,7 @@ class Curves:
     parameters: np.ndarray  # of the small network
     cost: np.ndarray  # by the objective of the search: parameters, unless it weighed another one
     mutated: np.ndarray  # whether it was born by mutation
+    confirming: np.ndarray  # whether it is one of the best, trained again
     spent: np.ndarray  # worker seconds of the whole run at the end of the evaluation
 
     @classmethod
@@ -47,6 +48,7 @@ class Curves:
             parameters=population.column("parameters")[ids],
             cost=_costs(stored),
             mutated=population.column("birth")[ids] == Birth.MUTATION,
+            confirming=population.column("birth")[ids] == Birth.CONFIRMATION,
             spent=worker_time.Attempts.of(population).spent(_latest(population.column("finished")[ids])),
         )
 
@@ -62,8 +64,8 @@ class Curves:
 
     @property
     def best(self) -> np.ndarray:
-        """Best fitness at each step, of shape (evaluations,); lower than before only where a search averages and the
-        best was measured again."""
+        """Best fitness at each step, of shape (evaluations,); lower than before only where the best was measured
+        again, because a search averages or by confirming."""
         population = self.stored.population
         return population.column("fitness")[population.bests]
 

@@ -63,7 +63,7 @@ def page(run: Curves) -> str:
     stored, name = run.stored, run.folder.resolve().name
     facts = summary.facts(run.folder, stored, best=1)
     now = datetime.datetime.now(datetime.UTC)
-    parts: list[Html | None] = [heading(name, facts), tiles(facts), remarks(facts)]
+    parts: list[Html | None] = [heading(name, facts), remarks(facts), tiles(facts)]
     best = stored.population.best
     if best is not None:
         parts += [best_cell(name, stored, best), course(run), ancestors(stored, best)]

@@ -202,7 +202,10 @@ class Population:
         """Id of the fittest individual of those that compete, of equals the first; None before the first evaluation.
         Once networks are confirmed, it is the last confirmation of the best one of these (`repeats`)."""
         confirmed = self._repeats.confirmed
-        return best_confirmed(confirmed, self._columns["fitness"]) if confirmed else self._best
+        if not confirmed:
+            return self._best
+        found = best_confirmed(confirmed, self._columns["fitness"])
+        return int(self.bests[-1]) if found is None else found
 
     def fittest(self) -> list[int]:
         """Ids of all that compete, the best first: those that are confirmed before all others, then by fitness, and of

@@ -10,8 +10,8 @@ The order of evaluations alone decides, not that of births: a repeat may be eval
 repeats.
 
 A confirmation (`confirmation`) is a repeat too, but begins a mean of its own: what its network was chosen for is left
-out of it. Where there are confirmations, the best individual is one of them: among the networks that have more than
-half as many as the most trained one, the fittest. Knows neither accuracies nor how fitness comes about.
+out of it. Where a network has two confirmations, the best individual is one of them: among the networks that have more
+than half as many as the most trained one, the fittest. Knows neither accuracies nor how fitness comes about.
 """
 
 from __future__ import annotations
@@ -79,15 +79,15 @@ class Repeats:
 
 def best_confirmed(confirmed: Mapping[int, Sequence[int]], fitness: Mapping[int, float] | np.ndarray) -> int | None:
     """The individual that stands for the best of the networks with such confirmations (`Repeats.confirmed`), by the
-    fitness (float64) of each individual; None without any."""
+    fitness (float64) of each individual; None while each network has less than two."""
     most = max(map(len, confirmed.values()), default=0)
-    found = [several[-1] for several in confirmed.values() if 2 * len(several) > most]
+    found = [several[-1] for several in confirmed.values() if 2 * len(several) > max(most, 2)]
     return max(found, key=lambda id: fitness[id], default=None)
 
 
 def bests(ids: np.ndarray, fitness: np.ndarray, repeats: Repeats) -> np.ndarray:
     """The best individual after each evaluation: ids, int64, shape (n,). It is the fittest of those that competed, of
-    equals the first; from the first confirmation on, that of `best_confirmed`.
+    equals the first, before they were confirmed; then that of `best_confirmed`, once there is one.
 
     `ids` (int64) and `fitness` (float64), both of shape (n,), are in the order of evaluation."""
     found = _fittest(ids, fitness, repeats)
@@ -113,9 +113,14 @@ def _fittest(ids: np.ndarray, fitness: np.ndarray, repeats: Repeats) -> np.ndarr
         first = np.concatenate([[True], lowest[1:] < lowest[:-1]])[: len(ids)]
         return ids[np.maximum.accumulate(np.where(first, np.arange(len(ids)), 0))]
     found, heap, gone = np.empty_like(ids), list[tuple[float, int, int]](), set[int]()
+    confirms: dict[int, int] = {}  # confirmation → whom it stands for, who stays here
     for place, (key, id) in enumerate(zip(keys.tolist(), ids.tolist(), strict=True)):
-        heapq.heappush(heap, (key, place, id))
-        gone.update(repeats.replaced(place, place + 1))
+        replaced = [confirms.get(one, one) for one in repeats.replaced(place, place + 1)]
+        if id in repeats.confirming:
+            confirms.update((id, one) for one in replaced)
+        else:
+            heapq.heappush(heap, (key, place, id))
+            gone.update(replaced)
         while heap[0][2] in gone:
             heapq.heappop(heap)
         found[place] = heap[0][2]

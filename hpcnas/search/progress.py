@@ -125,15 +125,17 @@ def confirmed(population: Population) -> list[str]:
     """What the new trainings have said, in words; nothing where there were none."""
     if not population.confirmations:
         return []
+    count = f"{len(population.confirmed)} networks were trained again, {population.confirmations} times in all"
     best, fitness = population.best, population.column("fitness")
-    assert best is not None, "it is one of the confirmed"
-    origin = population.individual(best).parent
-    assert origin is not None, "a confirmation trains an individual of the search again"
+    individual = None if best is None else population.individual(best)
+    if individual is None or individual.birth is not Birth.CONFIRMATION or individual.parent is None:
+        return [f"{count}, which decides nothing yet"]
+    origin = individual.parent
     luck = float(fitness[origin] - fitness[best])
     flattered = f"flattered by {luck:.4f}" if luck > 0 else f"too modest by {-luck:.4f}"
     return [
         f"individual {origin} of the search, with new seeds: {fitness[origin]:.4f} had been measured, {flattered}",
-        f"{len(population.confirmed)} networks were trained again, {population.confirmations} times in all",
+        count,
     ]
 
 

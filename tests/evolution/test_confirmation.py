@@ -168,7 +168,7 @@ def test_new_trainings_alone_are_the_fitness_and_the_best_is_one_of_the_confirme
         found.settle(result(id, accuracy))
     assert found.column("fitness")[3:].tolist() == pytest.approx([0.80, 0.90, 0.82, 0.89])
     assert found.averaged_accuracies(5) == (0.80, 0.84)
-    assert found.bests.tolist() == [0, 0, 0, 3, 4, 5, 6]
+    assert found.bests.tolist() == [0, 0, 0, 0, 0, 5, 6]
     assert found.best == 6 and found.fittest() == [6, 5, 2], "2 was measured as 0.94, by luck or not"
     assert (found.searched, found.confirmations, found.averaged, found.trainings) == (3, 4, 0, 10)
     columns = {column.name: found.column(column.name).copy() for column in COLUMNS}
@@ -292,3 +292,16 @@ def test_a_confirmation_that_is_not_of_its_parent_is_found(tmp_path: Path) -> No
     other = next(cell for cell in CELLS if cell != found.population.individual(id).genotype.codes)
     found.population._columns["genotype"][id] = np.frombuffer(other, dtype=np.uint8)
     assert any(fault.individual == id for fault in verification.faults(found))
+
+
+def test_single_new_trainings_do_not_make_a_best_and_later_repeats_go_on() -> None:
+    found = searched((0.95,), (0.94,))
+    for id, (parent, accuracy) in enumerate([(0, 0.99), (1, 0.98)], start=2):
+        found.add(replace(individual(id), birth=Birth.CONFIRMATION, parent=parent, repeats=parent))
+        found.settle(result(id, accuracy))
+    assert found.best == 0 and found.bests.tolist() == [0, 0, 0, 0]
+    assert "2 networks were trained again, 2 times in all, which decides nothing yet" in final_table(found)
+    found.add(replace(individual(4), repeats=0))  # by `--duplicates average`, after a larger budget
+    found.settle(result(4, 0.10))
+    assert found.bests.tolist() == [0, 0, 0, 0, 1], "0 is by now the mean of 0.95, 0.99 and 0.10"
+    assert found.best == 1

@@ -167,8 +167,12 @@ def _dots(axes: Axes, run: Curves, x: np.ndarray, y: np.ndarray, colour: Colour)
 
 
 def _dots_by_birth(axes: Axes, run: Curves, x: np.ndarray, y: np.ndarray, colour: Colour) -> None:
-    """Every individual of a run alone a dot, those drawn at random in grey."""
-    for which, tone, label in ((~run.mutated, style.PALE, "drawn at random"), (run.mutated, colour, "mutated")):
+    """Every individual of a run alone a dot: those drawn at random in grey, those that were trained again dark."""
+    for which, tone, label in (
+        (~run.mutated & ~run.confirming, style.PALE, "drawn at random"),
+        (run.mutated, colour, "mutated"),
+        (run.confirming, style.INK, "trained again"),
+    ):
         if which.any():
             axes.plot(x[which], y[which], color=tone, label=label, **_look(run))
 
