@@ -1,11 +1,12 @@
-"""Confirmation: at the end the fittest networks are trained again, and their new trainings alone say which is the best
+"""Confirmation: at the end the best networks are trained again, and their new trainings alone say which is the best
 (`--confirm`). Not the paper's.
 
-    K fittest as measured ─► 2 new trainings of each ─► 4 of those that may be the best ─► 8 ─► …
-                                            └──── out ◄──────────┴─────────────────────────┘
+    K best ─► 2 new trainings of each ─► 4 of each that is still in ─► 8 ─► …
+                              └──── out ◄─────────────┴─────────────────┘
 
 Whatever is the best of many measurements owes some of that to luck, and another may truly be better. New trainings have
-no share in this luck: their mean is what is reported.
+no share in this luck: their mean is what is reported. The K best are the fittest as measured, or those of which the
+strategy expects most (`Expecting`).
 
 A round brings every network that is still in to as many new trainings; then one is out where
 

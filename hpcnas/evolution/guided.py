@@ -16,6 +16,9 @@ The model is a function of the first `view` evaluations, rounded down so that it
 them at the most. It learns from at most MOST individuals: half are the youngest, half the fittest of the older ones.
 Answers are the same on every machine: see `bayesian_ridge`. Mutants whose live edges are those of a parent are left
 out.
+
+What is measured best is partly luck; what the model says of a network is none, but knows little of what is particular
+to it. The mean of both, `expected`, chooses the networks that are confirmed.
 """
 
 from __future__ import annotations
