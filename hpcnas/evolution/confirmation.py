@@ -20,6 +20,9 @@ A round brings every network that is still in to as many new trainings; then one
 so that in one round the truly best of K networks is lost with a probability of ERROR at the most. It ends when one is
 left, or when its trainings are spent (`--confirm-trainings`, by default EACH for every network).
 
+A search that has gone on by a larger budget is confirmed anew: the networks are chosen again and the trainings counted
+from then on, but what a network has been trained before counts for it.
+
 A new training is an individual, whose parent is the one that it trains again: it has a birth, seeds, a place and a
 record like any other. All that is decided here follows from the population, whatever the number of workers.
 """
@@ -70,8 +73,14 @@ def candidates(population: Population, count: int, expected: Mapping[int, float]
     searched = [id for id in population.evaluated.tolist() if births[id] != Birth.CONFIRMATION]
     latest = {int(repeats[id]) if repeats[id] >= 0 else id: id for id in searched}  # of averaged ones, the last
     whole = [id for id in latest.values() if trained[id] == population.replicates_of(id) and math.isfinite(fitness[id])]
+
+    def merit(id: int) -> tuple[float, float]:
+        confirmed = population.confirmed.get(int(repeats[id]) if repeats[id] >= 0 else id)
+        stands = confirmed[-1] if confirmed else id  # for the network, where it was confirmed before
+        return expected.get(stands, -math.inf), float(fitness[stands])
+
     networks: dict[bytes, int] = {}
-    for id in sorted(whole, key=lambda id: (-expected.get(id, -math.inf), -fitness[id])):
+    for id in sorted(whole, key=merit, reverse=True):  # of equals the first stays first
         networks.setdefault(network_hash(population.individual(id).genotype), id)
         if len(networks) == count:
             break
@@ -84,7 +93,8 @@ class Confirmation:
     def __init__(self, search: SearchSettings, population: Population, expected: Mapping[int, float] = NOTHING) -> None:
         """`expected` may choose the networks, as long as these are not begun (`Expecting`)."""
         self._population = population
-        self._candidates = _begun(population)[: search.confirm]
+        self._view = searched_view(population)
+        self._candidates = list(dict.fromkeys(population.column("parent")[self._begun()].tolist()))[: search.confirm]
         if len(self._candidates) < search.confirm:
             others = candidates(population, search.confirm, expected)
             self._candidates = _different(population, [*self._candidates, *others])[: search.confirm]
@@ -103,9 +113,8 @@ class Confirmation:
 
     def next(self) -> Proposal | None:
         """The next new training; None while the end of others has to be awaited, and at the end."""
-        trials = self._trials()
-        still, goal = self._round(trials)
-        if goal is None or sum(trial.begun for trial in trials) >= self._most:
+        still, goal = self._round(self._trials())
+        if goal is None or len(self._begun()) >= self._most:
             return None
         waiting = [trial for trial in still if trial.begun < goal]
         if not waiting:
@@ -117,16 +126,22 @@ class Confirmation:
     @property
     def complete(self) -> bool:
         """Whether one is left, or the trainings are spent, and none is under way."""
-        trials = self._trials()
-        begun, ended = sum(trial.begun for trial in trials), sum(len(trial.ended) for trial in trials)
-        return begun == ended and (begun >= self._most or self._round(trials)[1] is None)
+        trials, begun = self._trials(), self._begun()
+        if (self._population.column("state")[begun] == State.ISSUED).any():
+            return False
+        return len(begun) >= self._most or self._round(trials)[1] is None
 
     @property
     def left(self) -> int:
         """How many new trainings are to come at the most."""
         if self.complete:
             return 0
-        return self._most - sum(len(trial.ended) for trial in self._trials())
+        return self._most - int((self._population.column("state")[self._begun()] != State.ISSUED).sum())
+
+    def _begun(self) -> np.ndarray:
+        """The new trainings since the search was over: ids, int64, in the order of their births."""
+        births, views = self._population.column("birth"), self._population.column("view")
+        return np.flatnonzero((births == Birth.CONFIRMATION) & (views >= self._view))
 
     def _trials(self) -> list[Trial]:
         """Of the candidates, the fittest first."""
@@ -173,12 +188,6 @@ def searched_view(population: Population) -> int:
     """How many evaluations were known when the search was over, that of the last of its individuals included."""
     births = population.column("birth")[population.evaluated]
     return int(np.flatnonzero(births != Birth.CONFIRMATION)[-1]) + 1 if population.searched else 0
-
-
-def _begun(population: Population) -> list[int]:
-    """The individuals that are trained again already, in the order in which that began."""
-    parents = population.column("parent")[population.column("birth") == Birth.CONFIRMATION]
-    return list(dict.fromkeys(parents.tolist()))
 
 
 def _different(population: Population, ids: Sequence[int]) -> list[int]:

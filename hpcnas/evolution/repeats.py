@@ -21,6 +21,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from hpcnas.config.search import LEAST_CONFIRMATIONS
+
 
 class Repeats:
     """The networks that several individuals have. Without any, each method takes constant time."""
@@ -80,8 +82,8 @@ class Repeats:
 def best_confirmed(confirmed: Mapping[int, Sequence[int]], fitness: Mapping[int, float] | np.ndarray) -> int | None:
     """The individual that stands for the best of the networks with such confirmations (`Repeats.confirmed`), by the
     fitness (float64) of each individual; None while each network has less than two."""
-    most = max(map(len, confirmed.values()), default=0)
-    found = [several[-1] for several in confirmed.values() if 2 * len(several) > max(most, 2)]
+    least = max(LEAST_CONFIRMATIONS, max(map(len, confirmed.values()), default=0) // 2 + 1)
+    found = [several[-1] for several in confirmed.values() if len(several) >= least]
     return max(found, key=lambda id: fitness[id], default=None)
 
 

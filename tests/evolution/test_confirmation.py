@@ -305,3 +305,18 @@ def test_single_new_trainings_do_not_make_a_best_and_later_repeats_go_on() -> No
     found.settle(result(4, 0.10))
     assert found.bests.tolist() == [0, 0, 0, 0, 1], "0 is by now the mean of 0.95, 0.99 and 0.10"
     assert found.best == 1
+
+
+def test_a_search_that_goes_on_is_confirmed_anew() -> None:
+    found = searched((0.93,), (0.92,), (0.50,))
+    assert sorted(confirm(found, 2, {0: around(0.80), 1: around(0.70)})) == [0] * 8 + [1] * 8
+    late = [len(found), len(found) + 1]
+    for id, cell, accuracy in zip(late, CELLS[3:], (0.75, 0.97), strict=True):
+        found.add(replace(individual(id), genotype=Genotype(SPACE, cell), view=len(found.evaluated)))
+        found.settle(result(id, accuracy))
+    search = SearchSettings(budget=5, confirm=2)
+    assert not Confirmation(search, found).complete and Confirmation(search, found).left == 16
+    assert Confirmation(search, found).networks == [late[1], 0], "0.97 as measured, and 0.80 as confirmed, not 0.93"
+    order = confirm(found, 2, {late[1]: around(0.90), 0: around(0.80)})
+    assert order == [late[1]] * 8, "until it has as many as the other"
+    assert found.individual(found.best).parent == late[1]
