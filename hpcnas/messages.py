@@ -4,7 +4,7 @@
                                                    worker ── Broke, Left ──► controller
                                                 transport, in place of a worker that has died: Died ──► controller
 
-An outcome is an Evaluation or a Failure; there is no fake fitness.
+An outcome is an Evaluation, a Failure, or that a training was Stopped early; there is no fake fitness.
 """
 
 from __future__ import annotations
@@ -48,23 +48,39 @@ class Task(_Message):
     genotype: Genotype
     seeds: tuple[int, ...]  # one a replicate, each 0 ≤ seed < 2⁶³
     first: int = 0  # number of the first of these replicates
+    rungs: int = 0  # at how many rungs its trainings are validated on their way
+    floors: tuple[float, ...] = ()  # the least accuracy at each rung with which to go on (`early_stopping`); () for any
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation(_Message):
     """A fitness or a part of it: the validation accuracies (0 to 1) of replicates, the network's parameters, and the
-    seconds of wall time that all of the replicates took."""
+    seconds of wall time that all of the replicates took; and their learning curves, where there are rungs."""
 
     accuracies: tuple[float, ...]
     parameters: int
     setup_seconds: float
     training_seconds: float
     validation_seconds: float
+    curves: tuple[tuple[float, ...], ...] = ()  # of each replicate, the validation accuracy at each rung
+    judged: int = 0  # how many replicates, the first ones, were held against the task's floors together
 
     @property
     def fitness(self) -> float:
         """Mean validation accuracy over the replicates (§4.1)."""
         return mean(self.accuracies)
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped(_Message):
+    """The first trainings of a fitness were ended at a rung, together, for their mean accuracy there was below its
+    floor: there is a learning curve of each, as far as they came, and no fitness. Seconds as of an Evaluation."""
+
+    curves: tuple[tuple[float, ...], ...]  # all of one length, which is at least 1
+    parameters: int
+    setup_seconds: float
+    training_seconds: float
+    validation_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +99,7 @@ class Failure:
         return others[-1] if first.startswith("Traceback") else f"{first} {others[-1].strip()}"
 
 
-Outcome = Evaluation | Failure
+Outcome = Evaluation | Failure | Stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +130,24 @@ class Result(_Message):
         if isinstance(self.outcome, Failure):
             kind, summary = self.outcome.kind.name.lower(), self.outcome.summary
             return f"individual {self.individual} failed ({kind}, attempt {self.attempt}) on {self.place}: {summary}"
+        if isinstance(self.outcome, Stopped):
+            reached = " ".join(f"{accuracy:.4f}" for accuracy in mean_curve(self.outcome.curves))
+            return f"individual {self.individual}: stopped at a rung (accuracies so far {reached}) on {self.place}"
         accuracies = " ".join(f"{accuracy:.4f}" for accuracy in self.outcome.accuracies)
         what = f"replicates from {self.first} on: mean" if self.first else "fitness"
         return f"individual {self.individual}: {what} {self.outcome.fitness:.4f} ({accuracies}) on {self.place}"
+
+
+def mean_curve(curves: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """The mean accuracy at each rung of trainings that have come equally far."""
+    return tuple(mean(rung) for rung in zip(*curves, strict=True))
+
+
+def first_below(curves: Sequence[Sequence[float]], floors: Sequence[float]) -> int | None:
+    """The first rung, from 0, at which the mean accuracy of such trainings is below its floor; None where there is
+    none."""
+    rungs = enumerate(zip(mean_curve(curves), floors, strict=False)) if floors else ()
+    return next((rung for rung, (accuracy, floor) in rungs if accuracy < floor), None)
 
 
 def mean(accuracies: Sequence[float]) -> float:

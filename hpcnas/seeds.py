@@ -11,6 +11,7 @@ import functools
 import numpy as np
 
 _BIRTH, _TRAINING, _NOISE, _FATE = 0, 1, 2, 3  # the first spawn key: the purpose of the stream
+_CURVE = 7
 _ORDER, _MICRO_BATCH, _IMAGE = 4, 5, 6  # of retrainings; their seed is that of the training
 
 
@@ -91,6 +92,11 @@ def _state(pool: Pool) -> int:
 def noise_generator(seed: int) -> np.random.Generator:
     """The stream of one synthetic training, from its training seed."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_NOISE,)))
+
+
+def curve_generator(seed: int) -> np.random.Generator:
+    """The stream of the learning curve of one synthetic training, from its training seed."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_CURVE,)))
 
 
 def fate_generator(seed: int, attempt: int) -> np.random.Generator:

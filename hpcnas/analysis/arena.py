@@ -112,8 +112,11 @@ def settings(benchmark: Benchmark, how: str, seed: int, terms: Terms) -> SearchC
         seconds = _TRAINING * chosen.training.replicates
         networks = initial.written(_first_networks(benchmark, chosen, first))
         budget = terms.evaluations - _confirmations(chosen.search)
+        limits: dict[str, object] = {"budget": budget}
+        if chosen.search.early_stopping:  # as much training, of more individuals
+            limits = {"budget": math.ceil(budget / chosen.training.rungs[0]), "trainings": budget}
         more: Settings = {
-            "search": {"initial": networks, "budget": budget},
+            "search": {"initial": networks, **limits},
             "evaluation": {"synthetic_seconds": seconds},
         }
         return search_config.build(*request.base, ours, *request.layers, fixed, more)
@@ -151,7 +154,12 @@ def race(benchmark: Benchmark, who: Contender, seed: int, terms: Terms) -> Race:
         raise AnalysisError(f"{who.name}: expected a search that makes its evaluations, but: {error}") from error
     population = store.population
     rows = [benchmark.row(population.individual(id).genotype) for id in population.bests.tolist()]
-    cost = np.cumsum(population.column("worker_seconds")[population.evaluated]) / _TRAINING
+    seconds = population.column("worker_seconds")
+    cost = np.cumsum(seconds[population.evaluated]) / _TRAINING
+    ended = population.stopped_before(len(cost) + 1)  # at a rung
+    after = population.column("stopped_after")[ended]
+    spent = np.concatenate([[0.0], np.cumsum(seconds[ended]) / _TRAINING])
+    cost += spent[np.searchsorted(after, np.arange(len(cost)), side="right")]
     return Race(benchmark.truth[rows].tolist(), cost.tolist())
 
 
@@ -173,8 +181,9 @@ class Standing:
     def regret(self, best: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Median and both ends of its interval, float64, each of shape (evaluations,): how far below the best of all
         is the true fitness of what would be returned."""
-        shortest = min(len(one.fitness) for one in self.races)
-        return _band(best - np.array([one.fitness[:shortest] for one in self.races]))
+        longest = max(len(one.fitness) for one in self.races)
+        whole = [one.fitness + one.fitness[-1:] * (longest - len(one.fitness)) for one in self.races]
+        return _band(best - np.array(whole))
 
 
 def standings(

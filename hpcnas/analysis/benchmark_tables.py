@@ -44,6 +44,7 @@ class Layout:
     places: tuple[int, ...]  # of the digits in the array form
     truth: tuple[str, ...]  # columns of accuracies whose mean is the truth
     measured: tuple[str, ...]  # columns of which a training gives one at random; empty: the truth with noise
+    rungs: tuple[tuple[float, str], ...]  # shares of a training, and the columns of accuracies after these
     size: tuple[str, ...]  # columns of parameters and FLOPs; empty: those of our network
     source: str
 
@@ -70,13 +71,13 @@ LAYOUTS = {
             "nas-bench-201", Space.parse("1x4:1x1,sep,avg,id"),
             bytes([primitives.NONE, primitives.IDENTITY, primitives.CONVOLUTION, primitives.SEPARABLE,
                    primitives.AVERAGE_POOLING]),
-            tuple(range(6)), ("test_200_epochs",), (), (),
+            tuple(range(6)), ("test_200_epochs",), (), ((12 / 200, "validation_12_epochs"),), (),
             "Dong and Yang 2020, by way of github.com/tiga1231/nasbench-vis",
         ),
         Layout(
             "nas-bench-macro", Space.parse("1x9:dw,sep,id"),
             bytes([primitives.IDENTITY, primitives.DEPTHWISE, primitives.SEPARABLE]),
-            _chain(9), _TRAININGS, _TRAININGS, ("parameters", "flops"),
+            _chain(9), _TRAININGS, _TRAININGS, (), ("parameters", "flops"),
             "Su et al. 2021, github.com/xiusu/NAS-Bench-Macro",
         ),
     )
@@ -90,6 +91,7 @@ class Benchmark:
     layout: Layout
     truth: np.ndarray  # float64, shape (rows,), from 0 to 1
     measured: np.ndarray  # float64, shape (rows, trainings), from 0 to 1; no trainings where the noise is not in it
+    early: np.ndarray  # float64, shape (rows, rungs), from 0 to 1: the accuracy at each rung of the layout
     sizes: np.ndarray  # int64, shape (rows, 2): parameters and FLOPs; (rows, 0) where they are not in it
 
     def goal(self, share: float) -> float:
@@ -122,7 +124,8 @@ class Benchmark:
 
 def read(layout: Layout, folder: Path) -> Benchmark:
     """The table of that layout in a folder. Raises AnalysisError where it is not there, or is not what it should be."""
-    path, accuracies = folder / f"{layout.name}.csv", tuple(dict.fromkeys((*layout.truth, *layout.measured)))
+    path, early = folder / f"{layout.name}.csv", tuple(column for _, column in layout.rungs)
+    accuracies = tuple(dict.fromkeys((*layout.truth, *layout.measured, *early)))
     wanted = (*accuracies, *layout.size)
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -149,9 +152,10 @@ def read(layout: Layout, folder: Path) -> Benchmark:
         for column in wanted
     }
     several = np.array([columns[column] for column in layout.measured]).reshape(len(layout.measured), layout.rows)
+    rungs = np.array([columns[column] for column in early]).reshape(len(early), layout.rows)
     sizes = np.array([columns[column] for column in layout.size]).reshape(len(layout.size), layout.rows)
     truth = np.mean([columns[column] for column in layout.truth], axis=0)
-    return Benchmark(layout, truth / 100, several.T / 100, sizes.T.astype(np.int64))
+    return Benchmark(layout, truth / 100, several.T / 100, rungs.T / 100, sizes.T.astype(np.int64))
 
 
 def _number(path: Path, row: dict[str, str], column: str, most: float) -> float:
@@ -219,6 +223,19 @@ class TableForesight(Foresight):
     def __init__(self, config: SearchConfig, benchmark: Benchmark) -> None:
         super().__init__(config)
         self._benchmark = benchmark
+        known = [share for share, _ in benchmark.layout.rungs]
+        if missing := [share for share in config.training.rungs if share not in known]:
+            told = ", ".join(f"{share:g}" for share in known) or "none"
+            raise AnalysisError(f"{benchmark.layout.name}: expected rungs that are in it ({told}), got {missing[0]:g}")
+        self._early = [known.index(share) for share in config.training.rungs]
+
+    def curve(self, genotype: Genotype, accuracy: float, training_seed: int) -> tuple[float, ...]:
+        """The table's accuracies at the rungs, with the noise of a training."""
+        row = self._benchmark.early[self._benchmark.row(genotype)]
+        drawn = seeds.curve_generator(training_seed).normal(size=len(self._early))
+        noise = self._settings.synthetic_noise
+        pairs = zip(row[self._early].tolist(), drawn.tolist(), strict=True)
+        return tuple(min(1.0, max(0.0, early + noise * one)) for early, one in pairs)
 
     def trained(self, genotype: Genotype, training_seeds: Sequence[int]) -> tuple[tuple[float, ...], int]:
         """One of the table's trainings at random for each seed; where it has their mean alone, that with noise."""

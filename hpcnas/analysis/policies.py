@@ -46,7 +46,7 @@ class SimulatedSearch:
 
     fitness: list[float]
     evaluations: int
-    trainings: int
+    trainings: float
 
 
 @dataclass(frozen=True)

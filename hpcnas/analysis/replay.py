@@ -99,7 +99,12 @@ def _refused(config: SearchConfig, facts: DataFacts, population: Population, now
     for id, hashed in now.items():
         columns["network"][id], columns["network_version"][id] = np.frombuffer(hashed, dtype=np.uint8), VERSION
     renewed = Population.from_columns(
-        population.space, population.replicates, columns, population.evaluated.copy(), population.failed_attempts
+        population.space,
+        population.replicates,
+        columns,
+        population.evaluated.copy(),
+        population.failed_attempts,
+        population.rungs,
     )
     strategy, births = make_strategy(config, facts), columns["birth"]
     for id in np.flatnonzero((columns["known"] > 0) & (births != Birth.FOUNDER)).tolist():

@@ -56,7 +56,7 @@ class Snapshot:
     evaluated: int
     budget: int
     left: int  # evaluations to come: an estimate where the trainings are limited
-    trainings: int
+    trainings: float
     trainings_limit: int | None
     failed: int
     in_flight: int

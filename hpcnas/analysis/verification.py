@@ -7,7 +7,7 @@ Nothing here changes a run: `repair` writes another one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,15 +18,18 @@ from hpcnas.analysis.replay import Fault
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture import expansion, sizes
 from hpcnas.evolution import registry
+from hpcnas.evolution.early_stopping import EarlyStopping
 from hpcnas.evolution.individuals import COLUMNS, Birth, Individual, State
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.racing import Racing
 from hpcnas.evolution.registry import StrategyMissing, make_strategy
 from hpcnas.evolution.strategy import Strategy, StrategyRefused
-from hpcnas.messages import Evaluation, mean
+from hpcnas.evolution.tasks import Replicates
+from hpcnas.messages import Evaluation, mean, mean_curve
 from hpcnas.search import whole_run
 from hpcnas.search.recovery import salvage
 from hpcnas.search.run_file import StoredRun
+from hpcnas.search.run_values import recounted
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ def faults(run: StoredRun) -> Iterator[Fault]:
         yield Fault(0, f"expected settings that a strategy can be made of, but: {refusal}")
         return
     yield from _wrong_stops(run, strategy)
+    yield from _wrong_early_stops(run, strategy)
     yield from replay.deviations(run.config, run.sessions[0].facts, run.population)
 
 
@@ -167,6 +171,33 @@ def _wrong_stops(run: StoredRun, strategy: Strategy) -> Iterator[Fault]:
             )
 
 
+def _wrong_early_stops(run: StoredRun, strategy: Strategy) -> Iterator[Fault]:
+    """Individuals that were stopped at a rung although they were above its floor, or that went on below one."""
+    population, search = run.population, run.config.search
+    if not search.early_stopping:
+        for id in np.flatnonzero(population.column("state") == State.STOPPED).tolist():
+            yield Fault(id, "expected no training to be stopped early, which the search does not do, got one")
+        return
+    early, judged = EarlyStopping(strategy, search.early_stopping_confidence), population.column("judged")
+    for id in np.flatnonzero(judged > 0).tolist():  # views grow with ids
+        individual = population.individual(id)
+        floors = early.floors_of(population, individual, Replicates(0, int(judged[id])))
+        reached = mean_curve(population.curves(id)[: judged[id]])
+        low = [rung for rung, (accuracy, floor) in enumerate(zip(reached, floors, strict=False)) if accuracy < floor]
+        expected = [len(reached) - 1] if population.column("state")[id] == State.STOPPED else []
+        if low != expected:
+            yield Fault(
+                id,
+                f"expected to be stopped where its accuracy is below the floor of a rung, and nowhere else: floors "
+                f"{_told(floors)}, accuracies {_told(reached)}, "
+                + (f"stopped at rung {expected[0] + 1}" if expected else "not stopped"),
+            )
+
+
+def _told(numbers: Iterable[float]) -> str:
+    return " ".join(f"{number:.6g}" for number in numbers) or "none"
+
+
 def sound_part(run: StoredRun) -> StoredRun:
     """The run without its first faulty individual and those born after it, whose births may depend on it.
 
@@ -183,7 +214,8 @@ def sound_part(run: StoredRun) -> StoredRun:
         columns["state"][id], columns["fitness"][id] = State.ISSUED, np.nan
         columns["attempts"][id] = attempts.get(id, 0)
     order = np.array(evaluated, dtype=np.int64)
-    population = Population.from_columns(whole.space, whole.replicates, columns, order, failed)
+    columns["stopped_after"] = recounted(columns["stopped_after"], whole.evaluated, order)
+    population = Population.from_columns(whole.space, whole.replicates, columns, order, failed, whole.rungs)
     return StoredRun(run.run, run.records, run.config, population, run.sessions, run.workers)
 
 
@@ -196,7 +228,7 @@ def _still_settled(run: StoredRun, good: int) -> list[int]:
     if not search.racing or not evaluated:
         return evaluated
     racing = Racing(make_strategy(run.config, run.sessions[0].facts), search.racing_confidence)
-    population = Population(whole.space, whole.replicates)
+    population = Population(whole.space, whole.replicates, whole.rungs)
     for id in range(good):
         population.add(whole.individual(id))
     for id in evaluated:

@@ -57,7 +57,7 @@ def at_length(run: dict[str, Any]) -> str:
         ("search", f"{settings['strategy']}, {settings['space']} space{limit}, seed {settings['seed']}"),
         ("fitness", f"{settings['data']}, {settings['channels']} channels, {cost}"),
         ("evaluated", f"{done} of {run['budget']}; {run['failed']} failed, {run['in_flight']} in flight"),
-        ("trainings", f"{run['trainings']}" + (f" of {run['trainings_limit']}" if run["trainings_limit"] else "")),
+        ("trainings", f"{run['trainings']:.0f}" + (f" of {run['trainings_limit']}" if run["trainings_limit"] else "")),
         ("refused", f"{run['refused_genotypes']} genotypes drawn again (invalid, or over a constraint)"),
         ("known", _known(run)),
         *([("predictions", run["predictions"])] if run["predictions"] else []),

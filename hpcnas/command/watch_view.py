@@ -54,7 +54,7 @@ def _line(*parts: tuple[str, str]) -> Text:
 def _progress(seen: Snapshot) -> RenderableType:
     """Counts, pace, the best, and the course of the search."""
     colour = "green" if seen.running or seen.state == "complete" else "yellow"
-    trainings = "" if seen.trainings_limit is None else f" · {seen.trainings}/{seen.trainings_limit} trainings"
+    trainings = "" if seen.trainings_limit is None else f" · {seen.trainings:.0f}/{seen.trainings_limit} trainings"
     head = Table.grid(expand=True, padding=(0, 1))
     head.add_column(ratio=1)
     head.add_column(justify="right", no_wrap=True)

@@ -8,6 +8,7 @@ library alone.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -82,6 +83,12 @@ class SearchSettings(Section, section="search"):
     racing_confidence: float = setting(
         0.95, "racing: how sure each such decision must be", low=0.5, high=0.9999, metavar="F"
     )
+    early_stopping: bool = setting(
+        False, "end a training at a rung where its learning curve shows that it will be worse than the best (--rungs)"
+    )
+    early_stopping_confidence: float = setting(
+        0.95, "early-stopping: how sure each such decision must be", low=0.5, high=0.9999, metavar="F"
+    )
     confirm: int = setting(
         0, "at the end train the K best networks again, with new seeds, until one is the best with 95 % confidence; "
         "the new trainings alone are its fitness", low=0, high=1000, metavar="K", alterable=True,
@@ -128,6 +135,10 @@ class TrainingSettings(Section, section="training"):
     )
     momentum: float = setting(0.9, "momentum of SGD", low=0.0, high=1.0, metavar="M")
     weight_decay: float = setting(3e-4, "weight decay, on all parameters", low=0.0, metavar="W")
+    rungs: tuple[float, ...] = setting(
+        (), "where a training is validated on its way, as shares of the steps (as 0.1 0.3): learning curves",
+        low=0.0, high=1.0, metavar="F",
+    )  # fmt: skip
     crop: float = setting(
         0.75, "side of the random crop as a share of the image's side (0.75: 24 of 32 pixels; 1: none)",
         low=0.1, high=1.0, metavar="F",
@@ -140,6 +151,11 @@ class TrainingSettings(Section, section="training"):
     precision: str = setting(
         "auto", "numbers of feature maps; auto: bf16 on GPUs that have it, else fp32", choices=("auto", "fp32", "bf16")
     )
+
+    @property
+    def rung_steps(self) -> tuple[int, ...]:
+        """After how many steps each rung is: int, rising, from 1 to `steps` − 1."""
+        return tuple(max(1, round(share * self.steps)) for share in self.rungs)
 
 
 @dataclass(frozen=True)
@@ -263,6 +279,7 @@ class SearchConfig:
         _check_search(self.search)
         if list(self.training.milestones) != sorted(self.training.milestones):
             raise ConfigError(f"training.milestones: expected them in order, got {self.training.milestones}")
+        _check_rungs(self.search, self.training)
 
     @property
     def space(self) -> Space:
@@ -310,14 +327,40 @@ def _check_search(search: SearchSettings) -> None:
         )
     if search.confirm > search.budget:
         raise ConfigError(
-            f"search.confirm: expected at most as many networks as evaluations, {search.budget}, got "
-            f"{search.confirm}"
+            f"search.confirm: expected at most as many networks as evaluations, {search.budget}, got {search.confirm}"
         )
     least = LEAST_CONFIRMATIONS * search.confirm
     if search.confirm_trainings is not None and search.confirm_trainings < least:
         raise ConfigError(
             f"search.confirm_trainings: expected {least} at least, {LEAST_CONFIRMATIONS} for each network of "
             f"confirm = {search.confirm}, got {search.confirm_trainings}"
+        )
+
+
+def _check_rungs(search: SearchSettings, training: TrainingSettings) -> None:
+    """Raises ConfigError for rungs that are none, or that early stopping lacks."""
+    rungs, steps = training.rungs, (0, *training.rung_steps, training.steps)
+    if not all(low < high for low, high in itertools.pairwise((0.0, *rungs, 1.0))):
+        raise ConfigError(f"training.rungs: expected rising shares between 0 and 1, got {rungs}")
+    if rungs and not all(low < high for low, high in itertools.pairwise(steps)):
+        raise ConfigError(
+            f"training.rungs: expected a step of its own for each of {rungs}, before the last of {training.steps}, got "
+            f"the steps {', '.join(map(str, training.rung_steps))}"
+        )
+    if len(rungs) > bounds.RUNGS:
+        raise ConfigError(f"training.rungs: expected at most {bounds.RUNGS}, got {len(rungs)}")
+    if not search.early_stopping:
+        return
+    if not rungs:
+        raise ConfigError("search.early_stopping: expected rungs to stop at, such as --rungs 0.1 0.3, got none")
+    if search.strategy == "nsga2":
+        raise ConfigError(
+            "search.early_stopping: expected a strategy that goes by fitness alone, got nsga2: leave one out"
+        )
+    if search.duplicates == "average":
+        raise ConfigError(
+            "search.duplicates: expected retrain or resample with early stopping, which leaves nothing to average, got "
+            "average: leave one out"
         )
 
 

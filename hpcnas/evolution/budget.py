@@ -1,5 +1,7 @@
-"""What is left of a search's budget, of evaluations (`--budget`) or of trainings (`--trainings`). Confirmations come
-after it and have a budget of their own (`confirmation`)."""
+"""What is left of a search's budget, of evaluations (`--budget`) or of trainings (`--trainings`).
+
+An individual that was stopped at a rung counts as an evaluation, and its trainings by the share of their steps.
+Confirmations come after the search and have a budget of their own (`confirmation`)."""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ def has_room(search: SearchSettings, population: Population, to_come: int) -> bo
     """Whether another individual may be born, where `to_come` trainings wait or are under way."""
     if search.trainings is not None and _trainings(population) + to_come >= search.trainings:
         return False
-    return population.searched + _in_flight(population) < search.budget
+    return population.searched + population.stopped + _in_flight(population) < search.budget
 
 
 def evaluations_left(search: SearchSettings, population: Population) -> int:
@@ -36,11 +38,11 @@ def evaluations_left(search: SearchSettings, population: Population) -> int:
     Exact for the budget of evaluations. For that of trainings it is an estimate, by the trainings that an evaluation
     has taken so far.
     """
-    done, trainings = population.searched, _trainings(population)
+    done, trainings = population.searched + population.stopped, _trainings(population)
     left = max(0, search.budget - done)
     if search.trainings is None:
         return left
-    each = max(1.0, trainings / done) if done else population.replicates
+    each = max(_least(population), trainings / done) if done else population.replicates
     return min(left, math.ceil(max(0, search.trainings - trainings) / each))
 
 
@@ -51,8 +53,13 @@ def confirmations_left(search: SearchSettings, population: Population) -> int:
     return Confirmation(search, population).left
 
 
-def _trainings(population: Population) -> int:
-    """Of the search: each confirmation is one."""
+def _least(population: Population) -> float:
+    """Trainings that an evaluation takes at the least: a share of one where it was stopped at the first rung."""
+    return population.rungs[0] if population.stopped else 1.0
+
+
+def _trainings(population: Population) -> float:
+    """Of the search: each confirmation is one, and of one that was stopped its share of the steps."""
     return population.trainings - population.confirmations
 
 

@@ -36,6 +36,7 @@ class State(IntEnum):
     ISSUED = 1  # born; perhaps some of its replicates are trained
     EVALUATED = 2
     FAILED = 3
+    STOPPED = 4  # its first trainings were ended at a rung (`early_stopping`): it has a learning curve and no fitness
 
 
 _TIME = "s since 1970-01-01"
@@ -112,4 +113,15 @@ COLUMNS = (
     Column("host", "S64", "host of the last attempt", missing=b"", text=False, told=True),
     Column("device", "S64", "device of the last attempt", missing=b"", text=False, told=True),
     Column("failure", "u1", "kind of failure; 0 where there is none", values=FailureKind, optional=True),
+    Column("curves", "f8", "validation accuracy of each replicate at each rung, replicate by replicate", "1", np.nan,
+           "curves", added=True, low=-1e6, high=1e6, of_curves=True),
+    Column("judged", "u1", "replicates, the first ones, that were held against the floors of rungs together",
+           added=True, of_curves=True),
+    Column("stopped_after", "i8", "evaluations on record when it was stopped at a rung", "individuals", missing=-1,
+           added=True, low=0, of_curves=True),
 )  # fmt: skip
+
+
+def recorded_columns(rungs: int) -> tuple[Column, ...]:
+    """The columns that the file of a run with so many rungs has."""
+    return COLUMNS if rungs else tuple(column for column in COLUMNS if not column.of_curves)

@@ -1,6 +1,6 @@
 """The population: every individual ever born, as columns (§3.2: nothing is removed).
 
-    add ─► issued ─► advance: some of its replicates are trained ─► settle: evaluated, or failed
+    add ─► issued ─► advance: some of its replicates are trained ─► settle: evaluated, stopped at a rung, or failed
                   ─► retry: an attempt has failed, and there will be another
 
 The order in which evaluations are recorded is kept. What a birth knows is its view, the first `view` evaluations: so a
@@ -9,6 +9,7 @@ run can be replayed (D3). The columns are those of `individuals`. Reads and writ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,21 +22,27 @@ from hpcnas.architecture.space import Space
 from hpcnas.evolution.individuals import BIRTH_COLUMNS, COLUMNS, Birth, Individual, State
 from hpcnas.evolution.ranking import Ranking
 from hpcnas.evolution.repeats import Repeats, best_confirmed, bests
-from hpcnas.messages import Evaluation, Failure, Place, Result, mean
+from hpcnas.messages import Evaluation, Failure, Outcome, Place, Result, Stopped, mean
 from hpcnas.storage.columns import Column
+
+_SECONDS = ("setup_seconds", "training_seconds", "validation_seconds")
 
 
 class Population:
     """Individuals of one space. Methods raise ValueError for a record that does not fit what is there."""
 
-    def __init__(self, space: Space, replicates: int) -> None:
+    def __init__(self, space: Space, replicates: int, rungs: tuple[float, ...] = ()) -> None:
+        """`rungs`: where trainings are validated on their way, as shares of their steps, rising."""
         self.space = space
         self.replicates = replicates
+        self.rungs = rungs
         self.failures: dict[int, Failure] = {}  # of failed individuals
         self.failed_attempts: list[Result] = []  # all of them, also those after which there was another attempt
         self.redrawn = 0  # genotypes that were refused as not allowed, at all births
         self.known = 0  # genotypes that were refused because their network was known
-        self.trainings = 0  # replicates that are trained, of all individuals
+        self.stopped = 0  # individuals that were stopped at a rung
+        self._trained = 0  # replicates that are trained in full, of all individuals
+        self._ended_at = [0 for _ in rungs]  # replicates that were stopped at each rung
         self._length = 0
         self._evaluated = np.empty(64, dtype=np.int64)
         self._evaluations = 0
@@ -53,6 +60,7 @@ class Population:
             "edges": (self.space.edges,),
             "replicates": (self.replicates,),
             "hash": (HASH_BYTES,),
+            "curves": (self.replicates * len(self.rungs),),
         }[column.width]
         return np.full((rows, *width), column.missing, dtype=column.dtype)
 
@@ -121,6 +129,8 @@ class Population:
             columns["fitness"][row] = outcome.fitness if alone else mean(self.averaged_accuracies(row))
             columns["attempts"][row] = max(result.attempt, columns["attempts"][row] + 1)
             self._append_evaluated(row)
+        elif isinstance(outcome, Stopped):
+            self._stop(result, outcome)
         else:
             columns["state"][row] = State.FAILED
             columns["failure"][row] = outcome.kind
@@ -129,6 +139,39 @@ class Population:
             self.failed_attempts.append(result)
             self._take_place(result)
         self._issued.discard(row)
+
+    def _stop(self, result: Result, outcome: Stopped) -> None:
+        """Records that the first trainings of an individual have ended at a rung. Raises ValueError."""
+        row, columns, count = result.individual, self._columns, len(outcome.curves)
+        if result.first or not 0 < count <= self.replicates or columns["replicates_trained"][row]:
+            raise ValueError(f"individual {row}: expected its first trainings to be stopped, got {count} others")
+        self._take_in_curves(row, 0, outcome.curves)
+        self._take_costs(row, outcome, 0)
+        self._take_place(result)
+        columns["judged"][row] = count
+        columns["stopped_after"][row] = self._evaluations
+        columns["state"][row] = State.STOPPED
+        columns["attempts"][row] = max(result.attempt, columns["attempts"][row] + 1)
+        self._count_stopped(outcome.curves)
+
+    def _count_stopped(self, curves: Sequence[Sequence[float]]) -> None:
+        self._ended_at[len(curves[0]) - 1] += len(curves)
+        self.stopped += 1
+
+    def _take_in_curves(self, row: int, first: int, curves: Sequence[Sequence[float]]) -> None:
+        """Records the learning curves of replicates from number `first` on. Raises ValueError."""
+        lengths = {len(curve) for curve in curves}
+        if len(lengths) != 1 or not 0 < min(lengths) <= len(self.rungs):
+            raise ValueError(f"individual {row}: expected accuracies at {len(self.rungs)} rungs at most, got {curves}")
+        whole = self._columns["curves"][row].reshape(self.replicates, len(self.rungs))
+        whole[first : first + len(curves), : min(lengths)] = curves
+
+    def _take_costs(self, row: int, outcome: Evaluation | Stopped, trained: int) -> None:
+        """Records the network's parameters, and adds seconds to those of the replicates that were trained before."""
+        columns = self._columns
+        columns["parameters"][row] = outcome.parameters
+        for name in _SECONDS:
+            columns[name][row] = getattr(outcome, name) + (columns[name][row] if trained else 0.0)
 
     def _take_in(self, result: Result, outcome: Evaluation) -> None:
         """Records the accuracies of replicates, and what they cost. Raises ValueError."""
@@ -140,13 +183,15 @@ class Population:
                 f"individual {row}: expected accuracies of some of its {most} replicates that are not yet "
                 f"trained, got {len(outcome.accuracies)} from number {first} on"
             )
+        if outcome.curves:
+            self._take_in_curves(row, first, outcome.curves)
         accuracies[first:last] = outcome.accuracies
-        columns["parameters"][row] = outcome.parameters
-        for name in ("setup_seconds", "training_seconds", "validation_seconds"):
-            columns[name][row] = getattr(outcome, name) + (columns[name][row] if trained else 0.0)
+        if first == 0:
+            columns["judged"][row] = outcome.judged
+        self._take_costs(row, outcome, trained)
         self._take_place(result)
         columns["replicates_trained"][row] = trained + last - first
-        self.trainings += last - first
+        self._trained += last - first
 
     def _take_place(self, result: Result) -> None:
         """Records when and where some replicates of an individual have run, or an attempt has failed."""
@@ -229,6 +274,15 @@ class Population:
     def confirming(self) -> int:
         """How many confirmations are in flight."""
         return len(self._repeats.confirming & self._issued) if self._repeats.confirming else 0
+
+    @property
+    def trainings(self) -> float:
+        """How many trainings were made, of all individuals: whole ones, and of those that were stopped at a rung the
+        share of their steps. An int where none was."""
+        if not self.stopped:
+            return self._trained
+        ended = zip(self._ended_at, self.rungs, strict=True)
+        return self._trained + math.fsum(number * share for number, share in ended)
 
     @property
     def searched(self) -> int:
@@ -337,6 +391,19 @@ class Population:
         row = self._columns["accuracies"][id]
         return tuple(row[~np.isnan(row)].tolist())
 
+    def curves(self, id: int) -> tuple[tuple[float, ...], ...]:
+        """The learning curves of an individual's replicates, in their order: the accuracy (0 to 1) at each rung that
+        they came to."""
+        whole = self._columns["curves"][id].reshape(self.replicates, len(self.rungs))
+        return tuple(tuple(curve[~np.isnan(curve)].tolist()) for curve in whole if not np.isnan(curve).all())
+
+    def stopped_before(self, view: int) -> np.ndarray:
+        """Ids of those that were stopped at a rung before the evaluation that is number `view` from 1, ordered by when
+        that was, then by id: int64, shape (n,). What a birth knows of them follows from its view."""
+        ids = np.flatnonzero(self.column("state") == State.STOPPED) if self.stopped else np.empty(0, dtype=np.int64)
+        after = self._columns["stopped_after"][ids]
+        return ids[np.argsort(after, kind="stable")][: np.count_nonzero(after < view)]
+
     def averaged_accuracies(self, id: int) -> tuple[float, ...]:
         """The accuracies whose mean is the fitness of an individual, or would be if it were evaluated now.
 
@@ -376,10 +443,7 @@ class Population:
     def result(self, id: int) -> Result:
         """The result of a settled individual. Raises IndexError for an unknown id, ValueError for one in flight."""
         self._check(id)
-        columns, outcome = self._columns, self.failures.get(id)
-        state = State(int(columns["state"][id]))
-        if state is State.ISSUED:
-            raise ValueError(f"individual {id} is in flight: there is no result yet")
+        columns = self._columns
         return Result(
             individual=id,
             attempt=int(columns["attempts"][id]),
@@ -390,15 +454,25 @@ class Population:
             ),
             started=float(columns["started"][id]),
             finished=float(columns["finished"][id]),
-            outcome=outcome
-            or Evaluation(
-                accuracies=self.accuracies(id),
-                parameters=int(columns["parameters"][id]),
-                setup_seconds=float(columns["setup_seconds"][id]),
-                training_seconds=float(columns["training_seconds"][id]),
-                validation_seconds=float(columns["validation_seconds"][id]),
-            ),
+            outcome=self._outcome(id),
         )
+
+    def _outcome(self, id: int) -> Outcome:
+        """Raises ValueError for an individual in flight."""
+        if id in self.failures:
+            return self.failures[id]
+        state, curves = State(int(self._columns["state"][id])), self.curves(id) if self.rungs else ()
+        parameters, (setup, training, validation) = (
+            int(self._columns["parameters"][id]), (float(self._columns[name][id]) for name in _SECONDS)
+        )  # fmt: skip
+        match state:
+            case State.EVALUATED:
+                judged = int(self._columns["judged"][id])
+                return Evaluation(self.accuracies(id), parameters, setup, training, validation, curves, judged)
+            case State.STOPPED:
+                return Stopped(curves, parameters, setup, training, validation)
+            case _:
+                raise ValueError(f"individual {id} is in flight: there is no result yet")
 
     def lineage(self, id: int) -> Iterator[Individual]:
         """The individual, its parent, the parent's parent, … up to one without a parent."""
@@ -421,12 +495,13 @@ class Population:
         columns: Mapping[str, np.ndarray],
         evaluated: np.ndarray,
         failed_attempts: Sequence[Result],
+        rungs: tuple[float, ...] = (),
     ) -> Population:
         """The population that a file holds; it keeps these very arrays.
 
         `columns` are those of COLUMNS, one row an individual; `evaluated` are ids in the order of evaluation, int64.
         Raises ValueError for what no version of this program writes."""
-        population = cls(space, replicates)
+        population = cls(space, replicates, rungs)
         rows = len(columns["state"])
         for column in COLUMNS:
             expected, absent = population._columns[column.name], column.added and column.name not in columns
@@ -439,7 +514,7 @@ class Population:
             population._columns[column.name] = found
         state = columns["state"]
         if not np.isin(state, list(State)).all():
-            raise ValueError(f"column state: expected {State.ISSUED:d} to {State.FAILED:d} everywhere")
+            raise ValueError(f"column state: expected {min(State):d} to {max(State):d} everywhere")
         if not np.array_equal(np.sort(evaluated), np.flatnonzero(state == State.EVALUATED)):
             raise ValueError("expected each evaluated individual once in the order of evaluation")
         failures = {
@@ -453,7 +528,9 @@ class Population:
         population._issued = set(np.flatnonzero(state == State.ISSUED).tolist())
         population.redrawn = int(columns["redrawn"].sum(dtype=np.int64))
         population.known = int(population.column("known").sum(dtype=np.int64))
-        population.trainings = int(columns["replicates_trained"].sum(dtype=np.int64))
+        population._trained = int(columns["replicates_trained"].sum(dtype=np.int64))
+        for id in np.flatnonzero(state == State.STOPPED).tolist():
+            population._count_stopped(population.curves(id))
         population.failures = failures
         population.failed_attempts = list(failed_attempts)
         population._evaluated, population._evaluations = evaluated, len(evaluated)

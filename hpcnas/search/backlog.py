@@ -28,10 +28,12 @@ class Work:
     avoid: frozenset[int]
     answered: bool = False  # by another worker meanwhile: the answer of this one will be ignored
 
-    def task(self, drawn: tuple[int, ...]) -> Task:
-        """What a worker is told to do; `drawn` are the seeds of all trainings of the individual."""
+    def task(self, drawn: tuple[int, ...], rungs: int = 0, floors: tuple[float, ...] = ()) -> Task:
+        """What a worker is told to do; `drawn` are the seeds of all trainings of the individual, `rungs` and `floors`
+        as a Task has them."""
         first, count = self.replicates.first, self.replicates.count
-        return Task(self.individual.id, self.attempt, self.individual.genotype, drawn[first : first + count], first)
+        of, seeds = self.individual, drawn[first : first + count]
+        return Task(of.id, self.attempt, of.genotype, seeds, first, rungs, floors)
 
     def is_answered_by(self, result: Result) -> bool:
         """Whether the result is of just this work."""
@@ -98,8 +100,8 @@ class Backlog:
         self._waiting.extendleft(reversed([work for work in works if self.expects(work.individual.id)]))
 
     def settle(self, id: int) -> None:
-        """Drops what is left of an individual that is evaluated or has failed."""
-        if self._to_come.pop(id):  # only where it has failed
+        """Drops what is left of an individual that is evaluated, was stopped or has failed."""
+        if self._to_come.pop(id):  # where not all of it was trained
             self._waiting = deque(work for work in self._waiting if work.individual.id != id)
 
     def _rest(self, individual: Individual) -> list[Work]:

@@ -28,6 +28,7 @@ from hpcnas.config.search import SearchConfig
 from hpcnas.errors import Error
 from hpcnas.evolution.budget import has_room, is_complete, is_searched
 from hpcnas.evolution.confirmation import NOTHING, Confirmation, searched_view
+from hpcnas.evolution.early_stopping import EarlyStopping
 from hpcnas.evolution.individuals import Individual
 from hpcnas.evolution.racing import Racing
 from hpcnas.evolution.strategy import Expecting, Proposal, Strategy, StrategyRefused
@@ -47,6 +48,7 @@ from hpcnas.messages import (
     Refused,
     Result,
     Stop,
+    Stopped,
     Task,
     Warned,
 )
@@ -116,6 +118,7 @@ class Controller:
         self._make_strategy = make_strategy
         self._strategy: Strategy | None = None  # until the first worker knows the data
         self._racing: Racing | None = None  # until then; and always None where every fitness is to be whole
+        self._early: EarlyStopping | None = None  # likewise, where every training is
         self._confirmation: Confirmation | None = None  # until the search is over; for ever where none is wanted
         self._end = end
         self._software = software
@@ -271,6 +274,8 @@ class Controller:
         self._store.begin(session)
         if self._config.search.racing:
             self._racing = Racing(self._strategy, self._config.search.racing_confidence)
+        if self._config.search.early_stopping:
+            self._early = EarlyStopping(self._strategy, self._config.search.early_stopping_confidence)
         self._observer.began(session)
         for refused in self._crew.refused.values():
             self._observer.warned(_without(refused))
@@ -324,10 +329,14 @@ class Controller:
             self._observer.warned(f"{result}; another worker is at it")  # as where this one was swapped out meanwhile
             return None
         self._crew.end_loan(work)
-        if isinstance(result.outcome, Failure):
-            more_to_come = self._repeat(worker, work, result)
-        else:
-            more_to_come = self._advance(work, result, result.outcome)
+        match result.outcome:
+            case Failure():
+                more_to_come = self._repeat(worker, work, result)
+            case Stopped():
+                self._note_success(result)
+                more_to_come = False
+            case Evaluation():
+                more_to_come = self._advance(work, result, result.outcome)
         if more_to_come:
             return None
         self._backlog.settle(result.individual)
@@ -351,9 +360,7 @@ class Controller:
     def _advance(self, work: Work, result: Result, outcome: Evaluation) -> bool:
         """Notes that replicates are trained; returns whether others of the individual are to come. Only then are these
         recorded here: the last ones settle the individual, which the caller records."""
-        self._failures_in_a_row = 0
-        self._crew.note_success(result)
-        self._retire_bad_devices()
+        self._note_success(result)
         to_come = self._backlog.count(result.individual, len(outcome.accuracies))
         try:
             more = to_come > 0 or self._needs_another_stage(result.individual, outcome)
@@ -365,6 +372,12 @@ class Controller:
             if not to_come:
                 self._backlog.go_on(work.individual)
         return more
+
+    def _note_success(self, result: Result) -> None:
+        """Notes that a task has come to its end."""
+        self._failures_in_a_row = 0
+        self._crew.note_success(result)
+        self._retire_bad_devices()
 
     def _needs_another_stage(self, id: int, outcome: Evaluation) -> bool:
         """Whether an individual of which nothing is under way is neither whole, with this evaluation, nor given up."""
@@ -393,8 +406,11 @@ class Controller:
         return tasks
 
     def _task(self, work: Work) -> Task:
-        replicates = self._config.training.replicates
-        return work.task(seeds.training_seeds(self._config.search.seed, work.individual.id, replicates))
+        replicates, population = self._config.training.replicates, self._store.population
+        drawn = seeds.training_seeds(self._config.search.seed, work.individual.id, replicates)
+        early, individual = self._early, work.individual
+        floors = () if early is None else early.floors_of(population, individual, work.replicates)
+        return work.task(drawn, len(self._config.training.rungs), floors)
 
     def _may_have_births(self) -> bool:
         if has_room(self._config.search, self._store.population, self._backlog.trainings):

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from hpcnas.messages import Evaluation, Place, Refused, Result
+from hpcnas.messages import Failure, Place, Refused, Result
 from hpcnas.search.attention import Attention
 from hpcnas.search.backlog import Work
 
@@ -42,7 +42,7 @@ class Member:
         seconds: one, unless its last evaluations were all so brief that a turn outlasts them, and that holding further
         tasks costs no other worker anything."""
         seconds = result.finished - result.started
-        brief = isinstance(result.outcome, Evaluation) and seconds < min(turn, _BRIEF)
+        brief = not isinstance(result.outcome, Failure) and seconds < min(turn, _BRIEF)
         self.brief = self.brief + 1 if brief else 0
         at_once = 1 + int(turn / max(seconds, 1e-6)) if self.brief >= _BRIEF_IN_A_ROW else 1
         self.capacity = min(at_once, _MOST_AT_ONCE)

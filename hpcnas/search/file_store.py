@@ -25,7 +25,7 @@ from hpcnas.config.search import SearchConfig
 from hpcnas.evolution.individuals import Individual
 from hpcnas.evolution.population import Population
 from hpcnas.job.session import Session
-from hpcnas.messages import Failure, Result, checkpoint_name, is_checkpoint_name
+from hpcnas.messages import Evaluation, Result, checkpoint_name, is_checkpoint_name
 from hpcnas.search import records, run_file
 from hpcnas.search.memory_store import MemoryStore
 from hpcnas.search.methods import Worker
@@ -93,7 +93,7 @@ class FileStore(MemoryStore):
                     f"{folder} holds a journal with records but no population.h5: put the file back, "
                     "or choose another --run"
                 )
-            population = Population(config.space, config.training.replicates)
+            population = Population(config.space, config.training.replicates, config.training.rungs)
             stored = StoredRun(uuid.uuid4().hex, 0, config, population, [])
             try:
                 log = journal.Journal.create(path, stored.run, base=0, synced=synced, at=held.place.descriptor)
@@ -154,8 +154,8 @@ class FileStore(MemoryStore):
         if self.sessions or len(self.population):
             raise StoreError(f"expected a run in which nothing has happened, but {self.folder} has begun")
         self.config = config
-        self.population = Population(config.space, config.training.replicates)
-        empty = Population(config.space, config.training.replicates)
+        self.population = Population(config.space, config.training.replicates, config.training.rungs)
+        empty = Population(config.space, config.training.replicates, config.training.rungs)
         self._anew = StoredRun(self.run, self._recorded, config, empty, [])
 
     def abandon(self) -> None:
@@ -192,8 +192,8 @@ class FileStore(MemoryStore):
     def settle(self, result: Result) -> None:
         super().settle(result)
         self._append({"settle": records.result(result)})
-        failed = isinstance(result.outcome, Failure)  # then of its other replicates too, which may be under way
-        for first in range(self.population.replicates) if failed else (result.first,):
+        ended = not isinstance(result.outcome, Evaluation)  # then its other replicates too, which may be under way
+        for first in range(self.population.replicates) if ended else (result.first,):
             self._settled.append(checkpoint_name(result.individual, first))
 
     def _append(self, record: journal.Record) -> None:

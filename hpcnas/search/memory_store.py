@@ -21,7 +21,7 @@ class MemoryStore:
 
     def __init__(self, config: SearchConfig) -> None:
         self.config = config
-        self.population = Population(config.space, config.training.replicates)
+        self.population = Population(config.space, config.training.replicates, config.training.rungs)
         self.sessions: list[Session] = []
         self.workers: list[Worker] = []
 

@@ -21,7 +21,7 @@ from hpcnas.evolution.pareto import Point, fronts
 from hpcnas.evolution.population import Population
 from hpcnas.job.log import LiveLine, duration
 from hpcnas.job.session import Session
-from hpcnas.messages import Evaluation, Failure, Result, mean
+from hpcnas.messages import Evaluation, Failure, Result, Stopped, mean
 from hpcnas.search import methods
 from hpcnas.search.memory_store import MemoryStore
 from hpcnas.search.methods import Worker
@@ -66,6 +66,8 @@ class Progress:
         """An individual was evaluated or failed: failures and new bests are worth a line."""
         if isinstance(result.outcome, Failure):
             _logger.warning("%s", result)
+        elif isinstance(result.outcome, Stopped):  # as most may be
+            pass
         elif store.population.confirmations:  # which of them is the best is known at the end
             pass
         elif result.individual == store.population.best:
@@ -97,7 +99,7 @@ class Progress:
         done = population.searched
         parts = [f"{done}/{self._search.budget} evaluated"]
         if self._search.trainings is not None:
-            parts.append(f"{population.trainings}/{self._search.trainings} trainings")
+            parts.append(f"{population.trainings:.0f}/{self._search.trainings} trainings")
         if population.confirmations or population.confirming:
             parts.append(f"{population.confirmations} new trainings of the best")
         if population.best is not None:
@@ -118,7 +120,7 @@ def _trainings(population: Population) -> str:
     done = int(population.column("replicates_trained")[population.evaluated].sum(dtype=np.int64))
     done -= population.confirmations
     saved = f", {whole - done} less than whole fitnesses would take ({1 - done / whole:.0%})" if done < whole else ""
-    return f"{population.trainings}{saved}"
+    return f"{population.trainings:.0f}{saved}"
 
 
 def confirmed(population: Population) -> list[str]:

@@ -15,7 +15,7 @@ from hpcnas.architecture.space import Space
 from hpcnas.evolution.individuals import BIRTH_COLUMNS, COLUMNS, Individual
 from hpcnas.evolution.population import Population
 from hpcnas.job.session import Session
-from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
+from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Place, Result, Stopped
 from hpcnas.search import run_file
 from hpcnas.search.methods import COLUMNS as WORKER_COLUMNS
 from hpcnas.search.methods import Worker
@@ -29,6 +29,8 @@ ERRORS = (AttributeError, KeyError, TypeError, ValueError)
 
 _LEFT_OUT = ("network_version", "repeats")
 """Keys of a birth that are not written where there is nothing to say; all others are null there."""
+
+_COSTS = ("parameters", "setup_seconds", "training_seconds", "validation_seconds")
 
 Code = TypeVar("Code", bound=IntEnum)
 _INDIVIDUALS, _FAILURES, _SESSIONS, _WORKERS = (
@@ -66,14 +68,14 @@ def result(result: Result) -> dict[str, Any]:
     }
     if isinstance(outcome, Failure):
         record["failure"] = {"kind": outcome.kind.name, "message": run_file.fitting(outcome.message)}
-    else:
-        record["evaluation"] = {
-            "accuracies": outcome.accuracies,
-            "parameters": outcome.parameters,
-            "setup_seconds": outcome.setup_seconds,
-            "training_seconds": outcome.training_seconds,
-            "validation_seconds": outcome.validation_seconds,
-        }
+        return record
+    costs = {name: getattr(outcome, name) for name in _COSTS}
+    if isinstance(outcome, Stopped):
+        record["stopped"] = {"curves": outcome.curves, **costs}
+        return record
+    record["evaluation"] = {"accuracies": outcome.accuracies, **costs}
+    if outcome.curves:
+        record["evaluation"] |= {"curves": outcome.curves, "judged": outcome.judged}
     return record
 
 
@@ -117,25 +119,39 @@ def _read(column: Column, written: Any, space: Space) -> Any:
 
 def outcome(data: Mapping[str, Any]) -> Result:
     """The result of an advance, settle or retry. Raises one of ERRORS."""
-    found: Evaluation | Failure
+    found: Outcome
     if "failure" in data:
         failure = data["failure"]
         message = _value(failure, "message", _FAILURES)
         found = Failure(_code(FailureKind, failure["kind"]), message)
+    elif "stopped" in data:
+        stopped = data["stopped"]
+        found = Stopped(_curves(stopped["curves"]), *(_value(stopped, name) for name in _COSTS))
     else:
         evaluation = data["evaluation"]
-        accuracies = evaluation["accuracies"]
-        if not isinstance(accuracies, list) or not accuracies or any(number != number for number in accuracies):
-            raise ValueError(f"expected accuracies, got {allowed.shown(accuracies)}")
         found = Evaluation(
-            tuple(float(allowed.checked(_INDIVIDUALS["accuracies"], number)) for number in accuracies),
-            _value(evaluation, "parameters"),
-            *(_value(evaluation, name) for name in ("setup_seconds", "training_seconds", "validation_seconds")),
+            _accuracies(evaluation["accuracies"], "accuracies"),
+            *(_value(evaluation, name) for name in _COSTS),
+            *((_curves(evaluation["curves"]), _value(evaluation, "judged")) if "curves" in evaluation else ()),
         )
     place = _place(data)
     started, finished = (_value(data, name, _FAILURES) for name in ("started", "finished"))
     whose, attempt = _natural(data, "individual"), _value(data, "attempt", _FAILURES)
     return Result(whose, attempt, place, started, finished, found, _natural({"first": 0, **data}, "first"))
+
+
+def _accuracies(written: object, column: str) -> tuple[float, ...]:
+    """Numbers of one of the columns of accuracies, at least one. Raises ValueError."""
+    if not isinstance(written, list) or not written or any(number != number for number in written):
+        raise ValueError(f"expected {column}, got {allowed.shown(written)}")
+    return tuple(float(allowed.checked(_INDIVIDUALS[column], number)) for number in written)
+
+
+def _curves(written: object) -> tuple[tuple[float, ...], ...]:
+    """Learning curves, at least one. Raises ValueError."""
+    if not isinstance(written, list) or not written:
+        raise ValueError(f"expected curves, got {allowed.shown(written)}")
+    return tuple(_accuracies(curve, "curves") for curve in written)
 
 
 def session(data: Mapping[str, Any]) -> Session:

@@ -26,7 +26,7 @@ import numpy as np
 from hpcnas.config import search as search_config
 from hpcnas.config.search import SearchConfig
 from hpcnas.config.settings import ConfigError
-from hpcnas.evolution.individuals import COLUMNS
+from hpcnas.evolution.individuals import COLUMNS, recorded_columns
 from hpcnas.evolution.population import Population
 from hpcnas.job.session import Session
 from hpcnas.messages import Failure, FailureKind, Place, Result
@@ -78,7 +78,8 @@ def _fill(stored: StoredRun, file: hdf5.Group) -> None:
     hdf5.write_dataset(file, "evaluated", population.evaluated, order)
     individuals = file.create_group("individuals")
     hdf5.write_dataset(individuals, "id", np.arange(len(population)), "the row itself, for those who join tables")
-    hdf5.write_table(individuals, COLUMNS, {column.name: population.column(column.name) for column in COLUMNS})
+    columns = recorded_columns(len(population.rungs))
+    hdf5.write_table(individuals, columns, {column.name: population.column(column.name) for column in columns})
     hdf5.write_table(
         file.create_group("failures"),
         FAILURE_COLUMNS,
@@ -161,7 +162,8 @@ def _examine(path: Path, file: hdf5.Group) -> tuple[StoredRun, list[str]]:
         },
     )
     _add_what_older_runs_lack(read["individuals"])
-    tables = Tables(config.space, config.training.replicates, evaluated=file["evaluated"][()], **read)
+    training = config.training
+    tables = Tables(config.space, training.replicates, training.rungs, evaluated=file["evaluated"][()], **read)
     for fault in run_values.misshapen(tables):
         raise ValueError(str(fault))
     wrong = run_values.wrong(tables)
@@ -169,7 +171,12 @@ def _examine(path: Path, file: hdf5.Group) -> tuple[StoredRun, list[str]]:
         tables = run_values.sound(tables, wrong)
     run, records, faults = _attributes(file, config)
     population = Population.from_columns(
-        tables.space, tables.replicates, tables.individuals, tables.evaluated, _failed_attempts(tables.failures)
+        tables.space,
+        tables.replicates,
+        tables.individuals,
+        tables.evaluated,
+        _failed_attempts(tables.failures),
+        tables.rungs,
     )
     workers = list(methods.workers(tables.workers))
     found = StoredRun(run, records, config, population, _sessions(tables.sessions), workers)

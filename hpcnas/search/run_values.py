@@ -55,6 +55,7 @@ class Tables:
 
     space: Space
     replicates: int
+    rungs: tuple[float, ...]
     individuals: Table
     evaluated: np.ndarray
     failures: Table
@@ -76,7 +77,12 @@ NAMES = ("individuals", "failures", "sessions", "workers")
 
 def misshapen(tables: Tables) -> Iterator[Wrong]:
     """Columns of another type or shape; where there are any, nothing else can be looked at."""
-    widths = {"edges": tables.space.edges, "replicates": tables.replicates, "hash": HASH_BYTES}
+    widths = {
+        "edges": tables.space.edges,
+        "replicates": tables.replicates,
+        "hash": HASH_BYTES,
+        "curves": tables.replicates * len(tables.rungs),
+    }
     for name in NAMES:
         columns, table = tables.columns(name)
         rows = len(table[columns[0].name]) if columns else 0
@@ -89,8 +95,9 @@ def misshapen(tables: Tables) -> Iterator[Wrong]:
 def wrong(tables: Tables) -> list[Wrong]:
     """All that cannot be, of tables that are of the right shapes."""
     found = [item for name in NAMES for item in allowed.wrong_values(name, *tables.columns(name))]
-    return [*found, *_wrong_births(tables), *_wrong_results(tables), *_wrong_order(tables), *_wrong_failures(tables),
-            *_wrong_sessions(tables.sessions), *_without_session(tables), *_wrong_workers(tables)]  # fmt: skip
+    return [*found, *_wrong_births(tables), *_wrong_results(tables), *_wrong_curves(tables), *_wrong_order(tables),
+            *_wrong_failures(tables), *_wrong_sessions(tables.sessions), *_without_session(tables),
+            *_wrong_workers(tables)]  # fmt: skip
 
 
 def _without_session(tables: Tables) -> Iterator[Wrong]:
@@ -135,7 +142,7 @@ def _wrong_births(tables: Tables) -> Iterator[Wrong]:
 def _wrong_results(tables: Tables) -> Iterator[Wrong]:
     table = tables.individuals
     state, trained = table["state"], table["replicates_trained"]
-    evaluated = state == State.EVALUATED
+    evaluated, stopped = state == State.EVALUATED, state == State.STOPPED
     counted = (~np.isnan(table["accuracies"])).sum(axis=1)
     for id in np.flatnonzero(trained != counted).tolist():
         what = f"{counted[id]} replicates trained, as many as there are accuracies"
@@ -144,7 +151,9 @@ def _wrong_results(tables: Tables) -> Iterator[Wrong]:
         ("accuracies", evaluated & (counted == 0), "accuracies of an individual that is EVALUATED"),
         ("fitness", np.isnan(table["fitness"]) == evaluated,
          "a fitness of an individual that is EVALUATED, and of no other"),
-        ("parameters", evaluated & (table["parameters"] < 0), "parameters of an individual that is EVALUATED"),
+        ("accuracies", stopped & (counted > 0), "no accuracies of an individual that is STOPPED"),
+        ("parameters", (evaluated | stopped) & (table["parameters"] < 0),
+         "parameters of an individual that is EVALUATED or STOPPED"),
         ("failure", (table["failure"] > 0) != (state == State.FAILED),
          "a kind of failure of an individual that is FAILED, and of no other"),
         ("attempts", (state == State.ISSUED) & (table["attempts"] > _MOST_ATTEMPTS),
@@ -152,6 +161,30 @@ def _wrong_results(tables: Tables) -> Iterator[Wrong]:
     )  # fmt: skip
     for column, marked, what in checks:
         yield from told("individuals", column, marked, what, table)
+
+
+def _wrong_curves(tables: Tables) -> Iterator[Wrong]:
+    """Each replicate comes to the first rungs and then to no other; those that are stopped come equally far."""
+    table, rungs = tables.individuals, len(tables.rungs)
+    stopped, rows = table["state"] == State.STOPPED, len(table["state"])
+    if "curves" not in table:
+        yield from told(
+            "individuals", "state", stopped, "no individual STOPPED, without curves", table
+        )
+        return
+    there = ~np.isnan(table["curves"].reshape(rows, tables.replicates, rungs))
+    lengths = there.sum(axis=2)
+    holes = (there != (np.arange(rungs) < lengths[..., None])).any(axis=(1, 2))
+    yield from told("individuals", "curves", holes, "an accuracy at every rung up to the last of each replicate", table)
+    judged, counted = table["judged"], (lengths > 0).sum(axis=1)
+    yield from told("individuals", "judged", judged > tables.replicates, f"at most {tables.replicates} judged", table)
+    uneven = stopped & ((judged < 1) | (counted != judged) | (lengths.max(axis=1) * judged != lengths.sum(axis=1)))
+    what = "curves of one length, of as many replicates as were judged, of an individual that is STOPPED"
+    yield from told("individuals", "curves", uneven, what, table)
+    after = table["stopped_after"]
+    what = f"0 to {len(tables.evaluated)} evaluations before an individual was STOPPED, and none for any other"
+    misplaced = (after >= 0) != stopped
+    yield from told("individuals", "stopped_after", misplaced | (after > len(tables.evaluated)), what, table)
 
 
 def _wrong_order(tables: Tables) -> Iterator[Wrong]:
@@ -212,10 +245,19 @@ def sound(tables: Tables, faults: Sequence[Wrong]) -> Tables:
     failures = _kept_failures(tables.failures, lost["failures"], good)
     again = np.setdiff1d(np.flatnonzero(individuals["state"] == State.EVALUATED), order)
     _put_in_flight(individuals, again, failures)
+    if "stopped_after" in individuals:
+        individuals["stopped_after"] = recounted(individuals["stopped_after"], tables.evaluated, order)
     sessions, workers = _kept_sessions(tables, lost["sessions"], lost["workers"])
     return replace(
         tables, individuals=individuals, evaluated=order, failures=failures, sessions=sessions, workers=workers
     )
+
+
+def recounted(counts: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """How many evaluations of the order `before` are left in the order `after`, of the first so many, for each of the
+    counts; −1 stays. All are int64 of one dimension."""
+    left = np.concatenate([[0], np.cumsum(np.isin(before, after))]).astype(np.int64)
+    return np.where(counts < 0, counts, left[np.clip(counts, 0, len(before))])
 
 
 def _column(tables: Tables, fault: Wrong) -> Column | None:

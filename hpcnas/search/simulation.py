@@ -207,7 +207,7 @@ class Report:
 
     workers: int
     evaluated: int
-    trainings: int
+    trainings: float
     failed: int
     failed_attempts: int
     jobs: int
@@ -232,7 +232,7 @@ class Report:
         rows = [
             ("workers", f"{self.workers}"),
             ("evaluated", f"{self.evaluated} ({self.failed} failed, {self.failed_attempts} failed attempts)"),
-            ("trainings", f"{self.trainings}"),
+            ("trainings", f"{self.trainings:.0f}"),
             ("wall clock", f"{duration(self.wall_clock)}, {duration(self.in_queue)} of it in the queue"),
             ("jobs", f"{self.jobs}"),
             ("workers' time", f"{self.worker_seconds / 3600:,.1f} hours in jobs"),

@@ -21,11 +21,15 @@ from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import SearchConfig
-from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
+from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Stopped, Task, first_below
 from hpcnas.search.landscape import true_fitness
 from hpcnas.training.evaluator import Loaded
 
 FACTS = DataFacts(3, 32, 32, 10, 40_000, 10_000, "synthetic")  # as if it were CIFAR-10
+
+
+_CURVE_RISE = 0.1  # of accuracy, from the first step to the last
+_CURVE_NOISE = 5.0  # of an accuracy near the first step, in units of the noise of a final one
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class Foresight:
         self._settings = config.evaluation
         self._hang_timeout = config.run.hang_timeout
         self._replicates = config.training.replicates
+        self._rungs = config.training.rungs
         self._skeleton = config.skeleton(FACTS)
         self._known = functools.lru_cache(maxsize=16_384)(self._fitness_and_parameters)  # many children are like others
 
@@ -70,7 +75,26 @@ class Foresight:
                 failure = Failure(FailureKind.HANG, "the trainer has given no sign of life (synthetic)")
                 return Foreseen(failure, seconds * share + self._hang_timeout)
         accuracies, parameters = self.trained(task.genotype, task.seeds)
-        return Foreseen(Evaluation(accuracies, parameters, 0.0, seconds, 0.0), seconds)
+        curves = self._curves(task, accuracies) if task.rungs else ()
+        if (rung := first_below(curves, task.floors)) is not None:
+            seconds *= self._rungs[rung]
+            return Foreseen(
+                Stopped(tuple(curve[: rung + 1] for curve in curves), parameters, 0.0, seconds, 0.0), seconds
+            )
+        judged = len(curves) if task.floors else 0
+        return Foreseen(Evaluation(accuracies, parameters, 0.0, seconds, 0.0, curves, judged), seconds)
+
+    def curve(self, genotype: Genotype, accuracy: float, training_seed: int) -> tuple[float, ...]:
+        """The accuracy at each rung of a training that ends with this one: lower the earlier it is, and by a noise of
+        its own, both in proportion to what is left of the training."""
+        drawn = seeds.curve_generator(training_seed).normal(size=len(self._rungs))
+        noise = _CURVE_NOISE * self._settings.synthetic_noise
+        lower = ((1.0 - share) * (noise * one - _CURVE_RISE) for share, one in zip(self._rungs, drawn, strict=True))
+        return tuple(float(min(1.0, max(0.0, accuracy + one))) for one in lower)
+
+    def _curves(self, task: Task, accuracies: Sequence[float]) -> tuple[tuple[float, ...], ...]:
+        found = zip(accuracies, task.seeds, strict=True)
+        return tuple(self.curve(task.genotype, accuracy, seed) for accuracy, seed in found)
 
     def trained(self, genotype: Genotype, training_seeds: Sequence[int]) -> tuple[tuple[float, ...], int]:
         """The accuracies of trainings with these seeds, from 0 to 1, and the network's parameters."""

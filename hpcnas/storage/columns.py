@@ -23,11 +23,12 @@ class Column:
     description: str
     unit: str = ""
     missing: Any = 0
-    width: str = ""  # "": one value a row; "edges", "replicates" or "hash": that many
+    width: str = ""  # "": one value a row; "edges", "replicates", "hash" or "curves": that many
     values: type[IntEnum] | None = None
     added: bool = False  # since the first files were written: those without it mean `missing`, or as `run_file` says
     low: float | None = None
     high: float | None = None
     optional: bool = False
     text: bool = True  # of "S": it must be UTF-8, and is not cut off
+    of_curves: bool = False  # only runs whose trainings have rungs have it
     told: bool = False  # nothing is decided by it: a run without it can go on

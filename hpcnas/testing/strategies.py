@@ -98,7 +98,7 @@ class StrategyContract:
     def test_births_come_before_evaluations(self) -> None:
         """On many ranks all of the first individuals are in flight, and on few some views are small."""
         with self._made() as (config, make):
-            strategy, population = make(), Population(config.space, config.training.replicates)
+            strategy, population = make(), Population(config.space, config.training.replicates, config.training.rungs)
             for id in range(self.births):
                 _add(population, id, strategy.ask(population, id, 0), 0)
             _settle(population, self.births - 1, failed=True)
@@ -155,7 +155,7 @@ class StrategyContract:
 def play(strategy: Strategy, config: SearchConfig, births: int) -> Population:
     """A search of so many births: three are in flight, which do not end in their order, and every ninth fails. Fails
     the test at a genotype that has no network."""
-    population, in_flight = Population(config.space, config.training.replicates), list[int]()
+    population, in_flight = Population(config.space, config.training.replicates, config.training.rungs), list[int]()
     for id in range(births):
         view = len(population.evaluated)
         proposal = strategy.ask(population, id, view)

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from hpcnas import answers
 from hpcnas.config.data_spec import DataFacts
-from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
+from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Stopped, Task, first_below
 
 SECONDS = ("setup_seconds", "training_seconds", "validation_seconds")
 
@@ -76,6 +76,14 @@ def described(evaluator: Evaluator) -> str:
     return getattr(evaluator, "whose", "the evaluator")
 
 
+class _NoAnswer(Exception):
+    """What an evaluator has given is no answer to its task: what was expected, and what came."""
+
+    def __init__(self, message: str, kind: FailureKind = FailureKind.ERROR) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 def checked(outcome: Outcome, task: Task, whose: str = "the evaluator") -> Outcome:
     """An evaluator's answer to a task, in Python's numbers; a Failure, which names `whose`, where it is no answer."""
     if isinstance(outcome, Failure):
@@ -83,27 +91,84 @@ def checked(outcome: Outcome, task: Task, whose: str = "the evaluator") -> Outco
         known = FailureKind(kind) if isinstance(kind, int) and kind in set(FailureKind) else FailureKind.ERROR
         message: object = outcome.message
         return Failure(known, message if isinstance(message, str) else answers.told(message))
-    if not isinstance(outcome, Evaluation):
-        message = f"expected an Evaluation or a Failure from {whose}, got {type(outcome).__name__}"
-        return Failure(FailureKind.ERROR, message)
-    found, count = _each(outcome.accuracies), len(task.seeds)
+    try:
+        match outcome:
+            case Evaluation():
+                accuracies = _accuracies(outcome.accuracies, len(task.seeds), "one a seed, ", whose)
+                curves = _curves(outcome.curves, task, whose) if _each(outcome.curves) else ()
+                judged = _judged(outcome.judged, curves, task, whose)
+                return Evaluation(accuracies, *_costs(outcome, whose), curves=curves, judged=judged)
+            case Stopped():
+                return Stopped(_curves_so_far(outcome.curves, task, whose), *_costs(outcome, whose))
+    except _NoAnswer as error:
+        return Failure(error.kind, str(error))
+    message = f"expected an Evaluation or a Failure from {whose}, got {type(outcome).__name__}"
+    return Failure(FailureKind.ERROR, message)
+
+
+def _accuracies(given: object, count: int, what: str, whose: str) -> tuple[float, ...]:
+    """So many numbers from 0 to 1. Raises _NoAnswer."""
+    found = _each(given)
     accuracies = [number for one in found if (number := answers.real(one)) is not None]
     if len(found) == len(accuracies) == count and not all(map(math.isfinite, accuracies)):
-        return Failure(FailureKind.NAN, f"expected finite accuracies from {whose}, got {_shown(found)}")
+        raise _NoAnswer(f"expected finite accuracies from {whose}, got {_shown(found)}", FailureKind.NAN)
     if len(found) != count or len(accuracies) != count or not all(0.0 <= one <= 1.0 for one in accuracies):
-        message = f"expected {count} accuracies from 0 to 1 from {whose}, one a seed, got {_shown(found)}"
-        return Failure(FailureKind.ERROR, message)
+        raise _NoAnswer(f"expected {count} accuracies from 0 to 1 from {whose}, {what}got {_shown(found)}")
+    return tuple(accuracies)
+
+
+def _curves(given: object, task: Task, whose: str) -> tuple[tuple[float, ...], ...]:
+    """A whole learning curve for each seed. Raises _NoAnswer."""
+    found, count = _each(given), len(task.seeds)
+    if len(found) != count or not task.rungs:
+        curves = f"{count} learning curves, one a seed," if task.rungs else "no learning curves, without rungs,"
+        raise _NoAnswer(f"expected {curves} from {whose}, got {len(found)}")
+    return tuple(_accuracies(curve, task.rungs, "one a rung, ", whose) for curve in found)
+
+
+def _judged(given: object, curves: tuple[tuple[float, ...], ...], task: Task, whose: str) -> int:
+    """How many of the first curves went on, together, at every rung for being above its floor. Raises _NoAnswer."""
+    judged = answers.whole(given)
+    if judged is None or judged > len(curves) or judged and not task.floors:
+        most = len(curves) if task.floors else 0
+        raise _NoAnswer(f"expected 0 to {most} curves judged from {whose}, got {answers.told(given)}")
+    if judged and first_below(curves[:judged], task.floors) is not None:
+        raise _NoAnswer(f"expected trainings below the floor of a rung to be stopped by {whose}, but they went on")
+    return judged
+
+
+def _curves_so_far(given: object, task: Task, whose: str) -> tuple[tuple[float, ...], ...]:
+    """The curves of trainings that were stopped at the first rung whose floor they are below. Raises _NoAnswer."""
+    found = [_each(curve) for curve in _each(given)]
+    length = len(found[0]) if found else 0
+    if not 0 < len(found) <= len(task.seeds) or not 0 < length <= task.rungs or not task.floors:
+        raise _NoAnswer(
+            f"expected a training with floors to be stopped by {whose} at one of {task.rungs} rungs, got "
+            f"{len(found)} curves of {length} for {len(task.seeds)} seeds and {len(task.floors)} floors"
+        )
+    curves = tuple(_accuracies(curve, length, "of one length, ", whose) for curve in found)
+    if first_below(curves, task.floors) != length - 1:
+        raise _NoAnswer(f"expected trainings to be stopped by {whose} where they are below a floor, not elsewhere")
+    return curves
+
+
+def _costs(outcome: Evaluation | Stopped, whose: str) -> tuple[int, float, float, float]:
+    """Parameters, and the seconds of set-up, training and validation. Raises _NoAnswer."""
     parameters = answers.whole(outcome.parameters)
     if parameters is None:
-        message = f"expected a whole number of parameters from {whose}, got {answers.told(outcome.parameters)}"
-        return Failure(FailureKind.ERROR, message)
-    seconds = {name: answers.amount(getattr(outcome, name)) for name in SECONDS}
-    for name, value in seconds.items():
-        if value is None:
-            said = answers.told(getattr(outcome, name))
-            message = f"expected {name} from 0 to {answers.LARGEST:g} from {whose}, got {said}"
-            return Failure(FailureKind.ERROR, message)
-    return Evaluation(tuple(accuracies), parameters, *[value for value in seconds.values() if value is not None])
+        said = answers.told(outcome.parameters)
+        raise _NoAnswer(f"expected a whole number of parameters from {whose}, got {said}")
+    setup, training, validation = (_amount(getattr(outcome, name), name, whose) for name in SECONDS)
+    return parameters, setup, training, validation
+
+
+def _amount(given: object, name: str, whose: str) -> float:
+    """Raises _NoAnswer."""
+    value = answers.amount(given)
+    if value is None:
+        said = answers.told(given)
+        raise _NoAnswer(f"expected {name} from 0 to {answers.LARGEST:g} from {whose}, got {said}")
+    return value
 
 
 def _each(accuracies: object) -> list[object]:

@@ -1,9 +1,11 @@
 """One fitness: trainings from scratch, one a seed, and their validation accuracies (§4.1).
 
     seeds ─► as many trainings at a time as the method can ─► accuracies ─► the next ones … ─► Evaluation
+                     └─ rung ─ rung … ─ below a floor ─► Stopped
 
-The test set is never used here. `method` computes; this file knows neither files nor messages. The caller is called
-back between any two steps, and can then take the state to go on from.
+On their way trainings are validated at the rungs, if there are any; those that begin the fitness end together where
+their mean accuracy at a rung is below its floor. The test set is never used here. `method` computes; this file knows
+neither files nor messages. The caller is called back between any two steps, and can then take the state to go on from.
 """
 
 from __future__ import annotations
@@ -20,13 +22,17 @@ from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.search import TrainingSettings
-from hpcnas.messages import Evaluation
+from hpcnas.messages import Evaluation, Stopped, mean
 from hpcnas.training import causes
 from hpcnas.training.method import TrainingData, Trainings
 
 
 class OtherEvaluation(ValueError):
     """A saved state belongs to another evaluation, or to this one by another method or on another kind of device."""
+
+
+class _Below(Exception):
+    """The trainings under way are below the floor of the rung that they have just reached."""
 
 
 class FitnessInProgress:
@@ -41,7 +47,9 @@ class FitnessInProgress:
         data: TrainingData,
         settings: TrainingSettings,
         method: type[Trainings],
+        floors: tuple[float, ...] = (),
     ) -> None:
+        """`floors` as of a Task."""
         self._method = method
         self._genotype = genotype
         self._seeds = seeds
@@ -49,7 +57,11 @@ class FitnessInProgress:
         self._data = data
         self._settings = settings
         self._side_by_side = method.side_by_side
+        self._floors = floors
         self._accuracies: list[float] = []  # of finished replicates
+        self._curves: list[tuple[float, ...]] = []  # likewise
+        self._reached: list[tuple[float, ...]] = []  # at each rung so far, of those under way
+        self._judged = 0  # how many replicates began the fitness together
         self._trainings: Trainings | None = None  # those under way
         self._running = 0  # how many those are, or are to be
         self._saved: dict[str, Any] | None = None  # state that they begin with
@@ -60,36 +72,43 @@ class FitnessInProgress:
         beat: Callable[[], None],
         replicate_done: Callable[[], None],
         aside: Callable[[], AbstractContextManager[object]] = nullcontext,
-    ) -> Evaluation:
-        """The fitness. `beat` is called between steps, `replicate_done` after replicates; `state` may be taken in both.
-        What may take minutes without a step, such as compiling, is done within `aside()`. Raises LossNotFinite, and
-        whatever they raise."""
+    ) -> Evaluation | Stopped:
+        """The fitness, or how far its first trainings came. `beat` is called between steps, `replicate_done` after
+        replicates; `state` may be taken in both. What may take minutes without a step, such as compiling, is done
+        within `aside()`. Raises LossNotFinite, and whatever they raise."""
         while len(self._accuracies) < len(self._seeds):
             try:
                 self._accuracies += self._train_next(beat, aside)
+            except _Below:
+                return self._stopped()
             except Exception as error:
                 if self._running == 1 or not causes.is_out_of_memory(error):
                     raise
                 self._side_by_side = self._running // 2
                 self._saved = None  # a state of so many does not fit here either: these begin anew
+            else:
+                self._curves += zip(*self._reached, strict=True)
             self._trainings = None
+            self._reached = []
             if self._data.pixels.is_cuda:
                 torch.cuda.empty_cache()
             replicate_done()
-        graph = expand(self._genotype)
+        curves, judged = tuple(self._curves), self._judged if self._floors else 0
+        return Evaluation(tuple(self._accuracies), *self._costs(), curves=curves, judged=judged)
+
+    def _stopped(self) -> Stopped:
+        return Stopped(tuple(zip(*self._reached, strict=True)), *self._costs())
+
+    def _costs(self) -> tuple[int, float, float, float]:
+        """The network's parameters, and the seconds of set-up, training and validation."""
         spent = self._clock.seconds
-        return Evaluation(
-            accuracies=tuple(self._accuracies),
-            parameters=sizes.size(graph, self._skeleton).parameters,
-            setup_seconds=spent["setup"],
-            training_seconds=spent["training"],
-            validation_seconds=spent["validation"],
-        )
+        parameters = sizes.size(expand(self._genotype), self._skeleton).parameters
+        return parameters, spent["setup"], spent["training"], spent["validation"]
 
     def _train_next(
         self, beat: Callable[[], None], aside: Callable[[], AbstractContextManager[object]]
     ) -> tuple[float, ...]:
-        """Accuracies of the next replicates."""
+        """Accuracies of the next replicates. Raises _Below."""
         self._clock.lap("elsewhere")
         done = len(self._accuracies)
         if self._saved is None:
@@ -103,11 +122,26 @@ class FitnessInProgress:
             trainings.prepare()
         self._trainings = trainings
         self._clock.lap("setup")
+        if done == 0:
+            self._judged = self._running
+        for rung, step in enumerate(self._settings.rung_steps):
+            if rung == len(self._reached):  # else it was passed before the state that it goes on from
+                self._climb(trainings, step, beat)
+                if done == 0 and self._floors and mean(self._reached[rung]) < self._floors[rung]:
+                    raise _Below
         trainings.run(beat)
         self._clock.lap("training")
         accuracies = trainings.accuracies(beat)
         self._clock.lap("validation")
         return accuracies
+
+    def _climb(self, trainings: Trainings, step: int, beat: Callable[[], None]) -> None:
+        """Trains to the rung that is after so many steps, and validates there."""
+        trainings.run(beat, until=step)
+        self._clock.lap("training")
+        accuracies = trainings.accuracies(beat)
+        self._clock.lap("validation")
+        self._reached.append(accuracies)
 
     def state(self) -> dict[str, Any]:
         """Everything done so far, for `resume`: plain values and tensors."""
@@ -115,6 +149,9 @@ class FitnessInProgress:
         return {
             "of": self._identity(),
             "accuracies": list(self._accuracies),
+            "curves": list(self._curves),
+            "reached": list(self._reached),
+            "judged": self._judged,
             "running": self._running,
             "trainings": None if self._trainings is None else self._trainings.state(),
             "seconds": dict(self._clock.seconds),
@@ -126,8 +163,10 @@ class FitnessInProgress:
         if state["of"] != self._identity():
             raise OtherEvaluation(f"expected the state of {self._identity()}, got that of {state['of']}")
         accuracies, running, saved = list(state["accuracies"]), state["running"], state["trainings"]
+        curves, reached, judged = list(state["curves"]), list(state["reached"]), state["judged"]
         self._clock.seconds |= state["seconds"]
         self._accuracies, self._running, self._saved = accuracies, running, saved
+        self._curves, self._reached, self._judged = curves, reached, judged
 
     def _identity(self) -> str:
         """What has to be the same for a state to be continued; generators differ from one type of device to another."""

@@ -122,13 +122,14 @@ class Trainings(ABC):
         return
 
     @abstractmethod
-    def run(self, beat: Callable[[], None]) -> None:
-        """Makes the steps that are left. Calls `beat` between them, when `state` may be taken. Raises LossNotFinite,
-        and what `beat` raises."""
+    def run(self, beat: Callable[[], None], until: int | None = None) -> None:
+        """Makes the steps that are left, or those before step `until`. Calls `beat` between them, when `state` may be
+        taken. Raises LossNotFinite, and what `beat` raises."""
 
     @abstractmethod
     def accuracies(self, beat: Callable[[], None]) -> tuple[float, ...]:
-        """Shares of validation images classified correctly, 0 to 1, in evaluation mode on whole images; one a seed."""
+        """Shares of validation images classified correctly, 0 to 1, in evaluation mode on whole images; one a seed.
+        Changes nothing of the steps that are left."""
 
     @abstractmethod
     def state(self) -> dict[str, Any]:

@@ -60,16 +60,18 @@ class SingleTraining(Trainings):
         self._generator = torch.Generator(device).manual_seed(seed)
         self._sampler = EpochSampler(len(data.labels), self._generator)
         self._crop_height, self._crop_width = crop_size(settings, data.facts)
+        self._looked_at = {*settings.rung_steps, settings.steps}  # whatever is validated had a finite loss
 
-    def run(self, beat: Callable[[], None]) -> None:
-        while self.step < self._settings.steps:
+    def run(self, beat: Callable[[], None], until: int | None = None) -> None:
+        end = self._settings.steps if until is None else until
+        while self.step < end:
             self.advance()
             beat()
 
     def advance(self) -> None:
         """One step, and now and then a look at whether the loss is still finite. Raises LossNotFinite."""
         self._broken |= ~torch.isfinite(self.make_step())
-        if (self.step % CHECK_INTERVAL == 0 or self.step == self._settings.steps) and self._broken:
+        if (self.step % CHECK_INTERVAL == 0 or self.step in self._looked_at) and self._broken:
             raise LossNotFinite(f"the loss was not finite by step {self.step} of {self._settings.steps}")
 
     def make_step(self) -> Tensor:

@@ -90,7 +90,9 @@ def serve(connection: Connection, assignment: Assignment) -> int:
         if request.attempt > 1 and chosen is not (frugal := in_little_memory(chosen)):
             pipe.send(Remark(_ONE_AT_A_TIME))
             chosen = frugal
-        fitness = FitnessInProgress(request.genotype, request.seeds, skeleton, data, config.training, chosen)
+        fitness = FitnessInProgress(
+            request.genotype, request.seeds, skeleton, data, config.training, chosen, request.floors
+        )
         attendance = Attendance(pipe, config, checkpoint_name(request.individual, request.first), fitness)
         trace = Path(config.run.run) / "profile.json"
         if config.run.profile and profiling.claim(trace):

@@ -23,7 +23,7 @@ from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import SearchConfig
 from hpcnas.job.clocks import Attentive
 from hpcnas.job.devices import Binding, device_variables
-from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
+from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Stopped, Task
 from hpcnas.training.evaluator import EvaluatorRefused, Loaded
 from hpcnas.training.interpreter import python
 from hpcnas.training.pipe import COORDINATED, STACK_SIGNAL, Assignment, FromChild, Remark, Save, Saved, Unusable
@@ -123,7 +123,7 @@ class TrainerEvaluator:
                 return self._check_patience(self._child)
             self._heard = self._patience_clock()
             match message:
-                case Evaluation():
+                case Evaluation() | Stopped():
                     return message
                 case Failure():  # the next evaluation gets a child of its own: this one may be broken for good
                     return self._give_up(self._child, message.kind, message.message)
@@ -193,7 +193,7 @@ class TrainerEvaluator:
                 message = self._child.receive(left)
                 if isinstance(message, Remark):
                     self._warnings.append(message.text)
-                elif isinstance(message, Saved | Evaluation | Failure):
+                elif isinstance(message, Saved | Outcome):
                     return
 
     def close(self) -> None:

@@ -140,8 +140,9 @@ class CompiledTrainings(Trainings):
     def _steps(self) -> int:
         return self._all[0]._settings.steps
 
-    def run(self, beat: Callable[[], None]) -> None:
-        while self.step < self._steps:
+    def run(self, beat: Callable[[], None], until: int | None = None) -> None:
+        end = self._steps if until is None else until
+        while self.step < end:
             for _ in self._pool.map(CompiledTraining.advance, self._all):
                 pass
             beat()

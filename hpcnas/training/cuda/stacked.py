@@ -97,14 +97,14 @@ class StackedTraining(Trainings):
         self._draws.step.fill_(self.step)
         self._draws.losses[:, self.step :] = 0.0
 
-    def run(self, beat: Callable[[], None]) -> None:
-        while self.step < self._settings.steps:
-            begun = self.step
-            until = min(self.step + STEPS_BETWEEN_LOOKS, self._settings.steps)
-            while self.step < until:
+    def run(self, beat: Callable[[], None], until: int | None = None) -> None:
+        end = self._settings.steps if until is None else until
+        while self.step < end:
+            begun, look = self.step, min(self.step + STEPS_BETWEEN_LOOKS, end)
+            while self.step < look:
                 self._advance()
-            if not torch.isfinite(self._draws.losses[:, begun:until]).all():  # waits for the device
-                raise LossNotFinite(f"the loss was not finite by step {until} of {self._settings.steps}")
+            if not torch.isfinite(self._draws.losses[:, begun:look]).all():  # waits for the device
+                raise LossNotFinite(f"the loss was not finite by step {look} of {self._settings.steps}")
             beat()
 
     def _advance(self) -> None:
