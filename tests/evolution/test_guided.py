@@ -206,6 +206,29 @@ def test_it_expects_nothing_while_it_knows_too_little() -> None:
     assert made.expected(grow(made, 40, diverged), 40) == {}
 
 
+def test_what_it_predicts_is_fitness() -> None:
+    """On an average over what it has learned from, that which it took each to have; and no draw has a share in it."""
+    made = strategy()
+    population = grow(made, 120, of_landscape)
+    fitness = population.column("fitness")[population.evaluated]
+    ends = ends_of(fitness)
+    assert ends is not None
+    low, best = ends
+    told = [made.predicted(population, 120, id) for id in range(120)]
+    expected = low + (best - low) * float(targets(fitness, low, best).mean())
+    assert sum(one for one in told if one is not None) / 120 == pytest.approx(expected, abs=1e-6)
+    assert rank_correlation(np.array(told), fitness) > 0.8  # type: ignore[operator]
+    again = strategy()
+    assert told == [again.predicted(population, 123, id) for id in range(120)]
+
+
+def test_it_predicts_nothing_where_births_are_of_plain_evolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    population = grow(strategy(), 60, of_landscape)
+    assert strategy().predicted(population, guided.LEAST - 1, 3) is None
+    monkeypatch.setattr(guided, "tested", lambda table, like: -0.1)
+    assert strategy().predicted(population, 60, 3) is None
+
+
 def test_targets_are_told_by_the_better_half() -> None:
     def aims(fitness: np.ndarray) -> np.ndarray:
         ends = ends_of(fitness)
