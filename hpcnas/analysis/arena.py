@@ -112,6 +112,11 @@ def settings(benchmark: Benchmark, how: str, seed: int, terms: Terms) -> SearchC
         seconds = _TRAINING * chosen.training.replicates
         networks = initial.written(_first_networks(benchmark, chosen, first))
         budget = terms.evaluations - _confirmations(chosen.search)
+        if budget < 1:
+            raise ConfigError(
+                f"expected more evaluations than the {_confirmations(chosen.search)} that confirming may take, got "
+                f"{terms.evaluations}"
+            )
         more: Settings = {
             "search": {"initial": networks, "budget": budget},
             "evaluation": {"synthetic_seconds": seconds},
