@@ -1,17 +1,17 @@
 """Pictures of runs: how the search went, what its networks cost, and how the workers fared.
 
-search   the paper's Figure 3: the fitness of every individual, the best so far, and the parameters of the small
-         network, each against the evolution step (the place in the order of evaluations)
-pareto   fitness against parameters, or what else the search weighed, with the front: networks that no cheaper one
-         equals
-health   busy workers, and failed attempts by kind, over time
-guidance of a search by --strategy guided: the fitness that the model predicted of each individual that it chose,
-         against what was measured, and their rank correlation along the run
-figure4  the paper's Figure 4: the gain in accuracy over the first random genotype against the evolution step, of the
-         small networks and of the large ones in the retrainings that --retrainings names, one or more an individual
+search    the paper's Figure 3: the fitness of every individual, the best so far, and the parameters of the small
+          network, each against the evolution step (the place in the order of evaluations)
+pareto    fitness against parameters, or what else the search weighed, with the front: networks that no cheaper one
+          equals
+health    busy workers, and failed attempts by kind, over time
+guidance  of a search by --strategy guided: the fitness that the model predicted of each individual that it chose,
+          against what was measured, and their rank correlation along the run
+figure4   the paper's Figure 4: the gain in accuracy over the first random genotype against the evolution step, of the
+          small networks and of the large ones in the retrainings that --retrainings names, one or more an individual
 
-Each is written to the file that its option names; without any, all but figure4 go to the current folder, guidance if it
-can be drawn. Several runs share the axes.
+Each is written to the file that its option names; without any, all but figure4 go to the current folder, guidance
+where a model has chosen any individual. Several runs share the axes.
 """
 
 from __future__ import annotations

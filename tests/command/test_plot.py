@@ -126,3 +126,11 @@ def test_by_default_predictions_are_drawn_where_there_are_any(
     out, err = capsys.readouterr()
     assert out.splitlines()[-1] == "written: guidance.png" and err == ""
     assert (tmp_path / "guidance.png").stat().st_size > 10_000
+
+
+def test_the_help_lists_every_picture(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit):
+        plot.main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(f"\n{picture:8}  " in shown for picture in (*plot.PICTURES, "figure4"))
