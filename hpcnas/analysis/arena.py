@@ -112,6 +112,11 @@ def settings(benchmark: Benchmark, how: str, seed: int, terms: Terms) -> SearchC
         seconds = _TRAINING * chosen.training.replicates
         networks = initial.written(_first_networks(benchmark, chosen, first))
         budget = terms.evaluations - _confirmations(chosen.search)
+        if budget < 1:
+            raise ConfigError(
+                f"expected more evaluations than the {_confirmations(chosen.search)} that confirming may take, got "
+                f"{terms.evaluations}"
+            )
         limits: dict[str, object] = {"budget": budget}
         if chosen.search.early_stopping:  # as much training, of more individuals
             limits = {"budget": math.ceil(budget / chosen.training.rungs[0]), "trainings": budget}

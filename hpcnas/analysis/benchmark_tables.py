@@ -128,8 +128,8 @@ def read(layout: Layout, folder: Path) -> Benchmark:
     accuracies = tuple(dict.fromkeys((*layout.truth, *layout.measured, *early)))
     wanted = (*accuracies, *layout.size)
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = csv.DictReader(file)
+        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets begin with a byte order mark
+            lines = csv.DictReader(file, strict=True)
             header, rows = list(lines.fieldnames or ()), list(lines)
     except OSError as error:
         raise AnalysisError(
@@ -140,6 +140,8 @@ def read(layout: Layout, folder: Path) -> Benchmark:
         raise AnalysisError(f"{path}: expected a table in CSV, but: {error}") from error
     if missing := [column for column in ("architecture", *wanted) if column not in header]:
         raise AnalysisError(f"{path}: expected a column {missing[0]}, got {', '.join(header) or 'none':.200}")
+    if len(set(header)) < len(header):
+        raise AnalysisError(f"{path}: expected columns of different names, got {', '.join(header):.200}")
     if len(rows) != layout.rows:
         raise AnalysisError(f"{path}: expected {layout.rows:,} architectures, got {len(rows):,}: make it again")
     for number, row in enumerate(rows):
@@ -147,6 +149,10 @@ def read(layout: Layout, folder: Path) -> Benchmark:
         if row["architecture"] != digits:
             place = f"{path}, architecture {number + 1} of {layout.rows}"
             raise AnalysisError(f"{place}: expected {digits}, got {row['architecture']!r:.100}: make it again")
+        if None in row:  # where DictReader puts what has no column
+            raise AnalysisError(
+                f"{path}, architecture {digits}: expected {len(header)} values, got more: make it again"
+            )
     columns = {
         column: np.array([_number(path, row, column, 100.0 if column in accuracies else 1e15) for row in rows])
         for column in wanted

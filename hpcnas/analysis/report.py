@@ -23,6 +23,7 @@ from hpcnas.analysis.curves import Curves
 from hpcnas.analysis.figures import cells, search, style
 from hpcnas.analysis.figures.lineage import lineage_picture
 from hpcnas.analysis.figures.style import Figure
+from hpcnas.analysis.guidance import Guidance, Unguided
 from hpcnas.evolution.individuals import Birth, State
 from hpcnas.job import terminal
 from hpcnas.job.log import duration
@@ -66,7 +67,7 @@ def page(run: Curves) -> str:
     parts: list[Html | None] = [heading(name, facts), remarks(facts), tiles(facts)]
     best = stored.population.best
     if best is not None:
-        parts += [best_cell(name, stored, best), course(run), ancestors(stored, best)]
+        parts += [best_cell(name, stored, best), course(run), predictions(run), ancestors(stored, best)]
     parts += [individuals(stored), failures(facts), sessions(facts), configuration(stored)]
     parts.append(tag("footer", f"Written by hpcnas {__version__}, {now:%Y-%m-%d %H:%M} UTC, from run {stored.run}."))
     text = TEMPLATE.read_text(encoding="utf-8").replace("@TITLE@", escaped(f"{name}: hpcnas"))
@@ -148,6 +149,16 @@ def course(run: Curves) -> Html:
             ),
         ]
     )
+
+
+def predictions(run: Curves) -> Html | None:
+    """What the model of guided evolution predicted, and what was measured; nothing where no model has chosen."""
+    try:
+        found = Guidance.of(run)
+    except Unguided:
+        return None
+    drawing = picture("Predicted and measured fitness, and their rank correlation", search.guidance_picture([found]))
+    return joined([tag("h2", "What the model predicted"), drawing])
 
 
 def ancestors(stored: StoredRun, best: int) -> Html | None:

@@ -1,15 +1,17 @@
 """Pictures of runs: how the search went, what its networks cost, and how the workers fared.
 
-search   the paper's Figure 3: the fitness of every individual, the best so far, and the parameters of the small
-         network, each against the evolution step (the place in the order of evaluations)
-pareto   fitness against parameters, or what else the search weighed, with the front: networks that no cheaper one
-         equals
-health   busy workers, and failed attempts by kind, over time
-figure4  the paper's Figure 4: the gain in accuracy over the first random genotype against the evolution step, of the
-         small networks and of the large ones in the retrainings that --retrainings names, one or more an individual
+search    the paper's Figure 3: the fitness of every individual, the best so far, and the parameters of the small
+          network, each against the evolution step (the place in the order of evaluations)
+pareto    fitness against parameters, or what else the search weighed, with the front: networks that no cheaper one
+          equals
+health    busy workers, and failed attempts by kind, over time
+guidance  of a search by --strategy guided: the fitness that the model predicted of each individual that it chose,
+          against what was measured, and their rank correlation along the run
+figure4   the paper's Figure 4: the gain in accuracy over the first random genotype against the evolution step, of the
+          small networks and of the large ones in the retrainings that --retrainings names, one or more an individual
 
-Each is written to the file that its option names; without any, all but figure4 go to the current folder. Several runs
-share the axes.
+Each is written to the file that its option names; without any, all but figure4 go to the current folder, guidance
+where a model has chosen any individual. Several runs share the axes.
 """
 
 from __future__ import annotations
@@ -21,12 +23,14 @@ from pathlib import Path
 from hpcnas.analysis import curves, gains, retrainings
 from hpcnas.analysis.curves import Curves
 from hpcnas.analysis.gains import Gains
+from hpcnas.analysis.guidance import Guidance, Unguided
 from hpcnas.command import common
 
 PICTURES = {
     "search": "fitness, best fitness and parameters against the evolution step (Figure 3)",
     "pareto": "fitness against what the search weighed, with the Pareto front",
     "health": "busy workers and failures over time",
+    "guidance": "predicted and measured fitness, of --strategy guided",
 }
 
 
@@ -42,17 +46,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--figure4: expected --retrainings DIR ... of individuals of the runs, among them the first one")
     runs = runs_to_show(options.runs)
     gained = _gains(runs, options.retrainings) if options.retrainings else []
-    wanted = {picture: getattr(options, picture) for picture in PICTURES}
-    if not any(wanted.values()) and not options.figure4 and not options.json:
-        wanted = {picture: Path(f"{picture}.png") for picture in PICTURES}
-    wanted["figure4"] = options.figure4
-    files = {picture: path for picture, path in wanted.items() if path}
+    files = {picture: path for picture in (*PICTURES, "figure4") if (path := getattr(options, picture))}
+    by_default = not files and not options.json
+    guided = _guided(runs, aloud=options.guidance is not None) if options.guidance or options.json or by_default else {}
+    if by_default:
+        files = {picture: Path(f"{picture}.png") for picture in PICTURES if picture != "guidance" or guided}
     if files:
-        _draw(files, runs, gained)
+        _draw(files, runs, gained, list(guided.values()))
     if options.json:
         told = [curves.numbers(run) for run in runs]
         for one, gain in zip(told, gained, strict=False):
             one["gains"] = [asdict(point) for point in gain.points]
+        for one, run in zip(told, runs, strict=True):
+            if run.folder in guided:
+                one["guidance"] = guided[run.folder].numbers()
         common.print_json(told)
     else:
         for path in files.values():
@@ -76,14 +83,30 @@ def _gains(runs: Sequence[Curves], folders: Sequence[Path]) -> list[Gains]:
     return gained
 
 
-def _draw(files: dict[str, Path], runs: Sequence[Curves], gained: Sequence[Gains]) -> None:
+def _guided(runs: Sequence[Curves], *, aloud: bool) -> dict[Path, Guidance]:
+    """Folder → what the model predicted, of the runs where it chose any; says which are left out if `aloud`."""
+    found: dict[Path, Guidance] = {}
+    for run in runs:
+        try:
+            found[run.folder] = Guidance.of(run)
+        except Unguided as none:
+            if aloud:
+                common.tell_left_out([run.folder], str(none))
+    return found
+
+
+def _draw(
+    files: dict[str, Path], runs: Sequence[Curves], gained: Sequence[Gains], guided: Sequence[Guidance]
+) -> None:  # fmt: skip
     """Writes each picture to its file, once all are drawn."""
     from hpcnas.analysis.figures import search, style  # the numbers need no matplotlib
 
-    figures = {"search": search.search_picture, "pareto": search.pareto_picture, "health": search.health_picture}
-    drawn = [
-        (search.gain_picture(gained) if picture == "figure4" else figures[picture](runs), path)
-        for picture, path in files.items()
-    ]
-    for figure, path in drawn:
+    figures = {
+        "search": lambda: search.search_picture(runs),
+        "pareto": lambda: search.pareto_picture(runs),
+        "health": lambda: search.health_picture(runs),
+        "guidance": lambda: search.guidance_picture(guided),
+        "figure4": lambda: search.gain_picture(gained),
+    }
+    for figure, path in [(figures[picture](), path) for picture, path in files.items()]:
         style.save(figure, path)

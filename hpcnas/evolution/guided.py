@@ -63,12 +63,13 @@ class Features:
 @dataclass(frozen=True, slots=True)
 class Lessons:
     """What a model learns from: features (n, d), whole numbers in float64, and targets (n,) from 0 to 1, in the order
-    of evaluation. `columns` (features that have a number,) tells the column of each, or −1; int64. `span` is the
-    fitness that lies between the targets 0 and 1."""
+    of evaluation. `columns` (features that have a number,) tells the column of each, or −1; int64. `low` is the fitness
+    that the target 0 stands for, `span` what lies between the targets 0 and 1."""
 
     features: np.ndarray
     targets: np.ndarray
     columns: np.ndarray
+    low: float
     span: float
 
 
@@ -79,6 +80,7 @@ class FitnessModel:
     posterior: Posterior
     columns: np.ndarray  # as in Lessons
     span: float  # likewise
+    base: float  # the fitness that it expects where the score by expected weights is 0
     correlation: float | None  # of predictions with outcomes, −1 to 1; None while too few could be tested
 
     @property
@@ -164,6 +166,16 @@ class Guided:
         shift = mean(measured.tolist()) - mean(predicted.tolist())
         return dict(zip([id for id, _ in rows], ((measured + predicted + shift) / 2.0).tolist(), strict=True))
 
+    def predicted(self, population: Population, view: int, id: int) -> float | None:
+        """The fitness that the model says of an individual by its network alone, whether measured or not; None where
+        births that knew so much were those of plain evolution. It need not lie between 0 and 1."""
+        model = self.model(population, view)
+        row = None if model is None or not model.helps else self._row(bare(population.individual(id).genotype))
+        if model is None or row is None:
+            return None
+        score = model.score(model.posterior.expected(), row)
+        return model.base + score * model.posterior.unit * model.span
+
     def bar(self, population: Population, view: int) -> float | None:
         """The best fitness, as in `tournament`."""
         return population.best_fitness(view) if view else None
@@ -230,7 +242,9 @@ class Guided:
         posterior = None if table is None else bayesian_ridge.fit(table.features, table.targets)
         if table is None or posterior is None:
             return None
-        return FitnessModel(posterior, table.columns, table.span, tested(table, posterior))
+        scores = table.features.astype(np.int64) @ posterior.expected()
+        base = table.low + table.span * (mean(table.targets.tolist()) - mean(scores.tolist()) * posterior.unit)
+        return FitnessModel(posterior, table.columns, table.span, base, tested(table, posterior))
 
     def _table(self, population: Population, view: int) -> Lessons | None:
         """What it learns from; None where nothing differs."""
@@ -257,7 +271,7 @@ class Guided:
         columns[:] = -1
         columns[there[order[chosen]]] = np.arange(len(chosen))
         aims = targets(fitness[kept], *ends)
-        return Lessons(np.ascontiguousarray(matrix[:, chosen]), aims, columns, ends[1] - ends[0])
+        return Lessons(np.ascontiguousarray(matrix[:, chosen]), aims, columns, ends[0], ends[1] - ends[0])
 
 
 def told_prediction(model: FitnessModel | None) -> str:

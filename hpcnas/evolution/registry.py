@@ -141,12 +141,17 @@ def _breeding(config: SearchConfig, facts: DataFacts, attend: Callable[[], None]
     )  # fmt: skip
 
 
+def guiding(config: SearchConfig, facts: DataFacts) -> Guided | None:
+    """Strategy `guided` as it is in a search of these settings; None where they have another strategy."""
+    return Guided.of(config.search, _breeding(config, facts, None)) if config.search.strategy == "guided" else None
+
+
 def prediction(config: SearchConfig, facts: DataFacts, population: Population) -> str | None:
     """How well strategy `guided` predicts in this run by now, and of which individual it expects most, in words; None
     for every other strategy."""
-    if config.search.strategy != "guided":
+    guided, view = guiding(config, facts), searched_view(population)
+    if guided is None:
         return None
-    guided, view = Guided.of(config.search, _breeding(config, facts, None)), searched_view(population)
     told, expected = told_prediction(guided.model(population, view)), guided.expected(population, view)
     if not expected:
         return told

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import cells, chains
+from benchmarks import CELLS, cell_rows, cells, chains, write_cells
 
-from hpcnas.analysis import arena
+from hpcnas.analysis import arena, benchmark_tables
 from hpcnas.analysis.arena import Contender, Race, Standing, Terms
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.evolution.registry import STRATEGIES
@@ -32,6 +32,12 @@ def test_all_begin_with_the_same_networks(tmp_path: Path) -> None:
     given = [arena.settings(table, how, 3, TERMS).search.initial for how in ("--strategy aging", "--strategy random")]
     assert given[0] == given[1] and given[0] is not None and given[0].count("codes:") == 6
     assert given[0] != arena.settings(table, "--strategy aging", 4, TERMS).search.initial
+
+
+def test_a_table_in_which_all_are_equal_is_no_trouble(tmp_path: Path) -> None:
+    write_cells(tmp_path, [f"{row.partition(',')[0]},50" for row in cell_rows()])
+    found = arena.race(benchmark_tables.read(CELLS, tmp_path), arena.contender("guided"), 0, TERMS)
+    assert found.fitness == [0.5] * 40
 
 
 def test_what_would_be_returned_is_judged_by_the_truth() -> None:
@@ -74,6 +80,7 @@ def test_several_processes_find_the_same(tmp_path: Path) -> None:
         ("unknown", f"expected a contender ({', '.join(STRATEGIES)}, optuna-tpe, optuna-nsga2) or NAME="),
         ("odd=--no-such-option", "--no-such-option"),
         ("odd='--racing", "No closing quotation"),
+        ("odd=--strategy guided --confirm 5", "expected more evaluations than the 40 that confirming may take, got 40"),
         ("odd=--max-parameters 1 --initial-mutations 2", "--initial-mutations 2: expected a genotype"),
     ],
 )

@@ -92,6 +92,9 @@ def test_a_table_that_is_not_there(tmp_path: Path) -> None:
         ([*cell_rows()[:-1], "222,101"], "from 0 to 100 as accuracy, got '101'"),
         ([*cell_rows()[:-1], "222,"], "from 0 to 100 as accuracy, got ''"),
         ([*cell_rows()[:-1], "222"], "from 0 to 100 as accuracy, got None"),
+        ([*cell_rows()[:-1], "222,70,1"], "architecture 222: expected 2 values, got more: make it again"),
+        ([*cell_rows()[:-1], '222,"70'], "expected a table in CSV, but: unexpected end of data"),
+        ([*cell_rows()[:-1], "222,7\0"], "architecture 222: expected a number from 0 to 100 as accuracy, got '7"),
     ],
 )
 def test_a_damaged_table(tmp_path: Path, rows: list[str], message: str) -> None:
@@ -99,6 +102,19 @@ def test_a_damaged_table(tmp_path: Path, rows: list[str], message: str) -> None:
     with pytest.raises(AnalysisError) as caught:
         read(CELLS, tmp_path)
     assert message in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
+    write_cells(tmp_path, header="\ufeffarchitecture,accuracy")
+    assert read(CELLS, tmp_path).best == 0.80
+
+
+def test_a_column_that_is_there_twice(tmp_path: Path) -> None:
+    write_cells(tmp_path, [f"{row},1" for row in cell_rows()], header="architecture,accuracy,accuracy")
+    with pytest.raises(
+        AnalysisError, match="expected columns of different names, got architecture, accuracy, accuracy$"
+    ):
+        read(CELLS, tmp_path)
 
 
 def test_what_is_no_such_table(tmp_path: Path) -> None:

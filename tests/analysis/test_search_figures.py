@@ -14,6 +14,7 @@ from toolruns import empty, eventful, steady
 
 from hpcnas.analysis.curves import Curves
 from hpcnas.analysis.figures import cells, comparisons, lineage, search, style
+from hpcnas.analysis.guidance import Guidance
 from hpcnas.analysis.runs import AnalysisError
 
 
@@ -65,6 +66,47 @@ def test_busy_workers_and_failures(run: Path) -> None:
     assert [label.get_text() for label in below.get_yticklabels()] == ["oom (1)", "nan (1)"]
 
 
+def guidance_of(run: Path, predicted: list[float], measured: list[float], every: int = 1) -> Guidance:
+    steps = np.arange(len(predicted)) + 3
+    return Guidance(Curves.of(run), steps, steps, np.array(predicted), np.array(measured), every)
+
+
+def test_predictions_and_their_rank_correlation(run: Path) -> None:
+    rising = [0.5 + number / 1000 for number in range(80)]
+    found = guidance_of(run, rising, [*rising[:40], *rising[:39:-1]])
+    figure = search.guidance_picture([found])
+    both, along = figure.axes
+    diagonal, dots = both.get_lines()
+    assert points(dots) == list(zip(found.predicted.tolist(), found.measured.tolist(), strict=True))
+    assert [x == y for x, y in points(diagonal)] == [True, True] and both.get_xlim() == both.get_ylim()
+    _, first, second = along.get_lines()
+    assert points(first) == [(2.5, 1.0), (42.5, 1.0)] and points(second) == [(42.5, -1.0), (82.5, -1.0)]
+    assert along.get_ylim()[0] < -1.0 < 1.0 <= along.get_ylim()[1]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "as predicted", f"run: 80 individuals, rank correlation {found.correlation:.2f}"
+    ]  # fmt: skip
+    assert legend.get_title().get_text() == (
+        "Individuals that a model chose. Ranks are easier to tell where fitness differs more, as early in a run."
+    )
+
+
+def test_what_a_picture_of_predictions_leaves_out_is_said(run: Path) -> None:
+    predicted = [0.5 + number / 10000 for number in range(300)]
+    figure = search.guidance_picture([guidance_of(run, [*predicted[:-1], 7.0], [0.01, *predicted[1:]], every=3)])
+    assert figure.legends[0].get_title().get_text().endswith("A part is shown, run: one of every 3. "
+                                                             "Outside of the axes: 2.")  # fmt: skip
+    assert 0.49 < figure.axes[0].get_xlim()[0] < figure.axes[0].get_xlim()[1] < 0.55
+
+
+def test_few_predictions_have_no_correlation(run: Path) -> None:
+    figure = search.guidance_picture([guidance_of(run, [0.5], [0.5]), guidance_of(run, [0.5] * 6, [0.5] * 6)])
+    figure.draw_without_rendering()
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["as predicted", "run: 1 individual", "run: 6 individuals"]
+    assert len(figure.axes[1].get_lines()) == 1
+
+
 def test_several_runs_share_the_axes(run: Path, tmp_path: Path) -> None:
     runs = [Curves.of(run), Curves.of(steady(tmp_path / "other", [0.5, 0.25], 3600.0))]
     figure = search.search_picture(runs)
@@ -106,7 +148,7 @@ def test_every_picture_is_of_the_house_style() -> None:
         for name, function in vars(module).items()
         if name.endswith("_picture")
     }
-    assert len(found) == 10 and all(found.values())
+    assert len(found) == 11 and all(found.values())
 
 
 def test_runs_without_an_evaluation(run: Path, tmp_path: Path) -> None:
@@ -130,6 +172,7 @@ def test_without_matplotlib_the_line_says_how_to_get_it(run: Path) -> None:
     "draw",
     [
         *(search.search_picture, search.pareto_picture, search.health_picture, search.gain_picture),
+        search.guidance_picture,
         *(comparisons.comparison_picture, comparisons.regret_picture),
         lambda none: comparisons.policies_picture(none, 100),
     ],

@@ -11,7 +11,9 @@ import pytest
 from toolruns import empty, eventful
 
 from hpcnas.command import plot
+from hpcnas.config import search as search_config
 from hpcnas.errors import Error
+from hpcnas.search import simulation
 
 TOOL = Path(__file__).parents[2] / "tools" / "plot.py"
 
@@ -80,3 +82,55 @@ def test_a_mistake_is_one_line(tmp_path: Path) -> None:
 def test_numbers_need_no_matplotlib(run: Path) -> None:
     code = "import sys; from hpcnas.command import plot; plot.main(sys.argv[1:]); sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code, run, "--json"], stdout=subprocess.DEVNULL).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def guided(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in which a model has chosen some individuals."""
+    folder = tmp_path_factory.mktemp("guided") / "guided"
+    chosen = search_config.build(
+        {"search": {"budget": 40, "initial_population": 12, "strategy": "guided", "space": "2x3/1x3"}},
+        {"evaluation": {"evaluator": "synthetic"}},
+    )
+    simulation.simulate(chosen, simulation.Site(3, 0.0, 0.0, 0.0), folder)
+    return folder
+
+
+def test_predictions_of_guided_runs(
+    run: Path, guided: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "guidance.png"
+    assert plot.main([str(guided), str(run), "--guidance", str(picture), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == f"{run}: expected a run of --strategy guided, got one of tournament: left out\n"
+    told, other = json.loads(out)
+    assert "guidance" not in other and picture.read_bytes()[:4] == b"\x89PNG"
+    numbers = told["guidance"]
+    count = len(numbers["individual"])
+    assert count > 10 and numbers["every"] == 1 and numbers["windows"][0]["individuals"] == count
+    assert {len(numbers[name]) for name in ("step", "predicted", "measured")} == {count}
+    assert -1.0 <= numbers["rank_correlation"] == numbers["windows"][0]["rank_correlation"] <= 1.0
+
+
+def test_a_picture_of_predictions_that_is_asked_for_needs_a_guided_run(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(Error, match="^there is nothing to draw$"):
+        plot.main([str(run), "--guidance", str(tmp_path / "g.png")])
+    assert not (tmp_path / "g.png").exists()
+
+
+def test_by_default_predictions_are_drawn_where_there_are_any(
+    run: Path, guided: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert plot.main([str(run), str(guided)]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1] == "written: guidance.png" and err == ""
+    assert (tmp_path / "guidance.png").stat().st_size > 10_000
+
+
+def test_the_help_lists_every_picture(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit):
+        plot.main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(f"\n{picture:8}  " in shown for picture in (*plot.PICTURES, "figure4"))

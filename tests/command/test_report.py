@@ -266,6 +266,10 @@ def test_what_was_confirmed_and_predicted_is_said(tmp_path: Path) -> None:
         {"evaluation": {"evaluator": "synthetic"}},
     )
     simulation.simulate(chosen, simulation.Site(5, startup=0.0, queue=0.0, handling=0.0), tmp_path / "run")
-    page = " ".join(Page(written(tmp_path / "run", tmp_path / "page.html")).texts)
+    found = Page(written(tmp_path / "run", tmp_path / "page.html"))
+    labels = [attributes["aria-label"] for tag, attributes in found.tags if tag == "svg"]
+    assert "Predicted and measured fitness, and their rank correlation" in labels
+    page = " ".join(found.texts)
+    assert "What the model predicted" in page
     assert re.search(r"Confirmed: individual \d+ of the search, with new seeds: 0.\d{4} had been measured, ", page)
     assert re.search(r"Predictions: .* it expects most of individual \d+: 0.\d{4}\.", page)

@@ -239,6 +239,28 @@ def test_a_search_is_confirmed_and_every_decision_can_be_checked(tmp_path: Path,
     assert first == 60 + len(population.failures), "nothing of the search is born after the first"
 
 
+@pytest.mark.parametrize("strategy", ["tournament", "guided"])
+def test_where_fewer_are_evaluated_than_are_to_be_confirmed_all_of_them_are(tmp_path: Path, strategy: str) -> None:
+    """`--trainings` has ended the search after 5 of 60, at two trainings each."""
+    found = run(tmp_path / "run", strategy=strategy, trainings=10, confirm=8)
+    population = found.population
+    assert (population.searched, population.in_flight) == (5, 0)
+    again = population.column("birth") == Birth.CONFIRMATION
+    assert set(population.column("parent")[again].tolist()) == set(population.evaluated[:5].tolist())
+    assert population.individual(population.best).birth is Birth.CONFIRMATION
+    assert is_complete(found.config.search, population)
+    assert list(verification.faults(found)) == []
+
+
+def test_where_all_but_one_have_failed_that_one_is_measured_anew() -> None:
+    found = searched((0.93,))
+    for id in range(1, 5):
+        found.add(replace(individual(id), genotype=Genotype(SPACE, CELLS[id])))
+        found.settle(Result(id, 1, PLACE, 0.0, 1.0, Failure(FailureKind.NAN, "the loss was not finite")))
+    assert confirm(found, 4, {0: around(0.8)}) == [0, 0]
+    assert found.individual(found.best).parent == 0
+
+
 def test_jobs_that_end_in_between_confirm_the_same_networks(tmp_path: Path) -> None:
     whole, cut = run(tmp_path / "whole", workers=1), run(tmp_path / "cut", workers=1, walltime=200.0)
     assert len(cut.sessions) > 10

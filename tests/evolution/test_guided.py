@@ -25,6 +25,7 @@ from hpcnas.evolution.registry import make_strategy, prediction
 from hpcnas.evolution.tournament import TournamentEvolution
 from hpcnas.messages import Evaluation, Outcome
 from hpcnas.search import landscape, run_file, simulation
+from hpcnas.search.controller import SearchStopped
 
 
 def strategy(space: Space = HIERARCHICAL, seed: int = 1) -> Guided:
@@ -152,6 +153,40 @@ def test_primitives_of_plugins_are_learned_as_others_are() -> None:
     assert strategy(space).model(population, 80) is not None
 
 
+@pytest.mark.usefixtures("dilated")
+def test_a_search_with_a_plugins_primitive_can_be_replayed(tmp_path: Path) -> None:
+    run = simulated(tmp_path / "run", space="1x4+dilated", budget=60)
+    genotypes = [run.population.individual(id).genotype for id in run.population.evaluated.tolist()]
+    assert any("dilated" in genotype.text() for genotype in genotypes)
+    assert list(verification.faults(run)) == []
+    told = prediction(run.config, run.sessions[0].facts, run.population)
+    assert told is not None and told.startswith("rank correlation")
+
+
+@pytest.mark.parametrize("duplicates", ["retrain", "resample", "average"])
+def test_a_space_of_one_genotype_is_no_trouble(tmp_path: Path, duplicates: str) -> None:
+    run = simulated(tmp_path / "run", space="1x2:sep", budget=30, duplicates=duplicates, confirm=2)
+    population = run.population
+    assert (population.searched, population.in_flight) == (30, 0)
+    assert {population.individual(id).genotype.codes for id in range(len(population))} == {bytes([3])}
+    assert population.individual(population.best).birth is Birth.CONFIRMATION
+    assert list(verification.faults(run)) == []
+
+
+def test_a_search_in_which_all_fails_stops_and_says_so(tmp_path: Path) -> None:
+    chosen = search_config.build(
+        {"search": {"strategy": "guided", "budget": 40, "initial_population": 8, "confirm": 4, "space": "2x3/1x3"}},
+        {"evaluation": {"evaluator": "synthetic", "synthetic_nans": 1.0}},
+    )
+    with pytest.raises(SearchStopped, match="^20 individuals in a row have failed; "):
+        simulation.simulate(chosen, simulation.Site(3, startup=0.0, queue=0.0, handling=0.0), tmp_path / "run")
+    run = run_file.read(tmp_path / "run")
+    assert (run.population.searched, run.population.confirmations, run.population.best) == (0, 0, None)
+    told = prediction(run.config, run.sessions[0].facts, run.population)
+    assert told == "nothing yet: too few evaluations, or all equally fit"
+    assert list(verification.faults(run)) == []
+
+
 def simulated(folder: Path, **search: object) -> run_file.StoredRun:
     chosen = search_config.build(
         {"search": {"strategy": "guided", "budget": 130, "initial_population": 20, "initial_mutations": 50, **search}},
@@ -204,6 +239,29 @@ def test_it_expects_nothing_while_it_knows_too_little() -> None:
     made = strategy()
     assert made.expected(grow(made, guided.LEAST - 1, noisy), guided.LEAST - 1) == {}
     assert made.expected(grow(made, 40, diverged), 40) == {}
+
+
+def test_what_it_predicts_is_fitness() -> None:
+    """On an average over what it has learned from, that which it took each to have; and no draw has a share in it."""
+    made = strategy()
+    population = grow(made, 120, of_landscape)
+    fitness = population.column("fitness")[population.evaluated]
+    ends = ends_of(fitness)
+    assert ends is not None
+    low, best = ends
+    told = [made.predicted(population, 120, id) for id in range(120)]
+    expected = low + (best - low) * float(targets(fitness, low, best).mean())
+    assert sum(one for one in told if one is not None) / 120 == pytest.approx(expected, abs=1e-6)
+    assert rank_correlation(np.array(told), fitness) > 0.8  # type: ignore[operator]
+    again = strategy()
+    assert told == [again.predicted(population, 123, id) for id in range(120)]
+
+
+def test_it_predicts_nothing_where_births_are_of_plain_evolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    population = grow(strategy(), 60, of_landscape)
+    assert strategy().predicted(population, guided.LEAST - 1, 3) is None
+    monkeypatch.setattr(guided, "tested", lambda table, like: -0.1)
+    assert strategy().predicted(population, 60, 3) is None
 
 
 def test_targets_are_told_by_the_better_half() -> None:

@@ -1,6 +1,6 @@
 """How searches went, as pictures: fitness, cost, gains, and what became of the workers. Several runs share the axes.
 
-Numbers come from `curves`, `gains` and `worker_time`; nothing is computed here.
+Numbers come from `curves`, `gains`, `guidance` and `worker_time`; nothing is computed here.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from hpcnas.analysis.curves import Curves, require_evaluations
 from hpcnas.analysis.figures import style
 from hpcnas.analysis.figures.style import Axes, Figure, MaxNLocator
 from hpcnas.analysis.gains import Gains
+from hpcnas.analysis.guidance import Guidance
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.evolution import objectives
 
@@ -155,6 +156,75 @@ def gain_picture(found: Sequence[Gains]) -> Figure:
     axes.set_xlim(left=0)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(3, 3 * len(found)))
     return figure
+
+
+@style.in_house_style
+def guidance_picture(found: Sequence[Guidance]) -> Figure:
+    """Two panels about the model of guided evolution: of each individual that it chose the measured fitness against the
+    one predicted, and the rank correlation of both in windows along the run. Raises AnalysisError for none."""
+    style.require_some(found)
+    figure = style.new_figure(11.0, 5.2)
+    both, along = figure.subplots(1, 2, width_ratios=(5, 6))
+    low, high = _ends(found)
+    both.plot((low, high), (low, high), color=style.PALE, lw=1.0, label="as predicted")
+    along.axhline(0.0, color=style.PALE, lw=0.8)
+    for each, (run, colour) in zip(found, _coloured([each.run for each in found]), strict=True):
+        look = _look(run) | ({"alpha": 0.25} if len(each.ids) > 2000 else {})
+        both.plot(each.predicted, each.measured, color=colour, label=_named(each), **look)
+        edges = [window.first - 0.5 for window in each.windows] + [window.last + 0.5 for window in each.windows[-1:]]
+        chance = np.array([window.chance for window in (*each.windows, *each.windows[-1:])])
+        along.fill_between(edges, -chance, chance, step="post", color=style.PALE, alpha=0.3 / len(found), lw=0)
+        for window in each.windows:
+            if window.correlation is not None:
+                steps = (window.first - 0.5, window.last + 0.5)
+                along.plot(steps, [window.correlation] * 2, color=colour, lw=2.4, solid_capstyle="butt")
+    both.set_title("Fitness as predicted, and as measured")
+    both.set_xlabel("predicted by the model that chose it (%)")
+    both.set_ylabel("fitness: validation accuracy (%)")
+    for axis in (both.xaxis, both.yaxis):
+        style.write_in_percent(axis)
+    both.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    along.set_title("Rank correlation, window by window (grey: chance)")
+    along.set_xlabel("evolution step (evaluations)")
+    along.set_ylabel("Spearman's rank correlation")
+    along.set(xlim=(0, max(each.step[-1] for each in found)), ylim=(min(0.0, *along.get_ylim()), 1.0))
+    outside = sum(
+        int(((each.predicted < low) | (each.predicted > high) | (each.measured < low)).sum()) for each in found
+    )
+    handles, labels = both.get_legend_handles_labels()
+    legend = figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), markerscale=1.8,
+                           title=_caption(found, outside), title_fontsize="small")  # fmt: skip
+    for handle in legend.legend_handles:
+        if handle is not None:
+            handle.set_alpha(1.0)
+    return figure
+
+
+def _named(found: Guidance) -> str:
+    """A run, how many individuals are shown of it, and how far they went as predicted."""
+    told = "" if found.correlation is None else f", rank correlation {found.correlation:.2f}"
+    return f"{found.run.name}: {len(found.ids):,} individual{'' if len(found.ids) == 1 else 's'}{told}"
+
+
+def _ends(found: Sequence[Guidance]) -> tuple[float, float]:
+    """What both axes show: all that was measured and predicted but for the lowest and, of predictions, the highest
+    0.5 %, with some room."""
+    predicted = np.concatenate([each.predicted for each in found])
+    measured = np.concatenate([each.measured for each in found])
+    low, high = np.quantile(np.concatenate([predicted, measured]), (0.005, 0.995)).tolist()
+    high = max(high, float(measured.max()))
+    room = 0.04 * (high - low) + 1e-4
+    return low - room, high + room
+
+
+def _caption(found: Sequence[Guidance], outside: int) -> str:
+    """What is shown, and what is not, in words."""
+    told = ["Individuals that a model chose. Ranks are easier to tell where fitness differs more, as early in a run."]
+    if every := [f"{each.run.name}: one of every {each.every}" for each in found if each.every > 1]:
+        told.append(f"A part is shown, {', '.join(every)}.")
+    if outside:
+        told.append(f"Outside of the axes: {outside:,}.")
+    return " ".join(told)
 
 
 def _coloured(runs: Sequence[Curves]) -> list[tuple[Curves, Colour]]:
