@@ -185,7 +185,7 @@ def test_only_a_failure_in_flight_is_repeated(result: Result) -> None:
 
 def test_columns_have_their_types_and_shapes() -> None:
     found = population(evaluated(0), births=3)
-    widths = {"": (3,), "edges": (3, 9), "replicates": (3, 2), "hash": (3, 16)}
+    widths = {"": (3,), "edges": (3, 9), "replicates": (3, 2), "hash": (3, 16), "curves": (3, 0)}
     for column in COLUMNS:
         assert (found.column(column.name).dtype, found.column(column.name).shape) == (
             column.dtype,
@@ -275,8 +275,8 @@ def test_a_ranking_is_that_of_the_first_evaluations() -> None:
         ("fitness", np.zeros(2), r"column fitness: expected float64 of shape (3,), got float64 of (2,)"),
         ("fitness", np.zeros(3, "f4"), r"column fitness: expected float64 of shape (3,), got float32 of (3,)"),
         ("genotype", np.zeros((3, 8), "u1"), r"column genotype: expected uint8 of shape (3, 9), got uint8 of (3, 8)"),
-        ("state", np.array([2, 3, 0], "u1"), "column state: expected 1 to 3 everywhere"),
-        ("state", np.array([2, 3, 9], "u1"), "column state: expected 1 to 3 everywhere"),
+        ("state", np.array([2, 3, 0], "u1"), "column state: expected 1 to 4 everywhere"),
+        ("state", np.array([2, 3, 9], "u1"), "column state: expected 1 to 4 everywhere"),
         ("state", np.array([2, 3, 1], "u1"), "expected each evaluated individual once in the order of evaluation"),
     ],
 )
