@@ -38,7 +38,7 @@ from hpcnas.architecture.genotype import named
 from hpcnas.command import common
 from hpcnas.config import search as search_config
 from hpcnas.config.search import SearchConfig
-from hpcnas.evolution.individuals import COLUMNS, Birth, State
+from hpcnas.evolution.individuals import Birth, State, recorded_columns
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.registry import make_strategy
 from hpcnas.job.session import Session
@@ -251,7 +251,7 @@ def filled(size: int) -> StoredRun:
     }  # fmt: skip
     widths = {"": (), "edges": (chosen.space.edges,), "replicates": (4,), "hash": (16,)}
     columns = {}
-    for column in COLUMNS:
+    for column in recorded_columns(0):
         values = np.full((size, *widths[column.width]), column.missing, dtype=column.dtype)
         values[:] = given.get(column.name, column.missing)
         columns[column.name] = values

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from hpcnas import __version__
-from hpcnas.analysis import exported_module, needs, retrainings, runs
+from hpcnas.analysis import exported_module, needs, retrainings, rungs, runs
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture import expansion, primitives, sizes
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.evolution.individuals import COLUMNS
+from hpcnas.evolution.individuals import recorded_columns
 from hpcnas.retrain.record import Inputs
 from hpcnas.search.run_file import StoredRun
 from hpcnas.storage import sealed
@@ -90,6 +90,8 @@ def retrained(text: str) -> Source:
 def fitness(run: StoredRun, id: int) -> str:
     """The fitness of an individual in words."""
     measured = float(run.population.column("fitness")[id])
+    if (share := rungs.stopped_share(run.population, id)) is not None:
+        return f"none, since its training was stopped early at {rungs.percent(share)} of the steps"
     if math.isnan(measured):
         return "not evaluated"
     accuracies = run.population.averaged_accuracies(id)
@@ -213,13 +215,16 @@ def copy_weights(found: Source, output: Path) -> None:
 # ── the table ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def csv_table(run: StoredRun) -> str:
     """All individuals as CSV, a row each in the order of birth; columns are those of FORMAT.md, and `evaluation` is the
-    place in the order of evaluations. What an individual does not have is empty; genotypes and hashes are
-    hexadecimal."""
+    place in the order of evaluations. `accuracies` has a column for each replicate, `curves` likewise for each rung of
+    each. What an individual does not have is empty; genotypes and hashes are hexadecimal."""
     population = run.population
     columns: dict[str, list[object]] = {"id": list(range(len(population)))}
-    for column in COLUMNS:
+    for column in recorded_columns(len(population.rungs)):
         values = population.column(column.name)
-        if column.width == "replicates":
+        if column.width == "curves":
+            for number, name in enumerate(rungs.column_names(population)):
+                columns[name] = _cells(values[:, number], np.nan)
+        elif column.width == "replicates":
             for number in range(run.population.replicates):
                 columns[f"accuracy_{number + 1}"] = _cells(values[:, number], np.nan)
         elif column.width == "edges":

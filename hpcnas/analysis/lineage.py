@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hpcnas.analysis.rungs import percent, stopped_share
 from hpcnas.analysis.runs import motif_name, spread
 from hpcnas.architecture import expansion
 from hpcnas.architecture.genotype import Genotype, operation_names
@@ -35,6 +36,7 @@ class Ancestor:
     children: int
     mutation: list[str] | None  # what differs from the parent's genotype, as `changes` tells it
     same_network: bool | None  # as the parent's
+    stopped_at: float | None  # the share of the steps at which its trainings were stopped early
 
 
 def ancestry(population: Population, id: int) -> list[Ancestor]:
@@ -62,10 +64,11 @@ def ancestry(population: Population, id: int) -> list[Ancestor]:
                 fitness=float(fitness[one.id]) if done else None,
                 gain=gain,
                 gain_error=None if gain_error != gain_error else gain_error,
-                parameters=int(parameters[one.id]) if done else None,
+                parameters=int(parameters[one.id]) if parameters[one.id] >= 0 else None,
                 children=int(children[one.id]),
                 mutation=None if origin is None else changes(origin, one.genotype),
                 same_network=None if origin is None else expansion.expand(origin) == expansion.expand(one.genotype),
+                stopped_at=stopped_share(population, one.id),
             )
         )
     return found
@@ -105,6 +108,9 @@ def as_text(value: float | None, form: str) -> str:
 def summary(family: Sequence[Ancestor]) -> str:
     """The whole lineage in one line."""
     first, last = family[0], family[-1]
+    if last.stopped_at is not None:
+        early = f"individual {last.id} was stopped early at {percent(last.stopped_at)} of the steps: it has no fitness"
+        return early if len(family) < 3 else f"{early}; up to its parent {summary(family[:-1])}"
     if first is last:
         return "it has no ancestors"
     mutations = [one for one in family if one.birth == "mutation"]

@@ -1,8 +1,9 @@
 """Joins the populations of several runs into a new run that a search can start from.
 
-Only what was evaluated is taken, run after run in the order of evaluation; in the new run it has no parents (birth
-FOUNDER). The runs must agree in all that a fitness depends on. Search settings are those of the first run, with another
-seed. The new run is there as a whole or, whatever is killed, not at all.
+Only what was evaluated is taken, run after run in the order of evaluation, with its learning curves; what was stopped
+early stays behind. In the new run it has no parents (birth FOUNDER). The runs must agree in all that a fitness depends
+on, and in their rungs. Search settings are those of the first run, with another seed. The new run is there as a whole
+or, whatever is killed, not at all.
 """
 
 from __future__ import annotations
@@ -32,16 +33,18 @@ from hpcnas.search.run_file import StoredRun
 
 FREE = (  # how settings of [search] begin
     *("strategy", "initial", "tournament_", "max_", "duplicates", "seed"),
-    *("aging_", "survivors", "objective", "racing"),
+    *("aging_", "survivors", "objective", "racing", "early_stopping"),
 )
 
 
 @dataclass(frozen=True)
 class Merged:
-    """The new run's population, and how many individuals each run has given."""
+    """The new run's population, how many individuals each run has given, and how many that were stopped early it has
+    kept."""
 
     population: Population
     taken: tuple[int, ...]
+    stopped: tuple[int, ...]
 
 
 def merge(folders: Sequence[Path], into: Path, seed: int | None = None) -> Merged:
@@ -56,7 +59,8 @@ def merge(folders: Sequence[Path], into: Path, seed: int | None = None) -> Merge
     population = merged(runs)
     settings = chosen(runs, len(population), into, seed)
     whole_run.write(into, StoredRun("", 0, settings, population, [session(runs)]))
-    return Merged(population, tuple(run.population.searched for run in runs))
+    taken, stopped = ([getattr(run.population, name) for run in runs] for name in ("searched", "stopped"))
+    return Merged(population, tuple(taken), tuple(stopped))
 
 
 def load(folder: Path) -> StoredRun:
@@ -124,7 +128,7 @@ def merged(runs: Sequence[StoredRun]) -> Population:
             genotype = Genotype.from_array(first.space, columns["genotype"][row])
             columns["network"][row] = np.frombuffer(network_hash(genotype), dtype=np.uint8)
             columns["network_version"][row] = VERSION
-    return Population.from_columns(first.space, first.replicates, columns, np.arange(count), [])
+    return Population.from_columns(first.space, first.replicates, columns, np.arange(count), [], first.rungs)
 
 
 def searched(population: Population) -> np.ndarray:

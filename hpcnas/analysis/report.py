@@ -18,16 +18,18 @@ from typing import Any
 import numpy as np
 
 from hpcnas import __version__
-from hpcnas.analysis import lineage, runs, summary
+from hpcnas.analysis import lineage, rungs, runs, summary
 from hpcnas.analysis.curves import Curves
-from hpcnas.analysis.figures import cells, search, style
+from hpcnas.analysis.figures import cells, learning, search, style
 from hpcnas.analysis.figures.lineage import lineage_picture
 from hpcnas.analysis.figures.style import Figure
 from hpcnas.analysis.guidance import Guidance, Unguided
+from hpcnas.analysis.rungs import LearningCurves, NoCurves
 from hpcnas.evolution.individuals import Birth, State
+from hpcnas.evolution.population import Population
 from hpcnas.job import terminal
 from hpcnas.job.log import duration
-from hpcnas.messages import FailureKind
+from hpcnas.search.progress import stopped_early
 from hpcnas.search.run_file import StoredRun
 
 TEMPLATE = Path(__file__).with_name("report_template.html")
@@ -67,7 +69,7 @@ def page(run: Curves) -> str:
     parts: list[Html | None] = [heading(name, facts), remarks(facts), tiles(facts)]
     best = stored.population.best
     if best is not None:
-        parts += [best_cell(name, stored, best), course(run), predictions(run), ancestors(stored, best)]
+        parts += [best_cell(name, stored, best), course(run), predictions(run), learned(run), ancestors(stored, best)]
     parts += [individuals(stored), failures(facts), sessions(facts), configuration(stored)]
     parts.append(tag("footer", f"Written by hpcnas {__version__}, {now:%Y-%m-%d %H:%M} UTC, from run {stored.run}."))
     text = TEMPLATE.read_text(encoding="utf-8").replace("@TITLE@", escaped(f"{name}: hpcnas"))
@@ -102,14 +104,16 @@ def tiles(facts: dict[str, Any]) -> Html:
     hours, whose = facts["worker_hours"], "GPU" if facts["on_gpus"] else "worker"
     busy = "" if facts["busy_share"] is None else f", {100 * facts['busy_share']:.0f} % busy"
     limit = facts["trainings_limit"]
-    trainings = [f"{facts['trainings']:,} of {limit:,} trainings"] if limit else []
+    trainings = [f"{facts['trainings']:,.0f} of {limit:,} trainings"] if limit else []
+    early = [f"{facts['stopped']:,} stopped early"] if facts["stopped"] else []
+    counted = ["evaluated", *early, f"of {facts['budget']:,}"] if early else [f"evaluated of {facts['budget']:,}"]
     lost = [f"{facts['failed']} failed"] if facts["failed"] else []
     lost += [f"{facts['in_flight']} in flight"] if facts["in_flight"] else []
     shown = [
         ("–" if best is None else f"{100 * best['fitness']:.2f} %", f"best fitness{spread}"),
         ("–" if best is None else str(best["id"]), "best individual"),
         ("–" if best is None else short(best["parameters"]), "its parameters"),
-        (f"{facts['evaluated']:,}", ", ".join([f"evaluated of {facts['budget']:,}", *trainings, *lost])),
+        (f"{facts['evaluated']:,}", ", ".join([*counted, *trainings, *lost])),
         (f"{hours:,.1f} h" if hours >= 1 else duration(3600 * hours), f"{whose} time{busy}"),
     ]
     return tag("div", *(tag("div", tag("b", value), tag("span", label), class_="tile") for value, label in shown),
@@ -161,6 +165,26 @@ def predictions(run: Curves) -> Html | None:
     return joined([tag("h2", "What the model predicted"), drawing])
 
 
+def learned(run: Curves) -> Html | None:
+    """Learning curves, and what the rungs say; nothing where there are none."""
+    try:
+        found = LearningCurves.of(run)
+    except NoCurves:
+        return None
+    drawing = picture("Learning curves and rungs", learning.learning_curves_picture([found]))
+    population = run.stored.population
+    early = [tag("p", f"Stopped early: {stopped_early(population)}.", class_="muted")] if population.stopped else []
+    shown = [found.rungs[place] for place in rungs.few(len(found.rungs))]
+    rows = [
+        (rung.name, rung.stopped, rung.curves, "–" if rung.correlation is None else f"{rung.correlation:.2f}",
+         "–" if rung.line is None else f"{100 * rung.line.deviation:.2f}")
+        for rung in shown
+    ]  # fmt: skip
+    header = ("rung", "stopped there", "complete curves", "rank correlation with the final accuracy",
+              "± from the line, %")  # fmt: skip
+    return joined([table("Learning curves", header, rows), *early, drawing])
+
+
 def ancestors(stored: StoredRun, best: int) -> Html | None:
     """The lineage of the best; nothing where it has no parent."""
     family = lineage.ancestry(stored.population, best)
@@ -178,13 +202,15 @@ def failures(facts: dict[str, Any]) -> Html | None:
 
 def sessions(facts: dict[str, Any]) -> Html | None:
     """Starts of the controller."""
+    early = any(one["stopped"] for one in facts["sessions"])
     rows = [
         (one["started"].replace("T", " ").replace("+00:00", " UTC"), duration(one["seconds"]), one["workers"],
-         one["evaluated"], "" if one["busy_share"] is None else f"{100 * one['busy_share']:.0f} %", one["host"],
-         one["hpcnas"] or "")
+         one["evaluated"], *([one["stopped"]] if early else []),
+         "" if one["busy_share"] is None else f"{100 * one['busy_share']:.0f} %", one["host"], one["hpcnas"] or "")
         for one in facts["sessions"]
     ]  # fmt: skip
-    header = ("started", "lasted", "workers", "evaluated", "busy", "controller on", "hpcnas")
+    header = ("started", "lasted", "workers", "evaluated", *(["stopped early"] if early else []), "busy",
+              "controller on", "hpcnas")  # fmt: skip
     return table("Sessions", header, rows)
 
 
@@ -225,20 +251,22 @@ def individuals(stored: StoredRun) -> Html:
         return joined([title, tag("p", "None has been born yet.", class_="muted")])
     columns = {
         name: population.column(name).tolist()
-        for name in ("birth", "parent", "fitness", "parameters", "started", "finished", "rank", "host", "device",
-                     "state", "failure")
+        for name in ("birth", "parent", "fitness", "parameters", "started", "finished", "rank", "host", "device")
     }  # fmt: skip
     spread = runs.spread(population).tolist()
     steps = {int(id): step for step, id in enumerate(population.evaluated, start=1)}
     fitness = population.column("fitness")
     known = fitness[population.evaluated]
     low, high = (float(np.quantile(known, 0.02)), float(known.max())) if len(known) else (0.0, 0.0)
+    shown = rungs.few(len(population.rungs))
+    reached, _ = rungs.mean_curves(population, np.arange(len(population)))
     rows = []
     for id in sorted(range(len(population)), key=lambda id: (-fitness[id] if id in steps else np.inf, id)):
         row = {key: values[id] for key, values in columns.items()}
         parent = row["parent"] if row["parent"] >= 0 else None
         rows.append(_row(id, row, steps.get(id), parent, None if spread[id] != spread[id] else spread[id],
-                         columns["fitness"][parent] if parent is not None else None, low, high))  # fmt: skip
+                         columns["fitness"][parent] if parent is not None else None, low, high,
+                         reached[id, shown].tolist(), _state(population, id)))  # fmt: skip
     links = (
         tag(
             "th",
@@ -247,21 +275,41 @@ def individuals(stored: StoredRun) -> Html:
             data_key=key,
             aria_sort="descending" if key == "fitness" else None,
         )
-        for key, (text, number) in HEADINGS.items()
+        for key, (text, number) in _headings([population.rungs[place] for place in shown]).items()
     )
     head, body = tag("thead", tag("tr", *links)), tag("tbody", joined(rows, "\n"))
     return joined([title, tag("div", tag("table", head, body, id="individuals"), class_="box scroll")])
 
 
+def _headings(shares: Sequence[float]) -> dict[str, tuple[str, bool]]:
+    """HEADINGS, with one for the accuracy at each of some rungs after those of the fitness."""
+    found = {}
+    for key, heading in HEADINGS.items():
+        found[key] = heading
+        if key == "gain":
+            found |= {f"rung_{chr(97 + number)}": (f"at {rungs.percent(share)}", True)
+                      for number, share in enumerate(shares)}  # fmt: skip
+    return found
+
+
+def _state(population: Population, id: int) -> tuple[str, bool]:
+    """Where an individual stands, in words, and whether that is bad."""
+    if (share := rungs.stopped_share(population, id)) is not None:
+        return f"stopped early at {rungs.percent(share)}", False
+    if id in population.failures:
+        return f"failed: {population.failures[id].kind.name.lower()}", True
+    return "evaluated" if population.column("state")[id] == State.EVALUATED else "in flight", False
+
+
 def _row(
     id: int, row: dict[str, Any], step: int | None, parent: int | None, std: float | None, before: float | None,
-    low: float, high: float,
+    low: float, high: float, reached: Sequence[float], state: tuple[str, bool],
 ) -> Html:  # fmt: skip
     """One individual. Numbers that are written for people carry their value for sorting."""
     done, ended = step is not None, row["finished"] == row["finished"]
     seconds = row["finished"] - row["started"]
     gain = row["fitness"] - before if done and before is not None else None
-    state = {State.EVALUATED: "evaluated", State.ISSUED: "in flight"}.get(row["state"])
+    text, bad = state
     share = (row["fitness"] - low) / (high - low) if done and high > low else 0.0
     parts = [
         _number(id, str(id)),
@@ -272,12 +320,13 @@ def _row(
             style=f"--share:{100 * max(0.0, share):.0f}%") if done else _number(None, ""),
         _number(std if done else None, f"{100 * (std or 0.0):.2f}"),
         _number(gain, f"{100 * (gain or 0.0):+.2f}"),
-        _number(row["parameters"] if done else None, f"{row['parameters']:,}"),
+        *(_number(None if one != one else one, f"{100 * one:.2f}") for one in reached),
+        _number(row["parameters"] if row["parameters"] >= 0 else None, f"{row['parameters']:,}"),
         _number(seconds if ended else None, duration(seconds) if ended else ""),
         _number(row["rank"] if ended else None, str(row["rank"])),
         tag("td", row["host"].decode(errors="replace")),
         tag("td", row["device"].decode(errors="replace")),
-        tag("td", state or f"failed: {FailureKind(row['failure']).name.lower()}", class_=None if state else "bad"),
+        tag("td", text, class_="bad" if bad else None),
     ]  # fmt: skip
     return tag("tr", *parts, id=f"i{id}")
 

@@ -21,7 +21,7 @@ from hpcnas.evolution.budget import evaluations_left
 from hpcnas.evolution.individuals import State
 from hpcnas.evolution.population import Population
 from hpcnas.job.log import duration
-from hpcnas.messages import Evaluation, Result
+from hpcnas.messages import Evaluation, Result, Stopped
 from hpcnas.search.recovery import salvage
 from hpcnas.search.run_file import StoredRun
 
@@ -40,9 +40,11 @@ class WorkerStatus:
     since: float
     typical: float | None
     evaluated: int
+    stopped: int  # early
     failed: int
     last: int | None  # individual of its last result
     last_fitness: float | None
+    last_stopped: bool  # early
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,16 @@ class Snapshot:
     state: str
     running: bool
     evaluated: int
+    stopped: int  # early: with those that are evaluated what is done of the budget
     budget: int
-    left: int  # evaluations to come: an estimate where the trainings are limited
+    left: int  # individuals to come: an estimate where the trainings are limited
     trainings: float
     trainings_limit: int | None
     failed: int
     in_flight: int
     sessions: int
     began: float | None
-    rate: float | None  # evaluations a second, lately
+    rate: float | None  # individuals evaluated or stopped early a second, lately
     remaining: float | None
     best: dict[str, Any] | None
     course: list[float]  # best fitness after each evaluation
@@ -89,6 +92,7 @@ def look(folder: Path, now: float) -> Snapshot:
         state=state,
         running=running,
         evaluated=population.searched,
+        stopped=population.stopped,
         budget=search.budget,
         left=left,
         trainings=population.trainings,
@@ -177,7 +181,9 @@ def workers(run: StoredRun, running: bool) -> list[WorkerStatus]:
     population, session = run.population, run.sessions[-1]
     first = 0 if session.software.get("mpi") == "none" else 1  # alone, controller and worker are one process
     results: dict[int, list[Result]] = {rank: [] for rank in range(first, session.ranks + first - 1)}
-    settled = np.flatnonzero(population.column("finished") >= session.started)
+    settled = np.flatnonzero(
+        (population.column("finished") >= session.started) & (population.column("state") != State.ISSUED)
+    )
     for result in [population.result(int(id)) for id in settled] + [
         attempt
         for attempt in population.failed_attempts
@@ -205,7 +211,7 @@ def _states(run: StoredRun, since: dict[int, float]) -> dict[int, str]:
     if count >= len(since):
         return dict.fromkeys(since, "at work")
     limit = search.trainings  # of which each in flight takes one more at least
-    spent = population.searched + count >= search.budget
+    spent = population.searched + population.stopped + count >= search.budget
     spent |= limit is not None and population.trainings + count >= limit
     # nothing left to issue: those whose results came last got nothing; else those that are silent longest are gone
     ranked = sorted(since, key=lambda rank: since[rank], reverse=not spent)
@@ -215,6 +221,7 @@ def _states(run: StoredRun, since: dict[int, float]) -> dict[int, str]:
 
 def _worker(population: Population, rank: int, results: list[Result], state: str, since: float) -> WorkerStatus:
     evaluations = [result for result in results if isinstance(result.outcome, Evaluation)]
+    stopped = [result for result in results if isinstance(result.outcome, Stopped)]
     last = results[-1] if results else None
     return WorkerStatus(
         rank=rank,
@@ -224,18 +231,21 @@ def _worker(population: Population, rank: int, results: list[Result], state: str
         since=since,
         typical=statistics.median(one.finished - one.started for one in evaluations) if evaluations else None,
         evaluated=len(evaluations),
-        failed=len(results) - len(evaluations),
+        stopped=len(stopped),
+        failed=len(results) - len(evaluations) - len(stopped),
         last=last.individual if last else None,
         last_fitness=float(population.column("fitness")[last.individual]) if last in evaluations else None,
+        last_stopped=last in stopped,
     )
 
 
 def throughput(run: StoredRun, now: float | None) -> float | None:
-    """Evaluations a second over the last ROUNDS rounds of the last session, up to `now` or else to the last of them.
-    None where there were none."""
+    """Individuals that were evaluated or stopped early a second, over the last ROUNDS rounds of the last session, up to
+    `now` or else to the last of them. None where there were none."""
     if not run.sessions:
         return None
-    session, finished = run.sessions[-1], run.population.column("finished")[run.population.evaluated]
+    session, done = run.sessions[-1], np.isin(run.population.column("state"), (State.EVALUATED, State.STOPPED))
+    finished = run.population.column("finished")[done]
     finished = np.sort(finished[finished >= session.started])
     count = min(len(finished), ROUNDS * max(1, session.ranks - 1))
     if count == 0:

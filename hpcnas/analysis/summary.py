@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from hpcnas import text_file
-from hpcnas.analysis import worker_time
+from hpcnas.analysis import rungs, worker_time
 from hpcnas.evolution.budget import confirmations_left, evaluations_left, is_complete
 from hpcnas.evolution.duplicates import repeats
+from hpcnas.evolution.early_stopping import trainings_saved
 from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.registry import prediction
@@ -31,9 +32,11 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
     sessions = worker_time.accounts(run)
     done = population.searched
     ended = sessions[-1].ended if sessions else None
-    pace = next((account for account in reversed(sessions) if account.evaluated), None)
+    pace = next((account for account in reversed(sessions) if account.evaluated + account.stopped), None)
     left = evaluations_left(search, population)
-    remaining = left * (pace.ended - pace.started) / pace.evaluated if pace else None if left else 0.0
+    remaining = None if left else 0.0
+    if pace:
+        remaining = left * (pace.ended - pace.started) / (pace.evaluated + pace.stopped)
     return {
         "run": str(folder),
         "state": state(folder, run),
@@ -58,6 +61,7 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
                 "host": session.host,
                 "workers": account.workers,
                 "evaluated": account.evaluated,
+                "stopped": account.stopped,
                 "busy_share": worker_time.busy_share([account]),
                 "hpcnas": session.software.get("hpcnas"),
             }
@@ -65,12 +69,15 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
         ],
         "budget": search.budget,
         "evaluated": done,
+        "stopped": population.stopped,
         "evaluations_left": left,
         "confirmations": population.confirmations,
         "confirmations_left": confirmations_left(search, population),
         "confirmed": confirmed(population),
         "trainings": population.trainings,
         "trainings_limit": search.trainings,
+        "trainings_saved": trainings_saved(population),
+        "rungs": [rung.numbers() for rung in rungs.of_population(population)],
         "failed": len(population.failures),
         "in_flight": population.in_flight,
         "refused_genotypes": population.redrawn,

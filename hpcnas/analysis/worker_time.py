@@ -24,8 +24,8 @@ UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
 
 @dataclass(frozen=True)
 class Attempts:
-    """Individuals as far as they were trained, and failed attempts that were repeated: float64 arrays of shape
-    (attempts,), in no order."""
+    """Individuals as far as they were trained, also those that were stopped early, and failed attempts that were
+    repeated: float64 arrays of shape (attempts,), in no order."""
 
     started: np.ndarray  # seconds since 1970
     finished: np.ndarray
@@ -105,6 +105,7 @@ class SessionTime:
     ended: float
     workers: int
     evaluated: int
+    stopped: int  # early
     attempts: Attempts
     unfinished: Attempts  # under way at `ended`: reckoned, not recorded
 
@@ -131,6 +132,7 @@ def accounts(run: StoredRun) -> list[SessionTime]:
 
     of_ends, of_births = session_of(attempts.finished), session_of(born)
     of_evaluations = session_of(finished[population.evaluated])
+    of_stops = session_of(finished[population.column("state") == State.STOPPED])
     ends = [
         float(max([session.started, *attempts.finished[of_ends == number], *born[of_births == number]]))
         for number, session in enumerate(run.sessions)
@@ -150,6 +152,7 @@ def accounts(run: StoredRun) -> list[SessionTime]:
                 ended=ended,
                 workers=session.ranks - 1,
                 evaluated=int(np.count_nonzero(of_evaluations == number)),
+                stopped=int(np.count_nonzero(of_stops == number)),
                 attempts=mine,
                 unfinished=Attempts(since, np.full(len(since), ended), np.zeros(len(since)), ended - since),
             )
@@ -181,7 +184,7 @@ def occupancy(run: StoredRun, bins: int = 160) -> tuple[np.ndarray, np.ndarray, 
 
 def on_gpus(population: Population) -> bool:
     """Whether anything ran on a GPU: then a worker's time is a GPU's time."""
-    recorded = population.column("device")[population.evaluated].tolist()
+    recorded = population.column("device").tolist()
     devices = {attempt.place.device for attempt in population.failed_attempts} | {name.decode() for name in recorded}
     return any(device.startswith("cuda") for device in devices)
 

@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for group in found["groups"]
     ]  # fmt: skip
     print(common.table(header, rows))
+    if any(run.stored.population.stopped for group in groups for run in group.runs):
+        print(f"evaluations leave out what was stopped early; {hours} count it")
     print(f"best: mean of the best fitness; to {goal:.4f}: evaluations and {hours} until the mean was as high")
     if options.output:
         print(f"written: {options.output}")

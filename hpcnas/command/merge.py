@@ -1,9 +1,9 @@
 """Joins the populations of several runs into a new run that a search can start from.
 
-Only what was evaluated is taken, run after run in the order of evaluation; in the new run it has no parents (birth
-FOUNDER). The runs must agree in all that a fitness depends on. Search settings are those of the first run, with another
-seed. Go on with a larger budget: python -m hpcnas --run NEW --budget N. NEW is there as a whole or, whatever is killed,
-not at all.
+Only what was evaluated is taken, run after run in the order of evaluation; what was stopped early stays behind. In the
+new run it has no parents (birth FOUNDER). The runs must agree in all that a fitness depends on, and in their rungs.
+Search settings are those of the first run, with another seed. Go on with a larger budget: python -m hpcnas --run NEW
+--budget N. NEW is there as a whole or, whatever is killed, not at all.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fitness = population.column("fitness")[best]
     if options.json:
         common.print_json({"run": str(options.into), "individuals": len(population), "taken": list(new.taken),
-                           "best": best, "fitness": fitness})  # fmt: skip
+                           "stopped": list(new.stopped), "best": best, "fitness": fitness})  # fmt: skip
     else:
-        for folder, count in zip(options.runs, new.taken, strict=True):
-            print(f"{folder}: {count} individuals")
+        for folder, count, stopped in zip(options.runs, new.taken, new.stopped, strict=True):
+            print(f"{folder}: {count} individuals" + (f"; {stopped} stopped early stay behind" if stopped else ""))
         print(f"{options.into}: {len(population)} individuals, the best is {best} of fitness {fitness:.4f}")
         run = shlex.quote(str(options.into))
         print(f"go on with: python -m hpcnas --run {run} --budget N, N more than {len(population)}")

@@ -7,30 +7,39 @@ pareto    fitness against parameters, or what else the search weighed, with the 
 health    busy workers, and failed attempts by kind, over time
 guidance  of a search by --strategy guided: the fitness that the model predicted of each individual that it chose,
           against what was measured, and their rank correlation along the run
+learning-curves  of a search with --rungs: accuracy against the share of the steps, the final accuracy against that
+          at each rung with the line between them, and with --early-stopping the floors of the rungs along the run
 figure4   the paper's Figure 4: the gain in accuracy over the first random genotype against the evolution step, of the
           small networks and of the large ones in the retrainings that --retrainings names, one or more an individual
 
 Each is written to the file that its option names; without any, all but figure4 go to the current folder, guidance
-where a model has chosen any individual. Several runs share the axes.
+where a model has chosen any individual, learning-curves where there are any. Several runs share the axes; of learning
+curves each has its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 from hpcnas.analysis import curves, gains, retrainings
 from hpcnas.analysis.curves import Curves
 from hpcnas.analysis.gains import Gains
 from hpcnas.analysis.guidance import Guidance, Unguided
+from hpcnas.analysis.rungs import LearningCurves, NoCurves
+from hpcnas.analysis.runs import AnalysisError
 from hpcnas.command import common
+
+Found = TypeVar("Found")
 
 PICTURES = {
     "search": "fitness, best fitness and parameters against the evolution step (Figure 3)",
     "pareto": "fitness against what the search weighed, with the Pareto front",
     "health": "busy workers and failures over time",
     "guidance": "predicted and measured fitness, of --strategy guided",
+    "learning-curves": "accuracies on the way, and who was stopped early, of --rungs",
 }
 
 
@@ -46,13 +55,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--figure4: expected --retrainings DIR ... of individuals of the runs, among them the first one")
     runs = runs_to_show(options.runs)
     gained = _gains(runs, options.retrainings) if options.retrainings else []
-    files = {picture: path for picture in (*PICTURES, "figure4") if (path := getattr(options, picture))}
+    named = {picture: getattr(options, picture.replace("-", "_")) for picture in (*PICTURES, "figure4")}
+    files = {picture: path for picture, path in named.items() if path}
     by_default = not files and not options.json
-    guided = _guided(runs, aloud=options.guidance is not None) if options.guidance or options.json or by_default else {}
+    guided, learned = dict[Path, Guidance](), dict[Path, LearningCurves]()
+    if "guidance" in files or options.json or by_default:
+        guided = _found(Guidance.of, Unguided, runs, aloud="guidance" in files)
+    if "learning-curves" in files or options.json or by_default:
+        learned = _found(LearningCurves.of, NoCurves, runs, aloud="learning-curves" in files)
     if by_default:
-        files = {picture: Path(f"{picture}.png") for picture in PICTURES if picture != "guidance" or guided}
+        absent = {"guidance": not guided, "learning-curves": not learned}
+        files = {picture: Path(f"{picture}.png") for picture in PICTURES if not absent.get(picture)}
     if files:
-        _draw(files, runs, gained, list(guided.values()))
+        _draw(files, runs, gained, list(guided.values()), list(learned.values()))
     if options.json:
         told = [curves.numbers(run) for run in runs]
         for one, gain in zip(told, gained, strict=False):
@@ -60,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for one, run in zip(told, runs, strict=True):
             if run.folder in guided:
                 one["guidance"] = guided[run.folder].numbers()
+            if run.folder in learned:
+                one["learning_curves"] = learned[run.folder].numbers()
         common.print_json(told)
     else:
         for path in files.values():
@@ -83,29 +100,36 @@ def _gains(runs: Sequence[Curves], folders: Sequence[Path]) -> list[Gains]:
     return gained
 
 
-def _guided(runs: Sequence[Curves], *, aloud: bool) -> dict[Path, Guidance]:
-    """Folder → what the model predicted, of the runs where it chose any; says which are left out if `aloud`."""
-    found: dict[Path, Guidance] = {}
+def _found(
+    of: Callable[[Curves], Found], none: type[AnalysisError], runs: Sequence[Curves], *, aloud: bool
+) -> dict[Path, Found]:  # fmt: skip
+    """Folder → what there is of each run; those of which there is `none` are left out, which is said if `aloud`."""
+    found: dict[Path, Found] = {}
     for run in runs:
         try:
-            found[run.folder] = Guidance.of(run)
-        except Unguided as none:
+            found[run.folder] = of(run)
+        except none as why:
             if aloud:
-                common.tell_left_out([run.folder], str(none))
+                common.tell_left_out([run.folder], str(why))
     return found
 
 
 def _draw(
-    files: dict[str, Path], runs: Sequence[Curves], gained: Sequence[Gains], guided: Sequence[Guidance]
-) -> None:  # fmt: skip
+    files: dict[str, Path],
+    runs: Sequence[Curves],
+    gained: Sequence[Gains],
+    guided: Sequence[Guidance],
+    learned: Sequence[LearningCurves],
+) -> None:
     """Writes each picture to its file, once all are drawn."""
-    from hpcnas.analysis.figures import search, style  # the numbers need no matplotlib
+    from hpcnas.analysis.figures import learning, search, style  # the numbers need no matplotlib
 
     figures = {
         "search": lambda: search.search_picture(runs),
         "pareto": lambda: search.pareto_picture(runs),
         "health": lambda: search.health_picture(runs),
         "guidance": lambda: search.guidance_picture(guided),
+        "learning-curves": lambda: learning.learning_curves_picture(learned),
         "figure4": lambda: search.gain_picture(gained),
     }
     for figure, path in [(figures[picture](), path) for picture, path in files.items()]:

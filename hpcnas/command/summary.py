@@ -5,8 +5,11 @@ One run is told at length, several as a table with a line each. All of it is as 
 
 Worker time is that of attempts whose end is recorded; on GPUs it is GPU hours. The busy share is the time that workers
 had something to do, of the time that they were there, over all sessions. The estimated end goes by the pace of the last
-session that has evaluated anything. Networks that were evaluated again are counted from the genotypes where the run has
-not kept its networks (--duplicates retrain), of up to 20,000 individuals: some seconds.
+session that has evaluated anything, or stopped it early. Networks that were evaluated again are counted from the
+genotypes where the run has not kept its networks (--duplicates retrain), of up to 20,000 individuals: some seconds.
+
+With --rungs there is a line for each rung, five at the most: the rank correlation (Spearman) of accuracies there with
+final ones, of all complete curves, and the standard deviation of final accuracies from the straight line between both.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hpcnas.analysis import runs, worker_time
+from hpcnas.analysis.rungs import few, percent
 from hpcnas.analysis.summary import RUNNING, facts
 from hpcnas.command import common, table1
 from hpcnas.job.log import duration
@@ -49,14 +53,18 @@ def at_length(run: dict[str, Any]) -> str:
     cost = f"{settings['replicates']} × {settings['steps']} steps of {settings['batch_size']} images"
     if settings["evaluator"] == "synthetic":
         cost = "synthetic: nothing was trained"
+    shown = [run["rungs"][place] for place in few(len(run["rungs"]))]
     limit = f", under {settings['max_parameters']:,} parameters" if settings["max_parameters"] else ""
     limit += f", under {settings['max_flops']:,} FLOPs" if settings["max_flops"] else ""
-    each = f" ({duration(3600 * run['worker_hours'] / done)} an evaluation)" if done else ""
+    what = "individual" if run["stopped"] else "evaluation"
+    each = f" ({duration(3600 * run['worker_hours'] / (done + run['stopped']))} an {what})" if done else ""
     lines = [
         ("state", run["state"]),
         ("search", f"{settings['strategy']}, {settings['space']} space{limit}, seed {settings['seed']}"),
         ("fitness", f"{settings['data']}, {settings['channels']} channels, {cost}"),
-        ("evaluated", f"{done} of {run['budget']}; {run['failed']} failed, {run['in_flight']} in flight"),
+        ("evaluated", f"{counted(run)}; {run['failed']} failed, {run['in_flight']} in flight"),
+        *(("stopped early", line) for line in stopped_early(run)),
+        *((f"rung at {percent(rung['share'])}", said_by(rung)) for rung in shown),
         ("trainings", f"{run['trainings']:.0f}" + (f" of {run['trainings_limit']}" if run["trainings_limit"] else "")),
         ("refused", f"{run['refused_genotypes']} genotypes drawn again (invalid, or over a constraint)"),
         ("known", _known(run)),
@@ -80,29 +88,56 @@ def at_length(run: dict[str, Any]) -> str:
         for one in run["failures"]
     ]
     sessions = [
-        (one["started"], duration(one["seconds"]), one["workers"], one["evaluated"], _share(one["busy_share"]),
-         one["host"], one["hpcnas"] or "?")
+        (one["started"], duration(one["seconds"]), one["workers"], one["evaluated"],
+         *([one["stopped"]] if run["stopped"] else []), _share(one["busy_share"]), one["host"], one["hpcnas"] or "?")
         for one in run["sessions"]
     ]  # fmt: skip
+    early = ["stopped"] if run["stopped"] else []
     for header, rows in (
         (("best", "fitness", "std", "trainings", "parameters", "step", "mutations", "time"), best),
         (("failures", "attempts", "individuals", "last message"), failures),
-        (("session", "time", "workers", "evaluated", "busy", "host", "hpcnas"), sessions),
+        (("session", "time", "workers", "evaluated", *early, "busy", "host", "hpcnas"), sessions),
     ):
         if rows:
             text += f"\n\n{common.table(header, rows)}"
     return text if done else f"{text}\n\nno individual has been evaluated yet"
 
 
+def counted(run: dict[str, Any]) -> str:
+    """How much of the budget is done: what was stopped early belongs to it."""
+    if not run["stopped"]:
+        return f"{run['evaluated']} of {run['budget']}"
+    done = run["evaluated"] + run["stopped"]
+    return f"{run['evaluated']}; with {run['stopped']} stopped early {done} of {run['budget']}"
+
+
+def stopped_early(run: dict[str, Any]) -> list[str]:
+    """At which rungs, and what that has saved; nothing where nothing was stopped."""
+    if not run["stopped"]:
+        return []
+    where = ", ".join(f"{rung['stopped']} at {percent(rung['share'])}" for rung in run["rungs"] if rung["stopped"])
+    return [f"{where} of the steps, which saved {run['trainings_saved']:,.0f} trainings"]
+
+
+def said_by(rung: dict[str, Any]) -> str:
+    """What accuracies at a rung say of final ones."""
+    curves, line = rung["complete_curves"], rung["line"]
+    if rung["rank_correlation"] is None:
+        return f"too few complete curves to say anything: {curves}"
+    told = f"rank correlation {rung['rank_correlation']:.2f} with the final accuracy, of {curves} complete curves"
+    return told + (f"; ± {line['deviation']:.4f} from a line" if line else "; no line")
+
+
 def side_by_side(runs: Sequence[dict[str, Any]]) -> str:
     """Several runs, a line each."""
     hours = worker_time.hours_name(any(run["on_gpus"] for run in runs))
-    header = ("run", "state", "evaluated", "budget", "failed", "best", "id", hours, "busy", "left")
+    early = ["stopped"] if any(run["stopped"] for run in runs) else []
+    header = ("run", "state", "evaluated", *early, "budget", "failed", "best", "id", hours, "busy", "left")
     rows = []
     for run in runs:
         fitness, id = (f"{run['best'][0]['fitness']:.4f}", run["best"][0]["id"]) if run["best"] else ("-", "-")
         left = "?" if run["remaining_seconds"] is None else duration(run["remaining_seconds"])
-        counts = (run["evaluated"], run["budget"], run["failed"])
+        counts = (run["evaluated"], *(run[name] for name in early), run["budget"], run["failed"])
         rows.append(
             (
                 run["run"],

@@ -60,12 +60,12 @@ def _progress(seen: Snapshot) -> RenderableType:
     head.add_column(justify="right", no_wrap=True)
     head.add_row(
         ProgressBar(
-            total=max(1, seen.evaluated + seen.left),
-            completed=seen.evaluated,
+            total=max(1, seen.evaluated + seen.stopped + seen.left),
+            completed=seen.evaluated + seen.stopped,
             complete_style=colour,
             finished_style=colour,
         ),
-        f"{seen.evaluated}/{seen.budget} evaluated{trainings}",
+        f"{_counted(seen)}{trainings}",
     )
     counts = [f"{seen.in_flight} in flight", f"{seen.failed} failed"]
     if seen.rate is not None:
@@ -100,6 +100,13 @@ def _progress(seen: Snapshot) -> RenderableType:
     return Panel(Group(*lines), title=title, title_align="left", border_style="bright_black")
 
 
+def _counted(seen: Snapshot) -> str:
+    """How much of the budget is done: what was stopped early belongs to it."""
+    if not seen.stopped:
+        return f"{seen.evaluated}/{seen.budget} evaluated"
+    return f"{seen.evaluated + seen.stopped}/{seen.budget}: {seen.evaluated} evaluated, {seen.stopped} stopped early"
+
+
 def _pace(rate: float) -> str:
     """Throughput in the unit that reads well."""
     for seconds, unit in ((1.0, "s"), (60.0, "min"), (3600.0, "h")):
@@ -129,7 +136,8 @@ def _workers(seen: Snapshot, shown: Sequence[WorkerStatus]) -> Table:
         table.add_column(name, justify="right" if name == "rank" else "left", no_wrap=True, overflow="ellipsis")
     table.add_column("state", no_wrap=True)
     table.add_column("at it for", no_wrap=True)
-    for name in ("usually", "done", "failed", "last"):
+    early = ["early"] if seen.stopped else []
+    for name in ("usually", "done", *early, "failed", "last"):
         table.add_column(name, justify="right", no_wrap=True)
     for worker in shown:
         table.add_row(
@@ -140,6 +148,7 @@ def _workers(seen: Snapshot, shown: Sequence[WorkerStatus]) -> Table:
             _meter(seen.time - worker.since, worker.typical) if worker.state.startswith("at work") else "",
             "" if worker.typical is None else duration(worker.typical),
             str(worker.evaluated),
+            *(str(worker.stopped) for _ in early),
             Text(str(worker.failed), style="red" if worker.failed else "dim"),
             _last(worker),
         )
@@ -164,6 +173,8 @@ def _short(device: str) -> str:
 def _last(worker: WorkerStatus) -> str:
     if worker.last is None:
         return ""
+    if worker.last_stopped:
+        return f"{worker.last}: early"
     return f"{worker.last}: {'failed' if worker.last_fitness is None else format(worker.last_fitness, '.4f')}"
 
 

@@ -25,7 +25,9 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
-from hpcnas.evolution.individuals import Individual
+import numpy as np
+
+from hpcnas.evolution.individuals import Individual, State
 from hpcnas.evolution.learning_curves import Line, lines
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.racing import student_quantile
@@ -71,3 +73,24 @@ def rounded(view: int) -> int:
     """The evaluations that something is made of which need not be made anew after each: `view`, less a 32nd part of it
     at the most."""
     return view & -(1 << max(0, view.bit_length() - 6))
+
+
+def stopped_at(population: Population) -> list[int]:
+    """How many individuals were stopped at each rung."""
+    lengths, _ = _stopped(population)
+    return np.bincount(lengths - 1, minlength=len(population.rungs)).tolist()
+
+
+def trainings_saved(population: Population) -> float:
+    """How many trainings the steps would make that those that were stopped have left out."""
+    lengths, together = _stopped(population)
+    counts = np.bincount(lengths - 1, weights=together, minlength=len(population.rungs))
+    return math.fsum(count * (1.0 - share) for count, share in zip(counts.tolist(), population.rungs, strict=True))
+
+
+def _stopped(population: Population) -> tuple[np.ndarray, np.ndarray]:
+    """Of the individuals that were stopped, how many rungs they came to, and how many trainings ended there together:
+    integers, both of shape (stopped,)."""
+    ids = np.flatnonzero(population.column("state") == State.STOPPED)
+    first = population.column("curves")[ids, : len(population.rungs)]
+    return np.isfinite(first).sum(axis=1), population.column("judged")[ids]

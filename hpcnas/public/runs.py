@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from hpcnas import plugins
-from hpcnas.analysis import runs, summary
+from hpcnas.analysis import rungs, runs, summary
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.evolution.individuals import COLUMNS, State
+from hpcnas.evolution.individuals import State, recorded_columns
 from hpcnas.job import session
 from hpcnas.public.networks import build_network
 from hpcnas.search.run_file import StoredRun
@@ -63,9 +63,10 @@ class Individual:
     genotype: Genotype
     birth: str  # INITIAL, MUTATION, RANDOM, FOUNDER or GIVEN
     parent: int | None  # id of the individual that was mutated
-    state: str  # ISSUED, EVALUATED or FAILED
+    state: str  # ISSUED, EVALUATED, FAILED or STOPPED: early, at a rung
     fitness: float | None  # 0 to 1; with `duplicates = "average"` the mean over all individuals of its network
     accuracies: tuple[float, ...]  # of the replicates that are trained, 0 to 1
+    curves: tuple[tuple[float, ...], ...]  # of each of them, or as far as they came, the accuracies at `Run.rungs`
     parameters: int | None  # trainable ones of its network
     failure: str | None  # the kind of failure and its last line
     _around: Skeleton = field(repr=False, compare=False)
@@ -150,6 +151,11 @@ class Run:
         return self._stored.config.settings()
 
     @property
+    def rungs(self) -> tuple[float, ...]:
+        """Where trainings are validated on their way, as shares of their steps, rising; none without `--rungs`."""
+        return self._population.rungs
+
+    @property
     def sessions(self) -> tuple[Session, ...]:
         """The starts of the controller, in their order."""
         return tuple(map(Session.of, self._stored.sessions))
@@ -184,12 +190,13 @@ class Run:
         """/individuals of FORMAT.md as NumPy arrays, by the names that its columns have there, a row an individual.
 
         Numbers are of the types that stand there, (individuals,); `accuracies` float64 (individuals, replicates);
-        `genotype` uint8 (individuals, edges); `network` uint8 (individuals, 16). Names (`birth`, `state`, `failure`)
+        `curves`, in runs with rungs, float64 (individuals, replicates · rungs), replicate by replicate; `genotype`
+        uint8 (individuals, edges); `network` uint8 (individuals, 16). Names (`birth`, `state`, `failure`)
         and texts (`host`, `device`) are arrays of Python's str. Where an individual has no value, there is what stands
         under *none* there, and an empty text. The arrays of numbers are read-only views of what was read.
         """
         found = {"id": np.arange(len(self))}
-        for column in COLUMNS:
+        for column in recorded_columns(len(self.rungs)):
             values = self._population.column(column.name)
             if column.values is not None:
                 names = np.full(256, "", dtype=object)
@@ -205,15 +212,15 @@ class Run:
         `columns` gives.
 
         Its columns have the names that they have there. Names and texts are categorical, with empty texts for none.
-        `accuracies` has a column for each replicate, `accuracy_1`, `accuracy_2`, …; `genotype` and `network` are left
-        to `columns`.
+        `accuracies` has a column for each replicate, `accuracy_1`, `accuracy_2`, …; `curves` one for each rung of each,
+        such as `accuracy_1_at_0.3`; `genotype` and `network` are left to `columns`.
         """
         try:
             import pandas
         except ImportError:
             return self.columns()
         found: dict[str, Any] = {"id": np.arange(len(self))}
-        for column in COLUMNS:
+        for column in recorded_columns(len(self.rungs)):
             values = self._population.column(column.name)
             if column.values is not None:
                 numbers = {int(item): item.name for item in column.values}
@@ -227,6 +234,9 @@ class Run:
             elif column.width == "replicates":
                 for number in range(values.shape[1]):
                     found[f"accuracy_{number + 1}"] = values[:, number]
+            elif column.width == "curves":
+                names = rungs.column_names(self._population)
+                found |= {name: values[:, number] for number, name in enumerate(names)}
             elif not column.width:
                 found[column.name] = values
         return pandas.DataFrame(found)
@@ -244,6 +254,7 @@ class Run:
             state=State(int(population.column("state")[id])).name,
             fitness=None if np.isnan(fitness) else fitness,
             accuracies=population.accuracies(id),
+            curves=population.curves(id),
             parameters=None if parameters < 0 else parameters,
             failure=None if failure is None else f"{failure.kind.name}: {failure.summary}",
             _around=self._around,

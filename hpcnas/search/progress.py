@@ -15,6 +15,7 @@ import numpy as np
 from hpcnas.config.search import SearchSettings
 from hpcnas.evolution.budget import evaluations_left
 from hpcnas.evolution.duplicates import MOST_COUNTED, repeats
+from hpcnas.evolution.early_stopping import stopped_at, trainings_saved
 from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.objectives import Cost
 from hpcnas.evolution.pareto import Point, fronts
@@ -123,6 +124,13 @@ def _trainings(population: Population) -> str:
     return f"{population.trainings:.0f}{saved}"
 
 
+def stopped_early(population: Population) -> str:
+    """At which rungs individuals were stopped, and what that has saved, in words."""
+    pairs = zip(stopped_at(population), population.rungs, strict=True)
+    where = ", ".join(f"{count} at {100 * share:.6g} %" for count, share in pairs if count)
+    return f"{population.stopped}: {where} of the steps, which saved {trainings_saved(population):,.0f} trainings"
+
+
 def confirmed(population: Population) -> list[str]:
     """What the new trainings have said, in words; nothing where there were none."""
     if not population.confirmations:
@@ -166,6 +174,8 @@ def final_table(population: Population, workers: Sequence[Worker] = ()) -> str:
     rows = [("evaluated", str(population.searched))]
     if population.failures:
         rows.append(("failed", str(len(population.failures))))
+    if population.stopped:
+        rows.append(("stopped early", stopped_early(population)))
     rows.append(("trainings", _trainings(population)))
     rows.append(("refused genotypes", f"{population.redrawn} drawn again (invalid, or over a constraint)"))
     rows.append(("known networks", known_networks(population.known, repeats(population), population.averaged)))

@@ -245,7 +245,8 @@ class SearchSession:
             if stop.exit_code == MORE_TO_DO:
                 population, budget = store.population, self.config.search.budget
                 known, waiting = population.searched, population.in_flight
-                _logger.info("left with %d of %d evaluated and %d in flight", known, budget, waiting)
+                early = f" and {population.stopped} stopped early" if population.stopped else ""
+                _logger.info("left with %d of %d evaluated%s and %d in flight", known, budget, early, waiting)
             else:
                 log.fault(str(stop), stop.traceback)
             return stop.exit_code
@@ -270,15 +271,17 @@ class SearchSession:
     def _write_status(self, store: FileStore, exit_code: int) -> None:
         """Says where the run stands, as the exit code would."""
         population, search = store.population, self.config.search
+        stopped = {"stopped": population.stopped} if search.early_stopping else {}
         confirmations = {"confirmations": population.confirmations} if search.confirm else {}
         write_status(
             store.folder / "status",
             store.leave_behind,
             exit_code,
             evaluated=population.searched,
+            **stopped,
             budget=search.budget,
             **confirmations,
-            trainings=population.trainings,
+            trainings=round(population.trainings),
             failed=len(population.failures),
         )
 

@@ -207,6 +207,7 @@ class Report:
 
     workers: int
     evaluated: int
+    stopped: int  # early
     trainings: float
     failed: int
     failed_attempts: int
@@ -232,6 +233,7 @@ class Report:
         rows = [
             ("workers", f"{self.workers}"),
             ("evaluated", f"{self.evaluated} ({self.failed} failed, {self.failed_attempts} failed attempts)"),
+            *([("stopped early", f"{self.stopped}")] if self.stopped else []),
             ("trainings", f"{self.trainings:.0f}"),
             ("wall clock", f"{duration(self.wall_clock)}, {duration(self.in_queue)} of it in the queue"),
             ("jobs", f"{self.jobs}"),
@@ -318,6 +320,7 @@ def _report(store: MemoryStore, cluster: Cluster) -> Report:
     return Report(
         workers=workers,
         evaluated=population.searched,
+        stopped=population.stopped,
         trainings=population.trainings,
         failed=len(population.failures),
         failed_attempts=len(population.failed_attempts),

@@ -37,7 +37,8 @@ def comparison_picture(groups: Sequence[RunGroup]) -> Figure:
     room = 0.06 * (highest - lowest) + 1e-4
     left.set_ylim(lowest - room, highest + 2 * room)
     left.set_ylabel("best fitness: validation accuracy (%)")
-    left.set_xlabel("evaluations")
+    early = any(run.stored.population.stopped for group in groups for run in group.runs)
+    left.set_xlabel("evaluations, without those that were stopped early" if early else "evaluations")
     right.set_xlabel(f"{'GPU' if on_gpus(groups) else 'worker'} {unit}")
     left.set_title("Best fitness against evaluations")
     right.set_title("Best fitness against worker time")

@@ -254,6 +254,16 @@ def _look(run: Curves) -> dict[str, Any]:
 
 
 def _legend(figure: Figure, one: Axes, several: Axes, runs: Sequence[Curves]) -> None:
-    """Below the panels: what dots of a run alone are, or which colour is which run's."""
+    """Below the panels: what dots of a run alone are, or which colour is which run's; and whom the panels leave out."""
     handles, labels = (one if len(runs) == 1 else several).get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), markerscale=1.8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), markerscale=1.8,
+                  title=_without_fitness(runs), title_fontsize="small")  # fmt: skip
+
+
+def _without_fitness(runs: Sequence[Curves]) -> str | None:
+    """In words, how many individuals of each run were stopped early; None where none was."""
+    stopped = [(run.name, run.stored.population.stopped) for run in runs if run.stored.population.stopped]
+    if not stopped:
+        return None
+    told = ", ".join(f"{count:,}" if len(runs) == 1 else f"{name} {count:,}" for name, count in stopped)
+    return f"Not shown, since they have no fitness: {told} individuals that were stopped early."

@@ -46,10 +46,11 @@ lock_is_held() {
     [ $? = 1 ]
 }
 
-# done_so_far: evaluations of a search and new trainings of its best, or steps of a retraining.
+# done_so_far: evaluations of a search, those that it stopped early and new trainings of its best, or steps of a
+# retraining.
 done_so_far() {
     local each total=0
-    for each in $(status 'evaluated|confirmations|steps_done'); do
+    for each in $(status 'evaluated|stopped|confirmations|steps_done'); do
         case $each in *[!0-9]*) ;; *) total=$((total + 10#$each)) ;; esac
     done
     echo "$total"
