@@ -23,7 +23,7 @@ from hpcnas.config import retraining
 from hpcnas.config import search as search_config
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.evolution.individuals import Birth, Individual
-from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
+from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result, Stopped
 from hpcnas.retrain import record_file
 from hpcnas.retrain.record import Inputs, Origin, Record, RetrainingSession, State, Trained
 from hpcnas.search import run_file
@@ -89,6 +89,32 @@ def steady(folder: Path, fitness: Sequence[float], seconds: float, **search: obj
         start = id * seconds
         store.birth(Individual(id, CHAIN, Birth.INITIAL, None, id, 0, start))
         store.settle(Result(id, 1, _place(1), start, start + seconds, evaluation((value, value), 1000)))
+    store.compact()
+    store.close()
+    return folder
+
+
+def curved(folder: Path) -> Path:
+    """A search that stops early, with the rungs 0.25 and 0.5 and budget 8: 0 and 2 are evaluated, 1 was stopped at the
+    second rung, 3 at the first, and 4 is in flight. Two workers; times are seconds since 1970."""
+    settings = search_config.build(
+        {"search": {"space": "2x3/1x3", "budget": 8, "early_stopping": True}},
+        {"training": {"replicates": 2, "rungs": (0.25, 0.5)}},
+    )
+    store = FileStore.create(folder, settings)
+    store.begin(replace(SESSION, started=0.0))
+    store.birth(Individual(0, CHAIN, Birth.INITIAL, None, 0, 0, 0.0))
+    store.birth(Individual(1, SHORTCUT, Birth.INITIAL, None, 0, 0, 0.0))
+    stopped = Stopped(((0.125, 0.25), (0.125, 0.25)), 3000, 1.0, 2.0, 3.0)
+    store.settle(Result(1, 1, _place(2), 0.0, 50.0, stopped))
+    evaluated = Evaluation((0.5, 0.625), 1000, 1.0, 2.0, 3.0, ((0.25, 0.375), (0.25, 0.5)), 2)
+    store.settle(Result(0, 1, _place(1), 0.0, 100.0, evaluated))
+    store.birth(Individual(2, POOLING, Birth.MUTATION, 0, 0, 0, 50.0))
+    store.birth(Individual(3, UNUSED, Birth.MUTATION, 0, 1, 0, 100.0))
+    store.settle(Result(3, 1, _place(1), 100.0, 125.0, Stopped(((0.0625,), (0.1875,)), 2000, 1.0, 2.0, 3.0)))
+    evaluated = Evaluation((0.75, 0.75), 2500, 1.0, 2.0, 3.0, ((0.375, 0.5), (0.5, 0.625)), 2)
+    store.settle(Result(2, 1, _place(2), 50.0, 150.0, evaluated))
+    store.birth(Individual(4, CHAIN, Birth.MUTATION, 2, 2, 0, 150.0))
     store.compact()
     store.close()
     return folder

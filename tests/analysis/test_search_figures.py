@@ -5,16 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
-from toolruns import empty, eventful, steady
+from toolruns import curved, empty, eventful, steady
 
 from hpcnas.analysis.curves import Curves
-from hpcnas.analysis.figures import cells, comparisons, lineage, search, style
+from hpcnas.analysis.figures import cells, comparisons, learning, lineage, search, style
 from hpcnas.analysis.guidance import Guidance
+from hpcnas.analysis.rungs import LearningCurves
 from hpcnas.analysis.runs import AnalysisError
 
 
@@ -107,6 +109,71 @@ def test_few_predictions_have_no_correlation(run: Path) -> None:
     assert len(figure.axes[1].get_lines()) == 1
 
 
+def test_learning_curves_end_where_they_were_stopped(tmp_path: Path) -> None:
+    found = LearningCurves.of(Curves.of(curved(tmp_path / "run")))
+    figure = learning.learning_curves_picture([found])
+    lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
+    drawn = {name: [point for point in points(line) if point[1] == point[1]] for name, line in lines.items()}
+    assert drawn == {
+        "trained to the end": [(0.25, 0.25), (0.5, 0.4375), (1.0, 0.5625), (0.25, 0.4375), (0.5, 0.5625), (1.0, 0.75)],
+        "stopped early": [(0.25, 0.125), (0.5, 0.25), (0.25, 0.125)],
+        "the best individual": [(0.25, 0.4375), (0.5, 0.5625), (1.0, 0.75)],
+    }
+    assert lines["trained to the end"].get_color() == style.COLOURS[0] != lines["stopped early"].get_color()
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["25 %", "50 %", "100 %"]
+    assert by_label(figure.axes[1])["rung at 50 %"] == [(0.4375, 0.5625), (0.5625, 0.75)]
+    triangles, _, second, _ = figure.axes[2].get_lines()
+    assert (points(triangles), points(second)) == ([(1, 0.125)], [(0, 0.25)])
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "trained to the end", "stopped early", "the best individual", "rung at 25 %", "rung at 50 %"
+    ]  # fmt: skip
+    assert legend.get_title().get_text() == (
+        "2 trained to the end, 2 stopped early.\n"
+        "A curve is the mean of the trainings with which the fitness of an individual began."
+    )
+
+
+def test_what_a_picture_of_learning_curves_leaves_out_is_said(tmp_path: Path) -> None:
+    found = LearningCurves.of(Curves.of(curved(tmp_path / "run")))
+    many = replace(found, stopped=np.tile(found.stopped, (400, 1)), stopped_view=np.zeros(800), every=(1, 5))
+    figure = learning.learning_curves_picture([many])
+    assert figure.legends[0].get_title().get_text().splitlines()[1] == (
+        "Drawn as curves: one of every 15 stopped early. Drawn as dots: one of every 5 stopped early."
+    )
+    low = replace(found, reached=np.vstack([found.reached] * 300), final=np.concatenate([found.final] * 300))
+    low.reached[7, 0] = 0.001
+    told = learning.learning_curves_picture([low]).legends[0].get_title().get_text()
+    assert "Below the axes of the learning curves: 3." in told, "with those that were stopped"
+
+
+def test_each_run_has_its_row_and_one_rung_is_of_one_colour(tmp_path: Path) -> None:
+    found = [LearningCurves.of(Curves.of(curved(tmp_path / name))) for name in ("one", "other")]
+    whole = found[1]
+    second = replace(whole, rungs=whole.rungs[1:], reached=whole.reached[:, 1:], stopped=whole.stopped[:, 1:],
+                     best=None, views=whole.views[:0], floors=whole.floors[:0, 1:])  # fmt: skip
+    figure = learning.learning_curves_picture([found[0], second])
+    figure.draw_without_rendering()
+    assert len(figure.axes) == 6 and not figure.axes[5].axison, "without floors nothing is drawn"
+    colours = [
+        {line.get_label(): line.get_color() for line in figure.axes[place].get_lines()}["rung at 50 %"]
+        for place in (1, 4)
+    ]
+    assert colours[0] == colours[1]
+    assert figure.axes[0].get_title(loc="left") == "one: learning curves"
+
+
+def test_pictures_of_fitness_say_who_has_none(run: Path, tmp_path: Path) -> None:
+    early = Curves.of(curved(tmp_path / "early"))
+    said = "Not shown, since they have no fitness: {} individuals that were stopped early."
+    for picture in (search.search_picture, search.pareto_picture):
+        assert picture([early]).legends[0].get_title().get_text() == said.format("2")
+        assert picture([early, Curves.of(run)]).legends[0].get_title().get_text() == said.format("early 2")
+        assert picture([Curves.of(run)]).legends[0].get_title().get_text() == ""
+    every, *_ = search.search_picture([early]).axes
+    assert by_label(every) == {"drawn at random": [(1, 0.5625)], "mutated": [(2, 0.75)]}
+
+
 def test_several_runs_share_the_axes(run: Path, tmp_path: Path) -> None:
     runs = [Curves.of(run), Curves.of(steady(tmp_path / "other", [0.5, 0.25], 3600.0))]
     figure = search.search_picture(runs)
@@ -144,11 +211,11 @@ def test_a_page_leaves_a_figure_as_it_was(run: Path) -> None:
 def test_every_picture_is_of_the_house_style() -> None:
     found = {
         name: hasattr(function, "__wrapped__")
-        for module in (cells, comparisons, lineage, search)
+        for module in (cells, comparisons, learning, lineage, search)
         for name, function in vars(module).items()
         if name.endswith("_picture")
     }
-    assert len(found) == 11 and all(found.values())
+    assert len(found) == 12 and all(found.values())
 
 
 def test_runs_without_an_evaluation(run: Path, tmp_path: Path) -> None:
@@ -172,7 +239,7 @@ def test_without_matplotlib_the_line_says_how_to_get_it(run: Path) -> None:
     "draw",
     [
         *(search.search_picture, search.pareto_picture, search.health_picture, search.gain_picture),
-        search.guidance_picture,
+        *(search.guidance_picture, learning.learning_curves_picture),
         *(comparisons.comparison_picture, comparisons.regret_picture),
         lambda none: comparisons.policies_picture(none, 100),
     ],

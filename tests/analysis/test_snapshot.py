@@ -14,6 +14,7 @@ import pytest
 from watched import FOUR, evaluated, fill, look, states
 
 from hpcnas.config import search as search_config
+from hpcnas.messages import Stopped
 from hpcnas.search.file_store import FileStore
 
 
@@ -57,6 +58,29 @@ def test_a_repeated_attempt_counts_for_its_worker_once(store: FileStore) -> None
     store.settle(examples.failed(0))
     store.commit()
     assert look(store).workers[1].failed == 2
+
+
+def test_what_was_stopped_early_is_done_and_has_not_failed(tmp_path: Path) -> None:
+    settings = search_config.build(examples.CONFIG.settings(), {"training": {"rungs": (0.5,)}})
+    stopped = dataclasses.replace(evaluated(0, 1, 3010.0), outcome=Stopped(((0.25,),), 1000, 0.25, 8.0, 1.5))
+    store = fill(FileStore.create(tmp_path / "run", settings), 5, stopped, evaluated(1, 1, 3020.0))
+    first, *_ = look(store, 3020.0).workers
+    assert (first.evaluated, first.stopped, first.failed, first.last_stopped, first.typical) == (1, 1, 0, False, 10.0)
+    store.settle(dataclasses.replace(stopped, individual=2, started=3020.0, finished=3030.0))
+    store.commit()
+    seen = look(store, 3030.0)
+    store.close()
+    assert (seen.evaluated, seen.stopped, seen.left, seen.in_flight, seen.failed) == (1, 2, 2, 2, 0)
+    assert (seen.workers[0].last, seen.workers[0].last_stopped, seen.workers[0].last_fitness) == (2, True, None)
+    assert seen.rate == pytest.approx(3 / (3030.0 - 1000.5)) and seen.remaining == pytest.approx(2 / seen.rate)
+    assert states(seen)[1] == "idle?", "the budget is spent"
+
+
+def test_trainings_of_an_individual_in_flight_are_no_result(store: FileStore) -> None:
+    fill(store, 2, evaluated(1, 1, 3020.0))
+    store.advance(dataclasses.replace(evaluated(0, 1, 3010.0, 0.5), first=0))
+    store.commit()
+    assert (look(store).workers[0].evaluated, look(store).in_flight) == (1, 1)
 
 
 def test_as_many_in_flight_as_workers_means_all_are_at_work(store: FileStore) -> None:

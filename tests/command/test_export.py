@@ -17,9 +17,11 @@ import examples
 import numpy as np
 import pytest
 import torch
+from toolruns import curved
 
 from hpcnas import __version__
 from hpcnas.analysis import exported_module
+from hpcnas.analysis.export import source as named_source
 from hpcnas.architecture import expansion, genotype
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
@@ -221,6 +223,24 @@ def test_the_table(run: Path, tmp_path: Path) -> None:
     assert [row["attempts"] for row in rows] == ["0", "1", "1", "2"]
     assert (rows[1]["genotype"], rows[1]["network"]) == ("01" * 9, "")
     assert (rows[0]["host"], rows[3]["host"], rows[3]["started"]) == ("", "node-7", "3003.0")
+
+
+def test_the_table_of_a_run_with_rungs_has_a_column_for_each_of_each_replicate(tmp_path: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(exported("csv", curved(tmp_path / "run"), tmp_path / "run.csv"))))
+    assert list(rows[0])[-8:] == [
+        "failure", "accuracy_1_at_0.25", "accuracy_1_at_0.5", "accuracy_2_at_0.25", "accuracy_2_at_0.5", "judged",
+        "stopped_after", "evaluation",
+    ]  # fmt: skip
+    assert [row["state"] for row in rows] == ["EVALUATED", "STOPPED", "EVALUATED", "STOPPED", "ISSUED"]
+    assert [row["accuracy_2_at_0.5"] for row in rows] == ["0.5", "0.25", "0.625", "", ""]
+    assert [row["judged"] for row in rows] == ["2", "2", "2", "2", "0"]
+    assert [row["stopped_after"] for row in rows] == ["", "0", "", "1", ""]
+    assert [row["evaluation"] for row in rows] == ["1", "", "2", "", ""]
+
+
+def test_the_module_of_one_that_was_stopped_early_has_no_fitness(tmp_path: Path) -> None:
+    found = named_source(f"{curved(tmp_path / 'run')}:1")
+    assert found.quality == ("fitness", "none, since its training was stopped early at 50 % of the steps")
 
 
 def test_pandas_reads_the_table(run: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from toolruns import empty, eventful
+from toolruns import curved, empty, eventful
 
 from hpcnas.command import lineage as command
 from hpcnas.errors import Error
@@ -34,6 +34,7 @@ def test_a_mutation_that_brought_a_gain(run: Path, capsys: pytest.CaptureFixture
                 "children": 1,
                 "mutation": None,
                 "same_network": None,
+                "stopped_at": None,
             },
             {
                 "id": 4,
@@ -46,6 +47,7 @@ def test_a_mutation_that_brought_a_gain(run: Path, capsys: pytest.CaptureFixture
                 "children": 0,
                 "mutation": ["M2 1-3: none → max"],
                 "same_network": False,
+                "stopped_at": None,
             },
         ],
     }
@@ -77,3 +79,11 @@ def test_a_picture_is_written(run: Path, tmp_path: Path, name: str, capsys: pyte
 def test_a_run_without_an_evaluation(tmp_path: Path) -> None:
     with pytest.raises(Error, match="no individual has been evaluated yet, so there is no best one"):
         command.main([str(empty(tmp_path / "run"))])
+
+
+def test_one_that_was_stopped_early(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = curved(tmp_path / "run")
+    assert command.main([f"{run}:3"]) == 0
+    *_, row, last = capsys.readouterr().out.splitlines()
+    assert row.split()[:7] == ["3", "-", "-", "-", "-", "2,000", "0"]
+    assert last == "individual 3 was stopped early at 25 % of the steps: it has no fitness"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from examples import SESSION
-from toolruns import CHAIN, POOLING, UNUSED, created, empty, evaluation, eventful, steady
+from toolruns import CHAIN, POOLING, UNUSED, created, curved, empty, evaluation, eventful, steady
 
 from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.messages import Place, Result
@@ -186,3 +186,19 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(tmp_path: Path) -> 
     done = merge(one, "--into", tmp_path / "mine")
     assert done.returncode == 2 and f"is empty, but {tmp_path / 'mine'} holds notes.txt" in done.stderr
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_what_was_stopped_early_stays_behind_and_curves_come_along(tmp_path: Path) -> None:
+    one, other = curved(tmp_path / "one"), curved(tmp_path / "other")
+    done = merge(one, other, "--into", tmp_path / "both")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{one}: 2 individuals; 2 stopped early stay behind\n{other}: 2 individuals; 2 ")
+    population = run_file.read(tmp_path / "both").population
+    assert population.evaluated.tolist() == [0, 1, 2, 3] and population.stopped == 0
+    assert population.curves(3) == ((0.375, 0.5), (0.5, 0.625)) and population.rungs == (0.25, 0.5)
+
+
+def test_rungs_must_be_the_same(tmp_path: Path) -> None:
+    one, other = curved(tmp_path / "one"), steady(tmp_path / "other", [0.5], 10.0)
+    done = merge(one, other, "--into", tmp_path / "both")
+    assert done.returncode == 2 and "training.rungs: " in done.stderr and "early_stopping" not in done.stderr

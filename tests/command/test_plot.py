@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from toolruns import empty, eventful
+from toolruns import curved, empty, eventful
 
 from hpcnas.command import plot
 from hpcnas.config import search as search_config
@@ -126,6 +126,38 @@ def test_by_default_predictions_are_drawn_where_there_are_any(
     out, err = capsys.readouterr()
     assert out.splitlines()[-1] == "written: guidance.png" and err == ""
     assert (tmp_path / "guidance.png").stat().st_size > 10_000
+
+
+def test_learning_curves(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    early, picture = curved(tmp_path / "early"), tmp_path / "curves.png"
+    assert plot.main([str(early), str(run), "--learning-curves", str(picture), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == f"{run}: expected a run whose trainings have rungs (--rungs): left out\n"
+    told, other = json.loads(out)
+    assert "learning_curves" not in other and picture.read_bytes()[:4] == b"\x89PNG"
+    nothing = {"stopped": 1, "complete_curves": 2, "rank_correlation": None, "line": None}
+    assert told["learning_curves"] == {
+        "rungs": [{"share": 0.25, **nothing}, {"share": 0.5, **nothing}],
+        "complete": {
+            "every": 1,
+            "individual": [0, 2],
+            "at_rungs": [[0.25, 0.4375], [0.4375, 0.5625]],
+            "final": [0.5625, 0.75],
+        },
+        "stopped": {"every": 1, "individual": [1, 3], "view": [0, 1], "at_rungs": [[0.125, 0.25], [0.125, None]]},
+        "floors": {"view": [0, 1, 2], "at_rungs": [[None, None]] * 3},
+    }
+    with pytest.raises(Error, match="^there is nothing to draw$"):
+        plot.main([str(run), "--learning-curves", str(picture)])
+
+
+def test_by_default_learning_curves_are_drawn_where_there_are_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert plot.main([str(curved(tmp_path / "early"))]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "written: learning-curves.png"
+    assert (tmp_path / "learning-curves.png").stat().st_size > 10_000
 
 
 def test_the_help_lists_every_picture(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -133,6 +133,25 @@ def test_failures_sessions_and_settings(page: Page) -> None:
     assert 'space = "2x3/1x3"' in settings and "fingerprint: 5f2e" in settings
 
 
+def test_what_was_stopped_early_has_its_state_and_its_curve(tmp_path: Path) -> None:
+    page = Page(written(toolruns.curved(tmp_path / "run"), tmp_path / "page.html"))
+    assert page.column("individual") == ["2", "0", "1", "3", "4"]
+    assert page.column("state") == [
+        "evaluated", "evaluated", "stopped early at 50 %", "stopped early at 25 %", "in flight"
+    ]  # fmt: skip
+    assert page.column("at 25 %") == ["43.75", "25.00", "12.50", "12.50", ""]
+    assert page.column("at 50 %") == ["56.25", "43.75", "25.00", "", ""]
+    assert page.column("fitness %") == ["75.00", "56.25", "", "", ""]
+    assert page.column("parameters") == ["2,500", "1,000", "3,000", "2,000", ""]
+    assert page.column("time") == ["2 min", "2 min", "50 s", "25 s", ""]
+    text = " ".join(" ".join(page.texts).split())
+    assert "2 evaluated, 2 stopped early, of 8, 1 in flight" in text
+    assert "Stopped early: 2: 1 at 25 %, 1 at 50 % of the steps, which saved 2 trainings." in text
+    assert "Learning curves and rungs" in [attributes["aria-label"] for tag, attributes in page.tags if tag == "svg"]
+    keys = [attributes["data-key"] for tag, attributes in page.tags if tag == "th" and "data-key" in attributes]
+    assert keys[7:9] == ["rung_a", "rung_b"]
+
+
 # ── that it needs nothing else ──────────────────────────────────────────────────────────────────────────────────────
 def test_nothing_is_fetched_from_elsewhere(html: Path, page: Page) -> None:
     for tag, attributes in page.tags:

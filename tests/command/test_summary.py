@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from examples import PLACE, SESSION
-from toolruns import CHAIN, created, empty, eventful, steady
+from toolruns import CHAIN, created, curved, empty, eventful, steady
 
 from hpcnas.analysis import export, runs, snapshot
 from hpcnas.analysis.curves import Curves
@@ -58,6 +58,7 @@ def test_everything_there_is_to_say(run: Path, capsys: pytest.CaptureFixture[str
                 "host": "node-1",
                 "workers": 2,
                 "evaluated": 3,
+                "stopped": 0,
                 "busy_share": 1.0,
                 "hpcnas": "0",
             },
@@ -67,18 +68,22 @@ def test_everything_there_is_to_say(run: Path, capsys: pytest.CaptureFixture[str
                 "host": "node-1",
                 "workers": 1,
                 "evaluated": 1,
+                "stopped": 0,
                 "busy_share": 0.8,
                 "hpcnas": "0",
             },
         ],
         "budget": 6,
         "evaluated": 4,
+        "stopped": 0,
         "evaluations_left": 2,
         "confirmations": 0,
         "confirmations_left": 0,
         "confirmed": [],
         "trainings": 8,
         "trainings_limit": None,
+        "trainings_saved": 0.0,
+        "rungs": [],
         "failed": 1,
         "in_flight": 0,
         "refused_genotypes": 3,
@@ -231,3 +236,36 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
 def test_tables_need_no_matplotlib() -> None:
     code = "import sys, summary, lineage, compare; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=TOOLS).returncode == 0
+
+
+def test_what_was_stopped_early_belongs_to_the_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = curved(tmp_path / "run")
+    (found,) = as_json(capsys, run)
+    told = ("evaluated", "stopped", "budget", "evaluations_left", "trainings", "trainings_saved", "failed", "in_flight")
+    assert [found[name] for name in told] == [2, 2, 8, 4, 5.5, 2.5, 0, 1]
+    nothing = {"complete_curves": 2, "rank_correlation": None, "line": None}
+    assert found["rungs"] == [{"share": 0.25, "stopped": 1, **nothing}, {"share": 0.5, "stopped": 1, **nothing}]
+    assert found["remaining_seconds"] == 4 * 150.0 / 4, "both kinds are the pace"
+    assert found["worker_hours"] == (50.0 + 100.0 + 25.0 + 100.0) / 3600
+    (session,) = found["sessions"]
+    assert (session["evaluated"], session["stopped"], session["busy_share"]) == (2, 2, 1.0)
+    assert summary.main([str(run)]) == 0
+    text = capsys.readouterr().out
+    for line in (
+        "  evaluated      2; with 2 stopped early 4 of 8; 0 failed, 1 in flight\n",
+        "  stopped early  1 at 25 %, 1 at 50 % of the steps, which saved 2 trainings\n",
+        "  rung at 25 %   too few complete curves to say anything: 2\n",
+        "  trainings      6\n",
+        "  GPU hours      0.076 (69 s an individual)\n",
+    ):
+        assert line in text
+    assert summary.main([str(run), str(run)]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[4:7] == ["2", "2", "8"]
+
+
+def test_what_a_rung_says(capsys: pytest.CaptureFixture[str]) -> None:
+    rung = {"share": 0.1, "stopped": 3, "complete_curves": 24, "rank_correlation": 0.875, "line": {"deviation": 0.01}}
+    assert summary.said_by(rung) == (
+        "rank correlation 0.88 with the final accuracy, of 24 complete curves; ± 0.0100 from a line"
+    )
+    assert summary.said_by({**rung, "line": None}).endswith("of 24 complete curves; no line")

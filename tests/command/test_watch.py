@@ -63,6 +63,16 @@ def test_what_else_the_picture_says(store: FileStore) -> None:
     assert "5.3/min · ETA 4 min" in shown(dataclasses.replace(seen, rate=8 / 90, remaining=225.0))
 
 
+def test_what_was_stopped_early_is_told_apart(store: FileStore) -> None:
+    seen = look(fill(store, 4, evaluated(0, 1, 3010.0)))
+    workers = [dataclasses.replace(seen.workers[0], stopped=7, last=9, last_fitness=None, last_stopped=True)]
+    text = shown(dataclasses.replace(seen, stopped=12, budget=20, workers=workers))
+    assert "13/20: 1 evaluated, 12 stopped early" in text
+    assert re.search(r"usually +done +early +failed +last", text)
+    assert re.search(r" 1 +7 +0 +9: early\n", text)
+    assert "stopped early" not in shown(seen) and "  early" not in shown(seen)
+
+
 def test_an_empty_run(store: FileStore) -> None:
     text = shown(look(store))
     assert "no individual has been evaluated yet" in text and "0/5 evaluated" in text

@@ -193,7 +193,7 @@ def test_a_run_without_an_evaluation_has_no_best(tmp_path: Path) -> None:
 
 def test_columns_are_those_of_the_page_on_files(run: hpcnas.Run) -> None:
     columns = run.columns()
-    assert list(columns) == ["id", *(column.name for column in COLUMNS)]
+    assert list(columns) == ["id", *(column.name for column in COLUMNS if not column.of_curves)]
     assert {len(values) for values in columns.values()} == {5}
     assert columns["state"].tolist() == ["EVALUATED"] * 3 + ["FAILED", "EVALUATED"]
     assert columns["failure"].tolist() == ["", "", "", "NAN", ""]
@@ -247,12 +247,28 @@ def test_a_run_of_an_older_version_has_all_columns(tmp_path: Path) -> None:
     folder = toolruns.eventful(tmp_path / "run")
     new = hpcnas.open_run(folder).columns()
     with h5py.File(folder / "population.h5", "a") as file:
-        for name in [column.name for column in COLUMNS if column.added]:
+        for name in [column.name for column in COLUMNS if column.added and not column.of_curves]:
             del file["individuals"][name]
         del file["workers"]
     old = hpcnas.open_run(folder)
     assert old.columns()["replicates_trained"].tolist() == new["replicates_trained"].tolist()
     assert old.columns()["known"].tolist() == [0] * 5 and old.best.id == 4
+
+
+def test_learning_curves_are_there_where_trainings_have_rungs(tmp_path: Path, run: hpcnas.Run) -> None:
+    curved = hpcnas.open_run(toolruns.curved(tmp_path / "curved"))
+    assert (curved.rungs, run.rungs, run.best.curves) == ((0.25, 0.5), (), ())
+    assert [one.state for one in curved] == ["EVALUATED", "STOPPED", "EVALUATED", "STOPPED", "ISSUED"]
+    assert curved[2].curves == ((0.375, 0.5), (0.5, 0.625)) and curved[3].curves == ((0.0625,), (0.1875,))
+    assert (curved[3].fitness, curved[3].accuracies, curved[3].parameters, curved[4].curves) == (None, (), 2000, ())
+    columns = curved.columns()
+    assert columns["curves"].shape == (5, 4) and columns["judged"].tolist() == [2, 2, 2, 2, 0]
+    assert columns["stopped_after"].tolist() == [-1, 0, -1, 1, -1]
+    demand.package("pandas")
+    table = curved.table()
+    assert table["accuracy_2_at_0.25"].tolist()[:4] == [0.25, 0.125, 0.5, 0.1875]
+    assert table["accuracy_1_at_0.5"].isna().tolist() == [False, False, False, True, True]
+    assert list(table["state"].cat.categories) == ["ISSUED", "EVALUATED", "FAILED", "STOPPED"]
 
 
 def test_a_merged_run_names_those_that_it_is_made_of(tmp_path: Path) -> None:

@@ -160,5 +160,5 @@ def _told(found: LearningCurves, drawn: Sequence[int], outside: int) -> list[str
         if left := [f"one of every {each:,} {name}" for each, name in zip(parts, NAMES, strict=False) if each > 1]:
             second.append(f"Drawn as {how}: {', '.join(left)}.")
     if outside:
-        second.append(f"Below the axes of the learning curves: {outside:,} individuals.")
+        second.append(f"Below the axes of the learning curves: {outside:,}.")
     return [first, *([" ".join(second)] if second else [])]
