@@ -14,7 +14,7 @@ from toolruns import CHAIN, created, curved, empty, eventful, steady
 from hpcnas.analysis import export, runs, snapshot
 from hpcnas.analysis.curves import Curves
 from hpcnas.analysis.summary import state
-from hpcnas.command import summary
+from hpcnas.command import compare, summary, verify
 from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.messages import Evaluation, Result
 from hpcnas.search import run_file
@@ -269,3 +269,25 @@ def test_what_a_rung_says(capsys: pytest.CaptureFixture[str]) -> None:
         "rank correlation 0.88 with the final accuracy, of 24 complete curves; ± 0.0100 from a line"
     )
     assert summary.said_by({**rung, "line": None}).endswith("of 24 complete curves; no line")
+
+
+def test_a_search_says_what_it_has_stopped_early(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its final table, RUN/status and the other commands by one number."""
+    run = tmp_path / "run"
+    words = "--evaluator synthetic --space 2x3/1x3 --budget 90 --initial-population 30 --rungs 0.1 0.3 --early-stopping"
+    done = subprocess.run(
+        [sys.executable, "-m", "hpcnas", *words.split(), "--run", run], capture_output=True, text=True, check=True
+    )
+    (found,) = as_json(capsys, run)
+    stopped = found["stopped"]
+    assert isinstance(stopped, int) and stopped > 0 and found["evaluations_left"] == 0
+    lines = snapshot.text_file.read(run / "status", 4096).splitlines()
+    assert lines[:4] == ["state=complete", f"evaluated={90 - stopped}", f"stopped={stopped}", "budget=90"]
+    where = [f"{rung['stopped']} at {summary.percent(rung['share'])}" for rung in found["rungs"] if rung["stopped"]]
+    saved = f"{found['trainings_saved']:,.0f}"
+    assert f"{stopped}: {', '.join(where)} of the steps, which saved {saved} trainings\n" in done.stdout + done.stderr
+    assert verify.main([str(run)]) == 0
+    counts = f"90 individuals, {90 - stopped} evaluated, {stopped} stopped early, 0 failed, 0 in flight"
+    assert capsys.readouterr().out == f"{run}: sound ({counts})\n"
+    assert compare.main([str(run)]) == 0
+    assert "evaluations leave out what was stopped early; worker hours count it\n" in capsys.readouterr().out

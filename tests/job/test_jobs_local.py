@@ -34,6 +34,10 @@ def test_new_trainings_of_the_best_are_progress_and_what_is_no_number_is_not(tmp
     scenes = [f"printf 'state=more\\nevaluated=9\\nconfirmations={count}\\n' >status; exit 75" for count in (1, 2, 2)]
     play = Play(tmp_path, scenes)
     assert play.whole() == (1, 3, f"{play.run} is not started again: this job has not brought it any further\n")
+    (tmp_path / "early").mkdir()
+    scenes = [f"printf 'state=more\\nevaluated=9\\nstopped={count}\\n' >status; exit 75" for count in (1, 2, 2)]
+    early = Play(tmp_path / "early", scenes)
+    assert early.whole()[:2] == (1, 3), "what was stopped early is progress too"
     scenes = ["printf 'state=more\\nevaluated=a[$(touch hit)]\\n' >status; exit 75"]
     (tmp_path / "other").mkdir()
     other = Play(tmp_path / "other", scenes)
