@@ -21,6 +21,7 @@ from hpcnas.config import options
 from hpcnas.config import search as search_config
 from hpcnas.config.search import SearchConfig
 from hpcnas.config.settings import ConfigError
+from hpcnas.evolution.early_stopping import trainings_spent
 from hpcnas.evolution.population import Population
 from hpcnas.search import landscape, simulation
 from hpcnas.search.controller import SearchStopped
@@ -45,7 +46,7 @@ class SimulatedSearch:
     and what it did in all."""
 
     fitness: list[float]
-    evaluations: int
+    evaluations: int  # those that were stopped early included
     trainings: float
 
 
@@ -108,6 +109,9 @@ def settings(how: str, seed: int, trainings: int) -> SearchConfig:
             {"search": {"seed": seed, "trainings": trainings, "budget": trainings}},
             {"evaluation": {"evaluator": "synthetic", "synthetic_seconds": 3600.0, "synthetic_spread": 0.2}},
         )
+        if chosen.search.early_stopping:  # most individuals take a share of a training
+            most = math.ceil(trainings / chosen.training.rungs[0])
+            chosen = search_config.build(chosen.settings(), {"search": {"budget": most}})
         return looked_up(chosen)
     except (ConfigError, options.UsageError, options.HelpWanted, ValueError) as error:  # a quotation without an end
         raise AnalysisError(f"{how}: {error}") from error
@@ -128,14 +132,17 @@ def simulate(chosen: SearchConfig, workers: int, points: int) -> SimulatedSearch
     spent, fitness = returned(population)
     grid = limit * np.arange(1, points + 1) / points
     at = np.maximum(np.searchsorted(spent, grid, side="right") - 1, 0)
-    return SimulatedSearch(fitness[at].tolist(), len(population.evaluated), population.trainings)
+    return SimulatedSearch(fitness[at].tolist(), len(population.evaluated) + population.stopped, population.trainings)
 
 
 def returned(population: Population) -> tuple[np.ndarray, np.ndarray]:
     """Trainings spent whenever another individual became the fittest as measured, and its fitness without noise: two
-    arrays of shape (changes of the best,)."""
+    arrays of shape (changes of the best,). Of those that were stopped early by then, the share of their steps."""
     ids = population.evaluated
-    spent = np.cumsum(population.column("replicates_trained")[ids], dtype=np.int64)
+    spent = np.cumsum(population.column("replicates_trained")[ids], dtype=np.float64)
+    ended = population.stopped_before(len(ids) + 1)
+    before = np.searchsorted(population.column("stopped_after")[ended], np.arange(len(ids)), side="right")
+    spent += np.concatenate([[0.0], np.cumsum(trainings_spent(population, ended))])[before]
     best = population.bests
     places = np.flatnonzero(np.concatenate([[True], best[1:] != best[:-1]]))
     genotypes = [population.individual(int(best[place])).genotype for place in places]

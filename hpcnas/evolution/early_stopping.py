@@ -77,20 +77,30 @@ def rounded(view: int) -> int:
 
 def stopped_at(population: Population) -> list[int]:
     """How many individuals were stopped at each rung."""
-    lengths, _ = _stopped(population)
+    lengths, _ = _ended(population, _stopped(population))
     return np.bincount(lengths - 1, minlength=len(population.rungs)).tolist()
 
 
 def trainings_saved(population: Population) -> float:
     """How many trainings the steps would make that those that were stopped have left out."""
-    lengths, together = _stopped(population)
-    counts = np.bincount(lengths - 1, weights=together, minlength=len(population.rungs))
-    return math.fsum(count * (1.0 - share) for count, share in zip(counts.tolist(), population.rungs, strict=True))
+    ids = _stopped(population)
+    whole = population.column("judged")[ids].astype(np.float64)
+    return math.fsum(whole - trainings_spent(population, ids))
 
 
-def _stopped(population: Population) -> tuple[np.ndarray, np.ndarray]:
-    """Of the individuals that were stopped, how many rungs they came to, and how many trainings ended there together:
-    integers, both of shape (stopped,)."""
-    ids = np.flatnonzero(population.column("state") == State.STOPPED)
+def trainings_spent(population: Population, ids: np.ndarray) -> np.ndarray:
+    """How many trainings the steps make that each of these individuals, which were stopped, has taken: float64, of the
+    shape of the ids, int64 (n,)."""
+    lengths, together = _ended(population, ids)
+    return np.array(population.rungs)[lengths - 1] * together
+
+
+def _stopped(population: Population) -> np.ndarray:
+    return np.flatnonzero(population.column("state") == State.STOPPED)
+
+
+def _ended(population: Population, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many rungs each of these individuals, which were stopped, came to, and how many of its trainings ended there
+    together: integers, both of the shape of the ids."""
     first = population.column("curves")[ids, : len(population.rungs)]
     return np.isfinite(first).sum(axis=1), population.column("judged")[ids]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toolruns import POOLING, SHORTCUT, eventful
+from toolruns import POOLING, SHORTCUT, curved, eventful
 
 from hpcnas.analysis import policies
 from hpcnas.analysis.policies import Policy, interval_place, reached
@@ -18,6 +18,7 @@ from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.evolution.initial import kept
 from hpcnas.evolution.population import Population
 from hpcnas.messages import Evaluation, Place, Result
+from hpcnas.search import run_file
 from hpcnas.search.landscape import true_fitness
 
 SMALL = "--space 2x3/1x3 --initial-population 6 --initial-mutations 20"
@@ -64,6 +65,18 @@ def test_a_lucky_one_is_returned_until_it_is_measured_again() -> None:
     spent, fitness = policies.returned(found)
     assert spent.tolist() == [2, 5]
     assert fitness.tolist() == [true_fitness(expand(genotype)) for genotype in genotypes[:2]]
+
+
+def test_trainings_that_were_stopped_early_are_spent_by_their_share(tmp_path: Path) -> None:
+    """0.5 of two trainings before the first evaluation, 0.25 of two before the second."""
+    spent, _ = policies.returned(run_file.read(curved(tmp_path / "run")).population)
+    assert spent.tolist() == [1.0 + 2.0, 1.0 + 2.0 + 0.5 + 2.0]
+
+
+def test_a_policy_that_stops_early_spends_its_trainings() -> None:
+    how = "--space 2x3/1x3 --initial-population 20 --replicates 1 --rungs 0.1 --early-stopping"
+    found = policies.simulate(policies.settings(how, 0, 60), workers=5, points=4)
+    assert 60 <= found.trainings < 62 and found.evaluations > 60 and len(found.fitness) == 4
 
 
 def test_a_policy_may_begin_with_the_best_of_a_run(tmp_path: Path) -> None:
