@@ -103,6 +103,7 @@ The same command continues a run that was cut short; a larger budget, any run:
             "search.survivors",
             "search.objective",
             "search.racing_confidence",
+            "search.early_stopping_confidence",
             "search.seed",
             "search.tournament_draw",
             "training.precision",
