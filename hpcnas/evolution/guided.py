@@ -14,6 +14,7 @@ by chance, by Spearman's rank correlation. That correlation is what the run repo
 
 The model is a function of the first `view` evaluations, rounded down so that it is made anew after every 32nd part of
 them at the most. It learns from at most MOST individuals: half are the youngest, half the fittest of the older ones.
+Individuals that were stopped at a rung are among them, by what their fitness would have been (`learning_curves`).
 Answers are the same on every machine: see `bayesian_ridge`. Mutants whose live edges are those of a parent are left
 out.
 
@@ -35,6 +36,7 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.config.search import SearchSettings
 from hpcnas.evolution import bayesian_ridge
 from hpcnas.evolution.bayesian_ridge import Posterior
+from hpcnas.evolution.learning_curves import outcomes
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.strategy import Breeding, Proposal
 from hpcnas.evolution.tournament import draw_winner
@@ -248,13 +250,13 @@ class Guided:
 
     def _table(self, population: Population, view: int) -> Lessons | None:
         """What it learns from; None where nothing differs."""
-        ids, fitness = population.competing(view), population.column("fitness")
+        ids, fitness = outcomes(population, view)
         rows, kept = list[Features](), list[int]()
-        for id in learned_from(ids, fitness[ids]).tolist():
-            row = self._row(bare(population.individual(id).genotype))
+        for place in learned_from(np.arange(len(ids)), fitness).tolist():
+            row = self._row(bare(population.individual(ids[place]).genotype))
             if row is not None:  # an individual of a damaged file may have no network
                 rows.append(row)
-                kept.append(id)
+                kept.append(place)
         ends = ends_of(fitness[kept])
         if ends is None:
             return None
