@@ -6,7 +6,7 @@
                            └──────────────────── population ◄─────────────────────────────┘
 
 The loop is that of every search (`simulation`): asynchronous, with trainings whose durations are spread. What counts is
-the *true* fitness of the individual that the search would return after each evaluation, the fittest as measured. An
+the *true* fitness of the individual that the search would return after each evaluation (`Population.results`). An
 evaluation is a training unless options say otherwise; cost is worker time, in full trainings of mean duration. Where
 the best are confirmed, the trainings that this takes at the most are taken off the search's budget.
 
@@ -150,7 +150,7 @@ def race(benchmark: Benchmark, who: Contender, seed: int, terms: Terms) -> Race:
     except (ConfigError, SearchStopped) as error:
         raise AnalysisError(f"{who.name}: expected a search that makes its evaluations, but: {error}") from error
     population = store.population
-    rows = [benchmark.row(population.individual(id).genotype) for id in population.bests.tolist()]
+    rows = [benchmark.row(population.individual(id).genotype) for id in population.results.tolist()]
     cost = np.cumsum(population.column("worker_seconds")[population.evaluated]) / _TRAINING
     return Race(benchmark.truth[rows].tolist(), cost.tolist())
 

@@ -1,7 +1,7 @@
 """How far ways to search come with as many trainings, by whole simulated searches in the synthetic landscape.
 
 A policy is a name and options of a search. What counts is the fitness without noise of the individual that the search
-would return at that point, the fittest as measured. Intervals are of 95 % confidence for the median over the seeds,
+would return at that point (`Population.results`). Intervals are of 95 % confidence for the median over the seeds,
 from the order of the seeds alone (a binomial count): nothing is assumed of how they are distributed. Draws nothing.
 """
 
@@ -132,11 +132,11 @@ def simulate(chosen: SearchConfig, workers: int, points: int) -> SimulatedSearch
 
 
 def returned(population: Population) -> tuple[np.ndarray, np.ndarray]:
-    """Trainings spent whenever another individual became the fittest as measured, and its fitness without noise: two
-    arrays of shape (changes of the best,)."""
+    """Trainings spent whenever another individual became the result (`Population.results`), and its fitness without
+    noise: two arrays of shape (changes of the best,)."""
     ids = population.evaluated
     spent = np.cumsum(population.column("replicates_trained")[ids], dtype=np.int64)
-    best = population.bests
+    best = population.results
     places = np.flatnonzero(np.concatenate([[True], best[1:] != best[:-1]]))
     genotypes = [population.individual(int(best[place])).genotype for place in places]
     return spent[places], np.array([landscape.true_fitness(expand(genotype)) for genotype in genotypes])
