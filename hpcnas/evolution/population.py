@@ -303,19 +303,6 @@ class Population:
         """The best individual after each evaluation, as `measured_best` was then: ids, int64, shape (evaluations,)."""
         return bests(self.evaluated, self._columns["fitness"][self.evaluated], self._repeats)
 
-    @property
-    def results(self) -> np.ndarray:
-        """The best individual after each evaluation, as `best` was then: ids, int64, shape (evaluations,). Takes as
-        long as the strategy did, where it expects anything."""
-        found, births = self.bests, self._columns["birth"]
-        if self.expects is not None:
-            last = self.searched_view
-            for place, id in enumerate(found.tolist()):
-                expected = self.expects(self, min(place + 1, last))
-                if expected and births[id] != Birth.CONFIRMATION:
-                    found[place] = max(expected, key=lambda id: expected[id])
-        return found
-
     def best_fitness(self, view: int) -> float:
         """The highest fitness among the first `view` evaluated that compete, view ≥ 1."""
         return float(self._columns["fitness"][self.ranking(view)[0]])

@@ -186,11 +186,15 @@ def test_a_search_and_those_who_read_it_have_one_result(tmp_path: Path) -> None:
         {"training": {"replicates": 1}, "evaluation": {"evaluator": "synthetic", "synthetic_seconds": 40.0,
                                                        "synthetic_spread": 0.3, "synthetic_noise": 0.02}},
     )  # fmt: skip
-    told = simulation.simulate(chosen, simulation.Site(9, startup=1.0, queue=0.0, handling=0.001), tmp_path / "run")
+    site = simulation.Site(9, startup=1.0, queue=0.0, handling=0.001)
+    told = simulation.simulate(chosen, site, tmp_path / "run")
     population = run_file.read(tmp_path / "run").population
-    assert told.best_individual == population.best != population.measured_best == population.bests[-1]
-    assert population.results[-1] == population.best
-    assert population.results[: guided.LEAST - 1].tolist() == population.bests[: guided.LEAST - 1].tolist()
+    assert told.best_individual == population.best
+    noting = simulation.Noting(chosen)
+    simulation.searched(chosen, site, store=noting)
+    assert len(noting.results) == 90 and noting.results[-1] == population.best
+    assert noting.results[: guided.LEAST - 1] == population.bests[: guided.LEAST - 1].tolist()
+    assert noting.results != population.bests.tolist()
 
 
 def noisy(individual: Individual) -> Outcome:
