@@ -6,6 +6,7 @@ in `STRATEGIES` of `config.search`; or a plugin brings it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -144,8 +145,13 @@ def prediction(config: SearchConfig, facts: DataFacts, population: Population) -
     """How well strategy `guided` predicts in this run by now, in words; None for every other strategy."""
     if config.search.strategy != "guided":
         return None
-    guided = Guided.of(config.search, _breeding(config, facts, None))
-    return told_prediction(guided.model(population, population.searched_view))
+    return told_prediction(_reader(config, facts).model(population, population.searched_view))
+
+
+@functools.lru_cache(maxsize=1)
+def _reader(config: SearchConfig, facts: DataFacts) -> Guided:
+    """Strategy `guided` for those who look at a run, perhaps again and again: it keeps the features of genotypes."""
+    return Guided.of(config.search, _breeding(config, facts, None))
 
 
 class Expectations:
@@ -160,7 +166,7 @@ class Expectations:
         """Empty where it expects nothing, and while no session has begun."""
         facts = self._facts() if self._strategy is None else None
         if facts is not None:
-            self._strategy = Guided.of(self._config.search, _breeding(self._config, facts, None))
+            self._strategy = _reader(self._config, facts)
         return self._strategy.expected(population, view) if self._strategy is not None else NOTHING
 
 
