@@ -6,7 +6,7 @@
                            └──────────────────── population ◄─────────────────────────────┘
 
 The loop is that of every search (`simulation`): asynchronous, with trainings whose durations are spread. What counts is
-the *true* fitness of the individual that the search would return after each evaluation, the fittest as measured. An
+the *true* fitness of the individual that the search would return after each evaluation (`Population.best`). An
 evaluation is a training unless options say otherwise; cost is worker time, in full trainings of mean duration. Where
 the best are confirmed, the trainings that this takes at the most are taken off the search's budget.
 
@@ -149,16 +149,18 @@ def race(benchmark: Benchmark, who: Contender, seed: int, terms: Terms) -> Race:
     config = settings(benchmark, who.options, seed, terms)
     breeding = benchmark_tables.breeding(benchmark, config)
     try:
-        store, _ = simulation.searched(
+        store = simulation.Noting(config)
+        simulation.searched(
             config,
             simulation.Site(terms.workers, startup=0.0, queue=0.0, handling=0.0005),
             foresight=TableForesight(config, benchmark),
             strategy=lambda facts: _strategy(benchmark, who, config, breeding),
+            store=store,
         )
     except (ConfigError, SearchStopped) as error:
         raise AnalysisError(f"{who.name}: expected a search that makes its evaluations, but: {error}") from error
     population = store.population
-    rows = [benchmark.row(population.individual(id).genotype) for id in population.bests.tolist()]
+    rows = [benchmark.row(population.individual(id).genotype) for id in store.results]
     seconds = population.column("worker_seconds")
     cost = np.cumsum(seconds[population.evaluated]) / _TRAINING
     ended = population.stopped_before(len(cost) + 1)  # at a rung

@@ -64,8 +64,8 @@ class Curves:
 
     @property
     def best(self) -> np.ndarray:
-        """Best fitness at each step, of shape (evaluations,); lower than before only where the best was measured
-        again, because a search averages or by confirming."""
+        """Best measured fitness at each step, of shape (evaluations,); lower than before only where the best was
+        measured again, because a search averages or by confirming."""
         population = self.stored.population
         return population.column("fitness")[population.bests]
 

@@ -21,7 +21,6 @@ import numpy as np
 
 from hpcnas.analysis.curves import Curves
 from hpcnas.analysis.runs import AnalysisError
-from hpcnas.evolution.confirmation import searched_view
 from hpcnas.evolution.guided import rank_correlation, told_prediction
 from hpcnas.evolution.registry import guiding
 from hpcnas.messages import mean
@@ -81,7 +80,7 @@ class Guidance:
             if predicted is not None:
                 found[id] = predicted
         if not found:
-            told = told_prediction(strategy.model(population, searched_view(population)))
+            told = told_prediction(strategy.model(population, population.searched_view))
             raise Unguided(f"expected an evaluated individual that the model has chosen; predictions: {told}")
         steps = steps[np.isin(run.ids[steps], list(found))]
         ids = run.ids[steps]

@@ -1,7 +1,7 @@
 """How far ways to search come with as many trainings, by whole simulated searches in the synthetic landscape.
 
 A policy is a name and options of a search. What counts is the fitness without noise of the individual that the search
-would return at that point, the fittest as measured. Intervals are of 95 % confidence for the median over the seeds,
+would return at that point (`Population.best`). Intervals are of 95 % confidence for the median over the seeds,
 from the order of the seeds alone (a binomial count): nothing is assumed of how they are distributed. Draws nothing.
 """
 
@@ -123,27 +123,29 @@ def simulate(chosen: SearchConfig, workers: int, points: int) -> SimulatedSearch
     limit = chosen.search.trainings
     assert limit is not None, "`settings` sets it"
     try:
-        store, _ = simulation.searched(chosen, simulation.Site(workers, startup=60.0, queue=0.0, handling=0.0005))
+        store = simulation.Noting(chosen)
+        simulation.searched(chosen, simulation.Site(workers, startup=60.0, queue=0.0, handling=0.0005), store=store)
     except (ConfigError, SearchStopped) as error:
         raise AnalysisError(
             f"expected a search that goes on until its trainings are spent, but it would stop: {error}"
         ) from error
     population = store.population
-    spent, fitness = returned(population)
+    spent, fitness = returned(population, store.results)
     grid = limit * np.arange(1, points + 1) / points
     at = np.maximum(np.searchsorted(spent, grid, side="right") - 1, 0)
     return SimulatedSearch(fitness[at].tolist(), len(population.evaluated) + population.stopped, population.trainings)
 
 
-def returned(population: Population) -> tuple[np.ndarray, np.ndarray]:
-    """Trainings spent whenever another individual became the fittest as measured, and its fitness without noise: two
-    arrays of shape (changes of the best,). Of those that were stopped early by then, the share of their steps."""
+def returned(population: Population, results: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Trainings spent whenever another individual became the result, and its fitness without noise: two arrays of shape
+    (changes of the best,). `results` are the best individuals after each evaluation. Of those that were stopped early,
+    the share of their steps is spent."""
     ids = population.evaluated
     spent = np.cumsum(population.column("replicates_trained")[ids], dtype=np.float64)
     ended = population.stopped_before(len(ids) + 1)
     before = np.searchsorted(population.column("stopped_after")[ended], np.arange(len(ids)), side="right")
     spent += np.concatenate([[0.0], np.cumsum(trainings_spent(population, ended))])[before]
-    best = population.bests
+    best = np.array(results)
     places = np.flatnonzero(np.concatenate([[True], best[1:] != best[:-1]]))
     genotypes = [population.individual(int(best[place])).genotype for place in places]
     return spent[places], np.array([landscape.true_fitness(expand(genotype)) for genotype in genotypes])

@@ -91,8 +91,9 @@ def heading(name: str, facts: dict[str, Any]) -> Html:
 
 
 def remarks(facts: dict[str, Any]) -> Html | None:
-    """What new trainings of the best have said, and how well the strategy predicts; nothing where there is neither."""
-    said = [("Confirmed", line) for line in facts["confirmed"]]
+    """What the strategy expects of the best, what new trainings have said of it, and how well the strategy predicts;
+    nothing where there is none of these."""
+    said = [("Expected", line) for line in facts["expected"]] + [("Confirmed", line) for line in facts["confirmed"]]
     said += [("Predictions", facts["predictions"])] if facts["predictions"] else []
     return joined(tag("p", f"{name}: {line}.", class_="muted") for name, line in said) if said else None
 

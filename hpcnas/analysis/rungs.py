@@ -20,7 +20,6 @@ import numpy as np
 from hpcnas.analysis.curves import Curves
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.evolution import learning_curves
-from hpcnas.evolution.confirmation import searched_view
 from hpcnas.evolution.early_stopping import EarlyStopping, rounded, stopped_at
 from hpcnas.evolution.guided import rank_correlation
 from hpcnas.evolution.individuals import State
@@ -74,7 +73,7 @@ def of_population(population: Population) -> list[Rung]:
     """Every rung of a run; none where its trainings have no rungs."""
     if not population.rungs:
         return []
-    reached, final = learning_curves.complete(population, searched_view(population))
+    reached, final = learning_curves.complete(population, population.searched_view)
     columns = zip(population.rungs, stopped_at(population), reached.T, strict=True)
     return [
         Rung(
@@ -143,7 +142,7 @@ class LearningCurves:
         population = run.stored.population
         if not population.rungs:
             raise NoCurves("expected a run whose trainings have rungs (--rungs)")
-        ids = population.competing(searched_view(population))
+        ids = population.competing(population.searched_view)
         ids = ids[population.column("replicates_trained")[ids] > 0]
         stopped = np.flatnonzero(population.column("state") == State.STOPPED)
         every = max(1, math.ceil(len(ids) / MOST)), max(1, math.ceil(len(stopped) / MOST))
@@ -209,7 +208,7 @@ def _floors(run: Curves) -> tuple[np.ndarray, np.ndarray]:
     except StrategyRefused:
         return nothing
     early = EarlyStopping(strategy, stored.config.search.early_stopping_confidence)
-    views = sorted({rounded(view) for view in range(searched_view(population) + 1)})
+    views = sorted({rounded(view) for view in range(population.searched_view + 1)})
     views = [views[place] for place in few(len(views), MOST_VIEWS)]
     floors = np.array([early.floors(population, view) for view in views]).reshape(len(views), len(population.rungs))
     return np.array(views), np.where(np.isfinite(floors), floors, np.nan)

@@ -68,7 +68,7 @@ class Snapshot:
     rate: float | None  # individuals evaluated or stopped early a second, lately
     remaining: float | None
     best: dict[str, Any] | None
-    course: list[float]  # best fitness after each evaluation
+    course: list[float]  # best measured fitness after each evaluation
     workers: list[WorkerStatus]
     flying: list[tuple[int, float]]  # individuals in flight, and for how long at most
     recent: list[dict[str, Any]]

@@ -20,7 +20,7 @@ from hpcnas.evolution.population import Population
 from hpcnas.evolution.registry import prediction
 from hpcnas.messages import Failure
 from hpcnas.search import methods
-from hpcnas.search.progress import confirmed
+from hpcnas.search.progress import confirmed, expected
 from hpcnas.search.run_file import StoredRun
 
 RUNNING = "running or killed"
@@ -74,6 +74,7 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
         "confirmations": population.confirmations,
         "confirmations_left": confirmations_left(search, population),
         "confirmed": confirmed(population),
+        "expected": expected(population),
         "trainings": population.trainings,
         "trainings_limit": search.trainings,
         "trainings_saved": trainings_saved(population),
@@ -124,8 +125,8 @@ def _steps_a_second(run: StoredRun) -> float | None:
 
 
 def _best(population: Population, number: int) -> list[dict[str, Any]]:
-    """The fittest of those that compete, first of equals first, confirmed ones before all others."""
-    fitness, order = population.column("fitness"), population.evaluated.tolist()
+    """The best of those that compete, confirmed ones before all others (`Population.fittest`)."""
+    fitness, order, expected = population.column("fitness"), population.evaluated.tolist(), population.expected()
     step = {id: place for place, id in enumerate(order, start=1)}
     found = []
     for id in population.fittest()[:number]:
@@ -135,6 +136,7 @@ def _best(population: Population, number: int) -> list[dict[str, Any]]:
                 "id": id,
                 "step": step[id],
                 "fitness": float(fitness[id]),
+                "expected": expected.get(id),
                 "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
                 "trainings": len(accuracies),
                 "parameters": int(population.column("parameters")[id]),

@@ -2,7 +2,8 @@
 
 Each policy is a name and options of a search. Every one searches with the same seeds, by the virtual clock of `hpcnas
 simulate`, until it has spent the trainings (not evaluations: a fitness of the paper is four of them). What counts is
-the fitness without noise of the individual that the search would return at that point, the fittest as measured.
+the fitness without noise of the individual that the search would return at that point: the fittest as measured, of
+`guided` the one that it expects most of.
 
 The table says what the median over the seeds is after shares of the trainings, and how many trainings it takes until
 it is, and stays, as high as that of the first policy in the end. Intervals are of 95 % confidence for the median, from

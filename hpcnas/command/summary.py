@@ -69,6 +69,7 @@ def at_length(run: dict[str, Any]) -> str:
         ("refused", f"{run['refused_genotypes']} genotypes drawn again (invalid, or over a constraint)"),
         ("known", _known(run)),
         *([("predictions", run["predictions"])] if run["predictions"] else []),
+        *(("expected", line) for line in run["expected"]),
         *(("confirmed", line) for line in run["confirmed"]),
         (worker_time.hours_name(run["on_gpus"]), f"{_hours(run['worker_hours'])}{each}"),
         ("workers busy", _share(run["busy_share"])),

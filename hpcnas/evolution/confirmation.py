@@ -33,19 +33,17 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from types import MappingProxyType
 
 import numpy as np
 
 from hpcnas.architecture.network_hash import network_hash
 from hpcnas.config.search import LEAST_CONFIRMATIONS, SearchSettings
 from hpcnas.evolution.individuals import Birth, State
-from hpcnas.evolution.population import Population
+from hpcnas.evolution.population import NOTHING, Population
 from hpcnas.evolution.racing import student_quantile
 from hpcnas.evolution.strategy import Proposal
 from hpcnas.messages import mean
 
-NOTHING: Mapping[int, float] = MappingProxyType({})
 EACH = 8  # new trainings that a network may take, on an average
 ERROR = 0.05
 LEAST_FREEDOM = 8  # degrees of freedom from which the noise counts as known
@@ -93,7 +91,7 @@ class Confirmation:
     def __init__(self, search: SearchSettings, population: Population, expected: Mapping[int, float] = NOTHING) -> None:
         """`expected` may choose the networks, as long as these are not begun (`Expecting`)."""
         self._population = population
-        self._view = searched_view(population)
+        self._view = population.searched_view
         self._candidates = list(dict.fromkeys(population.column("parent")[self._begun()].tolist()))[: search.confirm]
         if len(self._candidates) < search.confirm:
             others = candidates(population, search.confirm, expected)
@@ -182,12 +180,6 @@ class Confirmation:
         quantile = student_quantile(NormalDist().inv_cdf(1.0 - ERROR / (len(self._candidates) - 1)), freedom)
         margin = quantile * math.sqrt(squares / freedom) * math.sqrt(2.0 / count)
         return [trial for trial, found in measured if found + margin >= best]
-
-
-def searched_view(population: Population) -> int:
-    """How many evaluations were known when the search was over, that of the last of its individuals included."""
-    births = population.column("birth")[population.evaluated]
-    return int(np.flatnonzero(births != Birth.CONFIRMATION)[-1]) + 1 if population.searched else 0
 
 
 def _different(population: Population, ids: Sequence[int]) -> list[int]:

@@ -14,18 +14,19 @@ by chance, by Spearman's rank correlation. That correlation is what the run repo
 
 The model is a function of the first `view` evaluations, rounded down so that it is made anew after every 32nd part of
 them at the most. It learns from at most MOST individuals: half are the youngest, half the fittest of the older ones.
+Individuals that were stopped at a rung are among them, by what their fitness would have been (`learning_curves`).
 Answers are the same on every machine: see `bayesian_ridge`. Mutants whose live edges are those of a parent are left
 out.
 
 What is measured best is partly luck; what the model says of a network is none, but knows little of what is particular
-to it. The mean of both, `expected`, chooses the networks that are confirmed.
+to it. Both together (`expectation`) say what the result of the search is, and which networks are confirmed.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -33,8 +34,10 @@ from hpcnas.architecture.expansion import InvalidGenotype, bare
 from hpcnas.architecture.features import features
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config.search import SearchSettings
-from hpcnas.evolution import bayesian_ridge
+from hpcnas.evolution import bayesian_ridge, expectation
 from hpcnas.evolution.bayesian_ridge import Posterior
+from hpcnas.evolution.expectation import Measured
+from hpcnas.evolution.learning_curves import outcomes
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.strategy import Breeding, Proposal
 from hpcnas.evolution.tournament import draw_winner
@@ -47,7 +50,7 @@ CANDIDATES = range(20, 101)  # mutants a birth: fewer where cells are large, and
 GENERATIONS = 3  # of these mutants: of tournament winners, and twice of the BEST so far by the drawn weights
 BEST = 5
 _EDGES = 1200  # of all mutants of a birth, at the most, if each had all that its space allows
-CONSIDERED = 256  # individuals whose true fitness is estimated
+CONSIDERED = 256  # fittest individuals whose true fitness is estimated
 _TESTED = 5  # individuals that a rank correlation needs
 _KEPT = 8192  # genotypes whose features are kept
 
@@ -80,7 +83,8 @@ class FitnessModel:
     posterior: Posterior
     columns: np.ndarray  # as in Lessons
     span: float  # likewise
-    base: float  # the fitness that it expects where the score by expected weights is 0
+    weights: np.ndarray  # those that the posterior expects
+    base: float  # the fitness that it expects where the score by these is 0
     correlation: float | None  # of predictions with outcomes, −1 to 1; None while too few could be tested
 
     @property
@@ -95,6 +99,15 @@ class FitnessModel:
         learned = columns >= 0
         return int((weights[columns[learned]] * row.values[known][learned]).sum())
 
+    def predicted(self, row: Features) -> float:
+        """The fitness that it expects, which need not lie between 0 and 1."""
+        return self.base + self.score(self.weights, row) * self.posterior.unit * self.span
+
+    @property
+    def variance(self) -> float:
+        """Of what was measured, by what it does not explain: (fitness)²."""
+        return self.span * self.span / self.posterior.beta
+
 
 @dataclass(frozen=True, slots=True)
 class _Mutant:
@@ -107,11 +120,23 @@ class _Mutant:
 
 @dataclass(frozen=True, slots=True)
 class _Latest:
-    """The model of the first `known` evaluations of a population."""
+    """The model of the first `known` evaluations of a population, and what has been found out by it."""
 
     population: Population
     known: int
     model: FitnessModel | None
+    seen: dict[int, _Seen | None] = field(default_factory=dict)  # individuals; None for those that cannot be the result
+    fittest: list[int] = field(default_factory=list)  # those of them that were considered first
+    expected: dict[int, Mapping[int, float]] = field(default_factory=dict)  # the last view → what it expects then
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What is known of an individual: its network, its predicted fitness, and the accuracies that its fitness is of."""
+
+    codes: bytes
+    predicted: float
+    accuracies: tuple[float, ...]
 
 
 class Guided:
@@ -149,32 +174,56 @@ class Guided:
         return self._breeding.chosen(population, id, [(one.parent, one.genotype) for one in mutants], winner, generator)
 
     def expected(self, population: Population, view: int) -> Mapping[int, float]:
-        """Half-way between what was measured of an individual and what the model says of it, for the CONSIDERED
-        fittest: a measurement that nothing else explains is partly luck. Fitness, from 0 to 1."""
+        """What new trainings would give (`expectation`), for the CONSIDERED fittest when the model was made and those
+        that were evaluated since; without those that racing has given up. Fitness, from 0 to 1."""
         model = self.model(population, view)
-        if model is None or not model.helps:
+        if model is None or not model.helps or self._carried is None:
             return {}
-        ranking, fitness = population.ranking(view), population.column("fitness")
-        fittest = [ranking[rank] for rank in range(min(len(ranking), CONSIDERED))]
-        ids = [id for id in fittest if math.isfinite(fitness[id])]
-        rows = [(id, row) for id in ids if (row := self._row(bare(population.individual(id).genotype))) is not None]
-        if not rows:  # of a damaged file
+        latest = self._carried.expected
+        if view not in latest:
+            found = self._expected(population, view, self._carried, model)
+            latest.clear()
+            latest[view] = found
+        return latest[view]
+
+    def _expected(self, population: Population, view: int, now: _Latest, model: FitnessModel) -> Mapping[int, float]:
+        if not now.seen:
+            ids, fitness = population.competing(now.known), population.column("fitness")
+            fittest = ids[np.argsort(np.nan_to_num(-fitness[ids], nan=np.inf), kind="stable")[:CONSIDERED]]
+            now.seen.update((id, self._seen(population, id, model)) for id in fittest.tolist())
+            now.fittest.extend(fittest.tolist())
+        gone, networks = set(population.replaced(now.known, view)), dict[bytes, list[int]]()
+        for id in (*now.fittest, *population.competing(view, now.known).tolist()):
+            if id not in now.seen:
+                now.seen[id] = self._seen(population, id, model)
+            seen = now.seen[id]
+            if seen is not None and id not in gone:
+                networks.setdefault(seen.codes, []).append(id)
+        if not networks:
             return {}
-        measured = fitness[[id for id, _ in rows]]
-        weights, unit = model.posterior.expected(), model.posterior.unit * model.span
-        predicted = np.array([model.score(weights, row) * unit for _, row in rows])
-        shift = mean(measured.tolist()) - mean(predicted.tolist())
-        return dict(zip([id for id, _ in rows], ((measured + predicted + shift) / 2.0).tolist(), strict=True))
+        several = [[one for id in ids if (one := now.seen[id]) is not None] for ids in networks.values()]
+        found = expectation.expected(
+            [Measured.of(group[0].predicted, [one for each in group for one in each.accuracies]) for group in several],
+            model.variance,
+        )
+        return {id: value for ids, value in zip(networks.values(), found, strict=True) for id in ids}
+
+    def _seen(self, population: Population, id: int, model: FitnessModel) -> _Seen | None:
+        """None for an individual that was given up, or of which nothing can be said."""
+        accuracies = population.averaged_accuracies(id)
+        needed = bare(population.individual(id).genotype)
+        row = self._row(needed)  # one of a damaged file may have no network
+        whole = population.column("replicates_trained")[id] == population.replicates_of(id)
+        if row is None or not whole or not math.isfinite(mean(accuracies)):
+            return None
+        return _Seen(needed.codes, model.predicted(row), accuracies)
 
     def predicted(self, population: Population, view: int, id: int) -> float | None:
         """The fitness that the model says of an individual by its network alone, whether measured or not; None where
         births that knew so much were those of plain evolution. It need not lie between 0 and 1."""
         model = self.model(population, view)
         row = None if model is None or not model.helps else self._row(bare(population.individual(id).genotype))
-        if model is None or row is None:
-            return None
-        score = model.score(model.posterior.expected(), row)
-        return model.base + score * model.posterior.unit * model.span
+        return None if model is None or row is None else model.predicted(row)
 
     def bar(self, population: Population, view: int) -> float | None:
         """The best fitness, as in `tournament`."""
@@ -242,19 +291,20 @@ class Guided:
         posterior = None if table is None else bayesian_ridge.fit(table.features, table.targets)
         if table is None or posterior is None:
             return None
-        scores = table.features.astype(np.int64) @ posterior.expected()
+        weights = posterior.expected()
+        scores = table.features.astype(np.int64) @ weights
         base = table.low + table.span * (mean(table.targets.tolist()) - mean(scores.tolist()) * posterior.unit)
-        return FitnessModel(posterior, table.columns, table.span, base, tested(table, posterior))
+        return FitnessModel(posterior, table.columns, table.span, weights, base, tested(table, posterior))
 
     def _table(self, population: Population, view: int) -> Lessons | None:
         """What it learns from; None where nothing differs."""
-        ids, fitness = population.competing(view), population.column("fitness")
+        ids, fitness = outcomes(population, view)
         rows, kept = list[Features](), list[int]()
-        for id in learned_from(ids, fitness[ids]).tolist():
-            row = self._row(bare(population.individual(id).genotype))
+        for place in learned_from(np.arange(len(ids)), fitness).tolist():
+            row = self._row(bare(population.individual(ids[place]).genotype))
             if row is not None:  # an individual of a damaged file may have no network
                 rows.append(row)
-                kept.append(id)
+                kept.append(place)
         ends = ends_of(fitness[kept])
         if ends is None:
             return None

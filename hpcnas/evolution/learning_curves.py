@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpcnas.evolution.population import Population
+from hpcnas.messages import mean_curve
 
 LEAST = 20  # complete curves from which a line is known
 
@@ -38,6 +39,35 @@ def lines(population: Population, view: int) -> tuple[Line | None, ...]:
     """The line of each rung; None where too few curves are known, or nothing follows from them."""
     rungs, final = complete(population, view)
     return tuple(fitted(rung, final) for rung in rungs.T)
+
+
+def outcomes(population: Population, view: int) -> tuple[np.ndarray, np.ndarray]:
+    """What the first `view` evaluations say of fitness: ids, int64 (n,), and the fitness of each, float64 (n,), in the
+    order in which it was known. Of individuals that were stopped at a rung before, it is the final accuracy that their
+    line expects, and nothing where there is no line."""
+    ids, fitness = population.competing(view), population.column("fitness")
+    stopped, expected = _expected(population, view)
+    if not len(stopped):
+        return ids, fitness[ids]
+    order = population.evaluated[:view]
+    places = np.empty(len(population), dtype=np.int64)
+    places[order] = np.arange(len(order))
+    when = np.concatenate([2 * places[ids] + 1, 2 * population.column("stopped_after")[stopped]])
+    known = np.argsort(when, kind="stable")
+    return np.concatenate([ids, stopped])[known], np.concatenate([fitness[ids], expected])[known]
+
+
+def _expected(population: Population, view: int) -> tuple[np.ndarray, np.ndarray]:
+    """Those that were stopped before, in order, as far as there is a line for the rung where that was: ids, int64, and
+    final accuracies, float64, both (n,)."""
+    stopped, found = population.stopped_before(view), list[tuple[int, float]]()
+    if len(stopped):
+        known = lines(population, view)
+        for id in stopped.tolist():
+            reached = mean_curve(population.curves(id))
+            if (line := known[len(reached) - 1]) is not None:
+                found.append((id, line.final(reached[-1])))
+    return np.array([id for id, _ in found], dtype=np.int64), np.array([final for _, final in found])
 
 
 def complete(population: Population, view: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,8 @@ run can be replayed (D3). The columns are those of `individuals`. Reads and writ
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from hpcnas.evolution.repeats import Repeats, best_confirmed, bests
 from hpcnas.messages import Evaluation, Failure, Outcome, Place, Result, Stopped, mean
 from hpcnas.storage.columns import Column
 
+NOTHING: Mapping[int, float] = MappingProxyType({})
 _SECONDS = ("setup_seconds", "training_seconds", "validation_seconds")
 
 
@@ -43,6 +45,9 @@ class Population:
         self.stopped = 0  # individuals that were stopped at a rung
         self._trained = 0  # replicates that are trained in full, of all individuals
         self._ended_at = [0 for _ in rungs]  # replicates that were stopped at each rung
+        self.expects: Callable[[Population, int], Mapping[int, float]] | None = None
+        """What the strategy of its search expects of individuals, where that knows more than what was measured
+        (`strategy.Expecting`). It follows from the settings and the population; whoever has both sets it."""
         self._length = 0
         self._evaluated = np.empty(64, dtype=np.int64)
         self._evaluations = 0
@@ -244,21 +249,42 @@ class Population:
 
     @property
     def best(self) -> int | None:
-        """Id of the fittest individual of those that compete, of equals the first; None before the first evaluation.
-        Once networks are confirmed, it is the last confirmation of the best one of these (`repeats`)."""
-        confirmed = self._repeats.confirmed
-        if not confirmed:
-            return self._best
-        found = best_confirmed(confirmed, self._columns["fitness"])
-        return int(self.bests[-1]) if found is None else found
+        """Id of the individual that is the result of the search by now; None before the first evaluation.
+
+        It is the one of which the strategy expects most, and where that expects nothing the fittest of those that
+        compete; of equals the first evaluated. Once networks are confirmed, it is the last confirmation of the best one
+        of these (`repeats`)."""
+        found = best_confirmed(self.confirmed, self._columns["fitness"]) if self.confirmed else None
+        if found is not None:
+            return found
+        expected = self.expected()
+        return max(expected, key=lambda id: expected[id]) if expected else self.measured_best
+
+    @property
+    def measured_best(self) -> int | None:
+        """Id of the fittest individual of those that compete, as the search has measured them, of equals the first;
+        None before the first evaluation. Once networks are confirmed, it is as `best`."""
+        return int(self.bests[-1]) if self.confirmed else self._best
+
+    def expected(self, view: int | None = None) -> Mapping[int, float]:
+        """The fitness that new trainings of individuals would give, as the strategy expects after the first `view`
+        evaluations, or after all of the search; empty where it expects nothing."""
+        if self.expects is None:
+            return NOTHING
+        return self.expects(self, self.searched_view if view is None else view)
 
     def fittest(self) -> list[int]:
-        """Ids of all that compete, the best first: those that are confirmed before all others, then by fitness, and of
-        equals the first evaluated."""
-        best, fitness = self.best, self._columns["fitness"]
+        """Ids of all that compete, the best first: those that are confirmed before all others, then those of which the
+        strategy expects something by that, then by fitness, and of equals the first evaluated."""
+        best, expected, fitness = self.best, self.expected(), self._columns["fitness"]
         confirmed = {several[-1] for several in self.confirmed.values()}
         ids = self.competing(self._evaluations).tolist()
-        return sorted(ids, key=lambda id: (id != best, id not in confirmed, -fitness[id]))
+
+        def place(id: int) -> tuple[bool, bool, float, float]:
+            own = id in confirmed
+            return id != best, not own, 0.0 if own else -expected.get(id, -np.inf), -fitness[id]
+
+        return sorted(ids, key=place)
 
     @property
     def confirmed(self) -> Mapping[int, Sequence[int]]:
@@ -289,6 +315,14 @@ class Population:
         """How many individuals are evaluated, without confirmations."""
         return self._evaluations - self.confirmations
 
+    @property
+    def searched_view(self) -> int:
+        """How many evaluations were known when the search was over, that of the last of its individuals included."""
+        if not self.confirmations:
+            return self._evaluations
+        births = self._columns["birth"][self.evaluated]
+        return int(np.flatnonzero(births != Birth.CONFIRMATION)[-1]) + 1 if self.searched else 0
+
     def ranking(self, view: int) -> Ranking:
         """Those of the first `view` evaluated that compete, from the fittest down; valid until the next call.
 
@@ -313,9 +347,13 @@ class Population:
         gone = self._repeats.replaced(since, view)
         return ids[~np.isin(ids, gone)] if gone else ids
 
+    def replaced(self, since: int, view: int) -> list[int]:
+        """Ids of those that compete no more by evaluations number `since` to `view` − 1: a repeat does."""
+        return self._repeats.replaced(since, view)
+
     @property
     def bests(self) -> np.ndarray:
-        """The best individual after each evaluation, as `best` was then: ids, int64, shape (evaluations,)."""
+        """The best individual after each evaluation, as `measured_best` was then: ids, int64, shape (evaluations,)."""
         return bests(self.evaluated, self._columns["fitness"][self.evaluated], self._repeats)
 
     def best_fitness(self, view: int) -> float:

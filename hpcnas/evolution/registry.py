@@ -6,7 +6,8 @@ in `STRATEGIES` of `config.search`; or a plugin brings it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,15 +19,14 @@ from hpcnas.architecture.network_hash import HASH_BYTES
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import SearchConfig, SearchSettings
 from hpcnas.evolution.aging import AgingEvolution
-from hpcnas.evolution.confirmation import searched_view
 from hpcnas.evolution.duplicates import DUPLICATES
 from hpcnas.evolution.guided import Guided, told_prediction
 from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.initial import GivenFirst, kept
 from hpcnas.evolution.nsga2 import Nsga2
-from hpcnas.evolution.population import Population
+from hpcnas.evolution.population import NOTHING, Population
 from hpcnas.evolution.random_search import RandomSearch
-from hpcnas.evolution.strategy import Allowed, Breeding, Proposal, Strategy, StrategyRefused
+from hpcnas.evolution.strategy import Allowed, Breeding, Expecting, Proposal, Strategy, StrategyRefused
 from hpcnas.evolution.tournament import TournamentEvolution
 
 MakeStrategy = Callable[[SearchSettings, Breeding], Strategy]
@@ -143,20 +143,40 @@ def _breeding(config: SearchConfig, facts: DataFacts, attend: Callable[[], None]
 
 def guiding(config: SearchConfig, facts: DataFacts) -> Guided | None:
     """Strategy `guided` as it is in a search of these settings; None where they have another strategy."""
-    return Guided.of(config.search, _breeding(config, facts, None)) if config.search.strategy == "guided" else None
+    return _reader(config, facts) if config.search.strategy == "guided" else None
 
 
 def prediction(config: SearchConfig, facts: DataFacts, population: Population) -> str | None:
-    """How well strategy `guided` predicts in this run by now, and of which individual it expects most, in words; None
-    for every other strategy."""
-    guided, view = guiding(config, facts), searched_view(population)
-    if guided is None:
-        return None
-    told, expected = told_prediction(guided.model(population, view)), guided.expected(population, view)
-    if not expected:
-        return told
-    best = max(expected, key=lambda id: expected[id])
-    return f"{told}; with what was measured, it expects most of individual {best}: {expected[best]:.4f}"
+    """How well strategy `guided` predicts in this run by now, in words; None for every other strategy."""
+    guided = guiding(config, facts)
+    return None if guided is None else told_prediction(guided.model(population, population.searched_view))
+
+
+@functools.lru_cache(maxsize=1)
+def _reader(config: SearchConfig, facts: DataFacts) -> Guided:
+    """Strategy `guided` for those who look at a run, perhaps again and again: it keeps the features of genotypes."""
+    return Guided.of(config.search, _breeding(config, facts, None))
+
+
+class Expectations:
+    """What the configured strategy expects of the individuals of a run (`Population.expects`), as the search itself
+    does: for those who read it. It is made when it is first asked, by the facts of the run's first session."""
+
+    def __init__(self, config: SearchConfig, facts: Callable[[], DataFacts | None]) -> None:
+        self._config, self._facts = config, facts
+        self._strategy: Expecting | None = None
+
+    def __call__(self, population: Population, view: int) -> Mapping[int, float]:
+        """Empty where it expects nothing, and while no session has begun."""
+        facts = self._facts() if self._strategy is None else None
+        if facts is not None:
+            self._strategy = _reader(self._config, facts)
+        return self._strategy.expected(population, view) if self._strategy is not None else NOTHING
+
+
+def expectations(config: SearchConfig, facts: Callable[[], DataFacts | None]) -> Expectations | None:
+    """What `Population.expects` is in a run of that configuration; `facts` of its data, None while they are unknown."""
+    return Expectations(config, facts) if config.search.strategy == "guided" else None
 
 
 def _attended(allowed: Allowed, attend: Callable[[], None] | None) -> Allowed:

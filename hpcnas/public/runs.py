@@ -167,7 +167,9 @@ class Run:
 
     @property
     def best(self) -> Individual:
-        """The individual of the highest fitness of those that compete, of equals the first evaluated.
+        """The result of the search: of `guided` the individual that new trainings are expected to find best, by what
+        was measured and by the model of the search; else, and as long as that knows too little, the one of the highest
+        fitness of those that compete, of equals the first evaluated; once networks were confirmed, the best of these.
 
         Raises Error while no individual has been evaluated: `len(run.evaluated)` says whether one has."""
         id = self._population.best

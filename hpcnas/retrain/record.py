@@ -36,7 +36,7 @@ class Origin:
     fitness: float | None = None
     evaluation: int | None = None  # its place in the order of evaluations, from 0
     evaluated: int | None = None  # individuals evaluated when the retraining began
-    fittest: bool | None = None  # whether it was the fittest of them
+    fittest: bool | None = None  # whether it was the best of them
     max_parameters: int | None = None  # the search's constraint; None also where it had none
     departures: str | None = None  # `key value` where the search went another way than the paper's; None: not known
 

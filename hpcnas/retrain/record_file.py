@@ -154,7 +154,7 @@ def _write_origin(group: hdf5.Group, origin: Origin) -> None:
     evaluated = np.int64(-1 if origin.evaluated is None else origin.evaluated)
     write_dataset(group, "evaluated", evaluated, "individuals evaluated when the retraining began", "individuals")
     fittest = np.int8(-1 if origin.fittest is None else origin.fittest)
-    write_dataset(group, "fittest", fittest, "1: it was the fittest of them, 0: it was not")
+    write_dataset(group, "fittest", fittest, "1: it was the best of them, 0: it was not")
     limit = np.int64(-1 if origin.max_parameters is None else origin.max_parameters)
     write_dataset(group, "max_parameters", limit, "the search's constraint: fewer parameters than these", "1")
     if origin.departures is not None:

@@ -27,7 +27,7 @@ from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import SearchConfig
 from hpcnas.errors import Error
 from hpcnas.evolution.budget import has_room, is_complete, is_searched
-from hpcnas.evolution.confirmation import NOTHING, Confirmation, searched_view
+from hpcnas.evolution.confirmation import Confirmation
 from hpcnas.evolution.early_stopping import EarlyStopping
 from hpcnas.evolution.individuals import Individual
 from hpcnas.evolution.racing import Racing
@@ -191,10 +191,9 @@ class Controller:
 
     def _confirmation_by_now(self) -> Confirmation | None:
         """What trains the best again; None before its time."""
-        search, population, strategy = self._config.search, self._store.population, self._strategy
-        if self._confirmation is None and strategy is not None and search.confirm and is_searched(search, population):
-            expects = strategy.expected if isinstance(strategy, Expecting) else lambda population, view: NOTHING
-            self._confirmation = Confirmation(search, population, expects(population, searched_view(population)))
+        search, population, begun = self._config.search, self._store.population, self._strategy is not None
+        if self._confirmation is None and begun and search.confirm and is_searched(search, population):
+            self._confirmation = Confirmation(search, population, population.expected())
         return self._confirmation
 
     def _report_settled(self) -> None:
@@ -263,6 +262,8 @@ class Controller:
             self._strategy = self._make_strategy(ready.facts)
         except StrategyRefused as refusal:
             raise SearchStopped(str(refusal), WRONG_USE) from None
+        if isinstance(self._strategy, Expecting):
+            self._store.population.expects = self._strategy.expected
         session = Session(
             started=self._now(),
             host=socket.gethostname(),

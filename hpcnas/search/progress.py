@@ -149,6 +149,20 @@ def confirmed(population: Population) -> list[str]:
     ]
 
 
+def expected(population: Population) -> list[str]:
+    """What the strategy expects of the best individual, and of the best as measured where that is another one, in
+    words; nothing where it expects nothing, and once new trainings have decided."""
+    best, measured, fitness = population.best, population.measured_best, population.column("fitness")
+    found = population.expected()
+    if best is None or measured is None or best not in found:
+        return []
+    said = f"new trainings of individual {best} to give {found[best]:.4f}"
+    if measured == best:
+        return [f"{said}, the most of all"]
+    less = f", of which it expects {found[measured]:.4f}" if measured in found else ""
+    return [f"{said}, more than those of individual {measured}, the best as measured ({fitness[measured]:.4f}){less}"]
+
+
 def front_table(population: Population, name: str, cost: Cost) -> str:
     """The individuals that are fitter than all that cost as much or less, the cheapest first, as aligned lines."""
     fitness = population.column("fitness")
@@ -200,6 +214,7 @@ def final_table(population: Population, workers: Sequence[Worker] = ()) -> str:
         rows += [
             ("best individual", str(best)),
             ("  fitness", f"{fitness[best]:.4f} ± {spread:.4f} (mean ± std over {count} trainings)"),
+            *(("  expected", line) for line in expected(population)),
             *(("  confirmed", line) for line in confirmed(population)),
             ("  parameters", f"{outcome.parameters:,}"),
             ("  lineage", f"{len(lineage)} individuals, {steps} mutations from individual {lineage[-1].id}"),

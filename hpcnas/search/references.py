@@ -1,8 +1,8 @@
 """What a person names by `RUN[:…]` and its like, in one grammar for both programs and all commands.
 
-    RUN, RUN:best   the fittest individual of the run in that folder
+    RUN, RUN:best   the best individual of the run in that folder (`Population.best`)
     RUN:ID          the individual of that number, from 0
-    RUN:topK        the K fittest, each of another network (RUN:top3)
+    RUN:topK        the K best, each of another network (RUN:top3)
     FILE            a genotype in its text form; where several are wanted, all that follow one another in it
     paper           the cell of Appendix A
 
@@ -169,7 +169,7 @@ def individual(text: str) -> OfRun:
 
 
 def several(text: str) -> Sequence[Named]:
-    """All that a text names, one at least: the fittest first, those of a file in its order. Raises WrongReference."""
+    """All that a text names, one at least: the best first, those of a file in its order. Raises WrongReference."""
     return _resolved(text, parse(text))
 
 
@@ -201,7 +201,7 @@ def _by_id(text: str, folder: Path, id: int) -> OfRun:
 
 
 def _fittest(text: str, folder: Path, count: int) -> Sequence[OfRun]:
-    """The `count` fittest of those that stand for their network, the first evaluated of equal fitness first."""
+    """The `count` best of those that stand for their network (`Population.fittest`)."""
     run = run_file.read(folder)
     population = run.population
     if population.best is None:

@@ -28,6 +28,7 @@ from hpcnas.config.search import SearchConfig
 from hpcnas.config.settings import ConfigError
 from hpcnas.evolution.individuals import COLUMNS, recorded_columns
 from hpcnas.evolution.population import Population
+from hpcnas.evolution.registry import expectations
 from hpcnas.job.session import Session
 from hpcnas.messages import Failure, FailureKind, Place, Result
 from hpcnas.search import methods, run_values
@@ -55,6 +56,13 @@ class StoredRun:
     population: Population
     sessions: list[Session] = field(default_factory=list)
     workers: list[methods.Worker] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Lets the population know what its strategy expects of it (`Population.best`)."""
+        if self.population.expects is not None:  # a search goes on, and its strategy is at hand
+            return
+        sessions = self.sessions
+        self.population.expects = expectations(self.config, lambda: sessions[0].facts if sessions else None)
 
 
 def write(path: Path, stored: StoredRun) -> None:

@@ -28,7 +28,7 @@ from hpcnas.evolution.strategy import Strategy
 from hpcnas.job.log import duration
 from hpcnas.job.session import Session
 from hpcnas.job.status import BROKEN, MORE_TO_DO
-from hpcnas.messages import FromWorker, Left, Place, Ready, Result, Stop, Task, ToWorker
+from hpcnas.messages import Evaluation, FromWorker, Left, Place, Ready, Result, Stop, Task, ToWorker
 from hpcnas.search import landscape
 from hpcnas.search.controller import Controller, SearchStopped
 from hpcnas.search.file_store import FileStore
@@ -252,6 +252,21 @@ class Report:
         return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
+class Noting(MemoryStore):
+    """A store that notes what the result of the search would be after each evaluation."""
+
+    def __init__(self, config: SearchConfig) -> None:
+        super().__init__(config)
+        self.results: list[int] = []  # individuals: `Population.best` as it was then
+
+    def settle(self, result: Result) -> None:
+        """The last word on an individual in flight. Raises ValueError if it is not in flight."""
+        super().settle(result)
+        best = self.population.best
+        if best is not None and isinstance(result.outcome, Evaluation):
+            self.results.append(best)
+
+
 def simulate(settings: SearchConfig, site: Site, folder: Path | None = None) -> Report:
     """What `searched` would be like; keeps the run in `folder` if there is one. Raises what `searched` raises, and
     SearchStopped where nothing was evaluated."""
@@ -266,11 +281,12 @@ def searched(
     folder: Path | None = None,
     foresight: Foresight | None = None,
     strategy: Callable[[DataFacts], Strategy] | None = None,
+    store: MemoryStore | None = None,
 ) -> tuple[MemoryStore, Cluster]:
     """The run, open, and what its workers did: a search by the virtual clock until the budget is spent.
 
     What evaluations give is up to `foresight`, by default that of the synthetic landscape; `strategy` makes another
-    strategy than the configured one, once a job.
+    strategy than the configured one, once a job; `store` is to be used instead of a new one.
 
     Raises ConfigError where no job would get anywhere, SearchStopped where the search would break, and StoreError.
     """
@@ -284,7 +300,8 @@ def searched(
     quiet = replace(settings, run=replace(run, compact_interval=float(2**62)))
     cluster = Cluster(site, foresight or Foresight(settings))
     make = strategy or (lambda facts: make_strategy(settings, facts))
-    store = MemoryStore(settings) if folder is None else FileStore.create(folder, settings, synced=False)
+    if store is None:
+        store = MemoryStore(settings) if folder is None else FileStore.create(folder, settings, synced=False)
     try:
         while True:
             cluster.begin_job(run.walltime, run.grace)

@@ -50,7 +50,7 @@ def test_the_fittest_as_measured_is_returned_with_its_true_fitness() -> None:
         found.add(Individual(id, genotypes[id % 2], Birth.INITIAL, None, 0, 0, 0.0))
         outcome = Evaluation(accuracies, 1000, 0.0, 1.0, 0.0)
         found.settle(Result(id, 1, Place(1, "host", "cpu"), 0.0, 1.0, outcome))
-    spent, fitness = policies.returned(found)
+    spent, fitness = policies.returned(found, found.bests.tolist())
     assert spent.tolist() == [2, 3], "an equal one does not replace the first"
     assert fitness.tolist() == [true_fitness(expand(genotype)) for genotype in genotypes]
 
@@ -62,14 +62,14 @@ def test_a_lucky_one_is_returned_until_it_is_measured_again() -> None:
         found.add(Individual(id, genotypes[id], Birth.INITIAL, None, 0, 0, 0.0, repeats=0 if id == 2 else None))
         outcome = Evaluation(accuracies, 1000, 0.0, 1.0, 0.0)
         found.settle(Result(id, 1, Place(1, "host", "cpu"), 0.0, 1.0, outcome))
-    spent, fitness = policies.returned(found)
+    spent, fitness = policies.returned(found, found.bests.tolist())
     assert spent.tolist() == [2, 5]
     assert fitness.tolist() == [true_fitness(expand(genotype)) for genotype in genotypes[:2]]
 
 
 def test_trainings_that_were_stopped_early_are_spent_by_their_share(tmp_path: Path) -> None:
     """0.5 of two trainings before the first evaluation, 0.25 of two before the second."""
-    spent, _ = policies.returned(run_file.read(curved(tmp_path / "run")).population)
+    spent, _ = policies.returned(run_file.read(curved(tmp_path / "run")).population, [0, 2])
     assert spent.tolist() == [1.0 + 2.0, 1.0 + 2.0 + 0.5 + 2.0]
 
 

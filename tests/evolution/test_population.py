@@ -103,6 +103,15 @@ def test_the_best_is_the_first_of_equals() -> None:
     assert population(evaluated(2, 0.5, 0.7), evaluated(0, 0.6, 0.7)).best == 0
 
 
+def test_the_best_is_the_one_that_is_expected_to_be() -> None:
+    found = population(evaluated(2, 0.5, 0.7), evaluated(0, 0.9, 0.9), evaluated(1, 0.2, 0.2))
+    found.expects = lambda population, view: {2: 0.6, 0: 0.5, 1: 0.6}
+    assert (found.best, found.measured_best, found.fittest()) == (2, 0, [2, 1, 0])
+    assert found.bests.tolist() == [2, 0, 0]
+    found.expects = lambda population, view: {}
+    assert (found.best, found.fittest()) == (0, [0, 2, 1])
+
+
 def test_failures_alone_have_no_best() -> None:
     assert population(failed(0)).best is None
 

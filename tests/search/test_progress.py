@@ -351,6 +351,21 @@ def test_the_final_table() -> None:
     )
 
 
+def test_the_final_table_names_the_best_as_expected_and_as_measured() -> None:
+    found = population(evaluated(0, 0.5), evaluated(1, 0.9), evaluated(2, 0.8))
+    found.expects = lambda population, view: {1: 0.7, 2: 0.75}
+    table = final_table(found)
+    assert re.search(r"best individual +2\n", table) and re.search(r"  fitness +0\.8000", table)
+    assert (
+        "new trainings of individual 2 to give 0.7500, more than those of individual 1, the best as measured (0.9000), "
+        "of which it expects 0.7000\n" in table
+    )
+    found.expects = lambda population, view: {2: 0.75}
+    assert "individual 1, the best as measured (0.9000)\n" in final_table(found)
+    found.expects = lambda population, view: {1: 0.8, 2: 0.75}
+    assert "  expected         new trainings of individual 1 to give 0.8000, the most of all\n" in final_table(found)
+
+
 def test_the_final_table_says_what_racing_has_saved() -> None:
     found = population(evaluated(1, 0.5, 0.5), evaluated(0, 0.25))
     assert "  trainings          3, 1 less than whole fitnesses would take (25%)\n" in final_table(found)
