@@ -299,21 +299,28 @@ def test_names_that_no_plugin_brings_are_refused(folder: Path) -> None:
     assert str(own({"search": everything}, others).space) == "flat+dilated"
 
 
+RACING: search_config.Settings = {"search": {"racing": True}}
+STOPPING: search_config.Settings = {"search": {"early_stopping": True}, "training": {"rungs": (0.1,)}}
+
+
 @pytest.mark.parametrize(
-    ("methods", "racing", "message"),
+    ("methods", "more", "message"),
     [
-        ({}, False, "strategy own: expected a method `ask`, got Own without one (PLUGINS.md)"),
-        ({"ask": print}, True, "strategy own: expected a method `bar` for --racing, got Own without one (PLUGINS.md)"),
-        ({"ask": print}, False, None),
-        ({"ask": print, "bar": print}, True, None),
+        ({}, {}, "strategy own: expected a method `ask`, got Own without one (PLUGINS.md)"),
+        ({"ask": print}, RACING, "strategy own: expected a method `bar` for --racing, got Own without one "
+         "(PLUGINS.md)"),
+        ({"ask": print}, STOPPING, "strategy own: expected a method `bar` for --early-stopping, got Own without one "
+         "(PLUGINS.md)"),
+        ({"ask": print}, {}, None),
+        ({"ask": print, "bar": print}, STOPPING, None),
     ],
-)
+)  # fmt: skip
 def test_a_strategy_without_its_methods_is_refused(
-    methods: dict[str, object], racing: bool, message: str | None, monkeypatch: pytest.MonkeyPatch
+    methods: dict[str, object], more: search_config.Settings, message: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind = type("Own", (), methods)
     brought(monkeypatch, "owned", Plugin(strategies={"own": lambda search, breeding: kind()}))
-    settings = own({"search": {"plugins": "owned", "strategy": "own", "racing": racing}})
+    settings = own({"search": {"plugins": "owned", "strategy": "own"}}, more)
     if message is None:
         found = make_strategy(settings, FACTS)
         assert isinstance(found, PluggedStrategy) and isinstance(found.inner, kind)
