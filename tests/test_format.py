@@ -59,22 +59,24 @@ CURVED = search_config.build(
 
 
 def fill(store: FileStore) -> None:
-    """One of everything: an individual in flight and its repeat, one evaluated, one failed at its second attempt, one
-    stopped at a rung."""
+    """One of everything: an individual in flight and its repeat, one evaluated, one failed at its second attempt;
+    and, where trainings have rungs, one stopped at a rung."""
     store.begin(examples.SESSION)
     store.join(examples.WORKER)
-    for id in range(5):
+    rungs = bool(store.config.training.rungs)
+    for id in range(5 if rungs else 4):
         looked = {"repeats": 0, "network": bytes(range(16))} if id == 3 else {}
         store.birth(dataclasses.replace(examples.individual(id, parent=0 if id == 1 else None), **looked))
-    curved = {"curves": ((0.25, 0.375, 0.5),), "judged": 1}
+    curved = {"curves": ((0.25, 0.375, 0.5),), "judged": 1} if rungs else {}
     for first, accuracy in enumerate((0.5, 0.6)):
         result = examples.evaluated(1, accuracy)
         result = dataclasses.replace(result, first=first, outcome=dataclasses.replace(result.outcome, **curved))
         (store.settle if first else store.advance)(result)
     store.retry(dataclasses.replace(examples.failed(2), attempt=1))
     store.settle(examples.failed(2))
-    stopped = Stopped(((0.125, 0.25),), 1004, 0.25, 4.0, 0.5)
-    store.settle(dataclasses.replace(examples.evaluated(4), outcome=stopped))
+    if rungs:
+        stopped = Stopped(((0.125, 0.25),), 1004, 0.25, 4.0, 0.5)
+        store.settle(dataclasses.replace(examples.evaluated(4), outcome=stopped))
     store.commit()
 
 
