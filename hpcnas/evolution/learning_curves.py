@@ -4,8 +4,8 @@
 
 It is fitted, rung by rung, to the complete curves of the individuals among the first `view` evaluations: to the means
 of the replicates that were held against floors together, else of the first one. Individuals that were stopped have no
-final accuracy; leaving out what is low at the rung does not shift the line. Sums are taken in the order of evaluation
-and by `math.fsum`, so that they are equal to the last bit on every machine (D3).
+final accuracy; leaving out what is low at the rung does not shift the line. Sums are taken in the order of replicates
+or by `math.fsum`, so that they are equal to the last bit on every machine (D3).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.population import Population
 
 LEAST = 20  # complete curves from which a line is known
@@ -43,15 +44,18 @@ def lines(population: Population, view: int) -> tuple[Line | None, ...]:
 def complete(population: Population, view: int) -> tuple[np.ndarray, np.ndarray]:
     """Accuracies at the rungs, float64 (n, rungs), and final ones, (n,), of the individuals among the first `view`
     evaluated that have both, in the order of evaluation. Confirmations are left out: nothing decides which they are
-    but how good they were."""
-    ids = population.competing(view)
-    ids = ids[population.column("replicates_trained")[ids] > 0]
+    but how good they were. What they confirm stays."""
+    ids = population.evaluated[:view]
+    ids = ids[population.column("birth")[ids] != Birth.CONFIRMATION]
     together = np.maximum(population.column("judged")[ids], 1)
-    among = np.arange(population.replicates) < together[:, None]  # (n, replicates)
-    curves = population.column("curves")[ids].reshape(len(ids), population.replicates, len(population.rungs))
     accuracies = population.column("accuracies")[ids]
-    reached = np.where(among[..., None], curves, 0.0).sum(axis=1) / together[:, None]
-    final = np.where(among, accuracies, 0.0).sum(axis=1) / together
+    curves = population.column("curves")[ids].reshape(len(ids), population.replicates, len(population.rungs))
+    reached, final = np.zeros((len(ids), len(population.rungs))), np.zeros(len(ids))
+    for number in range(population.replicates):  # one after the other: `sum` of numpy has no order
+        among = number < together
+        reached += np.where(among[:, None], curves[:, number], 0.0)
+        final += np.where(among, accuracies[:, number], 0.0)
+    reached, final = reached / together[:, None], final / together
     whole = np.isfinite(reached).all(axis=1) & np.isfinite(final)
     return reached[whole], final[whole]
 
