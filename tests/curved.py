@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from examples import FACTS, PLACE, SPACE, individual
+from examples import PLACE, SPACE, failed, individual
 
 from hpcnas.config import search as search_config
 from hpcnas.config.search import SearchConfig
+from hpcnas.evolution.individuals import COLUMNS, Birth
 from hpcnas.evolution.population import Population
-from hpcnas.messages import Evaluation, Result, Stopped
+from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Result, Stopped
 from hpcnas.search import simulation
 from hpcnas.search.memory_store import MemoryStore
 from hpcnas.search.simulation import Site
@@ -49,11 +52,43 @@ def population(*results: Result, births: int = 0) -> Population:
 
 def copied(population: Population) -> Population:
     """The same from its columns, as a file has them."""
-    from hpcnas.evolution.individuals import COLUMNS
-
     columns = {column.name: population.column(column.name).copy() for column in COLUMNS}
     order, attempts = np.array(population.evaluated), population.failed_attempts
     return Population.from_columns(population.space, population.replicates, columns, order, attempts, population.rungs)
+
+
+class Play:
+    """A random sequence of events that fit, as a controller gives them."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = np.random.default_rng(seed)
+
+    def numbers(self, *shape: int) -> Any:
+        return np.round(self.generator.uniform(size=shape), 3).tolist()
+
+    def step(self, one: Population) -> tuple[str, Any]:
+        """An event that the population takes next: which method, and with what."""
+        draw = self.generator
+        if not one.issued or draw.random() < 0.4:
+            more: dict[str, Any] = {"parent": 0, "birth": Birth.MUTATION} if len(one) and draw.random() < 0.5 else {}
+            return "add", replace(individual(len(one)), view=len(one.evaluated), **more)
+        id = int(draw.choice(one.issued))
+        missing, kind = one.missing(id), draw.random()
+        attempt = int(one.column("attempts")[id]) + 1
+        if kind < 0.1:
+            outcome: Outcome = Failure(FailureKind.CRASH, "gone")
+            return ("retry" if kind < 0.06 else "settle"), replace(failed(id), attempt=attempt, outcome=outcome)
+        if len(missing) == 2 and kind < 0.4:
+            count, length = int(draw.integers(1, 3)), int(draw.integers(1, 3))
+            return "settle", stopped(id, *self.numbers(count, length), attempt=attempt)
+        if len(missing) == 2 and kind < 0.6:
+            first = int(draw.integers(0, 2))
+            judged = int(draw.integers(0, 2)) if first == 0 else 0
+            found = trained(id, self.numbers(1), self.numbers(1, 2), judged, first)
+            return "advance", replace(found, attempt=attempt)
+        curves = self.numbers(len(missing), 2) if kind < 0.9 else []
+        judged = len(curves) if missing[0] == 0 else 0
+        return "settle", replace(trained(id, self.numbers(len(missing)), curves, judged, missing[0]), attempt=attempt)
 
 
 def settings(**changes: dict[str, object]) -> SearchConfig:
@@ -73,6 +108,3 @@ def settings(**changes: dict[str, object]) -> SearchConfig:
 def searched(config: SearchConfig) -> MemoryStore:
     """The search by a virtual clock."""
     return simulation.searched(config, _SITE)[0]
-
-
-__all__ = ["CONFIG", "CURVES", "FACTS", "RUNGS", "copied", "population", "searched", "settings", "stopped", "trained"]

@@ -250,7 +250,10 @@ def sound(tables: Tables, faults: Sequence[Wrong]) -> Tables:
     failures = _kept_failures(tables.failures, lost["failures"], good)
     again = np.setdiff1d(np.flatnonzero(individuals["state"] == State.EVALUATED), order)
     _put_in_flight(individuals, again, failures)
-    if "stopped_after" in individuals:
+    if any(column.of_curves and column.name not in individuals for column in COLUMNS):  # the others say nothing then
+        individuals = {column.name: individuals[column.name] for column in COLUMNS
+                       if column.name in individuals and not column.of_curves}  # fmt: skip
+    else:
         individuals["stopped_after"] = recounted(individuals["stopped_after"], tables.evaluated, order)
     sessions, workers = _kept_sessions(tables, lost["sessions"], lost["workers"])
     return replace(
