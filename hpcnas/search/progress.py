@@ -121,9 +121,8 @@ def _trainings(population: Population) -> str:
     """How many there were, and what racing and early stopping have saved of the whole fitnesses."""
     whole = (population.searched + population.stopped) * population.replicates
     done = int(population.column("replicates_trained")[population.evaluated].sum(dtype=np.int64))
-    done = done - population.confirmations + population.ended_trainings
-    less = f", {whole - done:.0f} less than whole fitnesses would take ({1 - done / whole:.0%})"
-    saved = less if done < whole else ""
+    spared = whole - (done - population.confirmations + population.ended_trainings)
+    saved = f", {spared:.0f} less than whole fitnesses would take ({spared / whole:.0%})" if spared > 0 else ""
     return f"{population.trainings:.0f}{saved}"
 
 
