@@ -18,6 +18,7 @@ from hpcnas.evolution.learning_curves import LEAST
 from hpcnas.evolution.population import Population
 from hpcnas.job.status import MORE_TO_DO
 from hpcnas.messages import Died, Evaluation, Outcome, Stopped, Task, first_below
+from hpcnas.search import simulation
 from hpcnas.search.memory_store import MemoryStore
 from hpcnas.search.progress import final_table
 
@@ -224,3 +225,9 @@ def test_failures_and_stops_together() -> None:
     found = searched(of).population
     assert found.stopped > 10 and len(found.failures) > 3 and found.failed_attempts
     assert found.searched + found.stopped == of.search.budget
+
+
+def test_a_simulation_tells_how_many_were_stopped() -> None:
+    report = simulation.simulate(synthetic(), simulation.Site(workers=4, startup=1.0, queue=0.0, handling=0.001))
+    assert report.stopped > 10 and report.evaluated + report.stopped == 120
+    assert f"evaluated           {report.evaluated} ({report.stopped} stopped early, 0 failed" in report.text()
