@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from hpcnas.messages import Evaluation as Evaluation
     from hpcnas.messages import Failure as Failure
     from hpcnas.messages import FailureKind as FailureKind
+    from hpcnas.messages import Stopped as Stopped
     from hpcnas.messages import Task as Task
     from hpcnas.training.evaluator import Evaluator as Evaluator
     from hpcnas.training.evaluator import EvaluatorRefused as EvaluatorRefused
@@ -102,7 +103,7 @@ _ELSEWHERE = {
     "evolution.population": ("Population",),
     "evolution.strategy": ("Breeding", "Proposal", "Strategy"),
     "job.devices": ("Binding",),
-    "messages": ("Evaluation", "Failure", "FailureKind", "Task"),
+    "messages": ("Evaluation", "Failure", "FailureKind", "Stopped", "Task"),
     "training.evaluator": ("Evaluator", "EvaluatorRefused", "Loaded"),
 }
 

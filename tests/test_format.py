@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import curved
 import examples
 import h5py
 import numpy as np
@@ -76,6 +77,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.compact()
     store.close()
     return folder
+
+
+def test_columns_of_runs_with_rungs(tmp_path: Path) -> None:
+    store = FileStore.create(tmp_path / "run", curved.CONFIG)
+    store.begin(examples.SESSION)
+    for id in range(3):
+        store.birth(examples.individual(id))
+    store.settle(curved.trained(1, judged=2))
+    store.settle(curved.stopped(2))
+    store.compact()
+    store.close()
+    (table,) = tables(section("### /individuals, with rungs"))
+    sizes = {"individuals": 3, "curves": 4}
+    with h5py.File(tmp_path / "run/population.h5") as file:
+        assert sorted(file["individuals"]) == sorted([path.partition("/")[2] for path in ROWS if "individuals/" in path]
+                                                     + [row["dataset"] for row in table])  # fmt: skip
+        for row in table:
+            dataset = file["individuals"][row["dataset"]]
+            assert (row["type"], row["description"], row["unit"]) == (
+                type_of(dataset.dtype), dataset.attrs["description"].decode(), dataset.attrs["unit"].decode()
+            )  # fmt: skip
+            assert dataset.shape == tuple(sizes[name] for name in re.findall(r"\w+", row["shape"]))
+            np.testing.assert_array_equal(dataset[0], float(row["none"]))
 
 
 @pytest.fixture(scope="module")

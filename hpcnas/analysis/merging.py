@@ -32,7 +32,7 @@ from hpcnas.search.run_file import StoredRun
 
 FREE = (  # how settings of [search] begin
     *("strategy", "initial", "tournament_", "max_", "duplicates", "seed"),
-    *("aging_", "survivors", "objective", "racing"),
+    *("aging_", "survivors", "objective", "racing", "early_stopping"),
 )
 
 
@@ -124,7 +124,7 @@ def merged(runs: Sequence[StoredRun]) -> Population:
             genotype = Genotype.from_array(first.space, columns["genotype"][row])
             columns["network"][row] = np.frombuffer(network_hash(genotype), dtype=np.uint8)
             columns["network_version"][row] = VERSION
-    return Population.from_columns(first.space, first.replicates, columns, np.arange(count), [])
+    return Population.from_columns(first.space, first.replicates, columns, np.arange(count), [], first.rungs)
 
 
 def searched(population: Population) -> np.ndarray:

@@ -21,7 +21,7 @@ from hpcnas.evolution.budget import evaluations_left
 from hpcnas.evolution.individuals import State
 from hpcnas.evolution.population import Population
 from hpcnas.job.log import duration
-from hpcnas.messages import Evaluation, Result
+from hpcnas.messages import Evaluation, Failure, Result
 from hpcnas.search.recovery import salvage
 from hpcnas.search.run_file import StoredRun
 
@@ -71,6 +71,7 @@ class Snapshot:
     recent: list[dict[str, Any]]
     failures: list[str]
     problems: list[str]
+    stopped: int = 0  # individuals that were stopped early; they count for `left` and `rate`
 
 
 def look(folder: Path, now: float) -> Snapshot:
@@ -106,6 +107,7 @@ def look(folder: Path, now: float) -> Snapshot:
         recent=[individual(run, int(id)) for id in population.evaluated[:-6:-1]],
         failures=[str(attempt) for attempt in population.failed_attempts[:-4:-1]],
         problems=problems,
+        stopped=population.stopped,
     )
 
 
@@ -177,7 +179,8 @@ def workers(run: StoredRun, running: bool) -> list[WorkerStatus]:
     population, session = run.population, run.sessions[-1]
     first = 0 if session.software.get("mpi") == "none" else 1  # alone, controller and worker are one process
     results: dict[int, list[Result]] = {rank: [] for rank in range(first, session.ranks + first - 1)}
-    settled = np.flatnonzero(population.column("finished") >= session.started)
+    ended = population.column("state") != State.ISSUED  # some replicates of the others may be trained
+    settled = np.flatnonzero((population.column("finished") >= session.started) & ended)
     for result in [population.result(int(id)) for id in settled] + [
         attempt
         for attempt in population.failed_attempts
@@ -205,7 +208,7 @@ def _states(run: StoredRun, since: dict[int, float]) -> dict[int, str]:
     if count >= len(since):
         return dict.fromkeys(since, "at work")
     limit = search.trainings  # of which each in flight takes one more at least
-    spent = population.searched + count >= search.budget
+    spent = population.searched + population.stopped + count >= search.budget
     spent |= limit is not None and population.trainings + count >= limit
     # nothing left to issue: those whose results came last got nothing; else those that are silent longest are gone
     ranked = sorted(since, key=lambda rank: since[rank], reverse=not spent)
@@ -224,18 +227,19 @@ def _worker(population: Population, rank: int, results: list[Result], state: str
         since=since,
         typical=statistics.median(one.finished - one.started for one in evaluations) if evaluations else None,
         evaluated=len(evaluations),
-        failed=len(results) - len(evaluations),
+        failed=sum(isinstance(result.outcome, Failure) for result in results),
         last=last.individual if last else None,
         last_fitness=float(population.column("fitness")[last.individual]) if last in evaluations else None,
     )
 
 
 def throughput(run: StoredRun, now: float | None) -> float | None:
-    """Evaluations a second over the last ROUNDS rounds of the last session, up to `now` or else to the last of them.
-    None where there were none."""
+    """Evaluations a second over the last ROUNDS rounds of the last session, up to `now` or else to the last of them,
+    with those that were stopped early. None where there were none."""
     if not run.sessions:
         return None
-    session, finished = run.sessions[-1], run.population.column("finished")[run.population.evaluated]
+    session, state = run.sessions[-1], run.population.column("state")
+    finished = run.population.column("finished")[(state == State.EVALUATED) | (state == State.STOPPED)]
     finished = np.sort(finished[finished >= session.started])
     count = min(len(finished), ROUNDS * max(1, session.ranks - 1))
     if count == 0:

@@ -60,14 +60,16 @@ def _progress(seen: Snapshot) -> RenderableType:
     head.add_column(justify="right", no_wrap=True)
     head.add_row(
         ProgressBar(
-            total=max(1, seen.evaluated + seen.left),
-            completed=seen.evaluated,
+            total=max(1, seen.evaluated + seen.stopped + seen.left),
+            completed=seen.evaluated + seen.stopped,
             complete_style=colour,
             finished_style=colour,
         ),
         f"{seen.evaluated}/{seen.budget} evaluated{trainings}",
     )
     counts = [f"{seen.in_flight} in flight", f"{seen.failed} failed"]
+    if seen.stopped:
+        counts.insert(0, f"{seen.stopped} stopped early")
     if seen.rate is not None:
         counts.append(_pace(seen.rate))
     if seen.running and seen.remaining is not None:

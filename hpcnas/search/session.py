@@ -244,8 +244,9 @@ class SearchSession:
         except controller.SearchStopped as stop:
             if stop.exit_code == MORE_TO_DO:
                 population, budget = store.population, self.config.search.budget
+                stopped = f", {population.stopped} stopped early" if population.stopped else ""
                 known, waiting = population.searched, population.in_flight
-                _logger.info("left with %d of %d evaluated and %d in flight", known, budget, waiting)
+                _logger.info("left with %d of %d evaluated%s and %d in flight", known, budget, stopped, waiting)
             else:
                 log.fault(str(stop), stop.traceback)
             return stop.exit_code
@@ -270,6 +271,7 @@ class SearchSession:
     def _write_status(self, store: FileStore, exit_code: int) -> None:
         """Says where the run stands, as the exit code would."""
         population, search = store.population, self.config.search
+        stopped = {"stopped": population.stopped} if search.early_stopping else {}
         confirmations = {"confirmations": population.confirmations} if search.confirm else {}
         write_status(
             store.folder / "status",
@@ -277,8 +279,9 @@ class SearchSession:
             exit_code,
             evaluated=population.searched,
             budget=search.budget,
+            **stopped,
             **confirmations,
-            trainings=population.trainings,
+            trainings=round(population.trainings, 3),
             failed=len(population.failures),
         )
 
@@ -345,7 +348,8 @@ def _found(settings: search_config.SearchConfig, store: MemoryStore) -> str:
 def _leave_if_complete(folder: Path, settings: search_config.SearchConfig, store: MemoryStore) -> None:
     """Raises RunFinished where there is nothing left to do."""
     if is_complete(settings.search, store.population):
-        limit = "--budget" if len(store.population.evaluated) >= settings.search.budget else "--trainings"
+        done = store.population.searched + store.population.stopped
+        limit = "--budget" if done >= settings.search.budget else "--trainings"
         table = _found(settings, store)
         raise RunFinished(f"the run {folder} is finished (a larger {limit} continues it)\n{table}")
 
