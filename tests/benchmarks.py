@@ -8,10 +8,14 @@ from hpcnas.analysis.benchmark_tables import Benchmark, Layout, read
 from hpcnas.architecture.space import Space
 
 CELLS = Layout(
-    "cells", Space.parse("1x3:sep,id"), bytes([0, 6, 3]), (0, 1, 2), ("accuracy",), (), (), "the authors of cells"
+    "cells", Space.parse("1x3:sep,id"), bytes([0, 6, 3]), (0, 1, 2), ("accuracy",), (), (), (), "the authors of cells"
 )
+RISING = Layout(
+    "rising", Space.parse("1x3:sep,id"), bytes([0, 6, 3]), (0, 1, 2), ("accuracy",), (),
+    ((0.1, "soon"), (0.5, "half")), (), "the authors of rising",
+)  # fmt: skip
 CHAINS = Layout(
-    "chains", Space.parse("1x3:sep,id"), bytes([6, 3]), (0, 2), ("first", "second"), ("first", "second"),
+    "chains", Space.parse("1x3:sep,id"), bytes([6, 3]), (0, 2), ("first", "second"), ("first", "second"), (),
     ("parameters", "flops"), "the authors of chains",
 )  # fmt: skip
 
@@ -34,6 +38,13 @@ def write_cells(folder: Path, rows: list[str] | None = None, header: str = "arch
 def cells(folder: Path) -> Benchmark:
     write_cells(folder)
     return read(CELLS, folder)
+
+
+def rising(folder: Path) -> Benchmark:
+    """The cells, with accuracies on the way of which the second says more."""
+    rows = [f"{row},{20 + number % 5},{float(row.partition(',')[2]) / 2}" for number, row in enumerate(cell_rows())]
+    (folder / "rising.csv").write_text("\n".join(["architecture,accuracy,soon,half", *rows]) + "\n")
+    return read(RISING, folder)
 
 
 def chains(folder: Path) -> Benchmark:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import curved
 import examples
 import h5py
 import numpy as np
@@ -20,8 +21,6 @@ import pytest
 from demand import absent, package
 
 from hpcnas import __version__
-from hpcnas.config import search as search_config
-from hpcnas.messages import Stopped
 from hpcnas.search.file_store import FileStore
 from hpcnas.storage import journal
 
@@ -53,30 +52,19 @@ def documented() -> dict[str, dict[str, str]]:
 
 
 ROWS = documented()
-CURVED = search_config.build(
-    examples.CONFIG.settings(), {"search": {"early_stopping": True}, "training": {"rungs": (0.25, 0.5, 0.75)}}
-)
 
 
 def fill(store: FileStore) -> None:
-    """One of everything: an individual in flight and its repeat, one evaluated, one failed at its second attempt;
-    and, where trainings have rungs, one stopped at a rung."""
+    """One of everything: an individual in flight and its repeat, one evaluated, one failed at its second attempt."""
     store.begin(examples.SESSION)
     store.join(examples.WORKER)
-    rungs = bool(store.config.training.rungs)
-    for id in range(5 if rungs else 4):
+    for id in range(4):
         looked = {"repeats": 0, "network": bytes(range(16))} if id == 3 else {}
         store.birth(dataclasses.replace(examples.individual(id, parent=0 if id == 1 else None), **looked))
-    curved = {"curves": ((0.25, 0.375, 0.5),), "judged": 1} if rungs else {}
-    for first, accuracy in enumerate((0.5, 0.6)):
-        result = examples.evaluated(1, accuracy)
-        result = dataclasses.replace(result, first=first, outcome=dataclasses.replace(result.outcome, **curved))
-        (store.settle if first else store.advance)(result)
+    store.advance(examples.evaluated(1, 0.5))
+    store.settle(dataclasses.replace(examples.evaluated(1, 0.6), first=1))
     store.retry(dataclasses.replace(examples.failed(2), attempt=1))
     store.settle(examples.failed(2))
-    if rungs:
-        stopped = Stopped(((0.125, 0.25),), 1004, 0.25, 4.0, 0.5)
-        store.settle(dataclasses.replace(examples.evaluated(4), outcome=stopped))
     store.commit()
 
 
@@ -84,11 +72,34 @@ def fill(store: FileStore) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one of everything, under the name that the page's example uses."""
     folder = tmp_path_factory.mktemp("format") / "hpcnas-run"
-    store = FileStore.create(folder, CURVED)
+    store = FileStore.create(folder, examples.CONFIG)
     fill(store)
     store.compact()
     store.close()
     return folder
+
+
+def test_columns_of_runs_with_rungs(tmp_path: Path) -> None:
+    store = FileStore.create(tmp_path / "run", curved.CONFIG)
+    store.begin(examples.SESSION)
+    for id in range(3):
+        store.birth(examples.individual(id))
+    store.settle(curved.trained(1, judged=2))
+    store.settle(curved.stopped(2))
+    store.compact()
+    store.close()
+    (table,) = tables(section("### /individuals, with rungs"))
+    sizes = {"individuals": 3, "curves": 4}
+    with h5py.File(tmp_path / "run/population.h5") as file:
+        assert sorted(file["individuals"]) == sorted([path.partition("/")[2] for path in ROWS if "individuals/" in path]
+                                                     + [row["dataset"] for row in table])  # fmt: skip
+        for row in table:
+            dataset = file["individuals"][row["dataset"]]
+            assert (row["type"], row["description"], row["unit"]) == (
+                type_of(dataset.dtype), dataset.attrs["description"].decode(), dataset.attrs["unit"].decode()
+            )  # fmt: skip
+            assert dataset.shape == tuple(sizes[name] for name in re.findall(r"\w+", row["shape"]))
+            np.testing.assert_array_equal(dataset[0], float(row["none"]))
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +134,8 @@ def test_a_dataset_is_as_the_page_says(path: str, datasets: dict[str, h5py.Datas
     row, dataset = ROWS[path], datasets[path]
     found = type_of(dataset.dtype)
     assert row["type"] == (found if "(" in row["type"] else found.split("(")[0])
-    sizes = {"individuals": 5, "edges": 9, "replicates": 2, "evaluated": 1, "failures": 2, "sessions": 1, "workers": 1}
-    sizes |= {"hash": 16, "curves": 6}
+    sizes = {"individuals": 4, "edges": 9, "replicates": 2, "evaluated": 1, "failures": 2, "sessions": 1, "workers": 1}
+    sizes |= {"hash": 16}
     named = re.findall(r"\w+", row["shape"].replace("scalar", ""))
     assert dataset.shape == tuple(sizes[name] for name in named)
     assert {name: value.decode() for name, value in dataset.attrs.items()} == {
@@ -140,24 +151,6 @@ def test_what_an_individual_in_flight_does_not_have(datasets: dict[str, h5py.Dat
         if row["none"]:
             np.testing.assert_array_equal(datasets[path][0], float(row["none"]), path)
     assert (datasets["individuals/host"][0], datasets["individuals/device"][0]) == (b"", b"")
-
-
-def test_what_was_stopped_at_a_rung(datasets: dict[str, h5py.Dataset]) -> None:
-    columns = {path.removeprefix("individuals/"): dataset[:] for path, dataset in datasets.items() if dataset.ndim}
-    assert columns["state"].tolist() == [1, 2, 3, 1, 4]
-    np.testing.assert_array_equal(columns["curves"][4], [0.125, 0.25, *[np.nan] * 4])
-    np.testing.assert_array_equal(columns["curves"][1], [0.25, 0.375, 0.5] * 2)
-    assert (columns["judged"][4], columns["stopped_after"].tolist()) == (1, [-1, -1, -1, -1, 1])
-    assert np.isnan(columns["fitness"][4]) and columns["parameters"][4] == 1004
-
-
-def test_a_run_without_rungs_has_no_column_of_curves(tmp_path: Path) -> None:
-    store = FileStore.create(tmp_path / "run", examples.CONFIG)
-    store.compact()
-    store.close()
-    with h5py.File(tmp_path / "run" / "population.h5") as file:
-        assert {"curves", "judged", "stopped_after"} & set(file["individuals"]) == set()
-        assert set(file["individuals"]) < {path.removeprefix("individuals/") for path in ROWS}
 
 
 def test_enumerations(datasets: dict[str, h5py.Dataset]) -> None:
@@ -180,7 +173,7 @@ def test_attributes_of_the_file(folder: Path) -> None:
 
 
 def test_records_of_the_journal(tmp_path: Path) -> None:
-    store = FileStore.create(tmp_path / "run", CURVED)
+    store = FileStore.create(tmp_path / "run", examples.CONFIG)
     fill(store)
     records = journal.read(tmp_path / "run" / "journal").records
     store.close()

@@ -330,6 +330,14 @@ def test_a_strategy_without_its_methods_is_refused(
     assert str(refusal.value) == message
 
 
+def test_early_stopping_needs_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = type("Own", (), {"ask": print})
+    brought(monkeypatch, "owned", Plugin(strategies={"own": lambda search, breeding: kind()}))
+    search = {"plugins": "owned", "strategy": "own", "early_stopping": True}
+    with pytest.raises(StrategyRefused, match="expected a method `bar` for --early-stopping, got Own without one"):
+        make_strategy(own({"search": search, "training": {"rungs": [0.1]}}), FACTS)
+
+
 # Primitives that are not the paper's
 
 SMALL = Skeleton(image_channels=3, height=9, width=13, classes=7, channels=4, cells=(1, 1))

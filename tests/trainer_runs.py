@@ -40,13 +40,13 @@ def settings(folder: Path, **changes: dict[str, object]) -> SearchConfig:
     return search_config.build(SETTINGS, {"run": {"run": str(folder), "hang_timeout": GUARD}}, changes)
 
 
-def directly(chosen: SearchConfig) -> FitnessInProgress:
+def directly(chosen: SearchConfig, floors: tuple[float, ...] = ()) -> FitnessInProgress:
     """The evaluation as it is without a child."""
     cpu = torch.device("cpu")
     data = TrainingData.prepare(load_training(chosen.data.source), chosen.data, cpu)
     skeleton = chosen.skeleton(data.facts)
     method = fastest_method(cpu, 1, chosen.training, skeleton)
-    return FitnessInProgress(GENOTYPE, TASK.seeds, skeleton, data, chosen.training, method)
+    return FitnessInProgress(GENOTYPE, TASK.seeds, skeleton, data, chosen.training, method, floors)
 
 
 def nothing() -> None:

@@ -119,7 +119,8 @@ def settings(benchmark: Benchmark, how: str, seed: int, terms: Terms) -> SearchC
             )
         limits: dict[str, object] = {"budget": budget}
         if chosen.search.early_stopping:  # as much training, of more individuals
-            limits = {"budget": math.ceil(budget / chosen.training.rungs[0]), "trainings": budget}
+            trainings = budget * chosen.training.replicates
+            limits = {"budget": math.ceil(budget / chosen.training.rungs[0]), "trainings": trainings}
         more: Settings = {
             "search": {"initial": networks, **limits},
             "evaluation": {"synthetic_seconds": seconds},

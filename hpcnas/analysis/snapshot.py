@@ -181,9 +181,8 @@ def workers(run: StoredRun, running: bool) -> list[WorkerStatus]:
     population, session = run.population, run.sessions[-1]
     first = 0 if session.software.get("mpi") == "none" else 1  # alone, controller and worker are one process
     results: dict[int, list[Result]] = {rank: [] for rank in range(first, session.ranks + first - 1)}
-    settled = np.flatnonzero(
-        (population.column("finished") >= session.started) & (population.column("state") != State.ISSUED)
-    )
+    ended = population.column("state") != State.ISSUED  # some replicates of the others may be trained
+    settled = np.flatnonzero((population.column("finished") >= session.started) & ended)
     for result in [population.result(int(id)) for id in settled] + [
         attempt
         for attempt in population.failed_attempts

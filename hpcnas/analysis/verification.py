@@ -25,7 +25,7 @@ from hpcnas.evolution.racing import Racing
 from hpcnas.evolution.registry import StrategyMissing, make_strategy
 from hpcnas.evolution.strategy import Strategy, StrategyRefused
 from hpcnas.evolution.tasks import Replicates
-from hpcnas.messages import Evaluation, mean, mean_curve
+from hpcnas.messages import Evaluation, Failure, mean, mean_curve
 from hpcnas.search import whole_run
 from hpcnas.search.recovery import salvage
 from hpcnas.search.run_file import StoredRun
@@ -109,7 +109,7 @@ def notes(run: StoredRun) -> Iterator[str]:
 def overspent(run: StoredRun) -> str | None:
     """What is wrong with the budget; None where nothing is."""
     population, budget = run.population, run.config.search.budget
-    done, under_way = population.searched, population.in_flight - population.confirming
+    done, under_way = population.searched + population.stopped, population.in_flight - population.confirming
     if done + under_way <= budget:
         return None
     return f"expected {budget} evaluations at most (the budget), got {done} and {under_way} under way"
@@ -138,16 +138,21 @@ def _wrong_confirmation(population: Population, individual: Individual, origin: 
 
 def _wrong_results(run: StoredRun) -> Iterator[Fault]:
     population, skeleton = run.population, run.config.skeleton(run.sessions[0].facts)
-    for id in np.flatnonzero(population.column("state") == State.EVALUATED).tolist():
+    state = population.column("state")
+    for id in np.flatnonzero((state == State.EVALUATED) | (state == State.STOPPED)).tolist():
         outcome = population.result(id).outcome
-        assert isinstance(outcome, Evaluation), "evaluated"
-        fitness, accuracies = float(population.column("fitness")[id]), population.averaged_accuracies(id)
-        if not all(0.0 <= accuracy <= 1.0 for accuracy in outcome.accuracies) or fitness != mean(accuracies):
-            yield Fault(id, f"expected as fitness the mean of accuracies from 0 to 1, got {fitness} of {accuracies}")
+        assert not isinstance(outcome, Failure), "evaluated or stopped"
+        if isinstance(outcome, Evaluation):
+            fitness, accuracies = float(population.column("fitness")[id]), population.averaged_accuracies(id)
+            if not all(0.0 <= accuracy <= 1.0 for accuracy in outcome.accuracies) or fitness != mean(accuracies):
+                what = f"got {fitness} of {accuracies}"
+                yield Fault(id, f"expected as fitness the mean of accuracies from 0 to 1, {what}")
+        if not all(0.0 <= accuracy <= 1.0 for curve in outcome.curves for accuracy in curve):
+            yield Fault(id, f"expected learning curves of accuracies from 0 to 1, got {outcome.curves}")
         try:
             graph = expansion.expand(population.individual(id).genotype)
         except expansion.InvalidGenotype:
-            yield Fault(id, "expected a valid genotype, for it was evaluated")
+            yield Fault(id, "expected a valid genotype, for it was trained")
             continue
         expected = sizes.size(graph, skeleton).parameters
         if outcome.parameters != expected:

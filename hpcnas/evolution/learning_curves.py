@@ -4,8 +4,8 @@
 
 It is fitted, rung by rung, to the complete curves of the individuals among the first `view` evaluations: to the means
 of the replicates that were held against floors together, else of the first one. Individuals that were stopped have no
-final accuracy; leaving out what is low at the rung does not shift the line. Sums are taken in the order of evaluation
-and by `math.fsum`, so that they are equal to the last bit on every machine (D3).
+final accuracy; leaving out what is low at the rung does not shift the line. Sums are taken in the order of replicates
+or by `math.fsum`, so that they are equal to the last bit on every machine (D3).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.population import Population
-from hpcnas.messages import mean_curve
 
 LEAST = 20  # complete curves from which a line is known
 
@@ -60,30 +60,44 @@ def outcomes(population: Population, view: int) -> tuple[np.ndarray, np.ndarray]
 def _expected(population: Population, view: int) -> tuple[np.ndarray, np.ndarray]:
     """Those that were stopped before, in order, as far as there is a line for the rung where that was: ids, int64, and
     final accuracies, float64, both (n,)."""
-    stopped, found = population.stopped_before(view), list[tuple[int, float]]()
-    if len(stopped):
-        known = lines(population, view)
-        for id in stopped.tolist():
-            reached = mean_curve(population.curves(id))
-            if (line := known[len(reached) - 1]) is not None:
-                found.append((id, line.final(reached[-1])))
-    return np.array([id for id, _ in found], dtype=np.int64), np.array([final for _, final in found])
+    ids = population.stopped_before(view)
+    if not len(ids):
+        return ids, np.empty(0)
+    curves, together = _curves(population, ids), population.column("judged")[ids]
+    rungs = np.isfinite(curves[:, 0]).sum(axis=1) - 1
+    reached = _mean_of_first(curves[np.arange(len(ids)), :, rungs], together)
+    ends = [(math.nan, math.nan) if line is None else (line.intercept, line.slope) for line in lines(population, view)]
+    intercept, slope = np.array(ends)[rungs].T
+    final = intercept + slope * reached
+    there = np.isfinite(final)
+    return ids[there], final[there]
 
 
 def complete(population: Population, view: int) -> tuple[np.ndarray, np.ndarray]:
     """Accuracies at the rungs, float64 (n, rungs), and final ones, (n,), of the individuals among the first `view`
     evaluated that have both, in the order of evaluation. Confirmations are left out: nothing decides which they are
-    but how good they were."""
-    ids = population.competing(view)
-    ids = ids[population.column("replicates_trained")[ids] > 0]
+    but how good they were. What they confirm stays."""
+    ids = population.evaluated[:view]
+    ids = ids[population.column("birth")[ids] != Birth.CONFIRMATION]
     together = np.maximum(population.column("judged")[ids], 1)
-    among = np.arange(population.replicates) < together[:, None]  # (n, replicates)
-    curves = population.column("curves")[ids].reshape(len(ids), population.replicates, len(population.rungs))
-    accuracies = population.column("accuracies")[ids]
-    reached = np.where(among[..., None], curves, 0.0).sum(axis=1) / together[:, None]
-    final = np.where(among, accuracies, 0.0).sum(axis=1) / together
+    reached = _mean_of_first(_curves(population, ids), together)
+    final = _mean_of_first(population.column("accuracies")[ids], together)
     whole = np.isfinite(reached).all(axis=1) & np.isfinite(final)
     return reached[whole], final[whole]
+
+
+def _curves(population: Population, ids: np.ndarray) -> np.ndarray:
+    """The learning curves of individuals: float64 (n, replicates, rungs), NaN where a replicate did not come."""
+    return population.column("curves")[ids].reshape(len(ids), population.replicates, len(population.rungs))
+
+
+def _mean_of_first(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The mean of the first so many of (n, replicates, …), one count a row: float64 (n, …)."""
+    counts = counts.reshape(-1, *[1] * (values.ndim - 2))
+    total = np.zeros((len(values), *values.shape[2:]))
+    for number in range(values.shape[1]):  # one after the other: `sum` of numpy has no order
+        total += np.where(number < counts, values[:, number], 0.0)
+    return total / counts
 
 
 def fitted(reached: np.ndarray, final: np.ndarray) -> Line | None:

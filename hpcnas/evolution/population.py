@@ -9,6 +9,7 @@ run can be replayed (D3). The columns are those of `individuals`. Reads and writ
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -150,6 +151,9 @@ class Population:
         row, columns, count = result.individual, self._columns, len(outcome.curves)
         if result.first or not 0 < count <= self.replicates or columns["replicates_trained"][row]:
             raise ValueError(f"individual {row}: expected its first trainings to be stopped, got {count} others")
+        if row in self._repeats.first:
+            raise ValueError(f"individual {row}: expected no training that repeats a network to be stopped")
+        self._check_curves(row, outcome.curves, 1)
         self._take_in_curves(row, 0, outcome.curves)
         self._take_costs(row, outcome, 0)
         self._take_place(result)
@@ -163,13 +167,16 @@ class Population:
         self._ended_at[len(curves[0]) - 1] += len(curves)
         self.stopped += 1
 
+    def _check_curves(self, row: int, curves: Sequence[Sequence[float]], least: int) -> None:
+        """Raises ValueError unless learning curves are of one length, which is `least` rungs or more."""
+        lengths, most = {len(curve) for curve in curves}, len(self.rungs)
+        if len(lengths) != 1 or not 0 < least <= min(lengths) <= most or any(math.isnan(one) for one in _flat(curves)):
+            raise ValueError(f"individual {row}: expected accuracies at {least} to {most} rungs, got {curves}")
+
     def _take_in_curves(self, row: int, first: int, curves: Sequence[Sequence[float]]) -> None:
-        """Records the learning curves of replicates from number `first` on. Raises ValueError."""
-        lengths = {len(curve) for curve in curves}
-        if len(lengths) != 1 or not 0 < min(lengths) <= len(self.rungs):
-            raise ValueError(f"individual {row}: expected accuracies at {len(self.rungs)} rungs at most, got {curves}")
+        """Records the learning curves of replicates from number `first` on."""
         whole = self._columns["curves"][row].reshape(self.replicates, len(self.rungs))
-        whole[first : first + len(curves), : min(lengths)] = curves
+        whole[first : first + len(curves), : len(curves[0])] = curves
 
     def _take_costs(self, row: int, outcome: Evaluation | Stopped, trained: int) -> None:
         """Records the network's parameters, and adds seconds to those of the replicates that were trained before."""
@@ -188,6 +195,12 @@ class Population:
                 f"individual {row}: expected accuracies of some of its {most} replicates that are not yet "
                 f"trained, got {len(outcome.accuracies)} from number {first} on"
             )
+        if outcome.curves:
+            if len(outcome.curves) != last - first:
+                raise ValueError(f"individual {row}: expected a learning curve of each replicate, got {outcome.curves}")
+            self._check_curves(row, outcome.curves, len(self.rungs))
+        if not 0 <= outcome.judged <= (0 if first else len(outcome.curves)):
+            raise ValueError(f"individual {row}: expected the first of its curves to be judged, got {outcome.judged}")
         if outcome.curves:
             self._take_in_curves(row, first, outcome.curves)
         accuracies[first:last] = outcome.accuracies
@@ -305,10 +318,12 @@ class Population:
     def trainings(self) -> float:
         """How many trainings were made, of all individuals: whole ones, and of those that were stopped at a rung the
         share of their steps. An int where none was."""
-        if not self.stopped:
-            return self._trained
-        ended = zip(self._ended_at, self.rungs, strict=True)
-        return self._trained + math.fsum(number * share for number, share in ended)
+        return self._trained + self.ended_trainings if self.stopped else self._trained
+
+    @property
+    def ended_trainings(self) -> float:
+        """What was trained of individuals that were stopped at a rung, in whole trainings."""
+        return math.fsum(number * share for number, share in zip(self._ended_at, self.rungs, strict=True))
 
     @property
     def searched(self) -> int:
@@ -430,8 +445,8 @@ class Population:
         return tuple(row[~np.isnan(row)].tolist())
 
     def curves(self, id: int) -> tuple[tuple[float, ...], ...]:
-        """The learning curves of an individual's replicates, in their order: the accuracy (0 to 1) at each rung that
-        they came to."""
+        """The learning curves of an individual's replicates, in their order and without those that have none: the
+        accuracy (0 to 1) at each rung that they came to."""
         whole = self._columns["curves"][id].reshape(self.replicates, len(self.rungs))
         return tuple(tuple(curve[~np.isnan(curve)].tolist()) for curve in whole if not np.isnan(curve).all())
 
@@ -568,7 +583,9 @@ class Population:
         population.known = int(population.column("known").sum(dtype=np.int64))
         population._trained = int(columns["replicates_trained"].sum(dtype=np.int64))
         for id in np.flatnonzero(state == State.STOPPED).tolist():
-            population._count_stopped(population.curves(id))
+            curves = population.curves(id)
+            population._check_curves(id, curves, 1)
+            population._count_stopped(curves)
         population.failures = failures
         population.failed_attempts = list(failed_attempts)
         population._evaluated, population._evaluations = evaluated, len(evaluated)
@@ -587,6 +604,10 @@ class Population:
         if self._repeats.first:
             for place, id in enumerate(self.evaluated.tolist()):
                 self._repeats.replace(id, place)
+
+
+def _flat(curves: Sequence[Sequence[float]]) -> Iterator[float]:
+    return itertools.chain.from_iterable(curves)
 
 
 def _growth(length: int) -> int:

@@ -120,12 +120,9 @@ def with_breeding(config: SearchConfig, breeding: Breeding) -> Strategy:
         raise StrategyMissing(f"strategy {search.strategy} is a plugin's, {missing}")
     whose = f"{plugins.bringer('strategies', search.strategy)}: strategy {search.strategy!r}"
     strategy = plugins.answer(whose, make, search, breeding)
-    for method, why, needed in (
-        ("ask", "", True),
-        ("bar", " for --racing", search.racing),
-        ("bar", " for --early-stopping", search.early_stopping),
-    ):
+    for method, needed in (("ask", True), ("bar", search.racing or search.early_stopping)):
         if needed and not callable(getattr(strategy, method, None)):
+            why = "" if method == "ask" else " for --racing" if search.racing else " for --early-stopping"
             raise StrategyRefused(
                 f"strategy {search.strategy}: expected a method `{method}`{why}, got {type(strategy).__name__} without "
                 "one (PLUGINS.md)"

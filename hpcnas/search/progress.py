@@ -38,7 +38,7 @@ class Progress:
         self._search = search
         self._line = line
         self._began = time.monotonic()
-        self._before = 0  # evaluations of earlier sessions
+        self._before = 0  # individuals that earlier sessions evaluated, or stopped early
         self._next = 0.0
 
     def began(self, session: Session) -> None:
@@ -53,10 +53,11 @@ class Progress:
 
     def resumed(self, population: Population) -> None:
         """The run goes on from what earlier sessions left."""
-        self._before = population.searched
+        self._before = population.searched + population.stopped
+        stopped = f" {population.stopped} stopped early," if population.stopped else ""
         _logger.info(
-            "continuing: %d evaluated, %d failed, %d in flight to be issued again",
-            self._before, len(population.failures), population.in_flight,
+            "continuing: %d evaluated,%s %d failed, %d in flight to be issued again",
+            population.searched, stopped, len(population.failures), population.in_flight,
         )  # fmt: skip
 
     def warned(self, text: str) -> None:
@@ -97,8 +98,10 @@ class Progress:
             _logger.info("%s", self._state(store.population, busy, workers))
 
     def _state(self, population: Population, busy: int, workers: int) -> str:
-        done = population.searched
-        parts = [f"{done}/{self._search.budget} evaluated"]
+        done = population.searched + population.stopped
+        parts = [f"{population.searched}/{self._search.budget} evaluated"]
+        if population.stopped:
+            parts.append(f"{population.stopped} stopped early")
         if self._search.trainings is not None:
             parts.append(f"{population.trainings:.0f}/{self._search.trainings} trainings")
         if population.confirmations or population.confirming:
@@ -116,11 +119,11 @@ class Progress:
 
 
 def _trainings(population: Population) -> str:
-    """How many there were, and what racing has saved of the whole fitnesses."""
-    whole = population.searched * population.replicates
+    """How many there were, and what racing and early stopping have saved of the whole fitnesses."""
+    whole = (population.searched + population.stopped) * population.replicates
     done = int(population.column("replicates_trained")[population.evaluated].sum(dtype=np.int64))
-    done -= population.confirmations
-    saved = f", {whole - done} less than whole fitnesses would take ({1 - done / whole:.0%})" if done < whole else ""
+    spared = whole - (done - population.confirmations + population.ended_trainings)
+    saved = f", {spared:.0f} less than whole fitnesses would take ({spared / whole:.0%})" if spared > 0 else ""
     return f"{population.trainings:.0f}{saved}"
 
 
@@ -186,10 +189,10 @@ def known_networks(known: int, repeats: int | None, averaged: int) -> str:
 def final_table(population: Population, workers: Sequence[Worker] = ()) -> str:
     """What the search found, and how these workers have trained, as aligned lines."""
     rows = [("evaluated", str(population.searched))]
+    if population.stopped:
+        rows.append(("stopped early", str(population.stopped)))
     if population.failures:
         rows.append(("failed", str(len(population.failures))))
-    if population.stopped:
-        rows.append(("stopped early", stopped_early(population)))
     rows.append(("trainings", _trainings(population)))
     rows.append(("refused genotypes", f"{population.redrawn} drawn again (invalid, or over a constraint)"))
     rows.append(("known networks", known_networks(population.known, repeats(population), population.averaged)))

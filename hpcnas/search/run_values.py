@@ -167,24 +167,29 @@ def _wrong_curves(tables: Tables) -> Iterator[Wrong]:
     """Each replicate comes to the first rungs and then to no other; those that are stopped come equally far."""
     table, rungs = tables.individuals, len(tables.rungs)
     stopped, rows = table["state"] == State.STOPPED, len(table["state"])
-    if "curves" not in table:
-        yield from told(
-            "individuals", "state", stopped, "no individual STOPPED, without curves", table
-        )
+    if missing := [column.name for column in COLUMNS if column.of_curves and column.name not in table]:
+        if rungs:
+            yield Wrong("individuals", missing[0], None, f"a column {missing[0]}, for there are rungs", "none")
+        yield from told("individuals", "state", stopped, "no individual STOPPED, without such columns", table)
         return
     there = ~np.isnan(table["curves"].reshape(rows, tables.replicates, rungs))
     lengths = there.sum(axis=2)
     holes = (there != (np.arange(rungs) < lengths[..., None])).any(axis=(1, 2))
     yield from told("individuals", "curves", holes, "an accuracy at every rung up to the last of each replicate", table)
-    judged, counted = table["judged"], (lengths > 0).sum(axis=1)
-    yield from told("individuals", "judged", judged > tables.replicates, f"at most {tables.replicates} judged", table)
-    uneven = stopped & ((judged < 1) | (counted != judged) | (lengths.max(axis=1) * judged != lengths.sum(axis=1)))
+    judged, counted = table["judged"].astype(np.int64), (lengths > 0).sum(axis=1)
+    first = np.logical_and.accumulate(lengths > 0, axis=1).sum(axis=1)  # curves that follow one another from the first
+    uneven = ((lengths > 0) & (lengths != lengths[:, :1])).any(axis=1) | (counted == 0)
     what = "curves of one length, of as many replicates as were judged, of an individual that is STOPPED"
-    yield from told("individuals", "curves", uneven, what, table)
-    after = table["stopped_after"]
-    what = f"0 to {len(tables.evaluated)} evaluations before an individual was STOPPED, and none for any other"
-    misplaced = (after >= 0) != stopped
-    yield from told("individuals", "stopped_after", misplaced | (after > len(tables.evaluated)), what, table)
+    yield from told("individuals", "curves", stopped & (uneven | (judged != first) | (counted != first)), what, table)
+    untrained = ((lengths > 0) & ((lengths < rungs) | np.isnan(table["accuracies"]))).any(axis=1)
+    what = "curves as long as there are rungs, of replicates that are trained, unless the individual is STOPPED"
+    yield from told("individuals", "curves", ~stopped & untrained, what, table)
+    what = "as judged at most the curves that follow one another from the first"
+    yield from told("individuals", "judged", ~stopped & (judged > first), what, table)
+    after, known = table["stopped_after"], len(tables.evaluated)
+    what = f"0 to {known} evaluations before an individual was STOPPED, its view or more, and none for any other"
+    misplaced = ((after >= 0) != stopped) | (after > known) | (stopped & (after < table["view"]))
+    yield from told("individuals", "stopped_after", misplaced, what, table)
 
 
 def _wrong_order(tables: Tables) -> Iterator[Wrong]:
@@ -245,7 +250,10 @@ def sound(tables: Tables, faults: Sequence[Wrong]) -> Tables:
     failures = _kept_failures(tables.failures, lost["failures"], good)
     again = np.setdiff1d(np.flatnonzero(individuals["state"] == State.EVALUATED), order)
     _put_in_flight(individuals, again, failures)
-    if "stopped_after" in individuals:
+    if any(column.of_curves and column.name not in individuals for column in COLUMNS):  # the others say nothing then
+        individuals = {column.name: individuals[column.name] for column in COLUMNS
+                       if column.name in individuals and not column.of_curves}  # fmt: skip
+    else:
         individuals["stopped_after"] = recounted(individuals["stopped_after"], tables.evaluated, order)
     sessions, workers = _kept_sessions(tables, lost["sessions"], lost["workers"])
     return replace(

@@ -244,9 +244,9 @@ class SearchSession:
         except controller.SearchStopped as stop:
             if stop.exit_code == MORE_TO_DO:
                 population, budget = store.population, self.config.search.budget
+                stopped = f", {population.stopped} stopped early" if population.stopped else ""
                 known, waiting = population.searched, population.in_flight
-                early = f" and {population.stopped} stopped early" if population.stopped else ""
-                _logger.info("left with %d of %d evaluated%s and %d in flight", known, budget, early, waiting)
+                _logger.info("left with %d of %d evaluated%s and %d in flight", known, budget, stopped, waiting)
             else:
                 log.fault(str(stop), stop.traceback)
             return stop.exit_code
@@ -278,10 +278,10 @@ class SearchSession:
             store.leave_behind,
             exit_code,
             evaluated=population.searched,
-            **stopped,
             budget=search.budget,
+            **stopped,
             **confirmations,
-            trainings=round(population.trainings),
+            trainings=round(population.trainings, 3),
             failed=len(population.failures),
         )
 
@@ -348,7 +348,8 @@ def _found(settings: search_config.SearchConfig, store: MemoryStore) -> str:
 def _leave_if_complete(folder: Path, settings: search_config.SearchConfig, store: MemoryStore) -> None:
     """Raises RunFinished where there is nothing left to do."""
     if is_complete(settings.search, store.population):
-        limit = "--budget" if len(store.population.evaluated) >= settings.search.budget else "--trainings"
+        done = store.population.searched + store.population.stopped
+        limit = "--budget" if done >= settings.search.budget else "--trainings"
         table = _found(settings, store)
         raise RunFinished(f"the run {folder} is finished (a larger {limit} continues it)\n{table}")
 

@@ -207,7 +207,6 @@ class Report:
 
     workers: int
     evaluated: int
-    stopped: int  # early
     trainings: float
     failed: int
     failed_attempts: int
@@ -227,13 +226,14 @@ class Report:
     best_individual: int
     best_fitness: float
     best_true_fitness: float
+    stopped: int = 0  # early
 
     def text(self) -> str:
         """For a person."""
+        stopped = f"{self.stopped} stopped early, " if self.stopped else ""
         rows = [
             ("workers", f"{self.workers}"),
-            ("evaluated", f"{self.evaluated} ({self.failed} failed, {self.failed_attempts} failed attempts)"),
-            *([("stopped early", f"{self.stopped}")] if self.stopped else []),
+            ("evaluated", f"{self.evaluated} ({stopped}{self.failed} failed, {self.failed_attempts} failed attempts)"),
             ("trainings", f"{self.trainings:.0f}"),
             ("wall clock", f"{duration(self.wall_clock)}, {duration(self.in_queue)} of it in the queue"),
             ("jobs", f"{self.jobs}"),
@@ -337,7 +337,6 @@ def _report(store: MemoryStore, cluster: Cluster) -> Report:
     return Report(
         workers=workers,
         evaluated=population.searched,
-        stopped=population.stopped,
         trainings=population.trainings,
         failed=len(population.failures),
         failed_attempts=len(population.failed_attempts),
@@ -357,4 +356,5 @@ def _report(store: MemoryStore, cluster: Cluster) -> Report:
         best_individual=best,
         best_fitness=float(population.column("fitness")[best]),
         best_true_fitness=landscape.true_fitness(expand(population.individual(best).genotype)),
+        stopped=population.stopped,
     )

@@ -12,8 +12,10 @@ Evaluates some random genotypes; `settings` makes that short where it trains.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
 import psutil
@@ -53,6 +55,15 @@ class EvaluatorContract:
         with self._ready() as (evaluator, _, config):
             for number, genotype in enumerate(_genotypes(config, 3)):
                 self._answer(evaluator, Task(number, 1, genotype, tuple(range(7, 8 + number))))
+
+    def test_it_answers_tasks_with_rungs_and_floors(self) -> None:
+        """`--rungs` and `--early-stopping`: with learning curves and `Stopped` where they are due, or as if there were
+        none."""
+        with self._ready({"training": {"rungs": [0.5]}}) as (evaluator, _, config):
+            (genotype,) = _genotypes(config, 1)
+            for attempt, floors in enumerate(((), (-math.inf,), (0.0,), (2.0,)), start=1):  # the last one of all stops
+                self._answer(evaluator, Task(0, attempt, genotype, (7, 8), 0, 1, floors))
+            self._answer(evaluator, Task(1, 1, genotype, (9,), 1, 1))
 
     def test_parameters_are_those_of_the_network(self) -> None:
         """They are the same for all replicates of a genotype."""
@@ -101,12 +112,14 @@ class EvaluatorContract:
                 expect("\n" not in line, f"expected warnings of one line each, got {line!r:.200}")
 
     @contextlib.contextmanager
-    def _ready(self) -> Iterator[tuple[Evaluator, Loaded, SearchConfig]]:
+    def _ready(
+        self, more: Mapping[str, Mapping[str, object]] = MappingProxyType({})
+    ) -> Iterator[tuple[Evaluator, Loaded, SearchConfig]]:
         """The evaluator as a worker holds it, which tells what it raises as its own."""
         with loaded(self.plugin, self.module):
             name = only(self.name, self.plugin.evaluators, "evaluator")
             given = {"evaluation": {"evaluator": name}, "search": {"plugins": self.module}}
-            config = search_config.build(self.settings, given)
+            config = search_config.build(_of_two_steps(self.settings, more), given, more)
             evaluator = _TellingEvaluator(config, Binding(self.gpu, 1))
             try:
                 yield evaluator, self._await(evaluator), config
@@ -152,6 +165,15 @@ class _TellingEvaluator(PluggedEvaluator):
     def _try(self, method: str, *arguments: object) -> None:
         if self._inner is not None:
             self._call(method, *arguments)
+
+
+def _of_two_steps(
+    settings: Mapping[str, Mapping[str, object]], more: Mapping[str, Mapping[str, object]]
+) -> Mapping[str, Mapping[str, object]]:
+    """The settings of a suite; of trainings of a step, two where there is to be a rung between them."""
+    if not more or settings.get("training", {}).get("steps") != 1:
+        return settings
+    return {**settings, "training": {**settings["training"], "steps": 2}}
 
 
 def _genotypes(config: SearchConfig, count: int) -> list[Genotype]:

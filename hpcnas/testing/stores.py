@@ -26,12 +26,15 @@ from hpcnas.config.search import SearchConfig
 from hpcnas.evolution.individuals import COLUMNS, Birth, Individual
 from hpcnas.evolution.population import Population
 from hpcnas.job.session import Session
-from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
+from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result, Stopped
 from hpcnas.search.memory_store import MemoryStore
 from hpcnas.testing.contract import FACTS, expect
 
 SPACE = Space.parse("2x3/1x3")  # 9 edges
 CONFIG: SearchConfig = search_config.build({"search": {"space": "2x3/1x3", "budget": 5}, "training": {"replicates": 2}})
+WITH_RUNGS: SearchConfig = search_config.build(
+    {"search": {"space": "2x3/1x3", "budget": 5}, "training": {"replicates": 2, "rungs": [0.1, 0.3]}}
+)
 SESSION = Session(1000.5, "node-1", 4321, 3, {"hpcnas": "0", "numpy": "2"}, FACTS)
 PLACE = Place(2, "node-7", "cuda:0")
 
@@ -93,6 +96,53 @@ class StoreContract:
         counted = found.trainings, found.best
         expect(counted == (2, 1), f"expected 2 trainings in all and 1 as the best, got {counted}")
 
+    def test_learning_curves_and_stopped_individuals_are_kept(self) -> None:
+        """Of runs whose trainings have rungs."""
+        new = self.create(WITH_RUNGS)
+        new.begin(SESSION)
+        _add_births(new, 5)
+        expected = population(births=5, rungs=WITH_RUNGS.training.rungs)
+        for target in (new, expected):
+            target.settle(curved(0))
+            target.settle(stopped(1, (0.1,), (0.2,)))
+            target.retry(failed(2, "again"))
+            target.settle(replace(stopped(2, (0.1, 0.2)), attempt=3))
+            target.advance(replace(curved(3), outcome=_first_of(curved(3))))
+            target.settle(evaluated(4))  # of an evaluator that gives no curves
+        expect_same(new.population, expected)
+        new.commit()
+        again = self.reopen(new)
+        expect_same(again.population, expected)
+        again.compact()
+        again = self.reopen(again)
+        expect_same(again.population, expected)
+        found = again.population
+        for one in (curved(0), stopped(1, (0.1,), (0.2,))):
+            kept = found.result(one.individual)
+            expect(kept == one, f"expected the result {one}, got {kept}")
+        known = [found.stopped_before(view).tolist() for view in (1, 2)]
+        expect(known == [[], [1, 2]], f"expected 1 and 2 as stopped before the second evaluation, got {known}")
+
+    def test_wrong_learning_curves_are_refused_and_leave_no_trace(self) -> None:
+        """With ValueError, before anything is recorded."""
+        new = self.create(WITH_RUNGS)
+        new.begin(SESSION)
+        _add_births(new, 2)
+        for what, refused in (
+            ("a stop without a curve", lambda: new.settle(stopped(0))),
+            ("curves of more rungs than there are", lambda: new.settle(stopped(0, (0.1, 0.2, 0.3)))),
+            ("curves of two lengths", lambda: new.settle(stopped(0, (0.1,), (0.1, 0.2)))),
+            ("a stop as an advance", lambda: new.advance(stopped(0, (0.1,)))),
+            ("a stop as a failed attempt", lambda: new.retry(stopped(0, (0.1,)))),
+            ("more curves than replicates", lambda: new.settle(stopped(0, (0.1,), (0.1,), (0.1,)))),
+        ):
+            _expect_refused(what, refused)
+        new.settle(stopped(1, (0.3,)))
+        new.commit()
+        expected = population(stopped(1, (0.3,)), rungs=WITH_RUNGS.training.rungs)
+        expect_same(new.population, expected)
+        expect_same(self.reopen(new).population, expected)
+
     def test_a_replicate_is_trained_once(self) -> None:
         """What comes twice is refused with ValueError."""
         new = self.create(CONFIG)
@@ -122,6 +172,7 @@ class StoreContract:
             ("a result of an individual that is not there", lambda: new.settle(evaluated(5))),
             ("more accuracies than replicates", lambda: new.settle(evaluated(0, 0.5, 0.5, 0.5))),
             ("a failure as an advance", lambda: new.advance(failed(0))),
+            ("a stop at a rung where there are none", lambda: new.settle(stopped(0, (0.1,)))),
             ("an evaluation as a failed attempt", lambda: new.retry(evaluated(0))),
         ):
             _expect_refused(what, refused)
@@ -197,14 +248,32 @@ def evaluated(id: int, *accuracies: float) -> Result:
     return Result(id, 1, PLACE, 3000.0 + id, 3010.0 + id, outcome)
 
 
+def curved(id: int) -> Result:
+    """Individual `id` with a fitness and learning curves at two rungs, which were held against floors."""
+    outcome = Evaluation((0.5, 0.6), 1000 + id, 0.25, 8.0, 1.5, ((0.2, 0.4), (0.3, 0.5)), 2)
+    return Result(id, 1, PLACE, 3000.0 + id, 3010.0 + id, outcome)
+
+
+def _first_of(result: Result) -> Evaluation:
+    """The first replicate of an evaluation."""
+    outcome = result.outcome
+    assert isinstance(outcome, Evaluation), "evaluated"
+    return replace(outcome, accuracies=outcome.accuracies[:1], curves=outcome.curves[:1], judged=1)
+
+
+def stopped(id: int, *curves: tuple[float, ...]) -> Result:
+    """Individual `id`, whose first trainings were ended at a rung."""
+    return Result(id, 1, PLACE, 3000.0 + id, 3002.0 + id, Stopped(curves, 1000 + id, 0.25, 1.0, 0.5))
+
+
 def failed(id: int, message: str = "Traceback\nout of memory") -> Result:
     """Individual `id` without a fitness, at its second attempt."""
     return Result(id, 2, PLACE, 3000.0 + id, 3004.0 + id, Failure(FailureKind.OOM, message))
 
 
-def population(*results: Result, births: int = 0) -> Population:
+def population(*results: Result, births: int = 0, rungs: tuple[float, ...] = ()) -> Population:
     """A population of `births` initial individuals, by default as many as the results name, with these results."""
-    found = Population(SPACE, replicates=2)
+    found = Population(SPACE, 2, rungs)
     for id in range(births or 1 + max((result.individual for result in results), default=-1)):
         found.add(individual(id))
     for result in results:
@@ -218,7 +287,7 @@ def expect_same(found: Population, expected: Population) -> None:
     for column in COLUMNS:
         _expect_equal(column.name, found.column(column.name), expected.column(column.name))
     _expect_equal("evaluated", found.evaluated, expected.evaluated)
-    for name in ("issued", "in_flight", "failures", "failed_attempts", "best", "redrawn", "trainings"):
+    for name in ("issued", "in_flight", "failures", "failed_attempts", "best", "redrawn", "trainings", "stopped"):
         one, other = getattr(found, name), getattr(expected, name)
         expect(one == other, f"expected of the population the {name} {other!r:.300}, got {one!r:.300}")
 

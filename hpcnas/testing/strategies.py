@@ -6,14 +6,14 @@
     class TestClimbing(StrategyContract):
         plugin = plugin
 
-Plays a short search whose evaluations end out of order, some with a failure, without training anything.
+Plays short searches whose evaluations end out of order, some with a failure or stopped early. Trains nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from hpcnas.evolution.individuals import COLUMNS, Birth
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.registry import make_strategy
 from hpcnas.evolution.strategy import Proposal, Strategy
-from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
+from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Place, Result, Stopped
 from hpcnas.plugins import Plugin
 from hpcnas.testing.contract import FACTS, TESTED, expect, loaded, only, stir
 
@@ -33,6 +33,7 @@ PURE = (
     "`ask` may depend on nothing but the run's seed, the id, the first `view` evaluations and the genotypes of those "
     "born before; breeding.generator(id) gives all randomness of a birth"
 )
+RUNGS = (0.1, 0.3)  # of the search in which some are stopped early
 _IN_FLIGHT = 3  # individuals at a time
 _FIELDS = ("genotype", "birth", "parent", "redrawn", "known", "network", "repeats")
 
@@ -140,21 +141,35 @@ class StrategyContract:
                     "network has been measured again; population.evaluated holds those too",
                 )
 
+    def test_those_that_were_stopped_early_are_no_parents(self) -> None:
+        """With `--early-stopping` they have a learning curve and no fitness; births are a pure function of them too."""
+        with self._made(rungs=RUNGS) as (config, make):
+            population, again = play(make(), config, self.births, stops=True), make()
+            for id in reversed(range(len(population))):
+                one = population.individual(id)
+                expect(
+                    one.parent is None or one.parent in population.evaluated[: one.view],
+                    f"birth {id}: expected a parent of population.evaluated[:{one.view}], got {one.parent}",
+                )
+                expect_same(population, id, again.ask(population, id, one.view))
+
     @contextlib.contextmanager
-    def _made(self, **search: object) -> Iterator[tuple[SearchConfig, Callable[[], Strategy]]]:
+    def _made(
+        self, rungs: Sequence[float] = (), **search: object
+    ) -> Iterator[tuple[SearchConfig, Callable[[], Strategy]]]:
         """The configuration, and what makes the strategy anew."""
         with loaded(self.plugin):
             expect(self.births >= 3, f"expected `births` of 3 or more in the suite, got {self.births}")
             name = only(self.name, self.plugin.strategies, "strategy")
             own: dict[str, Any] = {"initial_population": 5, "initial_mutations": 100}
             chosen = {**own, **search, **self.settings, "strategy": name, "plugins": TESTED}
-            config = search_config.build({"search": chosen, "training": {"replicates": 2}})
+            config = search_config.build({"search": chosen, "training": {"replicates": 2, "rungs": list(rungs)}})
             yield config, lambda: make_strategy(config, FACTS)
 
 
-def play(strategy: Strategy, config: SearchConfig, births: int) -> Population:
-    """A search of so many births: three are in flight, which do not end in their order, and every ninth fails. Fails
-    the test at a genotype that has no network."""
+def play(strategy: Strategy, config: SearchConfig, births: int, stops: bool = False) -> Population:
+    """A search of so many births: three are in flight, which do not end in their order, and every ninth fails; with
+    `stops`, every third is stopped at the first rung. Fails the test at a genotype that has no network."""
     population, in_flight = Population(config.space, config.training.replicates, config.training.rungs), list[int]()
     for id in range(births):
         view = len(population.evaluated)
@@ -167,7 +182,8 @@ def play(strategy: Strategy, config: SearchConfig, births: int) -> Population:
         _add(population, id, proposal, view)
         in_flight.append(id)
         if len(in_flight) == _IN_FLIGHT:
-            _settle(population, in_flight.pop(id % _IN_FLIGHT), failed=id % 9 == 4)
+            settled, stopped = in_flight.pop(id % _IN_FLIGHT), stops and id % 3 == 2
+            _settle(population, settled, failed=id % 9 == 4, stopped=stopped)
     return population
 
 
@@ -186,10 +202,15 @@ def _add(population: Population, id: int, proposal: Proposal, view: int) -> None
     population.add(proposal.born(id, view, float(id)))
 
 
-def _settle(population: Population, id: int, *, failed: bool) -> None:
+def _settle(population: Population, id: int, *, failed: bool, stopped: bool = False) -> None:
     codes = population.individual(id).genotype.codes
     accuracies = tuple(
         zlib.crc32(codes, number + id % 2) / 2**32 for number in range(len(population.missing(id)))
     )  # of equal genotypes not always equal
-    outcome = Failure(FailureKind.CRASH, "made up") if failed else Evaluation(accuracies, 1000, 0.0, 1.0, 0.0)
+    curves = tuple((accuracy / 2,) * len(population.rungs) for accuracy in accuracies) if population.rungs else ()
+    outcome: Outcome = Evaluation(accuracies, 1000, 0.0, 1.0, 0.0, curves)
+    if failed:
+        outcome = Failure(FailureKind.CRASH, "made up")
+    elif stopped:
+        outcome = Stopped(tuple(curve[:1] for curve in curves), 1000, 0.0, 1.0, 0.0)
     population.settle(Result(id, 1, Place(1, "host", "cpu"), float(id), id + 1.0, outcome))

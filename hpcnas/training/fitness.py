@@ -3,9 +3,10 @@
     seeds ─► as many trainings at a time as the method can ─► accuracies ─► the next ones … ─► Evaluation
                      └─ rung ─ rung … ─ below a floor ─► Stopped
 
-On their way trainings are validated at the rungs, if there are any; those that begin the fitness end together where
-their mean accuracy at a rung is below its floor. The test set is never used here. `method` computes; this file knows
-neither files nor messages. The caller is called back between any two steps, and can then take the state to go on from.
+On their way the averages of the trainings' weights are validated at the rungs, if there are any; the trainings that
+begin the fitness end together where their mean accuracy at a rung is below its floor. The test set is never used here.
+`method` computes; this file knows neither files nor messages. The caller is called back between any two steps, and can
+then take the state to go on from.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ class FitnessInProgress:
         """Trains to the rung that is after so many steps, and validates there."""
         trainings.run(beat, until=step)
         self._clock.lap("training")
-        accuracies = trainings.accuracies(beat)
+        accuracies = trainings.accuracies(beat, averaged=True)
         self._clock.lap("validation")
         self._reached.append(accuracies)
 

@@ -127,9 +127,12 @@ class Trainings(ABC):
         taken. Raises LossNotFinite, and what `beat` raises."""
 
     @abstractmethod
-    def accuracies(self, beat: Callable[[], None]) -> tuple[float, ...]:
+    def accuracies(self, beat: Callable[[], None], averaged: bool = False) -> tuple[float, ...]:
         """Shares of validation images classified correctly, 0 to 1, in evaluation mode on whole images; one a seed.
-        Changes nothing of the steps that are left."""
+        Calls `beat` meanwhile, when `state` may be taken too. Changes nothing of the steps that are left.
+
+        `averaged`: by the moving average of the weights (`averaging`), which is there from the first step to the last
+        rung; else by the weights."""
 
     @abstractmethod
     def state(self) -> dict[str, Any]:

@@ -5,10 +5,12 @@ Faster ways (`cpu.compiled`, `cuda.stacked`) must learn the same, from the same 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 from torch.nn import functional
 
 from hpcnas.architecture.expansion import expand
@@ -46,9 +48,21 @@ class PlainLearner:
         self._optimiser.step()
         return loss.detach()
 
-    def scores(self, images: Tensor) -> Tensor:
+    def weights(self) -> list[Tensor]:
+        return list(self._named().values())
+
+    def _named(self) -> dict[str, Tensor]:
+        """The weights by name."""
+        named = {name: parameter.detach() for name, parameter in self.network.named_parameters()}
+        return named | {name: buffer for name, buffer in self.network.named_buffers() if buffer.is_floating_point()}
+
+    def scores(self, images: Tensor, weights: Sequence[Tensor] | None = None) -> Tensor:
+        network = self.network.eval()
         with self._autocast():
-            scores: Tensor = self.network.eval()(images)
+            if weights is None:
+                scores: Tensor = network(images)
+            else:
+                scores = functional_call(network, dict(zip(self._named(), weights, strict=True)), (images,))
         return scores
 
     def _autocast(self) -> torch.autocast:

@@ -1,6 +1,7 @@
 """One training from scratch, whatever computes its steps: the draws of its seed, the loop, and its validation (§4.1).
 
     seed ─► order, crops, flips ─► Learner: a step of SGD ─► loss, looked at every CHECK_INTERVAL steps
+                                                └─► the average of its weights, as far as there are rungs (`averaging`)
 
 SGD with momentum, a learning rate divided by 10 at each milestone, weight decay on all parameters (P5), random crop
 and flip; validation on whole images. The result of a seed does not depend on what ran before it.
@@ -8,7 +9,7 @@ and flip; validation on whole images. The result of a seed does not depend on wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from hpcnas.config.search import TrainingSettings
 from hpcnas.data.augment import EpochSampler, random_crop, random_flip
+from hpcnas.training import averaging
 from hpcnas.training.method import LossNotFinite, TrainingData, Trainings, crop_size, learning_rate
 
 VALIDATION_BATCH = 250  # images, fewer than fill the memory; does not change the result
@@ -32,8 +34,13 @@ class Learner(Protocol):
         """
         ...
 
-    def scores(self, images: Tensor) -> Tensor:
-        """Class scores (B, classes) of float images (B, C, H, W) in evaluation mode."""
+    def weights(self) -> list[Tensor]:
+        """Parameters and running statistics: the floating point tensors that `learn` changes, always in one order."""
+        ...
+
+    def scores(self, images: Tensor, weights: Sequence[Tensor] | None = None) -> Tensor:
+        """Class scores (B, classes) of float images (B, C, H, W) in evaluation mode; with `weights`, such as those of
+        `weights()`, in place of its own."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -60,6 +67,8 @@ class SingleTraining(Trainings):
         self._generator = torch.Generator(device).manual_seed(seed)
         self._sampler = EpochSampler(len(data.labels), self._generator)
         self._crop_height, self._crop_width = crop_size(settings, data.facts)
+        self._averaged_steps = averaging.averaged_steps(settings)
+        self._averages = [weight.clone() for weight in learner.weights()] if self._averaged_steps else []
         self._looked_at = {*settings.rung_steps, settings.steps}  # whatever is validated had a finite loss
 
     def run(self, beat: Callable[[], None], until: int | None = None) -> None:
@@ -79,7 +88,18 @@ class SingleTraining(Trainings):
         images, labels = self._batch()
         loss = self._learner.learn(images, labels, learning_rate(self._settings, self.step))
         self.step += 1
+        if self._averages:
+            self._average_in()
         return loss
+
+    def _average_in(self) -> None:
+        """Takes the weights after this step into their average, which ends with the last rung."""
+        if self.step > self._averaged_steps:
+            self._averages = []
+            return
+        share = averaging.share(self.step)
+        for average, weight in zip(self._averages, self._learner.weights(), strict=True):
+            average.lerp_(weight, share)
 
     def _batch(self) -> tuple[Tensor, Tensor]:
         """The next augmented images, float (B, C, h, w), and their labels, int64 (B,)."""
@@ -89,16 +109,19 @@ class SingleTraining(Trainings):
             images = random_flip(images, self._generator)
         return self._data.normalise(images), self._data.labels[chosen]
 
-    def accuracies(self, beat: Callable[[], None]) -> tuple[float, ...]:
-        return (self.validate(beat),)
+    def accuracies(self, beat: Callable[[], None], averaged: bool = False) -> tuple[float, ...]:
+        return (self.validate(beat, averaged),)
 
     @torch.inference_mode()
-    def validate(self, beat: Callable[[], None]) -> float:
-        """Share of validation images classified correctly, 0 to 1, in evaluation mode on whole images."""
+    def validate(self, beat: Callable[[], None], averaged: bool = False) -> float:
+        """Share of validation images classified correctly, 0 to 1, in evaluation mode on whole images; `averaged` as of
+        `accuracies`."""
+        assert self._averages or not averaged, "there is an average up to the last rung"
+        weights = self._averages if averaged else None
         data, correct = self._data, torch.zeros((), dtype=torch.int64, device=self._data.pixels.device)
         for start in range(0, len(data.validation_labels), VALIDATION_BATCH):
             part = slice(start, start + VALIDATION_BATCH)
-            scores = self._learner.scores(data.normalise(data.validation_pixels[part]))
+            scores = self._learner.scores(data.normalise(data.validation_pixels[part]), weights)
             correct += (scores.argmax(dim=1) == data.validation_labels[part]).sum()
             beat()
         return correct.item() / len(data.validation_labels)
@@ -107,6 +130,7 @@ class SingleTraining(Trainings):
         return {
             "step": self.step,
             "learner": self._learner.state(),
+            "averages": self._averages,
             "generator": self._generator.get_state(),
             "sampler": self._sampler.state(),
             "broken": self._broken,
@@ -116,6 +140,11 @@ class SingleTraining(Trainings):
         """Goes on from a `state` of the same training; on the CPU bit for bit as if it had never stopped."""
         self.step = state["step"]
         self._learner.resume(state["learner"])
+        if state["averages"]:
+            for average, saved in zip(self._averages, state["averages"], strict=True):
+                average.copy_(saved)
+        else:
+            self._averages = []
         self._generator.set_state(state["generator"].cpu())
         self._sampler.resume(state["sampler"])
         self._broken = state["broken"].to(self._broken.device)

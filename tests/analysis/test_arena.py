@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import CELLS, cell_rows, cells, chains, write_cells
+from benchmarks import CELLS, cell_rows, cells, chains, rising, write_cells
 
 from hpcnas.analysis import arena, benchmark_tables
 from hpcnas.analysis.arena import Contender, Race, Standing, Terms
@@ -93,3 +94,35 @@ def test_wrong_use_is_one_sentence(tmp_path: Path, text: str, message: str) -> N
 def test_two_contenders_of_one_name(tmp_path: Path) -> None:
     with pytest.raises(AnalysisError, match="expected contenders of different names"):
         arena.standings(cells(tmp_path), [arena.contender("random")] * 2, 1, TERMS)
+
+
+EARLY = "--rungs 0.5 --early-stopping"
+
+
+@pytest.mark.parametrize("replicates", [1, 2])
+def test_early_stopping_gets_as_much_training_for_more_individuals(tmp_path: Path, replicates: int) -> None:
+    table, how = rising(tmp_path), f"{EARLY} --replicates {replicates}"
+    search = arena.settings(table, how, 0, MANY).search
+    assert (search.budget, search.trainings) == (300, 150 * replicates)
+    assert arena.settings(table, f"--replicates {replicates}", 0, MANY).search.trainings is None
+    found = arena.race(table, arena.Contender("early", how), 0, MANY)
+    assert len(found.fitness) == len(found.cost)
+    assert all(one <= other for one, other in itertools.pairwise(found.cost))
+    assert found.cost[-1] < 150 * replicates * 1.1
+    assert found == arena.race(table, arena.Contender("early", how), 0, MANY)
+
+
+def test_what_was_stopped_is_paid_for(tmp_path: Path) -> None:
+    table = rising(tmp_path)
+    terms = Terms(evaluations=150, workers=1, initial=6, spread=0.0)
+    plain = arena.race(table, arena.Contender("plain", ""), 0, terms).cost
+    early = arena.race(table, arena.Contender("early", EARLY), 0, terms).cost
+    assert plain == pytest.approx(list(range(1, 151)))
+    steps = {round(2 * (other - one)) for one, other in itertools.pairwise([0.0, *early])}
+    assert min(steps) == 2 and max(steps) > 2, "an evaluation costs one, and the half of each that ended before it"
+
+
+def test_searches_of_unequal_length_are_compared_by_what_each_returns_in_the_end() -> None:
+    races = [Race([0.5, 0.6], [1.0, 2.0]), Race([0.7], [1.0]), Race([0.4, 0.5], [1.0, 2.0])]
+    median, low, high = Standing(Contender("a", ""), races).regret(1.0)
+    assert np.allclose(median, [0.5, 0.4]) and np.allclose(low, [0.3, 0.3]) and np.allclose(high, [0.6, 0.5])

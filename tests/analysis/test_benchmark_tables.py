@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import CELLS, CHAINS, cell_rows, cells, chains, write_cells
+from benchmarks import CELLS, CHAINS, RISING, cell_rows, cells, chains, rising, write_cells
 
 from hpcnas.analysis import benchmark_tables
 from hpcnas.analysis.benchmark_tables import LAYOUTS, TableForesight, is_chain, read
@@ -127,3 +127,42 @@ def test_what_is_no_such_table(tmp_path: Path) -> None:
     (tmp_path / "cells.csv").write_bytes(b"")
     with pytest.raises(AnalysisError, match="expected a column architecture, got none"):
         read(CELLS, tmp_path)
+
+
+# Rungs
+
+
+def test_the_published_cells_have_a_rung_after_12_of_200_epochs() -> None:
+    assert LAYOUTS["nas-bench-201"].rungs == ((0.06, "validation_12_epochs"),)
+    assert LAYOUTS["nas-bench-macro"].rungs == ()
+
+
+def climbing(folder: Path, rungs: list[float], noise: float = 0.0) -> TableForesight:
+    made = {"search": {"space": "1x3:sep,id"}, "training": {"replicates": 1, "rungs": rungs}}
+    noisy = {"evaluation": {"evaluator": "synthetic", "synthetic_noise": noise}}
+    return TableForesight(search_config.build(made, noisy), rising(folder))
+
+
+def test_accuracies_at_rungs_are_those_of_the_table_whichever_rungs_are_asked_for(tmp_path: Path) -> None:
+    genotype = Genotype(CELLS.space, bytes([6, 0, 3]))  # row 11 of accuracy 61
+    assert rising(tmp_path).early[11].tolist() == [0.21, 0.305]
+    assert climbing(tmp_path, [0.1, 0.5]).curve(genotype, 0.9, 1) == (0.21, 0.305)
+    assert climbing(tmp_path, [0.5]).curve(genotype, 0.9, 1) == (0.305,)
+    noisy = climbing(tmp_path, [0.5], noise=0.01)
+    assert noisy.curve(genotype, 0.9, 1) == noisy.curve(genotype, 0.9, 1) != noisy.curve(genotype, 0.9, 2)
+
+
+def test_rungs_that_are_not_in_a_table_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(AnalysisError, match=r"^rising: expected rungs that are in it \(0.1, 0.5\), got 0.3$"):
+        climbing(tmp_path, [0.1, 0.3])
+    made = search_config.build({"search": {"space": "1x3:sep,id"}, "training": {"rungs": [0.1]}})
+    with pytest.raises(AnalysisError, match=r"^cells: expected rungs that are in it \(none\), got 0.1$"):
+        TableForesight(made, cells(tmp_path))
+
+
+def test_a_table_without_its_early_accuracies_is_refused(tmp_path: Path) -> None:
+    rising(tmp_path)
+    text = (tmp_path / "rising.csv").read_text()
+    (tmp_path / "rising.csv").write_text(text.replace(",half", ",late", 1))
+    with pytest.raises(AnalysisError, match="expected a column half, got architecture, accuracy, soon, late"):
+        read(RISING, tmp_path)

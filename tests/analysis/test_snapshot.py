@@ -9,12 +9,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import curved
 import examples
 import pytest
 from watched import FOUR, evaluated, fill, look, states
 
 from hpcnas.config import search as search_config
-from hpcnas.messages import Stopped
+from hpcnas.messages import Place, Stopped
 from hpcnas.search.file_store import FileStore
 
 
@@ -168,3 +169,25 @@ def test_a_damaged_journal_is_said(store: FileStore) -> None:
     seen = look(store)
     assert seen.evaluated == 0 and len(seen.problems) == 1
     assert "line 2 of 3 is damaged" in seen.problems[0]
+
+
+# ── early stopping ──────────────────────────────────────────────────────────────────────────────────────────────────
+def test_those_that_were_stopped_early_count_for_the_pace_and_for_no_failure(tmp_path: Path) -> None:
+    store = FileStore.create(tmp_path / "early", curved.CONFIG)
+    ended = [dataclasses.replace(curved.stopped(id), place=Place(1, "node-7", "cuda:0"), finished=3030.0 + id)
+             for id in (1, 2)]  # fmt: skip
+    fill(store, 4, evaluated(0, 1, 3010.0), *ended)
+    seen = look(store)
+    store.close()
+    assert (seen.evaluated, seen.stopped, seen.failed, seen.in_flight) == (1, 2, 0, 1)
+    assert seen.left == 9 - 3 and seen.rate == pytest.approx(3 / (3100.0 - 1000.5))
+    first = seen.workers[0]
+    assert (first.evaluated, first.failed, first.last, first.last_fitness) == (1, 0, 2, None)
+
+
+def test_one_of_which_some_replicates_are_trained_is_still_under_way(store: FileStore) -> None:
+    fill(store, 1)
+    store.advance(evaluated(0, 1, 3010.0, 0.5))
+    store.commit()
+    seen = look(store)
+    assert (seen.evaluated, seen.in_flight, seen.workers[0].evaluated) == (0, 1, 0)

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 
 import pytest
 from examples import FACTS
-from scripted_crew import CRASH, GOOD, HANG, Crew, Search, place, result, settings, states
+from scripted_crew import CRASH, GOOD, HANG, Crew, Numbered, Search, place, result, settings, states
 
+from hpcnas import messages
+from hpcnas.evolution.population import Population
 from hpcnas.messages import Alive, Died, Evaluation, FromWorker, Left, Outcome, Ready, Stop, Task, ToWorker
 from hpcnas.search import attention
 from hpcnas.search.attention import Attention, Audible
@@ -101,7 +103,7 @@ class Stopped(Crew):
     def __init__(self, workers: int, stopped: set[int]) -> None:
         super().__init__(workers)
         self.stopped = stopped
-        self.late = GOOD
+        self.late: Outcome = GOOD
         self.waiting: list[tuple[int, ToWorker]] = []
         self.time = 0.0
         self.at: dict[float, Callable[[], None]] = {}  # what happens at some second
@@ -195,6 +197,28 @@ def test_the_first_answer_may_be_that_of_the_silent_worker() -> None:
     assert crew.given[-1] == (1, 1, 1)
     assert settled(found)[-2:] == [(1, 2), (2, 3)]
     assert found.population.trainings == 10
+
+
+class Barred(Numbered):
+    """A strategy whose search may be stopped early."""
+
+    def bar(self, population: Population, view: int) -> float | None:
+        return None
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_what_was_lent_may_be_stopped_at_a_rung_whoever_answers_first(first: int) -> None:
+    halted = messages.Stopped(((0.1,), (0.2,)), 1000, 0.0, 0.5, 0.0)
+    crew = Stopped(3, {2})
+    wait(crew, {(3, 2): 90.0, (1, 1): 85.0 if first == 2 else 60.0}, outcome=halted)
+    crew.late = halted if first == 2 else GOOD
+    crew.at[80.0] = lambda: crew.go_on(2)
+    found = search(crew, search={"early_stopping": True}, training={"rungs": [0.5]})
+    found.strategy = Barred
+    found.run()
+    assert [state[0] for state in found.states()] == list("ESSEE")
+    assert settled(found)[-2:] == [(1, first), (2, 3)]
+    assert (found.population.stopped, found.population.trainings) == (2, 3 * 2 + 4 * 0.5)
 
 
 def test_parts_of_a_fitness_are_counted_once() -> None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import curved
 import pytest
 from examples import CONFIG, SESSION, evaluated, failed, individual, population
 
@@ -389,3 +390,48 @@ def test_the_final_table_of_nobody() -> None:
         "  known networks     0 drawn again, 0 evaluated again\n"
         "  worker time        0 s"
     )
+
+
+# Those that were stopped early
+
+
+def test_the_live_line_counts_those_that_were_stopped_early(clock: Clock, wide: None) -> None:
+    stream = Terminal()
+    observer = Progress(TEN, LiveLine("live", stream))
+    observer.began(SESSION)
+    clock.now += 60.0
+    found = curved.population(curved.trained(0), curved.stopped(1), curved.stopped(2), births=4)
+    observer.turned(holding(found), busy=1, workers=2)
+    assert shown(stream) == (
+        "1/10 evaluated · 2 stopped early · best 0.5500 · 3.0/min · ETA 2 min · 1/2 workers busy"
+    )
+
+
+def test_a_run_that_goes_on_tells_of_them_and_counts_its_own(
+    clock: Clock, wide: None, told: Callable[[], list[str]]
+) -> None:
+    stream = Terminal()
+    observer = Progress(TEN, LiveLine("live", stream))
+    found = curved.population(curved.trained(0), curved.stopped(1), births=4)
+    observer.resumed(found)
+    assert told() == ["INFO continuing: 1 evaluated, 1 stopped early, 0 failed, 2 in flight to be issued again"]
+    clock.now += 60.0
+    found.settle(curved.stopped(2))
+    observer.turned(holding(found), busy=1, workers=2)
+    assert "1/10 evaluated · 2 stopped early · best 0.5500 · 1.0/min · ETA 7 min" in shown(stream)
+
+
+def test_a_stop_is_no_line_of_its_own(told: Callable[[], list[str]]) -> None:
+    found = curved.population(curved.trained(0), curved.stopped(1))
+    Progress(TEN, LiveLine("plain")).settled(found.result(1), holding(found))
+    assert told() == []
+
+
+def test_the_final_table_of_a_search_that_stopped_some_early() -> None:
+    stopped = curved.stopped(1), curved.stopped(2, (0.1, 0.2), (0.2, 0.2))
+    table = final_table(curved.population(curved.trained(0), *stopped))
+    assert table.splitlines()[:3] == [
+        "  evaluated          1",
+        "  stopped early      2",
+        "  trainings          3, 3 less than whole fitnesses would take (53%)",
+    ]

@@ -317,7 +317,7 @@ def test_settings_that_cannot_be_used_are_refused_in_their_words(tmp_path: Path)
         ("failures/kind", 77, "failures, row 0: expected kind CRASH 1, OOM 2, HANG 3, OVERRUN 4, NAN 5, .*, got 77"),
         ("failures/individual", 99, "failures, row 0: expected an individual from 0 to 3, got 99"),
         ("failures/message", b"\xff", r"failures, row 0: expected message in UTF-8, got b'\\xff'"),
-        ("individuals/state", 0, "individual 0: expected state ISSUED 1, EVALUATED 2, FAILED 3, got 0"),
+        ("individuals/state", 0, "individual 0: expected state ISSUED 1, EVALUATED 2, FAILED 3, STOPPED 4, got 0"),
         ("individuals/birth", 99, "individual 0: expected birth INITIAL 1, MUTATION 2, .*, CONFIRMATION 6, got 99"),
         ("individuals/genotype", 255, "individual 0: expected a genotype whose edge 0 has an .* 0 to 6, got 255"),
         ("individuals/parent", 10**9, "individual 0: expected a parent that was born before it, got 1000000000"),

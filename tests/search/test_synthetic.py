@@ -6,6 +6,7 @@ import math
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,7 @@ from hpcnas.architecture import sizes
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype, named
 from hpcnas.config import search as search_config
-from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
+from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Stopped, Task, mean_curve
 from hpcnas.search import synthetic
 from hpcnas.search.landscape import true_fitness
 from hpcnas.search.synthetic import FACTS, Foreseen, Foresight, SyntheticEvaluator
@@ -152,3 +153,52 @@ def test_it_needs_neither_torch_nor_hdf5() -> None:
     program = "import sys, hpcnas.search.synthetic; print(sorted({'torch', 'h5py', 'mpi4py'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+# Learning curves
+
+
+def rising(task: Task, **training: object) -> Foreseen:
+    made = {"training": {"replicates": 2, "rungs": [0.1, 0.5], **training}, "evaluation": {"synthetic_seconds": 10.0}}
+    return Foresight(search_config.build({"evaluation": {"evaluator": "synthetic"}}, made)).of(task)
+
+
+def with_rungs(floors: tuple[float, ...] = (), count: int = 2) -> Task:
+    return Task(0, 1, named("paper"), tuple(range(count)), 0, 2, floors)
+
+
+def test_a_task_with_rungs_is_evaluated_as_without_and_has_a_curve_for_each_seed() -> None:
+    plain, found = rising(Task(0, 1, named("paper"), (0, 1))).outcome, rising(with_rungs()).outcome
+    assert isinstance(plain, Evaluation) and isinstance(found, Evaluation)
+    assert (plain.accuracies, plain.curves, plain.judged) == (found.accuracies, (), 0)
+    assert [len(curve) for curve in found.curves] == [2, 2] and found.judged == 0
+    assert all(0.0 <= one <= 1.0 for curve in found.curves for one in curve)
+    assert found.curves[0] != found.curves[1]
+
+
+def test_a_curve_is_that_of_its_seed_in_whatever_task() -> None:
+    whole, part = rising(with_rungs()).outcome, rising(with_rungs(count=1)).outcome
+    assert isinstance(whole, Evaluation) and isinstance(part, Evaluation)
+    assert part.curves == whole.curves[:1]
+
+
+def test_what_is_below_a_floor_ends_there_and_takes_the_time_until_then() -> None:
+    whole = rising(with_rungs()).outcome
+    assert isinstance(whole, Evaluation)
+    means = mean_curve(whole.curves)
+    judged = rising(with_rungs(means))
+    assert judged.outcome == replace(whole, judged=2) and judged.seconds == 10.0
+    for rung, share in ((0, 0.1), (1, 0.5)):
+        floors = tuple(math.nextafter(one, 2.0) if place == rung else one for place, one in enumerate(means))
+        ended = rising(with_rungs(floors))
+        assert isinstance(ended.outcome, Stopped)
+        assert ended.outcome.curves == tuple(curve[: rung + 1] for curve in whole.curves)
+        assert (ended.seconds, ended.outcome.training_seconds) == (pytest.approx(10.0 * share), ended.seconds)
+        assert ended.outcome.parameters == whole.parameters
+
+
+def test_the_nearer_the_end_the_nearer_to_the_final_accuracy() -> None:
+    config = search_config.build({"training": {"rungs": [0.1, 0.9]}, "evaluation": {"evaluator": "synthetic"}})
+    curves = [Foresight(config).curve(named("paper"), 0.6, seed) for seed in range(300)]
+    early, late = (statistics.fmean(abs(curve[rung] - 0.6) for curve in curves) for rung in (0, 1))
+    assert late < early / 4

@@ -19,7 +19,7 @@ from hpcnas.architecture.primitives import Primitive
 from hpcnas.config.search import SearchConfig
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.strategy import Breeding, Proposal
-from hpcnas.messages import Evaluation, Task
+from hpcnas.messages import Evaluation, Stopped, Task
 from hpcnas.plugins import DataKind, Plugin
 from hpcnas.search.memory_store import MemoryStore
 from hpcnas.search.synthetic import SyntheticEvaluator
@@ -124,6 +124,9 @@ def unchanged(proposal: Proposal, population: Population, id: int, view: int) ->
             population, id, int(population.evaluated[0]), self.breeding.generator(id))),
          "test_births_come_before_evaluations",
          "plugin 'tested': strategy 'wrong': `ask` raised IndexError: index 0 is out of bounds"),
+        (strategy(unchanged, ask=lambda self, population, id, view: self.breeding.mutant(
+            population, id, view, self.breeding.generator(id)) if id > 3 else self.breeding.initial(population, id)),
+         "test_those_that_were_stopped_early_are_no_parents", "expected a parent of population.evaluated[:"),
         (strategy(unchanged, ask=None), "test_it_is_made_of_the_settings",
          "strategy wrong: expected a method `ask`, got Changed without one (PLUGINS.md)"),
         (random, "test_it_is_made_of_the_settings",
@@ -174,6 +177,14 @@ def starts_a_process(self: Any, task: Task) -> None:
          "expected an answer from `poll` within 0.2 s, got None"),
         (evaluator(poll=lambda self, timeout: answers(0.5, parameters=random.randrange(2**40))(self, timeout)),
          "test_parameters_are_those_of_the_network", "expected the same number of parameters at each evaluation"),
+        (evaluator(poll=lambda self, timeout: Stopped(((0.1,), (0.1,)), 3, 0.0, 0.0, 0.0)),
+         "test_it_answers_tasks_with_rungs_and_floors",
+         "expected a training with floors to be stopped by `poll` at one of 1 rungs, got 2 curves of 1 for 2 seeds"),
+        (evaluator(poll=lambda self, timeout: Evaluation((0.5, 0.5), 3, 0.0, 0.0, 0.0, ((0.1, 0.2), (0.1, 0.2)))),
+         "test_it_answers_tasks_with_rungs_and_floors",
+         "expected 1 accuracies from 0 to 1 from `poll`, one a rung, got 2"),
+        (evaluator(poll=lambda self, timeout: Evaluation((0.5, 0.5), 3, 0.0, 0.0, 0.0, ((0.1,), (0.1,)), 1)),
+         "test_it_answers_tasks_with_rungs_and_floors", "expected 0 to 0 curves judged from `poll`, got 1"),
         (evaluator(ready=lambda self, timeout: None), "test_it_says_what_it_depends_on",
          "expected Loaded from `ready` within 0.2 s, got None"),
         (evaluator(ready=lambda self, timeout: "ready"), "test_it_says_what_it_depends_on",
@@ -370,6 +381,11 @@ def test_a_wrong_store_is_told() -> None:
         lost.test_sessions_are_kept_in_order()
     with pytest.raises(AssertionError, match=r"^expected the column \w+ \[.+\], got \[\]$"):
         lost.test_births_and_results_are_in_the_population()
+    with pytest.raises(AssertionError, match=r"^expected the column \w+ \[.+\], got \[\]$"):
+        lost.test_learning_curves_and_stopped_individuals_are_kept()
+    takes = suite(lambda self, store: store, type("Taking", (MemoryStore,), {"advance": lambda self, result: None}))
+    with pytest.raises(AssertionError, match="^expected ValueError for a stop as an advance, but it was taken$"):
+        takes.test_wrong_learning_curves_are_refused_and_leave_no_trace()
     forgets = suite(lambda self, store: store, Forgetful)
     with pytest.raises(AssertionError, match="^expected ValueError for a replicate that is trained already, but"):
         forgets.test_a_replicate_is_trained_once()

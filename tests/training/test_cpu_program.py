@@ -376,7 +376,7 @@ def test_leaving_while_threads_validate_does_not_wait_for_them(digits: TrainingD
     found.run(nothing)
     began = threading.Event()
 
-    def validate(beat: Callable[[], None]) -> float:
+    def validate(beat: Callable[[], None], averaged: bool) -> float:
         while True:  # until nobody wants it
             began.set()
             beat()

@@ -394,7 +394,7 @@ def test_an_evaluation_has_an_accuracy_for_each_seed_and_their_mean(
     data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accuracies = iter([0.5, 0.25, 0.75, 0.25])
-    monkeypatch.setattr(PlainTraining, "validate", lambda self, beat: next(accuracies))
+    monkeypatch.setattr(PlainTraining, "validate", lambda self, beat, averaged: next(accuracies))
     evaluation = fitness(data, (1, 2, 3, 4), dataclasses.replace(SETTINGS, steps=1))
     assert evaluation.accuracies == (0.5, 0.25, 0.75, 0.25)
     assert evaluation.fitness == 0.4375

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 from test_cpu_program import flat
-from test_cuda_program import DEVICE
+from test_cuda_program import DEVICE, GPU
+from test_rungs import accuracy_of, mean_of
 from torch.nn import functional
 
 from hpcnas.architecture.expansion import expand
@@ -20,6 +21,7 @@ from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.search import DataSettings, TrainingSettings
 from hpcnas.data.augment import Normaliser
 from hpcnas.data.datasets import load_training
+from hpcnas.messages import Stopped, mean
 from hpcnas.training.cuda import stacked
 from hpcnas.training.cuda.stacked import StackedTraining
 from hpcnas.training.fitness import FitnessInProgress
@@ -155,6 +157,122 @@ def test_a_loss_that_is_not_finite_ends_it(data: TrainingData) -> None:
         trained(broken)
 
 
+# ── at rungs ────────────────────────────────────────────────────────────────────────────────────────────────────────
+RUNGS = dataclasses.replace(SETTINGS, crop=1.0, rungs=(0.34, 0.67))
+AT = (1, 2)  # steps, of those
+SMALLER = Skeleton(1, 4, 4, 10, 2, (1,))
+
+
+@pytest.fixture(scope="module")
+def tiny(data: TrainingData) -> TrainingData:
+    """A corner of the images, 4×4 pixels."""
+    facts = dataclasses.replace(data.facts, height=4, width=4)
+    pixels, validated = data.pixels[:, :4, :4].contiguous(), data.validation_pixels[:, :4, :4].contiguous()
+    return dataclasses.replace(data, pixels=pixels, validation_pixels=validated, facts=facts)
+
+
+@dataclasses.dataclass
+class Followed:
+    """Trainings with rungs that were looked at after every step."""
+
+    trainings: StackedTraining
+    states: list[dict[str, Any]]
+    averaged: list[tuple[float, ...]]  # their accuracies by the average of the weights, up to the last rung
+
+
+def copied(state: dict[str, Any]) -> dict[str, Any]:
+    """A state that the steps to come leave alone."""
+    found = {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in state.items()}
+    return {**found, "averages": [average.clone() for average in state["averages"]]}
+
+
+@pytest.fixture(scope="module")
+def followed(tiny: TrainingData) -> Followed:
+    found = Followed(StackedTraining.of(GENOTYPE, SMALLER, tiny, RUNGS, SEEDS), [], [])
+    for step in range(1, RUNGS.steps + 1):
+        found.trainings.run(nothing, until=step)
+        if step <= AT[-1]:
+            found.averaged.append(found.trainings.accuracies(nothing, averaged=True))
+        found.states.append(copied(found.trainings.state()))
+    return found
+
+
+def test_rungs_leave_no_trace_in_the_training(tiny: TrainingData, followed: Followed) -> None:
+    plain = StackedTraining.of(GENOTYPE, SMALLER, tiny, dataclasses.replace(RUNGS, rungs=()), SEEDS)
+    plain.run(nothing)
+    for name in ("parameters", "velocity", "running"):
+        torch.testing.assert_close(followed.states[-1][name], plain.state()[name], rtol=0, atol=1e-5 if GPU else 0)
+
+
+def test_rungs_validate_the_mean_of_weights_and_statistics(tiny: TrainingData, followed: Followed) -> None:
+    for last, accuracies in enumerate(followed.averaged):
+        for number, accuracy in enumerate(accuracies):
+            snapshots = []
+            for state in followed.states[: last + 1]:
+                plan = followed.trainings._plan.with_numbers(state["parameters"], state["running"])
+                snapshots.append(plan.state_dict(number))
+            expected = mean_of(snapshots)
+            averages = followed.states[last]["averages"]
+            for name, value in followed.trainings._plan.with_numbers(*averages).state_dict(number).items():
+                torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-6)
+            assert accuracy == pytest.approx(accuracy_of(expected, tiny, GENOTYPE, SMALLER), abs=1.5 / 10)
+
+
+def test_the_average_is_what_is_validated_and_nothing_else_is_touched(tiny: TrainingData) -> None:
+    """Weights at random, by which the images are of many classes: averages that training makes are seldom so soon."""
+    found = StackedTraining.of(GENOTYPE, SMALLER, tiny, RUNGS, SEEDS)
+    found._advance()
+    draw = torch.Generator().manual_seed(1)
+    for places in found._plan.graph.indices.values():  # what fills up blocks stays zero
+        for average in found._averages[0]:
+            average[torch.from_numpy(places)] = 3 * torch.randn(places.shape, generator=draw).to(DEVICE)
+    before = copied(found.state())
+    plan = found._plan.with_numbers(*found._averages)
+    networks = [accuracy_of(plan.state_dict(number), tiny, GENOTYPE, SMALLER) for number in range(2)]
+    assert networks[0] != networks[1] and found.accuracies(nothing, averaged=True) == tuple(networks)
+    assert found.accuracies(nothing) not in (tuple(networks), tuple(networks[::-1]))
+    after = found.state()
+    assert all(torch.equal(after[name], before[name]) for name in ("parameters", "velocity", "running"))
+    assert all(map(torch.equal, after["averages"], before["averages"]))
+
+
+def test_an_average_is_kept_no_longer_than_to_the_last_rung(tiny: TrainingData, followed: Followed) -> None:
+    assert [len(state["averages"]) for state in followed.states] == [2, 2, 0]
+    assert StackedTraining.of(GENOTYPE, SMALLER, tiny, SETTINGS, SEEDS).state()["averages"] == []
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_it_goes_on_with_its_average(tiny: TrainingData, followed: Followed, step: int) -> None:
+    """And what is compiled then changes no average."""
+    resumed = StackedTraining.of(GENOTYPE, SMALLER, tiny, RUNGS, SEEDS)
+    resumed.resume(copied(followed.states[step - 1]))
+    resumed.prepare()
+    resumed.run(nothing, until=AT[-1])
+    for ours, theirs in zip(resumed.state()["averages"], followed.states[AT[-1] - 1]["averages"], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 if GPU else 0)
+    resumed.run(nothing)
+    for name in ("parameters", "velocity", "running"):
+        torch.testing.assert_close(resumed.state()[name], followed.states[-1][name], rtol=0, atol=1e-5 if GPU else 0)
+
+
+def test_trainings_side_by_side_are_stopped_together(tiny: TrainingData, followed: Followed) -> None:
+    first, second = (mean(followed.averaged[step - 1]) for step in AT)
+    floors = (first - 0.2, second + 0.2)
+    found = FitnessInProgress(GENOTYPE, SEEDS, SMALLER, tiny, RUNGS, StackedTraining, floors).run(nothing, nothing)
+    assert isinstance(found, Stopped)
+    for rung, accuracies in zip(zip(*found.curves, strict=True), followed.averaged, strict=True):
+        assert rung == pytest.approx(accuracies, abs=0.1 * GPU)
+
+
+def test_a_loss_that_is_not_finite_shows_at_a_rung(tiny: TrainingData) -> None:
+    nowhere = torch.tensor([float("nan")], device=DEVICE)
+    broken = dataclasses.replace(tiny, normalise=Normaliser(nowhere, nowhere))
+    fitness = FitnessInProgress(GENOTYPE, SEEDS, SMALLER, broken, RUNGS, StackedTraining)
+    with pytest.raises(LossNotFinite, match="by step 1 of 3"):
+        fitness.run(nothing, nothing)
+
+
+# ── memory ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 class TooMany(PlainTraining):
     """Trainings that pretend to need the memory of a device for each two of them."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import os
 import resource
 import signal
@@ -31,9 +33,9 @@ from trainer_runs import (
 )
 from warden import Child
 
-from hpcnas.messages import Evaluation, Failure, FailureKind
+from hpcnas.messages import Evaluation, Failure, FailureKind, Stopped
 from hpcnas.training import checkpoints, profiling, trainer_loop, trainer_process
-from hpcnas.training.evaluator import Loaded
+from hpcnas.training.evaluator import Loaded, checked
 from hpcnas.training.interpreter import python
 from hpcnas.training.method import LossNotFinite
 from hpcnas.training.pipe import Assignment, Beat, Save, Saved
@@ -96,6 +98,46 @@ def test_a_child_saves_when_told_to_and_another_goes_on(start: Start, tmp_path: 
     state = torch.load(path, weights_only=True)
     assert len(state["accuracies"]) == 1 and 0 < state["trainings"]["step"] < 1000
     assert same(outcome(start(**longer), AGAIN), directly(settings(tmp_path, **longer)).run(nothing, nothing))
+
+
+CLIMBING: dict[str, dict[str, object]] = {
+    "training": {"replicates": 2, "steps": 20, "batch_size": 16, "rungs": (0.25, 0.5)}
+}
+
+
+def test_a_child_stops_what_is_below_a_floor(start: Start, tmp_path: Path) -> None:
+    """The first of two replicates on its one thread, also from a checkpoint; what is next is evaluated as ever."""
+    floors, chosen = (-math.inf, 1.01), settings(tmp_path, **CLIMBING)
+    judged, climbing = (dataclasses.replace(AGAIN, rungs=2, floors=them) for them in (floors, ()))
+    stopped, whole = directly(chosen, floors).run(nothing, nothing), directly(chosen).run(nothing, nothing)
+    assert isinstance(stopped, Stopped) and isinstance(whole, Evaluation)
+    one = start(run={"checkpoint_interval": 0.0}, **CLIMBING)
+    found = outcome(one, judged)
+    assert isinstance(found, Stopped)
+    assert (found.curves, found.parameters) == (stopped.curves, stopped.parameters)
+    assert found.curves == (whole.curves[0],) and checked(found, judged) == found
+    assert (tmp_path / "inflight" / "4.pt").exists()
+    again = outcome(one, judged)
+    assert isinstance(again, Stopped) and again.curves == stopped.curves
+    (tmp_path / "inflight" / "4.pt").unlink()
+    last = outcome(one, climbing)
+    assert same(last, whole) and isinstance(last, Evaluation) and last.curves == whole.curves
+    assert checked(last, climbing) == last
+
+
+def test_a_child_saves_what_rungs_found_and_another_goes_on(start: Start, tmp_path: Path) -> None:
+    chosen = settings(tmp_path, **CLIMBING)
+    whole = directly(chosen, floors := (0.0, 0.0)).run(nothing, nothing)
+    assert isinstance(whole, Evaluation) and whole.judged == 1
+    task, path = dataclasses.replace(TASK, rungs=2, floors=floors), tmp_path / "inflight" / "4.pt"
+    one = start(run={"checkpoint_interval": 0.0}, **CLIMBING)
+    one.start(task)
+    await_checkpoint(one, path, finished=1)
+    children()[0].kill()
+    assert isinstance(awaited(one), Failure)
+    found = outcome(one, dataclasses.replace(task, attempt=2))
+    assert same(found, whole) and isinstance(found, Evaluation)
+    assert (found.curves, found.judged) == (whole.curves, 1)
 
 
 def test_the_first_evaluation_of_a_run_is_traced_when_wanted(

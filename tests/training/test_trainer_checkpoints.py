@@ -129,6 +129,39 @@ def test_a_checkpoint_of_something_else_is_none(tmp_path: Path, expected: Evalua
     assert said.startswith(f"checkpoints in {tmp_path}/inflight are not gone on from, their evaluations begin anew: ")
 
 
+def test_a_checkpoint_of_a_version_without_rungs_is_not_gone_on_from_and_that_is_said(
+    tmp_path: Path, expected: Evaluation
+) -> None:
+    """Its evaluation was described by fewer settings, and it has no curves."""
+    fitness, attendance = attended(tmp_path, 1e6)
+    interrupted(fitness)
+    state = fitness.state()
+    earlier = {name: state[name] for name in ("accuracies", "running", "trainings", "seconds")}
+    (tmp_path / "inflight").mkdir()
+    checkpoints.save(tmp_path / "inflight" / "4.pt", earlier | {"of": state["of"].replace("rungs=(), ", "")})
+    fitness, attendance = attended(tmp_path, 1e6)
+    assert same(trainer_loop._outcome(fitness, attendance), expected)
+    assert remarks(attendance) == [
+        f"checkpoints in {tmp_path}/inflight are not gone on from, their evaluations begin anew: they are by another "
+        "method, on another type of device or by an earlier version"
+    ]
+
+
+@pytest.mark.parametrize("missing", ["curves", "reached", "judged"])
+def test_a_checkpoint_without_what_a_rung_found_is_none_and_that_is_said(
+    tmp_path: Path, expected: Evaluation, missing: str
+) -> None:
+    (tmp_path / "inflight").mkdir()
+    fitness, attendance = attended(tmp_path, 1e6)
+    state = fitness.state() | {"accuracies": [0.75]}
+    del state[missing]
+    checkpoints.save(tmp_path / "inflight" / "4.pt", state)
+    assert same(trainer_loop._outcome(fitness, attendance), expected)
+    assert remarks(attendance) == [
+        f"checkpoints in {tmp_path}/inflight are not gone on from, their evaluations begin anew: KeyError: '{missing}'"
+    ]
+
+
 def test_a_checkpoint_without_a_checksum_is_not_gone_on_from_and_that_is_said(tmp_path: Path) -> None:
     (tmp_path / "inflight").mkdir()
     fitness, attendance = attended(tmp_path, 1e6)

@@ -10,7 +10,7 @@ threads train them 1.87 times as fast as one (1.82 to 1.89).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
@@ -42,6 +42,7 @@ class CompiledLearner:
         self._plan = plan
         self._settings = settings
         self._program = CpuProgram(plan, settings.batch_size, *crop, training=True)
+        self._validated = plan.twin()  # takes the numbers that are to be validated
         self._validation: CpuProgram | None = None  # made when it is needed
 
     def learn(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
@@ -49,10 +50,15 @@ class CompiledLearner:
         self._plan.update(rate, self._settings.momentum, self._settings.weight_decay)
         return torch.tensor(loss)
 
-    def scores(self, images: Tensor) -> Tensor:
+    def weights(self) -> list[Tensor]:
+        return _weights(self._plan)
+
+    def scores(self, images: Tensor, weights: Sequence[Tensor] | None = None) -> Tensor:
         if self._validation is None:
             height, width = images.shape[2:]
-            self._validation = CpuProgram(self._plan, _VALIDATION_IMAGES, height, width, training=False)
+            self._validation = CpuProgram(self._validated, _VALIDATION_IMAGES, height, width, training=False)
+        for room, values in zip(_weights(self._validated), weights or self.weights(), strict=True):
+            room.copy_(values)
         parts = [self._validation.classify(part).clone() for part in images.split(_VALIDATION_IMAGES)]
         return torch.cat(parts)
 
@@ -62,6 +68,11 @@ class CompiledLearner:
     def resume(self, state: dict[str, Any]) -> None:
         for name in _STATE:
             np.copyto(getattr(self._plan, name), state[name].numpy())
+
+
+def _weights(plan: CpuPlan) -> list[Tensor]:
+    """Views of a plan's parameters and statistics."""
+    return [torch.from_numpy(plan.parameters), torch.from_numpy(plan.running)]
 
 
 class CompiledTraining(SingleTraining):
@@ -147,14 +158,14 @@ class CompiledTrainings(Trainings):
                 pass
             beat()
 
-    def accuracies(self, beat: Callable[[], None]) -> tuple[float, ...]:
+    def accuracies(self, beat: Callable[[], None], averaged: bool = False) -> tuple[float, ...]:
         unwanted = threading.Event()
 
         def go_on() -> None:
             if unwanted.is_set():
                 raise _Unwanted
 
-        found = [self._pool.submit(training.validate, go_on) for training in self._all]
+        found = [self._pool.submit(training.validate, go_on, averaged) for training in self._all]
         try:
             while wait(found, timeout=_BETWEEN_BEATS).not_done:
                 beat()

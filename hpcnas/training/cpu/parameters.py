@@ -8,6 +8,7 @@ parameters as `network.Network` does, by its state_dict.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -92,6 +93,16 @@ class CpuPlan:
             kernels.aligned(self._parameters, functions.real) for _ in range(3)
         )
         self.running = kernels.aligned(self._running, functions.real)
+
+    def twin(self) -> CpuPlan:
+        """The same network with parameters and statistics of its own, a copy, for programs that validate."""
+        found = copy.copy(self)
+        for name in ("parameters", "running"):
+            array: np.ndarray = getattr(self, name)
+            own = kernels.aligned(len(array), self.functions.real)
+            own[:] = array
+            setattr(found, name, own)
+        return found
 
     def _channels(self, groups: int, each: int) -> Channels:
         return Channels(groups, each, self.functions.lanes)

@@ -7,6 +7,7 @@ The plan takes and gives parameters as `network.Network` does, by its state_dict
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -61,6 +62,12 @@ class CudaPlan:
         self.running = torch.zeros(self.networks, 2, graph.statistics, dtype=real, device=device)
         self.sums = torch.zeros(self.networks, 4, graph.statistics, dtype=real, device=device)
         self._load(states)
+
+    def with_numbers(self, parameters: Tensor, running: Tensor) -> CudaPlan:
+        """The same networks with these in place of its own, not copied, for programs that validate."""
+        found = copy.copy(self)
+        found.parameters, found.running = parameters, running
+        return found
 
     # ── the plain network's state_dict ──────────────────────────────────────────────────────────────────────────────
     def _load(self, states: Sequence[Mapping[str, Tensor]]) -> None:

@@ -1,8 +1,8 @@
 """The trainings of one fitness side by side on a GPU: one block plan for all of them, every step one graph replay (D7).
 
 Nothing is drawn within a step: which images, crops and flips each step takes is drawn beforehand from the training's
-seed, on the device, and the captured graph only counts. So a training resumes from its parameters and the number of its
-step. The host looks every few steps whether the losses are still finite.
+seed, on the device, and the captured graph only counts. So a training resumes from its parameters, their average and
+the number of its step. The host looks every few steps whether the losses are still finite.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.search import TrainingSettings
 from hpcnas.data.augment import EpochSampler
+from hpcnas.training import averaging
 from hpcnas.training.cuda import block_graph
 from hpcnas.training.cuda.parameters import CudaPlan, Draws, Pixels, Room
 from hpcnas.training.cuda.program import CudaProgram, available
@@ -80,6 +81,12 @@ class StackedTraining(Trainings):
         self._program = CudaProgram(self._plan, self._room, pixels, self._draws, crop, training=True)
         rates = [learning_rate(settings, step) for step in range(settings.steps)]
         self._rates = torch.tensor(rates, dtype=torch.float32, device=device)
+        self._averaged_steps = averaging.averaged_steps(settings)
+        shares = [0.0, *(averaging.share(step) for step in range(1, settings.steps + 1))]
+        self._shares = torch.tensor(shares, dtype=torch.float32, device=device)  # after so many steps
+        self._averages: tuple[Tensor, ...] = ()
+        if self._averaged_steps:
+            self._averages = self._plan.parameters.clone(), self._plan.running.clone()
         self._graph: torch.cuda.CUDAGraph | None = None
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.step = 0
@@ -89,9 +96,10 @@ class StackedTraining(Trainings):
         if self.step == self._settings.steps:
             return
         plan = self._plan
-        kept = [(tensor, tensor.clone()) for tensor in (plan.parameters, plan.velocity, plan.running)]
+        changed = (plan.parameters, plan.velocity, plan.running, *self._averages)
+        kept = [(tensor, tensor.clone()) for tensor in changed]
         self._step()
-        self._validation()[0].count_right()
+        self._validation(plan)[0].count_right()
         for tensor, before in kept:
             tensor.copy_(before)
         self._draws.step.fill_(self.step)
@@ -108,7 +116,10 @@ class StackedTraining(Trainings):
             beat()
 
     def _advance(self) -> None:
-        """Gives the device one step to do. The first is not replayed but compiled, where it is of a new shape."""
+        """Gives the device one step to do. The first is not replayed but compiled, where it is of a new shape; nor
+        is the first after the last rung, from which on there is no average."""
+        if self._averages and self.step == self._averaged_steps:
+            self._averages, self._graph = (), None
         if self._stream is None:
             self._step()
         else:
@@ -128,17 +139,22 @@ class StackedTraining(Trainings):
         settings = self._settings
         self._program.learn()
         self._program.update(self._rates, settings.momentum, settings.weight_decay)
+        if self._averages:
+            share = self._shares[self._draws.step]  # which has gone on to this step's number from 1
+            for average, weights in zip(self._averages, (self._plan.parameters, self._plan.running), strict=True):
+                average.lerp_(weights, share)
 
-    def accuracies(self, beat: Callable[[], None]) -> tuple[float, ...]:
-        program, draws = self._validation()
+    def accuracies(self, beat: Callable[[], None], averaged: bool = False) -> tuple[float, ...]:
+        assert self._averages or not averaged, "there is an average up to the last rung"
+        program, draws = self._validation(self._plan.with_numbers(*self._averages) if averaged else self._plan)
         for _ in range(draws.order.shape[1]):
             program.count_right()
             beat()
         return tuple(right / self._data.facts.validation_images for right in draws.right.tolist())
 
-    def _validation(self) -> tuple[CudaProgram, Draws]:
-        """A program for validation, and what it counts in."""
-        data, plan = self._data, self._plan
+    def _validation(self, plan: CudaPlan) -> tuple[CudaProgram, Draws]:
+        """A program that validates a plan, and what it counts in."""
+        data = self._data
         count, (height, width) = data.facts.validation_images, data.validation_pixels.shape[1:3]
         crop_height, crop_width = crop_size(self._settings, data.facts)
         batch = max(1, min(count, self._settings.batch_size * crop_height * crop_width // (height * width)))
@@ -153,13 +169,19 @@ class StackedTraining(Trainings):
     def state(self) -> dict[str, Any]:
         plan = self._plan
         tensors = {"parameters": plan.parameters, "velocity": plan.velocity, "running": plan.running}
-        return {"step": self.step, **{name: tensor.cpu() for name, tensor in tensors.items()}}
+        found = {name: tensor.cpu() for name, tensor in tensors.items()}
+        return {"step": self.step, **found, "averages": [average.cpu() for average in self._averages]}
 
     def resume(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
         self._draws.step.fill_(self.step)
         for name in ("parameters", "velocity", "running"):
             getattr(self._plan, name).copy_(state[name])
+        if state["averages"]:
+            for average, saved in zip(self._averages, state["averages"], strict=True):
+                average.copy_(saved)
+        else:
+            self._averages = ()
 
 
 def _draws(data: TrainingData, settings: TrainingSettings, seeds: tuple[int, ...], crop: tuple[int, int]) -> Draws:
