@@ -102,12 +102,14 @@ def settings(how: str, seed: int, trainings: int) -> SearchConfig:
     """The configuration of a simulated search with these options. Raises AnalysisError where they are wrong."""
     try:
         request = options.parse(shlex.split(how))
-        chosen = search_config.build(
-            *request.base,
-            *request.layers,
-            {"search": {"seed": seed, "trainings": trainings, "budget": trainings}},
-            {"evaluation": {"evaluator": "synthetic", "synthetic_seconds": 3600.0, "synthetic_spread": 0.2}},
-        )
+        limited: dict[str, object] = {"seed": seed, "trainings": trainings, "budget": trainings}
+        fixed = {"evaluator": "synthetic", "synthetic_seconds": 3600.0, "synthetic_spread": 0.2}
+        chosen = search_config.build(*request.base, *request.layers, {"search": limited, "evaluation": fixed})
+        if chosen.search.early_stopping:  # so many trainings are enough for more individuals
+            most = {"budget": math.ceil(trainings / chosen.training.rungs[0])}
+            chosen = search_config.build(
+                *request.base, *request.layers, {"search": limited | most, "evaluation": fixed}
+            )
         return looked_up(chosen)
     except (ConfigError, options.UsageError, options.HelpWanted, ValueError) as error:  # a quotation without an end
         raise AnalysisError(f"{how}: {error}") from error
@@ -129,7 +131,8 @@ def simulate(chosen: SearchConfig, workers: int, points: int) -> SimulatedSearch
     spent, fitness = returned(population, store.results)
     grid = limit * np.arange(1, points + 1) / points
     at = np.maximum(np.searchsorted(spent, grid, side="right") - 1, 0)
-    return SimulatedSearch(fitness[at].tolist(), len(population.evaluated), population.trainings)
+    evaluations = len(population.evaluated) + population.stopped
+    return SimulatedSearch(fitness[at].tolist(), evaluations, population.trainings)
 
 
 def returned(population: Population, results: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -137,6 +140,7 @@ def returned(population: Population, results: Sequence[int]) -> tuple[np.ndarray
     (changes of the best,). `results` are the best individuals after each evaluation."""
     ids = population.evaluated
     spent = np.cumsum(population.column("replicates_trained")[ids], dtype=np.int64)
+    spent = spent + population.sums_of_stopped(population.ended_shares)
     best = np.array(results)
     places = np.flatnonzero(np.concatenate([[True], best[1:] != best[:-1]]))
     genotypes = [population.individual(int(best[place])).genotype for place in places]

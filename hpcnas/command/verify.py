@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     counts = {
         "individuals": len(population),
         "evaluated": len(population.evaluated),
+        **({"stopped early": population.stopped} if population.stopped else {}),
         "failed": len(population.failures),
         "in flight": population.in_flight,
     }

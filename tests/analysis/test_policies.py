@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import curved
 import numpy as np
 import pytest
 from toolruns import POOLING, SHORTCUT, eventful
@@ -70,3 +71,25 @@ def test_a_policy_may_begin_with_the_best_of_a_run(tmp_path: Path) -> None:
     run = eventful(tmp_path / "run")
     settings = policies.settings(f"{SMALL} --initial {run}:top2", seed=0, trainings=20)
     assert kept(settings.space, settings.search.initial) == (POOLING, SHORTCUT)
+
+
+def test_what_was_stopped_at_a_rung_is_paid_for() -> None:
+    results = [curved.stopped(0, (0.1,)), curved.trained(1, (0.5, 0.5)), curved.stopped(2, (0.1, 0.2), (0.1, 0.2)),
+               curved.stopped(3, (0.1,)), curved.trained(4, (0.9, 0.9))]  # fmt: skip
+    found = Population(HIERARCHICAL, 2, curved.RUNGS)
+    for result in results:
+        found.add(Individual(result.individual, named("paper"), Birth.INITIAL, None, 0, 0, 0.0))
+        found.settle(result)
+    assert found.ended_shares.tolist() == pytest.approx([0.1, 0.0, 0.6, 0.1, 0.0])
+    assert found.ended_shares.sum() == pytest.approx(found.ended_trainings)
+    spent, _ = policies.returned(found)
+    assert spent.tolist() == pytest.approx([2.1, 4.8])
+
+
+def test_a_search_with_early_stopping_goes_on_until_its_trainings_are_spent() -> None:
+    how = f"{SMALL} --replicates 1 --rungs 0.1 0.3 --early-stopping --synthetic-noise 0.001"
+    chosen = policies.settings(how, 0, 60)
+    assert (chosen.search.budget, chosen.search.trainings) == (600, 60)
+    found = policies.simulate(chosen, 3, 4)
+    assert 60 <= found.trainings < 64 and found.evaluations > 60
+    assert policies.settings(SMALL, 0, 60).search.budget == 60
