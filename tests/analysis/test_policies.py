@@ -82,7 +82,7 @@ def test_what_was_stopped_at_a_rung_is_paid_for() -> None:
         found.settle(result)
     assert found.ended_shares.tolist() == pytest.approx([0.1, 0.0, 0.6, 0.1, 0.0])
     assert found.ended_shares.sum() == pytest.approx(found.ended_trainings)
-    spent, _ = policies.returned(found)
+    spent, _ = policies.returned(found, found.bests.tolist())
     assert spent.tolist() == pytest.approx([2.1, 4.8])
 
 
