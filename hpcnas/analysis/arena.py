@@ -163,11 +163,7 @@ def race(benchmark: Benchmark, who: Contender, seed: int, terms: Terms) -> Race:
     population = store.population
     rows = [benchmark.row(population.individual(id).genotype) for id in store.results]
     seconds = population.column("worker_seconds")
-    cost = np.cumsum(seconds[population.evaluated]) / _TRAINING
-    ended = population.stopped_before(len(cost) + 1)  # at a rung
-    after = population.column("stopped_after")[ended]
-    spent = np.concatenate([[0.0], np.cumsum(seconds[ended]) / _TRAINING])
-    cost += spent[np.searchsorted(after, np.arange(len(cost)), side="right")]
+    cost = (np.cumsum(seconds[population.evaluated]) + population.sums_of_stopped(seconds)) / _TRAINING
     return Race(benchmark.truth[rows].tolist(), cost.tolist())
 
 

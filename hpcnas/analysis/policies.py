@@ -21,7 +21,6 @@ from hpcnas.config import options
 from hpcnas.config import search as search_config
 from hpcnas.config.search import SearchConfig
 from hpcnas.config.settings import ConfigError
-from hpcnas.evolution.early_stopping import trainings_spent
 from hpcnas.evolution.population import Population
 from hpcnas.search import landscape, simulation
 from hpcnas.search.controller import SearchStopped
@@ -46,7 +45,7 @@ class SimulatedSearch:
     and what it did in all."""
 
     fitness: list[float]
-    evaluations: int  # those that were stopped early included
+    evaluations: int
     trainings: float
 
 
@@ -103,15 +102,14 @@ def settings(how: str, seed: int, trainings: int) -> SearchConfig:
     """The configuration of a simulated search with these options. Raises AnalysisError where they are wrong."""
     try:
         request = options.parse(shlex.split(how))
-        chosen = search_config.build(
-            *request.base,
-            *request.layers,
-            {"search": {"seed": seed, "trainings": trainings, "budget": trainings}},
-            {"evaluation": {"evaluator": "synthetic", "synthetic_seconds": 3600.0, "synthetic_spread": 0.2}},
-        )
-        if chosen.search.early_stopping:  # most individuals take a share of a training
-            most = math.ceil(trainings / chosen.training.rungs[0])
-            chosen = search_config.build(chosen.settings(), {"search": {"budget": most}})
+        limited: dict[str, object] = {"seed": seed, "trainings": trainings, "budget": trainings}
+        fixed = {"evaluator": "synthetic", "synthetic_seconds": 3600.0, "synthetic_spread": 0.2}
+        chosen = search_config.build(*request.base, *request.layers, {"search": limited, "evaluation": fixed})
+        if chosen.search.early_stopping:  # so many trainings are enough for more individuals
+            most = {"budget": math.ceil(trainings / chosen.training.rungs[0])}
+            chosen = search_config.build(
+                *request.base, *request.layers, {"search": limited | most, "evaluation": fixed}
+            )
         return looked_up(chosen)
     except (ConfigError, options.UsageError, options.HelpWanted, ValueError) as error:  # a quotation without an end
         raise AnalysisError(f"{how}: {error}") from error
@@ -133,18 +131,16 @@ def simulate(chosen: SearchConfig, workers: int, points: int) -> SimulatedSearch
     spent, fitness = returned(population, store.results)
     grid = limit * np.arange(1, points + 1) / points
     at = np.maximum(np.searchsorted(spent, grid, side="right") - 1, 0)
-    return SimulatedSearch(fitness[at].tolist(), len(population.evaluated) + population.stopped, population.trainings)
+    evaluations = len(population.evaluated) + population.stopped
+    return SimulatedSearch(fitness[at].tolist(), evaluations, population.trainings)
 
 
 def returned(population: Population, results: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Trainings spent whenever another individual became the result, and its fitness without noise: two arrays of shape
-    (changes of the best,). `results` are the best individuals after each evaluation. Of those that were stopped early,
-    the share of their steps is spent."""
+    (changes of the best,). `results` are the best individuals after each evaluation."""
     ids = population.evaluated
-    spent = np.cumsum(population.column("replicates_trained")[ids], dtype=np.float64)
-    ended = population.stopped_before(len(ids) + 1)
-    before = np.searchsorted(population.column("stopped_after")[ended], np.arange(len(ids)), side="right")
-    spent += np.concatenate([[0.0], np.cumsum(trainings_spent(population, ended))])[before]
+    spent = np.cumsum(population.column("replicates_trained")[ids], dtype=np.int64)
+    spent = spent + population.sums_of_stopped(population.ended_shares)
     best = np.array(results)
     places = np.flatnonzero(np.concatenate([[True], best[1:] != best[:-1]]))
     genotypes = [population.individual(int(best[place])).genotype for place in places]

@@ -83,16 +83,9 @@ def stopped_at(population: Population) -> list[int]:
 
 def trainings_saved(population: Population) -> float:
     """How many trainings the steps would make that those that were stopped have left out."""
-    ids = _stopped(population)
-    whole = population.column("judged")[ids].astype(np.float64)
-    return math.fsum(whole - trainings_spent(population, ids))
-
-
-def trainings_spent(population: Population, ids: np.ndarray) -> np.ndarray:
-    """How many trainings the steps make that each of these individuals, which were stopped, has taken: float64, of the
-    shape of the ids, int64 (n,)."""
-    lengths, together = _ended(population, ids)
-    return np.array(population.rungs)[lengths - 1] * together
+    lengths, together = _ended(population, _stopped(population))
+    counts = np.bincount(lengths - 1, weights=together, minlength=len(population.rungs))
+    return math.fsum(count * (1.0 - share) for count, share in zip(counts.tolist(), population.rungs, strict=True))
 
 
 def _stopped(population: Population) -> np.ndarray:

@@ -457,6 +457,24 @@ class Population:
         after = self._columns["stopped_after"][ids]
         return ids[np.argsort(after, kind="stable")][: np.count_nonzero(after < view)]
 
+    @property
+    def ended_shares(self) -> np.ndarray:
+        """The trainings that each individual took which was stopped at a rung, 0 for all others: float64, shape
+        (individuals,)."""
+        judged, reached = self.column("judged"), (~np.isnan(self.column("curves"))).sum(axis=1)
+        found = np.zeros(len(self))
+        ids = np.flatnonzero(self.column("state") == State.STOPPED)
+        found[ids] = np.array(self.rungs)[reached[ids] // judged[ids] - 1] * judged[ids] if len(ids) else 0.0
+        return found
+
+    def sums_of_stopped(self, values: np.ndarray) -> np.ndarray:
+        """At each evaluation the sum of values over the individuals that were stopped at a rung before it was recorded:
+        float64, shape (evaluations,). `values`: float64, one an individual."""
+        ids = self.stopped_before(self._evaluations + 1)
+        sums = np.concatenate([[0.0], np.cumsum(values[ids])])
+        after = self._columns["stopped_after"][ids]
+        return sums[np.searchsorted(after, np.arange(self._evaluations), side="right")]
+
     def averaged_accuracies(self, id: int) -> tuple[float, ...]:
         """The accuracies whose mean is the fitness of an individual, or would be if it were evaluated now.
 

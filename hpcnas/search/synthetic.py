@@ -55,29 +55,32 @@ class Foresight:
         """The outcome of a task: accuracies by the noise of its trainings' seeds, or a failure.
 
         A training that diverges does so at every attempt, whatever task it is part of; crashes and hangs are drawn anew
-        for each attempt at a task.
+        for each attempt at a task. What would fail after it is stopped at a rung does not fail.
         """
         settings = self._settings
+        accuracies, parameters = self.trained(task.genotype, task.seeds)
+        curves = self._curves(task, accuracies) if task.rungs else ()
+        rung = first_below(curves, task.floors)
+        whole = 1.0 if rung is None else self._rungs[rung]  # share of the training after which it ends by itself
         seconds = settings.synthetic_seconds * len(task.seeds) / self._replicates
         if settings.synthetic_spread or settings.synthetic_nans:
             always = seeds.fate_generator(task.seeds[0], 0)
             deviation = math.sqrt(math.log1p(settings.synthetic_spread**2))  # a log-normal distribution of that mean
             seconds *= math.exp(deviation * always.normal() - deviation**2 / 2)
-            if any(self._diverges(seed) for seed in task.seeds):
-                failure = Failure(FailureKind.NAN, "the loss was not finite (synthetic)")
-                return Foreseen(failure, seconds * always.random())
+            if any(self._diverges(seed) for seed in task.seeds) and (share := always.random()) < whole:
+                return Foreseen(Failure(FailureKind.NAN, "the loss was not finite (synthetic)"), seconds * share)
         if settings.synthetic_crashes or settings.synthetic_hangs:
             drawn, share = seeds.fate_generator(task.seeds[0], task.attempt).random(2)
+            if share >= whole:  # it was stopped before
+                drawn = 1.0
             if drawn < settings.synthetic_crashes:
                 failure = Failure(FailureKind.CRASH, "the trainer has crashed (synthetic)")
                 return Foreseen(failure, seconds * share)
             if drawn < settings.synthetic_crashes + settings.synthetic_hangs:
                 failure = Failure(FailureKind.HANG, "the trainer has given no sign of life (synthetic)")
                 return Foreseen(failure, seconds * share + self._hang_timeout)
-        accuracies, parameters = self.trained(task.genotype, task.seeds)
-        curves = self._curves(task, accuracies) if task.rungs else ()
-        if (rung := first_below(curves, task.floors)) is not None:
-            seconds *= self._rungs[rung]
+        if rung is not None:
+            seconds *= whole
             return Foreseen(
                 Stopped(tuple(curve[: rung + 1] for curve in curves), parameters, 0.0, seconds, 0.0), seconds
             )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import curved
 import numpy as np
 import pytest
-from toolruns import POOLING, SHORTCUT, curved, eventful
+from toolruns import POOLING, SHORTCUT, eventful
 
 from hpcnas.analysis import policies
 from hpcnas.analysis.policies import Policy, interval_place, reached
@@ -18,7 +19,6 @@ from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.evolution.initial import kept
 from hpcnas.evolution.population import Population
 from hpcnas.messages import Evaluation, Place, Result
-from hpcnas.search import run_file
 from hpcnas.search.landscape import true_fitness
 
 SMALL = "--space 2x3/1x3 --initial-population 6 --initial-mutations 20"
@@ -67,19 +67,29 @@ def test_a_lucky_one_is_returned_until_it_is_measured_again() -> None:
     assert fitness.tolist() == [true_fitness(expand(genotype)) for genotype in genotypes[:2]]
 
 
-def test_trainings_that_were_stopped_early_are_spent_by_their_share(tmp_path: Path) -> None:
-    """0.5 of two trainings before the first evaluation, 0.25 of two before the second."""
-    spent, _ = policies.returned(run_file.read(curved(tmp_path / "run")).population, [0, 2])
-    assert spent.tolist() == [1.0 + 2.0, 1.0 + 2.0 + 0.5 + 2.0]
-
-
-def test_a_policy_that_stops_early_spends_its_trainings() -> None:
-    how = "--space 2x3/1x3 --initial-population 20 --replicates 1 --rungs 0.1 --early-stopping"
-    found = policies.simulate(policies.settings(how, 0, 60), workers=5, points=4)
-    assert 60 <= found.trainings < 62 and found.evaluations > 60 and len(found.fitness) == 4
-
-
 def test_a_policy_may_begin_with_the_best_of_a_run(tmp_path: Path) -> None:
     run = eventful(tmp_path / "run")
     settings = policies.settings(f"{SMALL} --initial {run}:top2", seed=0, trainings=20)
     assert kept(settings.space, settings.search.initial) == (POOLING, SHORTCUT)
+
+
+def test_what_was_stopped_at_a_rung_is_paid_for() -> None:
+    results = [curved.stopped(0, (0.1,)), curved.trained(1, (0.5, 0.5)), curved.stopped(2, (0.1, 0.2), (0.1, 0.2)),
+               curved.stopped(3, (0.1,)), curved.trained(4, (0.9, 0.9))]  # fmt: skip
+    found = Population(HIERARCHICAL, 2, curved.RUNGS)
+    for result in results:
+        found.add(Individual(result.individual, named("paper"), Birth.INITIAL, None, 0, 0, 0.0))
+        found.settle(result)
+    assert found.ended_shares.tolist() == pytest.approx([0.1, 0.0, 0.6, 0.1, 0.0])
+    assert found.ended_shares.sum() == pytest.approx(found.ended_trainings)
+    spent, _ = policies.returned(found, found.bests.tolist())
+    assert spent.tolist() == pytest.approx([2.1, 4.8])
+
+
+def test_a_search_with_early_stopping_goes_on_until_its_trainings_are_spent() -> None:
+    how = f"{SMALL} --replicates 1 --rungs 0.1 0.3 --early-stopping --synthetic-noise 0.001"
+    chosen = policies.settings(how, 0, 60)
+    assert (chosen.search.budget, chosen.search.trainings) == (600, 60)
+    found = policies.simulate(chosen, 3, 4)
+    assert 60 <= found.trainings < 64 and found.evaluations > 60
+    assert policies.settings(SMALL, 0, 60).search.budget == 60

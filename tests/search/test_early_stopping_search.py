@@ -230,4 +230,4 @@ def test_failures_and_stops_together() -> None:
 def test_a_simulation_tells_how_many_were_stopped() -> None:
     report = simulation.simulate(synthetic(), simulation.Site(workers=4, startup=1.0, queue=0.0, handling=0.001))
     assert report.stopped > 10 and report.evaluated + report.stopped == 120
-    assert f"evaluated           {report.evaluated} ({report.stopped} stopped early, 0 failed" in report.text()
+    assert f"evaluated             {report.evaluated} ({report.stopped} stopped early, 0 failed" in report.text()

@@ -202,3 +202,21 @@ def test_the_nearer_the_end_the_nearer_to_the_final_accuracy() -> None:
     curves = [Foresight(config).curve(named("paper"), 0.6, seed) for seed in range(300)]
     early, late = (statistics.fmean(abs(curve[rung] - 0.6) for curve in curves) for rung in (0, 1))
     assert late < early / 4
+
+
+def test_what_would_fail_after_it_is_stopped_does_not_fail() -> None:
+    rates = {"synthetic_crashes": 0.4, "synthetic_hangs": 0.2, "synthetic_nans": 0.3, "synthetic_seconds": 100.0}
+    made = {"training": {"replicates": 2, "rungs": [0.1, 0.5]}, "evaluation": {"evaluator": "synthetic", **rates}}
+    of = Foresight(search_config.build(made, {"run": {"hang_timeout": 900.0}}))
+    stopped = 0
+    for id in range(200):
+        task = Task(id, 1, named("paper"), (2 * id, 2 * id + 1), 0, 2)
+        whole, ended = of.of(task), of.of(replace(task, floors=(0.0, 2.0)))
+        if isinstance(whole.outcome, Failure) and whole.seconds % 900.0 < 50.0:  # before the rung; a hang takes 900 s
+            assert ended == whole
+        elif isinstance(ended.outcome, Failure):  # another one than that which would have come later
+            assert ended.seconds % 900.0 < 50.0
+        else:
+            assert isinstance(ended.outcome, Stopped) and ended.seconds == 50.0
+            stopped += 1
+    assert 20 < stopped < 180

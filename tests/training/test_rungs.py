@@ -19,7 +19,7 @@ from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.search import DataSettings, TrainingSettings
 from hpcnas.data.datasets import load_training
 from hpcnas.messages import Evaluation, Stopped, mean_curve
-from hpcnas.training import averaging
+from hpcnas.training import averaging, probing
 from hpcnas.training.cpu.compiled import CompiledTraining, on_threads
 from hpcnas.training.fitness import FitnessInProgress
 from hpcnas.training.method import LossNotFinite, TrainingData, Trainings
@@ -236,6 +236,16 @@ def test_a_training_below_a_floor_ends_there(way: type[Trainings], data: Trainin
     for floors in ((first, second), (BELOW_ANY, second), (BELOW_ANY, BELOW_ANY)):
         found = fitness(way, data, floors).run(nothing, nothing)
         assert outcome(found) == (whole.accuracies, whole.parameters, whole.curves, len(curves))
+
+
+def test_the_trial_of_a_way_has_its_rungs_too(way: type[Trainings], data: TrainingData) -> None:
+    """Of three steps, by which several rungs come to be at one of them, and the last at the end."""
+    short = probing._short(dataclasses.replace(RUNGS, rungs=(0.1, 0.3, 0.9)), torch.device("cpu"))
+    assert short.rung_steps == (1, 1, 3)
+    found = fitness(way, data, settings=short).run(nothing, nothing)
+    assert isinstance(found, Evaluation) and [(curve[0] == curve[1], len(curve)) for curve in found.curves] == [
+        (True, 3)
+    ] * 3
 
 
 class Interrupted(Exception):

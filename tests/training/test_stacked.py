@@ -236,8 +236,8 @@ def test_the_average_is_what_is_validated_and_nothing_else_is_touched(tiny: Trai
     assert all(map(torch.equal, after["averages"], before["averages"]))
 
 
-def test_an_average_is_kept_no_longer_than_to_the_last_rung(tiny: TrainingData, followed: Followed) -> None:
-    assert [len(state["averages"]) for state in followed.states] == [2, 2, 0]
+def test_there_is_an_average_where_there_are_rungs(tiny: TrainingData, followed: Followed) -> None:
+    assert [len(state["averages"]) for state in followed.states] == [2, 2, 2]
     assert StackedTraining.of(GENOTYPE, SMALLER, tiny, SETTINGS, SEEDS).state()["averages"] == []
 
 

@@ -81,11 +81,10 @@ class StackedTraining(Trainings):
         self._program = CudaProgram(self._plan, self._room, pixels, self._draws, crop, training=True)
         rates = [learning_rate(settings, step) for step in range(settings.steps)]
         self._rates = torch.tensor(rates, dtype=torch.float32, device=device)
-        self._averaged_steps = averaging.averaged_steps(settings)
         shares = [0.0, *(averaging.share(step) for step in range(1, settings.steps + 1))]
         self._shares = torch.tensor(shares, dtype=torch.float32, device=device)  # after so many steps
-        self._averages: tuple[Tensor, ...] = ()
-        if self._averaged_steps:
+        self._averages: tuple[Tensor, ...] = ()  # to the end, since to leave them out would need another graph
+        if settings.rungs:
             self._averages = self._plan.parameters.clone(), self._plan.running.clone()
         self._graph: torch.cuda.CUDAGraph | None = None
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -116,10 +115,7 @@ class StackedTraining(Trainings):
             beat()
 
     def _advance(self) -> None:
-        """Gives the device one step to do. The first is not replayed but compiled, where it is of a new shape; nor
-        is the first after the last rung, from which on there is no average."""
-        if self._averages and self.step == self._averaged_steps:
-            self._averages, self._graph = (), None
+        """Gives the device one step to do. The first is not replayed but compiled, where it is of a new shape."""
         if self._stream is None:
             self._step()
         else:
@@ -145,7 +141,7 @@ class StackedTraining(Trainings):
                 average.lerp_(weights, share)
 
     def accuracies(self, beat: Callable[[], None], averaged: bool = False) -> tuple[float, ...]:
-        assert self._averages or not averaged, "there is an average up to the last rung"
+        assert self._averages or not averaged, "there is an average where there are rungs"
         program, draws = self._validation(self._plan.with_numbers(*self._averages) if averaged else self._plan)
         for _ in range(draws.order.shape[1]):
             program.count_right()
@@ -177,11 +173,8 @@ class StackedTraining(Trainings):
         self._draws.step.fill_(self.step)
         for name in ("parameters", "velocity", "running"):
             getattr(self._plan, name).copy_(state[name])
-        if state["averages"]:
-            for average, saved in zip(self._averages, state["averages"], strict=True):
-                average.copy_(saved)
-        else:
-            self._averages = ()
+        for average, saved in zip(self._averages, state["averages"], strict=True):
+            average.copy_(saved)
 
 
 def _draws(data: TrainingData, settings: TrainingSettings, seeds: tuple[int, ...], crop: tuple[int, int]) -> Draws:
