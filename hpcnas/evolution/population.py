@@ -9,37 +9,31 @@ run can be replayed (D3). The columns are those of `individuals`. Reads and writ
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
 from hpcnas.architecture.expansion import InvalidGenotype
-from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.network_hash import HASH_BYTES, VERSION, network_hash
 from hpcnas.architecture.space import Space
-from hpcnas.evolution.individuals import BIRTH_COLUMNS, COLUMNS, Birth, Individual, State
+from hpcnas.evolution.individuals import Birth, Individual, State
 from hpcnas.evolution.ranking import Ranking
 from hpcnas.evolution.repeats import Repeats, best_confirmed, bests
-from hpcnas.messages import Evaluation, Failure, Outcome, Place, Result, Stopped, mean
-from hpcnas.storage.columns import Column
+from hpcnas.evolution.table import IndividualTable, growth
+from hpcnas.messages import Evaluation, Failure, Result, Stopped, mean
 
 NOTHING: Mapping[int, float] = MappingProxyType({})
-_SECONDS = ("setup_seconds", "training_seconds", "validation_seconds")
 
 
-class Population:
-    """Individuals of one space. Methods raise ValueError for a record that does not fit what is there."""
+class Population(IndividualTable):
+    """Individuals of one space, and the order in which they were evaluated. Methods raise ValueError for a record that
+    does not fit what is there."""
 
     def __init__(self, space: Space, replicates: int, rungs: tuple[float, ...] = ()) -> None:
         """`rungs`: where trainings are validated on their way, as shares of their steps, rising."""
-        self.space = space
-        self.replicates = replicates
-        self.rungs = rungs
-        self.failures: dict[int, Failure] = {}  # of failed individuals
+        super().__init__(space, replicates, rungs)
         self.failed_attempts: list[Result] = []  # all of them, also those after which there was another attempt
         self.redrawn = 0  # genotypes that were refused as not allowed, at all births
         self.known = 0  # genotypes that were refused because their network was known
@@ -49,7 +43,6 @@ class Population:
         self.expects: Callable[[Population, int], Mapping[int, float]] | None = None
         """What the strategy of its search expects of individuals, where that knows more than what was measured
         (`strategy.Expecting`). It follows from the settings and the population; whoever has both sets it."""
-        self._length = 0
         self._evaluated = np.empty(64, dtype=np.int64)
         self._evaluations = 0
         self._issued: set[int] = set()
@@ -58,17 +51,6 @@ class Population:
         self._ranked = 0
         self._repeats = Repeats()
         self._first: dict[int, dict[bytes, int]] = {}  # version of the hash → network → its first individual
-        self._columns = {column.name: self._blank(column, 64) for column in COLUMNS}
-
-    def _blank(self, column: Column, rows: int) -> np.ndarray:
-        width = {
-            "": (),
-            "edges": (self.space.edges,),
-            "replicates": (self.replicates,),
-            "hash": (HASH_BYTES,),
-            "curves": (self.replicates * len(self.rungs),),
-        }[column.width]
-        return np.full((rows, *width), column.missing, dtype=column.dtype)
 
     # ── what happens ────────────────────────────────────────────────────────────────────────────────────────────────
     def add(self, individual: Individual) -> None:
@@ -85,24 +67,16 @@ class Population:
             self._check_repeated(individual.id, individual.repeats)
         if individual.birth is Birth.CONFIRMATION and (individual.parent is None or individual.repeats is None):
             raise ValueError(f"expected a parent that individual {individual.id} repeats, for it confirms one")
-        if self._length == len(self._columns["state"]):
-            for column in COLUMNS:
-                old = self._columns[column.name]
-                self._columns[column.name] = np.concatenate([old, self._blank(column, _growth(len(old)))])
-        row, columns = individual.id, self._columns
-        for name, value in individual.recorded():
-            if value is not None:
-                columns[name][row] = np.frombuffer(value, dtype=np.uint8) if type(value) is bytes else value
+        row = individual.id
+        self._append(individual)
         if individual.network is not None and individual.network_version in self._first:
             self._first[individual.network_version].setdefault(individual.network, row)
         if individual.repeats is not None:
-            evaluated = bool(columns["state"][individual.repeats] == State.EVALUATED)
+            evaluated = bool(self._columns["state"][individual.repeats] == State.EVALUATED)
             self._repeats.join(row, individual.repeats, evaluated, individual.birth is Birth.CONFIRMATION)
-        columns["state"][row] = State.ISSUED
         self.redrawn += individual.redrawn
         self.known += individual.known
         self._issued.add(row)
-        self._length += 1
 
     def _check_repeated(self, id: int, first: int) -> None:
         if not 0 <= first < id or self._columns["repeats"][first] >= 0:
@@ -167,24 +141,6 @@ class Population:
         self._ended_at[len(curves[0]) - 1] += len(curves)
         self.stopped += 1
 
-    def _check_curves(self, row: int, curves: Sequence[Sequence[float]], least: int) -> None:
-        """Raises ValueError unless learning curves are of one length, which is `least` rungs or more."""
-        lengths, most = {len(curve) for curve in curves}, len(self.rungs)
-        if len(lengths) != 1 or not 0 < least <= min(lengths) <= most or any(math.isnan(one) for one in _flat(curves)):
-            raise ValueError(f"individual {row}: expected accuracies at {least} to {most} rungs, got {curves}")
-
-    def _take_in_curves(self, row: int, first: int, curves: Sequence[Sequence[float]]) -> None:
-        """Records the learning curves of replicates from number `first` on."""
-        whole = self._columns["curves"][row].reshape(self.replicates, len(self.rungs))
-        whole[first : first + len(curves), : len(curves[0])] = curves
-
-    def _take_costs(self, row: int, outcome: Evaluation | Stopped, trained: int) -> None:
-        """Records the network's parameters, and adds seconds to those of the replicates that were trained before."""
-        columns = self._columns
-        columns["parameters"][row] = outcome.parameters
-        for name in _SECONDS:
-            columns[name][row] = getattr(outcome, name) + (columns[name][row] if trained else 0.0)
-
     def _take_in(self, result: Result, outcome: Evaluation) -> None:
         """Records the accuracies of replicates, and what they cost. Raises ValueError."""
         row, columns, first = result.individual, self._columns, result.first
@@ -211,25 +167,9 @@ class Population:
         columns["replicates_trained"][row] = trained + last - first
         self._trained += last - first
 
-    def _take_place(self, result: Result) -> None:
-        """Records when and where some replicates of an individual have run, or an attempt has failed."""
-        row, columns = result.individual, self._columns
-        seconds = result.finished - result.started
-        if columns["replicates_trained"][row]:  # this result is not its first
-            columns["started"][row] = min(columns["started"][row], result.started)
-            columns["finished"][row] = max(columns["finished"][row], result.finished)
-            columns["worker_seconds"][row] += seconds
-        else:
-            columns["started"][row] = result.started
-            columns["finished"][row] = result.finished
-            columns["worker_seconds"][row] = seconds
-        columns["rank"][row] = result.place.rank
-        columns["host"][row] = result.place.host.encode()[:64]
-        columns["device"][row] = result.place.device.encode()[:64]
-
     def _append_evaluated(self, row: int) -> None:
         if self._evaluations == len(self._evaluated):
-            more = np.empty(_growth(self._evaluations), dtype=np.int64)
+            more = np.empty(growth(self._evaluations), dtype=np.int64)
             self._evaluated = np.concatenate([self._evaluated, more])
         self._evaluated[self._evaluations] = row
         replaced = self._repeats.replace(row, self._evaluations)
@@ -240,9 +180,6 @@ class Population:
             self._best = row
 
     # ── what is there ───────────────────────────────────────────────────────────────────────────────────────────────
-    def __len__(self) -> int:
-        return self._length
-
     @property
     def evaluated(self) -> np.ndarray:
         """Ids in the order in which their evaluations were recorded: int64, shape (evaluations,), read-only."""
@@ -375,11 +312,6 @@ class Population:
         """The highest fitness among the first `view` evaluated that compete, view ≥ 1."""
         return float(self._columns["fitness"][self.ranking(view)[0]])
 
-    def hash_version(self, id: int) -> int:
-        """The version of `network_hash` that birth `id` was hashed by, else today's."""
-        recorded = int(self._columns["network_version"][id]) if id < self._length else 0
-        return recorded or VERSION
-
     @property
     def older_hashes(self) -> int:
         """How many individuals carry a hash of an older version than today's."""
@@ -433,23 +365,6 @@ class Population:
         ids = np.flatnonzero(networks.any(axis=1))
         return ids.tolist(), np.ascontiguousarray(networks[ids]).view(f"V{HASH_BYTES}").ravel().tolist()
 
-    def column(self, name: str) -> np.ndarray:
-        """One column of all individuals, read-only; see COLUMNS for types and units."""
-        view = self._columns[name][: self._length]
-        view.flags.writeable = False
-        return view
-
-    def accuracies(self, id: int) -> tuple[float, ...]:
-        """The accuracies (0 to 1) of the trained replicates of an individual, in their order."""
-        row = self._columns["accuracies"][id]
-        return tuple(row[~np.isnan(row)].tolist())
-
-    def curves(self, id: int) -> tuple[tuple[float, ...], ...]:
-        """The learning curves of an individual's replicates, in their order and without those that have none: the
-        accuracy (0 to 1) at each rung that they came to."""
-        whole = self._columns["curves"][id].reshape(self.replicates, len(self.rungs))
-        return tuple(tuple(curve[~np.isnan(curve)].tolist()) for curve in whole if not np.isnan(curve).all())
-
     def stopped_before(self, view: int) -> np.ndarray:
         """Ids of those that were stopped at a rung before the evaluation that is number `view` from 1, ordered by when
         that was, then by id: int64, shape (n,). What a birth knows of them follows from its view."""
@@ -494,69 +409,6 @@ class Population:
             return list(range(whole))
         return np.flatnonzero(np.isnan(self._columns["accuracies"][id, :whole])).tolist()
 
-    def individual(self, id: int) -> Individual:
-        """What was fixed at the birth of an individual. Raises IndexError for an unknown id."""
-        self._check(id)
-        found: dict[str, Any] = {}
-        for column in BIRTH_COLUMNS:
-            stored = self._columns[column.name]
-            if column.width:
-                found[column.name] = stored[id].tobytes()
-            else:
-                value = stored.item(id)
-                found[column.name] = None if column.missing < 0 and value == column.missing else value
-        found["genotype"] = Genotype(self.space, found["genotype"])
-        found["birth"] = Birth(found["birth"])
-        found["network"] = found["network"] if any(found["network"]) else None
-        found["network_version"] = self.hash_version(id)
-        return Individual(id=id, **found)
-
-    def result(self, id: int) -> Result:
-        """The result of a settled individual. Raises IndexError for an unknown id, ValueError for one in flight."""
-        self._check(id)
-        columns = self._columns
-        return Result(
-            individual=id,
-            attempt=int(columns["attempts"][id]),
-            place=Place(
-                int(columns["rank"][id]),
-                columns["host"][id].decode(errors="replace"),
-                columns["device"][id].decode(errors="replace"),
-            ),
-            started=float(columns["started"][id]),
-            finished=float(columns["finished"][id]),
-            outcome=self._outcome(id),
-        )
-
-    def _outcome(self, id: int) -> Outcome:
-        """Raises ValueError for an individual in flight."""
-        if id in self.failures:
-            return self.failures[id]
-        state, curves = State(int(self._columns["state"][id])), self.curves(id) if self.rungs else ()
-        parameters, (setup, training, validation) = (
-            int(self._columns["parameters"][id]), (float(self._columns[name][id]) for name in _SECONDS)
-        )  # fmt: skip
-        match state:
-            case State.EVALUATED:
-                judged = int(self._columns["judged"][id])
-                return Evaluation(self.accuracies(id), parameters, setup, training, validation, curves, judged)
-            case State.STOPPED:
-                return Stopped(curves, parameters, setup, training, validation)
-            case _:
-                raise ValueError(f"individual {id} is in flight: there is no result yet")
-
-    def lineage(self, id: int) -> Iterator[Individual]:
-        """The individual, its parent, the parent's parent, … up to one without a parent."""
-        current: int | None = id
-        while current is not None:
-            individual = self.individual(current)
-            yield individual
-            current = individual.parent
-
-    def _check(self, id: int) -> None:
-        if not 0 <= id < self._length:
-            raise IndexError(f"expected an individual from 0 to {self._length - 1}, got {id}")
-
     # ── as a table ──────────────────────────────────────────────────────────────────────────────────────────────────
     @classmethod
     def from_columns(
@@ -573,19 +425,8 @@ class Population:
         `columns` are those of COLUMNS, one row an individual; `evaluated` are ids in the order of evaluation, int64.
         Raises ValueError for what no version of this program writes."""
         population = cls(space, replicates, rungs)
-        rows = len(columns["state"])
-        for column in COLUMNS:
-            expected, absent = population._columns[column.name], column.added and column.name not in columns
-            found = population._blank(column, rows) if absent else columns[column.name]
-            if found.shape != (rows, *expected.shape[1:]) or found.dtype != expected.dtype:
-                raise ValueError(
-                    f"column {column.name}: expected {expected.dtype} of shape {(rows, *expected.shape[1:])}, "
-                    f"got {found.dtype} of {found.shape}"
-                )
-            population._columns[column.name] = found
+        population._load(columns)
         state = columns["state"]
-        if not np.isin(state, list(State)).all():
-            raise ValueError(f"column state: expected {min(State):d} to {max(State):d} everywhere")
         if not np.array_equal(np.sort(evaluated), np.flatnonzero(state == State.EVALUATED)):
             raise ValueError("expected each evaluated individual once in the order of evaluation")
         failures = {
@@ -595,7 +436,6 @@ class Population:
         }
         if sorted(failures) != np.flatnonzero(state == State.FAILED).tolist():
             raise ValueError("expected the failed attempts of every failed individual")
-        population._length = rows
         population._issued = set(np.flatnonzero(state == State.ISSUED).tolist())
         population.redrawn = int(columns["redrawn"].sum(dtype=np.int64))
         population.known = int(population.column("known").sum(dtype=np.int64))
@@ -622,12 +462,3 @@ class Population:
         if self._repeats.first:
             for place, id in enumerate(self.evaluated.tolist()):
                 self._repeats.replace(id, place)
-
-
-def _flat(curves: Sequence[Sequence[float]]) -> Iterator[float]:
-    return itertools.chain.from_iterable(curves)
-
-
-def _growth(length: int) -> int:
-    """How many rows to add to a full table of that length: few, to leave little empty, but enough to copy seldom."""
-    return max(64, length // 8)
