@@ -20,13 +20,13 @@ import numpy as np
 from hpcnas.analysis.curves import Curves
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.evolution import learning_curves
-from hpcnas.evolution.early_stopping import EarlyStopping, rounded, stopped_at
+from hpcnas.evolution.early_stopping import EarlyStopping, stopped_at
 from hpcnas.evolution.guided import rank_correlation
 from hpcnas.evolution.individuals import State
 from hpcnas.evolution.learning_curves import Line
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.registry import make_strategy
-from hpcnas.evolution.strategy import StrategyRefused
+from hpcnas.evolution.strategy import StrategyRefused, rounded
 
 MOST = 2048  # curves that are complete, and likewise that were stopped, in a `LearningCurves`
 LEAST = 5  # complete curves of which a rank correlation tells something

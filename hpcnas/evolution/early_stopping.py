@@ -31,7 +31,7 @@ from hpcnas.evolution.individuals import Individual, State
 from hpcnas.evolution.learning_curves import Line, lines
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.racing import student_quantile
-from hpcnas.evolution.strategy import Strategy
+from hpcnas.evolution.strategy import Strategy, rounded
 from hpcnas.evolution.tasks import Replicates
 
 NO_FLOOR = -math.inf
@@ -67,12 +67,6 @@ class EarlyStopping:
             return NO_FLOOR
         margin = student_quantile(self._normal, line.count - 2) * line.deviation * math.sqrt(1.0 + 1.0 / line.count)
         return (bar - margin - line.intercept) / line.slope
-
-
-def rounded(view: int) -> int:
-    """The evaluations that something is made of which need not be made anew after each: `view`, less a 32nd part of it
-    at the most."""
-    return view & -(1 << max(0, view.bit_length() - 6))
 
 
 def stopped_at(population: Population) -> list[int]:

@@ -39,7 +39,7 @@ from hpcnas.evolution.bayesian_ridge import Posterior
 from hpcnas.evolution.expectation import Measured
 from hpcnas.evolution.learning_curves import outcomes
 from hpcnas.evolution.population import Population
-from hpcnas.evolution.strategy import Breeding, Proposal
+from hpcnas.evolution.strategy import Breeding, Proposal, rounded
 from hpcnas.evolution.tournament import draw_winner
 from hpcnas.messages import mean
 
@@ -231,7 +231,7 @@ class Guided:
 
     def model(self, population: Population, view: int) -> FitnessModel | None:
         """What it knows after so many evaluations; None where that is too little, or nothing differs."""
-        known = view & -(1 << max(0, view.bit_length() - 6))
+        known = rounded(view)
         carried = self._carried
         if carried is None or carried.population is not population or carried.known != known:
             model = self._learned(population, known) if known >= LEAST else None

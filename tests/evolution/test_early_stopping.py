@@ -9,12 +9,12 @@ import pytest
 from curved import RUNGS, copied, searched, settings, trained
 from examples import FACTS, SPACE, individual
 
-from hpcnas.evolution.early_stopping import NO_FLOOR, EarlyStopping, rounded
+from hpcnas.evolution.early_stopping import NO_FLOOR, EarlyStopping
 from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.learning_curves import LEAST
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.registry import make_strategy
-from hpcnas.evolution.strategy import Proposal
+from hpcnas.evolution.strategy import Proposal, rounded
 from hpcnas.evolution.tasks import Replicates
 
 
