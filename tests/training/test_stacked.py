@@ -13,7 +13,7 @@ import pytest
 import torch
 from test_cpu_program import flat
 from test_cuda_program import DEVICE, GPU
-from test_rungs import accuracy_of, mean_of
+from test_training_rungs import accuracy_of, mean_of
 from torch.nn import functional
 
 from hpcnas.architecture.expansion import expand
