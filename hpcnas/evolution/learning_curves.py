@@ -18,7 +18,7 @@ import numpy as np
 from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.population import Population
 
-LEAST = 20  # complete curves from which a line is known
+LEAST = 10  # complete curves from which a line is known
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ SEARCHES: list[Mapping[str, Any]] = [
     {"duplicates": "resample"},
     {"confirm": 3},
     {"confirm": 3, "racing": True, "strategy": "guided"},
-    {"trainings": 60},
+    {"trainings": 40},
     {"replicates": 1},
 ]
 
@@ -75,7 +75,7 @@ def test_a_search_is_sound_and_the_same_again(search: Mapping[str, Any]) -> None
     assert set(state.tolist()) == {State.EVALUATED, State.STOPPED}
     if "trainings" in search:
         spent = population.trainings - population.confirmations
-        assert 60 <= spent < 60 + 4 * population.replicates  # what was under way on four workers
+        assert 40 <= spent < 40 + 4 * population.replicates  # what was under way on four workers
     else:
         assert len(population) - confirmations == run.config.search.budget
     again = searched(run.config).population
