@@ -25,6 +25,7 @@ from hpcnas.analysis.figures.lineage import lineage_picture
 from hpcnas.analysis.figures.style import Figure
 from hpcnas.analysis.guidance import Guidance, Unguided
 from hpcnas.analysis.rungs import LearningCurves, NoCurves
+from hpcnas.evolution import learning_curves
 from hpcnas.evolution.individuals import Birth, State
 from hpcnas.evolution.population import Population
 from hpcnas.job import terminal
@@ -260,7 +261,7 @@ def individuals(stored: StoredRun) -> Html:
     known = fitness[population.evaluated]
     low, high = (float(np.quantile(known, 0.02)), float(known.max())) if len(known) else (0.0, 0.0)
     shown = rungs.few(len(population.rungs))
-    reached, _ = rungs.mean_curves(population, np.arange(len(population)))
+    reached, _ = learning_curves.mean_curves(population, np.arange(len(population)))
     rows = []
     for id in sorted(range(len(population)), key=lambda id: (-fitness[id] if id in steps else np.inf, id)):
         row = {key: values[id] for key, values in columns.items()}

@@ -101,17 +101,6 @@ def column_names(population: Population) -> list[str]:
     return [f"accuracy_{number}_at_{share:.6g}" for number in replicates for share in population.rungs]
 
 
-def mean_curves(population: Population, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean accuracies at the rungs, float64 (ids, rungs), and at the end, (ids,), of the replicates of individuals that
-    were held against floors together, else of the first one; NaN where there are none."""
-    together = np.maximum(population.column("judged")[ids], 1)
-    among = np.arange(population.replicates) < together[:, None]
-    curves = population.column("curves")[ids].reshape(len(ids), population.replicates, len(population.rungs))
-    reached = np.where(among[..., None], curves, 0.0).sum(axis=1) / together[:, None]
-    final = np.where(among, population.column("accuracies")[ids], 0.0).sum(axis=1) / together
-    return reached, final
-
-
 def stopped_share(population: Population, id: int) -> float | None:
     """The share of the steps after which an individual was stopped early; None where it was not."""
     if population.column("state")[id] != State.STOPPED:
@@ -147,7 +136,7 @@ class LearningCurves:
         stopped = np.flatnonzero(population.column("state") == State.STOPPED)
         every = max(1, math.ceil(len(ids) / MOST)), max(1, math.ceil(len(stopped) / MOST))
         ids, stopped = ids[:: every[0]], stopped[:: every[1]]
-        reached, final = mean_curves(population, ids)
+        reached, final = learning_curves.mean_curves(population, ids)
         whole = np.isfinite(reached).all(axis=1) & np.isfinite(final)
         if not whole.any() and not len(stopped):
             raise NoCurves("expected an individual with a learning curve")
@@ -159,7 +148,7 @@ class LearningCurves:
             reached=reached[whole],
             final=final[whole],
             stopped_ids=stopped,
-            stopped=mean_curves(population, stopped)[0],
+            stopped=learning_curves.mean_curves(population, stopped)[0],
             stopped_view=population.column("view")[stopped],
             every=every,
             best=_best(population),
@@ -191,7 +180,7 @@ def _best(population: Population) -> np.ndarray | None:
     """The learning curve of the best individual; None where it has none, or there is no best one."""
     if population.best is None:
         return None
-    reached, final = mean_curves(population, np.array([population.best]))
+    reached, final = learning_curves.mean_curves(population, np.array([population.best]))
     curve = np.concatenate([reached[0], final])
     return curve if np.isfinite(curve).all() else None
 

@@ -78,12 +78,17 @@ def complete(population: Population, view: int) -> tuple[np.ndarray, np.ndarray]
     evaluated that have both, in the order of evaluation. Confirmations are left out: nothing decides which they are
     but how good they were. What they confirm stays."""
     ids = population.evaluated[:view]
-    ids = ids[population.column("birth")[ids] != Birth.CONFIRMATION]
-    together = np.maximum(population.column("judged")[ids], 1)
-    reached = _mean_of_first(_curves(population, ids), together)
-    final = _mean_of_first(population.column("accuracies")[ids], together)
+    reached, final = mean_curves(population, ids[population.column("birth")[ids] != Birth.CONFIRMATION])
     whole = np.isfinite(reached).all(axis=1) & np.isfinite(final)
     return reached[whole], final[whole]
+
+
+def mean_curves(population: Population, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean accuracies at the rungs, float64 (ids, rungs), and at the end, (ids,), of the replicates of individuals that
+    were held against floors together, else of the first one; NaN where there are none."""
+    together = np.maximum(population.column("judged")[ids], 1)
+    final = _mean_of_first(population.column("accuracies")[ids], together)
+    return _mean_of_first(_curves(population, ids), together), final
 
 
 def _curves(population: Population, ids: np.ndarray) -> np.ndarray:
