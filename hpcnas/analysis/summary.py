@@ -14,7 +14,6 @@ from hpcnas import text_file
 from hpcnas.analysis import rungs, worker_time
 from hpcnas.evolution.budget import confirmations_left, evaluations_left, is_complete
 from hpcnas.evolution.duplicates import repeats
-from hpcnas.evolution.early_stopping import trainings_saved
 from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.registry import prediction
@@ -77,7 +76,7 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
         "expected": expected(population),
         "trainings": population.trainings,
         "trainings_limit": search.trainings,
-        "trainings_saved": trainings_saved(population),
+        "trainings_saved": population.saved_trainings,
         "rungs": [rung.numbers() for rung in rungs.of_population(population)],
         "failed": len(population.failures),
         "in_flight": population.in_flight,

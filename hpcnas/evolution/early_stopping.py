@@ -71,23 +71,6 @@ class EarlyStopping:
 
 def stopped_at(population: Population) -> list[int]:
     """How many individuals were stopped at each rung."""
-    lengths, _ = _ended(population, _stopped(population))
+    curves = population.column("curves")[np.flatnonzero(population.column("state") == State.STOPPED)]
+    lengths = np.isfinite(curves[:, : len(population.rungs)]).sum(axis=1)  # of the first replicate, as of all
     return np.bincount(lengths - 1, minlength=len(population.rungs)).tolist()
-
-
-def trainings_saved(population: Population) -> float:
-    """How many trainings the steps would make that those that were stopped have left out."""
-    lengths, together = _ended(population, _stopped(population))
-    counts = np.bincount(lengths - 1, weights=together, minlength=len(population.rungs))
-    return math.fsum(count * (1.0 - share) for count, share in zip(counts.tolist(), population.rungs, strict=True))
-
-
-def _stopped(population: Population) -> np.ndarray:
-    return np.flatnonzero(population.column("state") == State.STOPPED)
-
-
-def _ended(population: Population, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many rungs each of these individuals, which were stopped, came to, and how many of its trainings ended there
-    together: integers, both of the shape of the ids."""
-    first = population.column("curves")[ids, : len(population.rungs)]
-    return np.isfinite(first).sum(axis=1), population.column("judged")[ids]

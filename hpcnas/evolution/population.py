@@ -263,6 +263,11 @@ class Population(IndividualTable):
         return math.fsum(number * share for number, share in zip(self._ended_at, self.rungs, strict=True))
 
     @property
+    def saved_trainings(self) -> float:
+        """What of these would have come after their rungs, in whole trainings."""
+        return sum(self._ended_at) - self.ended_trainings
+
+    @property
     def searched(self) -> int:
         """How many individuals are evaluated, without confirmations."""
         return self._evaluations - self.confirmations

@@ -61,6 +61,7 @@ from hpcnas.search.memory_store import MemoryStore
 from hpcnas.search.methods import Worker
 
 _ATTENTION = 0.2  # seconds between looks at signals and the clock
+_WITHOUT_CURVES = "the evaluator gives no learning curves: what it evaluates is never stopped early"
 
 
 class SearchStopped(Error):
@@ -362,6 +363,8 @@ class Controller:
         """Notes that replicates are trained; returns whether others of the individual are to come. Only then are these
         recorded here: the last ones settle the individual, which the caller records."""
         self._note_success(result)
+        if self._early is not None and not outcome.curves:
+            self._warn_once(Warned(result.place, _WITHOUT_CURVES))
         to_come = self._backlog.count(result.individual, len(outcome.accuracies))
         try:
             more = to_come > 0 or self._needs_another_stage(result.individual, outcome)

@@ -15,7 +15,7 @@ import numpy as np
 from hpcnas.config.search import SearchSettings
 from hpcnas.evolution.budget import evaluations_left
 from hpcnas.evolution.duplicates import MOST_COUNTED, repeats
-from hpcnas.evolution.early_stopping import stopped_at, trainings_saved
+from hpcnas.evolution.early_stopping import stopped_at
 from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.objectives import Cost
 from hpcnas.evolution.pareto import Point, fronts
@@ -131,7 +131,7 @@ def stopped_early(population: Population) -> str:
     """At which rungs individuals were stopped, and what that has saved, in words."""
     pairs = zip(stopped_at(population), population.rungs, strict=True)
     where = ", ".join(f"{count} at {100 * share:.6g} %" for count, share in pairs if count)
-    return f"{population.stopped}: {where} of the steps, which saved {trainings_saved(population):,.0f} trainings"
+    return f"{population.stopped}: {where} of the steps, which saved {population.saved_trainings:,.0f} trainings"
 
 
 def confirmed(population: Population) -> list[str]:

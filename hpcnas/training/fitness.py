@@ -180,6 +180,7 @@ class FitnessInProgress:
             self._settings,
             self._data.facts,
             device,
+            self._floors,  # by others it might have ended at a rung that it has passed
         )
         return " ".join(str(thing) for thing in things)
 

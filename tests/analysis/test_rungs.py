@@ -14,7 +14,7 @@ from hpcnas.analysis.curves import Curves
 from hpcnas.analysis.rungs import LearningCurves, NoCurves
 from hpcnas.config import search as search_config
 from hpcnas.evolution import learning_curves
-from hpcnas.evolution.early_stopping import EarlyStopping, stopped_at, trainings_saved
+from hpcnas.evolution.early_stopping import EarlyStopping, stopped_at
 from hpcnas.evolution.learning_curves import Line
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.registry import make_strategy
@@ -63,10 +63,10 @@ def test_a_curve_is_the_mean_of_the_trainings_that_were_judged_together(tmp_path
 
 def test_what_was_stopped_is_counted(tmp_path: Path) -> None:
     population = Curves.of(curved(tmp_path / "run")).stored.population
-    assert (stopped_at(population), trainings_saved(population)) == ([1, 1], 2 * 0.5 + 2 * 0.75)
+    assert (stopped_at(population), population.saved_trainings) == ([1, 1], 2 * 0.5 + 2 * 0.75)
     assert [rungs.stopped_share(population, id) for id in range(5)] == [None, 0.5, None, 0.25, None]
     none = Population(SPACE, 2)
-    assert (stopped_at(none), trainings_saved(none), rungs.of_population(none)) == ([], 0.0, [])
+    assert (stopped_at(none), none.saved_trainings, rungs.of_population(none)) == ([], 0.0, [])
 
 
 def test_its_time_is_worker_time(tmp_path: Path) -> None:

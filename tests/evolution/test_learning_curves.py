@@ -13,9 +13,9 @@ from curved import population as with_results
 from examples import SPACE, individual
 
 from hpcnas.evolution.individuals import Birth
-from hpcnas.evolution.learning_curves import LEAST, complete, fitted, lines
+from hpcnas.evolution.learning_curves import LEAST, complete, fitted, lines, outcomes
 from hpcnas.evolution.population import Population
-from hpcnas.messages import Result
+from hpcnas.messages import Result, mean
 
 
 def test_a_line_by_hand() -> None:
@@ -148,3 +148,29 @@ def test_lines_are_equal_to_the_last_bit_whatever_was_asked_before_and_after_the
     assert [lines(again, view) for view in reversed(range(91))] == growing[::-1]
     assert [line is None for line in (growing[LEAST - 1][0], growing[LEAST][0])] == [True, False]
     assert growing[90] != growing[89]
+
+
+def test_what_was_stopped_stands_among_the_outcomes_by_its_line() -> None:
+    """Final accuracies are a quarter above those at the first rung; all are equal at the second."""
+    found = with_results(births=LEAST + 5)
+    for id in range(LEAST):
+        found.settle(trained(id, (0.25 + id / 64, 0.0), ((id / 64, 0.5), (0.0, 0.0))))
+    found.settle(stopped(LEAST + 1, (0.125,), (0.375,)))  # after LEAST evaluations, at a mean of a quarter
+    found.settle(stopped(LEAST, (0.5,)))
+    found.settle(stopped(LEAST + 2, (0.5, 0.5)))  # at a rung that has no line
+    found.settle(trained(LEAST + 3, (0.0, 0.0), ((0.0, 0.5), (0.0, 0.0))))
+    ids, fitness = outcomes(found, LEAST + 1)
+    assert ids.tolist() == [*range(LEAST), LEAST, LEAST + 1, LEAST + 3]  # of one time, by their ids
+    known = [float(found.column("fitness")[id]) for id in range(LEAST)]
+    line = lines(found, LEAST + 1)[0]
+    assert line is not None and line.slope > 0.5
+    assert fitness.tolist() == [*known, line.final(0.5), line.final(0.25), 0.0]
+    assert outcomes(found, LEAST)[0].tolist() == list(range(LEAST))  # those came after what this view knows
+    with pytest.raises(ValueError, match="in flight"):
+        found.result(LEAST + 4)
+
+
+def test_without_stops_outcomes_are_the_fitness_of_those_that_compete() -> None:
+    found = with_results(trained(1), trained(0, (0.1, 0.2)))
+    ids, fitness = outcomes(found, 2)
+    assert (ids.tolist(), fitness.tolist()) == ([1, 0], [0.55, mean((0.1, 0.2))])

@@ -73,6 +73,17 @@ def test_with_rungs_alone_tasks_carry_no_floors() -> None:
     assert found.population.curves(0) != () and set(found.population.column("judged").tolist()) == {0}
 
 
+@pytest.mark.parametrize("stops", [True, False])
+def test_an_evaluator_without_curves_is_told_of_once(stops: bool) -> None:
+    def answer(rank: int, task: Task) -> Outcome:
+        return Evaluation((0.5,) * len(task.seeds), 1000, 0.0, 1.0, 0.0)
+
+    found = search(Crew(2, answer), config(early_stopping=stops, budget=6))
+    found.run()
+    told = [text for text in found.listener.warnings if "no learning curves" in text]
+    assert len(told) == stops and found.population.searched == 6
+
+
 def test_without_rungs_tasks_are_as_before() -> None:
     found = Search(Crew(2))
     found.run()
