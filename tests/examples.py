@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from hpcnas.architecture.genotype import Genotype
@@ -11,6 +13,7 @@ from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import SearchConfig
 from hpcnas.evolution.individuals import COLUMNS, Birth, Individual
 from hpcnas.evolution.population import Population
+from hpcnas.evolution.strategy import Proposal
 from hpcnas.job.session import Session
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result
 from hpcnas.search.memory_store import MemoryStore
@@ -22,6 +25,19 @@ FACTS = DataFacts(3, 32, 32, 10, 40_000, 10_000, "5f2e")
 SESSION = Session(1000.5, "node-1", 4321, 3, {"hpcnas": "0", "numpy": "2"}, FACTS)
 PLACE = Place(2, "node-7", "cuda:GPU-6f1c1c1e-4a4b-9d8e-7a61-2b3c4d5e6f70")
 WORKER = Worker(0, PLACE, "Training", "bfloat16", "no compiler")
+
+
+@dataclass
+class Bar:
+    """A strategy that demands this fitness, and is asked for nothing else."""
+
+    height: float | None
+
+    def ask(self, population: Population, id: int, view: int) -> Proposal:
+        raise NotImplementedError
+
+    def bar(self, population: Population, view: int) -> float | None:
+        return self.height
 
 
 def individual(id: int, parent: int | None = None, redrawn: int = 0) -> Individual:

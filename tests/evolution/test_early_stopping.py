@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 from curved import RUNGS, copied, searched, settings, trained
-from examples import FACTS, SPACE, individual
+from examples import FACTS, SPACE, Bar, individual
 
 from hpcnas.evolution.early_stopping import NO_FLOOR, EarlyStopping
 from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.learning_curves import LEAST
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.registry import make_strategy
-from hpcnas.evolution.strategy import Proposal, rounded
+from hpcnas.evolution.strategy import rounded
 from hpcnas.evolution.tasks import Replicates
-
-
-@dataclass
-class Bar:
-    """A strategy that demands this fitness."""
-
-    height: float | None
-
-    def ask(self, population: Population, id: int, view: int) -> Proposal:
-        raise NotImplementedError
-
-    def bar(self, population: Population, view: int) -> float | None:
-        return self.height
 
 
 def twenty(births: int = 20) -> Population:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from examples import SPACE, individual
+from examples import SPACE, Bar, individual
 
 from hpcnas.analysis import verification
 from hpcnas.config import search as search_config
 from hpcnas.evolution.individuals import State
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.racing import Racing, student_quantile
-from hpcnas.evolution.strategy import Proposal
 from hpcnas.messages import Evaluation, Place, Result
 from hpcnas.search import run_file, simulation
 
@@ -27,19 +25,6 @@ from hpcnas.search import run_file, simulation
 )
 def test_quantiles_of_student(normal: float, freedom: int, expected: float) -> None:
     assert student_quantile(normal, freedom) == pytest.approx(expected, abs=0.001)
-
-
-@dataclass
-class Bar:
-    """A strategy that demands this fitness."""
-
-    height: float | None
-
-    def ask(self, population: Population, id: int, view: int) -> Proposal:
-        raise NotImplementedError
-
-    def bar(self, population: Population, view: int) -> float | None:
-        return self.height
 
 
 def population(*rows: Sequence[float]) -> Population:
