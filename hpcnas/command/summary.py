@@ -23,7 +23,7 @@ from hpcnas.analysis.rungs import few, percent
 from hpcnas.analysis.summary import RUNNING, facts
 from hpcnas.command import common, table1
 from hpcnas.job.log import duration
-from hpcnas.search.progress import known_networks
+from hpcnas.search.progress import known_networks, told_stops
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -116,8 +116,7 @@ def stopped_early(run: dict[str, Any]) -> list[str]:
     """At which rungs, and what that has saved; nothing where nothing was stopped."""
     if not run["stopped"]:
         return []
-    where = ", ".join(f"{rung['stopped']} at {percent(rung['share'])}" for rung in run["rungs"] if rung["stopped"])
-    return [f"{where} of the steps, which saved {run['trainings_saved']:,.0f} trainings"]
+    return [told_stops(((rung["share"], rung["stopped"]) for rung in run["rungs"]), run["trainings_saved"])]
 
 
 def said_by(rung: dict[str, Any]) -> str:

@@ -61,7 +61,7 @@ class Individual:
 
     id: int  # its row of the table, in the order of birth
     genotype: Genotype
-    birth: str  # INITIAL, MUTATION, RANDOM, FOUNDER or GIVEN
+    birth: str  # INITIAL, MUTATION, RANDOM, FOUNDER, GIVEN or CONFIRMATION
     parent: int | None  # id of the individual that was mutated
     state: str  # ISSUED, EVALUATED, FAILED or STOPPED: early, at a rung
     fitness: float | None  # 0 to 1; with `duplicates = "average"` the mean over all individuals of its network

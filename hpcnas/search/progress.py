@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -128,10 +128,16 @@ def _trainings(population: Population) -> str:
 
 
 def stopped_early(population: Population) -> str:
-    """At which rungs individuals were stopped, and what that has saved, in words."""
-    pairs = zip(stopped_at(population), population.rungs, strict=True)
-    where = ", ".join(f"{count} at {100 * share:.6g} %" for count, share in pairs if count)
-    return f"{population.stopped}: {where} of the steps, which saved {population.saved_trainings:,.0f} trainings"
+    """How many were stopped at which rungs, and what that has saved, in words."""
+    counts = zip(population.rungs, stopped_at(population), strict=True)
+    return f"{population.stopped}: {told_stops(counts, population.saved_trainings)}"
+
+
+def told_stops(counts: Iterable[tuple[float, int]], saved: float) -> str:
+    """In words how many individuals were stopped at each rung, a share of the steps, and how many trainings that has
+    saved."""
+    where = ", ".join(f"{count} at {100 * share:.6g} %" for share, count in counts if count)
+    return f"{where} of the steps, which saved {saved:,.0f} trainings"
 
 
 def confirmed(population: Population) -> list[str]:
