@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import functools
 import itertools
+import operator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from hpcnas.architecture import primitives
 from hpcnas.architecture.genotype import Genotype, operation_names
 from hpcnas.errors import Error
 
+_SUCCESSOR = operator.itemgetter(1)
 LiveEdges = tuple[tuple[int, int, int], ...]  # (predecessor, successor, operation) by successor, then predecessor
 
 
@@ -22,8 +25,7 @@ class InvalidGenotype(Error, ValueError):
     """No path from the source to the sink of the cell: there is no network to train."""
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
+class Edge(NamedTuple):
     """Primitive `operation` (its code) from node `source` to node `target`."""
 
     source: int
@@ -97,6 +99,7 @@ def bare(genotype: Genotype) -> Genotype:
     return Genotype(space, bytes(codes))
 
 
+@functools.lru_cache(maxsize=64)  # whoever expands a genotype often wants its size, and its hash, next
 def expand(genotype: Genotype) -> CellGraph:
     """The cell as one graph of primitives; raises InvalidGenotype where no path leads from source to sink."""
     live = live_edges(genotype)
@@ -109,19 +112,30 @@ def expand(genotype: Genotype) -> CellGraph:
     def assemble(level: int, motif: int, source: int) -> int:
         """Adds one use of a motif that reads node `source`; returns the node that is its sink."""
         nonlocal count
+        if level == 2:
+            first, used = count - 1, _motif(live[level, motif])
+            edges.extend(
+                [Edge(first + j if j else source, first + i, codes[operation - 1]) for j, i, operation in used]
+            )
+            count += used[-1][1]
+            return count - 1
+        join = primitives.CONVOLUTION if level == 3 else primitives.IDENTITY
         numbered = {0: source}
-        for successor, group in itertools.groupby(live[level, motif], key=lambda edge: edge[1]):
-            inputs = []
-            for predecessor, _, operation in group:
-                if level == 2:
-                    inputs.append((numbered[predecessor], codes[operation - 1]))
-                else:
-                    sink = assemble(level - 1, operation - 1, numbered[predecessor])
-                    inputs.append((sink, primitives.CONVOLUTION if level == 3 else primitives.IDENTITY))
-            edges.extend(Edge(origin, count, operation) for origin, operation in inputs)
+        for successor, group in itertools.groupby(live[level, motif], key=_SUCCESSOR):
+            sinks = [assemble(level - 1, operation - 1, numbered[predecessor]) for predecessor, _, operation in group]
+            edges.extend([Edge(sink, count, join) for sink in sinks])
             numbered[successor] = count
             count += 1
         return count - 1
 
     assemble(genotype.space.top, 0, 0)
     return CellGraph(nodes=count, edges=tuple(edges))
+
+
+@functools.lru_cache(maxsize=4096)
+def _motif(live: LiveEdges) -> LiveEdges:
+    """The live edges with the nodes that they have numbered 0, 1, … in their order."""
+    numbers = {0: 0}
+    for _, successor, _ in live:
+        numbers.setdefault(successor, len(numbers))
+    return tuple((numbers[j], numbers[i], operation) for j, i, operation in live)

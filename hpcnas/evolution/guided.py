@@ -8,9 +8,12 @@ One Thompson draw a birth: what is uncertain is tried as often as it may be the 
 together differ by their draws, so that no worker waits for another (Kandasamy et al. 2018, Parallelised Bayesian
 Optimisation via Thompson Sampling).
 
-It is plain evolution, as `tournament`, while fewer than LEAST are evaluated or all are equally fit, and while the model
-does not help: trained on the earlier three quarters of what it learns from, it must rank the last quarter better than
-by chance, by Spearman's rank correlation. That correlation is what the run reports.
+Births after the initial population that begin before anything is evaluated, as there are where workers outnumber it,
+are the largest of AMONG random genotypes: of networks of which nothing else is known, those with more FLOPs are better
+as a rule (White et al. 2022, A Deeper Look at Zero-Cost Proxies). It is plain evolution, as `tournament`, while fewer
+than LEAST are evaluated or all are equally fit, and while the model does not help: trained on the earlier three quarters
+of what it learns from, it must rank the last quarter better than by chance, by Spearman's rank correlation. That
+correlation is what the run reports.
 
 The model is a function of the first `view` evaluations, rounded down so that it is made anew after every 32nd part of
 them at the most. It learns from at most MOST individuals: half are the youngest, half the fittest of the older ones.
@@ -31,6 +34,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hpcnas.architecture.expansion import InvalidGenotype, bare
+from hpcnas.architecture.features import MOST as MOST_VALUE
 from hpcnas.architecture.features import features
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config.search import SearchSettings
@@ -43,6 +47,7 @@ from hpcnas.evolution.strategy import Breeding, Proposal, rounded
 from hpcnas.evolution.tournament import draw_winner
 from hpcnas.messages import mean
 
+AMONG = 5  # random genotypes, of which the largest is born while nothing is known
 LEAST = 8  # evaluations before it predicts
 MOST = 1024  # individuals that it learns from
 WIDTH = 128  # features that it learns
@@ -157,9 +162,11 @@ class Guided:
         return cls(breeding, search.initial_population, search.tournament_fraction)
 
     def ask(self, population: Population, id: int, view: int) -> Proposal:
-        """The mutant that a draw of the model likes best; else as `tournament`."""
-        if id < self._initial_population or view < 2:
+        """The mutant that a draw of the model likes best; else as `tournament`, or the largest of a few."""
+        if id < self._initial_population:
             return self._breeding.initial(population, id)
+        if view < 2:
+            return self._breeding.largest(population, id, AMONG)
         generator, model = self._breeding.generator(id), self.model(population, view)
         ranking = population.ranking(view)
         if model is None or not model.helps:
@@ -310,9 +317,8 @@ class Guided:
             return None
         numbers, values = (np.concatenate([getattr(row, name) for row in rows]) for name in ("numbers", "values"))
         places = np.repeat(np.arange(len(rows)), [len(row.numbers) for row in rows])
-        there, first, times = np.unique(numbers, return_index=True, return_counts=True)
-        order = np.lexsort((first, -np.minimum(times, len(rows) - times)))  # half have what tells most
-        order = order[: 4 * WIDTH]
+        there, first = np.unique(numbers, return_index=True)
+        order = np.lexsort((first, _most_alike(numbers, values, there, len(rows))))[: 4 * WIDTH]
         columns = np.full(len(self._numbers), -1, dtype=np.int64)
         columns[there[order]] = np.arange(len(order))
         matrix, inside = np.zeros((len(rows), len(order))), columns[numbers] >= 0
@@ -322,6 +328,17 @@ class Guided:
         columns[there[order[chosen]]] = np.arange(len(chosen))
         aims = targets(fitness[kept], *ends)
         return Lessons(np.ascontiguousarray(matrix[:, chosen]), aims, columns, ends[0], ends[1] - ends[0])
+
+
+def _most_alike(numbers: np.ndarray, values: np.ndarray, there: np.ndarray, rows: int) -> np.ndarray:
+    """How many of all rows agree on the commonest value of each feature `there`, int64: the fewer, the more it tells.
+    `numbers` and `values` are those that are not zero; `there` is sorted."""
+    pairs, times = np.unique(numbers * (MOST_VALUE + 1) + values, return_counts=True)
+    place = np.searchsorted(there, pairs // (MOST_VALUE + 1))
+    alike = np.full(len(there), rows)
+    np.subtract.at(alike, place, times)  # the rows where it is zero
+    np.maximum.at(alike, place, times)
+    return alike
 
 
 def told_prediction(model: FitnessModel | None) -> str:

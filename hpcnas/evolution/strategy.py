@@ -115,6 +115,16 @@ class Breeding:
         drawn = self._drawn(lambda: self.draw_initial(generator), population, id)
         return _proposal(drawn, birth, None)
 
+    def largest(self, population: Population, id: int, among: int) -> Proposal:
+        """As `initial`, but each time the one of most FLOPs of so many that are drawn. Raises NothingAllowed."""
+        generator = self.generator(id)
+
+        def draw() -> Genotype:
+            drawn = [self.draw_initial(generator) for _ in range(among)]
+            return max(filter(self.allowed, drawn), key=lambda one: self.size(one).flops, default=drawn[0])
+
+        return _proposal(self._drawn(draw, population, id), Birth.INITIAL, None)
+
     def mutant(self, population: Population, id: int, parent: int, generator: np.random.Generator) -> Proposal:
         """A mutant of `parent` (eq. 4); in place of a refused one, another mutant of the same parent is drawn.
 

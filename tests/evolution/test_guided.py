@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_strategy import CIFAR10, INITIAL, breeding, failed, grow, individuals
+from test_strategy import CIFAR10, INITIAL, breeding, failed, grow, individuals, size_of
 
 from hpcnas import plugins
 from hpcnas.analysis import verification
-from hpcnas.architecture.expansion import expand
+from hpcnas.architecture.expansion import expand, is_valid
+from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.primitives import Primitive
 from hpcnas.architecture.space import HIERARCHICAL, Space
 from hpcnas.config import search as search_config
@@ -52,11 +53,23 @@ def test_while_it_knows_too_little_it_is_a_tournament() -> None:
     assert individuals(grow(strategy(), guided.LEAST)) == individuals(grow(plain(), guided.LEAST))
 
 
-@pytest.mark.parametrize("fate", [constant, diverged, failed])
+@pytest.mark.parametrize("fate", [constant, diverged])
 def test_where_nothing_differs_it_is_a_tournament(fate: object) -> None:
     ours, theirs = grow(strategy(), 50, fate), grow(plain(), 50, fate)  # type: ignore[arg-type]
     assert individuals(ours) == individuals(theirs)
     assert told_prediction(strategy().model(ours, len(ours.evaluated))).startswith("nothing yet")
+
+
+def test_before_anything_is_evaluated_the_largest_of_five_random_genotypes_is_born() -> None:
+    ours, theirs = (individuals(grow(made, 40, failed)) for made in (strategy(), plain()))
+    breeds = breeding(1)
+    assert ours[:INITIAL] == theirs[:INITIAL]
+    for one in ours[INITIAL:]:
+        generator, drawn = breeds.generator(one.id), list[Genotype]()
+        while not any(map(is_valid, drawn)):
+            drawn = [breeds.draw_initial(generator) for _ in range(5)]
+        assert one.genotype in drawn and one.birth is Birth.INITIAL and one.parent is None
+        assert size_of(one.genotype).flops == max(size_of(other).flops for other in drawn if is_valid(other))
 
 
 def test_then_it_chooses_children_that_are_fitter_than_those_of_a_tournament() -> None:
