@@ -11,9 +11,9 @@ Optimisation via Thompson Sampling).
 Births after the initial population that begin before anything is evaluated, as there are where workers outnumber it,
 are the largest of AMONG random genotypes: of networks of which nothing else is known, those with more FLOPs are better
 as a rule (White et al. 2022, A Deeper Look at Zero-Cost Proxies). It is plain evolution, as `tournament`, while fewer
-than LEAST are evaluated or all are equally fit, and while the model does not help: trained on the earlier three quarters
-of what it learns from, it must rank the last quarter better than by chance, by Spearman's rank correlation. That
-correlation is what the run reports.
+than LEAST are evaluated or all are equally fit, and while the model does not help: trained on the earlier three
+quarters of what it learns from, it must rank the last quarter better than by chance, by Spearman's rank correlation.
+That correlation is what the run reports.
 
 The model is a function of the first `view` evaluations, rounded down so that it is made anew after every 32nd part of
 them at the most. It learns from at most MOST individuals: half are the youngest, half the fittest of the older ones.
