@@ -3,6 +3,7 @@
 bench-scale).
 
     throughput   population × workers × durability: the real controller and store, workers that answer in no time
+    asks         strategy × population: milliseconds until a strategy has said who is born next, of births in a row
     growth       from 0 to N individuals in one go, on the disk: is it flat, and what does an individual take?
     opening      the run that has grown, for analysis and for resuming
     ranks        real jobs under mpirun with --evaluator synthetic: start-up, memory, evaluations a second
@@ -18,6 +19,7 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import platform
@@ -28,29 +30,33 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 
-from hpcnas.architecture.genotype import named
+from hpcnas.architecture.expansion import expand, is_valid
+from hpcnas.architecture.genotype import Genotype, named
+from hpcnas.architecture.mutation import mutate
+from hpcnas.architecture.space import Space
 from hpcnas.command import common
 from hpcnas.config import search as search_config
-from hpcnas.config.search import SearchConfig
+from hpcnas.config.search import SearchConfig, Settings
 from hpcnas.evolution.individuals import Birth, State, recorded_columns
 from hpcnas.evolution.population import Population
-from hpcnas.evolution.registry import make_strategy
+from hpcnas.evolution.registry import STRATEGIES, make_strategy
 from hpcnas.job.session import Session
 from hpcnas.messages import Evaluation, FromWorker, Left, Place, Ready, Result, Stop, ToWorker
-from hpcnas.search import run_file
+from hpcnas.search import landscape, run_file
 from hpcnas.search.controller import Controller
 from hpcnas.search.file_store import FileStore
 from hpcnas.search.memory_store import MemoryStore
 from hpcnas.search.run_file import StoredRun
 from hpcnas.search.synthetic import FACTS
 
-PARTS = ("throughput", "growth", "opening", "ranks", "simulation")
+PARTS = ("throughput", "asks", "growth", "opening", "ranks", "simulation")
 MARK = "HPCNAS_BENCH_JOB"
 Row = dict[str, Any]
 
@@ -63,6 +69,8 @@ def main() -> int:
     parser.add_argument("--sizes", type=int, nargs="+", default=[0, 10_000, 100_000], metavar="N",
                         help="individuals that there are already (default: 0 10000 100000)")  # fmt: skip
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 200], metavar="W", help="default: 2 200")
+    parser.add_argument("--strategies", choices=STRATEGIES, nargs="+", default=["tournament"], metavar="NAME",
+                        help="of throughput and asks (default: tournament)")  # fmt: skip
     parser.add_argument("--evaluations", type=int, default=4000, metavar="N", help="timed, of each (default: 4000)")
     parser.add_argument("--grow-to", type=int, default=1_000_000, metavar="N", help="default: 1000000")
     parser.add_argument("--ranks", type=int, nargs="+", default=[3], metavar="R", help="default: 3")
@@ -119,9 +127,13 @@ def _orders(part: str, options: argparse.Namespace, folder: str) -> list[Row]:
     if part == "throughput":
         return [
             {"kind": part, "size": size, "workers": workers, "durable": durable, "evaluations": options.evaluations,
-             "folder": run}
-            for size in options.sizes for workers in options.workers for durable in (True, False)
+             "folder": run, "strategy": strategy}
+            for strategy in options.strategies for size in options.sizes for workers in options.workers
+            for durable in (True, False)
         ]  # fmt: skip
+    if part == "asks":
+        return [{"kind": part, "size": size, "strategy": strategy, "asks": min(size // 2, options.evaluations)}
+                for strategy in options.strategies for size in options.sizes if size >= 4]  # fmt: skip
     if part == "growth":
         return [{"kind": part, "size": options.grow_to, "workers": max(options.workers), "folder": f"{folder}/grown"}]
     if part == "opening":
@@ -161,9 +173,11 @@ def _short(value: Any) -> str:
 
 # ── the controller by itself ────────────────────────────────────────────────────────────────────────────────────────
 class Crew:
-    """ControllerEnd whose workers answer each task at once, with made-up accuracies."""
+    """ControllerEnd whose workers answer each task at once, with made-up accuracies; or with those of the landscape, of
+    which a strategy can learn."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, learnable: bool) -> None:
+        self._learnable = learnable
         self._places = {rank: Place(rank, f"node-{rank % 50}", "cuda:0") for rank in range(1, workers + 1)}
         self._inbox: collections.deque[tuple[int, FromWorker]] = collections.deque(
             (rank, Ready(place, FACTS, {})) for rank, place in self._places.items()
@@ -174,8 +188,11 @@ class Crew:
         if isinstance(message, Stop):
             self._inbox.append((worker, Left()))
             return
-        now = time.time()
-        evaluation = Evaluation(tuple(self._accuracies[message.individual % 4096]), 500_000, 0.0, 0.0, 0.0)
+        now, accuracies = time.time(), self._accuracies[message.individual % 4096]
+        if self._learnable:
+            true = landscape.true_fitness(expand(message.genotype))
+            accuracies = [true + accuracy / 10 for accuracy in accuracies]
+        evaluation = Evaluation(tuple(accuracies), 500_000, 0.0, 0.0, 0.0)
         result = Result(message.individual, message.attempt, self._places[worker], now, now, evaluation)
         self._inbox.append((worker, result))
 
@@ -223,28 +240,36 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def settings(budget: int) -> SearchConfig:
-    """The paper's search with that budget."""
-    chosen = {"search": {"budget": budget}, "evaluation": {"evaluator": "synthetic"}}
+def settings(budget: int, strategy: str = "tournament") -> SearchConfig:
+    """The paper's search with that budget, by that strategy."""
+    chosen: Settings = {
+        "search": {"budget": budget, "strategy": strategy}, "evaluation": {"evaluator": "synthetic"},
+    }  # fmt: skip
     return search_config.build(search_config.preset("paper"), chosen)
 
 
 def search(store: MemoryStore, workers: int, watch: Watch) -> None:
     """Searches to the end of the store's budget."""
     chosen = store.config
+    crew = Crew(workers, learnable=chosen.search.strategy == "guided")
     Controller(
-        chosen, store, lambda facts: make_strategy(chosen, facts), Crew(workers), range(1, workers + 1), {}, watch
+        chosen, store, lambda facts: make_strategy(chosen, facts), crew, range(1, workers + 1), {}, watch
     ).run()
 
 
-def filled(size: int) -> StoredRun:
-    """A run of so many evaluated individuals, made up."""
-    chosen = settings(max(1, size))
+def filled(size: int, strategy: str = "tournament") -> StoredRun:
+    """A run of so many evaluated individuals, made up; those of `guided` have genotypes and fitness to learn from."""
+    chosen = settings(max(1, size), strategy)
     generator, rows = np.random.default_rng(0), np.arange(size)
     accuracies = 0.87 + 0.01 * generator.standard_normal((size, 4))
+    genotypes = np.frombuffer(named("paper").codes, dtype=np.uint8)
+    if strategy == "guided":
+        drawn = list(itertools.islice(_random_walk(chosen.space, generator), size))
+        accuracies = np.array([landscape.true_fitness(expand(one)) for one in drawn])[:, None] + accuracies / 10
+        genotypes = np.array([list(one.codes) for one in drawn], dtype=np.uint8)
     given: Row = {
         "birth": Birth.MUTATION, "parent": np.maximum(-1, rows - 100), "view": np.maximum(0, rows - 50), "born": 1.7e9,
-        "genotype": np.frombuffer(named("paper").codes, dtype=np.uint8), "state": State.EVALUATED, "attempts": 1,
+        "genotype": genotypes, "state": State.EVALUATED, "attempts": 1,
         "accuracies": accuracies, "replicates_trained": 4, "fitness": accuracies.mean(axis=1), "parameters": 500_000,
         "setup_seconds": 0.0, "training_seconds": 0.0, "validation_seconds": 0.0, "started": 1.7e9, "finished": 1.7e9,
         "rank": 1, "host": b"node-1", "device": b"cuda:0",
@@ -260,10 +285,20 @@ def filled(size: int) -> StoredRun:
     return StoredRun(uuid.uuid4().hex, 0, chosen, population, sessions)
 
 
-def measure_throughput(size: int, workers: int, durable: bool, evaluations: int, folder: str) -> Row:
+def _random_walk(space: Space, generator: np.random.Generator) -> Iterator[Genotype]:
+    """Valid genotypes, each some mutations away from the one before."""
+    genotype = named("paper")
+    while True:
+        for _ in range(5):
+            genotype = mutate(genotype, generator)
+        if is_valid(genotype):
+            yield genotype
+
+
+def measure_throughput(size: int, workers: int, durable: bool, evaluations: int, folder: str, strategy: str) -> Row:
     """Evaluations a second on top of a population of that size; the first fifth is not timed."""
-    start = filled(size)
-    chosen = settings(size + evaluations + 200)
+    start = filled(size, strategy)
+    chosen = settings(size + evaluations + 200, strategy)
     if durable:
         FileStore.create(Path(folder), chosen).close()
         start.run = run_file.read(Path(folder)).run
@@ -279,8 +314,20 @@ def measure_throughput(size: int, workers: int, durable: bool, evaluations: int,
     store.close()
     begin = next(note for note in watch.notes if note[0] >= size + 200 + evaluations // 5)
     end = next(note for note in reversed(watch.notes) if note[0] <= size + 200 + evaluations)
-    return {"population": size, "workers": workers, "durable": durable, "evaluations": end[0] - begin[0],
-            "per_second": (end[0] - begin[0]) / (end[1] - begin[1])}  # fmt: skip
+    return {"strategy": strategy, "population": size, "workers": workers, "durable": durable,
+            "evaluations": end[0] - begin[0], "per_second": (end[0] - begin[0]) / (end[1] - begin[1])}  # fmt: skip
+
+
+def measure_asks(size: int, strategy: str, asks: int) -> Row:
+    """Milliseconds of an ask in a population of that size, of which one more is known at each."""
+    start = filled(size, strategy)
+    made, took = make_strategy(start.config, FACTS), []
+    for number in range(asks):
+        began = time.perf_counter()
+        made.ask(start.population, size + number, size - asks + number)
+        took.append(1000.0 * (time.perf_counter() - began))
+    return {"strategy": strategy, "population": size, "asks": asks, "mean_ms": float(np.mean(took[1:])),
+            "median_ms": float(np.median(took[1:])), "longest_ms": max(took[1:])}  # fmt: skip
 
 
 def measure_growth(size: int, workers: int, folder: str) -> Row:
@@ -420,8 +467,9 @@ def measure_simulation(workers: int, steps: int, folder: str) -> Row:
             "best": report["best_fitness"]}  # fmt: skip
 
 
-MEASUREMENTS = {
+MEASUREMENTS: dict[str, Callable[..., Row]] = {
     "throughput": measure_throughput,
+    "asks": measure_asks,
     "growth": measure_growth,
     "opening": measure_opening,
     "ranks": measure_ranks,

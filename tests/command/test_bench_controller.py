@@ -20,17 +20,20 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_throughput_growth_and_opening_as_json_and_as_tables(tmp_path: Path) -> None:
     done = bench(
-        *("--parts", "throughput", "growth", "opening", "--sizes", "30", "--workers", "2", "--evaluations", "40"),
+        *("--parts", "throughput", "asks", "growth", "opening", "--sizes", "30", "--workers", "2"),
+        *("--evaluations", "40", "--strategies", "guided"),
         *("--grow-to", "300", "--folder", str(tmp_path), "--output", str(tmp_path / "bench.json")),
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert [line for line in done.stdout.splitlines() if line.isalpha()] == ["throughput", "growth", "opening"]
+    assert [line for line in done.stdout.splitlines() if line.isalpha()] == ["throughput", "asks", "growth", "opening"]
     found = json.loads((tmp_path / "bench.json").read_text())
     assert [(row["population"], row["workers"], row["durable"]) for row in found["throughput"]] == [
         (30, 2, True),
         (30, 2, False),
     ]
     assert all(16 <= row["evaluations"] <= 32 and row["per_second"] > 0 for row in found["throughput"])
+    assert [(row["strategy"], row["population"], row["asks"]) for row in found["asks"]] == [("guided", 30, 15)]
+    assert 0 < found["asks"][0]["median_ms"] <= found["asks"][0]["longest_ms"]
     assert sum(name.startswith("tenth_") for name in found["growth"][0]) == 10
     assert [row["for"] for row in found["opening"]] == ["analysis", "resuming"]
     assert found["opening"][0]["individuals"] == 300 and found["opening"][1]["individuals"] >= 330  # a tenth more
