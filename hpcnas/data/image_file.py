@@ -1,20 +1,20 @@
-"""One image file as everything sees it: the search, a retraining, its test and `predict` read images by this file alone.
+"""One image file as everything sees it: search, retraining, test and `predict` read images by this file alone.
 
     file ─► first frame ─► 8 bits a channel ─► over the background ─► upright ─► grey (L) or colour (RGB)
 
-    mode                           what becomes of it
-    1, L, RGB                      as it is
-    P, CMYK, YCbCr, LAB, HSV       RGB, as pillow converts it
-    LA, PA, RGBA, a colour that is over BACKGROUND, white: what a page shows where the image is transparent
-      said to be transparent
-    I;16                           the high byte, as pillow takes it of 16 bits in colour; of 12 bits the upper 8
-    I                              0 to 65535, likewise. Refused: other values, and those below 256 where the format does
-                                   not tell whether they are of 8 or of 16 bits
-    F                              0 to 1, or whole numbers from 0 to 255. Refused: others, such as NaN
+    mode                     what becomes of it
+    1, L, RGB                as it is
+    P, CMYK, YCbCr, LAB, HSV RGB, as pillow converts it
+    LA, PA, RGBA, and where  over BACKGROUND, white: what a page shows where the image is transparent
+      a colour is transparent
+    I;16                     the high byte, as pillow takes it of 16 bits in colour; of 12 bits the upper 8
+    I                        0 to 65535, likewise. Refused: other values, and those below 256 where the format does not
+                             tell whether they are of 8 or of 16 bits
+    F                        0 to 1, or whole numbers from 0 to 255. Refused: others, such as NaN
 
-Upright is what EXIF or XMP says of the orientation; where that cannot be read, the image is as it is stored, which is how
-viewers show it. Sizes are bounded: pillow refuses images of more than 179 million pixels, and `middle` never makes many
-more pixels than are seen. Whatever goes wrong with a file is UnreadableImage, which names it.
+Upright is what EXIF or XMP says of the orientation; where that cannot be read, the image is as it is stored, which is
+how viewers show it. Sizes are bounded: pillow refuses images of more than 179 million pixels, and `middle` never makes
+many more pixels than are seen. Whatever goes wrong with a file is UnreadableImage, which names it.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class UnreadableImage(DataError):
 
 @contextlib.contextmanager
 def opened(file: str | os.PathLike[str]) -> Iterator[Image]:
-    """The file's image, of which only the header is read yet. Raises UnreadableImage for whatever goes wrong within, but
-    for other DataErrors and MemoryError."""
+    """The file's image, of which only the header is read yet. Raises UnreadableImage for whatever goes wrong within,
+    but for other DataErrors and MemoryError."""
     import PIL.Image
 
     _hush()
@@ -74,7 +74,7 @@ def opened(file: str | os.PathLike[str]) -> Iterator[Image]:
 
 
 def read(file: str | os.PathLike[str]) -> Image:
-    """What the file shows, upright, 8 bits a channel: mode L where the file is grey, else RGB. Raises UnreadableImage."""
+    """What the file shows: mode L where it is grey, else RGB. Raises UnreadableImage."""
     with opened(file) as image:
         return shown(image)
 
@@ -125,6 +125,13 @@ def middle(image: Image, resize: int, height: int, width: int) -> Image:
 def pixels(image: Image) -> NDArray[np.uint8]:
     """uint8 (H, W, C) of an image of mode L or RGB."""
     return np.asarray(image).reshape(image.height, image.width, -1)
+
+
+def from_pixels(pixels: NDArray[np.uint8]) -> Image:
+    """An image of mode L or RGB of its pixels, uint8 (H, W, 1 or 3)."""
+    import PIL.Image
+
+    return PIL.Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
 
 
 def _start(full: int, wanted: int) -> int:
@@ -178,7 +185,7 @@ def _check_integers(values: NDArray[Any], told: bool) -> None:
         raise ValueError(f"expected values from 0 to 65535, got {low} to {high}; convert it to 8 or 16 bits")
     if not told and 0 < high <= 255:
         raise ValueError(
-            f"expected values of 16 bits, 0 to 65535, got {low} to {high}, which may be of 8; convert it to 8 or 16 bits"
+            f"expected values of 16 bits, 0 to 65535; {low} to {high} may be of 8 bits: convert it to 8 or 16"
         )
 
 
@@ -190,7 +197,7 @@ def _orientation(image: Image) -> Any:
         said = image.getexif().get(0x0112)
     except Exception:  # damaged metadata: the pixels are what they are
         return None
-    return {
+    turns = {
         2: Transpose.FLIP_LEFT_RIGHT,
         3: Transpose.ROTATE_180,
         4: Transpose.FLIP_TOP_BOTTOM,
@@ -198,7 +205,8 @@ def _orientation(image: Image) -> Any:
         6: Transpose.ROTATE_270,
         7: Transpose.TRANSVERSE,
         8: Transpose.ROTATE_90,
-    }.get(said)  # type: ignore[call-overload, no-any-return]
+    }
+    return turns.get(said) if isinstance(said, int) else None
 
 
 def _open(path: str, flags: int) -> int:

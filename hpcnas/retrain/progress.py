@@ -112,7 +112,10 @@ class Progress:
         memory = (
             "" if found.peak_memory is None else f", at most {found.peak_memory / 2**30:.2f} GiB of GPU memory in use"
         )
-        _logger.info("seed %d is complete: test accuracy %.4f%s", found.seed, found.test_accuracy, memory)
+        _logger.info(
+            "seed %d is complete: test accuracy %.4f on %s images%s",
+            found.seed, found.test_accuracy, f"{found.test_images:,}", memory,
+        )  # fmt: skip
 
 
 def final_table(record: Record) -> str:
@@ -126,9 +129,14 @@ def final_table(record: Record) -> str:
     ]
     if any(found.test_top5 is not None for found in complete):
         rows.append(("  top 5", _mean([found.test_top5 for found in complete])))
+    tested = sorted({found.test_images for found in complete if found.test_images is not None})
+    if tested:
+        rows.append(("  on images", " to ".join(f"{count:,}" for count in sorted({tested[0], tested[-1]}))))
     rows.append(("training time", duration(sum(found.training_seconds for found in complete))))
     if record.broken:
-        rows.append(("broken images", str(len(record.broken))))
+        tests = sum(not name.startswith("train/") for name in record.broken)
+        rows.append(("broken images", f"{len(record.broken):,}"))
+        rows.append(("  for the test", f"{tests:,}"))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows)
 
