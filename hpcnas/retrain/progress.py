@@ -112,10 +112,8 @@ class Progress:
         memory = (
             "" if found.peak_memory is None else f", at most {found.peak_memory / 2**30:.2f} GiB of GPU memory in use"
         )
-        _logger.info(
-            "seed %d is complete: test accuracy %.4f on %s images%s",
-            found.seed, found.test_accuracy, f"{found.test_images:,}", memory,
-        )  # fmt: skip
+        images = "" if found.test_images is None else f" on {found.test_images:,} images"
+        _logger.info("seed %d is complete: test accuracy %.4f%s%s", found.seed, found.test_accuracy, images, memory)
 
 
 def final_table(record: Record) -> str:
@@ -136,7 +134,8 @@ def final_table(record: Record) -> str:
     if record.broken:
         tests = sum(not name.startswith("train/") for name in record.broken)
         rows.append(("broken images", f"{len(record.broken):,}"))
-        rows.append(("  for the test", f"{tests:,}"))
+        if tests:
+            rows.append(("  for the test", f"{tests:,}"))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows)
 
