@@ -15,6 +15,7 @@ no signals: the process that started them ends them, and they end by themselves 
 from __future__ import annotations
 
 import hashlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -38,6 +39,7 @@ from hpcnas.data.torchvision_shim import import_transforms
 from hpcnas.job.signals import ASKING
 from hpcnas.retrain.feed import Appearance, Batch, Order, statistics
 
+_logger = logging.getLogger(__name__)
 v2 = import_transforms()  # here, so that the loaders' server has them
 
 # Of ImageNet's training images, in pixel values: what torchvision's models are trained with (its documentation of
@@ -46,10 +48,14 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 _AHEAD = 3  # micro-batches that a loader makes ahead
 _TEST_BATCH = 32  # images of the full size
+_TOLD = 3  # unreadable images of which a rank says why
 _TRIES = 1000  # unreadable images in a row after which there is no point in going on
 
-Loaded = tuple[Tensor, Tensor, list[str]]
-"""uint8 (B, H, W, C), int64 (B,), and the names of images that could not be read."""
+Broken = tuple[str, str]
+"""The name of an image that cannot be read, and why."""
+
+Loaded = tuple[Tensor, Tensor, list[Broken]]
+"""uint8 (B, H, W, C), int64 (B,), and the images that could not be read."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ class _Images(Dataset):
 
 
 class _TrainingImages(_Images):
-    """Items are places in the order, from 0: (image, label, names of images that were passed over)."""
+    """Items are places in the order, from 0: (image, label, images that were passed over)."""
 
     def __init__(self, listing: Listing, recipe: RetrainingConfig, seed: int) -> None:
         super().__init__(listing, recipe)
@@ -104,9 +110,9 @@ class _TrainingImages(_Images):
         self._order = Order(len(listing.files), seed)
         self._transform: Any = None  # made in the process that uses it
 
-    def __getitem__(self, place: int) -> tuple[Tensor, int, list[str]]:
+    def __getitem__(self, place: int) -> tuple[Tensor, int, list[Broken]]:
         (chosen,) = self._order(place, 1)
-        passed: list[str] = []
+        passed: list[Broken] = []
         if self._transform is None:
             self._transform = self._transforms()
         for index in range(chosen, chosen + min(_TRIES, len(self._listing.files))):
@@ -116,8 +122,8 @@ class _TrainingImages(_Images):
                 try:
                     image = self._transform(self._read(index))
                     return image, int(self._listing.labels[index]), passed
-                except image_file.UnreadableImage:
-                    passed.append(self._listing.name(index))
+                except image_file.UnreadableImage as error:
+                    passed.append((self._listing.name(index), error.reason))
         side = self._recipe.data.image_size
         return torch.zeros(3, side, side, dtype=torch.uint8), 0, passed
 
@@ -134,14 +140,14 @@ class _TrainingImages(_Images):
 
 
 class _TestImages(_Images):
-    """Items are images of the listing: (image, label, none), or no image and the name of one that cannot be read."""
+    """Items are images of the listing: (image, label, none), or no image and the one that cannot be read."""
 
-    def __getitem__(self, index: int) -> tuple[Tensor | None, int, list[str]]:
+    def __getitem__(self, index: int) -> tuple[Tensor | None, int, list[Broken]]:
         side = self._recipe.data.image_size
         try:
             image = image_file.middle(self._read(index), resized(self._recipe), side, side)
-        except image_file.UnreadableImage:
-            return None, 0, [self._listing.name(index)]
+        except image_file.UnreadableImage as error:
+            return None, 0, [(self._listing.name(index), error.reason)]
         pixels = torch.tensor(image_file.pixels(image))  # a copy: pillow's bytes are read-only
         return pixels.permute(2, 0, 1), int(self._listing.labels[index]), []
 
@@ -149,11 +155,11 @@ class _TestImages(_Images):
 class _LookedAt(_TestImages):
     """Items likewise, always without an image: only whether it can be read is of interest."""
 
-    def __getitem__(self, index: int) -> tuple[Tensor | None, int, list[str]]:
+    def __getitem__(self, index: int) -> tuple[Tensor | None, int, list[Broken]]:
         try:
             self._read(index)
-        except image_file.UnreadableImage:
-            return None, 0, [self._listing.name(index)]
+        except image_file.UnreadableImage as error:
+            return None, 0, [(self._listing.name(index), error.reason)]
         return None, 0, []
 
 
@@ -162,12 +168,12 @@ def resized(recipe: RetrainingConfig) -> int:
     return round(recipe.data.image_size / recipe.data.resize)
 
 
-def _collated(items: list[tuple[Tensor | None, int, list[str]]]) -> Loaded:
+def _collated(items: list[tuple[Tensor | None, int, list[Broken]]]) -> Loaded:
     found = [(image, label) for image, label, _ in items if image is not None]
     pixels = [image.permute(1, 2, 0) for image, _ in found]
     images = torch.stack(pixels) if pixels else torch.empty(0, 1, 1, 3, dtype=torch.uint8)
     labels = torch.tensor([label for _, label in found], dtype=torch.int64)
-    return images, labels, [name for _, _, names in items for name in names]
+    return images, labels, [one for _, _, broken in items for one in broken]
 
 
 def _quiet_loader(number: int) -> None:
@@ -234,8 +240,15 @@ class Stream:
 
     def next(self, step: int, micro_batch: int, generator: torch.Generator) -> Batch:
         loaded = next(self._coming)
-        self.broken.update(loaded[2])
+        self._note(self.broken, loaded)
         return self._on_device(loaded)
+
+    def _note(self, known: set[str], loaded: Loaded) -> None:
+        """Adds what could not be read to what is known, and says why of the first of them."""
+        for name, reason in loaded[2]:
+            if name not in known and len(known) < _TOLD:
+                _logger.warning("%s cannot be read: %s", name, reason)
+            known.add(name)
 
     def _on_device(self, loaded: Loaded) -> Batch:
         images, labels, _ = loaded
@@ -245,13 +258,13 @@ class Stream:
     def look_at_tests(self) -> Iterator[None]:
         self.broken_tests = set()
         for loaded in self._started(_LookedAt(self._tests, self._recipe), self._test_batches()):
-            self.broken_tests.update(loaded[2])
+            self._note(self.broken_tests, loaded)
             yield
 
     def test(self) -> Iterator[Batch]:
         self.broken_tests = set()
         for loaded in self._started(_TestImages(self._tests, self._recipe), self._test_batches()):
-            self.broken_tests.update(loaded[2])
+            self._note(self.broken_tests, loaded)
             if len(loaded[1]):
                 yield self._on_device(loaded)
 

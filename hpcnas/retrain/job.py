@@ -327,7 +327,9 @@ def _train(
         raise Leave(str(error), BROKEN) from None
     except LossNotFinite as error:  # likewise
         keeper.diverged()
-        text = f"{error}; another --learning-rate, or other settings of how it trains, begin it anew"
+        none_complete = orders.seeds == tuple(recipe.seeds) and seed == orders.seeds[0]
+        where = "begin it anew" if none_complete else "are for another --run, since a seed of this one is complete"
+        text = f"{error}; another --learning-rate, or other settings of how it trains, {where}"
         raise Leave(text, BROKEN) from None
     except DataError as error:
         raise Leave(str(error), WRONG_USE) from None

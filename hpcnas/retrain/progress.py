@@ -129,7 +129,7 @@ def final_table(record: Record) -> str:
         rows.append(("  top 5", _mean([found.test_top5 for found in complete])))
     tested = sorted({found.test_images for found in complete if found.test_images is not None})
     if tested:
-        rows.append(("  on images", " to ".join(f"{count:,}" for count in sorted({tested[0], tested[-1]}))))
+        rows.append(("test images", " to ".join(f"{count:,}" for count in sorted({tested[0], tested[-1]}))))
     rows.append(("training time", duration(sum(found.training_seconds for found in complete))))
     if record.broken:
         tests = sum(not name.startswith("train/") for name in record.broken)

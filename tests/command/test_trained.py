@@ -140,8 +140,11 @@ def test_images_that_are_not_square_are_seen_whole_as_they_were_tested(tmp_path:
     assert torch.equal(exported.view(whole[None])[0], whole)
     upright = torch.full((1, 3, 20, 8), 9.0)  # narrower: black beside it
     assert torch.equal(exported.view(upright), torch.nn.functional.pad(upright[:, :, :8], (3, 3)))
-    seen = torch.tensor(np.asarray(image_file.middle(Image.new("L", (8, 20), 9), 8, 8, 14)))
-    assert torch.equal(seen.float(), exported.view(upright)[0, 0])
+    odd = torch.full((1, 3, 8, 11), 9.0)  # 3 columns are black: one before, two behind
+    assert torch.equal(exported.view(odd), torch.nn.functional.pad(odd, (1, 2)))
+    for pixels in (upright, odd):
+        seen = image_file.middle(image_file.from_pixels(pixels[0, :1].permute(1, 2, 0).byte().numpy()), 8, 8, 14)
+        assert torch.equal(torch.tensor(np.asarray(seen)).float(), exported.view(pixels)[0, 0])
 
 
 def test_a_seed_is_chosen_by_its_number_and_the_least_by_default(colour: Path, tmp_path: Path) -> None:

@@ -131,11 +131,14 @@ def test_a_test_image_is_the_middle_of_its_resized_self(folder: Path) -> None:
     assert np.array_equal(images[0].permute(1, 2, 0).numpy(), expected)
 
 
-def test_test_images_that_cannot_be_read_are_known_before_the_training(folder: Path) -> None:
+def test_test_images_that_cannot_be_read_are_known_before_the_training(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     settings = recipe(folder)
     feed = stream(settings, loaders=1)
     assert (feed.test_images, feed.tested_on) == (5, f"5 test images of {folder / 'val'}")
     assert sum(1 for _ in feed.look_at_tests()) == 1 and feed.broken_tests == {"val/bee/0.png"}
+    assert caplog.messages == ["val/bee/0.png cannot be read: no image, or of a format that pillow does not read"]
     feed.broken_tests = {"val/ape/0.png"}  # which another time could not be read
     assert sum(len(labels) for _, labels in feed.test()) == 4 and feed.broken_tests == {"val/bee/0.png"}
 
