@@ -102,11 +102,12 @@ def write_csv(file: Path, results: Sequence[dict[str, Any]], most: int) -> None:
     columns = [f"{what}_{place}" for place in range(1, most + 1) for what in ("class", "probability")]
     try:
         with open(file, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(["file", "label", "error", *columns])
+            writer = csv.DictWriter(stream, ["file", "label", "error", *columns], lineterminator="\n")
+            writer.writeheader()
             for one in results:
                 values = [value for c in one.get("classes", []) for value in (c["class"], c["probability"])]
-                writer.writerow([one["file"], one.get("label", ""), one.get("error", ""), *values])
+                known = {key: one[key] for key in ("file", "label", "error") if key in one}
+                writer.writerow(known | dict(zip(columns, values, strict=False)))
     except OSError as error:
         raise WrongFile(f"{file}: expected to write it: {error.strerror}") from error
 

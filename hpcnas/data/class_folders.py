@@ -101,17 +101,17 @@ class _Found:
         self._own: set[str] = set()  # real paths of the folders that really lie in a class
         self._seen: dict[str, set[str]] = {name: set() for name in classes}  # likewise of those that links lead to
         self._linked: dict[str, str] = {}  # by real path: the name of a file that links alone give one
-        self._links: deque[tuple[str, str]] = deque()  # class and name, to be followed
+        self._links: deque[tuple[str, str, bool]] = deque()  # class, name, whether it is a folder's; to be followed
         self._parents: dict[str, str] = {}  # real paths of folders
         for name in classes:
             if os.path.islink(os.path.join(folder, name)):
-                self._links.append((name, name))
+                self._links.append((name, name, True))
             else:
-                self._walk(name, name, self._real(name), linked=False)
+                self._walk(name, name, os.path.realpath(os.path.join(folder, name)), linked=False)
         while self._links:
-            name, path = self._links.popleft()
+            name, path, is_folder = self._links.popleft()
             real = self._real(path)
-            if os.path.isdir(real):
+            if is_folder:
                 self._walk(name, path, real, linked=True)
             else:
                 self._take_linked(name, path, real)
@@ -139,7 +139,7 @@ class _Found:
                 if not is_folder and not self._is_image(entry.name):
                     continue
                 if entry.is_symlink():
-                    self._links.append((name, child))
+                    self._links.append((name, child, is_folder))
                 elif is_folder:
                     waiting.append((child, f"{real}/{entry.name}"))
                 elif linked:
@@ -168,8 +168,6 @@ class _Found:
     def _real(self, path: str) -> str:
         """Where a link leads; looks at its folder once for all that lies there."""
         whole = os.path.join(self._folder, path)
-        if not os.path.islink(whole):
-            return os.path.realpath(whole)
         folder, file = os.path.split(os.path.join(os.path.dirname(whole), os.readlink(whole)))
         if file in ("", ".", ".."):
             return os.path.realpath(whole)

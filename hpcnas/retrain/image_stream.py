@@ -207,6 +207,7 @@ class Stream:
         self._coming: Iterator[Loaded] = iter(())
         self.broken: set[str] = set()
         self.broken_tests: set[str] = set()
+        self._told: set[str] = set()  # of which the reason was told
         side = recipe.data.image_size
         self.appearance = Appearance(
             facts=DataFacts(3, side, side, len(listing.classes), len(listing.files), 0, listing.fingerprint),
@@ -246,7 +247,8 @@ class Stream:
     def _note(self, known: set[str], loaded: Loaded) -> None:
         """Adds what could not be read to what is known, and says why of the first of them."""
         for name, reason in loaded[2]:
-            if name not in known and len(known) < _TOLD:
+            if name not in known and len(known) < _TOLD and name not in self._told:
+                self._told.add(name)
                 _logger.warning("%s cannot be read: %s", name, reason)
             known.add(name)
 

@@ -51,6 +51,7 @@ class Tested:
     accuracy: float  # 0 to 1
     top5: float | None  # likewise; None where there are 5 classes or fewer
     loss: float
+    broken: int = 0  # test images that could not be read
 
 
 def learning_rate(training: RetrainingSettings, step: int) -> float:
@@ -291,7 +292,8 @@ class DistributedTraining:
                 f"the loss of seed {self._seed} on the test images was not finite after step {self.step} of "
                 f"{self._recipe.training.steps}"
             )
-        return Tested(int(found), correct / found, among / found if self._classes > 5 else None, summed_loss / found)
+        top5 = among / found if self._classes > 5 else None
+        return Tested(int(found), correct / found, top5, summed_loss / found, int(broken))
 
     def _counted(self, images: Tensor, labels: Tensor) -> Tensor:
         """float64 (4,): images, those classified correctly, those among the best five, summed cross-entropy."""

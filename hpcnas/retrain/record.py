@@ -70,6 +70,7 @@ class Trained:
     started: float | None = None  # seconds since 1970, UTC
     finished: float | None = None
     peak_memory: int | None = None  # bytes that tensors took of rank 0's GPU at the most; None on CPUs
+    test_broken: int | None = None  # test images that could not be read
 
 
 @dataclass(frozen=True)

@@ -226,6 +226,7 @@ class RecordKeeper:
             self._figures(self._underway()),
             state=State.COMPLETE,
             test_images=tested.images,
+            test_broken=tested.broken,
             test_accuracy=tested.accuracy,
             test_top5=tested.top5,
             test_loss=tested.loss,
