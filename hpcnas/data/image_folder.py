@@ -13,8 +13,8 @@ reported and made anew.
 
 Reading a split must not open anything of the other. Needs numpy, and pillow where something is decoded.
 
-Measured with 50,000 JPEGs of 32×32 (2 cores of an x86 virtual machine beside other work, local disk, Pillow
-13, n = 3): 11.2 to 12.5 s the first time, 0.5 to 0.6 s afterwards, nearly all of it for looking at 50,000
+Measured with 50,000 JPEGs of 32×32 (2 cores of an x86 virtual machine beside much other work, local disk,
+Pillow 13, n = 3): 14 to 22 s the first time, 0.9 to 1.6 s afterwards, nearly all of it for looking at 50,000
 files, which costs more on a network file system. The look at the cache's 146 MiB takes 0.18 s of a processor's
 time, which threads share.
 """
