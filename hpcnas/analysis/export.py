@@ -192,7 +192,8 @@ def write_onnx(found: Source, output: Path, weights: Path | None = None, seed: i
             dynamic_axes={"images": {0: "batch", 2: "height", 3: "width"}, "scores": {0: "batch"}},
         )
     model = onnx.load_from_string(buffer.getvalue())
-    onnx.helper.set_model_props(model, properties)
+    told = {key: value.encode("utf-8", "backslashreplace").decode() for key, value in properties.items()}
+    onnx.helper.set_model_props(model, told)  # names of folders may be of any bytes
     onnx.checker.check_model(model)
     output.write_bytes(model.SerializeToString())
 

@@ -58,9 +58,17 @@ def text(genotype: Genotype, skeleton: Skeleton, title: str, quality: str, input
 
 def listed(names: Sequence[str]) -> str:
     """Names as a Python literal, one a line where they are many."""
-    words = [json.dumps(name, ensure_ascii=False) for name in names]
+    words = [_quoted(name) for name in names]
     line = f"({', '.join(words)}{',' * (len(words) == 1)})"
     return line if len(line) <= 100 else "(\n" + "".join(f"    {word},\n" for word in words) + ")"
+
+
+def _quoted(name: str) -> str:
+    """A name as a Python literal; a folder's may be of any bytes."""
+    if name.isprintable():
+        return json.dumps(name, ensure_ascii=False)
+    escaped = name.encode("unicode_escape").decode().replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def printable(text: str) -> str:

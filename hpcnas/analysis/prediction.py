@@ -1,11 +1,12 @@
 """Classifying images with a retrained network, or with one exported as ONNX: class scores and their probabilities.
 
-Images are resized and cropped as test images were. Imports torch.
+Images are read, resized and cropped as test images were. Imports torch.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 
 from hpcnas.analysis import classifier, needs, retrainings
 from hpcnas.analysis.runs import AnalysisError
-from hpcnas.retrain.image_stream import evaluation_view
+from hpcnas.data import class_folders, image_file
+from hpcnas.data.image_file import UnreadableImage
 
 BATCH = 32  # images at a time
 
@@ -74,29 +75,70 @@ def onnx_model(file: Path) -> Model:
     return Model(lambda pixels: session.run(["scores"], {images.name: pixels})[0], images.shape[1], *sizes, names)
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A file to be classified, and the class that its folder says it is of, if it does."""
+
+    file: Path
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Classified:
+    """A picture with the probabilities of its classes, float32 (classes,); or the reason why it cannot be read."""
+
+    picture: Picture
+    result: np.ndarray | UnreadableImage
+
+    @property
+    def problem(self) -> str | None:
+        """Why the picture cannot be read, if so."""
+        return self.result.reason if isinstance(self.result, UnreadableImage) else None
+
+    def right(self, model: Model) -> bool | None:
+        """Whether the most probable class is the picture's; None where it has none, or cannot be read."""
+        if self.picture.label is None or isinstance(self.result, UnreadableImage):
+            return None
+        return best(model, self.result, 1)[0]["class"] == self.picture.label
+
+
+def pictures(model: Model, paths: Sequence[Path]) -> list[Picture]:
+    """These files, and of folders all pictures in them. A picture whose folder is one of the model's classes, directly
+    below the folder that was given, is of that class. Raises DataError for a folder without pictures."""
+    found = []
+    for path in paths:
+        if not os.path.isdir(path):
+            found.append(Picture(path))
+            continue
+        for name in class_folders.pictures(path):
+            folder, inside, _ = name.partition("/")
+            found.append(Picture(path / name, folder if inside and folder in model.class_names else None))
+    return found
+
+
 def pixels(model: Model, file: Path) -> np.ndarray:
-    """What the network sees of an image: float32 (channels, height, width). Raises OSError where it cannot be read."""
-    try:
-        with Image.open(file) as image:
-            shown = image.convert("RGB" if model.channels == 3 else "L")
-            return evaluation_view(model.resize, model.height, model.width)(shown).numpy().astype(np.float32)
-    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise OSError(f"not an image that can be read: {error}") from error
+    """What the network sees of an image: float32 (channels, height, width). Raises UnreadableImage."""
+    shown = image_file.read(file).convert("RGB" if model.channels == 3 else "L")
+    seen = image_file.middle(shown, model.resize, model.height, model.width)
+    return image_file.pixels(seen).transpose(2, 0, 1).astype(np.float32)
 
 
-def classified(model: Model, files: Sequence[Path]) -> Iterator[tuple[Path, np.ndarray | OSError]]:
-    """Each file with the probabilities of its classes, float32 (classes,); or with the reason why it cannot be read."""
-    for start in range(0, len(files), BATCH):
-        views: list[np.ndarray | OSError] = []
-        for file in files[start : start + BATCH]:
+def classified(model: Model, pictures: Sequence[Picture]) -> Iterator[Classified]:
+    """Each picture with what came of it, in their order."""
+    for start in range(0, len(pictures), BATCH):
+        part = pictures[start : start + BATCH]
+        views: list[np.ndarray | UnreadableImage] = []
+        for picture in part:
             try:
-                views.append(pixels(model, file))
-            except OSError as error:
+                views.append(pixels(model, picture.file))
+            except UnreadableImage as error:
                 views.append(error)
-        readable = [view for view in views if not isinstance(view, OSError)]
+            except MemoryError:
+                views.append(UnreadableImage(picture.file, "it does not fit into memory"))
+        readable = [view for view in views if not isinstance(view, UnreadableImage)]
         scores = iter(softmax(model.scores(np.stack(readable))) if readable else ())
-        for file, view in zip(files[start:], views, strict=False):
-            yield file, view if isinstance(view, OSError) else next(scores)
+        for picture, view in zip(part, views, strict=True):
+            yield Classified(picture, view if isinstance(view, UnreadableImage) else next(scores))
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:

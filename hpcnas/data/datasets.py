@@ -77,6 +77,21 @@ def load_test(spec: str, *, download: bool = False) -> DataSet:
     return _load(spec, "test", download)
 
 
+def test_folder(spec: str) -> Path | None:
+    """Where the test images of an image folder lie; None for other data. Raises DataError."""
+    match parse(spec):
+        case DataFolder("imagefolder", path):
+            return image_folder.split_folder(path, "test")
+    return None
+
+
+def first_test_in_colour(spec: str) -> str | None:
+    """The path of the first test image that is not grey, of an image folder; None where there is none, and for other
+    data. Raises DataError."""
+    folder = test_folder(spec)
+    return None if folder is None else image_folder.first_in_colour(folder)
+
+
 def split(images: Images, validation_fraction: float, seed: int) -> tuple[Images, Images]:
     """(training, validation) images by a permutation that the seed fixes; copies, in the permutation's order.
 

@@ -1,11 +1,11 @@
-"""A folder of images (DIR/train/<class>/*, DIR/test/<class>/*) as one array: decoded once, then mapped.
+"""A folder of images (DIR/train/<class>/*, DIR/test/<class>/* or DIR/val) as one array: decoded once, then mapped.
 
     DIR/.hpcnas-train-<key>.npy    pixels (N, H, W, C), a trailer with the key, a seal: whole or not there at all
     DIR/.hpcnas-train-<key>.lock   flock of the process that decodes; its modification time is a sign of life
 
-The layout and its order are those of torchvision's `ImageFolder`, hidden files and folders excepted. The key
-covers name, size and modification time of every image, so a changed folder is decoded anew; caches of former
-states are left alone because a run may still have them mapped. Correct without the lock too (own temporary
+The layout and its order are those of `class_folders`; images are decoded by `image_file`. The key covers name,
+size and modification time of every image, so a changed folder is decoded anew; caches of former states are left
+alone because a run may still have them mapped. Correct without the lock too (own temporary
 file, then rename): the lock only spares 200 processes the same work, so that a process which cannot have it, or
 waits in vain, decodes for itself. Where DIR cannot be written, the cache is in the user's cache folder; if that
 fails, each process decodes for itself. Every process reads the whole cache before it uses it; a damaged one is
@@ -13,8 +13,8 @@ reported and made anew.
 
 Reading a split must not open anything of the other. Needs numpy, and pillow where something is decoded.
 
-Measured with 50,000 JPEGs of 32×32 (2 cores of an x86 virtual machine beside other work, local disk, Pillow
-13, n = 3): 11.2 to 12.5 s the first time, 0.5 to 0.6 s afterwards, nearly all of it for looking at 50,000
+Measured with 50,000 JPEGs of 32×32 (2 cores of an x86 virtual machine beside much other work, local disk,
+Pillow 13, n = 3): 14 to 22 s the first time, 0.9 to 1.6 s afterwards, nearly all of it for looking at 50,000
 files, which costs more on a network file system. The look at the cache's 146 MiB takes 0.18 s of a processor's
 time, which threads share.
 """
@@ -32,20 +32,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcnas.config.data_spec import SMALLEST_SIDE, DataError
+from hpcnas.data import class_folders, image_file
 from hpcnas.storage import sealed
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 log = logging.getLogger(__name__)
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's list
 STALL_SECONDS = 300.0  # do not wait for a decoding process without a sign of life (NFS shows times late)
 LITTER_SECONDS = 3600.0  # a temporary file that old belongs to a process that was killed
 _BLOCK = 1024  # images between two signs of life
@@ -64,68 +61,45 @@ class Listing:
 
 
 def load(root: Path, split: str) -> tuple[tuple[str, ...], NDArray[np.uint8], NDArray[np.int64]]:
-    """Classes, pixels (N, H, W, C) uint8, as a rule mapped from the cache, and labels (N,) of `root/split`.
+    """Classes, pixels (N, H, W, C) uint8, as a rule mapped from the cache, and labels (N,) of `root/split`; for `test`,
+    where there is no such folder, of `root/val`.
 
     C is 1 if every image is greyscale, else 3. Raises DataError for a missing folder, an empty class, classes
     that differ from those of `root/train`, an unreadable image, and images of differing sizes (naming the
     first odd one).
     """
-    listing = list_split(root / split)
-    training = root / "train"
-    if split != "train" and training.is_dir() and class_names(training) != listing.classes:
-        raise DataError(f"expected the same class folders in {training} and {listing.folder}; they differ")
-    return listing.classes, _pixels(listing, _cache_files(root, split, listing)), listing.labels
+    folder, training = split_folder(root, split), root / "train"
+    if split != "train" and training.is_dir():  # before anything is decoded
+        class_folders.require_same(training, folder)
+    listing = list_split(folder)
+    return listing.classes, _pixels(listing, _cache_files(root, folder.name, listing)), listing.labels
+
+
+def split_folder(root: Path, split: str) -> Path:
+    """Where the images of `train` or `test` lie. Raises DataError."""
+    return root / split if split == "train" else class_folders.test_folder(root, "test", "val")
+
+
+def first_in_colour(folder: Path) -> str | None:
+    """The first image of a split that is not grey; None where all are. Raises DataError."""
+    listing = list_split(folder)
+    paths = (os.path.join(folder, file) for file in listing.files)
+    return next((path for path in paths if not _is_grey(path)), None)
 
 
 def list_split(folder: Path) -> Listing:
-    """The images below `folder`, by class and then by path, as torchvision orders them; raises DataError."""
-    classes = class_names(folder)
-    files: list[str] = []
-    counts: list[int] = []
-    key = hashlib.blake2b(b"1", digest_size=12)  # the number: version of the cache's content
+    """The images below `folder`, by class and then by path; raises DataError."""
+    images = class_folders.images_by_class(folder)
+    files = tuple(file for found in images.values() for file in found)
+    key = hashlib.blake2b(b"2", digest_size=12)  # the number: version of the cache's content
     try:
-        for name in classes:
-            found = image_files(folder, name)
-            if not found:
-                raise DataError(f"expected images ({', '.join(EXTENSIONS)}) in {folder / name}, got none")
-            for file in found:
-                state = os.stat(os.path.join(folder, file))
-                key.update(os.fsencode(f"{file}\0{state.st_size}\0{state.st_mtime_ns}\0"))
-            files += found
-            counts.append(len(found))
+        for file in files:
+            state = os.stat(os.path.join(folder, file))
+            key.update(os.fsencode(f"{file}\0{state.st_size}\0{state.st_mtime_ns}\0"))
     except OSError as error:
         raise DataError(f"cannot look through {folder}: {error}") from error
-    labels = np.repeat(np.arange(len(classes), dtype=np.int64), counts)
-    return Listing(folder, classes, tuple(files), labels, key.hexdigest())
-
-
-def class_names(folder: Path) -> tuple[str, ...]:
-    """The class folders of a split, sorted; raises DataError unless there are two or more."""
-    try:
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
-    except OSError as error:
-        raise DataError(f"expected {folder} to hold a folder of images for each class: {error.strerror}") from error
-    if len(names) < 2:
-        raise DataError(f"expected two class folders or more in {folder}, got {len(names)}")
-    return tuple(names)
-
-
-def image_files(folder: Path, name: str) -> list[str]:
-    """Paths of a class's images relative to `folder`, at any depth, hidden ones left out; raises OSError."""
-
-    def fail(error: OSError) -> None:  # what os.walk would pass over in silence
-        raise error
-
-    found = []
-    for parent, folders, files in os.walk(folder / name, followlinks=True, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found.append((parent[len(str(folder)) + 1 :], files))
-    return [
-        f"{parent}/{file}"
-        for parent, files in sorted(found)
-        for file in sorted(files)
-        if file.lower().endswith(EXTENSIONS) and not file.startswith(".")
-    ]
+    labels = np.repeat(np.arange(len(images), dtype=np.int64), [len(found) for found in images.values()])
+    return Listing(folder, tuple(images), files, labels, key.hexdigest())
 
 
 # ── the cache ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -300,47 +274,34 @@ def _write_cache(listing: Listing, cache: _Cache, alive: Callable[[], None]) -> 
 def _decode(listing: Listing) -> Iterator[NDArray[np.uint8]]:
     """The pixels in order, in blocks (≤ 1024, H, W, C); raises DataError naming the first odd image."""
     paths = [os.path.join(listing.folder, file) for file in listing.files]
-    with _opened(paths[0]) as image:
-        size = image.size
+    size = image_file.read(paths[0]).size
     if min(size) < SMALLEST_SIDE:
         raise DataError(f"{paths[0]}: expected sides of {SMALLEST_SIDE} pixels or more, got {_sides(size)}")
     with ThreadPoolExecutor(_THREADS) as pool:
         grey = _is_grey(paths[0]) and all(pool.map(_is_grey, paths))
 
         def pixels(path: str) -> NDArray[np.uint8]:
-            with _opened(path) as image:
-                if image.size != size:
-                    raise DataError(
-                        f"{path} is {_sides(image.size)} pixels, {paths[0]} is {_sides(size)}: "
-                        "expected images of one size; resize or remove the odd ones"
-                    )
-                mode = "L" if grey else "RGB"
-                array = np.asarray(image if image.mode == mode else image.convert(mode))
-            return array.reshape(size[1], size[0], -1)
+            with image_file.opened(path) as image:
+                if sorted(image.size) != sorted(size):  # before it is decoded, since it may be large
+                    raise _odd(path, image.size)
+                shown = image_file.shown(image)
+            if shown.size != size:
+                raise _odd(path, shown.size)
+            return image_file.pixels(shown if grey else shown.convert("RGB"))
+
+        def _odd(path: str, found: tuple[int, int]) -> DataError:
+            return DataError(
+                f"{path} is {_sides(found)} pixels, {paths[0]} is {_sides(size)}: "
+                "expected images of one size; resize or remove the odd ones"
+            )
 
         for start in range(0, len(paths), _BLOCK):
             yield np.stack(list(pool.map(pixels, paths[start : start + _BLOCK])))
 
 
 def _is_grey(path: str) -> bool:
-    with _opened(path) as image:
-        return image.mode in ("1", "L")
-
-
-@contextlib.contextmanager
-def _opened(path: str) -> Iterator[Image]:
-    """The image, only its header read; whatever goes wrong within becomes a DataError about that file."""
-    import PIL.Image
-
-    try:
-        with PIL.Image.open(path) as image:
-            if image.mode[0] in "IF":
-                raise DataError(f"{path}: expected 8 bits a channel, got mode {image.mode}; convert it")
-            yield image
-    except (DataError, MemoryError):
-        raise
-    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error and others
-        raise DataError(f"cannot read the image {path}: {error}; replace or remove it") from error
+    with image_file.opened(path) as image:
+        return image_file.is_grey(image)
 
 
 def _sides(size: tuple[int, int]) -> str:

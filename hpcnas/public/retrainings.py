@@ -31,7 +31,7 @@ class Training:
     """One training of a large network, from one seed. What is not known yet is None."""
 
     seed: int
-    state: str  # WAITING, TRAINING or COMPLETE
+    state: str  # WAITING, TRAINING, COMPLETE or DIVERGED
     step: int  # steps made
     training_seconds: float
     test_images: int | None  # that could be read

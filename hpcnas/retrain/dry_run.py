@@ -14,8 +14,8 @@ from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import data_spec
 from hpcnas.config.data_spec import ImageFacts
 from hpcnas.config.retraining import RetrainingConfig
+from hpcnas.data.class_folders import class_names, images_by_class
 from hpcnas.data.datasets import load_training
-from hpcnas.data.image_folder import class_names, image_files
 from hpcnas.job.devices import Binding, Seat
 from hpcnas.retrain.record import Origin
 
@@ -117,9 +117,9 @@ def expected(recipe: RetrainingConfig) -> Expected:
             return Expected(recipe.skeleton(ImageFacts(1, 28, 28, 10)), 60_000, "Fashion-MNIST")
         case data_spec.DataFolder("imagefolder", path):
             try:
-                names = class_names(path / "train")
-                images = sum(len(image_files(path / "train", name)) for name in names)
-            except (data_spec.DataError, OSError):
+                names = images_by_class(path / "train")
+                images = sum(map(len, names.values()))
+            except data_spec.DataError:
                 return Expected(
                     recipe.skeleton(ImageFacts(3, 32, 32, 10)), None, "the folder is not here: as CIFAR-10's"
                 )

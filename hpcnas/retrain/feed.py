@@ -1,12 +1,13 @@
 """Where a retraining's images come from, as the loop sees it; and images that all lie on the device (CIFAR-10's kind).
 
 Which images a micro-batch holds follows from (seed, step) alone (`Order`), and what is drawn for it from a generator
-that is passed in: neither depends on the number of ranks, nor on what went before. Test images are looked at when they
-are asked for, and not before.
+that is passed in: neither depends on the number of ranks, nor on what went before. Test images are looked at before
+the training, for what is wrong with them, and no network sees them before the test.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,9 +21,18 @@ from torch.nn import functional
 from hpcnas import seeds
 from hpcnas.config.data_spec import DataError, DataFacts
 from hpcnas.config.retraining import RetrainingConfig
+from hpcnas.data import image_file
 from hpcnas.data.augment import Normaliser, random_crop, random_flip
-from hpcnas.data.datasets import channel_statistics, load_test, load_training
+from hpcnas.data.datasets import (
+    DataSet,
+    channel_statistics,
+    first_test_in_colour,
+    load_test,
+    load_training,
+    test_folder,
+)
 
+_logger = logging.getLogger(__name__)
 TEST_BATCH = 250  # images, fewer than fill the memory; does not change the result
 
 Batch = tuple[Tensor, Tensor]
@@ -46,6 +56,13 @@ class Feed(Protocol):
     appearance: Appearance
     broken: set[str]  # names of training images that this rank could not read so far
     broken_tests: set[str]  # likewise of test images
+    tested_on: str  # what the test images are, in words
+    test_images: int  # how many they are, over all ranks, those that cannot be read among them; once looked at
+
+    def look_at_tests(self) -> Iterator[None]:
+        """Reads this rank's share of the test images, as `test` will, some at a time. Raises DataError for what no test
+        can be made with."""
+        ...
 
     def begin(self, seed: int, step: int) -> None:
         """The training of that seed goes on with that step, from 0."""
@@ -110,6 +127,7 @@ class Resident:
         self._crop = max(1, round(crop * height)), max(1, round(crop * width))
         self.broken: set[str] = set()
         self.broken_tests: set[str] = set()
+        self.tested_on, self.test_images = "test images", 0
         self.appearance = Appearance(
             facts=DataFacts(channels, height, width, len(dataset.classes), count, 0, dataset.fingerprint),
             class_names=dataset.classes,
@@ -130,16 +148,52 @@ class Resident:
             images = random_flip(images, generator)
         return self._normalise(images), self._labels[chosen]
 
+    def look_at_tests(self) -> Iterator[None]:
+        pixels, facts = self._tests().images.pixels, self.appearance.facts
+        self.test_images = len(pixels)
+        self.tested_on = f"{len(pixels):,} test images{self._test_folder()}"
+        if pixels.shape[1:3] != (facts.height, facts.width) and self._rank == 0:
+            _logger.warning(
+                "test images are of %d×%d pixels, training images of %d×%d: they are resized, and the middle is taken, "
+                "as predict does", *pixels.shape[1:3], facts.height, facts.width,
+            )  # fmt: skip
+        yield
+
     def test(self) -> Iterator[Batch]:
-        dataset = load_test(self._recipe.data.source, download=self._recipe.run.download)
-        pixels = dataset.images.pixels
-        if dataset.classes != self.appearance.class_names or pixels.shape[3] != len(self.appearance.mean):
-            raise DataError(f"{dataset.name}: expected test images of the same classes and channels as for training")
+        dataset = self._tests()
         labels = torch.as_tensor(dataset.images.labels[self._rank :: self._ranks], device=self._device)
         for start in range(0, len(labels), TEST_BATCH):
             first = self._rank + start * self._ranks
-            part = torch.tensor(pixels[first : first + TEST_BATCH * self._ranks : self._ranks], device=self._device)
-            yield self._normalise(part), labels[start : start + TEST_BATCH]
+            part = self._as_trained(dataset.images.pixels[first : first + TEST_BATCH * self._ranks : self._ranks])
+            yield self._normalise(torch.tensor(part, device=self._device)), labels[start : start + TEST_BATCH]
+
+    def _tests(self) -> DataSet:
+        """The test images as they are. Raises DataError where they are none for this network."""
+        dataset = load_test(self._recipe.data.source, download=self._recipe.run.download)
+        if dataset.classes != self.appearance.class_names:
+            raise DataError(f"{dataset.name}: expected test images of the same classes as for training")
+        if dataset.images.pixels.shape[3] > self.appearance.facts.image_channels:
+            first = first_test_in_colour(dataset.name)
+            raise DataError(
+                f"{dataset.name}: expected grey test images, as all those for training are, got "
+                f"{f'{first} in colour' if first else 'some in colour'}; make them grey"
+            )
+        return dataset
+
+    def _test_folder(self) -> str:
+        folder = test_folder(self._recipe.data.source)
+        return f" of {folder}" if folder else ""
+
+    def _as_trained(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Test images (B, H, W, C) as images for training are: of their size, and grey ones in three equal channels
+        where those are in colour."""
+        facts = self.appearance.facts
+        sides = facts.height, facts.width
+        if pixels.shape[1:3] != sides:
+            resize = self.appearance.resize
+            seen = [image_file.middle(image_file.from_pixels(image), resize, *sides) for image in pixels]
+            pixels = np.stack([image_file.pixels(image) for image in seen])
+        return np.broadcast_to(pixels, (*pixels.shape[:3], facts.image_channels))
 
     def close(self) -> None:
         pass

@@ -93,6 +93,10 @@ class RetrainingStore:
         """Removes that of a training that is complete; one that stays is known by its seed."""
         self._held.place.remove(CHECKPOINT)
 
+    def drop_checkpoint(self) -> None:
+        """Removes that of a training that begins anew, for certain. Raises OSError or StoreError."""
+        (self.look() / CHECKPOINT).unlink(missing_ok=True)
+
     def write_status(self, exit_code: int, **facts: object) -> None:
         """Says where the retraining stands, as the exit code would; where that cannot be written, reports it."""
         try:

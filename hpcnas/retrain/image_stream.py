@@ -2,10 +2,11 @@
 
     rank ── micro-batches to make ──► loader processes: decode, crop, flip, brightness, contrast ── uint8 ──► rank
 
-The layout is that of torchvision's `ImageFolder` (`image_folder`), images of any size; the transforms are
-torchvision's, version 2. An image's augmentation follows from (seed, its place in the order) alone, whichever process
-decodes it. An image that cannot be read is passed over: the next readable one of the listing takes its place, in every
-job alike. Test images that cannot be read are left out. Whether there are too many of them is for the loop to say.
+The layout is that of `class_folders`; images are of any size and decoded by `image_file`; the transforms of training
+are torchvision's, version 2. An image's augmentation follows from (seed, its place in the order) alone, whichever
+process decodes it. An image that cannot be read is passed over: the next readable one of the listing takes its place,
+in every job alike. Test images that cannot be read are left out; all are decoded once before the training, so that they
+are known by then. Whether there are too many is for the job and the loop to say.
 
 Loaders are forked from a clean server process, since a process that has begun MPI or CUDA must not be forked. They heed
 no signals: the process that started them ends them, and they end by themselves when it is gone.
@@ -14,10 +15,10 @@ no signals: the process that started them ends them, and they end by themselves 
 from __future__ import annotations
 
 import hashlib
+import logging
 import multiprocessing
 import os
 import signal
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,14 +31,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hpcnas import seeds
-from hpcnas.config.data_spec import DataError, DataFacts, DataFolder, parse
+from hpcnas.config.data_spec import DataFacts, DataFolder, parse
 from hpcnas.config.retraining import RetrainingConfig
-from hpcnas.data import image_folder
+from hpcnas.data import class_folders, image_file
 from hpcnas.data.augment import Normaliser
 from hpcnas.data.torchvision_shim import import_transforms
 from hpcnas.job.signals import ASKING
 from hpcnas.retrain.feed import Appearance, Batch, Order, statistics
 
+_logger = logging.getLogger(__name__)
 v2 = import_transforms()  # here, so that the loaders' server has them
 
 # Of ImageNet's training images, in pixel values: what torchvision's models are trained with (its documentation of
@@ -46,10 +48,14 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 _AHEAD = 3  # micro-batches that a loader makes ahead
 _TEST_BATCH = 32  # images of the full size
+_TOLD = 3  # unreadable images of which a rank says why
 _TRIES = 1000  # unreadable images in a row after which there is no point in going on
 
-Loaded = tuple[Tensor, Tensor, list[str]]
-"""uint8 (B, H, W, C), int64 (B,), and the names of images that could not be read."""
+Broken = tuple[str, str]
+"""The name of an image that cannot be read, and why."""
+
+Loaded = tuple[Tensor, Tensor, list[Broken]]
+"""uint8 (B, H, W, C), int64 (B,), and the images that could not be read."""
 
 
 @dataclass(frozen=True)
@@ -76,19 +82,10 @@ class Listing:
 
 def list_images(folder: Path) -> Listing:
     """What lies below a folder; opens no image. Raises DataError."""
-    classes = image_folder.class_names(folder)
-    files: list[bytes] = []
-    labels: list[int] = []
-    try:
-        for label, name in enumerate(classes):
-            found = image_folder.image_files(folder, name)
-            if not found:
-                raise DataError(f"expected images ({', '.join(image_folder.EXTENSIONS)}) in {folder / name}, got none")
-            files += map(os.fsencode, found)
-            labels += [label] * len(found)
-    except OSError as error:
-        raise DataError(f"cannot look through {folder}: {error}") from error
-    return Listing(str(folder), classes, np.array(files), np.array(labels, dtype=np.int64))
+    images = class_folders.images_by_class(folder)
+    files = [os.fsencode(file) for found in images.values() for file in found]
+    labels = np.repeat(np.arange(len(images), dtype=np.int64), [len(found) for found in images.values()])
+    return Listing(str(folder), tuple(images), np.array(files), labels)
 
 
 class _Images(Dataset):
@@ -97,42 +94,36 @@ class _Images(Dataset):
     def __init__(self, listing: Listing, recipe: RetrainingConfig) -> None:
         self._listing = listing
         self._recipe = recipe
-        self._transform: Any = None  # made in the process that uses it
 
-    def _decoded(self, index: int) -> Tensor:
-        """uint8 (C, H, W). Raises whatever a decoder raises."""
-        if self._transform is None:
-            self._transform = self._transforms()
-        import PIL.Image
-
+    def _read(self, index: int) -> Any:
+        """The image in colour, as pillow has it. Raises UnreadableImage."""
         path = os.path.join(os.path.dirname(self._listing.folder), self._listing.name(index))
-        with warnings.catch_warnings(), PIL.Image.open(path) as image:
-            warnings.simplefilter("ignore")  # about metadata
-            return self._transform(image.convert("RGB"))
-
-    def _transforms(self) -> Any:
-        raise NotImplementedError
+        return image_file.read(path).convert("RGB")
 
 
 class _TrainingImages(_Images):
-    """Items are places in the order, from 0: (image, label, names of images that were passed over)."""
+    """Items are places in the order, from 0: (image, label, images that were passed over)."""
 
     def __init__(self, listing: Listing, recipe: RetrainingConfig, seed: int) -> None:
         super().__init__(listing, recipe)
         self._seed = seed
         self._order = Order(len(listing.files), seed)
+        self._transform: Any = None  # made in the process that uses it
 
-    def __getitem__(self, place: int) -> tuple[Tensor, int, list[str]]:
+    def __getitem__(self, place: int) -> tuple[Tensor, int, list[Broken]]:
         (chosen,) = self._order(place, 1)
-        passed: list[str] = []
+        passed: list[Broken] = []
+        if self._transform is None:
+            self._transform = self._transforms()
         for index in range(chosen, chosen + min(_TRIES, len(self._listing.files))):
             index %= len(self._listing.files)
             with torch.random.fork_rng(devices=[]):  # what the transforms draw from
                 torch.manual_seed(seeds.image_seed(self._seed, place))
                 try:
-                    return self._decoded(index), int(self._listing.labels[index]), passed
-                except Exception:  # decoders raise OSError, SyntaxError, ValueError, struct.error and others
-                    passed.append(self._listing.name(index))
+                    image = self._transform(self._read(index))
+                    return image, int(self._listing.labels[index]), passed
+                except image_file.UnreadableImage as error:
+                    passed.append((self._listing.name(index), error.reason))
         side = self._recipe.data.image_size
         return torch.zeros(3, side, side, dtype=torch.uint8), 0, passed
 
@@ -149,26 +140,27 @@ class _TrainingImages(_Images):
 
 
 class _TestImages(_Images):
-    """Items are images of the listing: (image, label, none), or no image and the name of one that cannot be read."""
+    """Items are images of the listing: (image, label, none), or no image and the one that cannot be read."""
 
-    def __getitem__(self, index: int) -> tuple[Tensor | None, int, list[str]]:
-        try:
-            return self._decoded(index), int(self._listing.labels[index]), []
-        except Exception:
-            return None, 0, [self._listing.name(index)]
-
-    def _transforms(self) -> Any:
+    def __getitem__(self, index: int) -> tuple[Tensor | None, int, list[Broken]]:
         side = self._recipe.data.image_size
-        return evaluation_view(resized(self._recipe), side, side)
+        try:
+            image = image_file.middle(self._read(index), resized(self._recipe), side, side)
+        except image_file.UnreadableImage as error:
+            return None, 0, [(self._listing.name(index), error.reason)]
+        pixels = torch.tensor(image_file.pixels(image))  # a copy: pillow's bytes are read-only
+        return pixels.permute(2, 0, 1), int(self._listing.labels[index]), []
 
 
-def evaluation_view(resize: int, height: int, width: int) -> Any:
-    """A function from one of pillow's images to a test image, uint8 (C, height, width) with C as the image has them.
+class _LookedAt(_TestImages):
+    """Items likewise, always without an image: only whether it can be read is of interest."""
 
-    The shorter side is resized to `resize` pixels (bilinear, antialiased), then the middle is cropped; what the crop
-    wants beyond the image is black.
-    """
-    return v2.Compose([v2.Resize(resize), v2.CenterCrop((height, width)), v2.PILToTensor()])
+    def __getitem__(self, index: int) -> tuple[Tensor | None, int, list[Broken]]:
+        try:
+            self._read(index)
+        except image_file.UnreadableImage as error:
+            return None, 0, [(self._listing.name(index), error.reason)]
+        return None, 0, []
 
 
 def resized(recipe: RetrainingConfig) -> int:
@@ -176,12 +168,12 @@ def resized(recipe: RetrainingConfig) -> int:
     return round(recipe.data.image_size / recipe.data.resize)
 
 
-def _collated(items: list[tuple[Tensor | None, int, list[str]]]) -> Loaded:
+def _collated(items: list[tuple[Tensor | None, int, list[Broken]]]) -> Loaded:
     found = [(image, label) for image, label, _ in items if image is not None]
     pixels = [image.permute(1, 2, 0) for image, _ in found]
     images = torch.stack(pixels) if pixels else torch.empty(0, 1, 1, 3, dtype=torch.uint8)
     labels = torch.tensor([label for _, label in found], dtype=torch.int64)
-    return images, labels, [name for _, _, names in items for name in names]
+    return images, labels, [one for _, _, broken in items for one in broken]
 
 
 def _quiet_loader(number: int) -> None:
@@ -193,10 +185,13 @@ class Stream:
     """Images of an `imagefolder:DIR`, decoded by `loaders` processes, or by this one if there are none."""
 
     def __init__(
-        self, recipe: RetrainingConfig, rank: int, ranks: int, device: torch.device, loaders: int, listing: Listing
-    ) -> None:
+        self, recipe: RetrainingConfig, rank: int, ranks: int, device: torch.device, loaders: int, listing: Listing,
+        tests: Listing,
+    ) -> None:  # fmt: skip
         self._recipe, self._rank, self._ranks, self._device = recipe, rank, ranks, device
-        self._listing = listing
+        self._listing, self._tests = listing, tests
+        self.test_images = len(tests.files)
+        self.tested_on = f"{self.test_images:,} test images of {tests.folder}"
         mean, std = statistics(recipe, 3, lambda: (MEAN, STD))
         self._normalise = Normaliser(torch.tensor(mean, device=device), torch.tensor(std, device=device))
         self._loading: dict[str, Any] = {"collate_fn": _collated, "pin_memory": device.type == "cuda"}
@@ -212,6 +207,7 @@ class Stream:
         self._coming: Iterator[Loaded] = iter(())
         self.broken: set[str] = set()
         self.broken_tests: set[str] = set()
+        self._told: set[str] = set()  # of which the reason was told
         side = recipe.data.image_size
         self.appearance = Appearance(
             facts=DataFacts(3, side, side, len(listing.classes), len(listing.files), 0, listing.fingerprint),
@@ -245,44 +241,51 @@ class Stream:
 
     def next(self, step: int, micro_batch: int, generator: torch.Generator) -> Batch:
         loaded = next(self._coming)
-        self.broken.update(loaded[2])
+        self._note(self.broken, loaded)
         return self._on_device(loaded)
+
+    def _note(self, known: set[str], loaded: Loaded) -> None:
+        """Adds what could not be read to what is known, and says why of the first of them."""
+        for name, reason in loaded[2]:
+            if name not in known and len(known) < _TOLD and name not in self._told:
+                self._told.add(name)
+                _logger.warning("%s cannot be read: %s", name, reason)
+            known.add(name)
 
     def _on_device(self, loaded: Loaded) -> Batch:
         images, labels, _ = loaded
         pixels = images.to(self._device, non_blocking=True)
         return self._normalise(pixels), labels.to(self._device, non_blocking=True)
 
+    def look_at_tests(self) -> Iterator[None]:
+        self.broken_tests = set()
+        for loaded in self._started(_LookedAt(self._tests, self._recipe), self._test_batches()):
+            self._note(self.broken_tests, loaded)
+            yield
+
     def test(self) -> Iterator[Batch]:
-        listing = list_images(test_folder(self._recipe))
-        if listing.classes != self._listing.classes:
-            raise DataError(f"expected the same class folders in {listing.folder} as in {self._listing.folder}")
-        mine = range(self._rank, len(listing.files), self._ranks)
-        batches = [list(mine[start : start + _TEST_BATCH]) for start in range(0, len(mine), _TEST_BATCH)]
-        for loaded in self._started(_TestImages(listing, self._recipe), batches):
-            self.broken_tests.update(loaded[2])
+        self.broken_tests = set()
+        for loaded in self._started(_TestImages(self._tests, self._recipe), self._test_batches()):
+            self._note(self.broken_tests, loaded)
             if len(loaded[1]):
                 yield self._on_device(loaded)
+
+    def _test_batches(self) -> list[list[int]]:
+        """This rank's share of the test images."""
+        mine = range(self._rank, len(self._tests.files), self._ranks)
+        return [list(mine[start : start + _TEST_BATCH]) for start in range(0, len(mine), _TEST_BATCH)]
 
     def close(self) -> None:
         self._coming = iter(())  # loaders end with their iterator
 
 
-def training_folder(recipe: RetrainingConfig) -> Path:
-    """DIR/train of a recipe that streams."""
-    return _folder(recipe) / "train"
-
-
-def test_folder(recipe: RetrainingConfig) -> Path:
-    """DIR/val, where ImageNet keeps what the paper tests on; else DIR/test. Raises DataError where there is neither."""
+def list_all(recipe: RetrainingConfig) -> tuple[Listing, Listing]:
+    """Training and test images of a recipe that streams: DIR/train, and DIR/val, where ImageNet keeps what the paper
+    tests on, else DIR/test. Raises DataError, also where they have other classes."""
     folder = _folder(recipe)
-    try:
-        for name in ("val", "test"):
-            if (folder / name).is_dir():
-                return folder / name
-    except OSError as error:
-        raise DataError(f"cannot look through {folder}: {error.strerror}") from error
-    raise DataError(f"expected {folder / 'val'} to hold a folder of images for each class, to test the network on")
+    training, tests = folder / "train", class_folders.test_folder(folder, "val", "test")
+    class_folders.require_same(training, tests)
+    return list_images(training), list_images(tests)
 
 
 def _folder(recipe: RetrainingConfig) -> Path:

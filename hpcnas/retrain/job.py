@@ -14,8 +14,9 @@ import ctypes
 import logging
 import os
 import sys
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from hpcnas.retrain.process_group import Group
 
 Reason = Callable[[], str | None]
+_LOOK_SECONDS = 5.0  # between two looks at whether the job is to leave, before the training
 _logger = logging.getLogger("hpcnas")
 
 
@@ -145,7 +147,10 @@ def _carry_out(world: World, orders: Orders, keeper: Keeper, reason: Reason, uns
     device = _device(world, bindings[world.rank])
     feed = _feed(world, recipe, device, bindings[world.rank].threads)
     try:
+        _look_at_tests(world, recipe, feed, reason)
         together(world, lambda: keeper.appear(feed.appearance, world.size, world.library, bindings[0].device))
+        _logger.info("to be tested on %s", feed.tested_on)
+        keeper.note_broken(set().union(*world.gather(feed.broken_tests)))
         return _train_all(world, orders, keeper, feed, device, reason)
     finally:
         feed.close()
@@ -222,9 +227,9 @@ def _feed(world: World, recipe: RetrainingConfig, device: torch.device, threads:
     if recipe.data.loading == "stream":
         from hpcnas.retrain.image_stream import Stream
 
-        listing = world.broadcast(together(world, lambda: _listing(recipe) if world.rank == 0 else None))
+        listings = world.broadcast(together(world, lambda: _listings(recipe) if world.rank == 0 else None))
         loaders = max(0, threads - 1) if recipe.run.loaders is None else recipe.run.loaders
-        feed = Stream(recipe, world.rank, world.size, device, loaders, listing)
+        feed = Stream(recipe, world.rank, world.size, device, loaders, *listings)
     else:
         from hpcnas.retrain.feed import Resident
 
@@ -235,12 +240,41 @@ def _feed(world: World, recipe: RetrainingConfig, device: torch.device, threads:
     return feed
 
 
-def _listing(recipe: RetrainingConfig) -> Any:
-    """The names of the training images, looked for once however many ranks there are. Raises DataError."""
+def _listings(recipe: RetrainingConfig) -> Any:
+    """The names of training and test images, looked for once however many ranks there are. Raises DataError."""
     from hpcnas.retrain import image_stream
 
-    image_stream.test_folder(recipe)
-    return image_stream.list_images(image_stream.training_folder(recipe))
+    return image_stream.list_all(recipe)
+
+
+def _look_at_tests(world: World, recipe: RetrainingConfig, feed: Feed, reason: Reason) -> None:
+    """Reads all test images before anything is trained. Raises Leave, on all ranks alike, where no test can be made
+    with them, or too many cannot be read, or this job is to leave."""
+    looks = feed.look_at_tests()
+    complete = False
+    while not complete:
+        finished = together(world, lambda: _looked_for_a_while(looks))
+        if asked := next(filter(None, world.gather(reason())), None):
+            raise Leave(f"left while the test images were looked at: {asked}", MORE_TO_DO)
+        complete = all(world.gather(finished))
+    unreadable = sorted(set().union(*world.gather(feed.broken_tests)))
+    if len(unreadable) == feed.test_images:
+        raise Leave(f"expected images that can be read, but none of {feed.tested_on} can", WRONG_USE)
+    if len(unreadable) > recipe.data.max_broken:
+        raise Leave(
+            f"expected at most {recipe.data.max_broken} unreadable test images, got {len(unreadable)} of "
+            f"{feed.tested_on}, such as {unreadable[0]}; mend the data, or allow more with --max-broken",
+            WRONG_USE,
+        )
+
+
+def _looked_for_a_while(looks: Iterator[None]) -> bool:
+    """Whether this rank has looked at all its test images. Raises DataError."""
+    until = time.monotonic() + _LOOK_SECONDS
+    for _ in looks:
+        if time.monotonic() > until:
+            return False
+    return True
 
 
 def _train_all(world: World, orders: Orders, keeper: Keeper, feed: Feed, device: torch.device, reason: Reason) -> int:
@@ -288,9 +322,15 @@ def _train(
             return MORE_TO_DO
         tested = training.test()
         keeper.note_broken(set().union(*world.gather(feed.broken_tests)))
-    except (LossNotFinite, TooManyBroken) as error:  # on all ranks alike
+    except TooManyBroken as error:  # on all ranks alike
         keeper.broke()
         raise Leave(str(error), BROKEN) from None
+    except LossNotFinite as error:  # likewise
+        keeper.diverged()
+        none_complete = orders.seeds == tuple(recipe.seeds) and seed == orders.seeds[0]
+        where = "begin it anew" if none_complete else "are for another --run, since a seed of this one is complete"
+        text = f"{error}; another --learning-rate, or other settings of how it trains, {where}"
+        raise Leave(text, BROKEN) from None
     except DataError as error:
         raise Leave(str(error), WRONG_USE) from None
     together(world, lambda: keeper.training_complete(seed, training, tested), BROKEN)

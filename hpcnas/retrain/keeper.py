@@ -1,7 +1,9 @@
 """What keeps a retraining, as `job` tells it at the same places on all ranks; and the keeper that keeps nothing.
 
-    begin ─► appear ─► per seed: checkpoint ─► training_begins ─► made_step, save … ─► left | broke | training_complete
-          └──────────────────────────────── close ◄────────────────────────────────────┘
+    begin ─► appear ─► per seed: checkpoint ─► training_begins ─► made_step, save … ─► how it ends
+          └──────────────────────────────── close ◄─────────────────────────────────────────┘
+
+A training ends in one of left, broke, diverged and training_complete.
 
 Rank 0's is `record_keeper`'s: it writes to the folder of the run and speaks. All others have a Bystander. What must be
 kept and cannot be raises NotKept: then all ranks leave.
@@ -74,6 +76,10 @@ class Keeper(Protocol):
         """The training cannot go on."""
         ...
 
+    def diverged(self) -> None:
+        """The training has ended with a loss that is not finite."""
+        ...
+
     def left(self, reason: str | None) -> None:
         """The training leaves before it is complete, for a reason that this rank knows or another one. Raises NotKept
         where its last step is not saved, or the folder is lost."""
@@ -119,6 +125,9 @@ class Bystander:
         pass
 
     def broke(self) -> None:
+        pass
+
+    def diverged(self) -> None:
         pass
 
     def left(self, reason: str | None) -> None:

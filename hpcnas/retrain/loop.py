@@ -11,6 +11,7 @@ are `job`'s.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -46,10 +47,11 @@ class TooManyBroken(Exception):
 class Tested:
     """How the trained network does on the test images."""
 
-    images: int
+    images: int  # those that could be read
     accuracy: float  # 0 to 1
     top5: float | None  # likewise; None where there are 5 classes or fewer
     loss: float
+    broken: int = 0  # test images that could not be read
 
 
 def learning_rate(training: RetrainingSettings, step: int) -> float:
@@ -261,8 +263,9 @@ class DistributedTraining:
     # ── the test ────────────────────────────────────────────────────────────────────────────────────────────────────
     @torch.no_grad()
     def test(self) -> Tested:
-        """The trained network on the test images, each whole. Raises DataError."""
-        counts = torch.zeros(5, dtype=torch.float64)  # images, correct, among the best five, loss, problems
+        """The trained network on the test images, each whole. Raises DataError, LossNotFinite, TooManyBroken."""
+        # images, correct, among the best five, loss, problems, unreadable images
+        counts = torch.zeros(6, dtype=torch.float64)
         problem: DataError | None = None
         kept = self._put_in_averages()
         self.network.eval()
@@ -273,12 +276,24 @@ class DistributedTraining:
             problem = error
             counts[4] = 1
         self._put_back(kept)
+        counts[5] = len(self._feed.broken_tests)  # of this rank's share
         total = counts.to(self._device)
         self._group.add_up(total)
-        found, correct, among, summed_loss, problems = total.tolist()
+        found, correct, among, summed_loss, problems, broken = total.tolist()
         if problems or not found:
             raise problem or DataError(f"expected test images, got {found:.0f}; {problems:.0f} ranks cannot read them")
-        return Tested(int(found), correct / found, among / found if self._classes > 5 else None, summed_loss / found)
+        if broken > self._recipe.data.max_broken:  # more than before the training
+            raise TooManyBroken(
+                f"expected at most {self._recipe.data.max_broken} unreadable test images, got {broken:.0f} of "
+                f"{found + broken:.0f}; mend the data, or allow more with --max-broken"
+            )
+        if not math.isfinite(summed_loss):
+            raise LossNotFinite(
+                f"the loss of seed {self._seed} on the test images was not finite after step {self.step} of "
+                f"{self._recipe.training.steps}"
+            )
+        top5 = among / found if self._classes > 5 else None
+        return Tested(int(found), correct / found, top5, summed_loss / found, int(broken))
 
     def _counted(self, images: Tensor, labels: Tensor) -> Tensor:
         """float64 (4,): images, those classified correctly, those among the best five, summed cross-entropy."""

@@ -112,7 +112,8 @@ class Progress:
         memory = (
             "" if found.peak_memory is None else f", at most {found.peak_memory / 2**30:.2f} GiB of GPU memory in use"
         )
-        _logger.info("seed %d is complete: test accuracy %.4f%s", found.seed, found.test_accuracy, memory)
+        images = "" if found.test_images is None else f" on {_images(found.test_images, found.test_broken)} images"
+        _logger.info("seed %d is complete: test accuracy %.4f%s%s", found.seed, found.test_accuracy, images, memory)
 
 
 def final_table(record: Record) -> str:
@@ -126,11 +127,19 @@ def final_table(record: Record) -> str:
     ]
     if any(found.test_top5 is not None for found in complete):
         rows.append(("  top 5", _mean([found.test_top5 for found in complete])))
+    tested = [(found.test_images, found.test_broken) for found in complete if found.test_images is not None]
+    if tested:
+        rows.append(("test images", _images(*min(tested, key=lambda counts: counts[0]))))
     rows.append(("training time", duration(sum(found.training_seconds for found in complete))))
     if record.broken:
-        rows.append(("broken images", str(len(record.broken))))
+        rows.append(("broken images", f"{len(record.broken):,}"))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows)
+
+
+def _images(images: int, broken: int | None) -> str:
+    """How many images were tested, and of how many."""
+    return f"{images:,} of {images + broken:,}" if broken else f"{images:,}"
 
 
 def _mean(values: Sequence[float | None]) -> str:

@@ -22,6 +22,7 @@ class State(IntEnum):
     WAITING = 1
     TRAINING = 2
     COMPLETE = 3
+    DIVERGED = 4  # ended with a loss that was not finite; `step` is the last one saved
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Trained:
     started: float | None = None  # seconds since 1970, UTC
     finished: float | None = None
     peak_memory: int | None = None  # bytes that tensors took of rank 0's GPU at the most; None on CPUs
+    test_broken: int | None = None  # test images that could not be read
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ class Plan:
     genotype: Genotype
     origin: Origin
     record: Record | None  # of what was trained so far; None where the retraining is new
+    anew: bool = False  # what has diverged is trained with other settings, from the beginning
 
     @property
     def waiting(self) -> tuple[int, ...]:

@@ -54,6 +54,7 @@ TRAINING_COLUMNS = (
     Column("test_loss", "f8", "mean cross-entropy on them", "1", np.nan, low=0, high=np.inf),
     Column("started", "f8", "start of the training, UTC", _TIME, np.nan, low=0, high=LATEST),
     Column("finished", "f8", "end of the test, UTC", _TIME, np.nan, low=0, high=LATEST),
+    Column("test_broken", "i8", "test images that could not be read", "1", -1, added=True, low=0),
     Column("peak_memory", "i8", "what tensors took of rank 0's GPU at the most", "bytes", -1, added=True, low=0),
 )  # fmt: skip
 HISTORY_COLUMNS = (

@@ -97,6 +97,9 @@ class RecordKeeper:
         self._progress.began(self._record)
         self._begun = True
         try:
+            if self.plan.anew:
+                _logger.warning("the training begins anew, with other settings")
+                self.store.drop_checkpoint()  # before the record says so: nothing may go on from it
             self.store.begin(self._record)
         except (OSError, StoreError) as error:
             raise NotKept(f"expected to write in {self.store.path}: {error}") from None
@@ -193,6 +196,11 @@ class RecordKeeper:
             )
             _logger.warning("%d images cannot be read and were passed over: %s", len(new), shown)
 
+    def diverged(self) -> None:
+        """The record says so, and so that the next job may train it otherwise."""
+        self._note(dataclasses.replace(self._of(self._underway().seed), state=State.DIVERGED, finished=self._now()))
+        self.broke()
+
     def broke(self) -> None:
         """What could not be read is named, here and in the record."""
         self.note_broken(self._underway().training.broken)
@@ -218,6 +226,7 @@ class RecordKeeper:
             self._figures(self._underway()),
             state=State.COMPLETE,
             test_images=tested.images,
+            test_broken=tested.broken,
             test_accuracy=tested.accuracy,
             test_top5=tested.top5,
             test_loss=tested.loss,

@@ -20,7 +20,7 @@ from hpcnas.retrain import record_file
 from hpcnas.retrain.file_store import FILES, RetrainingStore
 from hpcnas.retrain.origin import resolve_genotype
 from hpcnas.retrain.progress import final_table
-from hpcnas.retrain.record import Plan, Trained
+from hpcnas.retrain.record import Plan, Record, State, Trained
 from hpcnas.retrain.record_keeper import RecordKeeper
 from hpcnas.search import references
 from hpcnas.search.file_store import FileStore
@@ -114,7 +114,8 @@ def _continued(path: Path, request: Request) -> Plan:
     record = record_file.read(path)
     recipe = SCHEME.build(SCHEME.lasting(record.recipe), *request.layers)
     changed = SCHEME.differences(record.recipe, recipe)
-    if changed:
+    anew = bool(changed) and _may_begin_anew(record, changed)
+    if changed and not anew:
         listing = "\n  ".join(changed)
         raise RetrainingRefused(
             f"the retraining {path} was made with other settings; leave them out to continue it, or choose "
@@ -130,6 +131,16 @@ def _continued(path: Path, request: Request) -> Plan:
                 "to continue it, or choose another --run"
             )
     record.recipe = recipe
+    if anew:
+        record.trainings, record.history = [], []
     known = {trained.seed for trained in record.trainings}
     record.trainings += [Trained(seed) for seed in recipe.seeds if seed not in known]
-    return Plan(recipe, record.genotype, record.origin, record)
+    return Plan(recipe, record.genotype, record.origin, record, anew)
+
+
+def _may_begin_anew(record: Record, changed: list[str]) -> bool:
+    """Whether these settings may be changed because a training has diverged: those of how it trains, as long as no
+    training is complete, which they would have to hold for as well."""
+    states = {found.state for found in record.trainings}
+    how = all(line.startswith(("training.", "augmentation.")) for line in changed)
+    return how and State.DIVERGED in states and State.COMPLETE not in states

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import io
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,6 +27,7 @@ from hpcnas.analysis import prediction
 from hpcnas.architecture import expansion
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.command import common, export, predict
+from hpcnas.data import image_file
 from hpcnas.errors import Error
 from hpcnas.retrain import record_file
 from hpcnas.retrain.record import Inputs, Origin
@@ -116,7 +121,7 @@ def test_the_module_with_its_weights_is_the_trained_network(
 
 def test_what_the_module_sees_of_an_image_is_what_was_tested_on(grey: Path, tmp_path: Path) -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 31), dtype=np.uint8)).resize((31, 50))
-    expected = prediction.evaluation_view(16, 12, 12)(image)
+    expected = torch.tensor(image_file.pixels(image_file.middle(image, 16, 12, 12))).permute(2, 0, 1)
     seen = module(grey, tmp_path).view(torch.from_numpy(np.array(image)).float()[None, None])
     assert seen.shape == (1, 1, 12, 12)
     torch.testing.assert_close(seen[0], expected.float(), rtol=0, atol=1.5)  # pillow rounds twice
@@ -135,8 +140,11 @@ def test_images_that_are_not_square_are_seen_whole_as_they_were_tested(tmp_path:
     assert torch.equal(exported.view(whole[None])[0], whole)
     upright = torch.full((1, 3, 20, 8), 9.0)  # narrower: black beside it
     assert torch.equal(exported.view(upright), torch.nn.functional.pad(upright[:, :, :8], (3, 3)))
-    seen = prediction.evaluation_view(8, 8, 14)(Image.new("L", (8, 20), 9))
-    assert torch.equal(seen[0].float(), exported.view(upright)[0, 0])
+    odd = torch.full((1, 3, 8, 11), 9.0)  # 3 columns are black: one before, two behind
+    assert torch.equal(exported.view(odd), torch.nn.functional.pad(odd, (1, 2)))
+    for pixels in (upright, odd):
+        seen = image_file.middle(image_file.from_pixels(pixels[0, :1].permute(1, 2, 0).byte().numpy()), 8, 8, 14)
+        assert torch.equal(torch.tensor(np.asarray(seen)).float(), exported.view(pixels)[0, 0])
 
 
 def test_a_seed_is_chosen_by_its_number_and_the_least_by_default(colour: Path, tmp_path: Path) -> None:
@@ -253,8 +261,71 @@ def test_the_table_and_what_cannot_be_read(
     said = capsys.readouterr()
     header, line = said.out.splitlines()
     assert header.split() == ["image", "class", "1", "%", "class", "2", "%"] and line.startswith(f"{images[0]}  ")
-    assert [message.split(":")[0] for message in said.err.splitlines()] == list(map(str, broken))
-    assert "No such file or directory" in said.err
+    *messages, last = said.err.splitlines()
+    assert [message.split(":")[0] for message in messages] == list(map(str, broken))
+    assert "No such file or directory" in said.err and last == "3 of 4 images cannot be read"
+
+
+def test_a_folder_is_classified_and_class_folders_say_how_many_are_right(
+    colour: Path, images: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each picture lies in the folder of the class that the network finds, but for one; one cannot be read."""
+    found = {str(one["file"]): one["classes"][0]["class"] for one in predicted(capsys, colour, *images, "--top", 1)}  # type: ignore[index]
+    test = tmp_path / "test"
+    for name in INPUTS.class_names:
+        (test / name).mkdir(parents=True)
+    right = [shutil.copy(file, test / found[str(file)] / Path(file).name) for file in images]
+    other = next(name for name in INPUTS.class_names if name != found[str(images[0])])
+    shutil.copy(images[0], test / other / "wrong.png")
+    (test / other / "broken.png").write_text("no picture")
+    (test / "elsewhere").mkdir()
+    shutil.copy(images[1], test / "elsewhere")
+    (test / "list").write_bytes(os.fsencode(str(images[2])) + b"\n\n")
+    written_to = tmp_path / "found.csv"
+    told = ["--list", test / "list", "--csv", written_to, "--top", "2"]
+    assert predict.main(list(map(str, [colour, test, *told]))) == 1
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-1] == "accuracy 0.8333: 5 of 6 images are of their folder's class"
+    assert said.err.splitlines()[-1] == "1 of 9 images cannot be read"
+    with open(written_to, newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == ["file", "label", "error", "class_1", "probability_1", "class_2", "probability_2"]
+    assert {row["file"] for row in rows if row["label"] and row["label"] == row["class_1"]} == set(map(str, right))
+    assert [row["label"] for row in rows if row["file"] in (str(test / "elsewhere" / "green.png"), str(images[2]))] == [
+        "", "",
+    ]  # fmt: skip
+    assert [row["error"] for row in rows if row["file"].endswith("broken.png")] == [
+        "no image, or of a format that pillow does not read"
+    ]
+    json_too = predicted(capsys, colour, test / "elsewhere", test / found[str(images[0])])
+    assert "label" not in json_too[0]  # of the folder that was given the name says nothing
+
+
+def test_wrong_files_of_predict_are_a_line(colour: Path, images: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    for words, expected in {
+        (tmp_path / "nothing",): "expected pictures (.jpg, ",
+        ("--list", tmp_path / "none"): "none: expected a file with a name a line: No such file",
+        (images[0], "--csv", tmp_path): "expected to write it: Is a directory",
+    }.items():
+        with pytest.raises(Error, match=re.escape(expected)):
+            predict.main(list(map(str, [colour, *words])))
+    with pytest.raises(SystemExit):
+        predict.main([str(colour)])
+
+
+def test_names_of_classes_of_any_bytes_are_handed_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("b\udcfc", 'q"\n\udcfc\\', "\U0001f600\udcff")
+    odd = replace(INPUTS, skeleton=replace(INPUTS.skeleton, classes=3), class_names=names)
+    folder = with_weights(tmp_path / "odd", odd, seeds=1)
+    assert module(folder, tmp_path).CLASSES == names
+    picture = tmp_path / names[0] / "one.png"
+    picture.parent.mkdir()
+    Image.new("RGB", (8, 8)).save(picture)
+    capsys.readouterr()
+    assert {c["class"] for c in predicted(capsys, folder, tmp_path)[0]["classes"]} == set(names)  # type: ignore[attr-defined]
+    assert predict.main([str(folder), str(tmp_path), "--csv", str(tmp_path / "found.csv")]) == 0
+    assert b"/b\xfc/one.png,b\xfc,," in (tmp_path / "found.csv").read_bytes()
 
 
 def test_a_name_that_is_no_text_is_shown_all_the_same() -> None:

@@ -81,8 +81,8 @@ def test_one_coloured_image_among_grey_ones_makes_three_channels(tmp_path: Path,
 # What is refused
 
 
-def save_16_bit(path: Path) -> None:
-    Image.fromarray(np.zeros((8, 10), np.uint16)).save(path)
+def save_32_bit(path: Path) -> None:
+    Image.fromarray(np.full((8, 10), 7, np.int32) - 8 * np.eye(8, 10, dtype=np.int32)).save(path)
 
 
 def empty_class(root: Path) -> None:
@@ -104,7 +104,7 @@ def truncate(path: Path) -> None:
         (lambda t: truncate(t / "dog" / "0003.png"), "cannot read the image .*dog/0003.png: .*; replace or remove it"),
         (lambda t: (t / "cat" / "0001.png").write_bytes(b""), "cannot read the image .*cat/0001.png"),
         (lambda t: (t / "cat" / "broken.png").symlink_to("nowhere"), "cannot look through .*train: .*broken.png"),
-        (lambda t: save_16_bit(t / "cat" / "0002.png"), "cat/0002.png: expected 8 bits a channel, got mode I"),
+        (lambda t: save_32_bit(t / "cat" / "0002.tif"), "cat/0002.tif: expected values from 0 to 65535, got -1 to 7"),
     ],
 )
 def test_unusable_images_are_refused_in_one_line(root: Path, spoil: Callable[[Path], object], expected: str) -> None:
@@ -146,5 +146,26 @@ def test_the_first_odd_image_is_named(root: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_other_classes_in_the_test_split_are_refused(root: Path) -> None:
     (root / "test" / "dog").rename(root / "test" / "horse")
-    with pytest.raises(DataError, match="expected the same class folders"):
+    expected = "expected the same class folders in .*, but .*/test lacks dog, .*/train lacks horse"
+    with pytest.raises(DataError, match=expected):
         datasets.load_test(f"imagefolder:{root}")
+
+
+def test_val_is_tested_on_where_there_is_no_test_folder(root: Path) -> None:
+    (root / "test").rename(root / "val")
+    found = datasets.load_test(f"imagefolder:{root}")
+    np.testing.assert_array_equal(found.images.pixels, drawn(1000, 1001, 1002, 1003, 1004, 1005))
+    (root / "val").rename(root / "validation")
+    with pytest.raises(DataError, match=r"expected .*/test \(or .*/val\) to hold a folder of images for each class"):
+        datasets.load_test(f"imagefolder:{root}")
+
+
+def test_photographs_that_are_stored_sideways_are_read_upright(root: Path) -> None:
+    told = Image.Exif()
+    told[0x112] = 6  # turned clockwise by 90 degrees when shown
+    path = root / "train" / "cat" / "0001.png"
+    Image.fromarray(np.rot90(draw(1))).save(path, exif=told)
+    np.testing.assert_array_equal(pixels_of(root), drawn(0, 1, 2, 3, 4, 5))
+    Image.fromarray(np.rot90(draw(1))).save(path)
+    with pytest.raises(DataError, match="cat/0001.png is 8×10 pixels, .*0000.png is 10×8"):
+        pixels_of(root)

@@ -14,7 +14,7 @@ from hpcnas.config.data_spec import DataError
 from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.retrain import image_stream
 from hpcnas.retrain.feed import Batch, Order
-from hpcnas.retrain.image_stream import Stream, list_images
+from hpcnas.retrain.image_stream import Stream, list_all, list_images
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,7 @@ def recipe(folder: Path, **data: object) -> RetrainingConfig:
 
 
 def stream(settings: RetrainingConfig, rank: int = 0, ranks: int = 1, loaders: int = 0) -> Stream:
-    listing = list_images(image_stream.training_folder(settings))
-    return Stream(settings, rank, ranks, torch.device("cpu"), loaders, listing)
+    return Stream(settings, rank, ranks, torch.device("cpu"), loaders, *list_all(settings))
 
 
 def batches(
@@ -132,15 +131,59 @@ def test_a_test_image_is_the_middle_of_its_resized_self(folder: Path) -> None:
     assert np.array_equal(images[0].permute(1, 2, 0).numpy(), expected)
 
 
+def test_test_images_that_cannot_be_read_are_known_before_the_training(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = recipe(folder)
+    feed = stream(settings, loaders=1)
+    assert (feed.test_images, feed.tested_on) == (5, f"5 test images of {folder / 'val'}")
+    assert sum(1 for _ in feed.look_at_tests()) == 1 and feed.broken_tests == {"val/bee/0.png"}
+    assert caplog.messages == ["val/bee/0.png cannot be read: no image, or of a format that pillow does not read"]
+    feed.broken_tests = {"val/ape/0.png"}  # which another time could not be read
+    assert sum(len(labels) for _, labels in feed.test()) == 4 and feed.broken_tests == {"val/bee/0.png"}
+
+
+def test_training_and_test_see_the_images_that_every_reader_sees(tmp_path: Path) -> None:
+    """Of 16 bits, sideways and transparent: by the one loader."""
+    for split in ("train", "val"):
+        for name in ("ape", "bee"):
+            place = tmp_path / split / name
+            place.mkdir(parents=True)
+            PIL.Image.fromarray(np.full((16, 16), 0x4000, np.uint16)).save(place / "0.png")
+            PIL.Image.new("RGBA", (16, 16), (1, 2, 3, 0)).save(place / "1.png")
+            told = PIL.Image.Exif()
+            told[0x112] = 6
+            PIL.Image.fromarray(np.eye(16, dtype=np.uint8)[::-1] * 255).save(place / "2.png", exif=told)
+    plain = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "resize": 1.0}
+    settings = SCHEME.build(
+        SCHEME.settings(recipe(tmp_path, **plain)),
+        {"augmentation": {"crop_area": 1.0, "flip": False, "brightness": 0.0, "contrast": 0.0}},
+    )
+    feed = stream(settings)
+    ((images, _),) = feed.test()
+    assert images[0].unique().tolist() == [0x40] and images[1].unique().tolist() == [255]
+    assert torch.equal(images[2, 0], 255 * torch.eye(16))  # turned clockwise by a quarter
+    trained = image_stream._TrainingImages(list_images(tmp_path / "train"), settings, 0)
+    seen = {index: trained[place][0] for place, index in enumerate(Order(6, 0)(0, 6).tolist())}
+    assert torch.equal(seen[0], images[0].byte()) and torch.equal(seen[4], images[1].byte())
+    # a crop of the whole image's area may be a quarter longer than wide, so the diagonal alone is not compared
+
+
 def test_what_is_missing_is_told_in_words(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected .*train to hold a folder of images for each class"):
         list_images(tmp_path / "train")
-    with pytest.raises(DataError, match=r"expected .*val to hold a folder of images for each class, to test"):
-        image_stream.test_folder(recipe(tmp_path))
+    with pytest.raises(DataError, match=r"expected .*val \(or .*test\) to hold a folder of images for each class"):
+        list_all(recipe(tmp_path))
     with pytest.raises(DataError, match="expected --mean and --std of 3 channels, got 1"):
         stream(recipe(folder, mean=(1.0,), std=(1.0,)))
     with pytest.raises(DataError, match="cannot look through /n{300}: File name too long"):
-        image_stream.test_folder(recipe(Path("/" + "n" * 300)))
+        list_all(recipe(Path("/" + "n" * 300)))
+    (tmp_path / "val").symlink_to(folder / "val")
+    (tmp_path / "train").mkdir()
+    for name in ("ape", "cow"):
+        (tmp_path / "train" / name).symlink_to(folder / "train" / "ape")
+    with pytest.raises(DataError, match="expected the same class folders .*val lacks cow, .*train lacks bee"):
+        list_all(recipe(tmp_path))
 
 
 def test_a_copy_elsewhere_has_the_same_fingerprint(folder: Path, tmp_path: Path) -> None:

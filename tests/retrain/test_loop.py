@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import copy
 import threading
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import PIL.Image
 import pytest
 import torch
 from rank_threads import ThreadGroup, on_ranks
 from test_expansion import build
 from torch import Tensor
 
+from hpcnas.analysis import prediction
 from hpcnas.architecture.expansion import expand
-from hpcnas.config.data_spec import ImageFacts
+from hpcnas.config.data_spec import DataError, ImageFacts
 from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.retrain import regularisation
 from hpcnas.retrain.feed import Batch, Resident
@@ -269,6 +273,84 @@ def test_a_loss_that_is_not_finite_stops_all_ranks() -> None:
             run(training)
 
     on_ranks(2, work)
+
+
+def with_tests(training: DistributedTraining, *batches: Batch, broken: int = 0) -> DistributedTraining:
+    """Its rank is tested on these; so many more cannot be read."""
+    training._feed.test = lambda: iter(batches)  # type: ignore[method-assign]
+    training._feed.broken_tests = {f"val/{training._group.rank}-{number}" for number in range(broken)}
+    return training
+
+
+def test_a_network_whose_weights_are_not_finite_is_not_complete() -> None:
+    """Every loss was finite, but for that of what the last step has made of the weights."""
+
+    def work(group: ThreadGroup) -> None:
+        training = made(recipe(steps=1), group)
+        assert run(training, until=1)
+        next(training.network.parameters()).data.fill_(float("nan"))
+        with pytest.raises(LossNotFinite, match="of seed 5 on the test images was not finite after step 1 of 1"):
+            training.test()
+
+    on_ranks(2, work)
+
+
+def test_too_many_unreadable_test_images_make_no_test() -> None:
+    settings = SCHEME.build(SCHEME.settings(recipe(steps=1)), {"data": {"max_broken": 3}})
+    batch = torch.zeros(2, 3, 8, 8, dtype=torch.float64), torch.zeros(2, dtype=torch.int64)
+
+    def work(group: ThreadGroup) -> int:
+        training = with_tests(made(settings, group), batch, broken=1 + group.rank)
+        assert training.test().images == 4
+        training.network.train()
+        with_tests(training, batch, broken=2)
+        with pytest.raises(TooManyBroken, match="at most 3 unreadable test images, got 4 of 8; mend the data, or"):
+            training.test()
+        return 0
+
+    on_ranks(2, work)
+
+
+def grey_and_colour(root: Path) -> Path:
+    """Training images of 8×8, grey but for one, and test images of 16×16, all grey."""
+    for name in ("a", "b"):
+        write_image(root / "train" / name / "0.png", "L" if name == "a" else "RGB", 8)
+        write_image(root / "test" / name / "0.png", "L", 16)
+    return root
+
+
+def write_image(path: Path, mode: str, side: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(side).integers(0, 256, (side, side), dtype=np.uint8)
+    PIL.Image.fromarray(pixels).convert(mode).save(path)
+
+
+def resident(root: Path) -> Resident:
+    plain = {"source": f"imagefolder:{root}", "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    return Resident(SCHEME.build(SCHEME.settings(recipe()), {"data": plain}), 0, 1, torch.device("cpu"))
+
+
+def test_test_images_of_another_size_and_colour_are_seen_as_predict_sees_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    feed = resident(grey_and_colour(tmp_path))
+    assert list(feed.look_at_tests()) == [None]
+    assert (feed.test_images, feed.tested_on) == (2, f"2 test images of {tmp_path / 'test'}")
+    assert "test images are of 16×16 pixels, training images of 8×8: they are resized" in caplog.text
+    ((images, labels),) = feed.test()
+    model = prediction.Model(lambda pixels: pixels, 3, feed.appearance.resize, 8, 8, ("a", "b"))
+    assert labels.tolist() == [0, 1]
+    assert np.array_equal(images[1].numpy(), prediction.pixels(model, tmp_path / "test" / "b" / "0.png"))
+
+
+def test_colour_in_the_test_of_a_network_for_grey_images_is_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_image(tmp_path / "train" / name / "0.png", "L", 8)
+        write_image(tmp_path / "val" / name / "0.png", "L" if name == "a" else "RGB", 8)
+    plain = {"source": f"imagefolder:{tmp_path}"}
+    feed = Resident(SCHEME.build(SCHEME.settings(recipe()), {"data": plain}), 0, 1, torch.device("cpu"))
+    with pytest.raises(DataError, match="expected grey test images, .*, got .*val/b/0.png in colour; make them grey"):
+        list(feed.look_at_tests())
 
 
 def test_the_learning_rate_is_divided_at_milestones_or_falls_along_a_cosine() -> None:

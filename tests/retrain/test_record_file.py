@@ -28,7 +28,7 @@ INPUTS = Inputs(
     resize=342,
 )
 COMPLETE = Trained(
-    3, State.COMPLETE, 80_000, 900.5, 22_750.0, 0.015, 10_000, 0.9625, 0.999, 0.25, 1000.5, 2000.5, 2**33
+    3, State.COMPLETE, 80_000, 900.5, 22_750.0, 0.015, 10_000, 0.9625, 0.999, 0.25, 1000.5, 2000.5, 2**33, 3
 )
 RECORD = Record(
     run="ab" * 16,
@@ -69,8 +69,8 @@ def test_what_is_not_known_is_read_back_as_none(tmp_path: Path) -> None:
 def test_an_older_file_lacks_what_came_later(tmp_path: Path) -> None:
     record_file.write(tmp_path, RECORD)
     with h5py.File(tmp_path / "retrain.h5", "r+") as file:
-        del file["trainings/peak_memory"]
-    older = [dataclasses.replace(training, peak_memory=None) for training in RECORD.trainings]
+        del file["trainings/peak_memory"], file["trainings/test_broken"]
+    older = [dataclasses.replace(training, peak_memory=None, test_broken=None) for training in RECORD.trainings]
     assert record_file.read(tmp_path) == dataclasses.replace(RECORD, trainings=older)
 
 

@@ -1,13 +1,18 @@
-"""What a job of a retraining asks of its ranks before anything is trained: a device each, of one kind."""
+"""What a job of a retraining looks at before anything is trained: a device for each rank, of one kind; test images."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from types import SimpleNamespace
+
 import pytest
 
-from hpcnas.config.retraining import RetrainingConfig
+from hpcnas.config.data_spec import DataError
+from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.job.devices import Seat, bind_all
 from hpcnas.job.launch import Leave
-from hpcnas.job.status import WRONG_USE
+from hpcnas.job.status import MORE_TO_DO, WRONG_USE
+from hpcnas.job.world import AloneWorld
 from hpcnas.retrain import job
 
 
@@ -44,3 +49,45 @@ def test_cards_of_one_name_are_told_apart_by_their_uuids() -> None:
     with pytest.raises(Leave, match="2 ranks share 1 on a; start 1 there"):
         check(seat("a", "0", "GPU-1"), seat("a", "0", "GPU-1"))
     check(seat("a", "0"), seat("a", "0"))  # nobody knows
+
+
+def look(looks: Iterator[None], broken: set[str], images: int = 12, reason: str | None = None) -> None:
+    settings = SCHEME.build({"data": {"max_broken": 3}})
+    feed = SimpleNamespace(
+        look_at_tests=lambda: looks, broken_tests=broken, test_images=images, tested_on=f"{images} test images of val"
+    )
+    job._look_at_tests(AloneWorld(), settings, feed, lambda: reason)  # type: ignore[arg-type]
+
+
+def test_all_test_images_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "_LOOK_SECONDS", 0.0)  # it asks after each whether it is to leave
+    looks = iter([None] * 5)
+    look(looks, {"val/a", "val/b", "val/c"})
+    assert list(looks) == []
+
+
+def test_too_many_test_images_that_cannot_be_read_are_refused_before_the_training() -> None:
+    expected = "at most 3 unreadable test images, got 4 of 12 test images of val, such as val/a; mend .* --max-broken"
+    with pytest.raises(Leave, match=expected) as left:
+        look(iter(()), {"val/d", "val/c", "val/b", "val/a"})
+    assert left.value.exit_code == WRONG_USE
+    with pytest.raises(Leave, match="expected images that can be read, but none of 2 test images of val can"):
+        look(iter(()), {"val/a", "val/b"}, images=2)
+
+
+def test_test_images_that_no_test_can_be_made_with_are_refused() -> None:
+    def looks() -> Iterator[None]:
+        yield
+        raise DataError("expected grey test images")
+
+    with pytest.raises(Leave, match="expected grey test images") as left:
+        look(looks(), set())
+    assert left.value.exit_code == WRONG_USE
+
+
+def test_a_job_that_is_to_leave_does_so_before_all_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "_LOOK_SECONDS", 0.0)
+    looks = iter([None] * 5)
+    with pytest.raises(Leave, match="left while the test images were looked at: SIGTERM") as left:
+        look(looks, set(), reason="SIGTERM")
+    assert left.value.exit_code == MORE_TO_DO and len(list(looks)) == 4

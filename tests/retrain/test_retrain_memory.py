@@ -15,7 +15,7 @@ from toolruns import retrained
 
 from hpcnas.job.log import LiveLine
 from hpcnas.retrain import record_file
-from hpcnas.retrain.progress import Progress
+from hpcnas.retrain.progress import Progress, final_table
 from hpcnas.retrain.record import State, Trained
 from hpcnas.retrain.record_keeper import Plan, RecordKeeper, _Current
 
@@ -55,3 +55,13 @@ def test_it_is_told_at_the_end_of_a_seed(memory: int | None, said: str, caplog: 
         Trained(3, State.COMPLETE, test_accuracy=0.9625, peak_memory=memory)
     )
     assert caplog.messages == [said]
+
+
+def test_the_result_says_of_how_many_images_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "hpcnas")
+    tested = Trained(3, State.COMPLETE, test_images=1, test_broken=11, test_accuracy=1.0)
+    Progress(recipe(), LiveLine("plain")).training_complete(tested)
+    assert caplog.messages == ["seed 3 is complete: test accuracy 1.0000 on 1 of 12 images"]
+    record = record_file.read(retrained(tmp_path / "large", []))
+    record.trainings, record.broken = [tested], ["train/a/1.jpg", *(f"val/a/{number}.jpg" for number in range(11))]
+    assert "\n  test images    1 of 12\n" in final_table(record) and final_table(record).endswith("broken images  12")

@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from toolruns import retrained
+from toolruns import RETRAINED_ON, retrained
 
 from hpcnas.config.options import parse
 from hpcnas.config.retraining import RETRAINING
-from hpcnas.job.status import MORE_TO_DO
+from hpcnas.job.log import LiveLine
+from hpcnas.job.status import BROKEN, MORE_TO_DO
 from hpcnas.retrain import record_file
+from hpcnas.retrain.feed import Appearance
 from hpcnas.retrain.keeper import NotKept
-from hpcnas.retrain.record import State
+from hpcnas.retrain.record import Row, State, Trained
 from hpcnas.retrain.record_keeper import RecordKeeper
 from hpcnas.retrain.session import RetrainingRefused, open_retraining, read_plan
 from hpcnas.storage import lock
@@ -168,3 +170,45 @@ def test_before_its_first_save_a_training_needs_no_state(tmp_path: Path) -> None
     assert path.with_name("checkpoint.pt.damaged").read_bytes() == b"half" and not path.exists()
     checkpoints.save(path, SAVED)  # killed between this and the record
     assert checkpoint(tmp_path / "run") == (SAVED, None)
+
+
+def diverged(folder: Path) -> Path:
+    """The only training has ended with a loss that is not finite, after its save of step 100."""
+    record = record_file.read(retrained(folder, []))
+    skeleton = record.recipe.skeleton(RETRAINED_ON)
+    record.inputs = dataclasses.replace(record.inputs, skeleton=skeleton, class_names=tuple("abcdefghij"))
+    record.trainings = [Trained(0, State.DIVERGED, 100)]
+    record.history = [Row(0, 100, 2.0, 0.1, 0.1, 1.0, 0.0)]
+    record_file.write(folder, record)
+    checkpoints.save(folder / "checkpoint.pt", {"seed": 0})
+    return folder
+
+
+def test_what_has_diverged_is_trained_anew_with_other_settings(tmp_path: Path) -> None:
+    folder = diverged(tmp_path / "run")
+    with pytest.raises(RetrainingRefused, match="was made with other settings; .*\n  network.channels: 64 → 8"):
+        opened(folder, "--learning-rate", "0.01", "--channels", "8")
+    opened(folder).close(MORE_TO_DO)  # the same settings: what is saved may be gone on from
+    assert (folder / "checkpoint.pt").exists()
+    job = opened(folder, "--learning-rate", "0.01", "--steps", "500", "--cutout", "4")
+    job.begin(LiveLine("plain"))
+    inputs = job.plan.record.inputs  # type: ignore[union-attr]
+    job.appear(Appearance(RETRAINED_ON, inputs.class_names, inputs.mean, inputs.std, inputs.resize), 1, "none", "cpu")
+    assert not (folder / "checkpoint.pt").exists()
+    assert job.checkpoint(0, SimpleNamespace()) is None  # type: ignore[arg-type]
+    job.training_begins(0, SimpleNamespace(step=0, seconds=0.0, waited=0.0, broken=set()))  # type: ignore[arg-type]
+    job.diverged()
+    job.close(BROKEN)
+    record = record_file.read(folder)
+    assert (record.recipe.training.learning_rate, record.recipe.training.steps) == (0.01, 500)
+    assert [(one.state, one.step) for one in record.trainings] == [(State.DIVERGED, 0)] and record.history == []
+    assert "state=broken" in (folder / "status").read_text()
+    assert "the training begins anew, with other settings" in (folder / "log").read_text()
+
+
+def test_the_settings_of_complete_trainings_stay_theirs(tmp_path: Path) -> None:
+    record = record_file.read(diverged(tmp_path / "run"))
+    record.trainings.append(Trained(1, State.COMPLETE, 80_000, test_accuracy=0.5))
+    record_file.write(tmp_path / "run", record)
+    with pytest.raises(RetrainingRefused, match="training.learning_rate: 0.1 → 0.01"):
+        opened(tmp_path / "run", "--learning-rate", "0.01")
