@@ -104,16 +104,14 @@ def _refuse_other_files(group: Group) -> None:
 
 def read_tables(file: Group, tables: Mapping[str, Sequence[Column]]) -> dict[str, dict[str, np.ndarray]]:
     """The columns of each table as the file has them, unchecked; without those that were added since it was written.
-    Raises one of DAMAGE."""
-    return {
-        table: {column.name: file[table][column.name][()] for column in columns if _is_there(file, table, column)}
-        for table, columns in tables.items()
-    }
+    A table of which none is wanted need not be there. Raises one of DAMAGE."""
+    return {table: _read_table(file[table], columns) if columns else {} for table, columns in tables.items()}
 
 
-def _is_there(file: Group, table: str, column: Column) -> bool:
-    """Whether a column is to be read: one that every version has written is expected, and its absence damage."""
-    return column.name in file[table] or not column.added
+def _read_table(group: Group, columns: Sequence[Column]) -> dict[str, np.ndarray]:
+    """A column that every version has written is expected, and its absence damage."""
+    there = (column.name for column in columns if not column.added or column.name in group)
+    return {name: group[name][()] for name in there}
 
 
 def run_in(image: bytes) -> str | None:
