@@ -32,6 +32,9 @@ export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
 export OMPI_MCA_rmaps_base_oversubscribe := 1
 export PRTE_MCA_rmaps_default_mapping_policy := :oversubscribe
 
+# Tests start Python some thousand times: where no bytecode is written, each time compiles hpcnas again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help run test test-4 torture bench bench-scale bench-search lint environment clean
 .DELETE_ON_ERROR:
 

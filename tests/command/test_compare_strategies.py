@@ -37,7 +37,7 @@ def test_two_policies_as_table_picture_and_json(tmp_path: Path, capsys: pytest.C
         (["--policies", "odd=--no-such-option"], "--no-such-option"),
         (["--policies", "odd='--racing"], "No closing quotation"),
         (["--policies", "odd=--initial nowhere:top5"], "nowhere:top5: expected RUN, RUN:best, RUN:ID"),
-        (["--policies", "odd=--max-parameters 1"], "but it would stop: "),
+        (["--policies", f"odd={SMALL} --max-parameters 1"], "but it would stop: "),
         (["--policies", "odd=--walltime 100"], "expected a walltime of more than"),
         (["--seeds", "0"], "at least one"),
     ],

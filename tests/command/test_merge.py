@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from bad_values import tool
 from examples import SESSION
 from toolruns import CHAIN, POOLING, UNUSED, created, curved, empty, evaluation, eventful, steady
 
@@ -23,6 +24,13 @@ TOOL = Path(__file__).parents[2] / "tools" / "merge.py"
 
 
 def merge(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command, in this process."""
+    said = tool("merge", *arguments)
+    return subprocess.CompletedProcess(arguments, said.code, said.output, said.errors)
+
+
+def started(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command as a process of its own."""
     return subprocess.run([sys.executable, TOOL, *map(str, arguments)], capture_output=True, text=True)
 
 
@@ -34,7 +42,7 @@ def test_what_to_go_on_with_can_be_typed(tmp_path: Path) -> None:
 
 def test_the_evaluated_of_all_runs_become_founders_in_their_order(tmp_path: Path) -> None:
     one, other = eventful(tmp_path / "one"), steady(tmp_path / "other", [0.5, 0.9375], 10.0, seed=7)
-    done = merge(one, other, "--into", tmp_path / "both")
+    done = started(one, other, "--into", tmp_path / "both")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
         f"{one}: 4 individuals\n{other}: 2 individuals\n"
@@ -71,7 +79,7 @@ def test_what_only_the_journal_has_is_taken_too(tmp_path: Path) -> None:
 def test_a_damaged_run_is_refused(tmp_path: Path) -> None:
     one, other = steady(tmp_path / "one", [0.5], 10.0), steady(tmp_path / "other", [0.5], 10.0)
     (one / "journal").write_bytes(b"nothing\n")
-    done = merge(one, other, "--into", tmp_path / "both")
+    done = started(one, other, "--into", tmp_path / "both")
     assert (done.returncode, (tmp_path / "both").exists()) == (2, False)
     assert done.stderr.startswith(f"merge: {one}: expected a whole run: ")
 

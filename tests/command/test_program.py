@@ -84,7 +84,13 @@ def test_every_command_has_help_and_names_itself(name: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert f"hpcnas {name}" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
-    assert hpcnas("help", name, env={"COLUMNS": "80"}).stdout == done.stdout
+
+
+@pytest.mark.parametrize("name", ["summary", "search"])
+def test_help_may_come_first(name: str) -> None:
+    """For every name by the same line, before any command is looked at."""
+    said = hpcnas("help", name).stdout
+    assert f"hpcnas {name}" in said and said == hpcnas(name, "--help").stdout
 
 
 def test_lists_in_help_stay_lists() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from hpcnas.evolution import guided
 from hpcnas.evolution.duplicates import resample
 from hpcnas.evolution.guided import Guided, ends_of, learned_from, rank_correlation, targets, told_prediction
 from hpcnas.evolution.individuals import Birth, Individual
+from hpcnas.evolution.population import Population
 from hpcnas.evolution.registry import make_strategy, prediction
 from hpcnas.evolution.tournament import TournamentEvolution
 from hpcnas.messages import Evaluation, Outcome
@@ -39,6 +41,13 @@ def plain(space: Space = HIERARCHICAL) -> TournamentEvolution:
 
 def of_landscape(individual: Individual) -> Outcome:
     return Evaluation((landscape.true_fitness(expand(individual.genotype)),), 1000, 0.0, 0.0, 0.0)
+
+
+@cache
+def grown(births: int) -> tuple[Guided, Population]:
+    """What has come of so many births of that landscape, for whoever only looks at it, and who has asked for them."""
+    made = strategy()
+    return made, grow(made, births, of_landscape)
 
 
 def constant(individual: Individual) -> Outcome:
@@ -73,16 +82,14 @@ def test_before_anything_is_evaluated_the_largest_of_five_random_genotypes_is_bo
 
 
 def test_then_it_chooses_children_that_are_fitter_than_those_of_a_tournament() -> None:
-    def mean_of_children(made: Guided | TournamentEvolution) -> float:
-        population = grow(made, 120, of_landscape)
+    def mean_of_children(population: Population) -> float:
         return float(population.column("fitness")[60:].mean())
 
-    assert mean_of_children(strategy()) > mean_of_children(plain()) + 0.005
+    assert mean_of_children(grown(120)[1]) > mean_of_children(grow(plain(), 120, of_landscape)) + 0.005
 
 
 def test_children_are_mutants_of_one_that_competes_and_no_copies() -> None:
-    made = strategy()
-    population = grow(made, 80, of_landscape)
+    made, population = grown(80)
     for one in individuals(population)[INITIAL:]:
         model = made.model(population, one.view)
         if model is None or not model.helps:
@@ -101,7 +108,7 @@ def test_it_gives_way_where_it_ranks_no_better_than_chance(monkeypatch: pytest.M
 
 
 def test_it_says_how_well_it_predicts() -> None:
-    population = grow(strategy(), 120, of_landscape)
+    _, population = grown(120)
     model = strategy().model(population, 120)
     assert model is not None and model.correlation is not None and 0.2 < model.correlation < 1.0
     assert told_prediction(model) == f"rank correlation {model.correlation:.2f} with the latest outcomes"
@@ -110,14 +117,14 @@ def test_it_says_how_well_it_predicts() -> None:
 
 def test_the_same_questions_in_any_order_have_the_same_answers() -> None:
     """Also by a strategy that has numbered the features otherwise."""
-    population, again = grow(strategy(), 80, of_landscape), strategy()
+    (_, population), again = grown(80), strategy()
     for one in reversed(individuals(population)):
         proposal = again.ask(population, one.id, one.view)
         assert (proposal.genotype, proposal.parent) == (one.genotype, one.parent)
 
 
 def test_where_little_is_kept_the_answers_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    population = grow(strategy(), 60, of_landscape)
+    _, population = grown(60)
     monkeypatch.setattr(guided, "_KEPT", 3)
     assert individuals(grow(strategy(), 60, of_landscape)) == individuals(population)
 
@@ -133,14 +140,12 @@ def test_a_space_of_few_genotypes_is_no_trouble(duplicates: str) -> None:
     assert len(population) == 40
 
 
-def of_one(space: Space) -> object:
-    from hpcnas.evolution.population import Population
-
+def of_one(space: Space) -> Population:
     return Population(space, 1)
 
 
 def test_a_refused_mutant_is_followed_by_the_next_best() -> None:
-    population = grow(strategy(), 60, of_landscape)
+    _, population = grown(60)
     best = strategy().ask(population, 60, 60).genotype
     other = Guided(replace(breeding(), allowed=lambda one: one != best), INITIAL, 0.2).ask(population, 60, 60)
     assert other.redrawn == 1 and other.genotype != best and other.parent is not None
@@ -274,8 +279,7 @@ def test_it_expects_nothing_while_it_knows_too_little() -> None:
 
 def test_what_it_predicts_is_fitness() -> None:
     """On an average over what it has learned from, that which it took each to have; and no draw has a share in it."""
-    made = strategy()
-    population = grow(made, 120, of_landscape)
+    made, population = grown(120)
     fitness = population.column("fitness")[population.evaluated]
     ends = ends_of(fitness)
     assert ends is not None
@@ -289,7 +293,7 @@ def test_what_it_predicts_is_fitness() -> None:
 
 
 def test_it_predicts_nothing_where_births_are_of_plain_evolution(monkeypatch: pytest.MonkeyPatch) -> None:
-    population = grow(strategy(), 60, of_landscape)
+    _, population = grown(60)
     assert strategy().predicted(population, guided.LEAST - 1, 3) is None
     monkeypatch.setattr(guided, "tested", lambda table, like: -0.1)
     assert strategy().predicted(population, 60, 3) is None

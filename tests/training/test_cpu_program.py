@@ -100,9 +100,10 @@ def assert_same_function(
     for name, gradient in theirs.items():
         assert ours[name].shape == gradient.shape
         assert float((ours[name] - gradient).abs().max()) <= CLOSE * scale, name
+    statistics = plan.state_dict()
     for name, value in network.state_dict().items():
         if "running" in name:
-            assert_close(plan.state_dict()[name], value)
+            assert_close(statistics[name], value)
     evaluation = CpuProgram(plan, 4, 8, 9, training=False)
     images, _ = batch(skeleton, 4, 8, 9, seed + 1)
     with torch.no_grad():

@@ -34,6 +34,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     kernels.load.cache_clear()
 
 
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No compiler but CC."""
+    monkeypatch.setattr(kernels, "_COMPILERS", ())
+
+
 def temporary(tmp_path: Path) -> Path:
     return tmp_path / "tmp" / f"hpcnas-{os.getuid()}"
 
@@ -214,6 +220,7 @@ def mounted(tmp_path: Path, options: str) -> Path:
         ("ro", "Read-only file system"),
     ],
 )
+@pytest.mark.usefixtures("alone")
 def test_where_the_cache_does_not_serve_a_temporary_folder_does(
     options: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,12 +242,6 @@ def test_where_the_cache_does_not_serve_a_temporary_folder_does(
 
 
 # ── the compiler ────────────────────────────────────────────────────────────────────────────────────────────────────
-@pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No compiler but CC."""
-    monkeypatch.setattr(kernels, "_COMPILERS", ())
-
-
 def compiler(tmp_path: Path, script: str) -> str:
     path = tmp_path / "compiler"
     path.write_text(f"#!/bin/sh\n{script}\n")
@@ -279,7 +280,7 @@ def test_a_library_that_is_cut_short_by_its_compiler_ends_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shorten = 'for last; do case "$before" in -o) out=$last;; esac; before=$last; done; truncate -s 9000 "$out"'
-    monkeypatch.setenv("CC", compiler(tmp_path, f'gcc "$@" || exit 1\n{shorten}'))
+    monkeypatch.setenv("CC", compiler(tmp_path, f'gcc "$@" -O0 || exit 1\n{shorten}'))
     with pytest.raises(NoKernels, match=r"ended with -7|file too short|cannot read|ELF"):
         loaded()
 
@@ -301,11 +302,12 @@ def test_another_compiler_takes_the_place_of_one_that_is_not_there(monkeypatch: 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="an option of that processor")
 def test_options_of_cc_come_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a CPU without AVX-512, wherever this runs; behind a wrapper as well."""
-    for named in ("gcc -march=x86-64-v3", "env gcc -march=x86-64-v3"):
+    for named in ("gcc -O0 -march=x86-64-v3", "env gcc -O0 -march=x86-64-v3"):
         monkeypatch.setenv("CC", named)
         assert works(loaded()) and loaded().lanes * np.dtype("float32").itemsize == 32
 
 
+@pytest.mark.usefixtures("alone")
 def test_a_library_of_other_records_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "RANGE", kernels.BLOCK)
     with pytest.raises(NoKernels, match=r"kernels.c and kernels.py disagree about its records"):

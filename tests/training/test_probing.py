@@ -310,11 +310,11 @@ def test_a_gpu_on_which_nothing_works_is_refused(
 
 
 def test_the_stack_itself_is_tried(data: TrainingData) -> None:
-    """Interpreted where there is no GPU."""
-    prepared = TrainingData.prepare(load_training("synthetic:50:1x8x8"), DataSettings(), DEVICE)
-    small = dataclasses.replace(SKELETON, channels=2)
-    shape = dataclasses.replace(SETTINGS, steps=1, batch_size=2, replicates=2)
-    probing._train(StackedTraining, shape, small, probing._few(prepared))
+    """Interpreted where there is no GPU, and so with two images of 4×4 pixels to validate with."""
+    prepared = TrainingData.prepare(load_training("synthetic:10:1x8x8"), DataSettings(), DEVICE)
+    few, small = probing._cut(probing._few(prepared), dataclasses.replace(SKELETON, height=4, width=4, channels=2))
+    shape = dataclasses.replace(SETTINGS, steps=1, batch_size=2, replicates=2, crop=1.0)
+    probing._train(StackedTraining, shape, small, few)
 
 
 # ── by a whole search ───────────────────────────────────────────────────────────────────────────────────────────────

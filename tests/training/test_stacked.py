@@ -54,7 +54,9 @@ def trained(
     return found
 
 
-def test_preparing_changes_nothing(data: TrainingData, whole: StackedTraining) -> None:
+def test_preparing_changes_nothing(
+    data: TrainingData, whole: StackedTraining, reached: tuple[float, ...]
+) -> None:
     """Before the first step, and before one in the middle."""
     found = StackedTraining.of(GENOTYPE, SKELETON, data, SETTINGS, SEEDS)
     found.prepare()
@@ -68,13 +70,19 @@ def test_preparing_changes_nothing(data: TrainingData, whole: StackedTraining) -
         strict=True,
     ):
         assert torch.equal(ours, theirs)
-    assert found.accuracies(nothing) == whole.accuracies(nothing)
+    assert found.accuracies(nothing) == reached
 
 
 @pytest.fixture(scope="module")
 def whole(data: TrainingData) -> StackedTraining:
     """Both trainings, complete."""
     return trained(data)
+
+
+@pytest.fixture(scope="module")
+def reached(whole: StackedTraining) -> tuple[float, ...]:
+    """Their accuracies."""
+    return whole.accuracies(nothing)
 
 
 def test_the_same_as_plain_trainings_on_the_same_draws(data: TrainingData, whole: StackedTraining) -> None:
@@ -99,10 +107,12 @@ def test_the_same_as_plain_trainings_on_the_same_draws(data: TrainingData, whole
             torch.testing.assert_close(value, network.state_dict()[name].cpu(), rtol=1e-3, atol=1e-4)
 
 
-def test_accuracies_are_those_of_the_exported_networks(data: TrainingData, whole: StackedTraining) -> None:
+def test_accuracies_are_those_of_the_exported_networks(
+    data: TrainingData, whole: StackedTraining, reached: tuple[float, ...]
+) -> None:
     ours = whole
     images = data.normalise(data.validation_pixels)
-    for number, accuracy in enumerate(ours.accuracies(nothing)):
+    for number, accuracy in enumerate(reached):
         network = Network(expand(GENOTYPE), SKELETON).to(DEVICE)
         network.load_state_dict(ours.export(number), strict=False)
         with torch.no_grad():
