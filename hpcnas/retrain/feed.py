@@ -46,17 +46,21 @@ class Feed(Protocol):
     appearance: Appearance
     broken: set[str]  # names of training images that this rank could not read so far
     broken_tests: set[str]  # likewise of test images
+    interrupted: bool  # whether images that were asked for have not come: nothing counts that was made of them
+    problem: str | None  # why; None where the waiting ended because the rank is to leave
 
-    def begin(self, seed: int, step: int) -> None:
-        """The training of that seed goes on with that step, from 0."""
+    def begin(self, seed: int, step: int, leave: Callable[[], bool]) -> None:
+        """The training of that seed goes on with that step, from 0. `leave` is asked while images are waited for."""
         ...
 
     def next(self, step: int, micro_batch: int, generator: torch.Generator) -> Batch:
-        """Training images of a micro-batch of a step; a rank asks for its own ones, in order, leaving out none."""
+        """Training images of a micro-batch of a step; a rank asks for its own ones, in order, leaving out none. Blank
+        ones where the feed is `interrupted`."""
         ...
 
-    def test(self) -> Iterator[Batch]:
-        """This rank's share of the test images; all ranks' shares are all of them. Raises DataError."""
+    def test(self, leave: Callable[[], bool]) -> Iterator[Batch]:
+        """This rank's share of the test images; all ranks' shares are all of them. Ends early where the feed is
+        `interrupted`; `leave` as of `begin`. Raises DataError."""
         ...
 
     def close(self) -> None:
@@ -93,6 +97,11 @@ class Order:
         return self._epochs[epoch]
 
 
+def never() -> bool:
+    """No."""
+    return False
+
+
 class Resident:
     """All training images on the device. Raises DataError where they cannot be had."""
 
@@ -110,6 +119,8 @@ class Resident:
         self._crop = max(1, round(crop * height)), max(1, round(crop * width))
         self.broken: set[str] = set()
         self.broken_tests: set[str] = set()
+        self.interrupted = False  # nothing is waited for
+        self.problem: str | None = None
         self.appearance = Appearance(
             facts=DataFacts(channels, height, width, len(dataset.classes), count, 0, dataset.fingerprint),
             class_names=dataset.classes,
@@ -118,7 +129,7 @@ class Resident:
             resize=min(height, width),
         )
 
-    def begin(self, seed: int, step: int) -> None:
+    def begin(self, seed: int, step: int, leave: Callable[[], bool] = never) -> None:
         self._order = Order(len(self._labels), seed)
 
     def next(self, step: int, micro_batch: int, generator: torch.Generator) -> Batch:
@@ -130,7 +141,7 @@ class Resident:
             images = random_flip(images, generator)
         return self._normalise(images), self._labels[chosen]
 
-    def test(self) -> Iterator[Batch]:
+    def test(self, leave: Callable[[], bool] = never) -> Iterator[Batch]:
         dataset = load_test(self._recipe.data.source, download=self._recipe.run.download)
         pixels = dataset.images.pixels
         if dataset.classes != self.appearance.class_names or pixels.shape[3] != len(self.appearance.mean):

@@ -7,18 +7,15 @@ torchvision's, version 2. An image's augmentation follows from (seed, its place 
 decodes it. An image that cannot be read is passed over: the next readable one of the listing takes its place, in every
 job alike. Test images that cannot be read are left out. Whether there are too many of them is for the loop to say.
 
-Loaders are forked from a clean server process, since a process that has begun MPI or CUDA must not be forked. They heed
-no signals: the process that started them ends them, and they end by themselves when it is gone.
+How images come from those processes, and for how long they are waited for, is the business of `loaders`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
-import signal
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +24,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from hpcnas import seeds
 from hpcnas.config.data_spec import DataError, DataFacts, DataFolder, parse
@@ -35,8 +31,8 @@ from hpcnas.config.retraining import RetrainingConfig
 from hpcnas.data import image_folder
 from hpcnas.data.augment import Normaliser
 from hpcnas.data.torchvision_shim import import_transforms
-from hpcnas.job.signals import ASKING
-from hpcnas.retrain.feed import Appearance, Batch, Order, statistics
+from hpcnas.retrain.feed import Appearance, Batch, Order, never, statistics
+from hpcnas.retrain.loaders import Loaded, NoImages, OwnThread, Processes, Source
 
 v2 = import_transforms()  # here, so that the loaders' server has them
 
@@ -44,12 +40,11 @@ v2 = import_transforms()  # here, so that the loaders' server has them
 # pretrained weights; 0.485, 0.456, 0.406 and 0.229, 0.224, 0.225 of 255).
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
-_AHEAD = 3  # micro-batches that a loader makes ahead
 _TEST_BATCH = 32  # images of the full size
 _TRIES = 1000  # unreadable images in a row after which there is no point in going on
 
-Loaded = tuple[Tensor, Tensor, list[str]]
-"""uint8 (B, H, W, C), int64 (B,), and the names of images that could not be read."""
+Item = tuple[Tensor | None, int, list[str]]
+"""An image, uint8 (C, H, W), or none; its label; and the names of images that could not be read."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +86,28 @@ def list_images(folder: Path) -> Listing:
     return Listing(str(folder), classes, np.array(files), np.array(labels, dtype=np.int64))
 
 
-class _Images(Dataset):
-    """A split in a loader process: makes images out of their names."""
+def _unnoted(index: int) -> None:
+    pass
+
+
+class _Images:
+    """A split in a loader process: makes images out of their names (`loaders.Images`)."""
 
     def __init__(self, listing: Listing, recipe: RetrainingConfig) -> None:
         self._listing = listing
         self._recipe = recipe
         self._transform: Any = None  # made in the process that uses it
+        self._note: Callable[[int], None] = _unnoted  # called with an image of the listing that is to be read
+
+    def __getitem__(self, number: int) -> Item:
+        raise NotImplementedError
+
+    def batch(self, numbers: list[int], note: Callable[[int], None]) -> Loaded:
+        self._note = note
+        return _collated([self[number] for number in numbers])
+
+    def described(self, number: int) -> str:
+        return os.path.join(os.path.dirname(self._listing.folder), self._listing.name(number))
 
     def _decoded(self, index: int) -> Tensor:
         """uint8 (C, H, W). Raises whatever a decoder raises."""
@@ -105,6 +115,7 @@ class _Images(Dataset):
             self._transform = self._transforms()
         import PIL.Image
 
+        self._note(index)
         path = os.path.join(os.path.dirname(self._listing.folder), self._listing.name(index))
         with warnings.catch_warnings(), PIL.Image.open(path) as image:
             warnings.simplefilter("ignore")  # about metadata
@@ -122,7 +133,7 @@ class _TrainingImages(_Images):
         self._seed = seed
         self._order = Order(len(listing.files), seed)
 
-    def __getitem__(self, place: int) -> tuple[Tensor, int, list[str]]:
+    def __getitem__(self, place: int) -> Item:
         (chosen,) = self._order(place, 1)
         passed: list[str] = []
         for index in range(chosen, chosen + min(_TRIES, len(self._listing.files))):
@@ -131,6 +142,8 @@ class _TrainingImages(_Images):
                 torch.manual_seed(seeds.image_seed(self._seed, place))
                 try:
                     return self._decoded(index), int(self._listing.labels[index]), passed
+                except MemoryError:  # which says nothing about the image
+                    raise
                 except Exception:  # decoders raise OSError, SyntaxError, ValueError, struct.error and others
                     passed.append(self._listing.name(index))
         side = self._recipe.data.image_size
@@ -151,9 +164,11 @@ class _TrainingImages(_Images):
 class _TestImages(_Images):
     """Items are images of the listing: (image, label, none), or no image and the name of one that cannot be read."""
 
-    def __getitem__(self, index: int) -> tuple[Tensor | None, int, list[str]]:
+    def __getitem__(self, index: int) -> Item:
         try:
             return self._decoded(index), int(self._listing.labels[index]), []
+        except MemoryError:  # which says nothing about the image
+            raise
         except Exception:
             return None, 0, [self._listing.name(index)]
 
@@ -176,17 +191,12 @@ def resized(recipe: RetrainingConfig) -> int:
     return round(recipe.data.image_size / recipe.data.resize)
 
 
-def _collated(items: list[tuple[Tensor | None, int, list[str]]]) -> Loaded:
+def _collated(items: list[Item]) -> Loaded:
     found = [(image, label) for image, label, _ in items if image is not None]
     pixels = [image.permute(1, 2, 0) for image, _ in found]
     images = torch.stack(pixels) if pixels else torch.empty(0, 1, 1, 3, dtype=torch.uint8)
     labels = torch.tensor([label for _, label in found], dtype=torch.int64)
     return images, labels, [name for _, _, names in items for name in names]
-
-
-def _quiet_loader(number: int) -> None:
-    """Begins a loader process: several of them share the cores."""
-    torch.set_num_threads(1)
 
 
 class Stream:
@@ -199,17 +209,12 @@ class Stream:
         self._listing = listing
         mean, std = statistics(recipe, 3, lambda: (MEAN, STD))
         self._normalise = Normaliser(torch.tensor(mean, device=device), torch.tensor(std, device=device))
-        self._loading: dict[str, Any] = {"collate_fn": _collated, "pin_memory": device.type == "cuda"}
+        self._source: Source = OwnThread()
         if loaders:
-            context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload([__name__])
-            self._loading |= {
-                "num_workers": loaders,
-                "multiprocessing_context": context,
-                "prefetch_factor": _AHEAD,
-                "worker_init_fn": _quiet_loader,
-            }
-        self._coming: Iterator[Loaded] = iter(())
+            largest = max(recipe.training.micro_batch, _TEST_BATCH)
+            self._source = Processes(loaders, largest * 3 * recipe.data.image_size**2, preload=__name__)
+        self.interrupted = False
+        self.problem: str | None = None
         self.broken: set[str] = set()
         self.broken_tests: set[str] = set()
         side = recipe.data.image_size
@@ -221,7 +226,7 @@ class Stream:
             resize=resized(recipe),
         )
 
-    def begin(self, seed: int, step: int) -> None:
+    def begin(self, seed: int, step: int, leave: Callable[[], bool] = never) -> None:
         training = self._recipe.training
         images = _TrainingImages(self._listing, self._recipe, seed)
 
@@ -231,41 +236,53 @@ class Stream:
                     first = number * training.batch_size + micro_batch * training.micro_batch
                     yield list(range(first, first + training.micro_batch))
 
-        self._coming = self._started(images, places())
-
-    def _started(self, images: _Images, batches: Iterable[list[int]]) -> Iterator[Loaded]:
-        """Loaders at work on these batches."""
-        self.close()
-        loader: Iterable[Loaded] = DataLoader(images, batch_sampler=batches, **self._loading)
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)  # blocked in loaders, and in their server, for good
-        try:
-            return iter(loader)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        self._leave = leave
+        self._source.begin(images, places())
 
     def next(self, step: int, micro_batch: int, generator: torch.Generator) -> Batch:
-        loaded = next(self._coming)
+        loaded = self._waited_for(self._leave)
+        if loaded is None:
+            side = self._recipe.data.image_size
+            shape = (self._recipe.training.micro_batch, side, side, 3)
+            loaded = torch.zeros(shape, dtype=torch.uint8), torch.zeros(shape[0], dtype=torch.int64), []
         self.broken.update(loaded[2])
         return self._on_device(loaded)
 
+    def _waited_for(self, leave: Callable[[], bool]) -> Loaded | None:
+        """What comes next; None where it does not, which `interrupted` and `problem` then say."""
+        if self.interrupted:
+            return None
+        try:
+            loaded = self._source.next(leave)
+        except NoImages as error:
+            loaded, self.problem = None, str(error)
+        self.interrupted = loaded is None
+        return loaded
+
     def _on_device(self, loaded: Loaded) -> Batch:
         images, labels, _ = loaded
+        if self._device.type == "cuda":
+            images, labels = images.pin_memory(), labels.pin_memory()  # copies, that the device fetches by itself
         pixels = images.to(self._device, non_blocking=True)
         return self._normalise(pixels), labels.to(self._device, non_blocking=True)
 
-    def test(self) -> Iterator[Batch]:
+    def test(self, leave: Callable[[], bool] = never) -> Iterator[Batch]:
         listing = list_images(test_folder(self._recipe))
         if listing.classes != self._listing.classes:
             raise DataError(f"expected the same class folders in {listing.folder} as in {self._listing.folder}")
         mine = range(self._rank, len(listing.files), self._ranks)
         batches = [list(mine[start : start + _TEST_BATCH]) for start in range(0, len(mine), _TEST_BATCH)]
-        for loaded in self._started(_TestImages(listing, self._recipe), batches):
+        self._source.begin(_TestImages(listing, self._recipe), batches)
+        for _ in batches:
+            loaded = self._waited_for(leave)
+            if loaded is None:
+                return
             self.broken_tests.update(loaded[2])
             if len(loaded[1]):
                 yield self._on_device(loaded)
 
     def close(self) -> None:
-        self._coming = iter(())  # loaders end with their iterator
+        self._source.close()
 
 
 def training_folder(recipe: RetrainingConfig) -> Path:

@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import socket
 import sys
 import traceback
 from collections.abc import Callable
@@ -37,6 +38,7 @@ from hpcnas.retrain.record import Origin
 from hpcnas.retrain.record_keeper import RecordKeeper
 from hpcnas.retrain.session import RetrainingFinished, RetrainingRefused, open_retraining, read_plan
 from hpcnas.storage.lock import Interrupted
+from hpcnas.training import causes
 
 if TYPE_CHECKING:
     import torch
@@ -245,10 +247,11 @@ def _listing(recipe: RetrainingConfig) -> Any:
 
 def _train_all(world: World, orders: Orders, keeper: Keeper, feed: Feed, device: torch.device, reason: Reason) -> int:
     """One training after another; the exit code, the same on every rank."""
-    from hpcnas.retrain.process_group import AddressError, Group, PeerLost
+    from hpcnas.retrain.process_group import AddressError, Group, PeerFailed, PeerLost
 
+    group: Group | None = None
     try:
-        group = Group(world, device, orders.recipe.run.address)
+        group = Group(world, device, orders.recipe.run.address, lambda: _is_to_leave(reason, keeper))
         exit_code = COMPLETE
         for seed in orders.seeds:
             exit_code = _train(world, orders, seed, keeper, feed, group, device, reason)
@@ -260,6 +263,26 @@ def _train_all(world: World, orders: Orders, keeper: Keeper, feed: Feed, device:
         raise Leave(str(error), WRONG_USE) from None
     except PeerLost as lost:
         raise Abandoned(f"{lost}; the same command goes on from what is saved") from None
+    except PeerFailed as failed:  # all ranks hear the same
+        raise Leave(str(failed), BROKEN) from None
+    except (Leave, PluginFault):
+        raise
+    except Exception as error:
+        told = None if group is None else group.tell(_sentence(world, error))
+        if told is None:
+            raise
+        if not causes.is_out_of_memory(error):
+            traceback.print_exc()
+        raise Leave(told, BROKEN) from None
+
+
+def _sentence(world: World, error: Exception) -> str:
+    """What a person is told of an exception that has ended the work of this rank."""
+    where = f"rank {world.rank} on {socket.gethostname()}"
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    if causes.is_out_of_memory(error):
+        return f"{where} is out of memory: {first}; a smaller --micro-batch takes less (--dry-run estimates it)"
+    return f"{where} broke: {type(error).__name__}: {first}"
 
 
 def _train(
@@ -267,7 +290,7 @@ def _train(
     reason: Reason,
 ) -> int:  # fmt: skip
     """One training and its test; the exit code, the same on every rank."""
-    from hpcnas.retrain.loop import DistributedTraining, TooManyBroken
+    from hpcnas.retrain.loop import DistributedTraining, ImagesMissing, TooManyBroken
     from hpcnas.training.method import LossNotFinite
 
     recipe, graph = orders.recipe, expansion.expand(orders.genotype)
@@ -278,23 +301,27 @@ def _train(
     keeper.training_begins(seed, training)
     try:
         complete = training.run(
-            leave=lambda: reason() is not None or keeper.lost is not None,
+            leave=lambda: _is_to_leave(reason, keeper),
             save_due=keeper.save_due,
             save=keeper.save,
             made_step=keeper.made_step,
         )
-        if not complete:
+        tested = training.test() if complete else None
+        if tested is None:
             together(world, lambda: keeper.left(reason()), BROKEN)
             return MORE_TO_DO
-        tested = training.test()
         keeper.note_broken(set().union(*world.gather(feed.broken_tests)))
-    except (LossNotFinite, TooManyBroken) as error:  # on all ranks alike
+    except (LossNotFinite, TooManyBroken, ImagesMissing) as error:  # on all ranks alike
         keeper.broke()
         raise Leave(str(error), BROKEN) from None
     except DataError as error:
         raise Leave(str(error), WRONG_USE) from None
     together(world, lambda: keeper.training_complete(seed, training, tested), BROKEN)
     return COMPLETE
+
+
+def _is_to_leave(reason: Reason, keeper: Keeper) -> bool:
+    return reason() is not None or keeper.lost is not None
 
 
 def _warning(text: str) -> None:

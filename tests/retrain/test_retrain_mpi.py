@@ -105,11 +105,11 @@ import sys
 import torch.distributed
 from hpcnas.retrain import __main__ as retrain
 real, steps = torch.distributed.all_reduce, []
-def all_reduce(tensor):
+def all_reduce(tensor, **options):
     steps.append(1)
-    if len(steps) > 8:
+    if len(steps) > 16:  # two a step
         raise RuntimeError("pair.cc:547] Connection closed by peer [127.0.0.1]:31743")
-    real(tensor)
+    return real(tensor, **options)
 torch.distributed.all_reduce = all_reduce
 sys.exit(retrain.main())
 """
