@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -237,7 +237,13 @@ class Stream:
                     yield list(range(first, first + training.micro_batch))
 
         self._leave = leave
-        self._source.begin(images, places())
+        self._begin(images, places())
+
+    def _begin(self, images: _Images, batches: Iterable[list[int]]) -> None:
+        try:
+            self._source.begin(images, batches)
+        except NoImages as error:
+            self.interrupted, self.problem = True, str(error)
 
     def next(self, step: int, micro_batch: int, generator: torch.Generator) -> Batch:
         loaded = self._waited_for(self._leave)
@@ -272,7 +278,7 @@ class Stream:
             raise DataError(f"expected the same class folders in {listing.folder} as in {self._listing.folder}")
         mine = range(self._rank, len(listing.files), self._ranks)
         batches = [list(mine[start : start + _TEST_BATCH]) for start in range(0, len(mine), _TEST_BATCH)]
-        self._source.begin(_TestImages(listing, self._recipe), batches)
+        self._begin(_TestImages(listing, self._recipe), batches)
         for _ in batches:
             loaded = self._waited_for(leave)
             if loaded is None:

@@ -264,6 +264,7 @@ def _train_all(world: World, orders: Orders, keeper: Keeper, feed: Feed, device:
     except PeerLost as lost:
         raise Abandoned(f"{lost}; the same command goes on from what is saved") from None
     except PeerFailed as failed:  # all ranks hear the same
+        world.waits = True
         raise Leave(str(failed), BROKEN) from None
     except (Leave, PluginFault):
         raise
@@ -273,6 +274,7 @@ def _train_all(world: World, orders: Orders, keeper: Keeper, feed: Feed, device:
             raise
         if not causes.is_out_of_memory(error):
             traceback.print_exc()
+        world.waits = True
         raise Leave(told, BROKEN) from None
 
 

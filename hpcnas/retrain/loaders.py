@@ -25,11 +25,12 @@ import socket
 import struct
 import tempfile
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from multiprocessing import reduction
+from multiprocessing import reduction, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,6 +46,7 @@ LOOK = 0.5  # seconds between two looks at whether to go on waiting
 _REMARK = 30.0  # seconds of waiting after which a person is told
 _PATIENCE = 600.0  # seconds of waiting for one batch after which there is no point in going on; less than a group's
 _DYING_PATIENCE = 5.0  # seconds; a process that hangs in a driver cannot even be killed
+_TRIES = 20  # to start a loader whose server has ended
 _OOM_SCORE = "900"  # the kernel should take a loader before the rank
 _HEAD = 64  # bytes at the beginning of a memory file: the number of the image that is being read
 _NOTHING = -1  # in its place where there is none
@@ -174,10 +176,16 @@ class Processes:
                 self._order(loader)
 
     def _started(self) -> _Loader:
-        try:
-            return _Loader(self._context, self._batch_bytes)
-        except (OSError, EOFError) as error:  # too many processes or open files, too little memory, a server that ended
-            raise NoImages(f"{_here()} cannot start a loader process: {error}") from error
+        for _ in range(_TRIES):
+            try:
+                return _Loader(self._context, self._batch_bytes)
+            except (EOFError, ConnectionError) as error:  # the server has been ended: the next try starts another one
+                problem: Exception = error
+                time.sleep(0.1)  # for the system to know that
+            except OSError as error:  # too many processes or open files, too little memory
+                problem = error
+                break
+        raise NoImages(f"{_here()} cannot start a loader process: {problem or type(problem).__name__}")
 
     def _order(self, loader: _Loader) -> None:
         """Gives a loader another batch to make, if there are any left."""
@@ -255,8 +263,10 @@ class _Loader:
             self._memory = mmap.mmap(file.descriptor, size)
             struct.pack_into("q", self._memory, 0, _NOTHING)
             self._pipe, theirs = context.Pipe()
-            mask = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)  # blocked in loaders, and their server, for good
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
             try:
+                resource_tracker.ensure_running()  # by itself now, since it unblocks signals in this process
+                signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)  # blocked in loaders, and their server, for good
                 self._process = context.Process(target=_load, args=(theirs, size, batch_bytes), daemon=True)
                 self._process.start()
             finally:

@@ -31,7 +31,6 @@ from hpcnas.training import causes
 _PATIENCE = datetime.timedelta(minutes=15)  # for ranks that decode, save or have died where MPI does not notice
 _MEETING = datetime.timedelta(minutes=1)  # for a connection to rank 0, which is there
 _HEARING = datetime.timedelta(seconds=30)  # for rank 0 to hear that another rank has failed
-_PARTING = 10.0  # seconds to take leave of the others, some of whom may not be there
 _LOOK = 0.5  # seconds between two looks at the words of others
 _LEAVE, _FAILED, _HEARD = "leave", "failed", "heard"
 _logger = logging.getLogger("hpcnas")
@@ -164,7 +163,6 @@ class Group:
         text = self._words.get(_FAILED).decode()
         if self.rank == 0:
             self._words.set(_HEARD, "")
-        self._abandon()
         return PeerFailed(text)
 
     def tell(self, problem: str) -> str | None:
@@ -179,19 +177,7 @@ class Group:
             self._words.wait([_HEARD], _HEARING)
         except RuntimeError:  # torch's, of several kinds
             return None
-        self._abandon()
         return told
-
-    def _abandon(self) -> None:
-        """Leaves the group while others may be waiting in it: their waiting ends by this."""
-        leaving = threading.Thread(target=_destroy, daemon=True)  # may wait for those who have not heard yet
-        leaving.start()
-        leaving.join(_PARTING)
-
-
-def _destroy() -> None:
-    with contextlib.suppress(Exception):
-        torch.distributed.destroy_process_group()
 
 
 class _Meeting:
