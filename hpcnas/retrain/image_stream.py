@@ -32,7 +32,7 @@ from hpcnas.data import image_folder
 from hpcnas.data.augment import Normaliser
 from hpcnas.data.torchvision_shim import import_transforms
 from hpcnas.retrain.feed import Appearance, Batch, Order, never, statistics
-from hpcnas.retrain.loaders import Loaded, NoImages, OwnThread, Processes, Source
+from hpcnas.retrain.loaders import BatchSource, Loaded, NoImages, OwnThread, Processes
 
 v2 = import_transforms()  # here, so that the loaders' server has them
 
@@ -91,7 +91,7 @@ def _unnoted(index: int) -> None:
 
 
 class _Images:
-    """A split in a loader process: makes images out of their names (`loaders.Images`)."""
+    """A split in a loader process: makes images out of their names (`loaders.ImageMaker`)."""
 
     def __init__(self, listing: Listing, recipe: RetrainingConfig) -> None:
         self._listing = listing
@@ -209,7 +209,7 @@ class Stream:
         self._listing = listing
         mean, std = statistics(recipe, 3, lambda: (MEAN, STD))
         self._normalise = Normaliser(torch.tensor(mean, device=device), torch.tensor(std, device=device))
-        self._source: Source = OwnThread()
+        self._source: BatchSource = OwnThread()
         if loaders:
             largest = max(recipe.training.micro_batch, _TEST_BATCH)
             self._source = Processes(loaders, largest * 3 * recipe.data.image_size**2, preload=__name__)

@@ -8,7 +8,7 @@ second whether to go on, and does not wait for ever; a loader that dies is told 
 made again. Loaders are forked from a clean server process, since a process that has begun MPI or CUDA must not be
 forked. They heed no signals, and end with the process that started them, however that ends; so does the server.
 
-Knows neither files nor decoders: what makes images is an `Images`.
+Knows neither files nor decoders: what makes images is an `ImageMaker`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class NoImages(Exception):
     """A rank cannot have its images: one line."""
 
 
-class Images(Protocol):
+class ImageMaker(Protocol):
     """What makes images out of numbers; goes to loaders as a pickle."""
 
     def batch(self, numbers: list[int], note: Callable[[int], None]) -> Loaded:
@@ -72,10 +72,10 @@ class Images(Protocol):
         ...
 
 
-class Source(Protocol):
+class BatchSource(Protocol):
     """Where a rank's batches come from."""
 
-    def begin(self, images: Images, batches: Iterable[list[int]]) -> None:
+    def begin(self, images: ImageMaker, batches: Iterable[list[int]]) -> None:
         """From now on `next` gives these batches. Raises NoImages where there is no room for processes."""
         ...
 
@@ -120,7 +120,7 @@ def _here() -> str:
 class Begin:
     """To a loader: make images so from now on."""
 
-    images: Images
+    images: ImageMaker
 
 
 @dataclass(frozen=True)
@@ -157,14 +157,14 @@ class Processes:
         self._context.set_forkserver_preload([preload])
         self._batch_bytes = batch_bytes
         self._batches: Iterator[list[int]] = iter(())
-        self._images: Images | None = None
+        self._images: ImageMaker | None = None
         self._loaders: list[_Loader] = []
         self._end = weakref.finalize(self, _kill, self._loaders)  # also when Python ends
         self._number = number
         self._turn = 0  # whose batch is next
         self._used: _Loader | None = None  # whose first place holds the batch that was given last
 
-    def begin(self, images: Images, batches: Iterable[list[int]]) -> None:
+    def begin(self, images: ImageMaker, batches: Iterable[list[int]]) -> None:
         if any(loader.orders for loader in self._loaders):  # left half-way: what they still make is no longer wanted
             self.close()
         self._loaders += [self._started() for _ in range(self._number - len(self._loaders))]
@@ -176,11 +176,13 @@ class Processes:
                 self._order(loader)
 
     def _started(self) -> _Loader:
-        for _ in range(_TRIES):
+        for attempt in range(_TRIES):
             try:
                 return _Loader(self._context, self._batch_bytes)
             except (EOFError, ConnectionError) as error:  # the server has been ended: the next try starts another one
                 problem: Exception = error
+                if attempt == 0:
+                    _logger.warning("the server of the loader processes has ended; another one takes its place")
                 time.sleep(0.1)  # for the system to know that
             except OSError as error:  # too many processes or open files, too little memory
                 problem = error
@@ -376,7 +378,7 @@ def _serve(pipe: Connection, memory: mmap.mmap, batch_bytes: int) -> None:
         pipe.send(answer)
 
 
-def _made(images: Images, order: Make, memory: mmap.mmap, batch_bytes: int) -> Made:
+def _made(images: ImageMaker, order: Make, memory: mmap.mmap, batch_bytes: int) -> Made:
     """Makes a batch and puts its pixels into their place."""
     pixels, labels, unreadable = images.batch(order.numbers, lambda number: struct.pack_into("q", memory, 0, number))
     struct.pack_into("q", memory, 0, _NOTHING)
@@ -407,12 +409,12 @@ class OwnThread:
 
     def __init__(self) -> None:
         self._batches: Iterator[list[int]] = iter(())
-        self._images: Images | None = None
-        self._orders: queue.SimpleQueue[tuple[Images, list[int]]] | None = None  # None where no thread listens to it
+        self._images: ImageMaker | None = None
+        self._orders: queue.SimpleQueue[tuple[ImageMaker, list[int]]] | None = None  # None where no thread listens to it
         self._done: queue.SimpleQueue[Loaded | BaseException] = queue.SimpleQueue()
         self._reading = _NOTHING
 
-    def begin(self, images: Images, batches: Iterable[list[int]]) -> None:
+    def begin(self, images: ImageMaker, batches: Iterable[list[int]]) -> None:
         self._images, self._batches = images, iter(batches)
 
     def next(self, leave: Callable[[], bool]) -> Loaded | None:
@@ -436,7 +438,7 @@ class OwnThread:
         return found
 
     def _work(
-        self, orders: queue.SimpleQueue[tuple[Images, list[int]]], done: queue.SimpleQueue[Loaded | BaseException]
+        self, orders: queue.SimpleQueue[tuple[ImageMaker, list[int]]], done: queue.SimpleQueue[Loaded | BaseException]
     ) -> None:
         while True:
             images, numbers = orders.get()

@@ -155,9 +155,9 @@ def test_a_rank_without_memory_leaves_together_with_the_others_and_one_sentence(
 
 def test_a_signal_is_heard_while_an_image_does_not_come(tmp_path: Path) -> None:
     write_cell(tmp_path)
-    for split in ("train", "val"):
-        (tmp_path / "images" / split / "ape").mkdir(parents=True)
-        os.mkfifo(tmp_path / "images" / split / "ape" / "1.jpg")
+    for place in ("train/ape", "train/bee", "val/ape", "val/bee"):
+        (tmp_path / "images" / place).mkdir(parents=True)
+        os.mkfifo(tmp_path / "images" / place / "1.jpg")
     options = [*SMALL, "--data", "imagefolder:images", "--loading", "stream", "--image-size", "8", "--loaders", "0"]
     command = [sys.executable, *retrain(*options, "--run", "run")]
     with Child(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
