@@ -61,6 +61,10 @@ class Orders:
     dry_run: bool
 
 
+class OutOfMemory(Error):
+    """A rank has not the memory that it needs from the beginning: one sentence."""
+
+
 class UnusableDevice(Error):
     """A device that torch cannot use: one sentence."""
 
@@ -230,11 +234,21 @@ def _feed(world: World, recipe: RetrainingConfig, device: torch.device, threads:
     else:
         from hpcnas.retrain.feed import Resident
 
-        feed = together(world, lambda: Resident(recipe, world.rank, world.size, device))
+        feed = together(world, lambda: _within_memory(world, lambda: Resident(recipe, world.rank, world.size, device)))
     facts = world.gather(feed.appearance.facts)
     if different := [rank for rank, found in enumerate(facts) if found != facts[0]]:
         raise Leave(f"expected the same data on all ranks, but those of ranks {different} differ", WRONG_USE)
     return feed
+
+
+def _within_memory(world: World, action: Callable[[], Feed]) -> Feed:
+    """What the action gives. Raises OutOfMemory where it takes more memory than there is."""
+    try:
+        return action()
+    except Exception as error:
+        if causes.is_out_of_memory(error):
+            raise OutOfMemory(f"{_sentence(world, error)}; --loading stream keeps no images") from None
+        raise
 
 
 def _listing(recipe: RetrainingConfig) -> Any:
@@ -274,7 +288,7 @@ def _train_all(world: World, orders: Orders, keeper: Keeper, feed: Feed, device:
             raise
         if not causes.is_out_of_memory(error):
             traceback.print_exc()
-        world.waits = True
+        world.waits = world.size > 1
         raise Leave(told, BROKEN) from None
 
 
@@ -283,7 +297,7 @@ def _sentence(world: World, error: Exception) -> str:
     where = f"rank {world.rank} on {socket.gethostname()}"
     first = (str(error).splitlines() or [type(error).__name__])[0]
     if causes.is_out_of_memory(error):
-        return f"{where} is out of memory: {first}; a smaller --micro-batch takes less (--dry-run estimates it)"
+        return f"{where} is out of memory: {first}"
     return f"{where} broke: {type(error).__name__}: {first}"
 
 

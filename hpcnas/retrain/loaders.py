@@ -410,7 +410,7 @@ class OwnThread:
     def __init__(self) -> None:
         self._batches: Iterator[list[int]] = iter(())
         self._images: ImageMaker | None = None
-        self._orders: queue.SimpleQueue[tuple[ImageMaker, list[int]]] | None = None  # None where no thread listens to it
+        self._orders: queue.SimpleQueue[tuple[ImageMaker, list[int]]] | None = None  # None: no thread listens
         self._done: queue.SimpleQueue[Loaded | BaseException] = queue.SimpleQueue()
         self._reading = _NOTHING
 

@@ -32,6 +32,7 @@ _PATIENCE = datetime.timedelta(minutes=15)  # for ranks that decode, save or hav
 _MEETING = datetime.timedelta(minutes=1)  # for a connection to rank 0, which is there
 _HEARING = datetime.timedelta(seconds=30)  # for rank 0 to hear that another rank has failed
 _LOOK = 0.5  # seconds between two looks at the words of others
+_VOTE = 1 << 32  # in a sum of votes, each of which may hold or not
 _LEAVE, _FAILED, _HEARD = "leave", "failed", "heard"
 _logger = logging.getLogger("hpcnas")
 Found = TypeVar("Found")
@@ -77,12 +78,13 @@ class Group:
         """
         self.rank, self.size = world.rank, world.size
         self._world, self._leave = world, leave
+        self._counts = 0
         self._called = False  # whether some rank is known to be on the point of leaving
         self._looked = steady()
         if self.size == 1:
             return
         point = _Meeting(world, address)
-        self._words = point.words
+        self._words, self._votes = point.words, point.votes
         cuda = device.type == "cuda"
         with _together():
             torch.distributed.init_process_group(
@@ -93,7 +95,6 @@ class Group:
                 timeout=_PATIENCE,
                 device_id=device if cuda else None,
             )
-            self._hosts = torch.distributed.new_group(timeout=_PATIENCE, backend="gloo") if cuda else None
 
     def add_up(self, tensor: Tensor) -> None:
         """Replaces the tensor, of one shape and number type on all ranks, by its sum over all ranks: the same bits on
@@ -107,10 +108,17 @@ class Group:
         PeerFailed."""
         if self.size == 1:
             return int(held)
-        votes = torch.tensor([float(held)])
+        self._counts += 1
+        votes, result = f"votes-{self._counts}", f"result-{self._counts}"
         with _together():
-            self._wait(torch.distributed.all_reduce(votes, group=self._hosts, async_op=True), votes.device)
-        return int(votes.item())
+            found = self._votes.add(votes, _VOTE + held)
+            if found // _VOTE == self.size:  # this rank is the last one, and all are done with the count before
+                self._votes.set(result, str(found % _VOTE))
+                for key in (f"votes-{self._counts - 1}", f"result-{self._counts - 1}"):
+                    self._votes.delete_key(key)
+            elif not self._votes.check([result]):
+                self._wait_in_thread(lambda: self._votes.wait([result], _PATIENCE))
+            return int(self._votes.get(result))
 
     @torch.no_grad()
     def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
@@ -140,6 +148,23 @@ class Group:
             while not done.wait(_LOOK):  # unlike torch's own waiting, this one lets signals be handled
                 self.called()
         work.wait()
+
+    def _wait_in_thread(self, action: Callable[[], object]) -> None:
+        """Likewise for what can only block."""
+        done, problems = threading.Event(), []
+
+        def work() -> None:
+            try:
+                action()
+            except Exception as error:
+                problems.append(error)
+            done.set()
+
+        threading.Thread(target=work, daemon=True).start()
+        while not done.wait(_LOOK):
+            self.called()
+        if problems:
+            raise problems[0]
 
     def called(self) -> bool:
         """Whether this rank is to leave, which it then tells the others, or another one has told so. To be asked while
@@ -203,10 +228,11 @@ class _Meeting:
             )  # fmt: skip
         host = at or ("localhost" if server is not None else found)
         store = self._on_all(lambda: _connected(host, port) if server is None else server.store)
-        words = self._on_all(lambda: _connected(host, port))  # torch may be waiting in the other one
+        votes = self._on_all(lambda: _connected(host, port))  # one waits in them at a time
+        words = self._on_all(lambda: _connected(host, port))
         store.set_timeout(_PATIENCE)
-        words.set_timeout(_MEETING)
-        self.store, self.words = PrefixStore(key, store), PrefixStore(f"{key}-words", words)
+        self.store = PrefixStore(key, store)
+        self.votes, self.words = PrefixStore(f"{key}-votes", votes), PrefixStore(f"{key}-words", words)
 
     def _on_all(self, attempt: Callable[[], Found]) -> Found:
         problem = None

@@ -87,6 +87,7 @@ def groups(size: int, leave: int | None = None) -> list[Group]:
     for rank in range(size):
         group = Group.__new__(Group)
         group.rank, group.size, group._words, group._called = rank, size, words, False
+        group._counts, group._votes = 0, words
         group._looked = -math.inf
         group._leave = lambda rank=rank: rank == leave  # type: ignore[misc]
         made.append(group)
@@ -112,6 +113,27 @@ def test_all_ranks_hear_the_line_of_the_first_that_fails() -> None:
                 group.called()
         assert told.result() == "rank 1 is out of memory"
     assert third.tell("rank 2 has lost it") == "rank 1 is out of memory"
+
+
+def test_all_ranks_count_the_same_again_and_again() -> None:
+    ranks = groups(3)
+    held = [(False, False, False), (True, False, True), (True, True, True), (False, True, False)]
+
+    def counted(rank: int) -> list[int]:
+        return [ranks[rank].count(each[rank]) for each in held]
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(counted, range(3))) == [[0, 2, 3, 1]] * 3
+    assert sorted(ranks[0]._words.list_keys()) == ["result-4", "votes-4"]
+
+
+def test_who_waits_for_the_count_hears_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_group, "_LOOK", 0.01)
+    first, second = groups(2)
+    first._words.set("failed", "rank 1 is out of memory")
+    with pytest.raises(PeerFailed, match="rank 1 is out of memory"):
+        first.count(False)
+    assert second._words.check(["heard"])
 
 
 def test_a_rank_that_rank_0_does_not_hear_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:

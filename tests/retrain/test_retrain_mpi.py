@@ -107,7 +107,7 @@ from hpcnas.retrain import __main__ as retrain
 real, steps = torch.distributed.all_reduce, []
 def all_reduce(tensor, **options):
     steps.append(1)
-    if len(steps) > 16:  # two a step
+    if len(steps) > 8:
         raise RuntimeError("pair.cc:547] Connection closed by peer [127.0.0.1]:31743")
     return real(tensor, **options)
 torch.distributed.all_reduce = all_reduce
