@@ -46,6 +46,7 @@ class Feed(Protocol):
     appearance: Appearance
     broken: set[str]  # names of training images that this rank could not read so far
     broken_tests: set[str]  # likewise of test images
+    waits: bool  # whether images may not come; the same on every rank
     interrupted: bool  # whether images that were asked for have not come: nothing counts that was made of them
     problem: str | None  # why; None where the waiting ended because the rank is to leave
 
@@ -119,7 +120,7 @@ class Resident:
         self._crop = max(1, round(crop * height)), max(1, round(crop * width))
         self.broken: set[str] = set()
         self.broken_tests: set[str] = set()
-        self.interrupted = False  # nothing is waited for
+        self.waits = self.interrupted = False
         self.problem: str | None = None
         self.appearance = Appearance(
             facts=DataFacts(channels, height, width, len(dataset.classes), count, 0, dataset.fingerprint),

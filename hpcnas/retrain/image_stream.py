@@ -213,7 +213,7 @@ class Stream:
         if loaders:
             largest = max(recipe.training.micro_batch, _TEST_BATCH)
             self._source = Processes(loaders, largest * 3 * recipe.data.image_size**2, preload=__name__)
-        self.interrupted = False
+        self.waits, self.interrupted = True, False
         self.problem: str | None = None
         self.broken: set[str] = set()
         self.broken_tests: set[str] = set()

@@ -199,7 +199,8 @@ class DistributedTraining:
 
     def _interrupted(self) -> bool:
         """Whether images have not come to some rank: the same on every rank, and so is the `_problem` that it has."""
-        if not self._group.count(self._feed.interrupted):
+        asked = self._feed.waits or self._device.type == "cuda"  # where hosts meet in nothing else, and hear nothing
+        if not asked or not self._group.count(self._feed.interrupted):
             return False
         self._problem = next((text for text in self._group.gather(self._feed.problem) if text is not None), None)
         return True

@@ -256,6 +256,7 @@ def test_where_one_rank_has_no_images_all_leave_with_the_step_before(statistics:
 
     def work(group: ThreadGroup) -> tuple[dict[str, Any], int, str]:
         training, saved, said = made(settings, group), [], ""
+        training._feed.waits = True
         if group.rank == 1:
             training._feed = WithoutImages(training._feed, 3, problem)  # type: ignore[arg-type]
         parts: Any = {"leave": lambda: False, "save_due": lambda: False, "made_step": lambda: None}
@@ -281,6 +282,7 @@ def test_where_one_rank_has_no_images_all_leave_with_the_step_before(statistics:
 def test_where_one_rank_has_no_test_images_all_know(problem: str | None) -> None:
     def work(group: ThreadGroup) -> str:
         training = made(recipe(), group)
+        training._feed.waits = True
         assert run(training)
         if group.rank == 1:
             training._feed = WithoutImages(training._feed, STEPS, problem)  # type: ignore[arg-type]
