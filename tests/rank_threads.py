@@ -30,6 +30,12 @@ class ThreadGroup:
         self._barrier.wait()
         tensor.copy_(total)
 
+    def count(self, held: bool) -> int:
+        return sum(self.gather(held))
+
+    def called(self) -> bool:
+        return False
+
     def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
         for tensor in tensors:
             self._exchange(tensor)

@@ -43,7 +43,7 @@ USES = {
     "hpcnas/__init__.py": {"import_module", "importlib"},
     "hpcnas/renamed.py": {"__import__", "importlib"},
     "hpcnas/architecture/genotype.py": {"importlib"},
-    "hpcnas/retrain/image_stream.py": {"multiprocessing"},
+    "hpcnas/retrain/loaders.py": {"multiprocessing"},
     "hpcnas/training/interpreter.py": {"subprocess"},
     "hpcnas/job/devices.py": {"subprocess"},
     "hpcnas/training/cpu/kernels.py": {"ctypes", "subprocess"},

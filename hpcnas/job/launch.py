@@ -73,8 +73,8 @@ def rank_of(program: str, work: Callable[[World, list[str], Signals], int], sign
 
 
 def _take_leave(world: World, program: str, exit_code: int) -> None:
-    """Returns where all ranks are there to finalise MPI together; else ends this process, or all of them, with that
-    exit code."""
+    """Returns where all ranks are there to finalise MPI together, and no thread of this one waits for others; else ends
+    this process, or all of them, with that exit code."""
     try:
         together = world.finish()
     except RanksMissing as missing:  # MPI_Finalize would wait for them, and the launcher for their processes
@@ -83,10 +83,13 @@ def _take_leave(world: World, program: str, exit_code: int) -> None:
         time.sleep(0.1)  # as above
         world.abort(exit_code)
         os._exit(exit_code)
-    if not together:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(exit_code)  # MPI_Finalize may wait for the dead
+    if together and not world.waits:
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if together:  # else MPI_Finalize may wait for the dead
+        world.finalise()
+    os._exit(exit_code)
 
 
 def first_decides(world: World, prepare: Callable[[], tuple[Orders, Kept | None]]) -> tuple[Orders | int, Kept | None]:

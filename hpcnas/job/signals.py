@@ -43,3 +43,11 @@ class Signals:
     def first(self) -> str | None:
         """The name of the first signal that arrived, such as SIGUSR1; None while there is none."""
         return None if self._first is None else self._first.name
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL for 9, and so on."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most of the real-time signals have none
+        return f"signal {number}"

@@ -72,6 +72,7 @@ class MpiWorld:
         self._dead: set[int] = set()
         self._deaths: deque[int] = deque()  # not yet reported
         self._finished: set[int] = set()  # ranks that are done, on rank 0
+        self.waits = False  # whether a thread of this rank may be waiting for others, which nothing but its end stops
         self.rank: int = self._comm.Get_rank()
         self._sources: list[int] = [mpi.ANY_SOURCE if self.rank == 0 else 0]  # whom a message may come from
         self.size: int = self._comm.Get_size()
@@ -100,6 +101,10 @@ class MpiWorld:
         message = self.next(math.inf)
         assert message is not None, "an endless wait ends with a message"
         return message
+
+    def finalise(self) -> None:
+        """Leaves MPI, with all other ranks; no other method may follow."""
+        self._mpi.Finalize()
 
     def abort(self, exit_code: int) -> None:
         """Ends every rank of the job at once."""
@@ -244,6 +249,7 @@ class AloneWorld:
     """A job of one rank, without MPI: the same calls, and no other rank."""
 
     rank, size, library = 0, 1, "none"
+    waits = False
 
     def broadcast(self, value: Any) -> Any:
         """The value itself."""
@@ -252,6 +258,9 @@ class AloneWorld:
     def gather(self, value: Any) -> list[Any]:
         """The value alone."""
         return [value]
+
+    def finalise(self) -> None:
+        """There is nothing to leave."""
 
     def abort(self, exit_code: int) -> None:
         """Ends the process at once."""

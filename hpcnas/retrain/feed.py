@@ -58,22 +58,28 @@ class Feed(Protocol):
     broken_tests: set[str]  # likewise of test images
     tested_on: str  # what the test images are, in words
     test_images: int  # how many they are, over all ranks, those that cannot be read among them; once looked at
+    waits: bool  # whether images may not come; the same on every rank
+    interrupted: bool  # whether images that were asked for have not come: nothing counts that was made of them
+    problem: str | None  # why; None where the waiting ended because the rank is to leave
 
-    def look_at_tests(self) -> Iterator[None]:
-        """Reads this rank's share of the test images, as `test` will, some at a time. Raises DataError for what no test
-        can be made with."""
+    def look_at_tests(self, leave: Callable[[], bool]) -> Iterator[None]:
+        """Reads this rank's share of the test images, as `test` will, some at a time; fewer where `interrupted`. Raises
+        DataError for what no test can be made with."""
         ...
 
-    def begin(self, seed: int, step: int) -> None:
-        """The training of that seed goes on with that step, from 0."""
+
+    def begin(self, seed: int, step: int, leave: Callable[[], bool]) -> None:
+        """The training of that seed goes on with that step, from 0. `leave` is asked while images are waited for."""
         ...
 
     def next(self, step: int, micro_batch: int, generator: torch.Generator) -> Batch:
-        """Training images of a micro-batch of a step; a rank asks for its own ones, in order, leaving out none."""
+        """Training images of a micro-batch of a step; a rank asks for its own ones, in order, leaving out none. Blank
+        ones where the feed is `interrupted`."""
         ...
 
-    def test(self) -> Iterator[Batch]:
-        """This rank's share of the test images; all ranks' shares are all of them. Raises DataError."""
+    def test(self, leave: Callable[[], bool]) -> Iterator[Batch]:
+        """This rank's share of the test images; all ranks' shares are all of them. Ends early where the feed is
+        `interrupted`; `leave` as of `begin`. Raises DataError."""
         ...
 
     def close(self) -> None:
@@ -110,6 +116,11 @@ class Order:
         return self._epochs[epoch]
 
 
+def never() -> bool:
+    """No."""
+    return False
+
+
 class Resident:
     """All training images on the device. Raises DataError where they cannot be had."""
 
@@ -128,6 +139,8 @@ class Resident:
         self.broken: set[str] = set()
         self.broken_tests: set[str] = set()
         self.tested_on, self.test_images = "test images", 0
+        self.waits = self.interrupted = False
+        self.problem: str | None = None
         self.appearance = Appearance(
             facts=DataFacts(channels, height, width, len(dataset.classes), count, 0, dataset.fingerprint),
             class_names=dataset.classes,
@@ -136,7 +149,7 @@ class Resident:
             resize=min(height, width),
         )
 
-    def begin(self, seed: int, step: int) -> None:
+    def begin(self, seed: int, step: int, leave: Callable[[], bool] = never) -> None:
         self._order = Order(len(self._labels), seed)
 
     def next(self, step: int, micro_batch: int, generator: torch.Generator) -> Batch:
@@ -148,7 +161,7 @@ class Resident:
             images = random_flip(images, generator)
         return self._normalise(images), self._labels[chosen]
 
-    def look_at_tests(self) -> Iterator[None]:
+    def look_at_tests(self, leave: Callable[[], bool] = never) -> Iterator[None]:
         pixels, facts = self._tests().images.pixels, self.appearance.facts
         self.test_images = len(pixels)
         self.tested_on = f"{len(pixels):,} test images{self._test_folder()}"
@@ -159,7 +172,7 @@ class Resident:
             )  # fmt: skip
         yield
 
-    def test(self) -> Iterator[Batch]:
+    def test(self, leave: Callable[[], bool] = never) -> Iterator[Batch]:
         dataset = self._tests()
         labels = torch.as_tensor(dataset.images.labels[self._rank :: self._ranks], device=self._device)
         for start in range(0, len(labels), TEST_BATCH):

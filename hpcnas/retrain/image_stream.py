@@ -8,18 +8,15 @@ process decodes it. An image that cannot be read is passed over: the next readab
 in every job alike. Test images that cannot be read are left out; all are decoded once before the training, so that they
 are known by then. Whether there are too many is for the job and the loop to say.
 
-Loaders are forked from a clean server process, since a process that has begun MPI or CUDA must not be forked. They heed
-no signals: the process that started them ends them, and they end by themselves when it is gone.
+How images come from those processes, and for how long they are waited for, is the business of `loaders`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import multiprocessing
 import os
-import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +25,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from hpcnas import seeds
 from hpcnas.config.data_spec import DataFacts, DataFolder, parse
@@ -36,8 +32,8 @@ from hpcnas.config.retraining import RetrainingConfig
 from hpcnas.data import class_folders, image_file
 from hpcnas.data.augment import Normaliser
 from hpcnas.data.torchvision_shim import import_transforms
-from hpcnas.job.signals import ASKING
-from hpcnas.retrain.feed import Appearance, Batch, Order, statistics
+from hpcnas.retrain.feed import Appearance, Batch, Order, never, statistics
+from hpcnas.retrain.loaders import BatchSource, Broken, Loaded, NoImages, OwnThread, Processes
 
 _logger = logging.getLogger(__name__)
 v2 = import_transforms()  # here, so that the loaders' server has them
@@ -46,16 +42,12 @@ v2 = import_transforms()  # here, so that the loaders' server has them
 # pretrained weights; 0.485, 0.456, 0.406 and 0.229, 0.224, 0.225 of 255).
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
-_AHEAD = 3  # micro-batches that a loader makes ahead
 _TEST_BATCH = 32  # images of the full size
 _TOLD = 3  # unreadable images of which a rank says why
 _TRIES = 1000  # unreadable images in a row after which there is no point in going on
 
-Broken = tuple[str, str]
-"""The name of an image that cannot be read, and why."""
-
-Loaded = tuple[Tensor, Tensor, list[Broken]]
-"""uint8 (B, H, W, C), int64 (B,), and the images that could not be read."""
+Item = tuple[Tensor | None, int, list[Broken]]
+"""An image, uint8 (C, H, W), or none; its label; and the images that could not be read."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +80,31 @@ def list_images(folder: Path) -> Listing:
     return Listing(str(folder), tuple(images), np.array(files), labels)
 
 
-class _Images(Dataset):
-    """A split in a loader process: makes images out of their names."""
+def _unnoted(index: int) -> None:
+    pass
+
+
+class _Images:
+    """A split in a loader process: makes images out of their names (`loaders.ImageMaker`)."""
 
     def __init__(self, listing: Listing, recipe: RetrainingConfig) -> None:
         self._listing = listing
         self._recipe = recipe
+        self._note: Callable[[int], None] = _unnoted  # called with an image of the listing that is to be read
+
+    def __getitem__(self, number: int) -> Item:
+        raise NotImplementedError
+
+    def batch(self, numbers: list[int], note: Callable[[int], None]) -> Loaded:
+        self._note = note
+        return _collated([self[number] for number in numbers])
+
+    def described(self, number: int) -> str:
+        return os.path.join(os.path.dirname(self._listing.folder), self._listing.name(number))
 
     def _read(self, index: int) -> Any:
         """The image in colour, as pillow has it. Raises UnreadableImage."""
+        self._note(index)
         path = os.path.join(os.path.dirname(self._listing.folder), self._listing.name(index))
         return image_file.read(path).convert("RGB")
 
@@ -110,7 +118,7 @@ class _TrainingImages(_Images):
         self._order = Order(len(listing.files), seed)
         self._transform: Any = None  # made in the process that uses it
 
-    def __getitem__(self, place: int) -> tuple[Tensor, int, list[Broken]]:
+    def __getitem__(self, place: int) -> Item:
         (chosen,) = self._order(place, 1)
         passed: list[Broken] = []
         if self._transform is None:
@@ -142,7 +150,7 @@ class _TrainingImages(_Images):
 class _TestImages(_Images):
     """Items are images of the listing: (image, label, none), or no image and the one that cannot be read."""
 
-    def __getitem__(self, index: int) -> tuple[Tensor | None, int, list[Broken]]:
+    def __getitem__(self, index: int) -> Item:
         side = self._recipe.data.image_size
         try:
             image = image_file.middle(self._read(index), resized(self._recipe), side, side)
@@ -155,7 +163,7 @@ class _TestImages(_Images):
 class _LookedAt(_TestImages):
     """Items likewise, always without an image: only whether it can be read is of interest."""
 
-    def __getitem__(self, index: int) -> tuple[Tensor | None, int, list[Broken]]:
+    def __getitem__(self, index: int) -> Item:
         try:
             self._read(index)
         except image_file.UnreadableImage as error:
@@ -168,17 +176,12 @@ def resized(recipe: RetrainingConfig) -> int:
     return round(recipe.data.image_size / recipe.data.resize)
 
 
-def _collated(items: list[tuple[Tensor | None, int, list[Broken]]]) -> Loaded:
+def _collated(items: list[Item]) -> Loaded:
     found = [(image, label) for image, label, _ in items if image is not None]
     pixels = [image.permute(1, 2, 0) for image, _ in found]
     images = torch.stack(pixels) if pixels else torch.empty(0, 1, 1, 3, dtype=torch.uint8)
     labels = torch.tensor([label for _, label in found], dtype=torch.int64)
     return images, labels, [one for _, _, broken in items for one in broken]
-
-
-def _quiet_loader(number: int) -> None:
-    """Begins a loader process: several of them share the cores."""
-    torch.set_num_threads(1)
 
 
 class Stream:
@@ -194,17 +197,12 @@ class Stream:
         self.tested_on = f"{self.test_images:,} test images of {tests.folder}"
         mean, std = statistics(recipe, 3, lambda: (MEAN, STD))
         self._normalise = Normaliser(torch.tensor(mean, device=device), torch.tensor(std, device=device))
-        self._loading: dict[str, Any] = {"collate_fn": _collated, "pin_memory": device.type == "cuda"}
+        self._source: BatchSource = OwnThread()
         if loaders:
-            context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload([__name__])
-            self._loading |= {
-                "num_workers": loaders,
-                "multiprocessing_context": context,
-                "prefetch_factor": _AHEAD,
-                "worker_init_fn": _quiet_loader,
-            }
-        self._coming: Iterator[Loaded] = iter(())
+            largest = max(recipe.training.micro_batch, _TEST_BATCH)
+            self._source = Processes(loaders, largest * 3 * recipe.data.image_size**2, preload=__name__)
+        self.waits, self.interrupted = True, False
+        self.problem: str | None = None
         self.broken: set[str] = set()
         self.broken_tests: set[str] = set()
         self._told: set[str] = set()  # of which the reason was told
@@ -217,7 +215,7 @@ class Stream:
             resize=resized(recipe),
         )
 
-    def begin(self, seed: int, step: int) -> None:
+    def begin(self, seed: int, step: int, leave: Callable[[], bool] = never) -> None:
         training = self._recipe.training
         images = _TrainingImages(self._listing, self._recipe, seed)
 
@@ -227,24 +225,25 @@ class Stream:
                     first = number * training.batch_size + micro_batch * training.micro_batch
                     yield list(range(first, first + training.micro_batch))
 
-        self._coming = self._started(images, places())
+        self._leave = leave
+        self._begin(images, places())
 
-    def _started(self, images: _Images, batches: Iterable[list[int]]) -> Iterator[Loaded]:
-        """Loaders at work on these batches."""
-        self.close()
-        loader: Iterable[Loaded] = DataLoader(images, batch_sampler=batches, **self._loading)
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)  # blocked in loaders, and in their server, for good
+    def _begin(self, images: _Images, batches: Iterable[list[int]]) -> None:
         try:
-            return iter(loader)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            self._source.begin(images, batches)
+        except NoImages as error:
+            self.interrupted, self.problem = True, str(error)
 
     def next(self, step: int, micro_batch: int, generator: torch.Generator) -> Batch:
-        loaded = next(self._coming)
-        self._note(self.broken, loaded)
+        loaded = self._waited_for(self._leave)
+        if loaded is None:
+            side = self._recipe.data.image_size
+            shape = (self._recipe.training.micro_batch, side, side, 3)
+            loaded = torch.zeros(shape, dtype=torch.uint8), torch.zeros(shape[0], dtype=torch.int64), []
+        self._tell(self.broken, loaded)
         return self._on_device(loaded)
 
-    def _note(self, known: set[str], loaded: Loaded) -> None:
+    def _tell(self, known: set[str], loaded: Loaded) -> None:
         """Adds what could not be read to what is known, and says why of the first of them."""
         for name, reason in loaded[2]:
             if name not in known and len(known) < _TOLD and name not in self._told:
@@ -252,31 +251,48 @@ class Stream:
                 _logger.warning("%s cannot be read: %s", name, reason)
             known.add(name)
 
+    def _waited_for(self, leave: Callable[[], bool]) -> Loaded | None:
+        """What comes next; None where it does not, which `interrupted` and `problem` then say."""
+        if self.interrupted:
+            return None
+        try:
+            loaded = self._source.next(leave)
+        except NoImages as error:
+            loaded, self.problem = None, str(error)
+        self.interrupted = loaded is None
+        return loaded
+
     def _on_device(self, loaded: Loaded) -> Batch:
         images, labels, _ = loaded
+        if self._device.type == "cuda":
+            images, labels = images.pin_memory(), labels.pin_memory()  # copies, that the device fetches by itself
         pixels = images.to(self._device, non_blocking=True)
         return self._normalise(pixels), labels.to(self._device, non_blocking=True)
 
-    def look_at_tests(self) -> Iterator[None]:
-        self.broken_tests = set()
-        for loaded in self._started(_LookedAt(self._tests, self._recipe), self._test_batches()):
-            self._note(self.broken_tests, loaded)
+    def look_at_tests(self, leave: Callable[[], bool] = never) -> Iterator[None]:
+        for _ in self._test_batches(_LookedAt(self._tests, self._recipe), leave):
             yield
 
-    def test(self) -> Iterator[Batch]:
-        self.broken_tests = set()
-        for loaded in self._started(_TestImages(self._tests, self._recipe), self._test_batches()):
-            self._note(self.broken_tests, loaded)
+    def test(self, leave: Callable[[], bool] = never) -> Iterator[Batch]:
+        for loaded in self._test_batches(_TestImages(self._tests, self._recipe), leave):
             if len(loaded[1]):
                 yield self._on_device(loaded)
 
-    def _test_batches(self) -> list[list[int]]:
-        """This rank's share of the test images."""
+    def _test_batches(self, images: _Images, leave: Callable[[], bool]) -> Iterator[Loaded]:
+        """This rank's share of the test images; less where they do not come."""
+        self.broken_tests = set()
         mine = range(self._rank, len(self._tests.files), self._ranks)
-        return [list(mine[start : start + _TEST_BATCH]) for start in range(0, len(mine), _TEST_BATCH)]
+        batches = [list(mine[start : start + _TEST_BATCH]) for start in range(0, len(mine), _TEST_BATCH)]
+        self._begin(images, batches)
+        for _ in batches:
+            loaded = self._waited_for(leave)
+            if loaded is None:
+                return
+            self._tell(self.broken_tests, loaded)
+            yield loaded
 
     def close(self) -> None:
-        self._coming = iter(())  # loaders end with their iterator
+        self._source.close()
 
 
 def list_all(recipe: RetrainingConfig) -> tuple[Listing, Listing]:

@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import socket
 import sys
 import time
 import traceback
@@ -38,6 +39,7 @@ from hpcnas.retrain.record import Origin
 from hpcnas.retrain.record_keeper import RecordKeeper
 from hpcnas.retrain.session import RetrainingFinished, RetrainingRefused, open_retraining, read_plan
 from hpcnas.storage.lock import Interrupted
+from hpcnas.training import causes
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +61,10 @@ class Orders:
     origin: Origin
     seeds: tuple[int, ...]  # of the trainings that are not complete
     dry_run: bool
+
+
+class OutOfMemory(Error):
+    """A rank has not the memory that it needs from the beginning: one sentence."""
 
 
 class UnusableDevice(Error):
@@ -233,11 +239,21 @@ def _feed(world: World, recipe: RetrainingConfig, device: torch.device, threads:
     else:
         from hpcnas.retrain.feed import Resident
 
-        feed = together(world, lambda: Resident(recipe, world.rank, world.size, device))
+        feed = together(world, lambda: _within_memory(world, lambda: Resident(recipe, world.rank, world.size, device)))
     facts = world.gather(feed.appearance.facts)
     if different := [rank for rank, found in enumerate(facts) if found != facts[0]]:
         raise Leave(f"expected the same data on all ranks, but those of ranks {different} differ", WRONG_USE)
     return feed
+
+
+def _within_memory(world: World, action: Callable[[], Feed]) -> Feed:
+    """What the action gives. Raises OutOfMemory where it takes more memory than there is."""
+    try:
+        return action()
+    except Exception as error:
+        if causes.is_out_of_memory(error):
+            raise OutOfMemory(f"{_sentence(world, error)}; --loading stream keeps no images") from None
+        raise
 
 
 def _listings(recipe: RetrainingConfig) -> Any:
@@ -249,13 +265,15 @@ def _listings(recipe: RetrainingConfig) -> Any:
 
 def _look_at_tests(world: World, recipe: RetrainingConfig, feed: Feed, reason: Reason) -> None:
     """Reads all test images before anything is trained. Raises Leave, on all ranks alike, where no test can be made
-    with them, or too many cannot be read, or this job is to leave."""
-    looks = feed.look_at_tests()
+    with them, too many cannot be read, some do not come, or this job is to leave."""
+    looks = feed.look_at_tests(lambda: reason() is not None)
     complete = False
     while not complete:
         finished = together(world, lambda: _looked_for_a_while(looks))
         if asked := next(filter(None, world.gather(reason())), None):
             raise Leave(f"left while the test images were looked at: {asked}", MORE_TO_DO)
+        if problem := next(filter(None, world.gather(feed.problem)), None):
+            raise Leave(problem, BROKEN)
         complete = all(world.gather(finished))
     unreadable = sorted(set().union(*world.gather(feed.broken_tests)))
     if len(unreadable) == feed.test_images:
@@ -279,10 +297,11 @@ def _looked_for_a_while(looks: Iterator[None]) -> bool:
 
 def _train_all(world: World, orders: Orders, keeper: Keeper, feed: Feed, device: torch.device, reason: Reason) -> int:
     """One training after another; the exit code, the same on every rank."""
-    from hpcnas.retrain.process_group import AddressError, Group, PeerLost
+    from hpcnas.retrain.process_group import AddressError, Group, PeerFailed, PeerLost
 
+    group: Group | None = None
     try:
-        group = Group(world, device, orders.recipe.run.address)
+        group = Group(world, device, orders.recipe.run.address, lambda: _is_to_leave(reason, keeper))
         exit_code = COMPLETE
         for seed in orders.seeds:
             exit_code = _train(world, orders, seed, keeper, feed, group, device, reason)
@@ -294,6 +313,28 @@ def _train_all(world: World, orders: Orders, keeper: Keeper, feed: Feed, device:
         raise Leave(str(error), WRONG_USE) from None
     except PeerLost as lost:
         raise Abandoned(f"{lost}; the same command goes on from what is saved") from None
+    except PeerFailed as failed:  # all ranks hear the same
+        world.waits = True
+        raise Leave(str(failed), BROKEN) from None
+    except (Leave, PluginFault):
+        raise
+    except Exception as error:
+        told = None if group is None else group.tell(_sentence(world, error))
+        if told is None:
+            raise
+        if not causes.is_out_of_memory(error):
+            traceback.print_exc()
+        world.waits = world.size > 1
+        raise Leave(told, BROKEN) from None
+
+
+def _sentence(world: World, error: Exception) -> str:
+    """What a person is told of an exception that has ended the work of this rank."""
+    where = f"rank {world.rank} on {socket.gethostname()}"
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    if causes.is_out_of_memory(error):
+        return f"{where} is out of memory: {first}"
+    return f"{where} broke: {type(error).__name__}: {first}"
 
 
 def _train(
@@ -301,7 +342,7 @@ def _train(
     reason: Reason,
 ) -> int:  # fmt: skip
     """One training and its test; the exit code, the same on every rank."""
-    from hpcnas.retrain.loop import DistributedTraining, TooManyBroken
+    from hpcnas.retrain.loop import DistributedTraining, ImagesMissing, TooManyBroken
     from hpcnas.training.method import LossNotFinite
 
     recipe, graph = orders.recipe, expansion.expand(orders.genotype)
@@ -312,17 +353,17 @@ def _train(
     keeper.training_begins(seed, training)
     try:
         complete = training.run(
-            leave=lambda: reason() is not None or keeper.lost is not None,
+            leave=lambda: _is_to_leave(reason, keeper),
             save_due=keeper.save_due,
             save=keeper.save,
             made_step=keeper.made_step,
         )
-        if not complete:
+        tested = training.test() if complete else None
+        if tested is None:
             together(world, lambda: keeper.left(reason()), BROKEN)
             return MORE_TO_DO
-        tested = training.test()
         keeper.note_broken(set().union(*world.gather(feed.broken_tests)))
-    except TooManyBroken as error:  # on all ranks alike
+    except (TooManyBroken, ImagesMissing) as error:  # on all ranks alike
         keeper.broke()
         raise Leave(str(error), BROKEN) from None
     except LossNotFinite as error:  # likewise
@@ -335,6 +376,10 @@ def _train(
         raise Leave(str(error), WRONG_USE) from None
     together(world, lambda: keeper.training_complete(seed, training, tested), BROKEN)
     return COMPLETE
+
+
+def _is_to_leave(reason: Reason, keeper: Keeper) -> bool:
+    return reason() is not None or keeper.lost is not None
 
 
 def _warning(text: str) -> None:

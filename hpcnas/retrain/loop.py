@@ -43,6 +43,10 @@ class TooManyBroken(Exception):
     """More images than allowed cannot be read: one line."""
 
 
+class ImagesMissing(Exception):
+    """Some rank cannot have its images: one line."""
+
+
 @dataclass(frozen=True)
 class Tested:
     """How the trained network does on the test images."""
@@ -110,6 +114,7 @@ class DistributedTraining:
         self._read = 0  # steps whose figures were read
         self._row_seconds = 0.0
         self._leaving = self._saving = False
+        self._problem: str | None = None  # why images do not come
 
     @property
     def peak_memory(self) -> int | None:
@@ -134,10 +139,11 @@ class DistributedTraining:
         """The steps that are left; whether they were made: not so where some rank's `leave` said it is to leave.
 
         Ranks leave at the same step, which is saved. `save` is called on all of them soon after some rank's `save_due`
-        said so, and at the end; it may take the `state`. Raises LossNotFinite, TooManyBroken, on all ranks alike.
+        said so, and at the end; it may take the `state`. Raises LossNotFinite, TooManyBroken, ImagesMissing, on all
+        ranks alike, the last one when the last step is saved.
         """
         self._trained.train()
-        self._feed.begin(self._seed, self.step)
+        self._feed.begin(self._seed, self.step, self._group.called)
         self._clock = time.perf_counter()
         while self.step < self._recipe.training.steps and not self._leaving:
             self._advance(leave(), save_due())
@@ -150,6 +156,8 @@ class DistributedTraining:
             made_step()
         self._read_figures(at_most=0)
         save()
+        if self._problem is not None:
+            raise ImagesMissing(self._problem)
         return self.step == self._recipe.training.steps
 
     def _lap(self) -> None:
@@ -160,7 +168,8 @@ class DistributedTraining:
         self._clock = now
 
     def _advance(self, leave: bool, save: bool) -> None:
-        """One step, with this rank's wishes."""
+        """One step, with this rank's wishes. Where some rank has no images for it, nothing of it counts on any, and all
+        of them leave."""
         training, sums = self._recipe.training, self._sums
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(training, self.step)
@@ -176,6 +185,9 @@ class DistributedTraining:
             if self._recipe.augmentation.cutout:
                 images = cutout(images, self._recipe.augmentation.cutout, self._generator)
             self._run_micro_batch(images.to(self._number), labels)
+        if self._interrupted():
+            self._leaving = True
+            return
         sums.figures[_WAITED] += waited
         sums.figures[_BROKEN] += len(self._feed.broken - self.broken)
         sums.figures[_LEAVING] += leave
@@ -186,6 +198,14 @@ class DistributedTraining:
         if self._averages:
             average_in(self._averages, self._values(), training.weight_averaging, self.step)
         self._send_figures()
+
+    def _interrupted(self) -> bool:
+        """Whether images have not come to some rank: the same on every rank, and so is the `_problem` that it has."""
+        asked = self._feed.waits or self._device.type == "cuda"  # where hosts meet in nothing else, and hear nothing
+        if not asked or not self._group.count(self._feed.interrupted):
+            return False
+        self._problem = next((text for text in self._group.gather(self._feed.problem) if text is not None), None)
+        return True
 
     def _run_micro_batch(self, images: Tensor, labels: Tensor) -> None:
         """Runs a micro-batch forward and back: images (B, C, H, W) and labels int64 (B,)."""
@@ -262,21 +282,26 @@ class DistributedTraining:
 
     # ── the test ────────────────────────────────────────────────────────────────────────────────────────────────────
     @torch.no_grad()
-    def test(self) -> Tested:
-        """The trained network on the test images, each whole. Raises DataError, LossNotFinite, TooManyBroken."""
+    def test(self) -> Tested | None:
+        """The trained network on the test images, each whole; None where images have not come to some rank, which is to
+        leave. Raises DataError, ImagesMissing, LossNotFinite, TooManyBroken, on all ranks alike."""
         # images, correct, among the best five, loss, problems, unreadable images
         counts = torch.zeros(6, dtype=torch.float64)
         problem: DataError | None = None
         kept = self._put_in_averages()
         self.network.eval()
         try:
-            for images, labels in self._feed.test():
+            for images, labels in self._feed.test(self._group.called):
                 counts[:4] += self._counted(images, labels)
         except DataError as error:  # which the others have to know
             problem = error
             counts[4] = 1
         self._put_back(kept)
         counts[5] = len(self._feed.broken_tests)  # of this rank's share
+        if self._interrupted():
+            if self._problem is not None:
+                raise ImagesMissing(self._problem)
+            return None
         total = counts.to(self._device)
         self._group.add_up(total)
         found, correct, among, summed_loss, problems, broken = total.tolist()

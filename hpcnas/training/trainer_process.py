@@ -23,6 +23,7 @@ from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import SearchConfig
 from hpcnas.job.clocks import Attentive
 from hpcnas.job.devices import Binding, device_variables
+from hpcnas.job.signals import signal_name
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Stopped, Task
 from hpcnas.training.evaluator import EvaluatorRefused, Loaded
 from hpcnas.training.interpreter import python
@@ -261,7 +262,7 @@ class _Child:
         if code is None:
             how = "closed its pipe but did not end"
         elif code < 0:
-            how = f"was ended by {_signal_name(-code)}"
+            how = f"was ended by {signal_name(-code)}"
         else:
             how = f"ended with exit code {code}"
         return f"the trainer {how}; its last words:\n{self._printed()}"
@@ -301,13 +302,6 @@ class _Child:
             os.killpg(self._process.pid, signal.SIGKILL)  # its group outlives it where it has left processes behind
         self._wait()
         self._output.close()
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # most of the real-time signals have none
-        return f"signal {number}"
 
 
 def _text(printed: bytes) -> str:

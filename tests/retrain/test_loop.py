@@ -6,7 +6,9 @@ Ranks are threads here (`rank_threads`), numbers are float64, so that a differen
 from __future__ import annotations
 
 import copy
+import math
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,8 @@ from hpcnas.architecture.expansion import expand
 from hpcnas.config.data_spec import DataError, ImageFacts
 from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.retrain import regularisation
-from hpcnas.retrain.feed import Batch, Resident
-from hpcnas.retrain.loop import DistributedTraining, TooManyBroken, learning_rate
+from hpcnas.retrain.feed import Batch, Resident, never
+from hpcnas.retrain.loop import DistributedTraining, ImagesMissing, TooManyBroken, learning_rate
 from hpcnas.training.method import LossNotFinite
 from hpcnas.training.network import Network
 
@@ -232,6 +234,71 @@ def test_ranks_leave_and_save_together_whoever_wants_it() -> None:
     assert on_ranks(2, work) == [(4, [2, 4]), (4, [2, 4])]
 
 
+class WithoutImages(Resident):
+    """Has none from some step on."""
+
+    def __init__(self, known: Resident, step: int, problem: str | None) -> None:
+        self.__dict__ |= known.__dict__
+        self._step, self._problem = step, problem
+
+    def next(self, step: int, micro_batch: int, generator: torch.Generator) -> Batch:
+        images, labels = super().next(step, micro_batch, generator)
+        if step < self._step:
+            return images, labels
+        self.interrupted, self.problem = True, self._problem
+        return torch.full_like(images, math.nan), labels
+
+    def test(self, leave: Callable[[], bool] = never) -> Iterator[Batch]:
+        yield next(super().test())
+        self.interrupted, self.problem = True, self._problem
+
+
+@pytest.mark.parametrize("statistics", ["micro-batch", "step"])
+@pytest.mark.parametrize("problem", [None, "rank 1 waits for a.jpg"])
+def test_where_one_rank_has_no_images_all_leave_with_the_step_before(statistics: str, problem: str | None) -> None:
+    settings = recipe(batch_statistics=statistics)
+
+    def work(group: ThreadGroup) -> tuple[dict[str, Any], int, str]:
+        training, saved, said = made(settings, group), [], ""
+        training._feed.waits = True
+        if group.rank == 1:
+            training._feed = WithoutImages(training._feed, 3, problem)  # type: ignore[arg-type]
+        parts: Any = {"leave": lambda: False, "save_due": lambda: False, "made_step": lambda: None}
+        try:
+            assert not training.run(save=lambda: saved.append(copy.deepcopy(training.state())), **parts)
+        except ImagesMissing as missing:
+            said = str(missing)
+        return saved[-1], len(saved), said
+
+    def undisturbed(group: ThreadGroup) -> dict[str, Any]:
+        training = made(settings, group)
+        run(training, until=3)
+        return training.state()
+
+    expected = on_ranks(4, undisturbed)[0]
+    for state, saves, said in on_ranks(4, work):
+        assert (state["step"], saves, said) == (3, 1, problem or "")
+        assert all(torch.equal(one, two) for one, two in zip(state["tensors"], expected["tensors"], strict=True))
+        assert [row["step"] for row in state["history"]] == [2]
+
+
+@pytest.mark.parametrize("problem", [None, "rank 1 waits for a.jpg"])
+def test_where_one_rank_has_no_test_images_all_know(problem: str | None) -> None:
+    def work(group: ThreadGroup) -> str:
+        training = made(recipe(), group)
+        training._feed.waits = True
+        assert run(training)
+        if group.rank == 1:
+            training._feed = WithoutImages(training._feed, STEPS, problem)  # type: ignore[arg-type]
+        try:
+            assert training.test() is None
+        except ImagesMissing as missing:
+            return str(missing)
+        return ""
+
+    assert on_ranks(2, work) == [problem or ""] * 2
+
+
 def with_broken_images(training: DistributedTraining, names: dict[int, set[str]]) -> DistributedTraining:
     """Its rank meets these in these steps, from 0."""
     feed, given = training._feed, training._feed.next
@@ -277,7 +344,7 @@ def test_a_loss_that_is_not_finite_stops_all_ranks() -> None:
 
 def with_tests(training: DistributedTraining, *batches: Batch, broken: int = 0) -> DistributedTraining:
     """Its rank is tested on these; so many more cannot be read."""
-    training._feed.test = lambda: iter(batches)  # type: ignore[method-assign]
+    training._feed.test = lambda leave=never: iter(batches)  # type: ignore[method-assign,misc]
     training._feed.broken_tests = {f"val/{training._group.rank}-{number}" for number in range(broken)}
     return training
 
@@ -301,7 +368,8 @@ def test_too_many_unreadable_test_images_make_no_test() -> None:
 
     def work(group: ThreadGroup) -> int:
         training = with_tests(made(settings, group), batch, broken=1 + group.rank)
-        assert training.test().images == 4
+        tested = training.test()
+        assert tested is not None and tested.images == 4
         training.network.train()
         with_tests(training, batch, broken=2)
         with pytest.raises(TooManyBroken, match="at most 3 unreadable test images, got 4 of 8; mend the data, or"):

@@ -11,7 +11,7 @@ from hpcnas.config.data_spec import DataError
 from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.job.devices import Seat, bind_all
 from hpcnas.job.launch import Leave
-from hpcnas.job.status import MORE_TO_DO, WRONG_USE
+from hpcnas.job.status import BROKEN, MORE_TO_DO, WRONG_USE
 from hpcnas.job.world import AloneWorld
 from hpcnas.retrain import job
 
@@ -51,11 +51,14 @@ def test_cards_of_one_name_are_told_apart_by_their_uuids() -> None:
     check(seat("a", "0"), seat("a", "0"))  # nobody knows
 
 
-def look(looks: Iterator[None], broken: set[str], images: int = 12, reason: str | None = None) -> None:
+def look(
+    looks: Iterator[None], broken: set[str], images: int = 12, reason: str | None = None, problem: str | None = None
+) -> None:
     settings = SCHEME.build({"data": {"max_broken": 3}})
     feed = SimpleNamespace(
-        look_at_tests=lambda: looks, broken_tests=broken, test_images=images, tested_on=f"{images} test images of val"
-    )
+        look_at_tests=lambda leave: looks, broken_tests=broken, test_images=images, problem=problem,
+        tested_on=f"{images} test images of val",
+    )  # fmt: skip
     job._look_at_tests(AloneWorld(), settings, feed, lambda: reason)  # type: ignore[arg-type]
 
 
@@ -91,3 +94,9 @@ def test_a_job_that_is_to_leave_does_so_before_all_are_looked_at(monkeypatch: py
     with pytest.raises(Leave, match="left while the test images were looked at: SIGTERM") as left:
         look(looks, set(), reason="SIGTERM")
     assert left.value.exit_code == MORE_TO_DO and len(list(looks)) == 4
+
+
+def test_test_images_that_do_not_come_end_the_job_with_the_reason() -> None:
+    with pytest.raises(Leave, match=r"expected images within 600 s, got none") as left:
+        look(iter(()), set(), problem="expected images within 600 s, got none: rank 0 waits for val/a")
+    assert left.value.exit_code == BROKEN

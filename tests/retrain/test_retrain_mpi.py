@@ -105,11 +105,11 @@ import sys
 import torch.distributed
 from hpcnas.retrain import __main__ as retrain
 real, steps = torch.distributed.all_reduce, []
-def all_reduce(tensor):
+def all_reduce(tensor, **options):
     steps.append(1)
     if len(steps) > 8:
         raise RuntimeError("pair.cc:547] Connection closed by peer [127.0.0.1]:31743")
-    real(tensor)
+    return real(tensor, **options)
 torch.distributed.all_reduce = all_reduce
 sys.exit(retrain.main())
 """
@@ -124,6 +124,52 @@ def test_a_rank_whose_peer_is_gone_leaves_more_to_do(one_mpi: launcher.Mpi, tmp_
     expected = "another rank is gone or cannot be reached: pair.cc:547] Connection closed by peer [127.0.0.1]:31743"
     assert expected in (tmp_path / "run" / "log").read_text() and expected in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+HUNGRY = """
+import os
+import sys
+import torch
+from hpcnas.retrain import __main__ as retrain, loop
+real, batches = loop.DistributedTraining._run_micro_batch, []
+def hungry(training, images, labels):
+    batches.append(1)
+    if training._group.rank == 1 and len(batches) > 4:
+        torch.empty(1 << 55)
+    real(training, images, labels)
+loop.DistributedTraining._run_micro_batch = hungry
+sys.exit(retrain.main())
+"""
+
+
+def test_a_rank_without_memory_leaves_together_with_the_others_and_one_sentence(
+    one_mpi: launcher.Mpi, tmp_path: Path
+) -> None:
+    write_cell(tmp_path)
+    done = launcher.run(one_mpi, 3, ["-c", HUNGRY, *SMALL, "--run", "run"], cwd=tmp_path)
+    assert done.returncode == 1 and status(tmp_path / "run")["state"] == "broken", done.stdout + done.stderr
+    assert (done.stdout + done.stderr).count(" is out of memory: ") == 1
+    assert "Traceback" not in done.stdout + done.stderr and "terminate" not in done.stderr
+    assert " ERROR rank 1 on " in (tmp_path / "run" / "log").read_text()
+
+
+def test_a_signal_is_heard_while_an_image_does_not_come(tmp_path: Path) -> None:
+    write_cell(tmp_path)
+    for place in ("train/ape", "train/bee", "val/ape", "val/bee"):
+        (tmp_path / "images" / place).mkdir(parents=True)
+        os.mkfifo(tmp_path / "images" / place / "1.jpg")
+    options = [*SMALL, "--data", "imagefolder:images", "--loading", "stream", "--image-size", "8", "--loaders", "0"]
+    command = [sys.executable, *retrain(*options, "--run", "run")]
+    with Child(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        said = []
+        while "seed 3 begins" not in "".join(said[-1:]):
+            said.append(process.stdout.readline())
+            assert said[-1], said
+        process.terminate()
+        said.append(process.communicate(timeout=GUARD)[0])
+    assert process.returncode == 75 and status(tmp_path / "run")["state"] == "more", said
+    assert "SIGTERM received" in "".join(said)
 
 
 def saved_steps(folder: Path) -> int:
