@@ -13,6 +13,7 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.config import data_spec
 from hpcnas.config import search as search_config
 from hpcnas.config.settings import ConfigError
+from hpcnas.evolution.individuals import Birth
 from hpcnas.retrain.record import Origin
 from hpcnas.search import references, run_file
 from hpcnas.search.references import OfRun
@@ -56,6 +57,7 @@ def individual_origin(named: OfRun) -> Origin:
         fittest=id == population.best,
         max_parameters=run.config.search.max_parameters,
         departures=_departures(run),
+        birth=Birth(population.column("birth")[id]),
     )
 
 

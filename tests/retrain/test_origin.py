@@ -47,6 +47,7 @@ def test_the_best_of_a_search(run: Path) -> None:
         evaluated=4,
         fittest=True,
         departures="replicates 2, data digits",
+        birth=Birth.MUTATION,
     )
     assert origin == origin_of(run, 4)
 
@@ -65,6 +66,7 @@ def test_another_individual(run: Path) -> None:
         Origin("run:4", "flat", "5" * 32, 4, "random", 0.5, 0, 9, True, None, ""),
         Origin("run:4", "flat", "5" * 32, 4, "random", 0.5, 0, 9, True, None, "racing True, data digits"),
         Origin("run:3", "flat", "5" * 32, 3, "random", None, None, 0, False, None),
+        Origin("run:0", "flat", "5" * 32, 0, "random", 0.5, 0, 9, True, None, "initial given", Birth.GIVEN),
     ],
 )
 def test_an_origin_is_read_as_it_was_written(origin: Origin, tmp_path: Path) -> None:
