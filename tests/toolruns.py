@@ -164,6 +164,6 @@ def origin_of(run: Path, individual: int) -> Origin:
     return Origin(
         f"{run}:{individual}", str(stored.config.space), stored.run, individual, search.strategy,
         float(population.column("fitness")[individual]), evaluated.index(individual), len(evaluated),
-        population.best == individual, search.max_parameters, "replicates 2, data digits",
+        population.best == individual, search.max_parameters, "replicates 2, precision bf16, data digits",
         Birth(population.column("birth")[individual]),
     )  # fmt: skip

@@ -324,7 +324,7 @@ def _trained(row: dict[str, Any]) -> Trained:
 
 def _session(row: dict[str, Any]) -> RetrainingSession:
     facts = allowed.facts(json.loads(row.pop("data")))
-    texts = {name: _str(row[name]) for name in ("host", "device", "numbers") if name in row}
+    texts: dict[str, Any] = {name: _str(row[name]) for name in ("host", "device", "numbers") if name in row}
     return RetrainingSession(**row | texts | {"software": allowed.software(json.loads(row["software"]))}, facts=facts)
 
 

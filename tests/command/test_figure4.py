@@ -32,6 +32,7 @@ def test_as_a_command(run: Path, retrainings: list[Path], tmp_path: Path, capsys
     assert plot.main([*words, "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert [(point["individual"], point["large"]) for point in found["gains"]] == [(0, 0.0), (4, 0.25)]
+    assert found["first_architecture"] == "one architecture drawn with space 2x3/1x3"
 
 
 def test_a_retraining_that_goes_on_is_left_out(

@@ -20,7 +20,9 @@ from hpcnas.retrain import record_file
 from hpcnas.retrain.record import Inputs, Origin, Record, RetrainingSession, Row, State, Trained
 from hpcnas.storage.folder import StoreError
 
-SEARCHED = Origin("runs/a:17", "6x4/1x5", "0f" * 16, 17, "tournament", 0.875, 40, 41, True, 500_000, "racing True", Birth.MUTATION)
+SEARCHED = Origin(
+    "runs/a:17", "6x4/1x5", "0f" * 16, 17, "tournament", 0.875, 40, 41, True, 500_000, "racing True", Birth.MUTATION
+)
 INPUTS = Inputs(
     skeleton=Skeleton(3, 299, 299, 3, channels=64, cells=(1, 2, 2, 2), stem="strided"),
     class_names=("ape", "bee", "gnu"),
@@ -41,7 +43,9 @@ RECORD = Record(
     flops=30_834_380_544,
     trainings=[COMPLETE, Trained(4)],
     history=[Row(3, 100, 2.25, 0.125, 0.1, 1000.5, 0.25), Row(3, 200, 2.0, 0.25, 0.1, 1100.5, 0.125)],
-    sessions=[RetrainingSession(1000.5, "node-1", 4321, 8, {"hpcnas": "0", "torch": "2.13"}, FACTS, "cuda:0", "bfloat16")],
+    sessions=[
+        RetrainingSession(1000.5, "node-1", 4321, 8, {"hpcnas": "0", "torch": "2.13"}, FACTS, "cuda:0", "bfloat16")
+    ],
     broken=["train/gnu/1.jpg", "train/gnu/ünlesbar.jpg"],
 )
 
