@@ -206,11 +206,9 @@ def _device(world: World, binding: devices.Binding) -> torch.device:
 
 def _numbers(recipe: RetrainingConfig, device: torch.device) -> str:
     """The type of the numbers of this rank's feature maps."""
-    from hpcnas.training.method import number_type  # torch
+    from hpcnas.retrain import loop  # torch
 
-    if recipe.training.precision == "fp64":
-        return "float64"
-    return str(number_type(recipe.training, device)).removeprefix("torch.")
+    return str(loop.numbers(recipe.training, device)).removeprefix("torch.")
 
 
 def _check_usable(gpu: str | None) -> None:

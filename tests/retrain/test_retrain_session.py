@@ -201,6 +201,7 @@ def test_what_has_diverged_is_trained_anew_with_other_settings(tmp_path: Path) -
     job.diverged()
     job.close(BROKEN)
     record = record_file.read(folder)
+    assert record.sessions[-1].numbers == "float32"
     assert (record.recipe.training.learning_rate, record.recipe.training.steps) == (0.01, 500)
     assert [(one.state, one.step) for one in record.trainings] == [(State.DIVERGED, 0)] and record.history == []
     assert "state=broken" in (folder / "status").read_text()
