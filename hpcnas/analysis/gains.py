@@ -20,7 +20,6 @@ from hpcnas.analysis.retrainings import Found
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.config.retraining import SCHEME
 from hpcnas.retrain.origin import individual_origin
-from hpcnas.retrain.record import State
 from hpcnas.search.references import OfRun
 
 
@@ -70,9 +69,7 @@ def of_runs(runs: Sequence[Curves], found: Sequence[Found]) -> list[Gains]:
                 f"it is one of {origin.source}"
             )
         accuracies[origin.run, origin.individual] += each.stored.test_accuracies
-        diverged[origin.run, origin.individual] += sum(
-            training.state is State.DIVERGED for training in each.stored.trainings
-        )
+        diverged[origin.run, origin.individual] += len(each.stored.diverged)
     return [
         _of_run(
             run,

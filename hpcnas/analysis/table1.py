@@ -20,7 +20,7 @@ from hpcnas.analysis.retrainings import Found
 from hpcnas.config import data_spec
 from hpcnas.config.data_spec import CIFAR10
 from hpcnas.config.retraining import SCHEME, RetrainingConfig
-from hpcnas.retrain.record import Origin, Record, State
+from hpcnas.retrain.record import Origin, Record
 
 IMAGENET = "ImageNet"
 IMAGENET_SIZE = (1000, 1_281_167)  # classes and training images of ILSVRC 2012
@@ -147,7 +147,7 @@ def _row(experiment: Experiment, found: Sequence[Found]) -> dict[str, Any]:
         "parameters": found[0].stored.parameters if found else None,
         "retrainings": [str(each.folder) for each in found],
         "seeds": len(errors),
-        "diverged": sum(training.state is State.DIVERGED for each in found for training in each.stored.trainings),
+        "diverged": sum(len(each.stored.diverged) for each in found),
         "error": statistics.fmean(errors) if errors else None,
         "error_std": statistics.stdev(errors) if len(errors) > 1 else None,
         "top5_error": statistics.fmean(top5) if top5 else None,

@@ -97,8 +97,10 @@ def _gains(runs: Sequence[Curves], folders: Sequence[Path]) -> list[Gains]:
     """Those of the runs; says which retrainings are left out."""
     found = [retrainings.load(folder) for folder in folders]
     gained = gains.of_runs(runs, found)
-    unfinished = (each.folder for each in found if not each.stored.test_accuracies)
-    common.tell_left_out(unfinished, "no training is complete yet")
+    unfinished = [each for each in found if not each.stored.test_accuracies]
+    for each in unfinished:
+        why = "no training is complete, some have diverged" if each.stored.diverged else "no training is complete yet"
+        common.tell_left_out([each.folder], why)
     return gained
 
 

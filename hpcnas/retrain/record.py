@@ -118,6 +118,11 @@ class Record:
         return self.sessions[-1].facts
 
     @property
+    def diverged(self) -> list[int]:
+        """Seeds of the trainings whose loss was not finite."""
+        return [found.seed for found in self.trainings if found.state is State.DIVERGED]
+
+    @property
     def test_accuracies(self) -> list[float]:
         """Of the complete trainings, in the order of their seeds."""
         return [found.test_accuracy for found in self.trainings if found.test_accuracy is not None]

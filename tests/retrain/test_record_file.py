@@ -17,6 +17,7 @@ from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.retraining import SCHEME
 from hpcnas.evolution.individuals import Birth
 from hpcnas.retrain import record_file
+from hpcnas.retrain.progress import final_table
 from hpcnas.retrain.record import Inputs, Origin, Record, RetrainingSession, Row, State, Trained
 from hpcnas.storage.folder import StoreError
 
@@ -54,6 +55,15 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     record_file.write(tmp_path, RECORD)
     assert record_file.read(tmp_path) == RECORD
     assert RECORD.test_accuracies == [0.9625]
+
+
+def test_trainings_that_diverged_are_in_no_mean_and_told() -> None:
+    trainings = [COMPLETE, Trained(4, State.DIVERGED, 70_000), Trained(5, State.DIVERGED, 9)]
+    record = dataclasses.replace(RECORD, trainings=trainings)
+    assert (record.test_accuracies, record.diverged) == ([0.9625], [4, 5])
+    table = final_table(record)
+    assert "\n  test accuracy  96.25 % (one run)\n" in table
+    assert "\n  diverged       seed 4, 5, not in the means\n" in table
 
 
 def test_names_that_are_not_utf8_are_read_back_too(tmp_path: Path) -> None:
