@@ -134,18 +134,22 @@ def retrained(
     inputs: Inputs = INPUTS,
     found: Genotype | None = None,
     facts: DataFacts = RETRAINED_ON,
+    diverged: int = 0,
+    numbers: str = "float32",
 ) -> Path:
-    """A retraining of so many complete trainings, with these test accuracies, and a last one that waits. No weights."""
+    """A retraining of so many complete trainings, with these test accuracies, of some that diverged, and a last one
+    that waits. No weights."""
     trainings = [
         Trained(seed, State.COMPLETE, 80_000, test_images=10_000, test_accuracy=accuracy, test_top5=(1 + accuracy) / 2)
         for seed, accuracy in enumerate(accuracies)
     ]
-    trainings.append(Trained(len(accuracies)))
+    trainings += [Trained(len(trainings) + more, State.DIVERGED, 70_000) for more in range(diverged)]
+    trainings.append(Trained(len(trainings)))
     stored = Record(
         run="5" * 32, recipe=retraining.SCHEME.build(retraining.SCHEME.preset("cifar-large"), settings),
         genotype=found or genotype.named("paper"), origin=origin, inputs=inputs, parameters=15_727_306, flops=2,
         trainings=trainings,
-        sessions=[RetrainingSession(1000.0, "node-1", 4321, 1, {"hpcnas": "0"}, facts, "cpu")],
+        sessions=[RetrainingSession(1000.0, "node-1", 4321, 1, {"hpcnas": "0"}, facts, "cpu", numbers)],
     )  # fmt: skip
     folder.mkdir()
     record_file.write(folder, stored)
@@ -160,5 +164,6 @@ def origin_of(run: Path, individual: int) -> Origin:
     return Origin(
         f"{run}:{individual}", str(stored.config.space), stored.run, individual, search.strategy,
         float(population.column("fitness")[individual]), evaluated.index(individual), len(evaluated),
-        population.best == individual, search.max_parameters, "replicates 2, data digits",
+        population.best == individual, search.max_parameters, "replicates 2, precision bf16, data digits",
+        Birth(population.column("birth")[individual]),
     )  # fmt: skip

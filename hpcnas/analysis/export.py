@@ -83,6 +83,8 @@ def retrained(text: str) -> Source:
     accuracy = f"{training.test_accuracy:.4f} on {training.test_images:,} test images"
     if len(found.complete) > 1:
         accuracy += f" (all {len(found.complete)} seeds: {retrainings.mean_and_std(stored.test_accuracies)})"
+    if stored.diverged:
+        accuracy += f"; seed {', '.join(map(str, stored.diverged))} diverged"
     weights = Weights(found.weights(training), stored.inputs)
     return Source(origin, ("accuracy", accuracy), stored.genotype, stored.inputs.skeleton, weights)
 

@@ -1,23 +1,26 @@
 """What evolution gains, in small networks and in large ones: the numbers of the paper's Figure 4. Draws nothing.
 
-Both gains are over the first genotype that the run evaluated, a random one: in fitness, and in test accuracy of its
-retraining. Individuals are those that were retrained, by one recipe and on the same data; several retrainings of one
-count together.
+Both gains are over the first genotype that the run evaluated, in the paper a random one: in fitness, and in test
+accuracy of its retraining. Individuals are those that were retrained, by one recipe and on the same data; several
+retrainings of one count together, but for trainings that diverged.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from hpcnas.analysis import first_architecture
 from hpcnas.analysis.curves import Curves, require_evaluations
 from hpcnas.analysis.retrainings import Found
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.config.retraining import SCHEME
+from hpcnas.retrain.origin import individual_origin
+from hpcnas.search.references import OfRun
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Gain:
     large: float
     large_std: float | None  # over the seeds of its retraining; None of a single one
     seeds: int
+    diverged: int = 0  # trainings that are not among them, since their loss was not finite
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Gains:
 
     run: Curves
     points: tuple[Gain, ...]
+    first: str  # what the first is, in the words of Table 1
 
     @property
     def best_small(self) -> np.ndarray:
@@ -54,6 +59,7 @@ def of_runs(runs: Sequence[Curves], found: Sequence[Found]) -> list[Gains]:
     runs = require_evaluations(runs)
     _check_alike(found)
     accuracies: dict[tuple[str, int], list[float]] = defaultdict(list)
+    diverged: Counter[tuple[str, int]] = Counter()
     names = {run.stored.run: run.name for run in runs}
     for each in found:
         origin = each.stored.origin
@@ -63,13 +69,18 @@ def of_runs(runs: Sequence[Curves], found: Sequence[Found]) -> list[Gains]:
                 f"it is one of {origin.source}"
             )
         accuracies[origin.run, origin.individual] += each.stored.test_accuracies
+        diverged[origin.run, origin.individual] += len(each.stored.diverged)
     return [
-        _of_run(run, {id: values for (name, id), values in accuracies.items() if name == run.stored.run and values})
+        _of_run(
+            run,
+            {id: values for (name, id), values in accuracies.items() if name == run.stored.run and values},
+            {id: count for (name, id), count in diverged.items() if name == run.stored.run},
+        )
         for run in runs
     ]
 
 
-def _of_run(run: Curves, accuracies: dict[int, list[float]]) -> Gains:
+def _of_run(run: Curves, accuracies: dict[int, list[float]], diverged: dict[int, int]) -> Gains:
     steps = dict(zip(run.ids.tolist(), run.step.tolist(), strict=True))
     first = int(run.ids[0])
     if first not in accuracies:
@@ -90,9 +101,11 @@ def _of_run(run: Curves, accuracies: dict[int, list[float]]) -> Gains:
                 large=statistics.fmean(accuracies[id]) - base,
                 large_std=statistics.stdev(accuracies[id]) if len(accuracies[id]) > 1 else None,
                 seeds=len(accuracies[id]),
+                diverged=diverged[id],
             )
             for id in sorted(accuracies, key=steps.__getitem__)
         ),
+        first_architecture.called(individual_origin(OfRun(run.folder, run.stored, first))),
     )
 
 

@@ -57,8 +57,8 @@ def trained(text: str) -> tuple[Found, Trained]:
     found = load(folder)
     seeds = {training.seed: training for training in found.complete}
     if not seeds:
-        diverged = [str(each.seed) for each in found.stored.trainings if each.state is State.DIVERGED]
-        why = f" (the loss of seed {', '.join(diverged)} was not finite)" if diverged else ""
+        diverged = ", ".join(map(str, found.stored.diverged))
+        why = f" (the loss of seed {diverged} was not finite)" if diverged else ""
         raise AnalysisError(f"{folder}: no training is complete yet{why}, so there are no weights")
     if folder == Path(text):
         return found, seeds[min(seeds)]

@@ -1,8 +1,9 @@
 """The paper's Table 1, with what retrainings have reached beside it: the numbers and their rows. Prints nothing.
 
 Errors are shares of test images in percent, of the networks that were trained to the end. Retrainings of the same kind
-of genotype, on the same data, by the same recipe make one row: mean and standard deviation over all their seeds. A
-published error stands only beside what was found as the paper's genotypes were, and trained by the paper's recipe.
+of genotype, on the same data, by the same recipe make one row: mean and standard deviation over all their seeds, but
+for those that diverged, which are counted. A published error stands only beside what was found as the paper's genotypes
+were, and trained by the paper's recipe, as far as the paper tells both.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hpcnas.analysis import first_architecture
+from hpcnas.analysis.first_architecture import ONE
 from hpcnas.analysis.retrainings import Found
 from hpcnas.config import data_spec
 from hpcnas.config.data_spec import CIFAR10
@@ -21,7 +24,15 @@ from hpcnas.retrain.record import Origin, Record
 
 IMAGENET = "ImageNet"
 IMAGENET_SIZE = (1000, 1_281_167)  # classes and training images of ILSVRC 2012
-ONE = "one random architecture"
+# Settings of a recipe that change nothing, have a column of their own, or are told in other words.
+_ASIDE = (
+    "network.channels", "network.plugins", "training.seed", "run.history_every",
+    "training.micro_batch", "training.batch_statistics", "training.precision",
+)  # fmt: skip
+_OF_RESIDENT = ("augmentation.crop", "augmentation.padding")  # what `stream` does not go by
+_OF_STREAM = ("augmentation.crop_area", "augmentation.brightness", "augmentation.contrast", "data.image_size",
+              "data.resize")  # fmt: skip
+_SHORT = {"float32": "fp32", "bfloat16": "bf16", "float64": "fp64"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,8 @@ PAPER: dict[Experiment, str] = {
 
 def rows(found: Sequence[Found]) -> list[dict[str, Any]]:
     """The table: the paper's rows in its order, those that it does not have after those of the same data. Errors in
-    percent, None where nothing was measured; `paper` in its own words."""
+    percent, None where nothing was measured; `seeds` is how many they are of, `diverged` how many are not among them
+    because their loss was not finite; `paper` in its own words."""
     ours: dict[Experiment, list[Found]] = defaultdict(list)
     for each in found:
         ours[experiment(each.stored)].append(each)
@@ -72,14 +84,39 @@ def experiment(stored: Record) -> Experiment:
     name = data_spec.title(source, facts.classes, facts.fingerprint)
     if source.startswith("imagefolder:") and (facts.classes, facts.training_images) == IMAGENET_SIZE:
         name = IMAGENET
-    told = departures(stored.recipe, "imagenet" if name == IMAGENET else "cifar-large")
+    told = departures(stored, "imagenet" if name == IMAGENET else "cifar-large")
     return Experiment(name, stored.origin.space, search(stored.origin), stored.inputs.skeleton.channels, told)
 
 
-def departures(recipe: RetrainingConfig, preset: str) -> str:
-    """Where a recipe differs from the paper's, `key value` each; but for c0, seeds, and how the run is kept."""
-    aside = ("network.channels", "training.seed", "run.history_every")
-    return SCHEME.departures(SCHEME.build(SCHEME.preset(preset)), recipe, aside)
+def departures(stored: Record, preset: str) -> str:
+    """Where a retraining's recipe differs from the paper's in what changes the result: `key value` each, batch
+    statistics and numbers in words of their own; but for c0 and seeds. The preset has all that the paper tells.
+
+    Where the paper is silent, its batch statistics are taken to be over all images of a step, and its numbers to be
+    fp32."""
+    recipe = stored.recipe
+    idle = _OF_RESIDENT if recipe.data.loading == "stream" else _OF_STREAM
+    if recipe.training.schedule != "milestones":
+        idle = (*idle, "training.milestones")
+    settings = SCHEME.departures(SCHEME.build(SCHEME.preset(preset)), recipe, (*_ASIDE, *idle))
+    return ", ".join(filter(None, [settings, _batch_statistics(recipe), _precision(stored)]))
+
+
+def _batch_statistics(recipe: RetrainingConfig) -> str:
+    """Over how many images they were, where those were not all of a step."""
+    training = recipe.training
+    if training.batch_statistics == "step" or recipe.micro_batches == 1:
+        return ""
+    return f"batch statistics of {training.micro_batch} images"
+
+
+def _precision(stored: Record) -> str:
+    """Which numbers feature maps were in, in any of the sessions, where those were not fp32 alone."""
+    asked, found = stored.recipe.training.precision, []
+    for session in stored.sessions:
+        on_cpu = "fp32" if session.device == "cpu" else "unknown"
+        found.append(_SHORT.get(session.numbers, on_cpu) if asked == "auto" else asked)
+    return "" if set(found) <= {"fp32"} else f"precision {' and '.join(dict.fromkeys(found))}"
 
 
 def search(origin: Origin) -> str:
@@ -87,12 +124,14 @@ def search(origin: Origin) -> str:
     if origin.run is None:
         return "evolution, 7000" if origin.source == "paper" else f"the genotype {origin.source}"
     if origin.evaluation == 0:
-        return ONE
+        return first_architecture.called(origin)
     name = {"random": "random search", "tournament": "evolution"}.get(origin.strategy or "", origin.strategy)
-    limited = "parameter-constrained " if origin.max_parameters is not None else ""
+    limited = limit = ""
+    if origin.max_parameters is not None:  # the paper does not tell its own
+        limited, limit = "parameter-constrained ", f"fewer than {origin.max_parameters:,} parameters"
     which = "" if origin.fittest else f", individual {origin.individual}"
     departures = "settings unknown" if origin.departures is None else origin.departures
-    return ", ".join(filter(None, [f"{limited}{name}, {origin.evaluated}{which}", departures]))
+    return ", ".join(filter(None, [f"{limited}{name}, {origin.evaluated}{which}", limit, departures]))
 
 
 def _row(experiment: Experiment, found: Sequence[Found]) -> dict[str, Any]:
@@ -108,6 +147,7 @@ def _row(experiment: Experiment, found: Sequence[Found]) -> dict[str, Any]:
         "parameters": found[0].stored.parameters if found else None,
         "retrainings": [str(each.folder) for each in found],
         "seeds": len(errors),
+        "diverged": sum(len(each.stored.diverged) for each in found),
         "error": statistics.fmean(errors) if errors else None,
         "error_std": statistics.stdev(errors) if len(errors) > 1 else None,
         "top5_error": statistics.fmean(top5) if top5 else None,

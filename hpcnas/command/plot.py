@@ -9,8 +9,9 @@ guidance  of a search by --strategy guided: the fitness that the model predicted
           against what was measured, and their rank correlation along the run
 learning-curves  of a search with --rungs: accuracy against the share of the steps, the final accuracy against that
           at each rung with the line between them, and with --early-stopping the floors of the rungs along the run
-figure4   the paper's Figure 4: the gain in accuracy over the first random genotype against the evolution step, of the
-          small networks and of the large ones in the retrainings that --retrainings names, one or more an individual
+figure4   the paper's Figure 4: the gain in accuracy over the first genotype against the evolution step, of the small
+          networks and of the large ones in the retrainings that --retrainings names, one or more an individual; its
+          title says where the first genotype is not a random one as the paper's
 
 Each is written to the file that its option names; without any, all but figure4 go to the current folder, guidance
 where a model has chosen any individual, learning-curves where there are any. Several runs share the axes; of learning
@@ -72,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told = [curves.numbers(run) for run in runs]
         for one, gain in zip(told, gained, strict=False):
             one["gains"] = [asdict(point) for point in gain.points]
+            one["first_architecture"] = gain.first
         for one, run in zip(told, runs, strict=True):
             if run.folder in guided:
                 one["guidance"] = guided[run.folder].numbers()
@@ -95,8 +97,10 @@ def _gains(runs: Sequence[Curves], folders: Sequence[Path]) -> list[Gains]:
     """Those of the runs; says which retrainings are left out."""
     found = [retrainings.load(folder) for folder in folders]
     gained = gains.of_runs(runs, found)
-    unfinished = (each.folder for each in found if not each.stored.test_accuracies)
-    common.tell_left_out(unfinished, "no training is complete yet")
+    unfinished = [each for each in found if not each.stored.test_accuracies]
+    for each in unfinished:
+        why = "no training is complete, some have diverged" if each.stored.diverged else "no training is complete yet"
+        common.tell_left_out([each.folder], why)
     return gained
 
 

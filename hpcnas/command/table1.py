@@ -1,8 +1,10 @@
 """The paper's Table 1 with your retrainings: their test errors beside the published ones.
 
 Retrainings of genotypes that were found in the same way, on the same data and by the same recipe make one row: mean and
-standard deviation of the test error over all complete trainings. A retraining may be under way. A published error
-stands only beside what was found and trained as the paper's was.
+standard deviation of the test error over all complete trainings; those that diverged are counted and not among them. A
+retraining may be under way. A published error stands only beside what was found and trained as the paper's was; the
+column recipe says what else was done: other settings, batch statistics of fewer images than a step has, numbers that
+are not fp32.
 """
 
 from __future__ import annotations
@@ -39,11 +41,17 @@ def beside_the_paper(found: Sequence[dict[str, Any]]) -> str:
     header = ("data", "representation", "search", "c0", "parameters", "seeds", "test error %", "the paper's", "recipe")
     cells = [
         (row["data"], row["representation"], row["search"], row["channels"],
-         "-" if row["parameters"] is None else f"{row['parameters']:,}", row["seeds"] or "-", _error(row),
+         "-" if row["parameters"] is None else f"{row['parameters']:,}", _seeds(row), _error(row),
          row["paper"] or "-", row["departures"] or "the paper's")
         for row in found
     ]  # fmt: skip
     return common.table(header, cells)
+
+
+def _seeds(row: dict[str, Any]) -> str:
+    if row["diverged"]:
+        return f"{row['seeds']}, {row['diverged']} diverged"
+    return str(row["seeds"] or "-")
 
 
 def _error(row: dict[str, Any]) -> str:

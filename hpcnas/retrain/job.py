@@ -154,7 +154,8 @@ def _carry_out(world: World, orders: Orders, keeper: Keeper, reason: Reason, uns
     feed = _feed(world, recipe, device, bindings[world.rank].threads)
     try:
         _look_at_tests(world, recipe, feed, reason)
-        together(world, lambda: keeper.appear(feed.appearance, world.size, world.library, bindings[0].device))
+        numbers = _numbers(recipe, device)
+        together(world, lambda: keeper.appear(feed.appearance, world.size, world.library, bindings[0].device, numbers))
         _logger.info("to be tested on %s", feed.tested_on)
         keeper.note_broken(set().union(*world.gather(feed.broken_tests)))
         return _train_all(world, orders, keeper, feed, device, reason)
@@ -207,6 +208,13 @@ def _device(world: World, binding: devices.Binding) -> torch.device:
     torch.backends.cudnn.benchmark = True  # all micro-batches are of one shape
     torch.cuda.set_device(0)
     return torch.device("cuda", 0)
+
+
+def _numbers(recipe: RetrainingConfig, device: torch.device) -> str:
+    """The type of the numbers of this rank's feature maps."""
+    from hpcnas.retrain import loop  # torch
+
+    return str(loop.numbers(recipe.training, device)).removeprefix("torch.")
 
 
 def _check_usable(gpu: str | None) -> None:

@@ -42,9 +42,9 @@ class Keeper(Protocol):
         """The job begins: log and status say so."""
         ...
 
-    def appear(self, found: Appearance, ranks: int, mpi_library: str, device: str) -> None:
-        """The data are known: the record is made, or compared with them. Raises NotKept where they are other data, or
-        nothing can be written."""
+    def appear(self, found: Appearance, ranks: int, mpi_library: str, device: str, numbers: str) -> None:
+        """The data are known: the record is made, or compared with them; `numbers` is the type of those of feature maps
+        on the device. Raises NotKept where they are other data, or nothing can be written."""
         ...
 
     def checkpoint(self, seed: int, training: DistributedTraining) -> dict[str, Any] | None:
@@ -103,7 +103,7 @@ class Bystander:
     def begin(self, line: LiveLine) -> None:
         pass
 
-    def appear(self, found: Appearance, ranks: int, mpi_library: str, device: str) -> None:
+    def appear(self, found: Appearance, ranks: int, mpi_library: str, device: str, numbers: str) -> None:
         pass
 
     def checkpoint(self, seed: int, training: DistributedTraining) -> dict[str, Any] | None:

@@ -58,6 +58,11 @@ class Tested:
     broken: int = 0  # test images that could not be read
 
 
+def numbers(training: RetrainingSettings, device: torch.device) -> torch.dtype:
+    """The type of the numbers of feature maps on that device; with float64 parameters are of it too."""
+    return torch.float64 if training.precision == "fp64" else number_type(training, device)
+
+
 def learning_rate(training: RetrainingSettings, step: int) -> float:
     """The rate of step 0, 1, …"""
     if training.schedule == "cosine":
@@ -91,8 +96,8 @@ class DistributedTraining:
         if training.batch_statistics == "step":
             trained = synchronised(trained, group)  # type: ignore[assignment]
         self.network = network
-        self._number = torch.float64 if training.precision == "fp64" else torch.float32
-        self._half = number_type(training, device) is torch.bfloat16
+        self._half = numbers(training, device) is torch.bfloat16
+        self._number = torch.float32 if self._half else numbers(training, device)
         self._trained = trained.to(device, self._number).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._forward: Callable[[Tensor], Any] = self._trained
         if recipe.run.compile:

@@ -130,6 +130,8 @@ def final_table(record: Record) -> str:
     tested = [(found.test_images, found.test_broken) for found in complete if found.test_images is not None]
     if tested:
         rows.append(("test images", _images(*min(tested, key=lambda counts: counts[0]))))
+    if record.diverged:
+        rows.append(("diverged", f"seed {', '.join(map(str, record.diverged))}, not in the means"))
     rows.append(("training time", duration(sum(found.training_seconds for found in complete))))
     if record.broken:
         rows.append(("broken images", f"{len(record.broken):,}"))

@@ -13,6 +13,7 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.retraining import RetrainingConfig
+from hpcnas.evolution.individuals import Birth
 from hpcnas.job.session import Session
 
 
@@ -40,6 +41,7 @@ class Origin:
     fittest: bool | None = None  # whether it was the best of them
     max_parameters: int | None = None  # the search's constraint; None also where it had none
     departures: str | None = None  # `key value` where the search went another way than the paper's; None: not known
+    birth: Birth | None = None  # how the individual came to be; None also in older files
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,10 @@ class Row:
 
 @dataclass(frozen=True)
 class RetrainingSession(Session):
-    """One start of a retraining; the device is that of rank 0."""
+    """One start of a retraining; the device, and the type of the numbers of its feature maps, are those of rank 0."""
 
     device: str
+    numbers: str = ""  # float32, bfloat16 or float64; empty where it is not known, as in older files
 
 
 @dataclass
@@ -113,6 +116,11 @@ class Record:
     def facts(self) -> DataFacts:
         """Of the data, which are the same in every session."""
         return self.sessions[-1].facts
+
+    @property
+    def diverged(self) -> list[int]:
+        """Seeds of the trainings whose loss was not finite."""
+        return [found.seed for found in self.trainings if found.state is State.DIVERGED]
 
     @property
     def test_accuracies(self) -> list[float]:

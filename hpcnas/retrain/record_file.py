@@ -28,6 +28,7 @@ import numpy as np
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.retraining import SCHEME
+from hpcnas.evolution.individuals import Birth
 from hpcnas.retrain.record import Inputs, Origin, Record, RetrainingSession, Row, State, Trained
 from hpcnas.search import run_file
 from hpcnas.storage import allowed, durable, hdf5
@@ -75,6 +76,7 @@ SESSION_COLUMNS = (
     Column("device", "S", "device of rank 0"),
     Column("software", "S", "names and versions, JSON"),
     Column("data", "S", "what the data set was: sizes and fingerprint, JSON"),
+    Column("numbers", "S", "type of the numbers of feature maps on that device", added=True),
 )
 _TABLES = {"trainings": TRAINING_COLUMNS, "history": HISTORY_COLUMNS, "sessions": SESSION_COLUMNS}
 _SINGLE = {  # what the single values of a group may be; what they are is said where they are written
@@ -82,6 +84,7 @@ _SINGLE = {  # what the single values of a group may be; what they are is said w
         *(Column(name, "i8", "", missing=-1, low=0) for name in ("individual", "evaluation", "evaluated")),
         Column("fittest", "i8", "", low=-1, high=1),
         Column("max_parameters", "i8", "", missing=-1, low=0),
+        Column("birth", "i8", "", missing=-1, added=True, low=min(Birth), high=max(Birth)),
         Column("fitness", "f8", "", missing=np.nan, low=-1e6, high=1e6),
     ),
     "network": (
@@ -161,6 +164,8 @@ def _write_origin(group: hdf5.Group, origin: Origin) -> None:
     if origin.departures is not None:
         told = "where the search went another way than the paper's"
         write_dataset(group, "departures", _text(origin.departures), told)
+    birth = np.int8(-1 if origin.birth is None else origin.birth)
+    write_dataset(group, "birth", birth, "how the individual came to be, as in population.h5")
 
 
 def _write_network(group: hdf5.Group, record: Record) -> None:
@@ -249,6 +254,7 @@ def _wrong(file: hdf5.Group, tables: Mapping[str, Mapping[str, np.ndarray]]) -> 
     if not 0 < len(run) <= 100 or not run.isprintable():
         yield Wrong("retraining", "run", None, "a name in up to 100 letters and digits", allowed.shown(run))
     for group, columns in _SINGLE.items():
+        columns = tuple(column for column in columns if not column.added or column.name in file[group])
         values = {column.name: np.atleast_1d(file[group][column.name][()]) for column in columns}
         for column in columns:
             whole = column.dtype == "i8"
@@ -289,6 +295,7 @@ def _origin(group: hdf5.Group) -> Origin:
         fitness=None if np.isnan(fitness) else fitness,
         fittest=None if fittest is None else bool(fittest),
         departures=_string(group, "departures") if "departures" in group else None,
+        birth=Birth(birth) if "birth" in group and (birth := int(group["birth"][()])) >= 0 else None,
         **known,
     )
 
@@ -317,7 +324,7 @@ def _trained(row: dict[str, Any]) -> Trained:
 
 def _session(row: dict[str, Any]) -> RetrainingSession:
     facts = allowed.facts(json.loads(row.pop("data")))
-    texts = {name: _str(row[name]) for name in ("host", "device")}
+    texts: dict[str, Any] = {name: _str(row[name]) for name in ("host", "device", "numbers") if name in row}
     return RetrainingSession(**row | texts | {"software": allowed.software(json.loads(row["software"]))}, facts=facts)
 
 

@@ -71,7 +71,7 @@ class RecordKeeper:
         self._progress = Progress(self._recipe, line)
         self.write_status(MORE_TO_DO)  # and so it stays if this job is killed
 
-    def appear(self, found: Appearance, ranks: int, mpi_library: str, device: str) -> None:
+    def appear(self, found: Appearance, ranks: int, mpi_library: str, device: str, numbers: str) -> None:
         facts = found.facts
         skeleton = self._recipe.skeleton(facts)
         inputs = Inputs(skeleton, found.class_names, found.mean, found.std, found.resize)
@@ -92,7 +92,7 @@ class RecordKeeper:
             "mpi": mpi_library,
         }
         self._record.sessions.append(
-            RetrainingSession(self._now(), socket.gethostname(), os.getpid(), ranks, software, facts, device)
+            RetrainingSession(self._now(), socket.gethostname(), os.getpid(), ranks, software, facts, device, numbers)
         )
         self._progress.began(self._record)
         self._begun = True

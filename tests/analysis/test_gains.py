@@ -39,6 +39,28 @@ def test_of_a_single_training_there_is_no_deviation(run: Path, tmp_path: Path) -
     assert of(run, [retrained(tmp_path / "zero", [0.5], origin_of(run, 0))]).points[0].large_std is None
 
 
+def test_what_diverged_is_counted_and_not_averaged(run: Path, tmp_path: Path) -> None:
+    found = of(run, [retrained(tmp_path / "zero", [0.5], origin_of(run, 0), diverged=2)])
+    assert found.points == (Gain(0, 1, 0.0, 0.0, None, 1, 2),)
+    (axes,) = gain_picture([found]).axes
+    assert "large network (2 diverged, left out)" in axes.get_legend_handles_labels()[1]
+
+
+def test_the_title_says_what_the_gains_are_over(run: Path, retrainings: list[Path]) -> None:
+    def title(*firsts: str) -> str:
+        return str(gain_picture([replace(found, first=first) for first in firsts]).axes[0].get_title("left"))
+
+    found = of(run, retrainings)
+    assert found.first == "one architecture drawn with space 2x3/1x3"
+    random, given = "one random architecture", "one given architecture"
+    assert title(random, random) == "Gain in accuracy over the first random genotype"
+    assert title(given) == "Gain in accuracy over the first genotype:\none given architecture"
+    assert title(random, given) == (
+        "Gain in accuracy over the first genotype of each run\n"
+        "run: one random architecture\nrun: one given architecture"
+    )
+
+
 def test_figure_4(run: Path, retrainings: list[Path]) -> None:
     (axes,) = gain_picture([of(run, retrainings)]).axes
     lines = {line.get_label(): np.array(line.get_data()).T.tolist() for line in axes.get_lines()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toolruns import INPUTS, retrained
@@ -12,11 +13,19 @@ from hpcnas.analysis import retrainings, table1
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.retraining import SCHEME
+from hpcnas.evolution.individuals import Birth
+from hpcnas.retrain import record_file
 from hpcnas.retrain.record import Inputs, Origin
 
 CELL = Skeleton(3, 32, 32, 10, 64, (2, 2, 2), "plain")
 CIFAR = replace(INPUTS, skeleton=CELL, class_names=tuple("abcdefghij"))
+WHOLE: dict[str, dict[str, object]] = {"training": {"micro_batch": 256}}  # batch statistics of all images of a step
 EVOLVED = Origin("run:7", "hierarchical", "a" * 32, 7, "tournament", 0.9, 90, 7000, True, None, "")
+
+
+def whole(**training: object) -> dict[str, dict[str, object]]:
+    """WHOLE with other settings of the training."""
+    return {"training": WHOLE["training"] | training}
 
 
 def rows(*folders: Path) -> list[dict[str, object]]:
@@ -27,9 +36,13 @@ def rows(*folders: Path) -> list[dict[str, object]]:
     ("origin", "expected"),
     [
         (EVOLVED, "evolution, 7000"),
-        (replace(EVOLVED, max_parameters=500_000, evaluated=900), "parameter-constrained evolution, 900"),
+        (
+            replace(EVOLVED, max_parameters=500_000, departures="racing True"),
+            "parameter-constrained evolution, 7000, fewer than 500,000 parameters, racing True",
+        ),
         (replace(EVOLVED, strategy="random", evaluated=200), "random search, 200"),
         (replace(EVOLVED, evaluation=0), "one random architecture"),
+        (replace(EVOLVED, evaluation=0, birth=Birth.GIVEN), "one given architecture"),
         (replace(EVOLVED, fittest=False), "evolution, 7000, individual 7"),
         (replace(EVOLVED, strategy="aging"), "aging, 7000"),
         (replace(EVOLVED, departures="racing True, data digits"), "evolution, 7000, racing True, data digits"),
@@ -51,8 +64,8 @@ def test_all_published_errors_are_there() -> None:
 
 
 def test_retrainings_by_the_papers_recipe_stand_beside_its_numbers(tmp_path: Path) -> None:
-    first = retrained(tmp_path / "a", [0.96, 0.97], EVOLVED, inputs=CIFAR)
-    second = retrained(tmp_path / "b", [0.98], replace(EVOLVED, run="b" * 32), {"training": {"seed": 9}}, CIFAR)
+    first = retrained(tmp_path / "a", [0.96, 0.97], EVOLVED, WHOLE, CIFAR)
+    second = retrained(tmp_path / "b", [0.98], replace(EVOLVED, run="b" * 32), whole(seed=9), CIFAR)
     found = rows(first, second)
     assert [row["data"] for row in found] == ["CIFAR-10"] * 9
     (row,) = [row for row in found if row["seeds"]]
@@ -65,6 +78,7 @@ def test_retrainings_by_the_papers_recipe_stand_beside_its_numbers(tmp_path: Pat
         "parameters": 15_727_306,
         "retrainings": [str(first), str(second)],
         "seeds": 3,
+        "diverged": 0,
         "error": pytest.approx(3.0),
         "error_std": pytest.approx(1.0),
         "top5_error": pytest.approx(1.5),
@@ -74,18 +88,89 @@ def test_retrainings_by_the_papers_recipe_stand_beside_its_numbers(tmp_path: Pat
 
 
 def test_another_recipe_is_another_row_without_a_published_number(tmp_path: Path) -> None:
-    other = {"training": {"steps": 500, "drop_path": 0.2}, "run": {"history_every": 3}}
-    first = retrained(tmp_path / "a", [0.96], EVOLVED, inputs=CIFAR)
+    other = whole(steps=500, drop_path=0.2) | {"run": {"history_every": 3}}
+    first = retrained(tmp_path / "a", [0.96], EVOLVED, WHOLE, CIFAR)
     found = rows(first, retrained(tmp_path / "b", [0.5], EVOLVED, other, CIFAR))
     ours = [(row["departures"], row["error"], row["paper"]) for row in found if row["seeds"]]
     assert ours == [("", pytest.approx(4.0), "3.75 ± 0.12"), ("steps 500, drop_path 0.2", 50.0, None)]
 
 
+def measured(folder: Path) -> dict[str, object]:
+    """The row in which that retraining is."""
+    (row,) = [row for row in rows(folder) if row["retrainings"]]
+    return row
+
+
+@pytest.mark.parametrize(
+    ("settings", "departures"),
+    [
+        ({}, "batch statistics of 32 images"),
+        ({"training": {"micro_batch": 256}}, ""),
+        ({"training": {"batch_statistics": "step"}}, ""),
+        ({"training": {"batch_size": 64}}, "batch_size 64, batch statistics of 32 images"),
+        (whole(precision="fp32"), ""),
+        (whole(precision="bf16"), "precision bf16"),
+        (whole(schedule="cosine", milestones=(0.5,)), "schedule cosine"),
+        (whole(milestones=(0.5,)), "milestones (0.5,)"),
+        (WHOLE | {"augmentation": {"brightness": 0.0}, "data": {"image_size": 64}}, ""),
+        (WHOLE | {"augmentation": {"cutout": 16}}, "cutout 16"),
+    ],
+)
+def test_a_recipe_departs_by_what_changes_the_result(
+    settings: dict[str, dict[str, object]], departures: str, tmp_path: Path
+) -> None:
+    row = measured(retrained(tmp_path / "a", [0.96], EVOLVED, settings, CIFAR))
+    assert (row["departures"], row["paper"]) == (departures, None if departures else "3.75 ± 0.12")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "departures"),
+    [("float32", ""), ("bfloat16", "precision bf16"), ("", "")],  # "": older; its device is a CPU
+)
+def test_the_numbers_are_those_that_the_device_had(numbers: str, departures: str, tmp_path: Path) -> None:
+    row = measured(retrained(tmp_path / "a", [0.96], EVOLVED, WHOLE, CIFAR, numbers=numbers))
+    assert row["departures"] == departures
+
+
+def test_older_retrainings_on_gpus_do_not_tell_their_numbers(tmp_path: Path) -> None:
+    stored = record_file.read(retrained(tmp_path / "a", [0.96], EVOLVED, WHOLE, CIFAR, numbers=""))
+    on_gpu = replace(stored.sessions[0], device="cuda:0")
+    assert table1.departures(replace(stored, sessions=[on_gpu]), "cifar-large") == "precision unknown"
+    later = replace(on_gpu, numbers="bfloat16")
+    told = table1.departures(replace(stored, sessions=[stored.sessions[0], later]), "cifar-large")
+    assert told == "precision fp32 and bf16"
+
+
+@pytest.mark.parametrize(
+    ("changes", "search"),
+    [
+        ({"birth": Birth.GIVEN, "departures": "initial given"}, "one given architecture"),
+        (
+            {"birth": Birth.INITIAL, "max_parameters": 300_000, "departures": "initial_mutations 3"},
+            "one architecture drawn with max_parameters 300000, initial_mutations 3",
+        ),
+    ],
+)
+def test_a_first_architecture_of_another_kind_has_a_row_without_a_published_number(
+    changes: dict[str, Any], search: str, tmp_path: Path
+) -> None:
+    row = measured(retrained(tmp_path / "a", [0.96], replace(EVOLVED, evaluation=0, **changes), WHOLE, CIFAR))
+    assert (row["search"], row["paper"]) == (search, None)
+    drawn = replace(EVOLVED, evaluation=0, birth=Birth.INITIAL)
+    row = measured(retrained(tmp_path / "b", [0.96], drawn, WHOLE, CIFAR))
+    assert (row["search"], row["paper"]) == ("one random architecture", "4.21 ± 0.11")
+
+
+def test_what_diverged_is_counted_and_not_averaged(tmp_path: Path) -> None:
+    row = measured(retrained(tmp_path / "a", [0.96, 0.98], EVOLVED, WHOLE, CIFAR, diverged=1))
+    assert (row["seeds"], row["diverged"], row["error"]) == (2, 1, pytest.approx(3.0))
+
+
 def test_a_search_of_another_kind_is_another_row_without_a_published_number(tmp_path: Path) -> None:
     efficient = replace(EVOLVED, departures="duplicates resample, racing True")
     found = rows(
-        retrained(tmp_path / "a", [0.96], EVOLVED, inputs=CIFAR),
-        retrained(tmp_path / "b", [0.98], efficient, inputs=CIFAR),
+        retrained(tmp_path / "a", [0.96], EVOLVED, WHOLE, CIFAR),
+        retrained(tmp_path / "b", [0.98], efficient, WHOLE, CIFAR),
     )
     ours = [(row["search"], row["error"], row["paper"]) for row in found if row["seeds"]]
     assert ours == [
@@ -96,7 +181,7 @@ def test_a_search_of_another_kind_is_another_row_without_a_published_number(tmp_
 
 def test_more_channels_are_no_departure(tmp_path: Path) -> None:
     wide = replace(CIFAR, skeleton=replace(CELL, channels=128))
-    folder = retrained(tmp_path / "a", [0.96], EVOLVED, {"network": {"channels": 128}}, wide)
+    folder = retrained(tmp_path / "a", [0.96], EVOLVED, WHOLE | {"network": {"channels": 128}}, wide)
     (row,) = [row for row in rows(folder) if row["seeds"]]
     assert (row["channels"], row["paper"]) == (128, "3.63 ± 0.10")
 
@@ -104,7 +189,8 @@ def test_more_channels_are_no_departure(tmp_path: Path) -> None:
 def test_imagenet_is_what_has_its_classes_and_its_images(tmp_path: Path) -> None:
     thousand = Inputs(Skeleton(3, 299, 299, 1000, 64, (1, 2, 2, 2), "strided"), tuple(map(str, range(1000))),
                       (0.0,) * 3, (1.0,) * 3, 341)  # fmt: skip
-    settings = SCHEME.preset("imagenet")
+    preset = SCHEME.preset("imagenet")
+    settings = {**preset, "training": {**preset["training"], "micro_batch": 1024}}
     facts = DataFacts(3, 299, 299, 1000, 1_281_167, 0, "1a9e0e7000000000")
     found = rows(retrained(tmp_path / "a", [0.8], Origin("paper", "hierarchical"), settings, thousand, facts=facts))
     assert [row["data"] for row in found] == ["ImageNet"] * 8

@@ -32,6 +32,7 @@ def test_as_a_command(run: Path, retrainings: list[Path], tmp_path: Path, capsys
     assert plot.main([*words, "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert [(point["individual"], point["large"]) for point in found["gains"]] == [(0, 0.0), (4, 0.25)]
+    assert found["first_architecture"] == "one architecture drawn with space 2x3/1x3"
 
 
 def test_a_retraining_that_goes_on_is_left_out(
@@ -41,6 +42,9 @@ def test_a_retraining_that_goes_on_is_left_out(
     assert [point.individual for point in of(run, [*retrainings, other]).points] == [0, 4]
     assert plot.main([str(run), "--json", "--retrainings", *map(str, [*retrainings, other])]) == 0
     assert capsys.readouterr().err == f"{other}: no training is complete yet: left out\n"
+    lost = retrained(tmp_path / "lost", [], origin_of(run, 1), diverged=1)
+    assert plot.main([str(run), "--json", "--retrainings", *map(str, [*retrainings, lost])]) == 0
+    assert capsys.readouterr().err == f"{lost}: no training is complete, some have diverged: left out\n"
 
 
 def test_the_figure_needs_retrainings(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,8 @@ CELL = Skeleton(3, 32, 32, 10, 64, (2, 2, 2), "plain")
 CIFAR = replace(INPUTS, skeleton=CELL, class_names=tuple("abcdefghij"))
 EVOLVED = Origin("run:7", "hierarchical", "a" * 32, 7, "tournament", 0.9, 90, 7000, True, None, "")
 
+WHOLE: dict[str, dict[str, object]] = {"training": {"micro_batch": 256}}
+
 Main = Callable[[Sequence[str]], int]
 
 
@@ -28,8 +30,8 @@ def by_option(arguments: Sequence[str]) -> int:
 
 @pytest.mark.parametrize("main", [table1.main, by_option])
 def test_the_table_for_the_terminal(main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = retrained(tmp_path / "a", [0.96, 0.97], EVOLVED, inputs=CIFAR)
-    waiting = retrained(tmp_path / "b", [], replace(EVOLVED, evaluation=0), {"data": {"source": "digits"}})
+    folder = retrained(tmp_path / "a", [0.96, 0.97], EVOLVED, WHOLE, CIFAR)
+    waiting = retrained(tmp_path / "b", [], replace(EVOLVED, evaluation=0), WHOLE | {"data": {"source": "digits"}})
     assert main([str(folder), str(waiting)]) == 0
     header, *lines = capsys.readouterr().out.splitlines()
     assert header.split("  ")[0] == "data" and len(lines) == 10
@@ -38,6 +40,12 @@ def test_the_table_for_the_terminal(main: Main, tmp_path: Path, capsys: pytest.C
     )
     assert lines[0].split() == "CIFAR-10 flat one random architecture 64 - - - 4.56 ± 0.11 the paper's".split()
     assert lines[9].split() == "digits hierarchical one random architecture 4 15,727,306 - - - the paper's".split()
+    diverged = retrained(tmp_path / "c", [0.96], EVOLVED, {"training": {"precision": "bf16"}}, CIFAR, diverged=2)
+    assert main([str(diverged)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split() == (
+        "CIFAR-10 hierarchical evolution, 7000 64 15,727,306 1, 2 diverged 4.00 - "
+        "batch statistics of 32 images, precision bf16".split()
+    )
     assert main(["--json", str(folder)]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 9
 

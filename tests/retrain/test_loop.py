@@ -26,7 +26,7 @@ from hpcnas.config.data_spec import DataError, ImageFacts
 from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.retrain import regularisation
 from hpcnas.retrain.feed import Batch, Resident, never
-from hpcnas.retrain.loop import DistributedTraining, ImagesMissing, TooManyBroken, learning_rate
+from hpcnas.retrain.loop import DistributedTraining, ImagesMissing, TooManyBroken, learning_rate, numbers
 from hpcnas.training.method import LossNotFinite
 from hpcnas.training.network import Network
 
@@ -453,3 +453,11 @@ def test_running_statistics_are_the_mean_over_the_micro_batches_of_each_step() -
         means.append(network.stem[0](images).mean(dim=(0, 2, 3)))  # type: ignore[index, operator]
     expected = 0.1 * torch.stack(means).mean(dim=0)
     torch.testing.assert_close(weights["stem.1.running_mean"], expected.detach())
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"),
+    [("auto", torch.float32), ("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp64", torch.float64)],
+)
+def test_numbers_of_feature_maps_on_a_cpu(precision: str, expected: torch.dtype) -> None:
+    assert numbers(recipe(precision=precision).training, torch.device("cpu")) is expected

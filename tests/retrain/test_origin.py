@@ -8,7 +8,7 @@ from pathlib import Path
 
 import h5py
 import pytest
-from examples import SESSION
+from examples import SESSION, WORKER
 from toolruns import CHAIN, POOLING, eventful, origin_of, retrained
 
 from hpcnas.architecture.genotype import Genotype
@@ -46,7 +46,8 @@ def test_the_best_of_a_search(run: Path) -> None:
         evaluation=3,
         evaluated=4,
         fittest=True,
-        departures="replicates 2, data digits",
+        departures="replicates 2, precision bf16, data digits",
+        birth=Birth.MUTATION,
     )
     assert origin == origin_of(run, 4)
 
@@ -65,6 +66,7 @@ def test_another_individual(run: Path) -> None:
         Origin("run:4", "flat", "5" * 32, 4, "random", 0.5, 0, 9, True, None, ""),
         Origin("run:4", "flat", "5" * 32, 4, "random", 0.5, 0, 9, True, None, "racing True, data digits"),
         Origin("run:3", "flat", "5" * 32, 3, "random", None, None, 0, False, None),
+        Origin("run:0", "flat", "5" * 32, 0, "random", 0.5, 0, 9, True, None, "initial given", Birth.GIVEN),
     ],
 )
 def test_an_origin_is_read_as_it_was_written(origin: Origin, tmp_path: Path) -> None:
@@ -79,6 +81,12 @@ def test_an_origin_is_read_as_it_was_written(origin: Origin, tmp_path: Path) -> 
         (PAPER | {"search": {"racing": True, "duplicates": "resample"}}, "duplicates resample, racing True"),
         (PAPER | {"search": {"max_flops": 7, "seed": 3}, "run": {"device": "cpu"}}, "max_flops 7"),
         (PAPER | {"search": {"initial": "codes:00,codes:01"}}, "initial given"),
+        (PAPER | {"search": {"initial_mutations": 3, "confirm": 10}}, "initial_mutations 3, confirm 10"),
+        (PAPER | {"search": {"survivors": 9, "aging_sample": 9, "racing_confidence": 0.9}}, ""),
+        (PAPER | {"search": {"strategy": "random", "initial_population": 9, "tournament_fraction": 0.5}}, ""),
+        (PAPER | {"search": {"strategy": "aging", "initial_population": 9}}, "initial_population 9"),
+        (PAPER | {"training": {"precision": "fp32"}, "evaluation": {"synthetic_noise": 0.5}}, ""),
+        (PAPER | {"training": {"precision": "bf16"}}, "precision bf16"),
         ({"data": {"source": "synthetic:50"}}, "data synthetic:50:3x32x32"),
         ({"data": {"source": "imagefolder:x"}}, "data imagefolder of 10 classes (5f2e)"),
     ],
@@ -86,12 +94,33 @@ def test_an_origin_is_read_as_it_was_written(origin: Origin, tmp_path: Path) -> 
 def test_where_a_search_went_another_way_than_the_papers(
     settings: dict[str, dict[str, object]], departures: str, tmp_path: Path
 ) -> None:
-    with contextlib.closing(FileStore.create(tmp_path / "run", search_config.build(settings))) as store:
+    assert born(tmp_path / "run", settings).departures == departures
+
+
+def born(
+    folder: Path, settings: dict[str, dict[str, object]], birth: Birth = Birth.INITIAL, numbers: str = "float32"
+) -> Origin:
+    """The origin of individual 0 of a search by those settings, with a worker that computes in those numbers."""
+    with contextlib.closing(FileStore.create(folder, search_config.build(settings))) as store:
         store.begin(SESSION)
+        store.join(replace(WORKER, numbers=numbers))
         code = bytes([6]) * store.config.space.edges
-        store.birth(Individual(0, Genotype(store.config.space, code), Birth.INITIAL, None, 0, 0, 1000.0))
+        store.birth(Individual(0, Genotype(store.config.space, code), birth, None, 0, 0, 1000.0))
         store.compact()
-    assert individual_origin(references.individual(f"{tmp_path / 'run'}:0")).departures == departures
+    return individual_origin(references.individual(f"{folder}:0"))
+
+
+@pytest.mark.parametrize(("numbers", "departures"), [("bfloat16", "precision bf16"), ("float32", "")])
+def test_the_numbers_of_a_search_are_those_that_its_workers_chose(
+    numbers: str, departures: str, tmp_path: Path
+) -> None:
+    assert born(tmp_path / "run", PAPER, numbers=numbers).departures == departures
+
+
+def test_how_the_individual_was_born(tmp_path: Path) -> None:
+    given = PAPER | {"search": {"initial": "codes:00"}}
+    assert born(tmp_path / "given", given, Birth.GIVEN).birth is Birth.GIVEN
+    assert born(tmp_path / "drawn", PAPER).birth is Birth.INITIAL
 
 
 def test_of_an_older_retraining_the_searchs_departures_are_not_known(tmp_path: Path) -> None:

@@ -15,11 +15,15 @@ from test_format import PAGE, section, tables, type_of
 from hpcnas.architecture import genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.retraining import SCHEME
+from hpcnas.evolution.individuals import Birth
 from hpcnas.retrain import record_file
+from hpcnas.retrain.progress import final_table
 from hpcnas.retrain.record import Inputs, Origin, Record, RetrainingSession, Row, State, Trained
 from hpcnas.storage.folder import StoreError
 
-SEARCHED = Origin("runs/a:17", "6x4/1x5", "0f" * 16, 17, "tournament", 0.875, 40, 41, True, 500_000, "racing True")
+SEARCHED = Origin(
+    "runs/a:17", "6x4/1x5", "0f" * 16, 17, "tournament", 0.875, 40, 41, True, 500_000, "racing True", Birth.MUTATION
+)
 INPUTS = Inputs(
     skeleton=Skeleton(3, 299, 299, 3, channels=64, cells=(1, 2, 2, 2), stem="strided"),
     class_names=("ape", "bee", "gnu"),
@@ -40,7 +44,9 @@ RECORD = Record(
     flops=30_834_380_544,
     trainings=[COMPLETE, Trained(4)],
     history=[Row(3, 100, 2.25, 0.125, 0.1, 1000.5, 0.25), Row(3, 200, 2.0, 0.25, 0.1, 1100.5, 0.125)],
-    sessions=[RetrainingSession(1000.5, "node-1", 4321, 8, {"hpcnas": "0", "torch": "2.13"}, FACTS, "cuda:0")],
+    sessions=[
+        RetrainingSession(1000.5, "node-1", 4321, 8, {"hpcnas": "0", "torch": "2.13"}, FACTS, "cuda:0", "bfloat16")
+    ],
     broken=["train/gnu/1.jpg", "train/gnu/ünlesbar.jpg"],
 )
 
@@ -49,6 +55,15 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     record_file.write(tmp_path, RECORD)
     assert record_file.read(tmp_path) == RECORD
     assert RECORD.test_accuracies == [0.9625]
+
+
+def test_trainings_that_diverged_are_in_no_mean_and_told() -> None:
+    trainings = [COMPLETE, Trained(4, State.DIVERGED, 70_000), Trained(5, State.DIVERGED, 9)]
+    record = dataclasses.replace(RECORD, trainings=trainings)
+    assert (record.test_accuracies, record.diverged) == ([0.9625], [4, 5])
+    table = final_table(record)
+    assert "\n  test accuracy  96.25 % (one run)\n" in table
+    assert "\n  diverged       seed 4, 5, not in the means\n" in table
 
 
 def test_names_that_are_not_utf8_are_read_back_too(tmp_path: Path) -> None:
@@ -69,9 +84,12 @@ def test_what_is_not_known_is_read_back_as_none(tmp_path: Path) -> None:
 def test_an_older_file_lacks_what_came_later(tmp_path: Path) -> None:
     record_file.write(tmp_path, RECORD)
     with h5py.File(tmp_path / "retrain.h5", "r+") as file:
-        del file["trainings/peak_memory"], file["trainings/test_broken"]
+        del file["trainings/peak_memory"], file["trainings/test_broken"], file["sessions/numbers"], file["origin/birth"]
     older = [dataclasses.replace(training, peak_memory=None, test_broken=None) for training in RECORD.trainings]
-    assert record_file.read(tmp_path) == dataclasses.replace(RECORD, trainings=older)
+    sessions = [dataclasses.replace(session, numbers="") for session in RECORD.sessions]
+    assert record_file.read(tmp_path) == dataclasses.replace(
+        RECORD, trainings=older, sessions=sessions, origin=dataclasses.replace(SEARCHED, birth=None)
+    )
 
 
 def test_the_folder_of_a_search_is_told_of(tmp_path: Path) -> None:

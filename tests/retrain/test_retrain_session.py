@@ -193,13 +193,15 @@ def test_what_has_diverged_is_trained_anew_with_other_settings(tmp_path: Path) -
     job = opened(folder, "--learning-rate", "0.01", "--steps", "500", "--cutout", "4")
     job.begin(LiveLine("plain"))
     inputs = job.plan.record.inputs  # type: ignore[union-attr]
-    job.appear(Appearance(RETRAINED_ON, inputs.class_names, inputs.mean, inputs.std, inputs.resize), 1, "none", "cpu")
+    appearance = Appearance(RETRAINED_ON, inputs.class_names, inputs.mean, inputs.std, inputs.resize)
+    job.appear(appearance, 1, "none", "cpu", "float32")
     assert not (folder / "checkpoint.pt").exists()
     assert job.checkpoint(0, SimpleNamespace()) is None  # type: ignore[arg-type]
     job.training_begins(0, SimpleNamespace(step=0, seconds=0.0, waited=0.0, broken=set()))  # type: ignore[arg-type]
     job.diverged()
     job.close(BROKEN)
     record = record_file.read(folder)
+    assert record.sessions[-1].numbers == "float32"
     assert (record.recipe.training.learning_rate, record.recipe.training.steps) == (0.01, 500)
     assert [(one.state, one.step) for one in record.trainings] == [(State.DIVERGED, 0)] and record.history == []
     assert "state=broken" in (folder / "status").read_text()

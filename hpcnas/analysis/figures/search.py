@@ -15,6 +15,7 @@ from hpcnas.analysis import curves, worker_time
 from hpcnas.analysis.curves import Curves, require_evaluations
 from hpcnas.analysis.figures import style
 from hpcnas.analysis.figures.style import Axes, Figure, MaxNLocator
+from hpcnas.analysis.first_architecture import ONE
 from hpcnas.analysis.gains import Gains
 from hpcnas.analysis.guidance import Guidance
 from hpcnas.analysis.runs import AnalysisError
@@ -132,8 +133,9 @@ def health_picture(runs: Sequence[Curves]) -> Figure:
 
 @style.in_house_style
 def gain_picture(found: Sequence[Gains]) -> Figure:
-    """The paper's Figure 4: the gain in accuracy over the first random genotype against the evolution step, of small
-    networks and, with the standard deviation over seeds, of large ones. Raises AnalysisError for none."""
+    """The paper's Figure 4: the gain in accuracy over the first genotype against the evolution step, of small networks
+    and, with the standard deviation over seeds, of large ones. Where a first genotype is not a random one as the
+    paper's, the title says what it is, and the legend how many trainings diverged. Raises AnalysisError for none."""
     style.require_some(found)
     figure = style.new_figure(7.5, 5.0)
     axes = figure.subplots()
@@ -146,16 +148,32 @@ def gain_picture(found: Sequence[Gains]) -> Figure:
         axes.plot(steps, [point.small for point in gain.points], "o-", color=small, label=f"{prefix}small network")
         axes.errorbar(
             steps, [point.large for point in gain.points], [point.large_std or 0.0 for point in gain.points],
-            fmt="s-", capsize=3, color=large, label=f"{prefix}large network",
+            fmt="s-", capsize=3, color=large, label=f"{prefix}large network{_without_diverged(gain)}",
         )  # fmt: skip
     axes.axhline(0.0, color=style.PALE, lw=0.8)
-    axes.set_title("Gain in accuracy over the first random genotype")
+    axes.set_title(f"Gain in accuracy over {_first_genotypes(found)}")
     axes.set_xlabel("evolution step (evaluations)")
     axes.set_ylabel("gain (percentage points)")
     style.write_in_percent(axes.yaxis)
     axes.set_xlim(left=0)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(3, 3 * len(found)))
     return figure
+
+
+def _first_genotypes(found: Sequence[Gains]) -> str:
+    """What the gains are over."""
+    words = dict.fromkeys(gain.first for gain in found)
+    if list(words) == [ONE]:
+        return "the first random genotype"
+    if len(words) == 1:
+        return f"the first genotype:\n{next(iter(words))}"
+    return "\n".join(("the first genotype of each run", *(f"{gain.run.name}: {gain.first}" for gain in found)))
+
+
+def _without_diverged(gain: Gains) -> str:
+    """How many trainings are not in the means, for the legend; empty for none."""
+    count = sum(point.diverged for point in gain.points)
+    return f" ({count} diverged, left out)" if count else ""
 
 
 @style.in_house_style
