@@ -37,6 +37,7 @@ from hpcnas.data import class_folders, image_file
 from hpcnas.data.augment import Normaliser
 from hpcnas.data.torchvision_shim import import_transforms
 from hpcnas.job.signals import ASKING
+from hpcnas.retrain import held_out
 from hpcnas.retrain.feed import Appearance, Batch, Order, statistics
 
 _logger = logging.getLogger(__name__)
@@ -71,6 +72,10 @@ class Listing:
     def name(self, index: int) -> str:
         """The path of an image, beginning with the name of the split: `train/ape/1.jpg`."""
         return f"{os.path.basename(self.folder)}/{os.fsdecode(self.files[index])}"
+
+    def part(self, chosen: NDArray[np.bool_]) -> Listing:
+        """Those of the images that are chosen, bool (N,), in their order."""
+        return Listing(self.folder, self.classes, self.files[chosen], self.labels[chosen])
 
     @property
     def fingerprint(self) -> str:
@@ -186,10 +191,13 @@ class Stream:
 
     def __init__(
         self, recipe: RetrainingConfig, rank: int, ranks: int, device: torch.device, loaders: int, listing: Listing,
-        tests: Listing,
+        tests: Listing, validation: Listing | None = None,
     ) -> None:  # fmt: skip
         self._recipe, self._rank, self._ranks, self._device = recipe, rank, ranks, device
-        self._listing, self._tests = listing, tests
+        self._listing, self._tests, self._validation = listing, tests, validation
+        self.validation_images = 0 if validation is None else len(validation.files)
+        where = "no images" if validation is None else f"images of {validation.folder}"
+        self.validated_on = f"{self.validation_images:,} {where}"
         self.test_images = len(tests.files)
         self.tested_on = f"{self.test_images:,} test images of {tests.folder}"
         mean, std = statistics(recipe, 3, lambda: (MEAN, STD))
@@ -210,7 +218,9 @@ class Stream:
         self._told: set[str] = set()  # of which the reason was told
         side = recipe.data.image_size
         self.appearance = Appearance(
-            facts=DataFacts(3, side, side, len(listing.classes), len(listing.files), 0, listing.fingerprint),
+            facts=DataFacts(
+                3, side, side, len(listing.classes), len(listing.files), self.validation_images, listing.fingerprint
+            ),
             class_names=listing.classes,
             mean=mean,
             std=std,
@@ -259,33 +269,49 @@ class Stream:
 
     def look_at_tests(self) -> Iterator[None]:
         self.broken_tests = set()
-        for loaded in self._started(_LookedAt(self._tests, self._recipe), self._test_batches()):
+        for loaded in self._started(_LookedAt(self._tests, self._recipe), self._share(self._tests)):
             self._note(self.broken_tests, loaded)
             yield
 
     def test(self) -> Iterator[Batch]:
         self.broken_tests = set()
-        for loaded in self._started(_TestImages(self._tests, self._recipe), self._test_batches()):
-            self._note(self.broken_tests, loaded)
+        yield from self._middles(self._tests, self.broken_tests)
+
+    def validate(self) -> Iterator[Batch]:
+        if self._validation is not None:
+            yield from self._middles(self._validation, self.broken)
+
+    def _middles(self, listing: Listing, broken: set[str]) -> Iterator[Batch]:
+        """This rank's share of images that are not trained on; adds the names of those that cannot be read."""
+        for loaded in self._started(_TestImages(listing, self._recipe), self._share(listing)):
+            self._note(broken, loaded)
             if len(loaded[1]):
                 yield self._on_device(loaded)
 
-    def _test_batches(self) -> list[list[int]]:
-        """This rank's share of the test images."""
-        mine = range(self._rank, len(self._tests.files), self._ranks)
+    def _share(self, listing: Listing) -> list[list[int]]:
+        """Batches of this rank's share of the images of a listing."""
+        mine = range(self._rank, len(listing.files), self._ranks)
         return [list(mine[start : start + _TEST_BATCH]) for start in range(0, len(mine), _TEST_BATCH)]
 
     def close(self) -> None:
         self._coming = iter(())  # loaders end with their iterator
 
 
-def list_all(recipe: RetrainingConfig) -> tuple[Listing, Listing]:
-    """Training and test images of a recipe that streams: DIR/train, and DIR/val, where ImageNet keeps what the paper
-    tests on, else DIR/test. Raises DataError, also where they have other classes."""
-    folder = _folder(recipe)
+def list_all(recipe: RetrainingConfig) -> tuple[Listing, Listing, Listing | None]:
+    """Training, test and validation images of a recipe that streams: DIR/train, and DIR/val, where ImageNet keeps what
+    the paper tests on, else DIR/test; and DIR/validation, or what is held out of DIR/train, or none. Raises DataError,
+    also where they have other classes."""
+    folder, validation = _folder(recipe), held_out.validation_folder(recipe)
     training, tests = folder / "train", class_folders.test_folder(folder, "val", "test")
     class_folders.require_same(training, tests)
-    return list_images(training), list_images(tests)
+    if validation is not None:
+        class_folders.require_same(training, validation)
+        return list_images(training), list_images(tests), list_images(validation)
+    whole = list_images(training)
+    chosen = held_out.held_out(recipe, whole.labels)
+    if not chosen.any():
+        return whole, list_images(tests), None
+    return whole.part(~chosen), list_images(tests), whole.part(chosen)
 
 
 def _folder(recipe: RetrainingConfig) -> Path:

@@ -16,7 +16,7 @@ from hpcnas.architecture import genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.retraining import SCHEME
 from hpcnas.retrain import record_file
-from hpcnas.retrain.record import Inputs, Origin, Record, RetrainingSession, Row, State, Trained
+from hpcnas.retrain.record import Inputs, Origin, Record, RetrainingSession, Row, State, Trained, Validation
 from hpcnas.storage.folder import StoreError
 
 SEARCHED = Origin("runs/a:17", "6x4/1x5", "0f" * 16, 17, "tournament", 0.875, 40, 41, True, 500_000, "racing True")
@@ -42,6 +42,7 @@ RECORD = Record(
     history=[Row(3, 100, 2.25, 0.125, 0.1, 1000.5, 0.25), Row(3, 200, 2.0, 0.25, 0.1, 1100.5, 0.125)],
     sessions=[RetrainingSession(1000.5, "node-1", 4321, 8, {"hpcnas": "0", "torch": "2.13"}, FACTS, "cuda:0")],
     broken=["train/gnu/1.jpg", "train/gnu/ünlesbar.jpg"],
+    validations=[Validation(3, 100, 500, 0.25, 2.125, 1.5), Validation(3, 200, 499, 0.375, None, 1.25)],
 )
 
 
@@ -69,9 +70,9 @@ def test_what_is_not_known_is_read_back_as_none(tmp_path: Path) -> None:
 def test_an_older_file_lacks_what_came_later(tmp_path: Path) -> None:
     record_file.write(tmp_path, RECORD)
     with h5py.File(tmp_path / "retrain.h5", "r+") as file:
-        del file["trainings/peak_memory"], file["trainings/test_broken"]
+        del file["trainings/peak_memory"], file["trainings/test_broken"], file["validations"]
     older = [dataclasses.replace(training, peak_memory=None, test_broken=None) for training in RECORD.trainings]
-    assert record_file.read(tmp_path) == dataclasses.replace(RECORD, trainings=older)
+    assert record_file.read(tmp_path) == dataclasses.replace(RECORD, trainings=older, validations=[])
 
 
 def test_the_folder_of_a_search_is_told_of(tmp_path: Path) -> None:
@@ -107,10 +108,11 @@ def test_another_format_is_refused(tmp_path: Path, name: str, value: object, mes
 
 def test_the_page_says_what_is_written(tmp_path: Path) -> None:
     record_file.write(tmp_path, RECORD)
-    sizes = {"trainings": 2, "history": 2, "sessions": 1, "broken": 2, "groups": 4, "image channels": 3, "classes": 3}
+    sizes = {"trainings": 2, "history": 2, "validations": 2, "sessions": 1, "broken": 2}
+    sizes |= {"groups": 4, "image channels": 3, "classes": 3}
     written, documented = {}, {}
     with h5py.File(tmp_path / "retrain.h5") as file:
-        for group in ("/", "/origin", "/network", "/trainings", "/history", "/sessions", "/broken"):
+        for group in ("/", "/origin", "/network", "/trainings", "/history", "/validations", "/sessions", "/broken"):
             (table,) = tables(section(f"### retrain.h5: {group}"))
             documented |= {f"{group.strip('/')}/{row['dataset']}".strip("/"): row for row in table}
 
