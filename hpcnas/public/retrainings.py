@@ -142,8 +142,10 @@ class Retraining:
 
 def _table(kind: type[record.Row] | type[record.Validation], rows: Sequence[Any]) -> Any:
     """Records as a pandas.DataFrame; without pandas, as NumPy arrays by their names."""
-    values = {one.name: [getattr(row, one.name) for row in rows] for one in fields(kind)}
-    found = {name: np.array([np.nan if value is None else value for value in column]) for name, column in values.items()}
+    found = {}
+    for name in (one.name for one in fields(kind)):
+        values = [getattr(row, name) for row in rows]
+        found[name] = np.array([np.nan if value is None else value for value in values])
     try:
         import pandas
     except ImportError:
