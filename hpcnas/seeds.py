@@ -12,6 +12,7 @@ import numpy as np
 
 _BIRTH, _TRAINING, _NOISE, _FATE = 0, 1, 2, 3  # the first spawn key: the purpose of the stream
 _CURVE = 7
+_HELD_OUT = 8  # of retrainings
 _ORDER, _MICRO_BATCH, _IMAGE = 4, 5, 6  # of retrainings; their seed is that of the training
 
 
@@ -108,6 +109,11 @@ def fate_generator(seed: int, attempt: int) -> np.random.Generator:
 def order_generator(seed: int, epoch: int) -> np.random.Generator:
     """The stream from which the order of a retraining's images in epoch 0, 1, … is drawn."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_ORDER, epoch)))
+
+
+def held_out_generator(seed: int) -> np.random.Generator:
+    """The stream from which the validation images of a retraining are drawn, from the seed of its first training."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_HELD_OUT,)))
 
 
 def micro_batch_seed(seed: int, step: int, micro_batch: int) -> int:

@@ -42,9 +42,17 @@ def load(folder: Path) -> Found:
         raise AnalysisError(str(error)) from error
 
 
+def is_one(folder: Path) -> bool:
+    """Whether a retraining is there. A folder that cannot be looked into counts as none: `load` says why."""
+    try:
+        return record_file.exists(folder)
+    except StoreError:
+        return False
+
+
 def names_one(text: str) -> bool:
     """Whether `FOLDER` or `FOLDER:SEED` names a retraining, and not a search or a file."""
-    return any(_is_one(folder) for folder in _readings(text))
+    return any(is_one(folder) for folder in _readings(text))
 
 
 def trained(text: str) -> tuple[Found, Trained]:
@@ -53,7 +61,7 @@ def trained(text: str) -> tuple[Found, Trained]:
     By itself never that of the highest accuracy: the test images would have chosen it. Raises AnalysisError if there is
     none.
     """
-    folder = next((folder for folder in _readings(text) if _is_one(folder)), Path(text))
+    folder = next((folder for folder in _readings(text) if is_one(folder)), Path(text))
     found = load(folder)
     seeds = {training.seed: training for training in found.complete}
     if not seeds:
@@ -73,14 +81,6 @@ def mean_and_std(values: list[float]) -> str:
     """Shares of images, from 0 to 1, in words: percent, with the standard deviation of several."""
     spread = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{100 * statistics.fmean(values):.2f}{spread} %"
-
-
-def _is_one(folder: Path) -> bool:
-    """Whether a retraining is there. A folder that cannot be looked into counts as none: `load` says why."""
-    try:
-        return record_file.exists(folder)
-    except StoreError:
-        return False
 
 
 def _readings(text: str) -> list[Path]:

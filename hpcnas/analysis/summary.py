@@ -100,17 +100,23 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
 
 def state(folder: Path, run: StoredRun) -> str:
     """As RUN/status has it; `more` stands there also while a session runs, but then it is older than the session."""
-    try:
-        lines = text_file.read(folder / "status", 4096).splitlines()
-        status = dict(line.split("=", 1) for line in lines)
-        written = datetime.datetime.fromisoformat(status["time"]).timestamp()
-    except (text_file.Unreadable, ValueError, KeyError):
-        status, written = {"state": "more"}, 0.0
-    if status.get("state") != "more":
-        return status.get("state", RUNNING)
+    said, written = status(folder)
+    if said != "more":
+        return said or RUNNING
     if is_complete(run.config.search, run.population):
         return "complete"
     return "more to do" if run.sessions and written > run.sessions[-1].started else RUNNING
+
+
+def status(folder: Path) -> tuple[str | None, float]:
+    """The state that RUN/status gives, if it gives one, and when it was written, in seconds since 1970-01-01, UTC;
+    `more` and 0 where it cannot be read."""
+    try:
+        lines = text_file.read(folder / "status", 4096).splitlines()
+        found = dict(line.split("=", 1) for line in lines)
+        return found.get("state"), datetime.datetime.fromisoformat(found["time"]).timestamp()
+    except (text_file.Unreadable, ValueError, KeyError):
+        return "more", 0.0
 
 
 def _steps_a_second(run: StoredRun) -> float | None:

@@ -82,7 +82,8 @@ def experiment(stored: Record) -> Experiment:
     """What a retraining's row is about."""
     source, facts = stored.recipe.data.source, stored.facts
     name = data_spec.title(source, facts.classes, facts.fingerprint)
-    if source.startswith("imagefolder:") and (facts.classes, facts.training_images) == IMAGENET_SIZE:
+    held_out = facts.validation_images if stored.recipe.data.validation_fraction else 0
+    if source.startswith("imagefolder:") and (facts.classes, facts.training_images + held_out) == IMAGENET_SIZE:
         name = IMAGENET
     told = departures(stored, "imagenet" if name == IMAGENET else "cifar-large")
     return Experiment(name, stored.origin.space, search(stored.origin), stored.inputs.skeleton.channels, told)

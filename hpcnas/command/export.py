@@ -5,11 +5,12 @@
   onnx     a genotype's network as ONNX (needs onnx); batch, height and width are free
   weights  what a retraining has learnt: the network's state_dict, which the module loads
   csv      the table of a run: an individual a row, in the order of birth; columns are those of hpcnas/FORMAT.md, and
-           `evaluation` is the place in the order of evaluations
+           `evaluation` is the place in the order of evaluations; of a retraining its curves, a row for each step at
+           which there is anything, `validation_` before the columns of its validations
 
-SOURCE is RUN (its best individual), RUN:ID, FILE.toml, or `paper`, the paper's cell; for csv it is RUN. A run may be
-under way. Without --output, text goes to the terminal. A search keeps no weights: those of its ONNX file are random
-unless --weights names a state_dict of the network, say of the module, trained elsewhere.
+SOURCE is RUN (its best individual), RUN:ID, FILE.toml, or `paper`, the paper's cell; for csv it is RUN or a retraining.
+A run may be under way. Without --output, text goes to the terminal. A search keeps no weights: those of its ONNX file
+are random unless --weights names a state_dict of the network, say of the module, trained elsewhere.
 
 SOURCE may also be a retraining: its folder (of the least seed) or FOLDER:SEED. Then the module is the large network;
 its `load(FILE)` takes what `weights` writes, and gives a network that takes pixels as they are. So does the ONNX file,
@@ -24,7 +25,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpcnas.analysis import export, runs
+from hpcnas.analysis import export, retrainings, runs, training_curves
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture.skeleton import STEMS
 from hpcnas.command import common
@@ -41,9 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise AnalysisError(f"expected --output FILE: what {options.format} writes is no text")
     try:
         if options.format == "csv":
-            run = runs.load(Path(options.source))
-            text = export.csv_table(run)
-            said["individuals"] = len(run.population)
+            text, rows = table(Path(options.source))
+            said |= rows
         else:
             found = export.source(options.source)
             if options.weights is not None:
@@ -67,6 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         print(f"{options.output}: {', '.join(f'{name} {value}' for name, value in said.items())}")
     return 0
+
+
+def table(folder: Path) -> tuple[str, dict[str, int]]:
+    """A run or the curves of a retraining as CSV, and how many rows of what there are. Raises AnalysisError."""
+    if retrainings.is_one(folder):
+        text = training_curves.csv_table(retrainings.load(folder).stored)
+        return text, {"rows": text.count("\n") - 1}
+    run = runs.load(folder)
+    return export.csv_table(run), {"individuals": len(run.population)}
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -8,24 +8,27 @@ health    busy workers, and failed attempts by kind, over time
 guidance  of a search by --strategy guided: the fitness that the model predicted of each individual that it chose,
           against what was measured, and their rank correlation along the run
 learning-curves  of a search with --rungs: accuracy against the share of the steps, the final accuracy against that
-          at each rung with the line between them, and with --early-stopping the floors of the rungs along the run
+          at each rung with the line between them, and with --early-stopping the floors of the rungs along the run; of
+          retrainings: loss and accuracy on training and validation images, learning rate, images/s, and the share of
+          the time spent waiting for images, against the step
 figure4   the paper's Figure 4: the gain in accuracy over the first genotype against the evolution step, of the small
           networks and of the large ones in the retrainings that --retrainings names, one or more an individual; its
           title says where the first genotype is not a random one as the paper's
 
 Each is written to the file that its option names; without any, all but figure4 go to the current folder, guidance
 where a model has chosen any individual, learning-curves where there are any. Several runs share the axes; of learning
-curves each has its own.
+curves each has its own. Where RUN are retrainings, learning-curves is the only picture, and they share its axes.
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
-from hpcnas.analysis import curves, gains, retrainings
+from hpcnas.analysis import curves, gains, retrainings, training_curves
 from hpcnas.analysis.curves import Curves
 from hpcnas.analysis.gains import Gains
 from hpcnas.analysis.guidance import Guidance, Unguided
@@ -35,12 +38,13 @@ from hpcnas.command import common
 
 Found = TypeVar("Found")
 
+LEARNING = "learning-curves"
 PICTURES = {
     "search": "fitness, best fitness and parameters against the evolution step (Figure 3)",
     "pareto": "fitness against what the search weighed, with the Pareto front",
     "health": "busy workers and failures over time",
     "guidance": "predicted and measured fitness, of --strategy guided",
-    "learning-curves": "accuracies on the way, and who was stopped early, of --rungs",
+    LEARNING: "accuracies on the way, and who was stopped early, of --rungs; curves of retrainings",
 }
 
 
@@ -54,9 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.figure4 and not options.retrainings:
         parser.error("--figure4: expected --retrainings DIR ... of individuals of the runs, among them the first one")
+    if all(map(retrainings.is_one, options.runs)):
+        if other := next((name for name in (*PICTURES, "figure4") if name != LEARNING and _asked(options, name)), None):
+            parser.error(f"--{other}: expected folders of searches, got those of retrainings")
+        return _of_retrainings(options.runs, _asked(options, LEARNING), as_json=options.json)
     runs = runs_to_show(options.runs)
     gained = _gains(runs, options.retrainings) if options.retrainings else []
-    named = {picture: getattr(options, picture.replace("-", "_")) for picture in (*PICTURES, "figure4")}
+    named = {picture: _asked(options, picture) for picture in (*PICTURES, "figure4")}
     files = {picture: path for picture, path in named.items() if path}
     by_default = not files and not options.json
     guided, learned = dict[Path, Guidance](), dict[Path, LearningCurves]()
@@ -83,6 +91,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         for path in files.values():
             print(f"written: {path}")
+    return 0
+
+
+def _asked(options: argparse.Namespace, picture: str) -> Path | None:
+    """Where a picture is to go; None where it was not asked for."""
+    path: Path | None = getattr(options, picture.replace("-", "_"))
+    return path
+
+
+def _of_retrainings(folders: Sequence[Path], file: Path | None, *, as_json: bool) -> int:
+    """Draws the curves of retrainings and says where, or prints them; the exit code."""
+    found = [retrainings.load(folder) for folder in folders]
+    shown = training_curves.require_curves(found)
+    common.tell_left_out((one.folder for one in found if one not in shown), "no row of its history is saved yet")
+    if file is None and not as_json:
+        file = Path(f"{LEARNING}.png")
+    if file is not None:
+        from hpcnas.analysis.figures import style, training  # the numbers need no matplotlib
+
+        style.save(training.training_curves_picture(shown), file)
+    if as_json:
+        common.print_json([training_curves.numbers(one) for one in shown])
+    else:
+        print(f"written: {file}")
     return 0
 
 

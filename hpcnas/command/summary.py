@@ -1,7 +1,9 @@
 """What was run and how it stands: the best individuals, failures, worker time, and when it will end.
 
-One run is told at length, several as a table with a line each. All of it is as of the run's last renewed file. With
---table1, RUN are retrainings, and the table is the paper's Table 1: their test error beside the published one.
+One run is told at length, several as a table with a line each. All of it is as of the run's last renewed file. RUN may
+be retrainings: then there is a line for each training, with its latest loss and accuracy on augmented training images,
+learning rate, images/s, share of the time spent waiting for images, and validation and test accuracy. With --table1 the
+table is the paper's Table 1: their test error beside the published one.
 
 Worker time is that of attempts whose end is recorded; on GPUs it is GPU hours. The busy share is the time that workers
 had something to do, of the time that they were there, over all sessions. The estimated end goes by the pace of the last
@@ -18,10 +20,10 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from hpcnas.analysis import runs, worker_time
+from hpcnas.analysis import retrainings, runs, training_curves, worker_time
 from hpcnas.analysis.rungs import few, percent
 from hpcnas.analysis.summary import RUNNING, facts
-from hpcnas.command import common, table1
+from hpcnas.command import common, retraining_view, table1
 from hpcnas.job.log import duration
 from hpcnas.search.progress import known_networks, told_stops
 
@@ -36,6 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--best: expected a number from 1, got {options.best}")
     if options.table1:
         table1.show(options.runs, as_json=options.json)
+        return 0
+    if all(map(retrainings.is_one, options.runs)):
+        trained = [training_curves.facts(retrainings.load(folder)) for folder in options.runs]
+        if options.json:
+            common.print_json(trained)
+        else:
+            print(retraining_view.text(trained))
         return 0
     found = [facts(folder, runs.load(folder), options.best) for folder in options.runs]
     if options.json:

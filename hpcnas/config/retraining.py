@@ -125,6 +125,10 @@ class RetrainingDataSettings(Section, section="data"):
         (), "mean of each channel, 0 to 255 (default: of the training images; stream: ImageNet's)", metavar="V"
     )
     std: tuple[float, ...] = setting((), "standard deviation of each channel, likewise", low=1e-6, metavar="V")
+    validation_fraction: float = setting(
+        0.0, "share of the training images, of each class, that is held out to validate on; 0: none",
+        low=0.0, high=0.9, metavar="F",
+    )  # fmt: skip
     max_broken: int = setting(
         100, "stream: unreadable images that are left out before the training stops", low=0, metavar="N",
         alterable=True,
@@ -151,6 +155,10 @@ class RetrainingRunSettings(JobSettings, section="run"):
     history_every: int = setting(
         100, "steps that are averaged in one row of the history", low=1, metavar="S", after="progress"
     )
+    validate_every: int = setting(
+        1000, "steps between validations, if there is anything to validate on", low=1, metavar="S", alterable=True,
+        after="history_every",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -243,7 +251,7 @@ PRESETS: dict[str, Settings] = {
         "training": {"steps": 200, "batch_size": 64, "micro_batch": 16},
         "augmentation": {"crop": 1.0, "padding": 1, "flip": False},
         "data": {"source": "digits"},
-        "run": {"history_every": 10},
+        "run": {"history_every": 10, "validate_every": 50},
     },
     # §4.1: the defaults above.
     "cifar-large": {},

@@ -1,4 +1,5 @@
-"""What lies in folders of images by class: DIR/train/<class>/* and, for the test, DIR/val or DIR/test likewise.
+"""What lies in folders of images by class: DIR/train/<class>/* and, for the test, DIR/val or DIR/test likewise; what a
+retraining is validated on while it trains may lie in DIR/validation.
 
 The layout and its order are those of torchvision's `ImageFolder`, hidden files and folders excepted. Links are
 followed. A file has one name, however many links lead to it: the one at which it really lies, else the first; so a link
@@ -17,6 +18,7 @@ from hpcnas.config.data_spec import DataError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's list
 PICTURES = (*EXTENSIONS, ".apng", ".avif", ".gif", ".jfif", ".jp2")  # what else a folder of any pictures may hold
+VALIDATION = "validation"
 _logger = logging.getLogger(__name__)
 
 
@@ -76,6 +78,14 @@ def test_folder(root: Path, *names: str) -> Path:
         raise DataError(f"cannot look through {root}: {error.strerror}") from error
     others = "".join(f" (or {root / name})" for name in names[1:])
     raise DataError(f"expected {root / names[0]}{others} to hold a folder of images for each class, to test on")
+
+
+def validation_folder(root: Path) -> Path | None:
+    """`root/validation`, which is not `root/val`; None where there is no such folder. Raises DataError."""
+    try:
+        return root / VALIDATION if (root / VALIDATION).is_dir() else None
+    except OSError as error:
+        raise DataError(f"cannot look through {root}: {error.strerror}") from error
 
 
 def require_same(training: Path, test: Path) -> None:

@@ -15,6 +15,7 @@ import math
 import sys
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from hpcnas import plugins
 from hpcnas.config.data_spec import DataError, DataFolder, DataSpec, Digits, Plugged, Synthetic, parse
-from hpcnas.data import image_folder
+from hpcnas.data import class_folders, image_folder
 from hpcnas.data.torchvision_shim import import_torchvision
 from hpcnas.job import terminal
 
@@ -75,6 +76,15 @@ def load_training(spec: str, *, download: bool = False) -> DataSet:
 def load_test(spec: str, *, download: bool = False) -> DataSet:
     """The test images, which a search never sees; as `load_training` otherwise."""
     return _load(spec, "test", download)
+
+
+def load_validation(spec: str) -> DataSet:
+    """The images in DIR/validation of `imagefolder:DIR`, as `load_training` otherwise. Raises DataError, also for other
+    data."""
+    match parse(spec):
+        case DataFolder("imagefolder", path):
+            return _data_set(spec, lambda: image_folder.load(path, class_folders.VALIDATION))
+    raise DataError(f"{spec}: expected imagefolder:DIR, whose DIR/{class_folders.VALIDATION} is validated on")
 
 
 def test_folder(spec: str) -> Path | None:
@@ -142,8 +152,13 @@ def fingerprint(classes: tuple[str, ...], images: Images) -> str:
 
 def _load(name: str, which: Split, download: bool) -> DataSet:
     spec = parse(name)
+    return _data_set(name, lambda: _read(spec, which, download))
+
+
+def _data_set(name: str, read: Callable[[], Parts]) -> DataSet:
+    """What is read, named after its specification. Raises DataError, which begins with that name."""
     try:
-        classes, pixels, labels = _read(spec, which, download)
+        classes, pixels, labels = read()
         images = Images(pixels, labels)
         return DataSet(name, classes, images, fingerprint(classes, images))
     except DataError as error:

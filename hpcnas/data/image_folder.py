@@ -76,8 +76,8 @@ def load(root: Path, split: str) -> tuple[tuple[str, ...], NDArray[np.uint8], ND
 
 
 def split_folder(root: Path, split: str) -> Path:
-    """Where the images of `train` or `test` lie. Raises DataError."""
-    return root / split if split == "train" else class_folders.test_folder(root, "test", "val")
+    """Where the images of `train`, `validation` or `test` lie. Raises DataError."""
+    return root / split if split != "test" else class_folders.test_folder(root, "test", "val")
 
 
 def first_in_colour(folder: Path) -> str | None:

@@ -7,6 +7,7 @@ for. Whatever a person can mend is raised as a subclass of `Error`.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,13 +132,25 @@ class Retraining:
     def history(self) -> Any:
         """/history of FORMAT.md: a pandas.DataFrame, a row every so many steps of a training; without pandas, its
         columns as NumPy arrays (rows,) by their names."""
-        rows = self._stored.history
-        found = {one.name: np.array([getattr(row, one.name) for row in rows]) for one in fields(record.Row)}
-        try:
-            import pandas
-        except ImportError:
-            return found
-        return pandas.DataFrame(found)
+        return _table(record.Row, self._stored.history)
+
+    def validations(self) -> Any:
+        """/validations of FORMAT.md, likewise: a row a validation while a training goes on; `loss` is NaN where it is
+        not finite."""
+        return _table(record.Validation, self._stored.validations)
+
+
+def _table(kind: type[record.Row] | type[record.Validation], rows: Sequence[Any]) -> Any:
+    """Records as a pandas.DataFrame; without pandas, as NumPy arrays by their names."""
+    found = {}
+    for name in (one.name for one in fields(kind)):
+        values = [getattr(row, name) for row in rows]
+        found[name] = np.array([np.nan if value is None else value for value in values])
+    try:
+        import pandas
+    except ImportError:
+        return found
+    return pandas.DataFrame(found)
 
 
 def open_retraining(folder: str | os.PathLike[str]) -> Retraining:

@@ -17,6 +17,7 @@ from hpcnas.config.retraining import RetrainingConfig
 from hpcnas.data.class_folders import class_names, images_by_class
 from hpcnas.data.datasets import load_training
 from hpcnas.job.devices import Binding, Seat
+from hpcnas.retrain import held_out
 from hpcnas.retrain.record import Origin
 
 
@@ -68,6 +69,7 @@ def text(
         f"{training.runs} × {training.steps:,} steps of {training.batch_size} images, "
         f"{recipe.micro_batches} micro-batches of {training.micro_batch} a step",
         f"learning rate {schedule}",
+        *_validation(recipe, found),
         "",
         "# ranks",
     ]
@@ -92,7 +94,22 @@ def _resident(recipe: RetrainingConfig, found: Expected) -> list[str]:
         return ["and all training images: how many there are is not known here"]
     skeleton, padding = found.skeleton, 2 * recipe.augmentation.padding
     image = (skeleton.height + padding) * (skeleton.width + padding) * skeleton.image_channels
-    return [f"{found.images * (image + 8) / 2**30:.2f} GiB all {found.images:,} training images"]
+    images = found.images - round(recipe.data.validation_fraction * found.images)
+    return [f"{images * (image + 8) / 2**30:.2f} GiB all {images:,} training images"]
+
+
+def _validation(recipe: RetrainingConfig, found: Expected) -> list[str]:
+    """The line about what is validated on, if anything is. Raises DataError."""
+    folder, fraction = held_out.validation_folder(recipe), recipe.data.validation_fraction
+    every = f"every {recipe.run.validate_every:,} steps"
+    if folder is not None:
+        return [f"validated on the images of {folder} {every}"]
+    if not fraction:
+        return []
+    which = f"{fraction:g} of the training images"
+    if found.images is not None:
+        which = f"{round(fraction * found.images):,} of the {found.images:,} training images"
+    return [f"validated on {which} {every}, which are not trained on"]
 
 
 def expected(recipe: RetrainingConfig) -> Expected:

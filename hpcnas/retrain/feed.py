@@ -2,11 +2,13 @@
 
 Which images a micro-batch holds follows from (seed, step) alone (`Order`), and what is drawn for it from a generator
 that is passed in: neither depends on the number of ranks, nor on what went before. Test images are looked at before
-the training, for what is wrong with them, and no network sees them before the test.
+the training, for what is wrong with them, and no network sees them before the test. What a network is validated on
+while it trains is `held_out`'s choice.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,12 +27,15 @@ from hpcnas.data import image_file
 from hpcnas.data.augment import Normaliser, random_crop, random_flip
 from hpcnas.data.datasets import (
     DataSet,
+    Images,
     channel_statistics,
     first_test_in_colour,
     load_test,
     load_training,
+    load_validation,
     test_folder,
 )
+from hpcnas.retrain import held_out
 
 _logger = logging.getLogger(__name__)
 TEST_BATCH = 250  # images, fewer than fill the memory; does not change the result
@@ -54,19 +59,20 @@ class Feed(Protocol):
     """Images for one rank."""
 
     appearance: Appearance
-    broken: set[str]  # names of training images that this rank could not read so far
+    broken: set[str]  # names of training and validation images that this rank could not read so far
     broken_tests: set[str]  # likewise of test images
     tested_on: str  # what the test images are, in words
     test_images: int  # how many they are, over all ranks, those that cannot be read among them; once looked at
     waits: bool  # whether images may not come; the same on every rank
     interrupted: bool  # whether images that were asked for have not come: nothing counts that was made of them
     problem: str | None  # why; None where the waiting ended because the rank is to leave
+    validated_on: str  # what is validated on while the network trains, in words
+    validation_images: int  # how many they are, likewise; 0 where nothing is
 
     def look_at_tests(self, leave: Callable[[], bool]) -> Iterator[None]:
         """Reads this rank's share of the test images, as `test` will, some at a time; fewer where `interrupted`. Raises
         DataError for what no test can be made with."""
         ...
-
 
     def begin(self, seed: int, step: int, leave: Callable[[], bool]) -> None:
         """The training of that seed goes on with that step, from 0. `leave` is asked while images are waited for."""
@@ -80,6 +86,11 @@ class Feed(Protocol):
     def test(self, leave: Callable[[], bool]) -> Iterator[Batch]:
         """This rank's share of the test images; all ranks' shares are all of them. Ends early where the feed is
         `interrupted`; `leave` as of `begin`. Raises DataError."""
+        ...
+
+    def validate(self, leave: Callable[[], bool]) -> Iterator[Batch]:
+        """This rank's share of the validation images, seen as test images are; all ranks' shares are all of them. Ends
+        early as `test` does. Before `next` is called again, the training is to `begin` where it stands."""
         ...
 
     def close(self) -> None:
@@ -126,13 +137,14 @@ class Resident:
 
     def __init__(self, recipe: RetrainingConfig, rank: int, ranks: int, device: torch.device) -> None:
         dataset = load_training(recipe.data.source, download=recipe.run.download)
-        count, height, width, channels = dataset.images.pixels.shape
-        mean, std = statistics(recipe, channels, lambda: _lists(channel_statistics(dataset.images)))
+        learnt = self._split(recipe, dataset)
+        count, height, width, channels = learnt.pixels.shape
+        mean, std = statistics(recipe, channels, lambda: _lists(channel_statistics(learnt)))
         self._recipe, self._rank, self._ranks, self._device = recipe, rank, ranks, device
         padding = recipe.augmentation.padding
-        pixels = torch.tensor(dataset.images.pixels, device=device)  # a copy: the array may be mapped read-only
+        pixels = torch.tensor(learnt.pixels, device=device)  # a copy: the array may be mapped read-only
         self._pixels = functional.pad(pixels, (0, 0, padding, padding, padding, padding)) if padding else pixels
-        self._labels = torch.as_tensor(dataset.images.labels, device=device)
+        self._labels = torch.as_tensor(learnt.labels, device=device)
         self._normalise = Normaliser(torch.tensor(mean, device=device), torch.tensor(std, device=device))
         crop = recipe.augmentation.crop
         self._crop = max(1, round(crop * height)), max(1, round(crop * width))
@@ -142,12 +154,35 @@ class Resident:
         self.waits = self.interrupted = False
         self.problem: str | None = None
         self.appearance = Appearance(
-            facts=DataFacts(channels, height, width, len(dataset.classes), count, 0, dataset.fingerprint),
+            facts=DataFacts(
+                channels, height, width, len(dataset.classes), count, self.validation_images, dataset.fingerprint
+            ),
             class_names=dataset.classes,
             mean=mean,
             std=std,
             resize=min(height, width),
         )
+        if self._validation is not None:
+            self._require_of_the_network(self._validation, "validation")
+
+    def _split(self, recipe: RetrainingConfig, dataset: DataSet) -> Images:
+        """The images to train on, in their order; those to validate on are kept, if there are any. Raises DataError."""
+        folder, images = held_out.validation_folder(recipe), dataset.images
+        self._validation: DataSet | None = None  # stays in the host's memory
+        self.validated_on, self.validation_images = "no images", 0
+        chosen = held_out.held_out(recipe, images.labels)
+        if folder is not None:
+            self._validation = load_validation(recipe.data.source)
+            self.validated_on = f"images of {folder}"
+        elif chosen.any():
+            validation = Images(images.pixels[chosen], images.labels[chosen])
+            self._validation = dataclasses.replace(dataset, images=validation)
+            images = Images(images.pixels[~chosen], images.labels[~chosen])
+            self.validated_on = "held-out training images"
+        if self._validation is not None:
+            self.validation_images = len(self._validation.images.labels)
+            self.validated_on = f"{self.validation_images:,} {self.validated_on}"
+        return images
 
     def begin(self, seed: int, step: int, leave: Callable[[], bool] = never) -> None:
         self._order = Order(len(self._labels), seed)
@@ -173,25 +208,36 @@ class Resident:
         yield
 
     def test(self, leave: Callable[[], bool] = never) -> Iterator[Batch]:
-        dataset = self._tests()
-        labels = torch.as_tensor(dataset.images.labels[self._rank :: self._ranks], device=self._device)
+        yield from self._share(self._tests().images)
+
+    def validate(self, leave: Callable[[], bool] = never) -> Iterator[Batch]:
+        if self._validation is not None:
+            yield from self._share(self._validation.images)
+
+    def _share(self, images: Images) -> Iterator[Batch]:
+        """This rank's share of images that are not trained on."""
+        labels = torch.as_tensor(images.labels[self._rank :: self._ranks], device=self._device)
         for start in range(0, len(labels), TEST_BATCH):
             first = self._rank + start * self._ranks
-            part = self._as_trained(dataset.images.pixels[first : first + TEST_BATCH * self._ranks : self._ranks])
+            part = self._as_trained(images.pixels[first : first + TEST_BATCH * self._ranks : self._ranks])
             yield self._normalise(torch.tensor(part, device=self._device)), labels[start : start + TEST_BATCH]
 
     def _tests(self) -> DataSet:
         """The test images as they are. Raises DataError where they are none for this network."""
         dataset = load_test(self._recipe.data.source, download=self._recipe.run.download)
+        self._require_of_the_network(dataset, "test")
+        return dataset
+
+    def _require_of_the_network(self, dataset: DataSet, what: str) -> None:
+        """Raises DataError unless these images are of the classes and the colours that the network is trained on."""
         if dataset.classes != self.appearance.class_names:
-            raise DataError(f"{dataset.name}: expected test images of the same classes as for training")
+            raise DataError(f"{dataset.name}: expected {what} images of the same classes as for training")
         if dataset.images.pixels.shape[3] > self.appearance.facts.image_channels:
-            first = first_test_in_colour(dataset.name)
+            first = first_test_in_colour(dataset.name) if what == "test" else None
             raise DataError(
-                f"{dataset.name}: expected grey test images, as all those for training are, got "
+                f"{dataset.name}: expected grey {what} images, as all those for training are, got "
                 f"{f'{first} in colour' if first else 'some in colour'}; make them grey"
             )
-        return dataset
 
     def _test_folder(self) -> str:
         folder = test_folder(self._recipe.data.source)

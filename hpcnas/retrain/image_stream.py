@@ -32,6 +32,7 @@ from hpcnas.config.retraining import RetrainingConfig
 from hpcnas.data import class_folders, image_file
 from hpcnas.data.augment import Normaliser
 from hpcnas.data.torchvision_shim import import_transforms
+from hpcnas.retrain import held_out
 from hpcnas.retrain.feed import Appearance, Batch, Order, never, statistics
 from hpcnas.retrain.loaders import BatchSource, Broken, Loaded, NoImages, OwnThread, Processes
 
@@ -63,6 +64,10 @@ class Listing:
     def name(self, index: int) -> str:
         """The path of an image, beginning with the name of the split: `train/ape/1.jpg`."""
         return f"{os.path.basename(self.folder)}/{os.fsdecode(self.files[index])}"
+
+    def part(self, chosen: NDArray[np.bool_]) -> Listing:
+        """Those of the images that are chosen, bool (N,), in their order."""
+        return Listing(self.folder, self.classes, self.files[chosen], self.labels[chosen])
 
     @property
     def fingerprint(self) -> str:
@@ -189,10 +194,13 @@ class Stream:
 
     def __init__(
         self, recipe: RetrainingConfig, rank: int, ranks: int, device: torch.device, loaders: int, listing: Listing,
-        tests: Listing,
+        tests: Listing, validation: Listing | None = None,
     ) -> None:  # fmt: skip
         self._recipe, self._rank, self._ranks, self._device = recipe, rank, ranks, device
-        self._listing, self._tests = listing, tests
+        self._listing, self._tests, self._validation = listing, tests, validation
+        self.validation_images = 0 if validation is None else len(validation.files)
+        where = "no images" if validation is None else f"images of {validation.folder}"
+        self.validated_on = f"{self.validation_images:,} {where}"
         self.test_images = len(tests.files)
         self.tested_on = f"{self.test_images:,} test images of {tests.folder}"
         mean, std = statistics(recipe, 3, lambda: (MEAN, STD))
@@ -208,7 +216,9 @@ class Stream:
         self._told: set[str] = set()  # of which the reason was told
         side = recipe.data.image_size
         self.appearance = Appearance(
-            facts=DataFacts(3, side, side, len(listing.classes), len(listing.files), 0, listing.fingerprint),
+            facts=DataFacts(
+                3, side, side, len(listing.classes), len(listing.files), self.validation_images, listing.fingerprint
+            ),
             class_names=listing.classes,
             mean=mean,
             std=std,
@@ -270,38 +280,57 @@ class Stream:
         return self._normalise(pixels), labels.to(self._device, non_blocking=True)
 
     def look_at_tests(self, leave: Callable[[], bool] = never) -> Iterator[None]:
-        for _ in self._test_batches(_LookedAt(self._tests, self._recipe), leave):
+        self.broken_tests = set()
+        for _ in self._share(_LookedAt(self._tests, self._recipe), self._tests, self.broken_tests, leave):
             yield
 
     def test(self, leave: Callable[[], bool] = never) -> Iterator[Batch]:
-        for loaded in self._test_batches(_TestImages(self._tests, self._recipe), leave):
+        self.broken_tests = set()
+        yield from self._middles(self._tests, self.broken_tests, leave)
+
+    def validate(self, leave: Callable[[], bool] = never) -> Iterator[Batch]:
+        if self._validation is not None:
+            yield from self._middles(self._validation, self.broken, leave)
+
+    def _middles(self, listing: Listing, broken: set[str], leave: Callable[[], bool]) -> Iterator[Batch]:
+        for loaded in self._share(_TestImages(listing, self._recipe), listing, broken, leave):
             if len(loaded[1]):
                 yield self._on_device(loaded)
 
-    def _test_batches(self, images: _Images, leave: Callable[[], bool]) -> Iterator[Loaded]:
-        """This rank's share of the test images; less where they do not come."""
-        self.broken_tests = set()
-        mine = range(self._rank, len(self._tests.files), self._ranks)
+    def _share(
+        self, images: _Images, listing: Listing, broken: set[str], leave: Callable[[], bool]
+    ) -> Iterator[Loaded]:
+        """This rank's share of images that are not trained on, less where they do not come; adds the names of those
+        that cannot be read."""
+        mine = range(self._rank, len(listing.files), self._ranks)
         batches = [list(mine[start : start + _TEST_BATCH]) for start in range(0, len(mine), _TEST_BATCH)]
         self._begin(images, batches)
         for _ in batches:
             loaded = self._waited_for(leave)
             if loaded is None:
                 return
-            self._tell(self.broken_tests, loaded)
+            self._tell(broken, loaded)
             yield loaded
 
     def close(self) -> None:
         self._source.close()
 
 
-def list_all(recipe: RetrainingConfig) -> tuple[Listing, Listing]:
-    """Training and test images of a recipe that streams: DIR/train, and DIR/val, where ImageNet keeps what the paper
-    tests on, else DIR/test. Raises DataError, also where they have other classes."""
-    folder = _folder(recipe)
+def list_all(recipe: RetrainingConfig) -> tuple[Listing, Listing, Listing | None]:
+    """Training, test and validation images of a recipe that streams: DIR/train, and DIR/val, where ImageNet keeps what
+    the paper tests on, else DIR/test; and DIR/validation, or what is held out of DIR/train, or none. Raises DataError,
+    also where they have other classes."""
+    folder, validation = _folder(recipe), held_out.validation_folder(recipe)
     training, tests = folder / "train", class_folders.test_folder(folder, "val", "test")
     class_folders.require_same(training, tests)
-    return list_images(training), list_images(tests)
+    if validation is not None:
+        class_folders.require_same(training, validation)
+        return list_images(training), list_images(tests), list_images(validation)
+    whole = list_images(training)
+    chosen = held_out.held_out(recipe, whole.labels)
+    if not chosen.any():
+        return whole, list_images(tests), None
+    return whole.part(~chosen), list_images(tests), whole.part(chosen)
 
 
 def _folder(recipe: RetrainingConfig) -> Path:

@@ -142,10 +142,14 @@ def _carry_out(world: World, orders: Orders, keeper: Keeper, reason: Reason, uns
     line = log.LiveLine(recipe.run.progress)
     log.configure(world.rank, line)
     if orders.dry_run:
-        if world.rank == 0:
-            from hpcnas.retrain import dry_run
+        from hpcnas.retrain import dry_run
 
-            print(dry_run.text(recipe, orders.genotype, orders.origin, seats, bindings), flush=True)
+        told = together(
+            world,
+            lambda: dry_run.text(recipe, orders.genotype, orders.origin, seats, bindings) if world.rank == 0 else None,
+        )
+        if told is not None:
+            print(told, flush=True)
         return COMPLETE
     keeper.begin(line)
     for text in unsaid:
@@ -157,6 +161,8 @@ def _carry_out(world: World, orders: Orders, keeper: Keeper, reason: Reason, uns
         numbers = _numbers(recipe, device)
         together(world, lambda: keeper.appear(feed.appearance, world.size, world.library, bindings[0].device, numbers))
         _logger.info("to be tested on %s", feed.tested_on)
+        if feed.validation_images:
+            _logger.info("to be validated on %s every %d steps", feed.validated_on, recipe.run.validate_every)
         keeper.note_broken(set().union(*world.gather(feed.broken_tests)))
         return _train_all(world, orders, keeper, feed, device, reason)
     finally:

@@ -5,15 +5,15 @@
 
 SGD with momentum, weight decay on all parameters. Every rank holds the whole network and makes the same steps. What a
 step computes follows from the state before it and from (seed, step): it does not depend on how many ranks there are,
-nor on when a training was saved and continued. Which images there are is the feed's business; files, jobs and signals
-are `job`'s.
+nor on when a training was saved and continued, nor on whether the network is validated while it trains. Which images
+there are is the feed's business; files, jobs and signals are `job`'s.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,9 +26,9 @@ from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.data_spec import DataError
 from hpcnas.config.retraining import RetrainingConfig, RetrainingSettings
-from hpcnas.retrain.feed import Feed
+from hpcnas.retrain.feed import Batch, Feed
 from hpcnas.retrain.process_group import Group
-from hpcnas.retrain.record import Row
+from hpcnas.retrain.record import Row, Validation
 from hpcnas.retrain.regularisation import DropPath, WithAuxiliaryHead, average_in, cutout, loss
 from hpcnas.retrain.sums import Sums, synchronised
 from hpcnas.training import schedules
@@ -37,6 +37,7 @@ from hpcnas.training.network import Network, initial_weights
 
 _LOSS, _CORRECT, _WAITED, _BROKEN, _LEAVING, _SAVING = range(6)  # figures that are added up over ranks
 _FIGURES = 6
+_UNREADABLE, _DONE, _LEFT = range(4, 7)  # what is added up beside `_counted` in a validation
 
 
 class TooManyBroken(Exception):
@@ -84,7 +85,8 @@ class DistributedTraining:
         self.seconds = 0.0  # spent on them
         self.waited = 0.0  # share of these seconds that ranks waited for images, times the seconds
         self.history: list[Row] = []
-        self.broken: set[str] = set()  # training images that some rank could not read; on every rank the same
+        self.validations: list[Validation] = []  # on rank 0 all of them, on the others those of this job
+        self.broken: set[str] = set()  # images, not of the test, that some rank could not read; on all the same
         self._recipe, self._seed, self._feed, self._group, self._device = recipe, seed, feed, group, device
         self._classes = skeleton.classes
         self._warn = warn
@@ -120,6 +122,7 @@ class DistributedTraining:
         self._row_seconds = 0.0
         self._leaving = self._saving = False
         self._problem: str | None = None  # why images do not come
+        self._validated = 0  # the step after which the network was validated last
 
     @property
     def peak_memory(self) -> int | None:
@@ -144,16 +147,26 @@ class DistributedTraining:
         """The steps that are left; whether they were made: not so where some rank's `leave` said it is to leave.
 
         Ranks leave at the same step, which is saved. `save` is called on all of them soon after some rank's `save_due`
-        said so, and at the end; it may take the `state`. Raises LossNotFinite, TooManyBroken, ImagesMissing, on all
-        ranks alike, the last one when the last step is saved.
+        said so, and at the end; it may take the `state`. A validation that leaving has cut short is made when the
+        training goes on, and the training is not complete before. Raises LossNotFinite, TooManyBroken, DataError,
+        ImagesMissing, on all ranks alike, the last one when the last step is saved.
         """
         self._trained.train()
+        if self._is_to_be_validated():  # an earlier job has left before it had done so
+            self._validate(leave)
         self._feed.begin(self._seed, self.step, self._group.called)
         self._clock = time.perf_counter()
         while self.step < self._recipe.training.steps and not self._leaving:
             self._advance(leave(), save_due())
             self._lap()
             self._read_figures(at_most=1 if self._device.type == "cuda" else 0)  # a GPU gets its next step first
+            if self._is_to_be_validated():
+                self._read_figures(at_most=0)  # so that a GPU has done its steps before this takes time
+                self._lap()
+                self._validate(leave)
+                if self.step < self._recipe.training.steps and not self._leaving:
+                    self._feed.begin(self._seed, self.step, self._group.called)
+                self._clock = time.perf_counter()
             if self._saving:
                 self._read_figures(at_most=0)
                 save()
@@ -163,7 +176,7 @@ class DistributedTraining:
         save()
         if self._problem is not None:
             raise ImagesMissing(self._problem)
-        return self.step == self._recipe.training.steps
+        return self.step == self._recipe.training.steps and not self._is_to_be_validated()
 
     def _lap(self) -> None:
         """Counts the time since the last lap as spent on training."""
@@ -285,6 +298,67 @@ class DistributedTraining:
                 "mend the data, or allow more with --max-broken"
             )
 
+    # ── validation: changes nothing that the steps depend on ────────────────────────────────────────────────────────
+    def _is_to_be_validated(self) -> bool:
+        """Whether the network is to be validated after this step and was not; the same on every rank."""
+        last = self.step == self._recipe.training.steps
+        due = self.step > self._validated and (last or self.step % self._recipe.run.validate_every == 0)
+        return due and self._feed.validation_images > 0
+
+    @torch.no_grad()
+    def _validate(self, leave: Callable[[], bool]) -> None:
+        """Takes down how what would be tested now does on the validation images; nothing where some rank is to leave
+        before that is known. Raises DataError, TooManyBroken."""
+        if self._leaving:
+            return
+        began = time.perf_counter()
+        kept = self._put_in_averages()
+        self.network.eval()
+        counts = self._counted_together(self._feed.validate(self._group.called), leave)
+        self._put_back(kept)
+        self._trained.train()
+        if counts[_LEFT]:
+            self._interrupted()  # where that is why, all know the problem
+            self._leaving = True
+            return
+        if counts[_UNREADABLE]:
+            self._share_broken()
+        images, correct, _, summed_loss = counts[:_UNREADABLE].tolist()
+        if not images:
+            raise DataError(f"expected images that can be read, but none of {self._feed.validated_on} can")
+        mean = summed_loss / images
+        self._validated = self.step
+        self.validations.append(
+            Validation(
+                seed=self._seed,
+                step=self.step,
+                images=int(images),
+                accuracy=correct / images,
+                loss=mean if math.isfinite(mean) else None,
+                seconds=time.perf_counter() - began,
+            )
+        )
+
+    def _counted_together(self, batches: Iterator[Batch], leave: Callable[[], bool]) -> Tensor:
+        """`_counted` over the batches of all ranks, then images that were found to be unreadable, ranks that have done
+        all, and ranks that are to leave: float64 (7,). Batch by batch, so that the ranks can leave together."""
+        total = torch.zeros(7, dtype=torch.float64)
+        while not total[_LEFT] and total[_DONE] < self._group.size:
+            counts = torch.zeros(7, dtype=torch.float64)
+            batch = next(batches, None)
+            if batch is None:
+                counts[_DONE] = 1
+            else:
+                counts[:_UNREADABLE] = self._counted(*batch)
+            counts[_UNREADABLE] = len(self._feed.broken - self.broken)
+            counts[_LEFT] = leave() or self._feed.interrupted
+            shared = counts.to(self._device)
+            self._group.add_up(shared)
+            shared = shared.cpu()
+            total[:_UNREADABLE] += shared[:_UNREADABLE]
+            total[_UNREADABLE:] = shared[_UNREADABLE:]
+        return total
+
     # ── the test ────────────────────────────────────────────────────────────────────────────────────────────────────
     @torch.no_grad()
     def test(self) -> Tested | None:
@@ -367,6 +441,7 @@ class DistributedTraining:
             "step": self.step,
             "tensors": [tensor.detach().cpu() for tensor in self._tensors()],
             "history": [asdict(row) for row in self.history],
+            "validations": [asdict(row) for row in self.validations],
             "figures": self._figures.tolist(),
             "read": self._read,
             "row_seconds": self._row_seconds,
@@ -384,14 +459,16 @@ class DistributedTraining:
                 for tensor, saved in zip(self._tensors(), found["tensors"], strict=True):
                     tensor.copy_(saved)
             self.history = [Row(**row) for row in found["history"]]
+            self.validations = [Validation(**row) for row in found.get("validations", [])]  # since 0.2
+            self._validated = self.validations[-1].step if self.validations else 0
             self._figures = torch.tensor(found["figures"], dtype=torch.float64)
             self._read, self._row_seconds = found["read"], found["row_seconds"]
             self.step, self.seconds, self.waited = found["step"], found["seconds"], found["waited"]
             self.broken = set(found["broken"])
         self._group.copy_from_first(self._tensors())
-        step = torch.tensor([float(self.step), float(self._read)], dtype=torch.float64, device=self._device)
-        self._group.copy_from_first([step])
-        self.step, self._read = int(step[0]), int(step[1])
+        counts = torch.tensor([self.step, self._read, self._validated], dtype=torch.float64, device=self._device)
+        self._group.copy_from_first([counts])
+        self.step, self._read, self._validated = map(int, counts.tolist())
         self.broken = self._group.gather(self.broken)[0]
 
     def check(self, found: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from hpcnas.config.retraining import RetrainingConfig
 from hpcnas.job.log import LiveLine, duration
-from hpcnas.retrain.record import Record, Row, State, Trained
+from hpcnas.retrain.record import Record, Row, State, Trained, Validation
 
 _LIVE_INTERVAL, _PLAIN_INTERVAL = 0.2, 30.0  # seconds between two lines
 _SLOW_INPUT = 0.1  # share of the time spent waiting for images from which it is worth a warning
@@ -27,6 +27,7 @@ class Underway(Protocol):
     seconds: float
     waited: float
     history: list[Row]
+    validations: list[Validation]
 
 
 class Progress:
@@ -39,6 +40,7 @@ class Progress:
         self._warned = False
         self._number = 1  # of the training under way
         self._before, self._seconds_before, self._waited_before = 0, 0.0, 0.0  # what earlier jobs have made of it
+        self._validations = 0  # of that training, as many as were told
 
     def began(self, record: Record) -> None:
         """The data are known, and this job is the last of the record's sessions."""
@@ -58,13 +60,19 @@ class Progress:
         """A training begins or goes on."""
         self._number = 1 + sum(found.state is State.COMPLETE for found in record.trainings)
         self._before, self._seconds_before, self._waited_before = training.step, training.seconds, training.waited
+        self._validations = len(training.validations)
         if training.step:
             _logger.info("continuing seed %d after step %d", seed, training.step)
         else:
             _logger.info("seed %d begins", seed)
 
     def stepped(self, training: Underway) -> None:
-        """A step was made: shows where the training stands, if it is time."""
+        """A step was made: tells a new validation, and shows where the training stands, if it is time."""
+        for found in training.validations[self._validations :]:
+            _logger.info(
+                "step %s: validation accuracy %.4f on %s images", f"{found.step:,}", found.accuracy, f"{found.images:,}"
+            )
+        self._validations = len(training.validations)
         now = time.monotonic()
         if now < self._next:
             return
@@ -92,11 +100,14 @@ class Progress:
         if training.history:
             parts.append(f"loss {training.history[-1].loss:.4f}")
             parts.append(f"accuracy {training.history[-1].accuracy:.4f}")
+        if training.validations:
+            parts.append(f"validation {training.validations[-1].accuracy:.4f}")
         made, seconds = training.step - self._before, training.seconds - self._seconds_before
         if made and seconds:
             parts.append(f"{made * settings.batch_size / seconds:,.0f} images/s")
             steps_left = settings.steps - training.step + settings.steps * (settings.runs - self._number)
-            parts.append(f"ETA {duration(steps_left * seconds / made)}")
+            validating = sum(found.seconds for found in training.validations if found.step > self._before)
+            parts.append(f"ETA {duration(steps_left * (seconds + validating) / made)}")
             parts.append(f"waits for images {100 * self._wait(training):.1f} %")
         return " · ".join(parts)
 
@@ -132,6 +143,10 @@ def final_table(record: Record) -> str:
         rows.append(("test images", _images(*min(tested, key=lambda counts: counts[0]))))
     if record.diverged:
         rows.append(("diverged", f"seed {', '.join(map(str, record.diverged))}, not in the means"))
+    validated = [last for found in complete if (last := record.last_validation(found.seed)) is not None]
+    if validated:
+        rows.append(("validation accuracy", _mean([found.accuracy for found in validated])))
+        rows.append(("validation images", f"{min(found.images for found in validated):,}"))
     rows.append(("training time", duration(sum(found.training_seconds for found in complete))))
     if record.broken:
         rows.append(("broken images", f"{len(record.broken):,}"))

@@ -89,6 +89,18 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Validation:
+    """How the network of a training does on the validation images after some step (from 1)."""
+
+    seed: int
+    step: int
+    images: int  # those that could be read
+    accuracy: float  # 0 to 1
+    loss: float | None  # mean cross-entropy; None where it is not finite
+    seconds: float  # that it took, in which nothing was trained
+
+
+@dataclass(frozen=True)
 class RetrainingSession(Session):
     """One start of a retraining; the device, and the type of the numbers of its feature maps, are those of rank 0."""
 
@@ -111,11 +123,16 @@ class Record:
     history: list[Row] = field(default_factory=list)
     sessions: list[RetrainingSession] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    validations: list[Validation] = field(default_factory=list)  # of each training in the order of steps
 
     @property
     def facts(self) -> DataFacts:
         """Of the data, which are the same in every session."""
         return self.sessions[-1].facts
+
+    def last_validation(self, seed: int) -> Validation | None:
+        """Of the training of that seed, the last one; None where there is none."""
+        return next((found for found in reversed(self.validations) if found.seed == seed), None)
 
     @property
     def diverged(self) -> list[int]:

@@ -7,6 +7,7 @@
     /network/…         what the network is built with, and what its images are made to look like
     /trainings/…       one row a seed
     /history/…         one row every so many steps of a training
+    /validations/…     one row a validation while a training goes on
     /sessions/…        one row a start
     /broken/file       images that could not be read
 
@@ -29,7 +30,7 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.retraining import SCHEME
 from hpcnas.evolution.individuals import Birth
-from hpcnas.retrain.record import Inputs, Origin, Record, RetrainingSession, Row, State, Trained
+from hpcnas.retrain.record import Inputs, Origin, Record, RetrainingSession, Row, State, Trained, Validation
 from hpcnas.search import run_file
 from hpcnas.storage import allowed, durable, hdf5
 from hpcnas.storage.allowed import Wrong
@@ -68,6 +69,14 @@ HISTORY_COLUMNS = (
     Column("images_per_second", "f8", "training images a second, over all ranks", "1/s"),
     Column("input_wait", "f8", "share of the time that ranks waited for images", "1"),
 )  # fmt: skip
+VALIDATION_COLUMNS = (
+    Column("seed", "i8", "seed of the training", low=0),
+    Column("step", "i8", "steps made by then", "steps", low=0),
+    Column("images", "i8", "validation images that could be read", "1", low=1),
+    Column("accuracy", "f8", "share of them classified correctly", "1", low=0, high=1),
+    Column("loss", "f8", "mean cross-entropy on them", "1", np.nan, low=0),
+    Column("seconds", "f8", "time spent on it", "s", low=0),
+)
 SESSION_COLUMNS = (
     Column("started", "f8", "when rank 0 started, UTC", _TIME, low=0, high=LATEST),
     Column("host", "S", "host of rank 0"),
@@ -78,7 +87,13 @@ SESSION_COLUMNS = (
     Column("data", "S", "what the data set was: sizes and fingerprint, JSON"),
     Column("numbers", "S", "type of the numbers of feature maps on that device", added=True),
 )
-_TABLES = {"trainings": TRAINING_COLUMNS, "history": HISTORY_COLUMNS, "sessions": SESSION_COLUMNS}
+_VALIDATIONS = "validations"  # since 0.2
+_TABLES = {
+    "trainings": TRAINING_COLUMNS,
+    "history": HISTORY_COLUMNS,
+    _VALIDATIONS: VALIDATION_COLUMNS,
+    "sessions": SESSION_COLUMNS,
+}
 _SINGLE = {  # what the single values of a group may be; what they are is said where they are written
     "origin": (
         *(Column(name, "i8", "", missing=-1, low=0) for name in ("individual", "evaluation", "evaluated")),
@@ -131,6 +146,8 @@ def _fill(record: Record, file: hdf5.Group) -> None:
     _write_network(file.create_group("network"), record)
     write_table(file.create_group("trainings"), TRAINING_COLUMNS, _columns(TRAINING_COLUMNS, record.trainings))
     write_table(file.create_group("history"), HISTORY_COLUMNS, _columns(HISTORY_COLUMNS, record.history))
+    validations = _columns(VALIDATION_COLUMNS, record.validations)
+    write_table(file.create_group(_VALIDATIONS), VALIDATION_COLUMNS, validations)
     sessions = [
         asdict(session) | {"software": json.dumps(dict(session.software)), "data": json.dumps(asdict(session.facts))}
         for session in record.sessions
@@ -230,7 +247,7 @@ def read(folder: Path) -> Record:
 
 def _read(path: Path, file: hdf5.Group) -> Record:
     settings, _ = SCHEME.parse_toml(_string(file, "configuration"), str(path))
-    tables = hdf5.read_tables(file, _TABLES)
+    tables = hdf5.read_tables(file, {name: columns for name, columns in _TABLES.items() if _was_kept(file, name)})
     for wrong in _wrong(file, tables):
         raise StoreError(f"{path}: {wrong}; put a copy of the file back, or begin in another --run")
     return Record(
@@ -245,7 +262,13 @@ def _read(path: Path, file: hdf5.Group) -> Record:
         history=[Row(**row) for row in _rows(tables["history"])],
         sessions=[_session(row) for row in _rows(tables["sessions"])],
         broken=[_str(name) for name in file["broken/file"][()]],
+        validations=[_validation(row) for row in _rows(tables.get(_VALIDATIONS, {}))],
     )
+
+
+def _was_kept(file: hdf5.Group, table: str) -> bool:
+    """Whether a table is to be read: older files have no validations, the absence of any other is damage."""
+    return table != _VALIDATIONS or table in file
 
 
 def _wrong(file: hdf5.Group, tables: Mapping[str, Mapping[str, np.ndarray]]) -> Iterator[Wrong]:
@@ -263,8 +286,8 @@ def _wrong(file: hdf5.Group, tables: Mapping[str, Mapping[str, np.ndarray]]) -> 
                 yield Wrong(group, column.name, None, what, str(values[column.name].dtype))
                 return
         yield from allowed.wrong_values(group, columns, values)
-    for group, columns in _TABLES.items():
-        table = tables[group]
+    for group, table in tables.items():
+        columns = _TABLES[group]
         misshapen = list(allowed.wrong_shapes(group, columns, table, len(table[columns[0].name])))
         yield from misshapen or allowed.wrong_values(group, [one for one in columns if one.dtype != "S"], table)
     network, seeds = file["network"], tables["trainings"]["seed"]
@@ -320,6 +343,10 @@ def _trained(row: dict[str, Any]) -> Trained:
     missing = {column.name: column.missing for column in TRAINING_COLUMNS if column.missing != 0}
     known = {name: value for name, value in row.items() if value == value and value != missing.get(name)}
     return Trained(**known | {"state": State(row["state"])})
+
+
+def _validation(row: dict[str, Any]) -> Validation:
+    return Validation(**row | {"loss": None if np.isnan(row["loss"]) else row["loss"]})
 
 
 def _session(row: dict[str, Any]) -> RetrainingSession:

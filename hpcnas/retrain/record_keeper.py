@@ -83,7 +83,8 @@ class RecordKeeper:
                 uuid.uuid4().hex, self._recipe, genotype, self.plan.origin, inputs, size.parameters, size.flops, waiting
             )
         before = self._record.sessions[-1].facts if self._record.sessions else facts
-        if before != facts or self._record.inputs != inputs:
+        unvalidated = dataclasses.replace(facts, validation_images=0)  # DIR/validation may have come since
+        if before not in (facts, unvalidated) or self._record.inputs != inputs:
             raise NotKept(f"expected the data that the retraining began with ({before}), got other ones ({facts})")
         software = {
             "hpcnas": __version__,
@@ -243,14 +244,16 @@ class RecordKeeper:
         """Writes tensors, then the record with the row and the history of the training under way. The reason where that
         fails: then the record stays as it was, in memory too."""
         record, training = self._known(), self._underway().training
-        before = record.trainings, record.history
+        before = record.trainings, record.history, record.validations
         try:
             self.store.write_tensors(name, content)
             self._note(row)
             record.history = [found for found in record.history if found.seed != row.seed] + training.history
+            others = [found for found in record.validations if found.seed != row.seed]
+            record.validations = others + training.validations
             self.store.write_record(record)
         except (OSError, RuntimeError, StoreError) as error:  # the second from torch's own writing
-            record.trainings, record.history = before
+            record.trainings, record.history, record.validations = before
             return (error.strerror if isinstance(error, OSError) else None) or str(error)
         return None
 

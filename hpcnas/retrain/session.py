@@ -132,7 +132,7 @@ def _continued(path: Path, request: Request) -> Plan:
             )
     record.recipe = recipe
     if anew:
-        record.trainings, record.history = [], []
+        record.trainings, record.history, record.validations = [], [], []
     known = {trained.seed for trained in record.trainings}
     record.trainings += [Trained(seed) for seed in recipe.seeds if seed not in known]
     return Plan(recipe, record.genotype, record.origin, record, anew)

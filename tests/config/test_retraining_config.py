@@ -50,7 +50,7 @@ def test_the_papers_recipes_have_nothing_that_the_paper_has_not(name: str) -> No
     found = preset(name)
     training = found.training
     assert (training.label_smoothing, training.drop_path, training.auxiliary_weight) == (0, 0, 0)
-    assert (training.weight_averaging, found.augmentation.cutout) == (0, 0)
+    assert (training.weight_averaging, found.augmentation.cutout, found.data.validation_fraction) == (0, 0, 0)
 
 
 def test_a_recipe_survives_its_text() -> None:
@@ -63,8 +63,8 @@ def test_settings_stand_in_the_order_of_older_files() -> None:
     """Though the section of both programs is one: a run's configuration stays as it is, byte for byte."""
     search = "run device threads profile download progress max_attempts hang_timeout evaluation_timeout "
     search += "checkpoint_interval walltime grace device_failures max_failures compact_interval lock_wait"
-    ours = "run device threads loaders compile download address progress history_every checkpoint_interval walltime "
-    ours += "grace lock_wait"
+    ours = "run device threads loaders compile download address progress history_every validate_every "
+    ours += "checkpoint_interval walltime grace lock_wait"
     assert list(search_config.SCHEME.settings(search_config.build())["run"]) == search.split()
     assert list(SCHEME.settings(SCHEME.build())["run"]) == ours.split()
 

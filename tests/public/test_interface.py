@@ -446,6 +446,7 @@ def test_a_retraining_gives_its_networks_with_their_weights(tmp_path: Path) -> N
         saved = torch.load(tmp_path / "large" / f"weights-{seed}.pt", weights_only=True)
         assert all(torch.equal(value, saved[name]) for name, value in network.network.state_dict().items())
     assert list(large.history())[:4] == ["seed", "step", "loss", "accuracy"]
+    assert list(large.validations()) == ["seed", "step", "images", "accuracy", "loss", "seconds"]
     assert set(large.config) == {"network", "training", "augmentation", "data", "run"}
     with pytest.raises(hpcnas.Error, match=r"large: expected the seed of a complete training \(0, 1\), got 2$"):
         large.network(2)

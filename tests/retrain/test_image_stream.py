@@ -39,11 +39,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def recipe(folder: Path, **data: object) -> RetrainingConfig:
+def recipe(folder: Path, seed: int = 0, **data: object) -> RetrainingConfig:
     return SCHEME.build(
         {
             "network": {"channels": 2, "cells": (1,), "stem": "strided"},
-            "training": {"steps": 4, "batch_size": 8, "micro_batch": 2},
+            "training": {"steps": 4, "batch_size": 8, "micro_batch": 2, "seed": seed},
             "data": {"source": f"imagefolder:{folder}", "loading": "stream", "image_size": 16, **data},
         }
     )
@@ -117,6 +117,39 @@ def test_all_ranks_together_test_every_readable_image_once(folder: Path) -> None
     assert sorted(labels) == [0, 0, 1, 1]
     assert found[0].broken_tests | found[1].broken_tests == {"val/bee/0.png"}
     assert found[0].broken == found[1].broken == set()
+
+
+def test_validation_between_two_steps_leaves_the_training_as_it_is(folder: Path) -> None:
+    settings = recipe(folder, validation_fraction=0.5)
+    whole = batches(stream(settings), settings, 0, 1)
+    feed = stream(settings)
+    feed.begin(7, 0)
+    feed.next(0, 0, torch.Generator())
+    assert sum(len(labels) for _, labels in feed.validate()) == len(readable(settings))
+    for place, batch in batches(feed, settings, 0, 1, first=2).items():
+        assert_equal(batch, whole[place])
+
+
+def readable(settings: RetrainingConfig) -> list[int]:
+    """The labels of the validation images that can be read."""
+    validation = list_all(settings)[2]
+    assert validation is not None and len(validation.files) == 6
+    names = map(validation.name, range(6))
+    broken = ("train/ape/3.png", "train/bee/5.png")
+    return [label for name, label in zip(names, validation.labels.tolist(), strict=True) if name not in broken]
+
+
+def test_all_ranks_together_validate_on_every_readable_image_once_and_name_the_others(folder: Path) -> None:
+    found, named = [], set()
+    settings = next(  # one that holds out an image that cannot be read
+        some for seed in range(9) if len(readable(some := recipe(folder, seed=seed, validation_fraction=0.5))) < 6
+    )
+    for rank in range(2):
+        feed = stream(settings, rank, 2)
+        assert (feed.validation_images, feed.validated_on) == (6, f"6 images of {folder / 'train'}")
+        found += [label for _, labels in feed.validate() for label in labels.tolist()]
+        named |= feed.broken
+    assert sorted(found) == readable(settings) and len(named) == 6 - len(found) and not feed.broken_tests
 
 
 def test_a_test_image_is_the_middle_of_its_resized_self(folder: Path) -> None:

@@ -18,7 +18,7 @@ from hpcnas.config.retraining import SCHEME
 from hpcnas.evolution.individuals import Birth
 from hpcnas.retrain import record_file
 from hpcnas.retrain.progress import final_table
-from hpcnas.retrain.record import Inputs, Origin, Record, RetrainingSession, Row, State, Trained
+from hpcnas.retrain.record import Inputs, Origin, Record, RetrainingSession, Row, State, Trained, Validation
 from hpcnas.storage.folder import StoreError
 
 SEARCHED = Origin(
@@ -48,6 +48,7 @@ RECORD = Record(
         RetrainingSession(1000.5, "node-1", 4321, 8, {"hpcnas": "0", "torch": "2.13"}, FACTS, "cuda:0", "bfloat16")
     ],
     broken=["train/gnu/1.jpg", "train/gnu/ünlesbar.jpg"],
+    validations=[Validation(3, 100, 500, 0.25, 2.125, 1.5), Validation(3, 200, 499, 0.375, None, 1.25)],
 )
 
 
@@ -85,10 +86,11 @@ def test_an_older_file_lacks_what_came_later(tmp_path: Path) -> None:
     record_file.write(tmp_path, RECORD)
     with h5py.File(tmp_path / "retrain.h5", "r+") as file:
         del file["trainings/peak_memory"], file["trainings/test_broken"], file["sessions/numbers"], file["origin/birth"]
+        del file["validations"]
     older = [dataclasses.replace(training, peak_memory=None, test_broken=None) for training in RECORD.trainings]
     sessions = [dataclasses.replace(session, numbers="") for session in RECORD.sessions]
     assert record_file.read(tmp_path) == dataclasses.replace(
-        RECORD, trainings=older, sessions=sessions, origin=dataclasses.replace(SEARCHED, birth=None)
+        RECORD, trainings=older, sessions=sessions, origin=dataclasses.replace(SEARCHED, birth=None), validations=[]
     )
 
 
@@ -125,10 +127,11 @@ def test_another_format_is_refused(tmp_path: Path, name: str, value: object, mes
 
 def test_the_page_says_what_is_written(tmp_path: Path) -> None:
     record_file.write(tmp_path, RECORD)
-    sizes = {"trainings": 2, "history": 2, "sessions": 1, "broken": 2, "groups": 4, "image channels": 3, "classes": 3}
+    sizes = {"trainings": 2, "history": 2, "validations": 2, "sessions": 1, "broken": 2}
+    sizes |= {"groups": 4, "image channels": 3, "classes": 3}
     written, documented = {}, {}
     with h5py.File(tmp_path / "retrain.h5") as file:
-        for group in ("/", "/origin", "/network", "/trainings", "/history", "/sessions", "/broken"):
+        for group in ("/", "/origin", "/network", "/trainings", "/history", "/validations", "/sessions", "/broken"):
             (table,) = tables(section(f"### retrain.h5: {group}"))
             documented |= {f"{group.strip('/')}/{row['dataset']}".strip("/"): row for row in table}
 

@@ -37,7 +37,7 @@ def test_the_most_that_any_of_its_jobs_has_seen_is_kept(
     record = record_file.read(retrained(tmp_path / "large", []))
     record.trainings = [Trained(0, State.TRAINING, peak_memory=before)]
     keeper = RecordKeeper(Plan(record.recipe, record.genotype, record.origin, record), SimpleNamespace())  # type: ignore[arg-type]
-    training: Any = SimpleNamespace(step=3, seconds=1.0, waited=0.0, history=[], peak_memory=now)
+    training: Any = SimpleNamespace(step=3, seconds=1.0, waited=0.0, history=[], validations=[], peak_memory=now)
     row = keeper._figures(_Current(0, training))
     assert (row.step, row.peak_memory) == (3, kept)
 

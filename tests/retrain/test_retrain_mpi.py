@@ -33,6 +33,7 @@ SMALL = [
     *("--batch-size", "12", "--micro-batch", "4", "--data", "synthetic:100:3x8x8", "--history-every", "5"),
     *("--threads", "1", "--progress", "plain", "--seed", "3"),
 ]
+VALIDATED = [*SMALL, "--validation-fraction", "0.2", "--validate-every", "8"]
 
 
 def retrain(*arguments: str) -> list[str]:
@@ -57,17 +58,20 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The retraining by one process in one go."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     write_cell(folder)
-    done = alone(folder, *SMALL, "--run", "run")
+    done = alone(folder, *VALIDATED, "--run", "run")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "run"
 
 
 def assert_same(one: Path, two: Path) -> None:
-    """The same history, test and weights, but for the order of additions."""
+    """The same history, validations, test and weights, but for the order of additions."""
     first, second = record_file.read(one), record_file.read(two)
     assert [row.step for row in first.history] == [row.step for row in second.history] == list(range(5, STEPS + 1, 5))
     assert [row.loss for row in second.history] == pytest.approx([row.loss for row in first.history], rel=1e-8)
     assert [row.accuracy for row in first.history] == [row.accuracy for row in second.history]
+    validated = [[(one.step, one.images, one.accuracy) for one in found.validations] for found in (first, second)]
+    assert validated[0] == validated[1] and [step for step, _, _ in validated[0]] == [8, 16, 24, STEPS]
+    assert {images for _, images, _ in validated[0]} == {20}
     assert first.test_accuracies == second.test_accuracies
     weights = [torch.load(record_file.weights_path(run, 3), weights_only=True) for run in (one, two)]
     for name, value in weights[0].items():
@@ -79,7 +83,7 @@ def test_a_killed_retraining_goes_on_with_other_ranks_as_if_nothing_had_been(
 ) -> None:
     write_cell(tmp_path)
     folder = tmp_path / "run"
-    options = [*SMALL, "--run", "run"]
+    options = [*VALIDATED, "--run", "run"]
     with launcher.start(mpi, 2, retrain(*options, "--checkpoint-interval", "0.05"), cwd=tmp_path) as job:
         await_that(lambda: job.poll() is not None or saved_steps(folder) >= 10, "ten saved steps")
         assert job.poll() is None, job.communicate()
@@ -153,23 +157,33 @@ def test_a_rank_without_memory_leaves_together_with_the_others_and_one_sentence(
     assert " ERROR rank 1 on " in (tmp_path / "run" / "log").read_text()
 
 
-def test_a_signal_is_heard_while_an_image_does_not_come(tmp_path: Path) -> None:
+HANGING = """
+import sys
+import threading
+from pathlib import Path
+from hpcnas.retrain import __main__ as retrain, image_stream
+def hang(images, number):
+    Path("hanging").touch()
+    threading.Event().wait()
+getattr(image_stream, sys.argv.pop(1)).__getitem__ = hang
+sys.exit(retrain.main())
+"""
+
+
+@pytest.mark.parametrize("images", ["_LookedAt", "_TrainingImages"])
+def test_a_signal_is_heard_while_an_image_does_not_come(images: str, tmp_path: Path) -> None:
+    """As those of a file server that is gone: before the training, where test images are looked at, and within it."""
     write_cell(tmp_path)
     for place in ("train/ape", "train/bee", "val/ape", "val/bee"):
         (tmp_path / "images" / place).mkdir(parents=True)
-        os.mkfifo(tmp_path / "images" / place / "1.jpg")
+        PIL.Image.new("RGB", (8, 8)).save(tmp_path / "images" / place / "1.png")
     options = [*SMALL, "--data", "imagefolder:images", "--loading", "stream", "--image-size", "8", "--loaders", "0"]
-    command = [sys.executable, *retrain(*options, "--run", "run")]
+    command = [sys.executable, "-c", HANGING, images, *options, "--run", "run"]
     with Child(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
-        said = []
-        while "seed 3 begins" not in "".join(said[-1:]):
-            said.append(process.stdout.readline())
-            assert said[-1], said
+        await_that(lambda: process.poll() is not None or (tmp_path / "hanging").exists(), "an image that does not come")
         process.terminate()
-        said.append(process.communicate(timeout=GUARD)[0])
-    assert process.returncode == 75 and status(tmp_path / "run")["state"] == "more", said
-    assert "SIGTERM received" in "".join(said)
+        said = process.communicate(timeout=GUARD)[0]
+    assert process.returncode == 75 and "SIGTERM received" in said, said
 
 
 def saved_steps(folder: Path) -> int:

@@ -19,7 +19,7 @@ from hpcnas.job.status import BROKEN, MORE_TO_DO
 from hpcnas.retrain import record_file
 from hpcnas.retrain.feed import Appearance
 from hpcnas.retrain.keeper import NotKept
-from hpcnas.retrain.record import Row, State, Trained
+from hpcnas.retrain.record import Row, State, Trained, Validation
 from hpcnas.retrain.record_keeper import RecordKeeper
 from hpcnas.retrain.session import RetrainingRefused, open_retraining, read_plan
 from hpcnas.storage import lock
@@ -179,6 +179,7 @@ def diverged(folder: Path) -> Path:
     record.inputs = dataclasses.replace(record.inputs, skeleton=skeleton, class_names=tuple("abcdefghij"))
     record.trainings = [Trained(0, State.DIVERGED, 100)]
     record.history = [Row(0, 100, 2.0, 0.1, 0.1, 1.0, 0.0)]
+    record.validations = [Validation(0, 100, 500, 0.1, None, 1.0)]
     record_file.write(folder, record)
     checkpoints.save(folder / "checkpoint.pt", {"seed": 0})
     return folder
@@ -197,13 +198,15 @@ def test_what_has_diverged_is_trained_anew_with_other_settings(tmp_path: Path) -
     job.appear(appearance, 1, "none", "cpu", "float32")
     assert not (folder / "checkpoint.pt").exists()
     assert job.checkpoint(0, SimpleNamespace()) is None  # type: ignore[arg-type]
-    job.training_begins(0, SimpleNamespace(step=0, seconds=0.0, waited=0.0, broken=set()))  # type: ignore[arg-type]
+    begun = SimpleNamespace(step=0, seconds=0.0, waited=0.0, validations=[], broken=set())
+    job.training_begins(0, begun)  # type: ignore[arg-type]
     job.diverged()
     job.close(BROKEN)
     record = record_file.read(folder)
     assert record.sessions[-1].numbers == "float32"
     assert (record.recipe.training.learning_rate, record.recipe.training.steps) == (0.01, 500)
-    assert [(one.state, one.step) for one in record.trainings] == [(State.DIVERGED, 0)] and record.history == []
+    assert [(one.state, one.step) for one in record.trainings] == [(State.DIVERGED, 0)]
+    assert record.history == record.validations == []
     assert "state=broken" in (folder / "status").read_text()
     assert "the training begins anew, with other settings" in (folder / "log").read_text()
 

@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 def training(step: int) -> Any:
     return SimpleNamespace(
-        broken=set(), step=step, seconds=1.0, waited=0.0, peak_memory=None, history=[],
+        broken=set(), step=step, seconds=1.0, waited=0.0, peak_memory=None, history=[], validations=[],
         state=lambda: {"seed": 1, "step": step},
     )  # fmt: skip
 

@@ -144,6 +144,12 @@ def write_in_percent(axis: Axis) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
 
 
+def write_powers(axis: Axis) -> None:
+    """Writes the powers of ten of a logarithmic axis as numbers: in STYLE no text is mathematics."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+
+
 def write_in_thousands(axis: Axis, name: str, most: float) -> None:
     """Labels an axis of numbers up to `most`, in millions or, where those are few, in thousands."""
     unit, size = ("millions", 1e6) if most >= 1e5 else ("thousands", 1e3)

@@ -1,0 +1,58 @@
+"""What `summary` says of retrainings: one at length, or a table of several; their trainings are lines of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hpcnas.command import common
+from hpcnas.job.log import duration
+
+TRAINING = ("seed", "state", "step", "loss", "accuracy", "learning rate", "images/s", "waiting", "validation",
+            "at step", "test", "time")  # fmt: skip
+
+
+def text(retrainings: Sequence[dict[str, Any]]) -> str:
+    """What `analysis.training_curves.facts` has found of each, for the terminal."""
+    if len(retrainings) == 1:
+        return f"{at_length(retrainings[0])}\n\n{common.table(TRAINING, _rows(retrainings[0]))}"
+    rows = [(one["retraining"], *row) for one in retrainings for row in _rows(one)]
+    return common.table(("retraining", *TRAINING), rows)
+
+
+def at_length(one: dict[str, Any]) -> str:
+    """What a retraining is, and how it stands."""
+    settings = one["settings"]
+    trained = "" if one["training_images"] is None else f", {one['training_images']:,} training images"
+    validated = "nothing: --validation-fraction, or a folder validation/, asks for it"
+    if one["validation_images"]:
+        validated = f"{one['validation_images']:,} images, every {settings['validate_every']:,} steps"
+    lines = [
+        ("state", one["state"]),
+        ("genotype", f"{one['genotype']}, {one['space']} space"),
+        ("network", f"{one['parameters']:,} parameters, {settings['channels']} channels, cells "
+                    f"{' '.join(map(str, settings['cells']))}"),
+        ("data", f"{settings['data']}{trained}"),
+        ("training", f"{settings['runs']} × {settings['steps']:,} steps of {settings['batch_size']} images"),
+        ("validated on", validated),
+    ]  # fmt: skip
+    return "\n".join([one["retraining"], *(f"  {name:<14} {value}" for name, value in lines)])
+
+
+def _rows(one: dict[str, Any]) -> list[tuple[object, ...]]:
+    """Of each training the latest values."""
+    steps = one["settings"]["steps"]
+    return [
+        (each["seed"], each["state"].lower(), f"{each['step']:,}/{steps:,}", _number(each["loss"]),
+         _number(each["accuracy"]), "-" if each["learning_rate"] is None else f"{each['learning_rate']:g}",
+         "-" if each["images_per_second"] is None else f"{each['images_per_second']:,.0f}",
+         "-" if each["input_wait"] is None else f"{100 * each['input_wait']:.1f} %",
+         _number(each["validation_accuracy"]),
+         "-" if each["validation_step"] is None else f"{each['validation_step']:,}",
+         _number(each["test_accuracy"]), duration(each["training_seconds"]))
+        for each in one["trainings"]
+    ]  # fmt: skip
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
