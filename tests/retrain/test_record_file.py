@@ -60,7 +60,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 
 def test_trainings_that_diverged_are_in_no_mean_and_told() -> None:
     trainings = [COMPLETE, Trained(4, State.DIVERGED, 70_000), Trained(5, State.DIVERGED, 9)]
-    record = dataclasses.replace(RECORD, trainings=trainings)
+    record = dataclasses.replace(RECORD, trainings=trainings, validations=[])
     assert (record.test_accuracies, record.diverged) == ([0.9625], [4, 5])
     table = final_table(record)
     assert "\n  test accuracy  96.25 % (one run)\n" in table

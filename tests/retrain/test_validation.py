@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,8 +22,9 @@ from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.data.datasets import DataSet, Images, load_training
 from hpcnas.job.log import LiveLine
 from hpcnas.retrain import feed as feeds
+from hpcnas.retrain.feed import Batch
 from hpcnas.retrain.held_out import held_out
-from hpcnas.retrain.loop import DistributedTraining
+from hpcnas.retrain.loop import DistributedTraining, ImagesMissing
 from hpcnas.retrain.progress import Progress, final_table
 from hpcnas.retrain.record import Validation
 
@@ -93,9 +94,9 @@ def test_a_validation_that_leaving_cuts_short_is_made_when_the_training_goes_on(
             training = made(recipe(), group)
             validate, validating = training._feed.validate, []
 
-            def noted() -> Any:
+            def noted(called: Callable[[], bool]) -> Any:
                 validating.append(training.step)
-                return validate()
+                return validate(called)
 
             training._feed.validate = noted  # type: ignore[method-assign]
             assert not run(training, lambda: group.rank == 1 and validating[-1:] == [last])
@@ -133,13 +134,35 @@ def test_a_state_of_an_earlier_version_goes_on_with_validations() -> None:
 def test_unreadable_images_are_left_out_and_none_that_can_be_read_is_an_error() -> None:
     def work(group: ThreadGroup) -> None:
         training = made(recipe(steps=2), group)
-        training._feed.validate = lambda: iter(())  # type: ignore[method-assign]
+        training._feed.validate = lambda leave: iter(())  # type: ignore[method-assign]
         training._feed.broken = {f"validation/{group.rank}"}
         with pytest.raises(DataError, match="that can be read, but none of 12 held-out training images can$"):
             run(training)
         assert training.broken == {"validation/0", "validation/1"}
 
     on_ranks(2, work)
+
+
+@pytest.mark.parametrize("problem", [None, "rank 1 waits for validation/a.jpg"])
+def test_where_one_rank_has_no_validation_images_all_leave_with_the_step_saved(problem: str | None) -> None:
+    def work(group: ThreadGroup) -> tuple[int, str]:
+        training, saved, said = made(recipe(), group), [], ""
+        training._feed.waits = True
+
+        def nothing_comes(leave: Callable[[], bool]) -> Iterator[Batch]:
+            training._feed.interrupted, training._feed.problem = True, problem
+            return iter(())
+
+        if group.rank == 1:
+            training._feed.validate = nothing_comes  # type: ignore[method-assign]
+        try:
+            assert not training.run(lambda: False, lambda: False, lambda: saved.append(training.step), lambda: None)
+        except ImagesMissing as missing:
+            said = str(missing)
+        assert training.validations == []
+        return saved[-1], said
+
+    assert on_ranks(2, work) == [(2, problem or "")] * 2
 
 
 def test_a_validation_is_told_once_and_the_result_says_on_how_many_images(caplog: pytest.LogCaptureFixture) -> None:
