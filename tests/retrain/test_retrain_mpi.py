@@ -183,7 +183,8 @@ def test_a_signal_is_heard_while_an_image_does_not_come(images: str, tmp_path: P
         await_that(lambda: process.poll() is not None or (tmp_path / "hanging").exists(), "an image that does not come")
         process.terminate()
         said = process.communicate(timeout=GUARD)[0]
-    assert process.returncode == 75 and "SIGTERM received" in said, said
+    assert process.returncode == 75 and status(tmp_path / "run")["state"] == "more", said
+    assert "SIGTERM received" in said
 
 
 def saved_steps(folder: Path) -> int:
