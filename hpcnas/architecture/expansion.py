@@ -99,14 +99,18 @@ def bare(genotype: Genotype) -> Genotype:
     return Genotype(space, bytes(codes))
 
 
-@functools.lru_cache(maxsize=64)  # whoever expands a genotype often wants its size, and its hash, next
 def expand(genotype: Genotype) -> CellGraph:
     """The cell as one graph of primitives; raises InvalidGenotype where no path leads from source to sink."""
+    return _expanded(genotype, tuple(map(primitives.code_of, operation_names(genotype.space, 2))))
+
+
+@functools.lru_cache(maxsize=64)  # whoever expands a genotype often wants its size, and its hash, next
+def _expanded(genotype: Genotype, codes: tuple[int, ...]) -> CellGraph:
+    """`codes`: those that the primitives of the space have in this process, since plugins' may have others tomorrow."""
     live = live_edges(genotype)
     if not live[genotype.space.top, 0]:
         raise InvalidGenotype("expected a path from the source to the sink of the cell, but there is none")
     edges: list[Edge] = []
-    codes = [primitives.code_of(name) for name in operation_names(genotype.space, 2)]  # in this process
     count = 1  # nodes numbered so far; the source is 0
 
     def assemble(level: int, motif: int, source: int) -> int:

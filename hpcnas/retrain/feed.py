@@ -69,9 +69,9 @@ class Feed(Protocol):
     validated_on: str  # what is validated on while the network trains, in words
     validation_images: int  # how many they are, likewise; 0 where nothing is
 
-    def look_at_tests(self, leave: Callable[[], bool]) -> Iterator[None]:
-        """Reads this rank's share of the test images, as `test` will, some at a time; fewer where `interrupted`. Raises
-        DataError for what no test can be made with."""
+    def look(self, leave: Callable[[], bool]) -> Iterator[None]:
+        """Reads this rank's share of the test and validation images, as `test` and `validate` will, some at a time;
+        fewer where `interrupted`. Before any training. Raises DataError for what no test can be made with."""
         ...
 
     def begin(self, seed: int, step: int, leave: Callable[[], bool]) -> None:
@@ -196,7 +196,7 @@ class Resident:
             images = random_flip(images, generator)
         return self._normalise(images), self._labels[chosen]
 
-    def look_at_tests(self, leave: Callable[[], bool] = never) -> Iterator[None]:
+    def look(self, leave: Callable[[], bool] = never) -> Iterator[None]:
         pixels, facts = self._tests().images.pixels, self.appearance.facts
         self.test_images = len(pixels)
         self.tested_on = f"{len(pixels):,} test images{self._test_folder()}"

@@ -279,10 +279,12 @@ class Stream:
         pixels = images.to(self._device, non_blocking=True)
         return self._normalise(pixels), labels.to(self._device, non_blocking=True)
 
-    def look_at_tests(self, leave: Callable[[], bool] = never) -> Iterator[None]:
+    def look(self, leave: Callable[[], bool] = never) -> Iterator[None]:
         self.broken_tests = set()
-        for _ in self._share(_LookedAt(self._tests, self._recipe), self._tests, self.broken_tests, leave):
-            yield
+        for listing, broken in ((self._tests, self.broken_tests), (self._validation, self.broken)):
+            if listing is not None:
+                for _ in self._share(_LookedAt(listing, self._recipe), listing, broken, leave):
+                    yield
 
     def test(self, leave: Callable[[], bool] = never) -> Iterator[Batch]:
         self.broken_tests = set()

@@ -15,9 +15,8 @@ import logging
 import os
 import socket
 import sys
-import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
     from hpcnas.retrain.process_group import Group
 
 Reason = Callable[[], str | None]
-_LOOK_SECONDS = 5.0  # between two looks at whether the job is to leave, before the training
 _logger = logging.getLogger("hpcnas")
 
 
@@ -157,14 +155,7 @@ def _carry_out(world: World, orders: Orders, keeper: Keeper, reason: Reason, uns
     device = _device(world, bindings[world.rank])
     feed = _feed(world, recipe, device, bindings[world.rank].threads)
     try:
-        _look_at_tests(world, recipe, feed, reason)
-        numbers = _numbers(recipe, device)
-        together(world, lambda: keeper.appear(feed.appearance, world.size, world.library, bindings[0].device, numbers))
-        _logger.info("to be tested on %s", feed.tested_on)
-        if feed.validation_images:
-            _logger.info("to be validated on %s every %d steps", feed.validated_on, recipe.run.validate_every)
-        keeper.note_broken(set().union(*world.gather(feed.broken_tests)))
-        return _train_all(world, orders, keeper, feed, device, reason)
+        return _train_all(world, orders, keeper, feed, bindings[0].device, device, reason)
     finally:
         feed.close()
 
@@ -277,46 +268,50 @@ def _listings(recipe: RetrainingConfig) -> Any:
     return image_stream.list_all(recipe)
 
 
-def _look_at_tests(world: World, recipe: RetrainingConfig, feed: Feed, reason: Reason) -> None:
-    """Reads all test images before anything is trained; fewer where some rank is to leave, which the training then
-    does as always. Raises Leave, on all ranks alike, where no test can be made with them, too many cannot be read, or
-    some do not come."""
-    looks = feed.look_at_tests(lambda: reason() is not None)
-    complete = False
-    while not complete:
-        finished = together(world, lambda: _looked_for_a_while(looks))
-        if any(world.gather(reason())):
-            return
-        if problem := next(filter(None, world.gather(feed.problem)), None):
-            raise Leave(problem, BROKEN)
-        complete = all(world.gather(finished))
-    unreadable = sorted(set().union(*world.gather(feed.broken_tests)))
-    if len(unreadable) == feed.test_images:
-        raise Leave(f"expected images that can be read, but none of {feed.tested_on} can", WRONG_USE)
-    if len(unreadable) > recipe.data.max_broken:
-        raise Leave(
-            f"expected at most {recipe.data.max_broken} unreadable test images, got {len(unreadable)} of "
-            f"{feed.tested_on}, such as {unreadable[0]}; mend the data, or allow more with --max-broken",
-            WRONG_USE,
-        )
+def _look(group: Group, recipe: RetrainingConfig, feed: Feed) -> None:
+    """Reads all test and validation images before anything is trained; fewer where some rank is to leave, which the
+    training then does as always. Raises Leave, on all ranks alike, where nothing can be tested or validated with them,
+    too many cannot be read, or some do not come."""
+    wrong, left = None, False
+    try:
+        for _ in feed.look(group.called):
+            left = group.called()
+            if left:
+                break
+    except DataError as error:
+        wrong = str(error)
+    early = group.count(left or feed.interrupted)  # unlike MPI, whoever waits here hears that another is to leave
+    for problem, exit_code in ((wrong, WRONG_USE), (feed.problem, BROKEN)):
+        if told := next(filter(None, group.gather(problem)), None):
+            raise Leave(told, exit_code)
+    if early:
+        return
+    looked_at = (("test", feed.broken_tests, feed.test_images, feed.tested_on),
+                 ("validation", feed.broken, feed.validation_images, feed.validated_on))  # fmt: skip
+    for kind, broken, images, all_of_them in looked_at:
+        unreadable = sorted(set().union(*group.gather(broken)))
+        if unreadable and len(unreadable) == images:
+            raise Leave(f"expected images that can be read, but none of {all_of_them} can", WRONG_USE)
+        if len(unreadable) > recipe.data.max_broken:
+            raise Leave(
+                f"expected at most {recipe.data.max_broken} unreadable {kind} images, got {len(unreadable)} of "
+                f"{all_of_them}, such as {unreadable[0]}; mend the data, or allow more with --max-broken",
+                WRONG_USE,
+            )
 
 
-def _looked_for_a_while(looks: Iterator[None]) -> bool:
-    """Whether this rank has looked at all its test images. Raises DataError."""
-    until = time.monotonic() + _LOOK_SECONDS
-    for _ in looks:
-        if time.monotonic() > until:
-            return False
-    return True
-
-
-def _train_all(world: World, orders: Orders, keeper: Keeper, feed: Feed, device: torch.device, reason: Reason) -> int:
-    """One training after another; the exit code, the same on every rank."""
+def _train_all(
+    world: World, orders: Orders, keeper: Keeper, feed: Feed, first: str, device: torch.device, reason: Reason
+) -> int:
+    """A look at what is to be tested, then one training after another; the exit code, the same on every rank. `first`
+    is what rank 0's device is called."""
     from hpcnas.retrain.process_group import AddressError, Group, PeerFailed, PeerLost
 
     group: Group | None = None
     try:
         group = Group(world, device, orders.recipe.run.address, lambda: _is_to_leave(reason, keeper))
+        _look(group, orders.recipe, feed)
+        _appear(world, orders.recipe, keeper, feed, first, device)
         exit_code = COMPLETE
         for seed in orders.seeds:
             exit_code = _train(world, orders, seed, keeper, feed, group, device, reason)
@@ -341,6 +336,18 @@ def _train_all(world: World, orders: Orders, keeper: Keeper, feed: Feed, device:
             traceback.print_exc()
         world.waits = world.size > 1
         raise Leave(told, BROKEN) from None
+
+
+def _appear(
+    world: World, recipe: RetrainingConfig, keeper: Keeper, feed: Feed, first: str, device: torch.device
+) -> None:
+    """The run becomes that of these data; a person is told of them. Raises Leave where it is of others."""
+    numbers = _numbers(recipe, device)
+    together(world, lambda: keeper.appear(feed.appearance, world.size, world.library, first, numbers))
+    _logger.info("to be tested on %s", feed.tested_on)
+    if feed.validation_images:
+        _logger.info("to be validated on %s every %d steps", feed.validated_on, recipe.run.validate_every)
+    keeper.note_broken(set().union(*world.gather(feed.broken_tests)))
 
 
 def _sentence(world: World, error: Exception) -> str:

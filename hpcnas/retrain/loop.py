@@ -154,7 +154,8 @@ class DistributedTraining:
         self._trained.train()
         if self._is_to_be_validated():  # an earlier job has left before it had done so
             self._validate(leave)
-        self._feed.begin(self._seed, self.step, self._group.called)
+        if self.step < self._recipe.training.steps and not self._leaving:
+            self._feed.begin(self._seed, self.step, self._group.called)
         self._clock = time.perf_counter()
         while self.step < self._recipe.training.steps and not self._leaving:
             self._advance(leave(), save_due())

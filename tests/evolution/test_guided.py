@@ -115,6 +115,18 @@ def test_it_says_how_well_it_predicts() -> None:
     assert told_prediction(strategy().model(population, 7)) == "nothing yet: too few evaluations, or all equally fit"
 
 
+def test_features_in_which_networks_differ_are_learned_first_also_those_that_all_of_them_have() -> None:
+    """Of three networks, all have feature 4, twice with the value 7; feature 2 has another value in each, 0 in one;
+    feature 9 is the same in all."""
+    numbers, values = np.array([4, 2, 9, 4, 9, 4, 2, 9]), np.array([7, 3, 1, 7, 1, 8, 5, 1])
+    assert guided._most_alike(numbers, values, np.array([2, 4, 9]), 3).tolist() == [1, 2, 3]
+    _, population = grown(120)
+    made = strategy()
+    model = made.model(population, 120)
+    assert model is not None
+    assert all(model.columns[made._numbers[name]] >= 0 for name in ("flops", "parameters"))
+
+
 def test_the_same_questions_in_any_order_have_the_same_answers() -> None:
     """Also by a strategy that has numbered the features otherwise."""
     (_, population), again = grown(80), strategy()

@@ -147,8 +147,11 @@ def test_all_ranks_together_validate_on_every_readable_image_once_and_name_the_o
     for rank in range(2):
         feed = stream(settings, rank, 2)
         assert (feed.validation_images, feed.validated_on) == (6, f"6 images of {folder / 'train'}")
-        found += [label for _, labels in feed.validate() for label in labels.tolist()]
+        list(feed.look())  # before the training
         named |= feed.broken
+        feed.broken, feed.broken_tests = set(), set()
+        found += [label for _, labels in feed.validate() for label in labels.tolist()]
+        assert feed.broken <= named
     assert sorted(found) == readable(settings) and len(named) == 6 - len(found) and not feed.broken_tests
 
 
@@ -170,7 +173,7 @@ def test_test_images_that_cannot_be_read_are_known_before_the_training(
     settings = recipe(folder)
     feed = stream(settings, loaders=1)
     assert (feed.test_images, feed.tested_on) == (5, f"5 test images of {folder / 'val'}")
-    assert sum(1 for _ in feed.look_at_tests()) == 1 and feed.broken_tests == {"val/bee/0.png"}
+    assert sum(1 for _ in feed.look()) == 1 and feed.broken_tests == {"val/bee/0.png"}
     assert caplog.messages == ["val/bee/0.png cannot be read: no image, or of a format that pillow does not read"]
     feed.broken_tests = {"val/ape/0.png"}  # which another time could not be read
     assert sum(len(labels) for _, labels in feed.test()) == 4 and feed.broken_tests == {"val/bee/0.png"}

@@ -402,7 +402,7 @@ def test_test_images_of_another_size_and_colour_are_seen_as_predict_sees_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     feed = resident(grey_and_colour(tmp_path))
-    assert list(feed.look_at_tests()) == [None]
+    assert list(feed.look()) == [None]
     assert (feed.test_images, feed.tested_on) == (2, f"2 test images of {tmp_path / 'test'}")
     assert "test images are of 16×16 pixels, training images of 8×8: they are resized" in caplog.text
     ((images, labels),) = feed.test()
@@ -418,7 +418,7 @@ def test_colour_in_the_test_of_a_network_for_grey_images_is_refused(tmp_path: Pa
     plain = {"source": f"imagefolder:{tmp_path}"}
     feed = Resident(SCHEME.build(SCHEME.settings(recipe()), {"data": plain}), 0, 1, torch.device("cpu"))
     with pytest.raises(DataError, match="expected grey test images, .*, got .*val/b/0.png in colour; make them grey"):
-        list(feed.look_at_tests())
+        list(feed.look())
 
 
 def test_the_learning_rate_is_divided_at_milestones_or_falls_along_a_cosine() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from hpcnas.config.data_spec import DataError
 from hpcnas.config.retraining import SCHEME, RetrainingConfig
@@ -14,6 +15,7 @@ from hpcnas.job.launch import Leave
 from hpcnas.job.status import BROKEN, WRONG_USE
 from hpcnas.job.world import AloneWorld
 from hpcnas.retrain import job
+from hpcnas.retrain.process_group import Group
 
 
 def seat(host: str, gpus: str = "", cards: str = "") -> Seat:
@@ -52,21 +54,31 @@ def test_cards_of_one_name_are_told_apart_by_their_uuids() -> None:
 
 
 def look(
-    looks: Iterator[None], broken: set[str], images: int = 12, reason: str | None = None, problem: str | None = None
-) -> None:
+    looks: Iterator[None], broken_tests: set[str], images: int = 12, leaving: bool = False, problem: str | None = None,
+    broken: frozenset[str] = frozenset(),
+) -> None:  # fmt: skip
     settings = SCHEME.build({"data": {"max_broken": 3}})
     feed = SimpleNamespace(
-        look_at_tests=lambda leave: looks, broken_tests=broken, test_images=images, problem=problem,
-        tested_on=f"{images} test images of val",
+        look=lambda leave: looks, broken_tests=broken_tests, test_images=images, problem=problem,
+        tested_on=f"{images} test images of val", interrupted=problem is not None,
+        broken=broken, validation_images=5, validated_on="5 images of validation",
     )  # fmt: skip
-    job._look_at_tests(AloneWorld(), settings, feed, lambda: reason)  # type: ignore[arg-type]
+    job._look(Group(AloneWorld(), torch.device("cpu"), None, lambda: leaving), settings, feed)  # type: ignore[arg-type]
 
 
-def test_all_test_images_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "_LOOK_SECONDS", 0.0)  # it asks after each whether it is to leave
+def test_all_test_images_are_looked_at() -> None:
     looks = iter([None] * 5)
     look(looks, {"val/a", "val/b", "val/c"})
     assert list(looks) == []
+
+
+def test_validation_images_that_cannot_be_read_are_refused_before_the_training() -> None:
+    expected = "at most 3 unreadable validation images, got 4 of 5 images of validation, such as validation/0; mend the"
+    with pytest.raises(Leave, match=expected) as left:
+        look(iter(()), set(), broken=frozenset(f"validation/{number}" for number in range(4)))
+    assert left.value.exit_code == WRONG_USE
+    with pytest.raises(Leave, match="expected images that can be read, but none of 5 images of validation can"):
+        look(iter(()), set(), broken=frozenset(f"validation/{number}" for number in range(5)))
 
 
 def test_too_many_test_images_that_cannot_be_read_are_refused_before_the_training() -> None:
@@ -88,10 +100,9 @@ def test_test_images_that_no_test_can_be_made_with_are_refused() -> None:
     assert left.value.exit_code == WRONG_USE
 
 
-def test_a_job_that_is_to_leave_looks_at_no_more_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "_LOOK_SECONDS", 0.0)
+def test_a_job_that_is_to_leave_looks_at_no_more_of_them() -> None:
     looks = iter([None] * 5)
-    look(looks, set(), reason="SIGTERM")
+    look(looks, {"val/a", "val/b", "val/c", "val/d"}, leaving=True)
     assert len(list(looks)) == 4
 
 

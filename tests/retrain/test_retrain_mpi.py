@@ -158,33 +158,54 @@ def test_a_rank_without_memory_leaves_together_with_the_others_and_one_sentence(
 
 
 HANGING = """
+import os
 import sys
 import threading
 from pathlib import Path
 from hpcnas.retrain import __main__ as retrain, image_stream
+kind = getattr(image_stream, sys.argv.pop(1))
+real = kind.__getitem__
 def hang(images, number):
+    if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "1")) == "0":
+        return real(images, number)
     Path("hanging").touch()
     threading.Event().wait()
-getattr(image_stream, sys.argv.pop(1)).__getitem__ = hang
+kind.__getitem__ = hang
 sys.exit(retrain.main())
 """
+
+
+def hanging(images: str, folder: Path) -> list[str]:
+    """Arguments of Python for a retraining whose images do not come, those of rank 0 of several excepted."""
+    write_cell(folder)
+    for place in ("train/ape", "train/bee", "val/ape", "val/bee"):
+        (folder / "images" / place).mkdir(parents=True)
+        PIL.Image.new("RGB", (8, 8)).save(folder / "images" / place / "1.png")
+    options = [*SMALL, "--data", "imagefolder:images", "--loading", "stream", "--image-size", "8", "--loaders", "0"]
+    return ["-c", HANGING, images, *options, "--run", "run"]
 
 
 @pytest.mark.parametrize("images", ["_LookedAt", "_TrainingImages"])
 def test_a_signal_is_heard_while_an_image_does_not_come(images: str, tmp_path: Path) -> None:
     """As those of a file server that is gone: before the training, where test images are looked at, and within it."""
-    write_cell(tmp_path)
-    for place in ("train/ape", "train/bee", "val/ape", "val/bee"):
-        (tmp_path / "images" / place).mkdir(parents=True)
-        PIL.Image.new("RGB", (8, 8)).save(tmp_path / "images" / place / "1.png")
-    options = [*SMALL, "--data", "imagefolder:images", "--loading", "stream", "--image-size", "8", "--loaders", "0"]
-    command = [sys.executable, "-c", HANGING, images, *options, "--run", "run"]
+    command = [sys.executable, *hanging(images, tmp_path)]
     with Child(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         await_that(lambda: process.poll() is not None or (tmp_path / "hanging").exists(), "an image that does not come")
         process.terminate()
         said = process.communicate(timeout=GUARD)[0]
     assert process.returncode == 75 and status(tmp_path / "run")["state"] == "more", said
     assert "SIGTERM received" in said
+
+
+def test_a_rank_whose_test_image_does_not_come_hears_of_a_signal_to_another(
+    one_mpi: launcher.Mpi, tmp_path: Path
+) -> None:
+    with launcher.start(one_mpi, 2, hanging("_LookedAt", tmp_path), cwd=tmp_path) as job:
+        await_that(lambda: job.poll() is not None or (tmp_path / "hanging").exists(), "an image that does not come")
+        ranks(job)[0].send_signal(signal.SIGTERM)
+        out, err = job.communicate(timeout=GUARD)
+    assert job.returncode == 75 and status(tmp_path / "run")["state"] == "more", out + err
+    assert "SIGTERM received" in out + err
 
 
 def saved_steps(folder: Path) -> int:
