@@ -31,7 +31,7 @@ class Counted:
             if self._pipe is not None and number == 1:
                 self._pipe.read_bytes()
         pixels = torch.tensor(numbers, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 1, 3)
-        unreadable = [f"image {number}" for number in numbers if number == 5]
+        unreadable = [(f"image {number}", "it is the fifth") for number in numbers if number == 5]
         return pixels.contiguous(), 2 * torch.tensor(numbers), unreadable
 
     def described(self, number: int) -> str:

@@ -56,7 +56,8 @@ def test_batches_come_in_order_each_with_its_own_and_another_begins_after_the_la
             assert [numbers(source.next(never)) for _ in wanted] == wanted
         source.begin(Counted(), [[], [4, 5]])
         empty, one = source.next(never), source.next(never)
-        assert empty is not None and len(empty[1]) == 0 and one is not None and one[2] == ["image 5"]
+        assert empty is not None and len(empty[1]) == 0
+        assert one is not None and one[2] == [("image 5", "it is the fifth")]
     assert warnings == []
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 import torch.distributed
+from patience import GUARD
 from rank_threads import ThreadGroup, on_ranks
 
 from hpcnas.retrain import process_group
@@ -94,15 +95,19 @@ def groups(size: int, leave: int | None = None) -> list[Group]:
     return made
 
 
-def test_who_waits_hears_that_another_one_is_to_leave() -> None:
+def test_who_waits_hears_that_another_one_is_to_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(process_group, "steady", lambda: now[0])
     first, second, third = groups(3, leave=2)
     assert not first.called() and third.called()
-    assert not first.called()  # just looked
-    first._looked = -math.inf
+    now[0] += 0.24
+    assert not first.called()  # it has just looked
+    now[0] += 0.01
     assert first.called() and second.called() and third.called()
 
 
-def test_all_ranks_hear_the_line_of_the_first_that_fails() -> None:
+def test_all_ranks_hear_the_line_of_the_first_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_group, "_HEARING", process_group.datetime.timedelta(seconds=GUARD))
     first, second, third = groups(3)
     with ThreadPoolExecutor(1) as pool:
         told = pool.submit(second.tell, "rank 1 is out of memory")  # waits until rank 0 has heard
