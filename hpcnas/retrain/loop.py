@@ -27,6 +27,7 @@ from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.retraining import RetrainingConfig, RetrainingSettings
 from hpcnas.retrain.feed import Feed
 from hpcnas.retrain.process_group import Group
+from hpcnas.retrain.rates import learning_rate
 from hpcnas.retrain.record import Row, Validation
 from hpcnas.retrain.regularisation import DropPath, WithAuxiliaryHead, average_in, cutout, loss
 from hpcnas.retrain.scoring import ImagesMissing, Scorer, Tested, TooManyBroken
@@ -42,13 +43,6 @@ _FIGURES = 6
 def numbers(training: RetrainingSettings, device: torch.device) -> torch.dtype:
     """The type of the numbers of feature maps on that device; with float64 parameters are of it too."""
     return torch.float64 if training.precision == "fp64" else number_type(training, device)
-
-
-def learning_rate(training: RetrainingSettings, step: int) -> float:
-    """The rate of step 0, 1, …"""
-    if training.schedule == "cosine":
-        return schedules.cosine(training.learning_rate, step, training.steps)
-    return schedules.divided(training.learning_rate, training.milestones, step, training.steps)
 
 
 class DistributedTraining:

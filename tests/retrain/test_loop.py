@@ -26,7 +26,8 @@ from hpcnas.config.data_spec import DataError, ImageFacts
 from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.retrain import regularisation
 from hpcnas.retrain.feed import Batch, Resident, never
-from hpcnas.retrain.loop import DistributedTraining, learning_rate, numbers
+from hpcnas.retrain.loop import DistributedTraining, numbers
+from hpcnas.retrain.rates import learning_rate
 from hpcnas.retrain.scoring import ImagesMissing, TooManyBroken
 from hpcnas.training.method import LossNotFinite
 from hpcnas.training.network import Network
