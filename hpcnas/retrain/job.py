@@ -364,7 +364,8 @@ def _train(
     reason: Reason,
 ) -> int:  # fmt: skip
     """One training and its test; the exit code, the same on every rank."""
-    from hpcnas.retrain.loop import DistributedTraining, ImagesMissing, TooManyBroken
+    from hpcnas.retrain.loop import DistributedTraining
+    from hpcnas.retrain.scoring import ImagesMissing, TooManyBroken
     from hpcnas.training.method import LossNotFinite
 
     recipe, graph = orders.recipe, expansion.expand(orders.genotype)

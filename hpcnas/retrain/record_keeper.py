@@ -34,7 +34,8 @@ from hpcnas.storage.folder import StoreError
 
 if TYPE_CHECKING:
     from hpcnas.retrain.feed import Appearance
-    from hpcnas.retrain.loop import DistributedTraining, Tested
+    from hpcnas.retrain.loop import DistributedTraining
+    from hpcnas.retrain.scoring import Tested
 
 _MOST_NAMED = 10  # broken images that are named in the log
 _logger = logging.getLogger("hpcnas")

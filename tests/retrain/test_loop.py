@@ -26,7 +26,9 @@ from hpcnas.config.data_spec import DataError, ImageFacts
 from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.retrain import regularisation
 from hpcnas.retrain.feed import Batch, Resident, never
-from hpcnas.retrain.loop import DistributedTraining, ImagesMissing, TooManyBroken, learning_rate, numbers
+from hpcnas.retrain.loop import DistributedTraining, numbers
+from hpcnas.retrain.rates import learning_rate
+from hpcnas.retrain.scoring import ImagesMissing, TooManyBroken
 from hpcnas.training.method import LossNotFinite
 from hpcnas.training.network import Network
 
@@ -52,18 +54,21 @@ def made(settings: RetrainingConfig, group: ThreadGroup) -> DistributedTraining:
     feed = Resident(settings, group.rank, group.size, torch.device("cpu"))
     skeleton = settings.skeleton(ImageFacts(3, 8, 8, 10))
     with _building:
-        parts = (GRAPH, skeleton, settings, 5, feed, _Silent(group), torch.device("cpu"), pytest.fail)
+        silent = _Silent(group)
+        parts = (GRAPH, skeleton, settings, 5, feed, silent, torch.device("cpu"), pytest.fail)
         training = DistributedTraining(*parts)  # type: ignore[arg-type]
-    training._group = group  # type: ignore[assignment]
+        silent.copy_from_first = group.copy_from_first  # type: ignore[method-assign]
     return training
 
 
 class _Silent:
-    """A group in which nothing is exchanged yet: ranks are built one after another."""
+    """The group, but that nothing is exchanged yet: ranks are built one after another."""
 
     def __init__(self, group: ThreadGroup) -> None:
-        self.rank, self.size = group.rank, group.size
-        self.add_up = group.add_up
+        self._group = group
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._group, name)
 
     def copy_from_first(self, tensors: list[Tensor]) -> None:
         pass
@@ -262,7 +267,7 @@ def test_where_one_rank_has_no_images_all_leave_with_the_step_before(statistics:
         training, saved, said = made(settings, group), [], ""
         training._feed.waits = True
         if group.rank == 1:
-            training._feed = WithoutImages(training._feed, 3, problem)  # type: ignore[arg-type]
+            training._feed = training._scorer._feed = WithoutImages(training._feed, 3, problem)  # type: ignore[arg-type]
         parts: Any = {"leave": lambda: False, "save_due": lambda: False, "made_step": lambda: None}
         try:
             assert not training.run(save=lambda: saved.append(copy.deepcopy(training.state())), **parts)
@@ -289,7 +294,7 @@ def test_where_one_rank_has_no_test_images_all_know(problem: str | None) -> None
         training._feed.waits = True
         assert run(training)
         if group.rank == 1:
-            training._feed = WithoutImages(training._feed, STEPS, problem)  # type: ignore[arg-type]
+            training._feed = training._scorer._feed = WithoutImages(training._feed, STEPS, problem)  # type: ignore[arg-type]
         try:
             assert training.test() is None
         except ImagesMissing as missing:
