@@ -29,7 +29,7 @@ class NoPictures(AnalysisError):
 class Mistake:
     """A test image of one class that was taken for another."""
 
-    image: int  # its place in the test set, from 0
+    row: int  # of the predictions
     label: int
     predicted: int
     probability: float  # of the predicted class
@@ -38,17 +38,17 @@ class Mistake:
 
 def worst(found: Predictions, most: int) -> list[Mistake]:
     """Up to that many, the highest probability first; of equals first the earlier image."""
-    wrong = np.flatnonzero(found.read & ~found.right)
+    wrong = np.flatnonzero(~found.right)
     order = wrong[np.argsort(-found.probabilities[wrong, 0], kind="stable")[:most]]
     return [
         Mistake(
-            image,
-            int(found.labels[image]),
-            int(found.classes[image, 0]),
-            float(found.probabilities[image, 0]),
-            float(found.label_probabilities[image]),
+            row,
+            int(found.labels[row]),
+            int(found.classes[row, 0]),
+            float(found.probabilities[row, 0]),
+            float(found.label_probabilities[row]),
         )
-        for image in order.tolist()
+        for row in order.tolist()
     ]
 
 
@@ -64,7 +64,7 @@ def pictures(tested: KeptPredictions, mistakes: Sequence[Mistake]) -> list[NDArr
         raise NoPictures(f"no pictures of mistakes: {error}") from error
     if not isinstance(spec, DataFolder) or not spec.path.is_dir():
         raise NoPictures(f"no pictures of mistakes: expected the test images in {recipe.data.source}")
-    seen = [_of_file(spec.path, found.file(one.image) or "", tested.found.stored.inputs) for one in mistakes]
+    seen = [_of_file(spec.path, found.file(one.row) or "", tested.found.stored.inputs) for one in mistakes]
     if seen and all(isinstance(one, str) for one in seen):
         raise NoPictures(f"no pictures of mistakes: {seen[0]}")
     return seen
@@ -73,9 +73,9 @@ def pictures(tested: KeptPredictions, mistakes: Sequence[Mistake]) -> list[NDArr
 def _of_arrays(source: str, found: Predictions, mistakes: Sequence[Mistake]) -> list[NDArray[np.uint8] | str]:
     """Of data that are no files. Raises DataError."""
     images = datasets.load_test(source).images
-    if not np.array_equal(images.labels, found.labels):
+    if len(images.labels) <= found.images[-1] or not np.array_equal(images.labels[found.images], found.labels):
         raise DataError(f"{source}: the test images are others than those that were tested")
-    return [images.pixels[one.image] for one in mistakes]
+    return [images.pixels[found.images[one.row]] for one in mistakes]
 
 
 def _of_file(folder: Path, file: str, inputs: Inputs) -> NDArray[np.uint8] | str:

@@ -1,7 +1,7 @@
 """What the trainings of a retraining say of the test images: class-wise accuracies, confusion, and both as CSV.
 
 Of complete trainings that have kept their predictions (`retrain.predictions`), which those of earlier versions have
-not. Images that could not be read count nowhere but in the table of all predictions.
+not. Images that could not be read count nowhere.
 """
 
 from __future__ import annotations
@@ -38,10 +38,8 @@ class KeptPredictions:
 
     @property
     def confusion(self) -> Confusion:
-        """Of the images that could be read."""
-        read = self.predictions.read
-        labels, predicted = self.predictions.labels[read], self.predictions.classes[read, 0]
-        return Confusion.of(labels, predicted, len(self.class_names))
+        """Of all test images that could be read."""
+        return Confusion.of(self.predictions.labels, self.predictions.classes[:, 0], len(self.class_names))
 
 
 def of(found: Found) -> list[KeptPredictions]:
@@ -124,25 +122,19 @@ def class_table(counts: Confusion, names: Sequence[str]) -> str:
 
 
 def table(one: KeptPredictions) -> str:
-    """All predictions of a training as CSV, a row for each test image in the order of the test set: `image`, its place
-    from 0; its file, if it is one; its class and the probability of that; then the most probable classes and their
-    probabilities, the most probable first. Empty where the image could not be read."""
+    """All predictions of a training as CSV, a row for each test image that could be read: `image`, its place in the
+    test set from 0; its file, if it is one; its class and the probability of that; then the most probable classes and
+    their probabilities, the most probable first."""
     found, names = one.predictions, one.class_names
     kept = found.classes.shape[1]
     columns = [f"{what}_{place}" for place in range(1, kept + 1) for what in ("class", "probability")]
-    values = zip(
-        found.labels.tolist(), found.label_probabilities.tolist(), found.classes.tolist(), found.probabilities.tolist(),
-        strict=True,
-    )  # fmt: skip
+    arrays = found.images, found.labels, found.label_probabilities, found.classes, found.probabilities
 
     def rows() -> Iterable[list[object]]:
-        for image, (label, probability, classes, probabilities) in enumerate(values):
-            row: list[object] = [image, found.file(image) or "", names[label]]
-            if classes[0] < 0:
-                yield [*row, ""] + [""] * len(columns)
-                continue
+        values = zip(*(array.tolist() for array in arrays), strict=True)
+        for row, (image, label, probability, classes, probabilities) in enumerate(values):
             best = (cell for one, share in zip(classes, probabilities, strict=True) for cell in (names[one], share))
-            yield [*row, probability, *best]
+            yield [image, found.file(row) or "", names[label], probability, *best]
 
     return _csv(["image", "file", "label", "label_probability", *columns], rows())
 

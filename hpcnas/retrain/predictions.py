@@ -3,7 +3,7 @@
     / attributes     format, format_version, hpcnas_version, run (the retraining's)
     /seed            of the training
     /class_names     what the numbers of classes mean
-    /images/…        one row a test image, in the order of the test set
+    /images/…        one row a test image that could be read, in the order of the test set
 
 Beside retrain.h5 and not in it, since that is written anew at every save and these rows, 2 to 4 MB for ImageNet, once.
 A retraining of an earlier version has no such files. Knows neither torch nor MPI; when it is written is
@@ -33,22 +33,21 @@ MOST = 5  # classes that are kept of each image
 
 _IMAGES = "images"
 COLUMNS = (
-    Column("label", "i4", "the image's class", low=0),
-    Column("label_probability", "f4", "probability of that class", "1", np.nan, low=0, high=1),
-    Column("classes", "i4", "the most probable classes, first the one that is predicted", "", -1, width="kept", low=0),
-    Column("probabilities", "f4", "their probabilities", "1", np.nan, width="kept", low=0, high=1),
-    Column("file", "S", "the image's file, relative to the data", text=False),
+    Column("image", "i8", "its place in the test set, from 0", low=0),
+    Column("label", "i4", "its class", low=0),
+    Column("label_probability", "f4", "the probability of that class", "1", low=0, high=1),
+    Column("classes", "i4", "the most probable classes, first the one that is predicted", width="kept", low=0),
+    Column("probabilities", "f4", "the probabilities of these", "1", width="kept", low=0, high=1),
+    Column("file", "S", "its file, relative to the data", text=False),
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a trained network says of N test images, in their order: the K most probable of C classes, K = min(5, C).
+    """What a trained network says of the N test images that could be read, in the order of the test set: the K most
+    probable of C classes, K = min(5, C). Probabilities are the softmax of the class scores."""
 
-    Probabilities are the softmax of the class scores. An image that could not be read has classes −1 and probabilities
-    NaN.
-    """
-
+    images: NDArray[np.int64]  # (N,), their places in the test set, from 0
     labels: NDArray[np.int32]  # (N,), 0 to C−1
     label_probabilities: NDArray[np.float32]  # (N,), of the image's own class
     classes: NDArray[np.int32]  # (N, K), the most probable one first
@@ -56,18 +55,13 @@ class Predictions:
     files: NDArray[np.bytes_] | None = None  # (N,), relative to the data; None where images are not files
 
     @property
-    def read(self) -> NDArray[np.bool_]:
-        """Which images could be read, (N,)."""
-        return np.asarray(self.classes[:, 0] >= 0)
-
-    @property
     def right(self) -> NDArray[np.bool_]:
         """Which images were classified correctly, (N,)."""
         return np.asarray(self.classes[:, 0] == self.labels)
 
-    def file(self, image: int) -> str | None:
+    def file(self, row: int) -> str | None:
         """The path of an image, relative to the data; None where images are not files."""
-        return None if self.files is None else os.fsdecode(bytes(self.files[image]))
+        return None if self.files is None else os.fsdecode(bytes(self.files[row]))
 
 
 def path(folder: Path, seed: int) -> Path:
@@ -85,8 +79,9 @@ def _fill(record: Record, seed: int, found: Predictions, file: hdf5.Group) -> No
     write_dataset(file, "seed", np.int64(seed), "seed of the training")
     names = [name.encode("utf-8", "surrogateescape") for name in record.inputs.class_names]
     write_dataset(file, "class_names", np.asarray(names, dtype="S"), "in the order of their numbers")
-    files = np.full(len(found.labels), b"") if found.files is None else found.files
+    files = np.full(len(found.images), b"") if found.files is None else found.files
     values = {
+        "image": found.images,
         "label": found.labels,
         "label_probability": found.label_probabilities,
         "classes": found.classes,
@@ -118,17 +113,22 @@ def _read(name: Path, file: hdf5.Group, record: Record, seed: int) -> Prediction
         raise StoreError(f"{name}: {wrong}")
     files = table["file"] if (table["file"] != b"").any() else None
     return Predictions(
-        table["label"], table["label_probability"], table["classes"], table["probabilities"], files
+        images=table["image"],
+        labels=table["label"],
+        label_probabilities=table["label_probability"],
+        classes=table["classes"],
+        probabilities=table["probabilities"],
+        files=files,
     )
 
 
 def _wrong(table: Mapping[str, np.ndarray], classes: int) -> Iterator[Wrong]:
     """What no training has written."""
-    misshapen = list(
-        allowed.wrong_shapes(_IMAGES, COLUMNS, table, len(table["label"]), {"kept": min(MOST, classes)})
-    )
+    misshapen = list(allowed.wrong_shapes(_IMAGES, COLUMNS, table, len(table["image"]), {"kept": min(MOST, classes)}))
     yield from misshapen or allowed.wrong_values(_IMAGES, COLUMNS, table)
     if not misshapen:
         for column in ("label", "classes"):
-            wrong = (table[column] >= classes).reshape(len(table[column]), -1).any(axis=1)
+            wrong = np.asarray((table[column] >= classes).reshape(len(table[column]), -1).any(axis=1))
             yield from allowed.told(_IMAGES, column, wrong, f"numbers of {classes} classes", table)
+        earlier = np.asarray(np.diff(table["image"], prepend=-1) <= 0)
+        yield from allowed.told(_IMAGES, "image", earlier, "a later image than that of the row before", table)
