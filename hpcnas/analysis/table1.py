@@ -26,7 +26,7 @@ IMAGENET = "ImageNet"
 IMAGENET_SIZE = (1000, 1_281_167)  # classes and training images of ILSVRC 2012
 # Settings of a recipe that change nothing, have a column of their own, or are told in other words.
 _ASIDE = (
-    "network.channels", "network.plugins", "training.seed", "run.history_every",
+    "network.channels", "network.plugins", "training.seed", "training.epochs", "run.history_every",
     "training.micro_batch", "training.batch_statistics", "training.precision",
 )  # fmt: skip
 _OF_RESIDENT = ("augmentation.crop", "augmentation.padding")  # what `stream` does not go by

@@ -7,7 +7,7 @@ marked **choice**. Standard library alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hpcnas import plugins
 from hpcnas.architecture.skeleton import STEMS, Skeleton
@@ -47,6 +47,10 @@ class RetrainingSettings(Section, section="training"):
     )  # fmt: skip
     seed: int = setting(0, "seed of the first of them; the next ones count on", low=0, high=2**62, metavar="S")
     steps: int = setting(80_000, "optimiser steps of one training", low=1, metavar="S")
+    epochs: float | None = setting(
+        None, "instead of steps: how often a training sees all its images, such as 90 or 0.5", low=0.001,
+        high=bounds.EPOCHS, metavar="E", instead_of="steps",
+    )  # fmt: skip
     batch_size: int = setting(256, "images a step, over all ranks together", low=2, high=bounds.IMAGES, metavar="B")
     micro_batch: int = setting(
         32, "images that are in the network at a time, and share their batch statistics", low=2,
@@ -63,6 +67,10 @@ class RetrainingSettings(Section, section="training"):
     milestones: tuple[float, ...] = setting(
         (0.5, 0.75, 0.875), "where it is divided by 10, as shares of the steps", low=0.0, high=1.0, metavar="F"
     )
+    warm_up: float = setting(
+        0.0, "share of the steps in which the learning rate rises in a straight line, from near 0 to the schedule's",
+        low=0.0, high=1.0, metavar="F",
+    )  # fmt: skip
     momentum: float = setting(0.9, "momentum of SGD", low=0.0, high=1.0, metavar="M")
     weight_decay: float = setting(3e-4, "weight decay, on all parameters", low=0.0, metavar="W")
     label_smoothing: float = setting(
@@ -215,6 +223,14 @@ class RetrainingConfig:
     def micro_batches(self) -> int:
         """How many micro-batches a step has, over all ranks together."""
         return self.training.batch_size // self.training.micro_batch
+
+    def on_images(self, training_images: int) -> RetrainingConfig:
+        """It with the steps that its epochs come to where a training has so many images; itself where it has no
+        epochs."""
+        if self.training.epochs is None:
+            return self
+        steps = max(1, round(self.training.epochs * training_images / self.training.batch_size))
+        return replace(self, training=replace(self.training, steps=steps))
 
     def skeleton(self, facts: data_spec.ImageFacts) -> Skeleton:
         """What surrounds the cells in the network; height and width are those of an image as it is tested."""

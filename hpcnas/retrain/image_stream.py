@@ -196,6 +196,7 @@ class Stream:
         self, recipe: RetrainingConfig, rank: int, ranks: int, device: torch.device, loaders: int, listing: Listing,
         tests: Listing, validation: Listing | None = None,
     ) -> None:  # fmt: skip
+        recipe = recipe.on_images(len(listing.files))
         self._recipe, self._rank, self._ranks, self._device = recipe, rank, ranks, device
         self._listing, self._tests, self._validation = listing, tests, validation
         self.validation_images = 0 if validation is None else len(validation.files)

@@ -17,7 +17,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hpcnas.architecture import expansion
@@ -154,6 +154,7 @@ def _carry_out(world: World, orders: Orders, keeper: Keeper, reason: Reason, uns
         _warning(text)
     device = _device(world, bindings[world.rank])
     feed = _feed(world, recipe, device, bindings[world.rank].threads)
+    orders = replace(orders, recipe=recipe.on_images(feed.appearance.facts.training_images))
     try:
         return _train_all(world, orders, keeper, feed, bindings[0].device, device, reason)
     finally:

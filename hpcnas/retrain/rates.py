@@ -11,5 +11,7 @@ from hpcnas.training import schedules
 def learning_rate(training: RetrainingSettings, step: int) -> float:
     """The rate of step 0, 1, …"""
     if training.schedule == "cosine":
-        return schedules.cosine(training.learning_rate, step, training.steps)
-    return schedules.divided(training.learning_rate, training.milestones, step, training.steps)
+        scheduled = schedules.cosine(training.learning_rate, step, training.steps)
+    else:
+        scheduled = schedules.divided(training.learning_rate, training.milestones, step, training.steps)
+    return schedules.warmed_up(scheduled, training.warm_up, step, training.steps)

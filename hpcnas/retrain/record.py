@@ -130,6 +130,10 @@ class Record:
         """Of the data, which are the same in every session."""
         return self.sessions[-1].facts
 
+    def on_its_images(self, recipe: RetrainingConfig) -> RetrainingConfig:
+        """A recipe with the steps that its epochs come to on these data."""
+        return recipe.on_images(self.facts.training_images) if self.sessions else recipe
+
     def last_validation(self, seed: int) -> Validation | None:
         """Of the training of that seed, the last one; None where there is none."""
         return next((found for found in reversed(self.validations) if found.seed == seed), None)

@@ -250,7 +250,7 @@ def _read(path: Path, file: hdf5.Group) -> Record:
     tables = hdf5.read_tables(file, {name: columns for name, columns in _TABLES.items() if _was_kept(file, name)})
     for wrong in _wrong(file, tables):
         raise StoreError(f"{path}: {wrong}; put a copy of the file back, or begin in another --run")
-    return Record(
+    record = Record(
         run=bytes(file.attrs["run"]).decode(),
         recipe=SCHEME.build(settings),
         genotype=Genotype.from_text(_string(file, "genotype")),
@@ -264,6 +264,8 @@ def _read(path: Path, file: hdf5.Group) -> Record:
         broken=[_str(name) for name in file["broken/file"][()]],
         validations=[_validation(row) for row in _rows(tables.get(_VALIDATIONS, {}))],
     )
+    record.recipe = record.on_its_images(record.recipe)
+    return record
 
 
 def _was_kept(file: hdf5.Group, table: str) -> bool:

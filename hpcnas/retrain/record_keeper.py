@@ -74,6 +74,7 @@ class RecordKeeper:
 
     def appear(self, found: Appearance, ranks: int, mpi_library: str, device: str, numbers: str) -> None:
         facts = found.facts
+        self._recipe = self._recipe.on_images(facts.training_images)
         skeleton = self._recipe.skeleton(facts)
         inputs = Inputs(skeleton, found.class_names, found.mean, found.std, found.resize)
         if self._record is None:
@@ -121,10 +122,11 @@ class RecordKeeper:
         """Says where the retraining stands, as the exit code would."""
         trainings = [] if self._record is None else self._record.trainings
         training = self._recipe.training
+        known = self._record is not None or training.epochs is None
         self.store.write_status(
             exit_code,
             steps_done=sum(found.step for found in trainings),
-            steps=training.steps * training.runs,
+            **({"steps": training.steps * training.runs} if known else {}),
             runs_complete=sum(found.state is State.COMPLETE for found in trainings),
             runs=training.runs,
         )

@@ -112,7 +112,7 @@ def _new(path: Path, request: Request) -> Plan:
 def _continued(path: Path, request: Request) -> Plan:
     """That of a retraining that goes on. Raises StoreError, RetrainingRefused, ConfigError."""
     record = record_file.read(path)
-    recipe = SCHEME.build(SCHEME.lasting(record.recipe), *request.layers)
+    recipe = record.on_its_images(SCHEME.build(SCHEME.lasting(record.recipe), *request.layers))
     changed = SCHEME.differences(record.recipe, recipe)
     anew = bool(changed) and _may_begin_anew(record, changed)
     if changed and not anew:

@@ -433,6 +433,10 @@ def test_the_learning_rate_is_divided_at_milestones_or_falls_along_a_cosine() ->
     assert rates == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.0001])
     cosine = recipe(steps=8, schedule="cosine").training
     assert [learning_rate(cosine, step) for step in (0, 4)] == pytest.approx([0.1, 0.05])
+    warm = recipe(steps=8, schedule="cosine", warm_up=0.75).training
+    assert [learning_rate(warm, step) for step in (0, 4, 6)] == pytest.approx(
+        [0.1 / 6, 0.05 * 5 / 6, learning_rate(cosine, 6)]
+    )
 
 
 def test_running_statistics_are_the_mean_over_the_micro_batches_of_each_step() -> None:
