@@ -52,9 +52,10 @@ class Progress:
             f"{record.parameters:,}", skeleton.channels, " ".join(map(str, skeleton.cells)),
         )  # fmt: skip
         _logger.info(
-            "data: %s training images, %d classes; %d ranks on %s and alike; batches of %d as %d × %d",
+            "data: %s training images, %d classes; %d ranks on %s and alike; batches of %d, batch statistics of %d",
             f"{facts.training_images:,}", facts.classes, session.ranks, session.device,
-            training.batch_size, self._recipe.micro_batches, training.micro_batch,
+            training.batch_size,
+            training.batch_size if training.batch_statistics == "step" else training.micro_batch,
         )  # fmt: skip
 
     def training_began(self, record: Record, seed: int, training: Underway) -> None:
