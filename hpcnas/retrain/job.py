@@ -168,8 +168,9 @@ def _check_ranks(recipe: RetrainingConfig, seats: list[devices.Seat], bindings: 
     """Whether every rank gets work and, as far as that is known, a device of its own. Raises Leave."""
     ranks, training = len(seats), recipe.training
     if ranks > shares.most_ranks(recipe):
-        whole = training.batch_statistics == "step"
-        each, or_else = ("image", "") if whole else (f"{training.micro_batch} images", ", or give a smaller --micro-batch")
+        each, or_else = f"{training.micro_batch} images", ", or give a smaller --micro-batch"
+        if training.batch_statistics == "step":
+            each, or_else = "image", ""
         raise Leave(
             f"expected at most {shares.most_ranks(recipe)} ranks, one for each {each} of a batch of "
             f"{training.batch_size}, got {ranks}; start fewer{or_else}",
