@@ -237,6 +237,10 @@ class RecordKeeper:
             test_loss=tested.loss,
             finished=self._now(),
         )
+        try:
+            self.store.write_predictions(self._known(), seed, tested.predictions)
+        except (OSError, StoreError) as error:
+            raise NotKept(f"expected to write in {self.store.path}: {_told(error)}") from None
         failed = self._write(record_file.weights_path(self.store.path, seed).name, training.weights(), row)
         if failed is not None:
             raise NotKept(f"expected to write in {self.store.path}: {failed}")
@@ -258,7 +262,7 @@ class RecordKeeper:
             self.store.write_record(record)
         except (OSError, RuntimeError, StoreError) as error:  # the second from torch's own writing
             record.trainings, record.history, record.validations = before
-            return (error.strerror if isinstance(error, OSError) else None) or str(error)
+            return _told(error)
         return None
 
     # ── the record ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -299,6 +303,11 @@ class _Current:
 
     seed: int
     training: DistributedTraining
+
+
+def _told(error: Exception) -> str:
+    """Why a file cannot be written."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _reason(error: Exception) -> str:

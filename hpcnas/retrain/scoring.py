@@ -11,12 +11,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from hpcnas.config.data_spec import DataError
 from hpcnas.retrain.feed import Feed
+from hpcnas.retrain.predictions import MOST, Predictions
 from hpcnas.retrain.process_group import Group
 from hpcnas.training.network import Network
 
@@ -41,7 +44,8 @@ class Tested:
     accuracy: float  # 0 to 1
     top5: float | None  # likewise; None where there are 5 classes or fewer
     loss: float
-    broken: int = 0  # test images that could not be read
+    broken: int  # test images that could not be read
+    predictions: Predictions  # of each image; on other ranks than 0 without its file
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,8 @@ class Scorer:
             if batch is None:
                 counts[_DONE] = 1
             else:
-                counts[:_COUNTED] = self._counted(*batch)
+                images, labels, _ = batch
+                counts[:_COUNTED] = _counted(self._scores(images), labels)
             counts[_UNREADABLE] = len(self._feed.broken - known)
             counts[_LEFT] = leave() or self._feed.interrupted
             shared = self._added_up(counts)
@@ -89,11 +94,11 @@ class Scorer:
             total[_COUNTED:] = shared[_COUNTED:]
         if total[_LEFT]:
             return None
-        images, correct, _, summed_loss = total[:_COUNTED].tolist()
-        if not images:
+        read, correct, _, summed_loss = total[:_COUNTED].tolist()
+        if not read:
             raise DataError(f"expected images that can be read, but none of {self._feed.validated_on} can")
-        mean = summed_loss / images
-        return Validated(int(images), correct / images, mean if math.isfinite(mean) else None, bool(total[_UNREADABLE]))
+        mean = summed_loss / read
+        return Validated(int(read), correct / read, mean if math.isfinite(mean) else None, bool(total[_UNREADABLE]))
 
     @torch.no_grad()
     def test(self, max_broken: int) -> Tested | None:
@@ -101,9 +106,12 @@ class Scorer:
         need not be finite. Raises DataError, ImagesMissing, TooManyBroken, on all ranks alike."""
         counts = torch.zeros(_BROKEN + 1, dtype=torch.float64)
         wrong: DataError | None = None
+        said: list[tuple[NDArray[np.int64], Tensor]] = []  # of images at their places
         try:
-            for batch in self._feed.test(self._group.called):
-                counts[:_COUNTED] += self._counted(*batch)
+            for images, labels, places in self._feed.test(self._group.called):
+                scores = self._scores(images)
+                counts[:_COUNTED] += _counted(scores, labels)
+                said.append((places, _said(scores, labels)))
         except DataError as error:  # which the others have to know
             wrong = error
             counts[_PROBLEMS] = 1
@@ -121,12 +129,21 @@ class Scorer:
                 "mend the data, or allow more with --max-broken"
             )
         top5 = among / found if self._classes > 5 else None
-        return Tested(int(found), correct / found, top5, summed_loss / found, int(broken))
+        predictions = _predictions(self._on_one_table(said), self._feed.test_files)
+        return Tested(int(found), correct / found, top5, summed_loss / found, int(broken), predictions)
 
     def interrupted(self) -> bool:
         """Whether images have not come to some rank: the same on every rank."""
         asked = self._feed.waits or self._device.type == "cuda"  # where hosts meet in nothing else, and hear nothing
         return asked and bool(self._group.count(self._feed.interrupted))
+
+    def _on_one_table(self, said: list[tuple[NDArray[np.int64], Tensor]]) -> NDArray[np.float64]:
+        """The rows of all ranks at the places of their images, float64 (images, 3 + 2K); zeros where there is none."""
+        images = max(self._group.gather(max((int(places[-1]) + 1 for places, _ in said), default=0)))
+        table = torch.zeros(images, 3 + 2 * min(MOST, self._classes), dtype=torch.float64)  # 5 MB for ImageNet
+        for places, rows in said:
+            table[torch.from_numpy(places)] = rows
+        return self._added_up(table).numpy()
 
     def _added_up(self, counts: Tensor) -> Tensor:
         """Over all ranks, on the host."""
@@ -134,10 +151,42 @@ class Scorer:
         self._group.add_up(shared)
         return shared.cpu()
 
-    def _counted(self, images: Tensor, labels: Tensor) -> Tensor:
-        """float64 (4,): images, those classified correctly, those among the best five, summed cross-entropy."""
+    def _scores(self, images: Tensor) -> Tensor:
+        """Class scores, float32 (B, classes)."""
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
-            scores = self._network(images.to(self._number)).float()
-        best = scores.topk(min(5, self._classes), dim=1).indices == labels[:, None]
-        summed = functional.cross_entropy(scores, labels, reduction="sum")
-        return torch.stack([torch.full_like(summed, len(labels)), best[:, 0].sum(), best.sum(), summed]).double().cpu()
+            return self._network(images.to(self._number)).float()
+
+
+def _counted(scores: Tensor, labels: Tensor) -> Tensor:
+    """float64 (4,): images, those classified correctly, those among the best five, summed cross-entropy."""
+    best = _best(scores) == labels[:, None]
+    summed = functional.cross_entropy(scores, labels, reduction="sum")
+    return torch.stack([torch.full_like(summed, len(labels)), best[:, 0].sum(), best.sum(), summed]).double().cpu()
+
+
+def _said(scores: Tensor, labels: Tensor) -> Tensor:
+    """A row of what is kept of each image, float64 (B, 3 + 2K): that it is one, its label, the probability of that, the
+    K most probable classes, their probabilities."""
+    probabilities, best = scores.softmax(dim=1).clamp(max=1.0), _best(scores)  # rounding may leave a little more
+    columns = [torch.ones_like(labels)[:, None], labels[:, None], probabilities.gather(1, labels[:, None]), best]
+    return torch.cat([column.double() for column in (*columns, probabilities.gather(1, best))], dim=1).cpu()
+
+
+def _predictions(table: NDArray[np.float64], files: NDArray[np.bytes_] | None) -> Predictions:
+    """Those of a table with a row, as `_said` has it, for each image; of zeros for one that could not be read."""
+    images = np.flatnonzero(table[:, 0])
+    labels, of_labels, *others = np.split(table[images, 1:], (1, 2, 2 + (table.shape[1] - 3) // 2), axis=1)
+    classes, probabilities = others
+    return Predictions(
+        images,
+        labels[:, 0].astype(np.int32),
+        of_labels[:, 0].astype(np.float32),
+        classes.astype(np.int32),
+        probabilities.astype(np.float32),
+        None if files is None else files[images],
+    )
+
+
+def _best(scores: Tensor) -> Tensor:
+    """The classes of the highest scores, the highest first: int64 (B, five or all)."""
+    return scores.topk(min(MOST, scores.shape[1]), dim=1).indices

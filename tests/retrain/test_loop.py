@@ -25,7 +25,7 @@ from hpcnas.architecture.expansion import expand
 from hpcnas.config.data_spec import DataError, ImageFacts
 from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.retrain import regularisation
-from hpcnas.retrain.feed import Batch, Resident, never
+from hpcnas.retrain.feed import Batch, PlacedBatch, Resident, never
 from hpcnas.retrain.loop import DistributedTraining, numbers
 from hpcnas.retrain.rates import learning_rate
 from hpcnas.retrain.scoring import ImagesMissing, TooManyBroken
@@ -201,7 +201,7 @@ def test_weights_that_are_kept_are_those_of_the_plain_network_and_were_tested() 
     feed = Resident(recipe(), 0, 1, torch.device("cpu"))
     with torch.no_grad():
         right = sum(
-            int((network.eval()(images.double()).argmax(dim=1) == labels).sum()) for images, labels in feed.test()
+            int((network.eval()(images.double()).argmax(dim=1) == labels).sum()) for images, labels, _ in feed.test()
         )
     tested = training.test()
     assert tested.images == 10 and tested.accuracy == right / 10
@@ -253,7 +253,7 @@ class WithoutImages(Resident):
         self.interrupted, self.problem = True, self._problem
         return torch.full_like(images, math.nan), labels
 
-    def test(self, leave: Callable[[], bool] = never) -> Iterator[Batch]:
+    def test(self, leave: Callable[[], bool] = never) -> Iterator[PlacedBatch]:
         yield next(super().test())
         self.interrupted, self.problem = True, self._problem
 
@@ -347,7 +347,7 @@ def test_a_loss_that_is_not_finite_stops_all_ranks() -> None:
     on_ranks(2, work)
 
 
-def with_tests(training: DistributedTraining, *batches: Batch, broken: int = 0) -> DistributedTraining:
+def with_tests(training: DistributedTraining, *batches: PlacedBatch, broken: int = 0) -> DistributedTraining:
     """Its rank is tested on these; so many more cannot be read."""
     training._feed.test = lambda leave=never: iter(batches)  # type: ignore[method-assign,misc]
     training._feed.broken_tests = {f"val/{training._group.rank}-{number}" for number in range(broken)}
@@ -369,9 +369,10 @@ def test_a_network_whose_weights_are_not_finite_is_not_complete() -> None:
 
 def test_too_many_unreadable_test_images_make_no_test() -> None:
     settings = SCHEME.build(SCHEME.settings(recipe(steps=1)), {"data": {"max_broken": 3}})
-    batch = torch.zeros(2, 3, 8, 8, dtype=torch.float64), torch.zeros(2, dtype=torch.int64)
+    images, labels = torch.zeros(2, 3, 8, 8, dtype=torch.float64), torch.zeros(2, dtype=torch.int64)
 
     def work(group: ThreadGroup) -> int:
+        batch = images, labels, np.array([group.rank, 2 + group.rank])
         training = with_tests(made(settings, group), batch, broken=1 + group.rank)
         tested = training.test()
         assert tested is not None and tested.images == 4
@@ -410,7 +411,7 @@ def test_test_images_of_another_size_and_colour_are_seen_as_predict_sees_them(
     assert list(feed.look()) == [None]
     assert (feed.test_images, feed.tested_on) == (2, f"2 test images of {tmp_path / 'test'}")
     assert "test images are of 16×16 pixels, training images of 8×8: they are resized" in caplog.text
-    ((images, labels),) = feed.test()
+    ((images, labels, _),) = feed.test()
     model = prediction.Model(lambda pixels: pixels, 3, feed.appearance.resize, 8, 8, ("a", "b"))
     assert labels.tolist() == [0, 1]
     assert np.array_equal(images[1].numpy(), prediction.pixels(model, tmp_path / "test" / "b" / "0.png"))
