@@ -88,6 +88,7 @@ SESSION_COLUMNS = (
     Column("numbers", "S", "type of the numbers of feature maps on that device", added=True),
 )
 _VALIDATIONS = "validations"  # since 0.2
+_WEIGHTS = "weights"  # likewise, where trainings start from some
 _TABLES = {
     "trainings": TRAINING_COLUMNS,
     "history": HISTORY_COLUMNS,
@@ -201,6 +202,9 @@ def _write_network(group: hdf5.Group, record: Record) -> None:
     names = np.asarray([_bytes(name) for name in inputs.class_names], dtype="S")
     write_dataset(group, "class_names", names, "in the order of the class scores")
     write_dataset(group, "resize", np.int64(inputs.resize), "shorter side of a test image before its crop", "pixels")
+    if record.weights is not None:
+        told = "fingerprint of the weights that trainings start from"
+        write_dataset(group, _WEIGHTS, _text(record.weights), told)
     smaller = np.int64(min(skeleton.height, skeleton.width))
     write_dataset(group, "crop", smaller, "the smaller of height and width", "pixels")
 
@@ -264,6 +268,8 @@ def _read(path: Path, file: hdf5.Group) -> Record:
         broken=[_str(name) for name in file["broken/file"][()]],
         validations=[_validation(row) for row in _rows(tables.get(_VALIDATIONS, {}))],
     )
+    if _WEIGHTS in file["network"]:
+        record.weights = _string(file["network"], _WEIGHTS)
     record.recipe = record.on_its_images(record.recipe)
     return record
 
