@@ -100,6 +100,8 @@ def departures(stored: Record, preset: str) -> str:
     idle = _OF_RESIDENT if recipe.data.loading == "stream" else _OF_STREAM
     if recipe.training.schedule != "milestones":
         idle = (*idle, "training.milestones")
+    if not recipe.augmentation.rand_augment:
+        idle = (*idle, "augmentation.rand_augment_magnitude")
     settings = SCHEME.departures(SCHEME.build(SCHEME.preset(preset)), recipe, (*_ASIDE, *idle))
     weights = "" if stored.weights is None else f"weights {stored.weights:.8}"
     return ", ".join(filter(None, [settings, weights, _batch_statistics(recipe), _precision(stored)]))

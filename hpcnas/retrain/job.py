@@ -33,6 +33,7 @@ from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.world import World
 from hpcnas.plugins import PluginFault
+from hpcnas.retrain import class_weights
 from hpcnas.retrain.keeper import Bystander, Keeper
 from hpcnas.retrain.record import Origin, Start
 from hpcnas.retrain.record_keeper import RecordKeeper
@@ -313,6 +314,7 @@ def _train_all(
     try:
         group = Group(world, device, orders.recipe.run.address, lambda: _is_to_leave(reason, keeper))
         _look(group, orders.recipe, feed)
+        together(world, lambda: class_weights.scaled(orders.recipe, feed.appearance.class_sizes))  # before the training
         weights = together(world, lambda: _start(orders, feed.appearance) if world.rank == 0 else None)
         _appear(world, orders.recipe, keeper, feed, first, device)
         exit_code = COMPLETE

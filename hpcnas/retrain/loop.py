@@ -25,6 +25,7 @@ from hpcnas import seeds
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.retraining import RetrainingConfig, RetrainingSettings
+from hpcnas.retrain import class_weights
 from hpcnas.retrain.feed import Feed
 from hpcnas.retrain.process_group import Group
 from hpcnas.retrain.rates import learning_rate
@@ -81,6 +82,8 @@ class DistributedTraining:
         self._scorer = Scorer(network, skeleton.classes, feed, group, device, self._number, self._half)
         self._frozen = freeze(network.blocks) if training.freeze_cell else []
         self._sums = Sums(self._trained, recipe.micro_batches, _FIGURES, device)
+        weights = class_weights.scaled(recipe, feed.appearance.class_sizes)
+        self._class_weights = None if weights is None else torch.tensor(weights, dtype=self._number, device=device)
         self._parameters = [parameter for parameter in self._trained.parameters() if parameter.requires_grad]
         self._optimiser = torch.optim.SGD(
             self._parameters,
@@ -206,9 +209,9 @@ class DistributedTraining:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
             output = self._forward(images)
             scores, auxiliary = output if training.auxiliary_weight else (output, None)
-            found = loss(scores.to(self._number), labels, training.label_smoothing)
+            found = loss(scores.to(self._number), labels, training.label_smoothing, self._class_weights)
             if auxiliary is not None:
-                other = loss(auxiliary.to(self._number), labels, training.label_smoothing)
+                other = loss(auxiliary.to(self._number), labels, training.label_smoothing, self._class_weights)
                 found = found + training.auxiliary_weight * other
         sums.add_batch_statistics()
         share = sums.loss(found)

@@ -16,7 +16,7 @@ from hpcnas.config.options import Request
 from hpcnas.config.retraining import SCHEME, RetrainingConfig, RetrainingRunSettings
 from hpcnas.errors import Error
 from hpcnas.job.status import COMPLETE
-from hpcnas.retrain import record_file, weights_source
+from hpcnas.retrain import class_weights, record_file, weights_source
 from hpcnas.retrain.file_store import FILES, RetrainingStore
 from hpcnas.retrain.origin import resolve_genotype
 from hpcnas.retrain.progress import final_table
@@ -100,7 +100,7 @@ def _refuse_search(path: Path) -> None:
 
 def _new(path: Path, request: Request) -> Plan:
     """That of a retraining that begins; creates nothing. Raises RetrainingRefused, ConfigError."""
-    recipe = SCHEME.build(*request.base, *request.layers)
+    recipe = class_weights.written_out(SCHEME.build(*request.base, *request.layers))
     genotype, origin = resolve_genotype(recipe.network.genotype)
     if "+" in origin.space and recipe.network.plugins is None:
         raise RetrainingRefused(
@@ -112,7 +112,8 @@ def _new(path: Path, request: Request) -> Plan:
 def _continued(path: Path, request: Request) -> Plan:
     """That of a retraining that goes on. Raises StoreError, RetrainingRefused, ConfigError."""
     record = record_file.read(path)
-    recipe = record.on_its_images(SCHEME.build(SCHEME.lasting(record.recipe), *request.layers))
+    asked = SCHEME.build(SCHEME.lasting(record.recipe), *request.layers)
+    recipe = record.on_its_images(class_weights.written_out(asked))
     changed = SCHEME.differences(record.recipe, recipe)
     start, told = _start(record, recipe, request, begins=bool(changed))
     changed += told

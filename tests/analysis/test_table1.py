@@ -117,6 +117,12 @@ def measured(folder: Path) -> dict[str, object]:
         (whole(epochs=409.6), ""),  # as many steps as the paper's
         (whole(epochs=1.0), "steps 195"),
         (whole(warm_up=0.05), "warm_up 0.05"),
+        (whole(class_weights="balanced"), "class_weights balanced"),
+        (WHOLE | {"augmentation": {"rand_augment_magnitude": 5}}, ""),
+        (
+            WHOLE | {"augmentation": {"rand_augment": 2, "rand_augment_magnitude": 5, "mixup": 0.2}},
+            "rand_augment 2, rand_augment_magnitude 5, mixup 0.2",
+        ),
     ],
 )
 def test_a_recipe_departs_by_what_changes_the_result(

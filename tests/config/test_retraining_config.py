@@ -52,6 +52,7 @@ def test_the_papers_recipes_have_nothing_that_the_paper_has_not(name: str) -> No
     training = found.training
     assert (training.label_smoothing, training.drop_path, training.auxiliary_weight) == (0, 0, 0)
     assert (training.epochs, training.warm_up, training.freeze_cell, found.network.weights) == (None, 0, False, None)
+    assert (found.augmentation.rand_augment, found.augmentation.mixup, training.class_weights) == (0, 0, None)
     assert (training.weight_averaging, found.augmentation.cutout, found.data.validation_fraction) == (0, 0, 0)
 
 
@@ -136,6 +137,8 @@ def test_every_setting_is_an_option() -> None:
             {"network": {"weights": "a.pt"}, "training": {"freeze_cell": True, "drop_path": 0.1}},
             "training.drop_path: expected 0 beside freeze_cell",
         ),
+        ({"augmentation": {"mixup": 0.001}}, "augmentation.mixup: expected 0 or at least 0.01, got 0.001"),
+        ({"augmentation": {"rand_augment_magnitude": 31}}, "rand_augment_magnitude: expected an integer from 0 to 30"),
         ({"training": {"droppath": 0.1}}, "did you mean 'drop_path'?"),
     ],
 )
