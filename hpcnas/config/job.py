@@ -28,6 +28,11 @@ class JobSettings(Section, section="run"):
     progress: str = setting(
         "auto", "a live line, or plain log lines", choices=("auto", "live", "plain"), alterable=True
     )
+    tensorboard: bool = setting(False, "write the curves to RUN/tensorboard, for TensorBoard", alterable=True)
+    csv_log: bool = setting(False, "write the curves to RUN/metrics.csv", alterable=True)
+    mlflow: str | None = setting(
+        None, "send the curves to an MLflow server or database; empty: to none", metavar="URI", alterable=True
+    )
     checkpoint_interval: float = setting(
         300.0, "seconds between checkpoints of a training", low=0.0, metavar="T", alterable=True, duration=True
     )

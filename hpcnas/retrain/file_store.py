@@ -25,7 +25,7 @@ from hpcnas.job.status import write_status
 from hpcnas.retrain import record_file
 from hpcnas.retrain.record import Record
 from hpcnas.storage import hdf5, lock, sealed
-from hpcnas.storage.folder import StoreError
+from hpcnas.storage.folder import RunFolder, StoreError
 from hpcnas.storage.held import HeldFolder
 from hpcnas.storage.lock import LockLost
 
@@ -59,6 +59,11 @@ class RetrainingStore:
     def remarks(self) -> list[str]:
         """What a person should know about the folder, a line each."""
         return self._held.remarks
+
+    @property
+    def place(self) -> RunFolder:
+        """The folder itself."""
+        return self._held.place
 
     @property
     def saved_in(self) -> Path:
