@@ -37,18 +37,11 @@ class Underway(Protocol):
 
 def about(record: Record, name: str) -> About:
     """What trackers show of a retraining beside its curves."""
-    settings = {
-        "genotype": record.origin.source,
-        "space": record.origin.space,
-        "parameters": str(record.parameters),
-        "flops": str(record.flops),
-    } | {
-        f"{section}.{key}": str(value)
-        for section, values in SCHEME.settings(record.recipe).items()
-        for key, value in values.items()
-        if value is not None
-    }
-    return About(record.run, name, NAMES, settings)
+    origin = record.origin
+    facts = {
+        "genotype": origin.source, "space": origin.space, "parameters": record.parameters, "flops": record.flops,
+    }  # fmt: skip
+    return About.of(record.run, name, NAMES, facts, SCHEME.settings(record.recipe))
 
 
 class RetrainingMetrics:

@@ -32,13 +32,7 @@ NAMES = (FITNESS, BEST, PARAMETERS, SECONDS, QUEUE, STOPPED, GIVEN_UP, FAILED, I
 
 def about(config: SearchConfig, run: str, name: str) -> About:
     """What trackers show of a search beside its curves."""
-    settings = {
-        f"{section}.{key}": str(value)
-        for section, values in SCHEME.settings(config).items()
-        for key, value in values.items()
-        if value is not None
-    }
-    return About(run, name, NAMES, settings)
+    return About.of(run, name, NAMES, {}, SCHEME.settings(config))
 
 
 class SearchMetrics:

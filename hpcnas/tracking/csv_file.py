@@ -57,8 +57,9 @@ class CsvFile:
         try:
             whole = content[: content.rfind(b"\n") + 1].decode("utf-8")
             reader = csv.DictReader(io.StringIO(whole, newline=""), restkey="")  # with more values than the header has
-            if tuple(reader.fieldnames or FIRST)[:3] != FIRST:
-                raise ValueError("another header")
+            names = tuple(reader.fieldnames or FIRST)
+            if names[:3] != FIRST or not set(names[3:]) <= set(self._names):
+                raise ValueError(f"its first line is {','.join(names):.200}")
             for row in reader:
                 mine, number = row["series"] == series, int(row["step"])
                 if not mine or number <= step:

@@ -56,6 +56,23 @@ class About:
     names: tuple[str, ...]  # of all numbers that its series may have
     settings: Mapping[str, str]  # `section.key` → value
 
+    @classmethod
+    def of(
+        cls, run: str, name: str, names: tuple[str, ...], facts: Mapping[str, object],
+        sections: Mapping[str, Mapping[str, object]],
+    ) -> About:  # fmt: skip
+        """From facts and from settings by their sections, without those that have no value; in UTF-8, whatever bytes
+        names of files have."""
+        values = dict(facts)
+        for section, settings in sections.items():
+            values |= {f"{section}.{key}": value for key, value in settings.items()}
+        told = {key: _utf8(str(value)) for key, value in values.items() if value is not None}
+        return cls(run, _utf8(name), names, told)
+
+
+def _utf8(text: str) -> str:
+    return text.encode(errors="replace").decode()
+
 
 class Tracker(Protocol):
     """Where numbers go. Any method may raise, and may take long."""
@@ -64,7 +81,7 @@ class Tracker(Protocol):
 
     def resume(self, series: str, step: int) -> Mapping[str, int]:
         """Opens a series, which goes on after `step`: what the tracker has of later steps is to be forgotten. Returns
-        the last step that it has of each number."""
+        up to which step it has each number."""
         ...
 
     def log(self, entries: Sequence[Entry]) -> None:
@@ -77,5 +94,5 @@ class Tracker(Protocol):
 
 
 def last_steps(known: Mapping[str, int], step: int) -> dict[str, int]:
-    """Those of a tracker that has forgotten what came after `step`."""
+    """`known` of a tracker that has forgotten what came after `step`."""
     return {name: min(last, step) for name, last in known.items()}
