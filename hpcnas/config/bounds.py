@@ -18,6 +18,7 @@ PARAMETERS = 2**36  # of a network without its cells
 MUTATIONS = 1_000_000  # of an initial genotype
 INDIVIDUALS = 10_000_000  # that compete
 RUNS = 10_000  # of one retraining
+EPOCHS = 1_000_000  # of one training
 RUNGS = 100  # of one training
 THREADS = 4096  # of one process
 

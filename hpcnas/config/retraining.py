@@ -7,7 +7,7 @@ marked **choice**. Standard library alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hpcnas import plugins
 from hpcnas.architecture.skeleton import STEMS, Skeleton
@@ -24,6 +24,11 @@ class LargeNetworkSettings(Section, section="network"):
     genotype: str = setting(
         "paper", "RUN, RUN:best or RUN:ID of a search, a genotype's FILE, or paper, the paper's cell", metavar="WHICH",
         paths_after="", alterable=True,  # to where the same genotype lies now: that it is the same is checked
+    )  # fmt: skip
+    weights: str | None = setting(
+        None, "trained weights to start from: FILE of `hpcnas export weights`, RUN or RUN:SEED of a retraining",
+        metavar="WHICH", paths_after="",
+        alterable=True,  # to where the same weights lie now: that they are the same is checked by their fingerprint
     )  # fmt: skip
     plugins: str | None = setting(
         None, "modules with primitives of the genotype, or data; several with commas", metavar="MODULE", option="plugin"
@@ -47,6 +52,10 @@ class RetrainingSettings(Section, section="training"):
     )  # fmt: skip
     seed: int = setting(0, "seed of the first of them; the next ones count on", low=0, high=2**62, metavar="S")
     steps: int = setting(80_000, "optimiser steps of one training", low=1, metavar="S")
+    epochs: float | None = setting(
+        None, "instead of steps: how often a training sees all its images, such as 90 or 0.5", low=0.001,
+        high=bounds.EPOCHS, metavar="E", instead_of="steps",
+    )  # fmt: skip
     batch_size: int = setting(256, "images a step, over all ranks together", low=2, high=bounds.IMAGES, metavar="B")
     micro_batch: int = setting(
         32, "images that are in the network at a time, and share their batch statistics", low=2,
@@ -63,15 +72,27 @@ class RetrainingSettings(Section, section="training"):
     milestones: tuple[float, ...] = setting(
         (0.5, 0.75, 0.875), "where it is divided by 10, as shares of the steps", low=0.0, high=1.0, metavar="F"
     )
+    warm_up: float = setting(
+        0.0, "share of the steps in which the learning rate rises in a straight line, from near 0 to the schedule's",
+        low=0.0, high=1.0, metavar="F",
+    )  # fmt: skip
     momentum: float = setting(0.9, "momentum of SGD", low=0.0, high=1.0, metavar="M")
     weight_decay: float = setting(3e-4, "weight decay, on all parameters", low=0.0, metavar="W")
     label_smoothing: float = setting(
         0.0, "share of a label that is spread over all classes", low=0.0, high=0.99, metavar="F"
     )
+    class_weights: str | None = setting(
+        None, "weight of each class in the loss: balanced (by how few its images are), 1,2,0.5 or a FILE of numbers",
+        metavar="WEIGHTS", paths_after="",
+    )  # fmt: skip
     drop_path: float = setting(
         0.0, "probability that a path is dropped, which rises from 0 to P", low=0.0, high=0.99, metavar="P"
     )
     auxiliary_weight: float = setting(0.0, "weight of a second classifier's loss; 0: none", low=0.0, metavar="W")
+    freeze_cell: bool = setting(
+        False, "keep the cells of --weights, and the convolutions after them, as they are: the first and the last "
+        "layer learn",
+    )  # fmt: skip
     weight_averaging: float = setting(
         0.0, "decay of the moving average of weights, which is tested and kept; 0: the last weights are",
         low=0.0, high=0.999999, metavar="D",
@@ -101,6 +122,14 @@ class AugmentationSettings(Section, section="augmentation"):
     cutout: int = setting(
         0, "side of a square of pixels that is blanked, at random; 0: none", low=0, high=4096, metavar="N"
     )
+    rand_augment: int = setting(
+        0, "transformations of each image that RandAugment draws; 0: none", low=0, high=14, metavar="N"
+    )
+    rand_augment_magnitude: int = setting(9, "how strong they are, 0 to 30", low=0, high=30, metavar="M")
+    mixup: float = setting(
+        0.0, "mix images in pairs, and their labels, by shares from Beta(ALPHA, ALPHA); 0: none", low=0.0, high=1000.0,
+        metavar="ALPHA",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -199,6 +228,12 @@ class RetrainingConfig:
                 f"training.micro_batch: expected a divisor of the batch of {training.batch_size} images, "
                 f"got {training.micro_batch}"
             )
+        if training.freeze_cell and self.network.weights is None:
+            raise ConfigError("training.freeze_cell: expected network.weights, to keep the cells of, got none")
+        if training.freeze_cell and training.drop_path:
+            raise ConfigError("training.drop_path: expected 0 beside freeze_cell, since the cells stay as they are")
+        if 0 < self.augmentation.mixup < 0.01:  # so small that the Beta distribution's numbers run out
+            raise ConfigError(f"augmentation.mixup: expected 0 or at least 0.01, got {self.augmentation.mixup:g}")
         if list(training.milestones) != sorted(training.milestones):
             raise ConfigError(f"training.milestones: expected them in order, got {training.milestones}")
         if len(data.mean) != len(data.std) or len(data.mean) not in (0, 1, 3):
@@ -215,6 +250,14 @@ class RetrainingConfig:
     def micro_batches(self) -> int:
         """How many micro-batches a step has, over all ranks together."""
         return self.training.batch_size // self.training.micro_batch
+
+    def on_images(self, training_images: int) -> RetrainingConfig:
+        """It with the steps that its epochs come to where a training has so many images; itself where it has no
+        epochs."""
+        if self.training.epochs is None:
+            return self
+        steps = max(1, round(self.training.epochs * training_images / self.training.batch_size))
+        return replace(self, training=replace(self.training, steps=steps))
 
     def skeleton(self, facts: data_spec.ImageFacts) -> Skeleton:
         """What surrounds the cells in the network; height and width are those of an image as it is tested."""

@@ -47,6 +47,7 @@ def setting(
     duration: bool = False,
     paths_after: str | None = None,
     after: str | None = None,
+    instead_of: str | None = None,
 ) -> typing.Any:
     """The field of a setting.
 
@@ -54,7 +55,8 @@ def setting(
     the job that it was given to. `option` is its name on the command line, where that is another. A `duration` is in
     seconds and may be written as `durations` reads it. In a text with `paths_after`, ~ means a home directory, at the
     beginning and after each of those signs. A field stands `after` another one of its section, else after the field
-    that the class defines before it."""
+    that the class defines before it. Where a field has a value, it stands for the one that it is given `instead_of`,
+    whose value is then made of it."""
     extra = {
         "help": help,
         "low": low,
@@ -67,6 +69,7 @@ def setting(
         "duration": duration,
         "paths_after": paths_after,
         "after": after,
+        "instead_of": instead_of,
     }
     return field(default=default, metadata=extra)
 
@@ -102,6 +105,11 @@ def fields_of(section: type[Section]) -> list[dataclasses.Field[typing.Any]]:
         result.insert(place, item)
         place += 1
     return result
+
+
+def _replacements(section: type[Section]) -> list[tuple[str, str]]:
+    """The fields of a section's class that may be given instead of others, each with that other one."""
+    return [(item.name, other) for item in dataclasses.fields(section) if (other := item.metadata["instead_of"])]
 
 
 def field_types(section: type[Section]) -> Mapping[str, type]:
@@ -207,10 +215,16 @@ class Scheme(Generic[Whole]):
                 if not isinstance(values, Mapping):
                     raise ConfigError(f"expected [{section}] to be a section, got {shown(values)}")
                 known = field_types(self.sections[section])
-                for key, value in values.items():
+                for key in values:
                     if key not in known:
                         raise ConfigError(f"unknown setting {shown(key)} in [{section}]{nearest(key, known)}")
-                    merged[section][key] = value
+                for key, other in _replacements(self.sections[section]):
+                    if None not in (values.get(key), values.get(other)):
+                        raise ConfigError(f"expected {section}.{key} or {section}.{other}, got both")
+                    for given, undone in ((key, other), (other, key)):
+                        if values.get(given) is not None:
+                            merged[section].pop(undone, None)
+                merged[section].update(values)
         return self.whole(**{name: kind(**merged[name]) for name, kind in self.sections.items()})
 
     def settings(self, whole: Whole) -> dict[str, dict[str, object]]:
@@ -220,9 +234,18 @@ class Scheme(Generic[Whole]):
             for name, kind in self.sections.items()
         }
 
+    def _given(self, whole: Whole) -> dict[str, dict[str, object]]:
+        """Every setting of a configuration but those that others stand for."""
+        found = self.settings(whole)
+        for name, section in self.sections.items():
+            for key, other in _replacements(section):
+                if found[name][key] is not None:
+                    del found[name][other]
+        return found
+
     def lasting(self, whole: Whole) -> dict[str, dict[str, object]]:
         """The settings that a continued run begins with: all but those of the last job alone."""
-        found = self.settings(whole)
+        found = self._given(whole)
         for name, section in self.sections.items():
             for item in fields_of(section):
                 if item.metadata["once"]:
@@ -230,9 +253,10 @@ class Scheme(Generic[Whole]):
         return found
 
     def toml(self, whole: Whole) -> str:
-        """A configuration as TOML, without the settings that have no value; `parse_toml` reads it back."""
+        """A configuration as TOML, without the settings that have no value or are made of others; `parse_toml` reads it
+        back."""
         lines = []
-        for name, values in self.settings(whole).items():
+        for name, values in self._given(whole).items():
             lines.append(f"[{name}]")
             lines += [f"{key} = {toml_value(value)}" for key, value in values.items() if value is not None]
             lines.append("")

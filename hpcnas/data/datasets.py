@@ -95,6 +95,13 @@ def test_folder(spec: str) -> Path | None:
     return None
 
 
+def test_files(spec: str) -> list[str]:
+    """The files of the test images of an image folder, in their order and relative to DIR: `test/cat/1.png`; none for
+    other data. Raises DataError."""
+    folder = test_folder(spec)
+    return [] if folder is None else [f"{folder.name}/{file}" for file in image_folder.list_split(folder).files]
+
+
 def first_test_in_colour(spec: str) -> str | None:
     """The path of the first test image that is not grey, of an image folder; None where there is none, and for other
     data. Raises DataError."""

@@ -13,7 +13,7 @@ from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import data_spec
 from hpcnas.config.data_spec import ImageFacts
-from hpcnas.config.retraining import RetrainingConfig
+from hpcnas.config.retraining import RetrainingConfig, RetrainingSettings
 from hpcnas.data.class_folders import class_names, images_by_class
 from hpcnas.data.datasets import load_training
 from hpcnas.job.devices import Binding, Seat
@@ -36,14 +36,11 @@ def text(
     """Everything, for the terminal: recipe, network, memory, schedule, ranks."""
     graph = expansion.expand(genotype)
     found = expected(recipe)
+    images = None if found.images is None else found.images - round(recipe.data.validation_fraction * found.images)
+    given, recipe = recipe.toml(), recipe if images is None else recipe.on_images(images)
     skeleton = found.skeleton
     size = sizes.size(graph, skeleton)
     training = recipe.training
-    if training.schedule == "cosine":
-        schedule = f"falls from {training.learning_rate:g} to 0 along a cosine"
-    else:
-        places = ", ".join(f"{round(share * training.steps):,}" for share in training.milestones)
-        schedule = f"{training.learning_rate:g}, divided by 10 after {places} steps"
     side = recipe.data.image_size if recipe.data.loading == "stream" else 0
     height, width = (side, side) if side else _crop(recipe, skeleton)
     trained = replace(skeleton, height=height, width=width)
@@ -52,23 +49,24 @@ def text(
     weights = copies * 4 * size.parameters
     maps = training.micro_batch * sizes.step_memory(graph, trained).bytes(2 if half else 4)
     lines = [
-        recipe.toml(),
+        given,
         "# network",
         f"genotype {origin.source}, space {origin.space}",
         f"images of {skeleton.height}×{skeleton.width}, {skeleton.image_channels} channels, {skeleton.classes} classes "
         f"({found.known}); trained on {height}×{width}",
+        *_start(recipe),
         f"{size.parameters:,} parameters, {size.flops / 1e9:,.2f} GFLOPs a test image",
         "",
         "# memory of a rank, estimated",
         f"{weights / 2**30:.2f} GiB weights, gradients and momentum",
         f"{maps / 2**30:.2f} GiB feature maps of a micro-batch of {training.micro_batch}, in "
         f"{'bfloat16' if half else 'float32'}",
-        *_resident(recipe, found),
+        *_resident(recipe, found, images),
         "",
         "# training",
-        f"{training.runs} × {training.steps:,} steps of {training.batch_size} images, "
-        f"{recipe.micro_batches} micro-batches of {training.micro_batch} a step",
-        f"learning rate {schedule}",
+        f"{training.runs} × {_length(training, images)}, {recipe.micro_batches} micro-batches of "
+        f"{training.micro_batch} a step",
+        f"learning rate {_schedule(training, images)}",
         *_validation(recipe, found),
         "",
         "# ranks",
@@ -80,21 +78,51 @@ def text(
     return "\n".join(lines)
 
 
+def _start(recipe: RetrainingConfig) -> list[str]:
+    """The line about what the weights begin as, unless they are drawn."""
+    if recipe.network.weights is None:
+        return []
+    kept = "; the cells stay as they are" if recipe.training.freeze_cell else ""
+    return [f"begins with the weights of {recipe.network.weights}{kept}"]
+
+
+def _length(training: RetrainingSettings, images: int | None) -> str:
+    """How long a training is, of so many images: in steps, and in epochs."""
+    if images is None and training.epochs is not None:
+        return f"{training.epochs:g} epochs in steps of {training.batch_size} images, as many as the images make"
+    steps = f"{training.steps:,} steps of {training.batch_size} images"
+    return steps if images is None else f"{steps} ({training.steps * training.batch_size / images:,.4g} epochs)"
+
+
+def _schedule(training: RetrainingSettings, images: int | None) -> str:
+    """What the learning rate does, in words."""
+    known = images is not None or training.epochs is None
+
+    def after(share: float) -> str:
+        return f"{round(share * training.steps):,}" if known else f"{share:g} of the"
+
+    if training.schedule == "cosine":
+        schedule = f"falls from {training.learning_rate:g} to 0 along a cosine"
+    else:
+        places = ", ".join(map(after, training.milestones))
+        schedule = f"{training.learning_rate:g}, divided by 10 after {places} steps"
+    return f"{schedule}, rising in the first {after(training.warm_up)} steps" if training.warm_up else schedule
+
+
 def _crop(recipe: RetrainingConfig, skeleton: Skeleton) -> tuple[int, int]:
     """Height and width of training images that are resident."""
     crop = recipe.augmentation.crop
     return max(1, round(crop * skeleton.height)), max(1, round(crop * skeleton.width))
 
 
-def _resident(recipe: RetrainingConfig, found: Expected) -> list[str]:
+def _resident(recipe: RetrainingConfig, found: Expected, images: int | None) -> list[str]:
     """The line about images that lie on the device, if they do: a byte a value, padded, and their labels."""
     if recipe.data.loading == "stream":
         return []
-    if found.images is None:
+    if images is None:
         return ["and all training images: how many there are is not known here"]
     skeleton, padding = found.skeleton, 2 * recipe.augmentation.padding
     image = (skeleton.height + padding) * (skeleton.width + padding) * skeleton.image_channels
-    images = found.images - round(recipe.data.validation_fraction * found.images)
     return [f"{images * (image + 8) / 2**30:.2f} GiB all {images:,} training images"]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -33,8 +34,10 @@ from hpcnas.data.datasets import (
     load_test,
     load_training,
     load_validation,
+    test_files,
     test_folder,
 )
+from hpcnas.data.seeded_transforms import RandAugment
 from hpcnas.retrain import held_out
 
 _logger = logging.getLogger(__name__)
@@ -42,6 +45,9 @@ TEST_BATCH = 250  # images, fewer than fill the memory; does not change the resu
 
 Batch = tuple[Tensor, Tensor]
 """Normalised images, float (B, C, h, w), channels-last, and labels, int64 (B,), on the device."""
+
+PlacedBatch = tuple[Tensor, Tensor, NDArray[np.int64]]
+"""Likewise of images that are not trained on, and their places among all of their kind, from 0: int64 (B,)."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Appearance:
     mean: tuple[float, ...]  # of each channel, in pixel values 0 to 255
     std: tuple[float, ...]
     resize: int  # pixels of a test image's shorter side, before its middle is taken
+    class_sizes: tuple[int, ...] = ()  # training images of each class
 
 
 class Feed(Protocol):
@@ -63,6 +70,7 @@ class Feed(Protocol):
     broken_tests: set[str]  # likewise of test images
     tested_on: str  # what the test images are, in words
     test_images: int  # how many they are, over all ranks, those that cannot be read among them; once looked at
+    test_files: NDArray[np.bytes_] | None  # of all of them, relative to the data; on rank 0 alone, once tested, if any
     waits: bool  # whether images may not come; the same on every rank
     interrupted: bool  # whether images that were asked for have not come: nothing counts that was made of them
     problem: str | None  # why; None where the waiting ended because the rank is to leave
@@ -83,12 +91,12 @@ class Feed(Protocol):
         ones where the feed is `interrupted`."""
         ...
 
-    def test(self, leave: Callable[[], bool]) -> Iterator[Batch]:
+    def test(self, leave: Callable[[], bool]) -> Iterator[PlacedBatch]:
         """This rank's share of the test images; all ranks' shares are all of them. Ends early where the feed is
         `interrupted`; `leave` as of `begin`. Raises DataError."""
         ...
 
-    def validate(self, leave: Callable[[], bool]) -> Iterator[Batch]:
+    def validate(self, leave: Callable[[], bool]) -> Iterator[PlacedBatch]:
         """This rank's share of the validation images, seen as test images are; all ranks' shares are all of them. Ends
         early as `test` does. Before `next` is called again, the training is to `begin` where it stands."""
         ...
@@ -148,9 +156,13 @@ class Resident:
         self._normalise = Normaliser(torch.tensor(mean, device=device), torch.tensor(std, device=device))
         crop = recipe.augmentation.crop
         self._crop = max(1, round(crop * height)), max(1, round(crop * width))
+        self._augment: RandAugment | None = None
+        if recipe.augmentation.rand_augment:
+            self._augment = RandAugment(recipe.augmentation, channels)
         self.broken: set[str] = set()
         self.broken_tests: set[str] = set()
         self.tested_on, self.test_images = "test images", 0
+        self.test_files: NDArray[np.bytes_] | None = None
         self.waits = self.interrupted = False
         self.problem: str | None = None
         self.appearance = Appearance(
@@ -161,6 +173,7 @@ class Resident:
             mean=mean,
             std=std,
             resize=min(height, width),
+            class_sizes=tuple(np.bincount(learnt.labels, minlength=len(dataset.classes)).tolist()),
         )
         if self._validation is not None:
             self._require_of_the_network(self._validation, "validation")
@@ -185,7 +198,7 @@ class Resident:
         return images
 
     def begin(self, seed: int, step: int, leave: Callable[[], bool] = never) -> None:
-        self._order = Order(len(self._labels), seed)
+        self._order, self._seed = Order(len(self._labels), seed), seed
 
     def next(self, step: int, micro_batch: int, generator: torch.Generator) -> Batch:
         training = self._recipe.training
@@ -194,6 +207,9 @@ class Resident:
         images = random_crop(self._pixels[chosen], *self._crop, generator)
         if self._recipe.augmentation.flip:
             images = random_flip(images, generator)
+        if self._augment is not None:
+            places = range(first, first + len(images))
+            images = self._augment(images, [seeds.image_seed(self._seed, place) for place in places])
         return self._normalise(images), self._labels[chosen]
 
     def look(self, leave: Callable[[], bool] = never) -> Iterator[None]:
@@ -207,20 +223,24 @@ class Resident:
             )  # fmt: skip
         yield
 
-    def test(self, leave: Callable[[], bool] = never) -> Iterator[Batch]:
-        yield from self._share(self._tests().images)
+    def test(self, leave: Callable[[], bool] = never) -> Iterator[PlacedBatch]:
+        dataset = self._tests()
+        if self._rank == 0:
+            self.test_files = _test_files(dataset)
+        yield from self._share(dataset.images)
 
-    def validate(self, leave: Callable[[], bool] = never) -> Iterator[Batch]:
+    def validate(self, leave: Callable[[], bool] = never) -> Iterator[PlacedBatch]:
         if self._validation is not None:
             yield from self._share(self._validation.images)
 
-    def _share(self, images: Images) -> Iterator[Batch]:
+    def _share(self, images: Images) -> Iterator[PlacedBatch]:
         """This rank's share of images that are not trained on."""
-        labels = torch.as_tensor(images.labels[self._rank :: self._ranks], device=self._device)
-        for start in range(0, len(labels), TEST_BATCH):
-            first = self._rank + start * self._ranks
-            part = self._as_trained(images.pixels[first : first + TEST_BATCH * self._ranks : self._ranks])
-            yield self._normalise(torch.tensor(part, device=self._device)), labels[start : start + TEST_BATCH]
+        mine = np.arange(self._rank, len(images.labels), self._ranks)
+        for start in range(0, len(mine), TEST_BATCH):
+            places = mine[start : start + TEST_BATCH]
+            part = self._as_trained(images.pixels[places[0] : places[-1] + 1 : self._ranks])
+            labels = torch.as_tensor(images.labels[places], device=self._device)
+            yield self._normalise(torch.tensor(part, device=self._device)), labels, places
 
     def _tests(self) -> DataSet:
         """The test images as they are. Raises DataError where they are none for this network."""
@@ -256,6 +276,15 @@ class Resident:
 
     def close(self) -> None:
         pass
+
+
+def _test_files(dataset: DataSet) -> NDArray[np.bytes_] | None:
+    """The files of test images that have just been read, relative to the data; None where they are no files. Raises
+    DataError."""
+    names = test_files(dataset.name)
+    if names and len(names) != len(dataset.images.labels):
+        raise DataError(f"{dataset.name}: expected test images that stay as they are while they are read")
+    return np.array([os.fsencode(name) for name in names]) if names else None
 
 
 def statistics(

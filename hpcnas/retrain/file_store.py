@@ -1,11 +1,12 @@
 """Where a retraining is kept: its folder, held by the one job of it, and written to in whole files.
 
-RUN/retrain.h5        everything for others to read (`record_file`), renewed at each save
-RUN/checkpoint.pt     the state of the training under way, everything that its next steps depend on
-RUN/weights-SEED.pt   the state_dict of a complete training
-RUN/genotype.toml     the genotype, to be read by people
-RUN/status            state, steps saved, time: written first, at each save, and last, by rename, for job scripts
-RUN/log, RUN/lock     what was said; held by the one job of the retraining
+RUN/retrain.h5            everything for others to read (`record_file`), renewed at each save
+RUN/checkpoint.pt         the state of the training under way, everything that its next steps depend on
+RUN/weights-SEED.pt       the state_dict of a complete training
+RUN/predictions-SEED.h5   what it says of each test image
+RUN/genotype.toml         the genotype, to be read by people
+RUN/status                state, steps saved, time: written first, at each save, and last, by rename, for job scripts
+RUN/log, RUN/lock         what was said; held by the one job of the retraining
 
 Before each write the store looks whether the folder is still where it was, and this job's: what was moved is written to
 where it is now; another job's is left alone. What is written when is `record_keeper`'s business. No torch until there
@@ -22,7 +23,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from hpcnas.job.status import write_status
-from hpcnas.retrain import record_file
+from hpcnas.retrain import predictions, record_file
+from hpcnas.retrain.predictions import Predictions
 from hpcnas.retrain.record import Record
 from hpcnas.storage import hdf5, lock, sealed
 from hpcnas.storage.folder import RunFolder, StoreError
@@ -31,14 +33,14 @@ from hpcnas.storage.lock import LockLost
 
 CHECKPOINT, GENOTYPE, STATUS = "checkpoint.pt", "genotype.toml", "status"
 FILES = (record_file.NAME, CHECKPOINT, GENOTYPE, STATUS, "log", lock.NAME, lock.HEARTBEAT)
-"""What a retraining keeps in its folder, beside weights."""
+"""What a retraining keeps in its folder, beside weights and predictions."""
 
 _LOOK = 1.0  # seconds between looks at where the folder is
 _logger = logging.getLogger("hpcnas")
 
 
 def _is_own(name: str) -> bool:
-    return name in FILES or re.fullmatch(r"weights-\d+\.pt", name) is not None
+    return name in FILES or re.fullmatch(r"weights-\d+\.pt|predictions-\d+\.h5", name) is not None
 
 
 class RetrainingStore:
@@ -93,6 +95,10 @@ class RetrainingStore:
         from hpcnas.training import checkpoints
 
         checkpoints.save(self.look() / name, content)
+
+    def write_predictions(self, record: Record, seed: int, found: Predictions) -> None:
+        """Writes those of a training that is about to be complete. Raises OSError or StoreError."""
+        predictions.write(self.look(), record, seed, found)
 
     def remove_checkpoint(self) -> None:
         """Removes that of a training that is complete; one that stays is known by its seed."""

@@ -29,11 +29,11 @@ from torch import Tensor
 from hpcnas import seeds
 from hpcnas.config.data_spec import DataFacts, DataFolder, parse
 from hpcnas.config.retraining import RetrainingConfig
-from hpcnas.data import class_folders, image_file
+from hpcnas.data import class_folders, image_file, seeded_transforms
 from hpcnas.data.augment import Normaliser
 from hpcnas.data.torchvision_shim import import_transforms
 from hpcnas.retrain import held_out
-from hpcnas.retrain.feed import Appearance, Batch, Order, never, statistics
+from hpcnas.retrain.feed import Appearance, Batch, Order, PlacedBatch, never, statistics
 from hpcnas.retrain.loaders import BatchSource, Broken, Loaded, NoImages, OwnThread, Processes
 
 _logger = logging.getLogger(__name__)
@@ -142,11 +142,13 @@ class _TrainingImages(_Images):
 
     def _transforms(self) -> Any:
         augmentation = self._recipe.augmentation
+        drawn = [seeded_transforms.rand_augment(augmentation)] if augmentation.rand_augment else []
         return v2.Compose(
             [
                 v2.RandomResizedCrop(self._recipe.data.image_size, scale=(augmentation.crop_area, 1.0)),
                 v2.RandomHorizontalFlip(0.5 if augmentation.flip else 0.0),
                 v2.ColorJitter(brightness=augmentation.brightness, contrast=augmentation.contrast),
+                *drawn,
                 v2.PILToTensor(),
             ]
         )
@@ -196,12 +198,14 @@ class Stream:
         self, recipe: RetrainingConfig, rank: int, ranks: int, device: torch.device, loaders: int, listing: Listing,
         tests: Listing, validation: Listing | None = None,
     ) -> None:  # fmt: skip
+        recipe = recipe.on_images(len(listing.files))
         self._recipe, self._rank, self._ranks, self._device = recipe, rank, ranks, device
         self._listing, self._tests, self._validation = listing, tests, validation
         self.validation_images = 0 if validation is None else len(validation.files)
         where = "no images" if validation is None else f"images of {validation.folder}"
         self.validated_on = f"{self.validation_images:,} {where}"
         self.test_images = len(tests.files)
+        self.test_files: NDArray[np.bytes_] | None = None
         self.tested_on = f"{self.test_images:,} test images of {tests.folder}"
         mean, std = statistics(recipe, 3, lambda: (MEAN, STD))
         self._normalise = Normaliser(torch.tensor(mean, device=device), torch.tensor(std, device=device))
@@ -223,6 +227,7 @@ class Stream:
             mean=mean,
             std=std,
             resize=resized(recipe),
+            class_sizes=tuple(np.bincount(listing.labels, minlength=len(listing.classes)).tolist()),
         )
 
     def begin(self, seed: int, step: int, leave: Callable[[], bool] = never) -> None:
@@ -286,33 +291,37 @@ class Stream:
                 for _ in self._share(_LookedAt(listing, self._recipe), listing, broken, leave):
                     yield
 
-    def test(self, leave: Callable[[], bool] = never) -> Iterator[Batch]:
+    def test(self, leave: Callable[[], bool] = never) -> Iterator[PlacedBatch]:
         self.broken_tests = set()
+        if self._rank == 0:
+            self.test_files = np.array([os.fsencode(self._tests.name(place)) for place in range(self.test_images)])
         yield from self._middles(self._tests, self.broken_tests, leave)
 
-    def validate(self, leave: Callable[[], bool] = never) -> Iterator[Batch]:
+    def validate(self, leave: Callable[[], bool] = never) -> Iterator[PlacedBatch]:
         if self._validation is not None:
             yield from self._middles(self._validation, self.broken, leave)
 
-    def _middles(self, listing: Listing, broken: set[str], leave: Callable[[], bool]) -> Iterator[Batch]:
-        for loaded in self._share(_TestImages(listing, self._recipe), listing, broken, leave):
+    def _middles(self, listing: Listing, broken: set[str], leave: Callable[[], bool]) -> Iterator[PlacedBatch]:
+        for loaded, places in self._share(_TestImages(listing, self._recipe), listing, broken, leave):
             if len(loaded[1]):
-                yield self._on_device(loaded)
+                unreadable = {name for name, _ in loaded[2]}
+                readable = [place for place in places if listing.name(place) not in unreadable]
+                yield *self._on_device(loaded), np.array(readable, dtype=np.int64)
 
     def _share(
         self, images: _Images, listing: Listing, broken: set[str], leave: Callable[[], bool]
-    ) -> Iterator[Loaded]:
-        """This rank's share of images that are not trained on, less where they do not come; adds the names of those
-        that cannot be read."""
+    ) -> Iterator[tuple[Loaded, list[int]]]:
+        """This rank's share of images that are not trained on, and their places, less where they do not come; adds the
+        names of those that cannot be read."""
         mine = range(self._rank, len(listing.files), self._ranks)
         batches = [list(mine[start : start + _TEST_BATCH]) for start in range(0, len(mine), _TEST_BATCH)]
         self._begin(images, batches)
-        for _ in batches:
+        for places in batches:
             loaded = self._waited_for(leave)
             if loaded is None:
                 return
             self._tell(broken, loaded)
-            yield loaded
+            yield loaded, places
 
     def close(self) -> None:
         self._source.close()

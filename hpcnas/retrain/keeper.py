@@ -18,7 +18,8 @@ from hpcnas.job.log import LiveLine
 
 if TYPE_CHECKING:
     from hpcnas.retrain.feed import Appearance
-    from hpcnas.retrain.loop import DistributedTraining, Tested
+    from hpcnas.retrain.loop import DistributedTraining
+    from hpcnas.retrain.scoring import Tested
 
 
 class NotKept(Error):

@@ -11,64 +11,40 @@ there are is the feed's business; files, jobs and signals are `job`'s.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from hpcnas import seeds
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.config.data_spec import DataError
 from hpcnas.config.retraining import RetrainingConfig, RetrainingSettings
-from hpcnas.retrain.feed import Batch, Feed
+from hpcnas.retrain import class_weights
+from hpcnas.retrain.feed import Feed
 from hpcnas.retrain.process_group import Group
+from hpcnas.retrain.rates import learning_rate
 from hpcnas.retrain.record import Row, Validation
 from hpcnas.retrain.regularisation import DropPath, WithAuxiliaryHead, average_in, cutout, loss
+from hpcnas.retrain.scoring import ImagesMissing, Scorer, Tested, TooManyBroken
 from hpcnas.retrain.sums import Sums, synchronised
+from hpcnas.retrain.trained_weights import freeze, put_into
 from hpcnas.training import schedules
 from hpcnas.training.method import LossNotFinite, number_type
 from hpcnas.training.network import Network, initial_weights
 
 _LOSS, _CORRECT, _WAITED, _BROKEN, _LEAVING, _SAVING = range(6)  # figures that are added up over ranks
 _FIGURES = 6
-_UNREADABLE, _DONE, _LEFT = range(4, 7)  # what is added up beside `_counted` in a validation
-
-
-class TooManyBroken(Exception):
-    """More images than allowed cannot be read: one line."""
-
-
-class ImagesMissing(Exception):
-    """Some rank cannot have its images: one line."""
-
-
-@dataclass(frozen=True)
-class Tested:
-    """How the trained network does on the test images."""
-
-    images: int  # those that could be read
-    accuracy: float  # 0 to 1
-    top5: float | None  # likewise; None where there are 5 classes or fewer
-    loss: float
-    broken: int = 0  # test images that could not be read
 
 
 def numbers(training: RetrainingSettings, device: torch.device) -> torch.dtype:
     """The type of the numbers of feature maps on that device; with float64 parameters are of it too."""
     return torch.float64 if training.precision == "fp64" else number_type(training, device)
-
-
-def learning_rate(training: RetrainingSettings, step: int) -> float:
-    """The rate of step 0, 1, …"""
-    if training.schedule == "cosine":
-        return schedules.cosine(training.learning_rate, step, training.steps)
-    return schedules.divided(training.learning_rate, training.milestones, step, training.steps)
 
 
 class DistributedTraining:
@@ -88,7 +64,6 @@ class DistributedTraining:
         self.validations: list[Validation] = []  # on rank 0 all of them, on the others those of this job
         self.broken: set[str] = set()  # images, not of the test, that some rank could not read; on all the same
         self._recipe, self._seed, self._feed, self._group, self._device = recipe, seed, feed, group, device
-        self._classes = skeleton.classes
         self._warn = warn
         self._generator = torch.Generator(device)
         self._paths = DropPath(graph, self._generator) if training.drop_path else None
@@ -104,8 +79,12 @@ class DistributedTraining:
         self._forward: Callable[[Tensor], Any] = self._trained
         if recipe.run.compile:
             self._forward = _Compiled(self._trained, warn)
+        self._scorer = Scorer(network, skeleton.classes, feed, group, device, self._number, self._half)
+        self._frozen = freeze(network.blocks) if training.freeze_cell else []
         self._sums = Sums(self._trained, recipe.micro_batches, _FIGURES, device)
-        self._parameters = list(self._trained.parameters())
+        weights = class_weights.scaled(recipe, feed.appearance.class_sizes)
+        self._class_weights = None if weights is None else torch.tensor(weights, dtype=self._number, device=device)
+        self._parameters = [parameter for parameter in self._trained.parameters() if parameter.requires_grad]
         self._optimiser = torch.optim.SGD(
             self._parameters,
             lr=training.learning_rate,
@@ -137,7 +116,7 @@ class DistributedTraining:
     def _tensors(self) -> list[Tensor]:
         """All state that is tensors, in place."""
         momenta = [self._optimiser.state[parameter]["momentum_buffer"] for parameter in self._parameters]
-        return [*self._values(), *momenta, *self._averages]
+        return [*self._values(), *momenta, *self._averages, *self._frozen]
 
     # ── training ────────────────────────────────────────────────────────────────────────────────────────────────────
     def run(
@@ -151,7 +130,7 @@ class DistributedTraining:
         training goes on, and the training is not complete before. Raises LossNotFinite, TooManyBroken, DataError,
         ImagesMissing, on all ranks alike, the last one when the last step is saved.
         """
-        self._trained.train()
+        self._to_training_mode()
         if self._is_to_be_validated():  # an earlier job has left before it had done so
             self._validate(leave)
         if self.step < self._recipe.training.steps and not self._leaving:
@@ -179,6 +158,11 @@ class DistributedTraining:
             raise ImagesMissing(self._problem)
         return self.step == self._recipe.training.steps and not self._is_to_be_validated()
 
+    def _to_training_mode(self) -> None:
+        self._trained.train()
+        if self._frozen:
+            self.network.blocks.eval()
+
     def _lap(self) -> None:
         """Counts the time since the last lap as spent on training."""
         now = time.perf_counter()
@@ -204,7 +188,8 @@ class DistributedTraining:
             if self._recipe.augmentation.cutout:
                 images = cutout(images, self._recipe.augmentation.cutout, self._generator)
             self._run_micro_batch(images.to(self._number), labels)
-        if self._interrupted():
+        if self._scorer.interrupted():
+            self._problem = self._scorer.problem()
             self._leaving = True
             return
         sums.figures[_WAITED] += waited
@@ -218,23 +203,15 @@ class DistributedTraining:
             average_in(self._averages, self._values(), training.weight_averaging, self.step)
         self._send_figures()
 
-    def _interrupted(self) -> bool:
-        """Whether images have not come to some rank: the same on every rank, and so is the `_problem` that it has."""
-        asked = self._feed.waits or self._device.type == "cuda"  # where hosts meet in nothing else, and hear nothing
-        if not asked or not self._group.count(self._feed.interrupted):
-            return False
-        self._problem = next((text for text in self._group.gather(self._feed.problem) if text is not None), None)
-        return True
-
     def _run_micro_batch(self, images: Tensor, labels: Tensor) -> None:
         """Runs a micro-batch forward and back: images (B, C, H, W) and labels int64 (B,)."""
         training, sums = self._recipe.training, self._sums
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
             output = self._forward(images)
             scores, auxiliary = output if training.auxiliary_weight else (output, None)
-            found = loss(scores.to(self._number), labels, training.label_smoothing)
+            found = loss(scores.to(self._number), labels, training.label_smoothing, self._class_weights)
             if auxiliary is not None:
-                other = loss(auxiliary.to(self._number), labels, training.label_smoothing)
+                other = loss(auxiliary.to(self._number), labels, training.label_smoothing, self._class_weights)
                 found = found + training.auxiliary_weight * other
         sums.add_batch_statistics()
         share = sums.loss(found)
@@ -306,107 +283,56 @@ class DistributedTraining:
         due = self.step > self._validated and (last or self.step % self._recipe.run.validate_every == 0)
         return due and self._feed.validation_images > 0
 
-    @torch.no_grad()
     def _validate(self, leave: Callable[[], bool]) -> None:
         """Takes down how what would be tested now does on the validation images; nothing where some rank is to leave
         before that is known. Raises DataError, TooManyBroken."""
         if self._leaving:
             return
         began = time.perf_counter()
-        kept = self._put_in_averages()
-        self.network.eval()
-        counts = self._counted_together(self._feed.validate(self._group.called), leave)
-        self._put_back(kept)
-        self._trained.train()
-        if counts[_LEFT]:
-            self._interrupted()  # where that is why, all know the problem
+        with self._as_tested():
+            found = self._scorer.validate(self.broken, leave)
+        self._to_training_mode()
+        if found is None:
             self._leaving = True
+            if self._scorer.interrupted():
+                self._problem = self._scorer.problem()
             return
-        if counts[_UNREADABLE]:
+        if found.unreadable:
             self._share_broken()
-        images, correct, _, summed_loss = counts[:_UNREADABLE].tolist()
-        if not images:
-            raise DataError(f"expected images that can be read, but none of {self._feed.validated_on} can")
-        mean = summed_loss / images
         self._validated = self.step
         self.validations.append(
             Validation(
                 seed=self._seed,
                 step=self.step,
-                images=int(images),
-                accuracy=correct / images,
-                loss=mean if math.isfinite(mean) else None,
+                images=found.images,
+                accuracy=found.accuracy,
+                loss=found.loss,
                 seconds=time.perf_counter() - began,
             )
         )
 
-    def _counted_together(self, batches: Iterator[Batch], leave: Callable[[], bool]) -> Tensor:
-        """`_counted` over the batches of all ranks, then images that were found to be unreadable, ranks that have done
-        all, and ranks that are to leave: float64 (7,). Batch by batch, so that the ranks can leave together."""
-        total = torch.zeros(7, dtype=torch.float64)
-        while not total[_LEFT] and total[_DONE] < self._group.size:
-            counts = torch.zeros(7, dtype=torch.float64)
-            batch = next(batches, None)
-            if batch is None:
-                counts[_DONE] = 1
-            else:
-                counts[:_UNREADABLE] = self._counted(*batch)
-            counts[_UNREADABLE] = len(self._feed.broken - self.broken)
-            counts[_LEFT] = leave() or self._feed.interrupted
-            shared = counts.to(self._device)
-            self._group.add_up(shared)
-            shared = shared.cpu()
-            total[:_UNREADABLE] += shared[:_UNREADABLE]
-            total[_UNREADABLE:] = shared[_UNREADABLE:]
-        return total
-
     # ── the test ────────────────────────────────────────────────────────────────────────────────────────────────────
-    @torch.no_grad()
     def test(self) -> Tested | None:
         """The trained network on the test images, each whole; None where images have not come to some rank, which is to
         leave. Raises DataError, ImagesMissing, LossNotFinite, TooManyBroken, on all ranks alike."""
-        # images, correct, among the best five, loss, problems, unreadable images
-        counts = torch.zeros(6, dtype=torch.float64)
-        problem: DataError | None = None
-        kept = self._put_in_averages()
-        self.network.eval()
-        try:
-            for images, labels in self._feed.test(self._group.called):
-                counts[:4] += self._counted(images, labels)
-        except DataError as error:  # which the others have to know
-            problem = error
-            counts[4] = 1
-        self._put_back(kept)
-        counts[5] = len(self._feed.broken_tests)  # of this rank's share
-        if self._interrupted():
-            if self._problem is not None:
-                raise ImagesMissing(self._problem)
-            return None
-        total = counts.to(self._device)
-        self._group.add_up(total)
-        found, correct, among, summed_loss, problems, broken = total.tolist()
-        if problems or not found:
-            raise problem or DataError(f"expected test images, got {found:.0f}; {problems:.0f} ranks cannot read them")
-        if broken > self._recipe.data.max_broken:  # more than before the training
-            raise TooManyBroken(
-                f"expected at most {self._recipe.data.max_broken} unreadable test images, got {broken:.0f} of "
-                f"{found + broken:.0f}; mend the data, or allow more with --max-broken"
-            )
-        if not math.isfinite(summed_loss):
+        with self._as_tested():
+            found = self._scorer.test(self._recipe.data.max_broken)
+        if found is not None and not math.isfinite(found.loss):
             raise LossNotFinite(
                 f"the loss of seed {self._seed} on the test images was not finite after step {self.step} of "
                 f"{self._recipe.training.steps}"
             )
-        top5 = among / found if self._classes > 5 else None
-        return Tested(int(found), correct / found, top5, summed_loss / found, int(broken))
+        return found
 
-    def _counted(self, images: Tensor, labels: Tensor) -> Tensor:
-        """float64 (4,): images, those classified correctly, those among the best five, summed cross-entropy."""
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
-            scores = self.network(images.to(self._number)).float()
-        best = scores.topk(min(5, self._classes), dim=1).indices == labels[:, None]
-        summed = functional.cross_entropy(scores, labels, reduction="sum")
-        return torch.stack([torch.full_like(summed, len(labels)), best[:, 0].sum(), best.sum(), summed]).double().cpu()
+    @contextlib.contextmanager
+    def _as_tested(self) -> Iterator[None]:
+        """The network in evaluation mode, with the weights that are tested and kept; afterwards with its own."""
+        before = self._put_in_averages()
+        self.network.eval()
+        try:
+            yield
+        finally:
+            self._put_back(before)
 
     def _put_in_averages(self) -> list[Tensor]:
         """Gives the network the weights that are tested and kept; returns those that it had."""
@@ -450,6 +376,14 @@ class DistributedTraining:
             "waited": self.waited,
             "broken": sorted(self.broken),
         }
+
+    @torch.no_grad()
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Begins with trained weights, which `trained_weights.read` has read; on rank 0 alone, before `resume`, from
+        which the others have them."""
+        self._sums.use_in_evaluation(self._sums.running)
+        put_into(self.network, weights)
+        self._sums.begin_with_loaded()
 
     def resume(self, found: dict[str, Any] | None) -> None:
         """Goes on from a `state`, if there is one, which rank 0 alone has; the others get what they need. Raises

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from pathlib import Path
 
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
@@ -124,11 +125,16 @@ class Record:
     sessions: list[RetrainingSession] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     validations: list[Validation] = field(default_factory=list)  # of each training in the order of steps
+    weights: str | None = None  # fingerprint of those that all trainings start from; None: they are drawn
 
     @property
     def facts(self) -> DataFacts:
         """Of the data, which are the same in every session."""
         return self.sessions[-1].facts
+
+    def on_its_images(self, recipe: RetrainingConfig) -> RetrainingConfig:
+        """A recipe with the steps that its epochs come to on these data."""
+        return recipe.on_images(self.facts.training_images) if self.sessions else recipe
 
     def last_validation(self, seed: int) -> Validation | None:
         """Of the training of that seed, the last one; None where there is none."""
@@ -146,6 +152,15 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Start:
+    """Weights that trainings start from."""
+
+    file: Path
+    fingerprint: str  # 16 hexadecimal digits over the bytes of the file
+    class_names: tuple[str, ...] = ()  # of the scores that they give; empty where only the file is known
+
+
+@dataclass(frozen=True)
 class Plan:
     """What is to be trained."""
 
@@ -154,6 +169,7 @@ class Plan:
     origin: Origin
     record: Record | None  # of what was trained so far; None where the retraining is new
     anew: bool = False  # what has diverged is trained with other settings, from the beginning
+    start: Start | None = None  # what a training that begins starts from; None where none begins, or it draws weights
 
     @property
     def waiting(self) -> tuple[int, ...]:

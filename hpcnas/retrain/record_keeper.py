@@ -36,7 +36,8 @@ from hpcnas.tracking import choice
 
 if TYPE_CHECKING:
     from hpcnas.retrain.feed import Appearance
-    from hpcnas.retrain.loop import DistributedTraining, Tested
+    from hpcnas.retrain.loop import DistributedTraining
+    from hpcnas.retrain.scoring import Tested
 
 _MOST_NAMED = 10  # broken images that are named in the log
 _logger = logging.getLogger("hpcnas")
@@ -76,6 +77,7 @@ class RecordKeeper:
 
     def appear(self, found: Appearance, ranks: int, mpi_library: str, device: str, numbers: str) -> None:
         facts = found.facts
+        self._recipe = self._recipe.on_images(facts.training_images)
         skeleton = self._recipe.skeleton(facts)
         inputs = Inputs(skeleton, found.class_names, found.mean, found.std, found.resize)
         if self._record is None:
@@ -83,8 +85,9 @@ class RecordKeeper:
             size = sizes.size(expansion.expand(genotype), skeleton)
             waiting = [Trained(seed) for seed in self._recipe.seeds]
             self._record = Record(
-                uuid.uuid4().hex, self._recipe, genotype, self.plan.origin, inputs, size.parameters, size.flops, waiting
-            )
+                uuid.uuid4().hex, self._recipe, genotype, self.plan.origin, inputs, size.parameters, size.flops,
+                waiting, weights=None if self.plan.start is None else self.plan.start.fingerprint,
+            )  # fmt: skip
         before = self._record.sessions[-1].facts if self._record.sessions else facts
         unvalidated = dataclasses.replace(facts, validation_images=0)  # DIR/validation may have come since
         if before not in (facts, unvalidated) or self._record.inputs != inputs:
@@ -107,9 +110,8 @@ class RecordKeeper:
             self.store.begin(self._record)
         except (OSError, StoreError) as error:
             raise NotKept(f"expected to write in {self.store.path}: {error}") from None
-        folder = self.store.path.resolve().name
-        trackers = choice.start(self._recipe.run, self.store.place, about(self._record, folder))
-        self._metrics.begin(trackers, self._record)
+        told = about(self._record, self.store.saved_in.name)
+        self._metrics.begin(choice.start(self._recipe.run, self.store.place, told), self._record)
 
     def close(self, exit_code: int) -> None:
         """Says how the job ends while no other job can open the folder, and lets go of it. Where the job was refused
@@ -127,10 +129,11 @@ class RecordKeeper:
         """Says where the retraining stands, as the exit code would."""
         trainings = [] if self._record is None else self._record.trainings
         training = self._recipe.training
+        known = self._record is not None or training.epochs is None
         self.store.write_status(
             exit_code,
             steps_done=sum(found.step for found in trainings),
-            steps=training.steps * training.runs,
+            **({"steps": training.steps * training.runs} if known else {}),
             runs_complete=sum(found.state is State.COMPLETE for found in trainings),
             runs=training.runs,
         )
@@ -244,6 +247,10 @@ class RecordKeeper:
             test_loss=tested.loss,
             finished=self._now(),
         )
+        try:
+            self.store.write_predictions(self._known(), seed, tested.predictions)
+        except (OSError, StoreError) as error:
+            raise NotKept(f"expected to write in {self.store.path}: {_told(error)}") from None
         failed = self._write(record_file.weights_path(self.store.path, seed).name, training.weights(), row)
         if failed is not None:
             raise NotKept(f"expected to write in {self.store.path}: {failed}")
@@ -267,7 +274,7 @@ class RecordKeeper:
             self.store.write_record(record)
         except (OSError, RuntimeError, StoreError) as error:  # the second from torch's own writing
             record.trainings, record.history, record.validations = before
-            return (error.strerror if isinstance(error, OSError) else None) or str(error)
+            return _told(error)
         return None
 
     # ── the record ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -308,6 +315,11 @@ class _Current:
 
     seed: int
     training: DistributedTraining
+
+
+def _told(error: Exception) -> str:
+    """Why a file cannot be written."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _reason(error: Exception) -> str:

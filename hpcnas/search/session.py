@@ -268,8 +268,8 @@ class SearchSession:
 
     def _trackers(self, store: FileStore) -> Trackers:
         """Those that are wanted, started."""
-        folder = store.folder.resolve().name
-        return choice.start(self.config.run, store.place, about(self.config, store.run, folder))
+        folder = store.place.where() or store.folder
+        return choice.start(self.config.run, store.place, about(self.config, store.run, folder.name))
 
     def _conclude(self, store: FileStore, exit_code: int) -> None:
         """Writes what is left behind; a folder that cannot be written to is reported."""

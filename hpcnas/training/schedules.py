@@ -24,6 +24,17 @@ def cosine(first: float, step: int, steps: int) -> float:
     return first * (1 + math.cos(math.pi * step / steps)) / 2
 
 
+def warmed_up(rate: float, share: float, step: int, steps: int) -> float:
+    """The learning rate of a schedule, or less of it in the first w = round(share · steps) steps:
+    rate · (step + 1) / w, which rises in a straight line where the schedule stays.
+
+    Goyal et al., *Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour*, 2017, §2.2 (gradual warm-up). They begin
+    with the rate of one worker; here the first step has rate / w, whatever the number of workers.
+    """
+    warming = round(share * steps)
+    return rate * (step + 1) / warming if step < warming else rate
+
+
 def rising(last: float, step: int, steps: int) -> float:
     """What rises in a straight line from 0 to `last`, which step `steps` would have: last · step / steps.
 

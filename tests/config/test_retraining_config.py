@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 
@@ -50,6 +51,8 @@ def test_the_papers_recipes_have_nothing_that_the_paper_has_not(name: str) -> No
     found = preset(name)
     training = found.training
     assert (training.label_smoothing, training.drop_path, training.auxiliary_weight) == (0, 0, 0)
+    assert (training.epochs, training.warm_up, training.freeze_cell, found.network.weights) == (None, 0, False, None)
+    assert (found.augmentation.rand_augment, found.augmentation.mixup, training.class_weights) == (0, 0, None)
     assert (training.weight_averaging, found.augmentation.cutout, found.data.validation_fraction) == (0, 0, 0)
 
 
@@ -57,6 +60,41 @@ def test_a_recipe_survives_its_text() -> None:
     found = SCHEME.build(SCHEME.preset("imagenet"), {"data": {"mean": (1.5, 2.0, 3.0), "std": (1.0, 1.0, 2.0)}})
     settings, _ = SCHEME.parse_toml(found.toml(), "")
     assert SCHEME.build(settings) == found
+
+
+def test_epochs_stand_in_place_of_steps() -> None:
+    assert preset("quick").on_images(1442) == preset("quick")
+    unknown = SCHEME.build(SCHEME.preset("quick"), {"training": {"epochs": 2.5}})
+    known = unknown.on_images(1442)
+    assert known.training.steps == 56  # 2.5 · 1442 / 64 = 56.3
+    assert unknown.on_images(3).training.steps == 1
+    assert known.on_images(64).training.steps == 2  # 2.5, and Python's rounding
+    assert "steps" not in known.toml().replace("_steps", "") and "epochs = 2.5" in known.toml()
+    settings, _ = SCHEME.parse_toml(known.toml(), "")
+    assert SCHEME.build(settings).on_images(1442) == known
+    assert SCHEME.build(SCHEME.lasting(known)).on_images(1442) == known
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ([{"steps": 7}, {"epochs": 2}], (2, 3)),
+        ([{"epochs": 2}, {"steps": 7}], (None, 7)),
+        ([{"epochs": 2}, {"batch_size": 128}], (2, 2)),
+        ([{"epochs": None, "steps": 7}], (None, 7)),
+    ],
+)
+def test_of_epochs_and_steps_the_later_one_counts(
+    layers: list[dict[str, object]], expected: tuple[float | None, int]
+) -> None:
+    found = SCHEME.build(SCHEME.preset("quick"), *({"training": layer} for layer in layers)).on_images(100).training
+    assert (found.epochs, found.steps) == expected
+
+
+def test_epochs_and_steps_at_once_are_refused() -> None:
+    for given in (["--steps", "7", "--epochs", "2"], ["--epochs", "2", "--steps", "80000"]):
+        with pytest.raises(ConfigError, match="expected training.epochs or training.steps, got both"):
+            parse(given, RETRAINING)
 
 
 def test_settings_stand_in_the_order_of_older_files() -> None:
@@ -91,6 +129,16 @@ def test_every_setting_is_an_option() -> None:
         ({"data": {"mean": (1.0,)}}, "data.mean, data.std: expected both"),
         ({"training": {"milestones": (0.5, 0.25)}}, "expected them in order"),
         ({"data": {"source": "cifar:x"}}, "did you mean cifar10:DIR?"),
+        ({"training": {"epochs": 0}}, "training.epochs: expected a number from 0.001 to 1000000, got 0"),
+        ({"training": {"epochs": math.inf}}, "training.epochs: expected a number from 0.001 to 1000000, got inf"),
+        ({"training": {"warm_up": 1.5}}, "training.warm_up: expected a number from 0.0 to 1.0, got 1.5"),
+        ({"training": {"freeze_cell": True}}, "training.freeze_cell: expected network.weights, to keep the cells of"),
+        (
+            {"network": {"weights": "a.pt"}, "training": {"freeze_cell": True, "drop_path": 0.1}},
+            "training.drop_path: expected 0 beside freeze_cell",
+        ),
+        ({"augmentation": {"mixup": 0.001}}, "augmentation.mixup: expected 0 or at least 0.01, got 0.001"),
+        ({"augmentation": {"rand_augment_magnitude": 31}}, "rand_augment_magnitude: expected an integer from 0 to 30"),
         ({"training": {"droppath": 0.1}}, "did you mean 'drop_path'?"),
     ],
 )

@@ -113,7 +113,7 @@ def test_an_images_augmentation_is_drawn_from_its_place_alone(folder: Path) -> N
 def test_all_ranks_together_test_every_readable_image_once(folder: Path) -> None:
     settings = recipe(folder)
     found = [stream(settings, rank, 2) for rank in (0, 1)]
-    labels = [label for feed in found for _, labels in feed.test() for label in labels.tolist()]
+    labels = [label for feed in found for _, labels, _ in feed.test() for label in labels.tolist()]
     assert sorted(labels) == [0, 0, 1, 1]
     assert found[0].broken_tests | found[1].broken_tests == {"val/bee/0.png"}
     assert found[0].broken == found[1].broken == set()
@@ -125,7 +125,7 @@ def test_validation_between_two_steps_leaves_the_training_as_it_is(folder: Path)
     feed = stream(settings)
     feed.begin(7, 0)
     feed.next(0, 0, torch.Generator())
-    assert sum(len(labels) for _, labels in feed.validate()) == len(readable(settings))
+    assert sum(len(labels) for _, labels, _ in feed.validate()) == len(readable(settings))
     for place, batch in batches(feed, settings, 0, 1, first=2).items():
         assert_equal(batch, whole[place])
 
@@ -150,14 +150,14 @@ def test_all_ranks_together_validate_on_every_readable_image_once_and_name_the_o
         list(feed.look())  # before the training
         named |= feed.broken
         feed.broken, feed.broken_tests = set(), set()
-        found += [label for _, labels in feed.validate() for label in labels.tolist()]
+        found += [label for _, labels, _ in feed.validate() for label in labels.tolist()]
         assert feed.broken <= named
     assert sorted(found) == readable(settings) and len(named) == 6 - len(found) and not feed.broken_tests
 
 
 def test_a_test_image_is_the_middle_of_its_resized_self(folder: Path) -> None:
     settings = recipe(folder, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    images, _ = next(stream(settings).test())
+    images, _, _ = next(stream(settings).test())
     with PIL.Image.open(folder / "val" / "ape" / "0.png") as image:
         width, height = image.size
         sides = (int(18 * width / min(width, height)), int(18 * height / min(width, height)))  # 16 of 0.875
@@ -176,7 +176,7 @@ def test_test_images_that_cannot_be_read_are_known_before_the_training(
     assert sum(1 for _ in feed.look()) == 1 and feed.broken_tests == {"val/bee/0.png"}
     assert caplog.messages == ["val/bee/0.png cannot be read: no image, or of a format that pillow does not read"]
     feed.broken_tests = {"val/ape/0.png"}  # which another time could not be read
-    assert sum(len(labels) for _, labels in feed.test()) == 4 and feed.broken_tests == {"val/bee/0.png"}
+    assert sum(len(labels) for _, labels, _ in feed.test()) == 4 and feed.broken_tests == {"val/bee/0.png"}
 
 
 def test_training_and_test_see_the_images_that_every_reader_sees(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_training_and_test_see_the_images_that_every_reader_sees(tmp_path: Path)
         {"augmentation": {"crop_area": 1.0, "flip": False, "brightness": 0.0, "contrast": 0.0}},
     )
     feed = stream(settings)
-    ((images, _),) = feed.test()
+    ((images, _, _),) = feed.test()
     assert images[0].unique().tolist() == [0x40] and images[1].unique().tolist() == [255]
     assert torch.equal(images[2, 0], 255 * torch.eye(16))  # turned clockwise by a quarter
     trained = image_stream._TrainingImages(list_images(tmp_path / "train"), settings, 0)
@@ -227,3 +227,15 @@ def test_a_copy_elsewhere_has_the_same_fingerprint(folder: Path, tmp_path: Path)
     (tmp_path / "train").symlink_to(folder / "train")
     assert list_images(tmp_path / "train").fingerprint == listing.fingerprint
     assert listing.fingerprint != list_images(folder / "val").fingerprint
+
+
+def test_rand_augment_follows_from_the_place_in_the_order(folder: Path) -> None:
+    plain = recipe(folder)
+    settings = SCHEME.build(SCHEME.settings(plain), {"augmentation": {"rand_augment": 2, "rand_augment_magnitude": 20}})
+    found = batches(stream(settings), settings, 0, 1)
+    later = batches(stream(settings, 1, 2), settings, 1, 2, first=2)
+    for place, batch in later.items():
+        assert_equal(batch, found[place])
+    unchanged = batches(stream(plain), plain, 0, 1)
+    assert not any(torch.equal(batch[0], unchanged[place][0]) for place, batch in found.items())
+    assert all(torch.equal(batch[1], unchanged[place][1]) for place, batch in found.items())

@@ -25,8 +25,10 @@ from hpcnas.architecture.expansion import expand
 from hpcnas.config.data_spec import DataError, ImageFacts
 from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.retrain import regularisation
-from hpcnas.retrain.feed import Batch, Resident, never
-from hpcnas.retrain.loop import DistributedTraining, ImagesMissing, TooManyBroken, learning_rate, numbers
+from hpcnas.retrain.feed import Batch, PlacedBatch, Resident, never
+from hpcnas.retrain.loop import DistributedTraining, numbers
+from hpcnas.retrain.rates import learning_rate
+from hpcnas.retrain.scoring import ImagesMissing, TooManyBroken
 from hpcnas.training.method import LossNotFinite
 from hpcnas.training.network import Network
 
@@ -52,18 +54,21 @@ def made(settings: RetrainingConfig, group: ThreadGroup) -> DistributedTraining:
     feed = Resident(settings, group.rank, group.size, torch.device("cpu"))
     skeleton = settings.skeleton(ImageFacts(3, 8, 8, 10))
     with _building:
-        parts = (GRAPH, skeleton, settings, 5, feed, _Silent(group), torch.device("cpu"), pytest.fail)
+        silent = _Silent(group)
+        parts = (GRAPH, skeleton, settings, 5, feed, silent, torch.device("cpu"), pytest.fail)
         training = DistributedTraining(*parts)  # type: ignore[arg-type]
-    training._group = group  # type: ignore[assignment]
+        silent.copy_from_first = group.copy_from_first  # type: ignore[method-assign]
     return training
 
 
 class _Silent:
-    """A group in which nothing is exchanged yet: ranks are built one after another."""
+    """The group, but that nothing is exchanged yet: ranks are built one after another."""
 
     def __init__(self, group: ThreadGroup) -> None:
-        self.rank, self.size = group.rank, group.size
-        self.add_up = group.add_up
+        self._group = group
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._group, name)
 
     def copy_from_first(self, tensors: list[Tensor]) -> None:
         pass
@@ -111,6 +116,21 @@ def test_any_number_of_ranks_computes_the_same(parts: dict[str, object]) -> None
             assert (one.step, one.accuracy) == (two.step, two.accuracy)
             assert one.loss == pytest.approx(two.loss, rel=1e-11)
     assert alone.history[-1].loss != pytest.approx(alone.history[0].loss, rel=1e-3)  # something was learnt
+
+
+def test_rand_augment_of_resident_images_does_not_depend_on_ranks_or_micro_batches() -> None:
+    drawn = {"augmentation": {"rand_augment": 2, "crop": 1.0, "flip": False, "cutout": 0}}
+    settings = SCHEME.build(SCHEME.settings(recipe()), drawn)
+    _, weights = trained(1, settings)
+    assert_close(weights, trained(3, settings)[1])
+    images = []
+    for micro_batch in (4, 8):
+        cut = SCHEME.build(SCHEME.settings(settings), {"training": {"micro_batch": micro_batch}})
+        feed = Resident(cut, 0, 1, torch.device("cpu"))
+        feed.begin(5, 1)
+        parts = [feed.next(1, number, torch.Generator())[0] for number in range(16 // micro_batch)]
+        images.append(torch.cat(parts))
+    assert torch.equal(*images)
 
 
 def test_statistics_of_the_whole_step_are_those_of_one_rank_with_all_images() -> None:
@@ -196,7 +216,7 @@ def test_weights_that_are_kept_are_those_of_the_plain_network_and_were_tested() 
     feed = Resident(recipe(), 0, 1, torch.device("cpu"))
     with torch.no_grad():
         right = sum(
-            int((network.eval()(images.double()).argmax(dim=1) == labels).sum()) for images, labels in feed.test()
+            int((network.eval()(images.double()).argmax(dim=1) == labels).sum()) for images, labels, _ in feed.test()
         )
     tested = training.test()
     assert tested.images == 10 and tested.accuracy == right / 10
@@ -248,7 +268,7 @@ class WithoutImages(Resident):
         self.interrupted, self.problem = True, self._problem
         return torch.full_like(images, math.nan), labels
 
-    def test(self, leave: Callable[[], bool] = never) -> Iterator[Batch]:
+    def test(self, leave: Callable[[], bool] = never) -> Iterator[PlacedBatch]:
         yield next(super().test())
         self.interrupted, self.problem = True, self._problem
 
@@ -262,7 +282,7 @@ def test_where_one_rank_has_no_images_all_leave_with_the_step_before(statistics:
         training, saved, said = made(settings, group), [], ""
         training._feed.waits = True
         if group.rank == 1:
-            training._feed = WithoutImages(training._feed, 3, problem)  # type: ignore[arg-type]
+            training._feed = training._scorer._feed = WithoutImages(training._feed, 3, problem)  # type: ignore[arg-type]
         parts: Any = {"leave": lambda: False, "save_due": lambda: False, "made_step": lambda: None}
         try:
             assert not training.run(save=lambda: saved.append(copy.deepcopy(training.state())), **parts)
@@ -289,7 +309,7 @@ def test_where_one_rank_has_no_test_images_all_know(problem: str | None) -> None
         training._feed.waits = True
         assert run(training)
         if group.rank == 1:
-            training._feed = WithoutImages(training._feed, STEPS, problem)  # type: ignore[arg-type]
+            training._feed = training._scorer._feed = WithoutImages(training._feed, STEPS, problem)  # type: ignore[arg-type]
         try:
             assert training.test() is None
         except ImagesMissing as missing:
@@ -342,7 +362,7 @@ def test_a_loss_that_is_not_finite_stops_all_ranks() -> None:
     on_ranks(2, work)
 
 
-def with_tests(training: DistributedTraining, *batches: Batch, broken: int = 0) -> DistributedTraining:
+def with_tests(training: DistributedTraining, *batches: PlacedBatch, broken: int = 0) -> DistributedTraining:
     """Its rank is tested on these; so many more cannot be read."""
     training._feed.test = lambda leave=never: iter(batches)  # type: ignore[method-assign,misc]
     training._feed.broken_tests = {f"val/{training._group.rank}-{number}" for number in range(broken)}
@@ -364,9 +384,10 @@ def test_a_network_whose_weights_are_not_finite_is_not_complete() -> None:
 
 def test_too_many_unreadable_test_images_make_no_test() -> None:
     settings = SCHEME.build(SCHEME.settings(recipe(steps=1)), {"data": {"max_broken": 3}})
-    batch = torch.zeros(2, 3, 8, 8, dtype=torch.float64), torch.zeros(2, dtype=torch.int64)
+    images, labels = torch.zeros(2, 3, 8, 8, dtype=torch.float64), torch.zeros(2, dtype=torch.int64)
 
     def work(group: ThreadGroup) -> int:
+        batch = images, labels, np.array([group.rank, 2 + group.rank])
         training = with_tests(made(settings, group), batch, broken=1 + group.rank)
         tested = training.test()
         assert tested is not None and tested.images == 4
@@ -405,7 +426,7 @@ def test_test_images_of_another_size_and_colour_are_seen_as_predict_sees_them(
     assert list(feed.look()) == [None]
     assert (feed.test_images, feed.tested_on) == (2, f"2 test images of {tmp_path / 'test'}")
     assert "test images are of 16×16 pixels, training images of 8×8: they are resized" in caplog.text
-    ((images, labels),) = feed.test()
+    ((images, labels, _),) = feed.test()
     model = prediction.Model(lambda pixels: pixels, 3, feed.appearance.resize, 8, 8, ("a", "b"))
     assert labels.tolist() == [0, 1]
     assert np.array_equal(images[1].numpy(), prediction.pixels(model, tmp_path / "test" / "b" / "0.png"))
@@ -427,6 +448,10 @@ def test_the_learning_rate_is_divided_at_milestones_or_falls_along_a_cosine() ->
     assert rates == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.0001])
     cosine = recipe(steps=8, schedule="cosine").training
     assert [learning_rate(cosine, step) for step in (0, 4)] == pytest.approx([0.1, 0.05])
+    warm = recipe(steps=8, schedule="cosine", warm_up=0.75).training
+    assert [learning_rate(warm, step) for step in (0, 4, 6)] == pytest.approx(
+        [0.1 / 6, 0.05 * 5 / 6, learning_rate(cosine, 6)]
+    )
 
 
 def test_running_statistics_are_the_mean_over_the_micro_batches_of_each_step() -> None:

@@ -41,8 +41,23 @@ def test_the_papers_large_network() -> None:
         "15,727,306 parameters, 4.61 GFLOPs a test image",
     ]
     assert found["training"] == [
-        "1 × 80,000 steps of 256 images, 8 micro-batches of 32 a step",
+        "1 × 80,000 steps of 256 images (409.6 epochs), 8 micro-batches of 32 a step",
         "learning rate 0.1, divided by 10 after 40,000, 60,000, 70,000 steps",
+    ]
+
+
+def test_epochs_are_told_in_steps_and_steps_in_epochs(tmp_path: Path) -> None:
+    short = {"epochs": 2.0, "warm_up": 0.1, "batch_size": 100, "micro_batch": 50}
+    settings = recipe("cifar-large", training=short, data={"source": "synthetic:1000", "validation_fraction": 0.1})
+    assert parts(settings)["training"][:2] == [
+        "1 × 18 steps of 100 images (2 epochs), 2 micro-batches of 50 a step",
+        "learning rate 0.1, divided by 10 after 9, 14, 16 steps, rising in the first 2 steps",
+    ]
+    unknown = recipe("cifar-large", training=short, data={"source": f"imagefolder:{tmp_path}"})
+    assert parts(unknown)["training"] == [
+        "1 × 2 epochs in steps of 100 images, as many as the images make, 2 micro-batches of 50 a step",
+        "learning rate 0.1, divided by 10 after 0.5 of the, 0.75 of the, 0.875 of the steps, rising in the first 0.1 "
+        "of the steps",
     ]
 
 

@@ -23,7 +23,7 @@ from test_expansion import build
 from warden import Child
 
 from hpcnas.architecture import expansion
-from hpcnas.retrain import record_file
+from hpcnas.retrain import predictions, record_file
 from hpcnas.retrain.record import State
 from hpcnas.training.network import Network
 
@@ -73,6 +73,9 @@ def assert_same(one: Path, two: Path) -> None:
     assert validated[0] == validated[1] and [step for step, _, _ in validated[0]] == [8, 16, 24, STEPS]
     assert {images for _, images, _ in validated[0]} == {20}
     assert first.test_accuracies == second.test_accuracies
+    said = [predictions.read(run, found, 3) for run, found in ((one, first), (two, second))]
+    assert said[0] is not None and said[1] is not None and said[0].right.mean() == first.test_accuracies[0]
+    assert (said[0].classes[:, 0] == said[1].classes[:, 0]).all()
     weights = [torch.load(record_file.weights_path(run, 3), weights_only=True) for run in (one, two)]
     for name, value in weights[0].items():
         torch.testing.assert_close(value, weights[1][name], rtol=1e-7, atol=1e-10, msg=name)
@@ -99,7 +102,7 @@ def test_a_killed_retraining_goes_on_with_other_ranks_as_if_nothing_had_been(
     assert status(folder)["state"] == "complete" and status(folder)["steps_done"] == str(STEPS)
     assert [session.ranks for session in record_file.read(folder).sessions] == [2, 3]
     assert sorted(path.name for path in folder.iterdir()) == sorted(
-        ["genotype.toml", "lock", "log", "metrics.csv", "retrain.h5", "status", "weights-3.pt"]
+        ["genotype.toml", "lock", "log", "metrics.csv", "predictions-3.h5", "retrain.h5", "status", "weights-3.pt"]
     )
     assert_same(uninterrupted, folder)
     _, *rows = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]

@@ -217,3 +217,27 @@ def test_the_settings_of_complete_trainings_stay_theirs(tmp_path: Path) -> None:
     record_file.write(tmp_path / "run", record)
     with pytest.raises(RetrainingRefused, match="training.learning_rate: 0.1 → 0.01"):
         opened(tmp_path / "run", "--learning-rate", "0.01")
+
+
+def test_epochs_mean_the_same_steps_when_a_retraining_goes_on(tmp_path: Path) -> None:
+    folder = retrained(tmp_path / "run", [0.5], settings={"training": {"epochs": 2.0}})
+    assert record_file.read(folder).recipe.training.steps == 391  # 2 · 50,000 / 256
+    for options in ([], ["--epochs", "2"], ["--preset", "cifar-large", "--epochs", "2"]):
+        job = opened(folder, *options, "--runs", "3")
+        assert job.plan.recipe.training.steps == 391 and job.plan.waiting == (1, 2)
+        job.close(MORE_TO_DO)
+    assert "steps=1173\n" in (folder / "status").read_text()
+    with pytest.raises(RetrainingRefused, match=r"training\.steps: 391 → 781\n  training\.epochs: 2\.0 → 4\.0"):
+        opened(folder, "--epochs", "4")
+    with pytest.raises(RetrainingRefused, match=r"training\.epochs: 2\.0 → None"):
+        opened(folder, "--steps", "391")
+
+
+def test_of_epochs_the_steps_are_not_known_before_the_data(tmp_path: Path) -> None:
+    job = opened(tmp_path / "run", "--preset", "quick", "--epochs", "3")
+    job.begin(LiveLine("plain"))
+    assert "\nsteps=" not in (tmp_path / "run" / "status").read_text()
+    job.appear(Appearance(RETRAINED_ON, tuple("abcdefghij"), (0.0,) * 3, (1.0,) * 3, 32), 1, "MPI", "cpu", "float32")
+    job.close(MORE_TO_DO)
+    assert "\nsteps=2344\n" in (tmp_path / "run" / "status").read_text()
+    assert record_file.read(tmp_path / "run").recipe.training.steps == 2344

@@ -24,9 +24,10 @@ from hpcnas.job.log import LiveLine
 from hpcnas.retrain import feed as feeds
 from hpcnas.retrain.feed import Batch
 from hpcnas.retrain.held_out import held_out
-from hpcnas.retrain.loop import DistributedTraining, ImagesMissing
+from hpcnas.retrain.loop import DistributedTraining
 from hpcnas.retrain.progress import Progress, final_table
 from hpcnas.retrain.record import Validation
+from hpcnas.retrain.scoring import ImagesMissing
 
 
 def recipe(fraction: float = 0.24, **training: object) -> RetrainingConfig:

@@ -6,12 +6,15 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from test_format import section, tables
 
 from hpcnas.config.job import JobSettings
 from hpcnas.config.options import parse
 from hpcnas.config.retraining import RETRAINING
 from hpcnas.config.settings import ConfigError
+from hpcnas.retrain import metrics as retraining_metrics
 from hpcnas.retrain.session import open_retraining
+from hpcnas.search import metrics as search_metrics
 from hpcnas.search.session import SearchSession
 from hpcnas.storage.folder import RunFolder
 from hpcnas.tracking import choice
@@ -67,3 +70,8 @@ def test_those_that_are_asked_for_are_started(tmp_path: Path) -> None:
     assert [thread._tracker.name for thread in found._threads] == ["TensorBoard", "metrics.csv", "MLflow"]
     found.close(complete=False)
     place.close()
+
+
+@pytest.mark.parametrize("names", [search_metrics.NAMES, retraining_metrics.NAMES])
+def test_the_page_of_formats_lists_every_name(names: tuple[str, ...]) -> None:
+    assert names in [tuple(row["name"] for row in table) for table in tables(section("## Curves for other programs"))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hpcnas.training.schedules import cosine, divided, rising
+from hpcnas.training.schedules import cosine, divided, rising, warmed_up
 
 
 def test_a_tenth_from_each_milestone_on() -> None:
@@ -18,3 +18,9 @@ def test_half_a_cosine_from_the_first_rate_to_none() -> None:
 
 def test_a_straight_line_from_nothing_to_the_last_value() -> None:
     assert [rising(0.5, step, 4) for step in range(5)] == [0.0, 0.125, 0.25, 0.375, 0.5]
+
+
+def test_a_rate_rises_to_the_schedules_in_the_first_share_of_the_steps() -> None:
+    assert [warmed_up(0.4, 0.5, step, 8) for step in range(6)] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4])
+    assert [warmed_up(0.4, share, 0, 8) for share in (0, 0.01)] == [0.4, 0.4]
+    assert warmed_up(0.8, 1, 7, 8) == 0.8
