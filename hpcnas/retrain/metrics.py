@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import Protocol
 
 import numpy as np
 
 from hpcnas.config.retraining import SCHEME
+from hpcnas.retrain.progress import Underway
 from hpcnas.retrain.record import Record, Row, State, Trained, Validation
 from hpcnas.tracking.tracker import About, Entry, Past
 from hpcnas.tracking.trackers import Trackers
@@ -25,14 +25,6 @@ TEST_LOSS, TEST_ACCURACY, TEST_TOP5 = "test/loss", "test/accuracy", "test/top5"
 NAMES = (
     LOSS, ACCURACY, RATE, SPEED, WAIT, VALIDATION_LOSS, VALIDATION_ACCURACY, TEST_LOSS, TEST_ACCURACY, TEST_TOP5,
 )  # fmt: skip
-
-
-class Underway(Protocol):
-    """What is sent of a training under way."""
-
-    step: int
-    history: list[Row]
-    validations: list[Validation]
 
 
 def about(record: Record, name: str) -> About:
@@ -66,8 +58,8 @@ class RetrainingMetrics:
         """A training begins or goes on from what was saved, which is sent where it is lacking."""
         if self._trackers:
             self._send_past(seed, training.step, _numbers(seed, training.history, training.validations))
-        self._seed = seed
-        self._note_sent(training)
+            self._seed = seed
+            self._note_sent(training)
 
     def stepped(self, training: Underway) -> None:
         """A step was made."""
@@ -75,7 +67,7 @@ class RetrainingMetrics:
             rows, validations = training.history[self._rows :], training.validations[self._validations :]
             for entry in _numbers(self._seed, rows, validations):
                 self._trackers.log(entry)
-        self._note_sent(training)
+            self._note_sent(training)
 
     def training_complete(self, found: Trained) -> None:
         """A training was tested."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from urllib.parse import urlsplit
+import urllib.parse
 
 from hpcnas.config.job import JobSettings
 from hpcnas.config.settings import ConfigError
@@ -30,7 +30,7 @@ def check(run: JobSettings) -> None:
 
 def _has_password(uri: str) -> bool:
     try:
-        return urlsplit(uri).password is not None
+        return urllib.parse.urlsplit(uri).password is not None
     except ValueError:
         return False
 
