@@ -30,7 +30,8 @@ def check(run: JobSettings) -> None:
 
 def _has_password(uri: str) -> bool:
     try:
-        return urllib.parse.urlsplit(uri).password is not None
+        parts = urllib.parse.urlsplit(uri)
+        return parts.password is not None
     except ValueError:
         return False
 
