@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ import torch
 from hpcnas.analysis.classifier import first_line
 from hpcnas.architecture import expansion
 from hpcnas.job.world import AloneWorld
+from hpcnas.retrain.feed import Appearance
 from hpcnas.retrain.loop import DistributedTraining
 from hpcnas.retrain.process_group import Group
 from hpcnas.retrain.record import Record, Row
@@ -44,10 +46,11 @@ def read(path: Path, record: Record, seed: int) -> CheckpointState:
 
 
 def _training(record: Record, seed: int) -> DistributedTraining:
-    """That training before its first step; without images."""
-    recipe = record.recipe
-    recipe = replace(recipe, run=replace(recipe.run, compile=False))
-    device = torch.device("cpu")
-    feed: Any = None  # no step is made
+    """That training before its first step; without images, of which its state knows nothing."""
+    recipe, inputs, device = record.recipe, record.inputs, torch.device("cpu")
+    training = replace(recipe.training, class_weights=None)  # they depend on the images, and are no part of the state
+    recipe = replace(recipe, training=training, run=replace(recipe.run, compile=False))
+    seen = Appearance(record.facts, inputs.class_names, inputs.mean, inputs.std, inputs.resize)
+    feed: Any = SimpleNamespace(appearance=seen)  # no step is made
     graph, group = expansion.expand(record.genotype), Group(AloneWorld(), device, None)
-    return DistributedTraining(graph, record.inputs.skeleton, recipe, seed, feed, group, device, lambda text: None)
+    return DistributedTraining(graph, inputs.skeleton, recipe, seed, feed, group, device, lambda text: None)
