@@ -217,7 +217,8 @@ class DistributedTraining:
         counted = found * piece.share
         counted.backward()
         sums.figures[_LOSS] += counted.detach()
-        sums.figures[_CORRECT] += (scores.detach().argmax(dim=1) == labels).sum()
+        likeliest = labels if labels.ndim == 1 else labels.argmax(dim=1)
+        sums.figures[_CORRECT] += (scores.detach().argmax(dim=1) == likeliest).sum()
 
     # ── figures: on their way from the device while it makes the next step ─────────────────────────────────────────
     def _send_figures(self) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hpcnas import seeds
 from hpcnas.config.retraining import RetrainingConfig
+from hpcnas.data.seeded_transforms import MixUp
 from hpcnas.retrain import shares
 from hpcnas.retrain.draws import ImageDraws
 from hpcnas.retrain.feed import Batch, Feed
@@ -24,7 +25,7 @@ from hpcnas.retrain.regularisation import cutout
 
 @dataclass(frozen=True)
 class Piece:
-    """Normalised images, float (B, C, H, W), and their labels, int64 (B,)."""
+    """Normalised images, float (B, C, H, W), and their labels, int64 (B,), or shares of classes, float (B, classes)."""
 
     images: Tensor
     labels: Tensor
@@ -40,6 +41,8 @@ class Pieces:
         self.draws = ImageDraws(device)  # for the images of the latest piece
         self.waited = 0.0  # seconds, for images of the latest step
         self._recipe, self._seed, self._feed, self._device = recipe, seed, feed, device
+        mixup = recipe.augmentation.mixup
+        self._mix_up = MixUp(mixup, feed.appearance.facts.classes) if mixup else None
         self._pieces = shares.pieces(recipe, rank, ranks)
 
     def of_step(self, step: int) -> Iterator[Piece]:
@@ -59,6 +62,8 @@ class Pieces:
             self.waited += time.perf_counter() - asked
             if self._recipe.augmentation.cutout:
                 images = cutout(images, self._recipe.augmentation.cutout, generator)
+            if self._mix_up is not None:
+                images, labels = self._mix_up(images, labels, seeds.mixing_seed(self._seed, step, number))
             parts.append((images, labels))
         before = shares.micro_batch(self._recipe, numbers[0]).start
         inside = slice(piece.start - before, piece.stop - before)
