@@ -86,7 +86,7 @@ def test_a_killed_retraining_goes_on_with_other_ranks_as_if_nothing_had_been(
 ) -> None:
     write_cell(tmp_path)
     folder = tmp_path / "run"
-    options = [*VALIDATED, "--run", "run"]
+    options = [*VALIDATED, "--run", "run", "--csv-log"]
     with launcher.start(mpi, 2, retrain(*options, "--checkpoint-interval", "0.05"), cwd=tmp_path) as job:
         await_that(lambda: job.poll() is not None or saved_steps(folder) >= 10, "ten saved steps")
         assert job.poll() is None, job.communicate()
@@ -102,9 +102,12 @@ def test_a_killed_retraining_goes_on_with_other_ranks_as_if_nothing_had_been(
     assert status(folder)["state"] == "complete" and status(folder)["steps_done"] == str(STEPS)
     assert [session.ranks for session in record_file.read(folder).sessions] == [2, 3]
     assert sorted(path.name for path in folder.iterdir()) == sorted(
-        ["genotype.toml", "lock", "log", "predictions-3.h5", "retrain.h5", "status", "weights-3.pt"]
+        ["genotype.toml", "lock", "log", "metrics.csv", "predictions-3.h5", "retrain.h5", "status", "weights-3.pt"]
     )
     assert_same(uninterrupted, folder)
+    _, *rows = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
+    steps = [int(row[1]) for row in rows]  # rows of the history, validations, and the test
+    assert steps == [5, 8, 10, 15, 16, 20, 24, 25, STEPS, STEPS]
 
 
 DESERTED = """
