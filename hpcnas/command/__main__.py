@@ -31,7 +31,7 @@ COMMANDS = {  # by what they are for, each in a line
         "report": "one HTML page about a run, or a retraining",
     },
     "compare": {
-        "compare": "searches by evaluations and hours, retrainings by accuracy",
+        "compare": "searches with each other, or retrainings",
         "compare-strategies": "ways to search, in simulated searches",
         "table1": "retrainings, with the paper's Table 1",
     },
@@ -40,7 +40,7 @@ COMMANDS = {  # by what they are for, each in a line
         "predict": "what a retrained network sees on pictures",
     },
     "keep": {
-        "verify": "check a run or retraining; save what is sound of a run",
+        "verify": "check a run; save what is sound of a damaged search",
         "merge": "join runs into one that a new search starts from",
     },
 }
