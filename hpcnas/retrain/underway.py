@@ -1,0 +1,72 @@
+"""The weights of a training that is not complete, out of its checkpoint: what would be tested if it ended there.
+
+Made by the loop itself, so that averages and the statistics of batch normalisation are where the test has them. Reads
+one file, which a running job may replace at any time; says nothing of the training's record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hpcnas.architecture import expansion
+from hpcnas.job.world import AloneWorld
+from hpcnas.retrain.file_store import CHECKPOINT
+from hpcnas.retrain.loop import DistributedTraining
+from hpcnas.retrain.process_group import Group
+from hpcnas.retrain.record import Record
+from hpcnas.storage import sealed
+from hpcnas.training import checkpoints
+
+
+class NoCheckpoint(Exception):
+    """There is no checkpoint of that training, or none any more: one line."""
+
+
+class Unusable(Exception):
+    """A checkpoint that cannot be used: one line."""
+
+
+@dataclass(frozen=True)
+class Underway:
+    """A training as its checkpoint has it."""
+
+    step: int  # steps made
+    weights: dict[str, Tensor]  # the network's state_dict, on the CPU, without what serves the training alone
+
+
+def load(folder: Path, record: Record, seed: int) -> Underway:
+    """The training of that seed as it was saved last. Raises NoCheckpoint, Unusable."""
+    path = folder / CHECKPOINT
+    try:
+        state = checkpoints.load_unsealed_too(path)
+        if state["seed"] != seed:
+            raise NoCheckpoint(f"{path} is that of seed {state['seed']}")
+        training = _training(record, seed)
+        training.resume(state)
+    except FileNotFoundError:
+        raise NoCheckpoint(f"there is no {path}") from None
+    except NoCheckpoint:
+        raise
+    except sealed.Damaged as error:
+        raise Unusable(f"{path} is damaged: {error}") from None
+    except Exception as error:  # a damaged file can raise anything
+        raise Unusable(f"{path}: expected the state of seed {seed}: {type(error).__name__}: {error}") from error
+    weights = training.weights()
+    if not all(torch.isfinite(value).all() for value in weights.values()):
+        raise Unusable(f"{path}: expected weights that are finite; the training of seed {seed} has diverged")
+    return Underway(training.step, weights)
+
+
+def _training(record: Record, seed: int) -> DistributedTraining:
+    """It at its beginning, on the CPU, without images: none is asked for."""
+    recipe = dataclasses.replace(record.recipe, run=dataclasses.replace(record.recipe.run, compile=False))
+    graph, cpu = expansion.expand(record.genotype), torch.device("cpu")
+    no_images: Any = None
+    group = Group(AloneWorld(), cpu, None)
+    return DistributedTraining(graph, record.inputs.skeleton, recipe, seed, no_images, group, cpu, lambda text: None)
