@@ -116,6 +116,8 @@ def _check_alike(found: Sequence[Found]) -> None:
         told = [line for line in differences if not line.startswith(("training.seed:", "training.epochs:"))]
         if told:  # epochs are in the steps
             raise AnalysisError(f"{each.folder}: expected the recipe of {found[0].folder}, but {told[0]}")
+        if each.stored.weights != found[0].stored.weights:
+            raise AnalysisError(f"{each.folder}: expected it to start from the weights that {found[0].folder} has")
         if each.stored.facts.fingerprint != found[0].stored.facts.fingerprint:
             raise AnalysisError(
                 f"{each.folder}: expected the data of {found[0].folder}, {_data(found[0])}, got {_data(each)}"

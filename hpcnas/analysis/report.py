@@ -1,64 +1,31 @@
 """One page about a run as one HTML file that needs nothing else: the outcome, the best cell drawn, the course of the
 search, the lineage of the best, a table of all individuals, failures, sessions and the whole configuration.
 
-Every text that comes from the run is escaped (`Html`). The pictures are those of `figures`, so that importing this file
-needs matplotlib. Nothing is written here.
+What the page is made of, and that every text from the run is escaped, is `html_page`'s business; a retraining's page is
+`retraining_report`'s. The pictures are those of `figures`, so that importing this file needs matplotlib. Nothing is
+written here.
 """
 
 from __future__ import annotations
 
-import datetime
-import html
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from hpcnas import __version__
 from hpcnas.analysis import lineage, rungs, runs, summary
 from hpcnas.analysis.curves import Curves
-from hpcnas.analysis.figures import cells, learning, search, style
+from hpcnas.analysis.figures import learning, search
 from hpcnas.analysis.figures.lineage import lineage_picture
-from hpcnas.analysis.figures.style import Figure
 from hpcnas.analysis.guidance import Guidance, Unguided
+from hpcnas.analysis.html_page import Html, cell, configuration, framed, joined, picture, short, table, tag, tiles
 from hpcnas.analysis.rungs import LearningCurves, NoCurves
 from hpcnas.evolution import learning_curves
 from hpcnas.evolution.individuals import Birth, State
 from hpcnas.evolution.population import Population
-from hpcnas.job import terminal
 from hpcnas.job.log import duration
 from hpcnas.search.progress import stopped_early
 from hpcnas.search.run_file import StoredRun
-
-TEMPLATE = Path(__file__).with_name("report_template.html")
-
-
-def escaped(text: str) -> str:
-    """Text as HTML has it; backslashes and digits stand for what no page can hold, such as bytes that are not UTF-8."""
-    return html.escape(terminal.printable(text))
-
-
-class Html(str):
-    """Text that is HTML already. Every other text is escaped where it becomes part of the page."""
-
-
-def tag(name: str, *content: str | None, **attributes: object) -> Html:
-    """An element. In names of attributes a trailing underscore is dropped, others are hyphens; None is left out."""
-    named = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escaped(str(value))}"'
-        for key, value in attributes.items()
-        if value is not None
-    )
-    return Html(f"<{name}{named}>{joined(content)}</{name}>")
-
-
-def joined(parts: Iterable[str | None], between: str = "") -> Html:
-    """Parts in a row; None is left out."""
-    texts = (part if isinstance(part, Html) else escaped(part) for part in parts if part is not None)
-    return Html(between.join(texts))
 
 
 # ── the page ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -66,15 +33,15 @@ def page(run: Curves) -> str:
     """The text of the whole file, about a run that may be under way."""
     stored, name = run.stored, run.folder.resolve().name
     facts = summary.facts(run.folder, stored, best=1)
-    now = datetime.datetime.now(datetime.UTC)
-    parts: list[Html | None] = [heading(name, facts), remarks(facts), tiles(facts)]
+    parts: list[Html | None] = [heading(name, facts), remarks(facts), outcome(facts)]
     best = stored.population.best
     if best is not None:
-        parts += [best_cell(name, stored, best), course(run), predictions(run), learned(run), ancestors(stored, best)]
-    parts += [individuals(stored), failures(facts), sessions(facts), configuration(stored)]
-    parts.append(tag("footer", f"Written by hpcnas {__version__}, {now:%Y-%m-%d %H:%M} UTC, from run {stored.run}."))
-    text = TEMPLATE.read_text(encoding="utf-8").replace("@TITLE@", escaped(f"{name}: hpcnas"))
-    return text.replace("@BODY@", joined(parts, "\n"))
+        genotype = stored.population.individual(best).genotype
+        parts += [cell("The best cell", f"{name}-{best}", genotype), course(run), predictions(run), learned(run),
+                  ancestors(stored, best)]  # fmt: skip
+    parts += [individuals(stored), failures(facts), sessions(facts)]
+    parts.append(configuration(stored.config.toml(), stored.sessions))
+    return framed(name, f"run {stored.run}", parts)
 
 
 def heading(name: str, facts: dict[str, Any]) -> Html:
@@ -99,7 +66,7 @@ def remarks(facts: dict[str, Any]) -> Html | None:
     return joined(tag("p", f"{name}: {line}.", class_="muted") for name, line in said) if said else None
 
 
-def tiles(facts: dict[str, Any]) -> Html:
+def outcome(facts: dict[str, Any]) -> Html:
     """The outcome in numbers."""
     best = facts["best"][0] if facts["best"] else None
     spread = "" if best is None or best["std"] is None else f" ± {100 * best['std']:.2f}"
@@ -118,27 +85,7 @@ def tiles(facts: dict[str, Any]) -> Html:
         (f"{facts['evaluated']:,}", ", ".join([*counted, *trainings, *lost])),
         (f"{hours:,.1f} h" if hours >= 1 else duration(3600 * hours), f"{whose} time{busy}"),
     ]
-    return tag("div", *(tag("div", tag("b", value), tag("span", label), class_="tile") for value, label in shown),
-               class_="tiles")  # fmt: skip
-
-
-def short(number: int) -> str:
-    """A number in thousands or millions."""
-    return f"{number / 1e6:.3g} M" if number >= 1e6 else f"{number / 1e3:.3g} k" if number >= 1e3 else str(number)
-
-
-def best_cell(name: str, stored: StoredRun, best: int) -> Html:
-    """The drawing, and the genotype as text."""
-    genotype = stored.population.individual(best).genotype
-    return joined(
-        [
-            tag("h2", "The best cell"),
-            picture("The best cell and its motifs", cells.cell_picture(f"{name}-{best}", genotype)),
-            hidden("the network that it stands for",
-                   picture("The expanded cell", cells.expanded_picture(f"{name}-{best}", genotype))),
-            hidden("the genotype as text", tag("div", tag("pre", genotype.text()), class_="box")),
-        ]
-    )  # fmt: skip
+    return tiles(shown)
 
 
 def course(run: Curves) -> Html:
@@ -214,16 +161,6 @@ def sessions(facts: dict[str, Any]) -> Html | None:
     header = ("started", "lasted", "workers", "evaluated", *(["stopped early"] if early else []), "busy",
               "controller on", "hpcnas")  # fmt: skip
     return table("Sessions", header, rows)
-
-
-def configuration(stored: StoredRun) -> Html:
-    """All settings; the data and the software of the last session."""
-    lines = stored.config.toml()
-    if stored.sessions:
-        last = stored.sessions[-1]
-        for title, values in (("data, as found", asdict(last.facts)), ("software", dict(last.software))):
-            lines += f"\n# {title}\n" + "".join(f"#   {key}: {value}\n" for key, value in values.items())
-    return joined([tag("h2", "Configuration"), hidden("all settings", tag("div", tag("pre", lines), class_="box"))])
 
 
 # ── the table of individuals ────────────────────────────────────────────────────────────────────────────────────────
@@ -337,35 +274,3 @@ def _number(value: float | None, text: str) -> Html:
     if value is None:
         return tag("td")
     return tag("td", text, class_="number", data_value=None if text == str(value) else f"{value:.6g}")
-
-
-# ── parts ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str | int]]) -> Html | None:
-    """A titled table, numbers to the right; nothing where there are no rows."""
-    if not rows:
-        return None
-    looks = ["number" if isinstance(value, int) else None for value in rows[0]]
-    head = tag("tr", *(tag("th", name, class_=look) for name, look in zip(header, looks, strict=True)))
-    body = [
-        tag("tr", *(tag("td", str(value), class_=look) for value, look in zip(row, looks, strict=True))) for row in rows
-    ]
-    whole = tag("table", tag("thead", head), tag("tbody", *body))
-    return joined([tag("h2", title), tag("div", whole, class_="box scroll")])
-
-
-def hidden(title: str, *content: str) -> Html:
-    """What is shown after a click on the title."""
-    return tag("details", tag("summary", title), *content)
-
-
-def picture(title: str, figure: Figure) -> Html:
-    """The figure as SVG within the page: its texts stay texts, its names are its own, and dots are fine enough."""
-    text = style.as_svg(figure)
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    prefix = re.sub(r"\W+", "-", title.lower())
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
-    text = re.sub(r'<svg ([^>]*?)height="[^"]*"([^>]*?)width="[^"]*"', r"<svg \1\2", text, count=1)
-    look = f"max-width: {96 * figure.get_figwidth():.0f}px"
-    text = text.replace("<svg ", f'<svg role="img" aria-label="{escaped(title)}" style="{look}" ', 1)
-    return tag("figure", Html(text))

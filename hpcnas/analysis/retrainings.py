@@ -6,7 +6,6 @@ on.
 
 from __future__ import annotations
 
-import re
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.retrain import record_file
 from hpcnas.retrain.record import Record, State, Trained
+from hpcnas.retrain.weights_source import readings
 from hpcnas.storage.folder import StoreError
 
 
@@ -52,7 +52,7 @@ def is_one(folder: Path) -> bool:
 
 def names_one(text: str) -> bool:
     """Whether `FOLDER` or `FOLDER:SEED` names a retraining, and not a search or a file."""
-    return any(is_one(folder) for folder in _readings(text))
+    return any(is_one(folder) for folder in readings(text))
 
 
 def trained(text: str) -> tuple[Found, Trained]:
@@ -61,7 +61,7 @@ def trained(text: str) -> tuple[Found, Trained]:
     By itself never that of the highest accuracy: the test images would have chosen it. Raises AnalysisError if there is
     none.
     """
-    folder = next((folder for folder in _readings(text) if is_one(folder)), Path(text))
+    folder = next((folder for folder in readings(text) if is_one(folder)), Path(text))
     found = load(folder)
     seeds = {training.seed: training for training in found.complete}
     if not seeds:
@@ -80,7 +80,7 @@ def trained(text: str) -> tuple[Found, Trained]:
 def with_weights(text: str) -> tuple[Found, Trained]:
     """Likewise, but where no training is complete the one that is under way and has been saved; FOLDER:SEED may name it
     at any time. Never one that has diverged. Raises AnalysisError if there is none."""
-    folder = next((folder for folder in _readings(text) if is_one(folder)), Path(text))
+    folder = next((folder for folder in readings(text) if is_one(folder)), Path(text))
     found = load(folder)
     saved = {one.seed: one for one in found.stored.trainings if one.state is State.TRAINING and one.step}
     if folder == Path(text):
@@ -95,9 +95,3 @@ def mean_and_std(values: list[float]) -> str:
     """Shares of images, from 0 to 1, in words: percent, with the standard deviation of several."""
     spread = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{100 * statistics.fmean(values):.2f}{spread} %"
-
-
-def _readings(text: str) -> list[Path]:
-    """The folders that a text may mean."""
-    folder, colon, seed = text.rpartition(":")
-    return [Path(text), *([Path(folder)] if colon and re.fullmatch(r"\d{1,19}", seed) else [])]

@@ -6,21 +6,17 @@ result. Which individual it has is not recorded.
 
 from __future__ import annotations
 
-import re
-import socket
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
-from hpcnas import text_file
+from hpcnas.analysis import job_state
 from hpcnas.evolution.budget import evaluations_left
 from hpcnas.evolution.individuals import State
 from hpcnas.evolution.population import Population
-from hpcnas.job.log import duration
 from hpcnas.messages import Evaluation, Result, Stopped
 from hpcnas.search.recovery import salvage
 from hpcnas.search.run_file import StoredRun
@@ -115,44 +111,8 @@ def look(folder: Path, now: float) -> Snapshot:
 
 def condition(folder: Path, run: StoredRun, now: float) -> tuple[str, bool]:
     """The state of the run in words, and whether a controller is at work on it."""
-    status = _status(folder)
-    if status in ("complete", "broken", "wrong-use"):
-        return status, False
-    holder = _holder(folder)
-    if holder is not None:
-        return ("running", True) if holder else ("stopped: there is more to do", False)
-    quiet = now - max(_modified(folder / name) for name in ("population.h5", "journal", "status"))
-    if quiet <= 60.0 + 3.0 * run.config.run.compact_interval:
-        return "running", True  # or has ended this minute
-    return f"no sign of life for {duration(quiet)}", False
-
-
-def _status(folder: Path) -> str:
-    try:
-        lines = text_file.read(folder / "status", 4096).splitlines()
-    except text_file.Unreadable:
-        return ""
-    return dict(line.partition("=")[::2] for line in lines).get("state", "")
-
-
-def _holder(folder: Path) -> bool | None:
-    """Whether the process that last held the run is still there; None where it was on another host."""
-    try:
-        match = re.fullmatch(r"host (\S+), pid (\d{1,9})\s*", text_file.read(folder / "lock", 4096))
-        if match is None or match[1] != socket.gethostname():
-            return None
-        return psutil.Process(int(match[2])).create_time() <= _modified(folder / "lock") + 1.0
-    except psutil.NoSuchProcess:
-        return False
-    except (OSError, text_file.Unreadable, psutil.Error):
-        return None
-
-
-def _modified(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
+    quiet = 60.0 + 3.0 * run.config.run.compact_interval
+    return job_state.condition(folder, ("population.h5", "journal", "status"), quiet, now)
 
 
 def individual(run: StoredRun, id: int) -> dict[str, Any]:

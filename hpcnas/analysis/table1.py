@@ -90,8 +90,9 @@ def experiment(stored: Record) -> Experiment:
 
 
 def departures(stored: Record, preset: str) -> str:
-    """Where a retraining's recipe differs from the paper's in what changes the result: `key value` each, batch
-    statistics and numbers in words of their own; but for c0 and seeds. The preset has all that the paper tells.
+    """Where a retraining's recipe differs from the paper's in what changes the result: `key value` each, weights that
+    it started from by their fingerprint, batch statistics and numbers in words of their own; but for c0 and seeds. The
+    preset has all that the paper tells.
 
     Where the paper is silent, its batch statistics are taken to be over all images of a step, and its numbers to be
     fp32."""
@@ -99,8 +100,11 @@ def departures(stored: Record, preset: str) -> str:
     idle = _OF_RESIDENT if recipe.data.loading == "stream" else _OF_STREAM
     if recipe.training.schedule != "milestones":
         idle = (*idle, "training.milestones")
+    if not recipe.augmentation.rand_augment:
+        idle = (*idle, "augmentation.rand_augment_magnitude")
     settings = SCHEME.departures(SCHEME.build(SCHEME.preset(preset)), recipe, (*_ASIDE, *idle))
-    return ", ".join(filter(None, [settings, _batch_statistics(recipe), _precision(stored)]))
+    weights = "" if stored.weights is None else f"weights {stored.weights:.8}"
+    return ", ".join(filter(None, [settings, weights, _batch_statistics(recipe), _precision(stored)]))
 
 
 def _batch_statistics(recipe: RetrainingConfig) -> str:

@@ -1,7 +1,9 @@
 """One page about a run, as one HTML file that needs nothing else: for the browser, for mail, for the archive.
 
-It holds the outcome, the best cell drawn, the course of the search, the lineage of the best, a table of all individuals
-(click on a heading to sort it), failures, sessions and the whole configuration. The run may be under way.
+Of a search it holds the outcome, the best cell drawn, the course of the search, the lineage of the best, a table of all
+individuals (click on a heading to sort it), failures, sessions and the whole configuration. Of a retraining it holds
+the test accuracies, the cell and where it comes from, a table and the curves of its trainings, departures from the
+paper, sessions, broken images and the whole recipe. The run may be under way.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from hpcnas.analysis import retrainings
 from hpcnas.analysis.curves import Curves
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.command import common
@@ -19,17 +22,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = common.parser(__doc__, runs="1")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the page (default: NAME.html, here)")
     options = parser.parse_args(arguments)
-    from hpcnas.analysis.report import page  # draws, with matplotlib
-
-    run = Curves.of(options.run)
+    text, counted = _page(options.run)
     output = options.output or Path(f"{options.run.resolve().name}.html")
     try:
-        output.write_text(page(run), encoding="utf-8")
+        output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise AnalysisError(f"{output}: expected to write it: {error.strerror}") from error
     size = output.stat().st_size
     if options.json:
-        common.print_json({"output": str(output), "bytes": size, "individuals": len(run.stored.population)})
+        common.print_json({"output": str(output), "bytes": size, **counted})
     else:
         print(f"written: {output} ({size / 1e6:.1f} MB)")
     return 0
+
+
+def _page(folder: Path) -> tuple[str, dict[str, int]]:
+    """The page, and how many there are of what it lists. What draws, with matplotlib, is imported here."""
+    if retrainings.is_one(folder):
+        from hpcnas.analysis import retraining_report
+
+        found = retrainings.load(folder)
+        return retraining_report.page(found), {"trainings": len(found.stored.trainings)}
+    from hpcnas.analysis import report
+
+    run = Curves.of(folder)
+    return report.page(run), {"individuals": len(run.stored.population)}

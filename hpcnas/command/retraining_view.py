@@ -15,9 +15,9 @@ TRAINING = ("seed", "state", "step", "loss", "accuracy", "learning rate", "image
 def text(retrainings: Sequence[dict[str, Any]]) -> str:
     """What `analysis.training_curves.facts` has found of each, for the terminal."""
     if len(retrainings) == 1:
-        return f"{at_length(retrainings[0])}\n\n{common.table(TRAINING, _rows(retrainings[0]))}"
-    rows = [(one["retraining"], *row) for one in retrainings for row in _rows(one)]
-    return common.table(("retraining", *TRAINING), rows)
+        return f"{at_length(retrainings[0])}\n\n{common.table(TRAINING, rows(retrainings[0]))}"
+    all_rows = [(one["retraining"], *row) for one in retrainings for row in rows(one)]
+    return common.table(("retraining", *TRAINING), all_rows)
 
 
 def at_length(one: dict[str, Any]) -> str:
@@ -35,7 +35,7 @@ def at_length(one: dict[str, Any]) -> str:
         ("data", f"{settings['data']}{trained}"),
         ("training", f"{settings['runs']} × {settings['steps']:,} steps of {settings['batch_size']} images"),
         ("validated on", validated),
-        *_classes(one["classes"]),
+        *_classes(one.get("classes")),
     ]  # fmt: skip
     return "\n".join([one["retraining"], *(f"  {name:<14} {value}" for name, value in lines)])
 
@@ -54,7 +54,7 @@ def _classes(told: dict[str, Any] | None) -> list[tuple[str, str]]:
     return [*lines, ("confused most", ", ".join(confused) or "none: every image is classified correctly")]
 
 
-def _rows(one: dict[str, Any]) -> list[tuple[object, ...]]:
+def rows(one: dict[str, Any]) -> list[tuple[object, ...]]:
     """Of each training the latest values."""
     steps = one["settings"]["steps"]
     return [

@@ -1,4 +1,8 @@
-"""Checks a run: its files, ids, parents, results, budget and, by replay, every genotype.
+"""Checks a run: of a search its files, ids, parents, results, budget and, by replay, every genotype.
+
+Of a retraining: steps, learning rates, curves, validations, states and sizes against what the recipe, the data and the
+genotype give, the genotype against the search that it comes from where that can be read, and the checksums and contents
+of checkpoint, weights and predictions.
 
 Every value is looked at; those that cannot be are named, one a line, and the journal is not read then. Exit code 0:
 sound, perhaps with notes. 1: not sound, with a line a fault. 2: there is nothing to check. With --repair NEW, what is
@@ -12,8 +16,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpcnas.analysis import verification
+from hpcnas.analysis import retraining_verification, retrainings, verification
 from hpcnas.command import common
+from hpcnas.retrain.record import State
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,6 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = common.parser(__doc__, runs="1")
     parser.add_argument("--repair", type=Path, metavar="NEW", help="folder for what is provably good: new, or empty")
     options = parser.parse_args(arguments)
+    if retrainings.is_one(options.run):
+        if options.repair is not None:
+            parser.error("--repair: expected a search; what a retraining has saved is whole or not there")
+        return _of_retraining(options.run, as_json=options.json)
     found = verification.verify(options.run)
     if options.repair is not None:
         verification.require_replayed(found)
@@ -36,10 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told = {"sound": found.sound, "problems": found.problems, "notes": found.notes, "replayed": found.replayed}
         common.print_json({"run": str(options.run), **told, **counts})
     else:
-        for problem in found.problems:
-            print(problem)
-        for note in found.notes:
-            print(f"note: {note}")
+        _tell(found.problems, found.notes)
         listing = ", ".join(f"{number} {name}" for name, number in counts.items())
         limits = "" if found.replayed else ", its decisions not replayed"
         print(f"{options.run}: {'sound' if found.sound else 'NOT SOUND'} ({listing}{limits})")
@@ -50,3 +56,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line = f"{options.repair}: {written} individuals written, {lost} left out"
     print(line, file=sys.stderr if options.json else None)
     return 0
+
+
+def _of_retraining(folder: Path, *, as_json: bool) -> int:
+    """Checks a retraining and says what was found; the exit code."""
+    found = retraining_verification.verify(folder)
+    trainings = [] if found.record is None else found.record.trainings
+    counts = {"trainings": len(trainings)}
+    counts |= {state.name.lower(): sum(one.state is state for one in trainings) for state in State}
+    if as_json:
+        told = {"sound": found.sound, "problems": found.problems, "notes": found.notes}
+        common.print_json({"run": str(folder), **told, **counts})
+    else:
+        _tell(found.problems, found.notes)
+        listing = ", ".join(f"{number} {name}" for name, number in counts.items())
+        what = "" if found.record is None else f" ({listing})"
+        print(f"{folder}: {'sound' if found.sound else 'NOT SOUND'}{what}")
+    return 0 if found.sound else 1
+
+
+def _tell(problems: Sequence[str], notes: Sequence[str]) -> None:
+    for problem in problems:
+        print(problem)
+    for note in notes:
+        print(f"note: {note}")

@@ -1,27 +1,20 @@
-"""How `watch` looks: a run at one moment as text for the terminal, by rich. Reads nothing."""
+"""How `watch` shows a search: a run at one moment as text for the terminal, by rich. Reads nothing."""
 
 from __future__ import annotations
 
-import datetime
-import math
 import re
-import sys
 from collections.abc import Sequence
-from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.panel import Panel
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from hpcnas.analysis.host_usage import Host
 from hpcnas.analysis.snapshot import Snapshot, WorkerStatus
-from hpcnas.job import terminal
+from hpcnas.command.watch_parts import devices, expected_end, line, problems, progress, since, spark, title
 from hpcnas.job.log import duration
 from hpcnas.job.terminal import one_line
-
-BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def picture(seen: Snapshot, host: Host, height: int | None) -> RenderableType:
@@ -36,68 +29,50 @@ def picture(seen: Snapshot, host: Host, height: int | None) -> RenderableType:
         parts += ["", _workers(seen, shown)]
     if seen.flying:
         ages = [f"{id} ({duration(seconds)})" if seen.running else str(id) for id, seconds in seen.flying[:100]]
-        title = "in flight  " if seen.running else "to be issued again  "
-        parts += ["", _line((title, "bold"), ("  ".join(ages), ""))]
+        what = "in flight  " if seen.running else "to be issued again  "
+        parts += ["", line((what, "bold"), ("  ".join(ages), ""))]
     if seen.recent and (lines_left is None or len(seen.workers) + 8 <= lines_left):
         parts += ["", _recent(seen)]
     if below:
         parts.append("")
-    parts += [_line(("✗ ", "red"), (one_line(text), "")) for text in seen.failures]
-    parts += [_line(("! ", "bold yellow"), (one_line(text), "yellow")) for text in seen.problems]
+    parts += [line(("✗ ", "red"), (one_line(text), "")) for text in seen.failures]
+    parts += problems(seen.problems)
     return Group(*parts)
-
-
-def _line(*parts: tuple[str, str]) -> Text:
-    return Text.assemble(*parts, overflow="ellipsis", no_wrap=True)
 
 
 def _progress(seen: Snapshot) -> RenderableType:
     """Counts, pace, the best, and the course of the search."""
     colour = "green" if seen.running or seen.state == "complete" else "yellow"
     trainings = "" if seen.trainings_limit is None else f" · {seen.trainings:.0f}/{seen.trainings_limit} trainings"
-    head = Table.grid(expand=True, padding=(0, 1))
-    head.add_column(ratio=1)
-    head.add_column(justify="right", no_wrap=True)
-    head.add_row(
-        ProgressBar(
-            total=max(1, seen.evaluated + seen.stopped + seen.left),
-            completed=seen.evaluated + seen.stopped,
-            complete_style=colour,
-            finished_style=colour,
-        ),
-        f"{_counted(seen)}{trainings}",
-    )
+    done = seen.evaluated + seen.stopped
+    head = progress(done, done + seen.left, f"{_counted(seen)}{trainings}", colour)
     counts = [f"{seen.in_flight} in flight", f"{seen.failed} failed"]
     if seen.rate is not None:
         counts.append(_pace(seen.rate))
     if seen.running and seen.remaining is not None:
-        soon = seen.remaining < 6 * 86400
-        at = f" ({datetime.datetime.fromtimestamp(seen.time + seen.remaining):%a %H:%M})" if soon else ""
-        counts.append(f"ETA {duration(seen.remaining)}{at}")
+        counts.append(expected_end(seen.time, seen.remaining))
     if seen.began is not None:
-        number = f", session {seen.sessions}" if seen.sessions > 1 else ""
-        counts.append(f"{'for' if seen.running else 'began'} {duration(seen.time - seen.began)}"
-                      f"{'' if seen.running else ' ago'}{number}")  # fmt: skip
-    lines: list[RenderableType] = [head, _line((" · ".join(counts), ""))]
+        counts.append(since(seen.time, seen.began, seen.sessions, seen.running))
+    lines: list[RenderableType] = [head, line((" · ".join(counts), ""))]
     if seen.best is None:
-        lines.append(_line(("no individual has been evaluated yet", "dim")))
+        lines.append(line(("no individual has been evaluated yet", "dim")))
     else:
         best = seen.best
         spread = "" if best["std"] is None else f" ± {best['std']:.4f}"
         lines.append(
-            _line(
+            line(
                 ("best ", ""), (f"{best['fitness']:.4f}", f"bold {colour}"),
                 (f"{spread} · individual {best['id']} · {best['parameters']:,} parameters · "
                  f"{duration(max(0.0, seen.time - best['finished']))} ago", ""),
             )
         )  # fmt: skip
         lines.append(
-            _line(
+            line(
                 (f"{seen.course[0]:.4f} ", "dim"), (spark(seen.course, 60), "cyan"), (f" {seen.course[-1]:.4f}", "dim")
             )
         )
-    title = _line((one_line(seen.run), "bold"), (" ─ ", "dim"), (seen.state, f"bold {colour}"))
-    return Panel(Group(*lines), title=title, title_align="left", border_style="bright_black")
+    over = title(seen.run, seen.state, colour)
+    return Panel(Group(*lines), title=over, title_align="left", border_style="bright_black")
 
 
 def _counted(seen: Snapshot) -> str:
@@ -113,15 +88,6 @@ def _pace(rate: float) -> str:
         if rate * seconds >= 1 or unit == "h":
             return f"{rate * seconds:,.{0 if rate * seconds >= 100 else 1}f}/{unit}"
     raise AssertionError("hours are always good")
-
-
-def spark(values: Sequence[float], width: int) -> str:
-    """A curve in block characters, `width` of them at most; flat where all values are equal."""
-    width = min(width, len(values))
-    chosen = [values[math.ceil((number + 1) * len(values) / width) - 1] for number in range(width)]
-    low, high = min(values), max(values)
-    scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
-    return "".join(BLOCKS[round((value - low) * scale)] for value in chosen)
 
 
 def _workers(seen: Snapshot, shown: Sequence[WorkerStatus]) -> Table:
@@ -201,45 +167,10 @@ def _recent(seen: Snapshot) -> Table:
 
 
 def _devices(seen: Snapshot, host: Host) -> RenderableType:
-    """This host: a line for its cores, and one a GPU."""
+    """This host, with the workers of this run that are on it."""
     mine = [worker for worker in seen.workers if worker.host == host.name]
     known = any(worker.host for worker in seen.workers)
     elsewhere = " · no worker of this run is here" if known and not mine else ""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_row(
-        _line((one_line(host.name), "bold")),
-        _bar(host.use),
-        f"{host.use:.0f} % of {host.cores} cores",
-        _bar(100 * host.memory / host.memory_total),
-        f"{host.memory:.1f} of {host.memory_total:.1f} GiB{elsewhere}",
+    return devices(
+        host, elsewhere, lambda gpu: [worker.rank for worker in mine if gpu.is_device(worker.device)]
     )
-    for gpu in host.gpus:
-        ranks = [str(worker.rank) for worker in mine if gpu.is_device(worker.device)]
-        details = [_quantity(gpu.temperature, "°C"), _quantity(gpu.power, "W")]
-        details += [f"rank{'s' if len(ranks) > 1 else ''} {', '.join(ranks)}"] if ranks else []
-        share, memory = None, ""
-        if gpu.memory is not None and gpu.memory_total:
-            share = 100 * gpu.memory / gpu.memory_total
-            memory = f"{gpu.memory / 1024:.1f} of {gpu.memory_total / 1024:.1f} GiB"
-        grid.add_row(
-            _line((one_line(f"GPU {gpu.index} {gpu.name}"), "")),
-            _bar(gpu.use),
-            _quantity(gpu.use, "%"),
-            _bar(share),
-            " · ".join(text for text in (memory, *details) if text),
-        )
-    return grid
-
-
-def _quantity(value: float | None, unit: str) -> str:
-    return "" if value is None else f"{value:.0f} {unit}"
-
-
-def _bar(percent: float | None) -> RenderableType:
-    return "" if percent is None else ProgressBar(total=100, completed=percent, width=12, complete_style="cyan")
-
-
-def plain_console(**options: Any) -> Console:
-    """One that shows texts as they are."""
-    file: Any = terminal.Steering(sys.stdout)
-    return Console(**({"file": file} | options), highlight=False, emoji=False, markup=False)

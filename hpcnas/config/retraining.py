@@ -25,6 +25,11 @@ class LargeNetworkSettings(Section, section="network"):
         "paper", "RUN, RUN:best or RUN:ID of a search, a genotype's FILE, or paper, the paper's cell", metavar="WHICH",
         paths_after="", alterable=True,  # to where the same genotype lies now: that it is the same is checked
     )  # fmt: skip
+    weights: str | None = setting(
+        None, "trained weights to start from: FILE of `hpcnas export weights`, RUN or RUN:SEED of a retraining",
+        metavar="WHICH", paths_after="",
+        alterable=True,  # to where the same weights lie now: that they are the same is checked by their fingerprint
+    )  # fmt: skip
     plugins: str | None = setting(
         None, "modules with primitives of the genotype, or data; several with commas", metavar="MODULE", option="plugin"
     )
@@ -76,10 +81,18 @@ class RetrainingSettings(Section, section="training"):
     label_smoothing: float = setting(
         0.0, "share of a label that is spread over all classes", low=0.0, high=0.99, metavar="F"
     )
+    class_weights: str | None = setting(
+        None, "weight of each class in the loss: balanced (by how few its images are), 1,2,0.5 or a FILE of numbers",
+        metavar="WEIGHTS", paths_after="",
+    )  # fmt: skip
     drop_path: float = setting(
         0.0, "probability that a path is dropped, which rises from 0 to P", low=0.0, high=0.99, metavar="P"
     )
     auxiliary_weight: float = setting(0.0, "weight of a second classifier's loss; 0: none", low=0.0, metavar="W")
+    freeze_cell: bool = setting(
+        False, "keep the cells of --weights, and the convolutions after them, as they are: the first and the last "
+        "layer learn",
+    )  # fmt: skip
     weight_averaging: float = setting(
         0.0, "decay of the moving average of weights, which is tested and kept; 0: the last weights are",
         low=0.0, high=0.999999, metavar="D",
@@ -109,6 +122,14 @@ class AugmentationSettings(Section, section="augmentation"):
     cutout: int = setting(
         0, "side of a square of pixels that is blanked, at random; 0: none", low=0, high=4096, metavar="N"
     )
+    rand_augment: int = setting(
+        0, "transformations of each image that RandAugment draws; 0: none", low=0, high=14, metavar="N"
+    )
+    rand_augment_magnitude: int = setting(9, "how strong they are, 0 to 30", low=0, high=30, metavar="M")
+    mixup: float = setting(
+        0.0, "mix images in pairs, and their labels, by shares from Beta(ALPHA, ALPHA); 0: none", low=0.0, high=1000.0,
+        metavar="ALPHA",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -207,6 +228,12 @@ class RetrainingConfig:
                 f"training.micro_batch: expected a divisor of the batch of {training.batch_size} images, "
                 f"got {training.micro_batch}"
             )
+        if training.freeze_cell and self.network.weights is None:
+            raise ConfigError("training.freeze_cell: expected network.weights, to keep the cells of, got none")
+        if training.freeze_cell and training.drop_path:
+            raise ConfigError("training.drop_path: expected 0 beside freeze_cell, since the cells stay as they are")
+        if 0 < self.augmentation.mixup < 0.01:  # so small that the Beta distribution's numbers run out
+            raise ConfigError(f"augmentation.mixup: expected 0 or at least 0.01, got {self.augmentation.mixup:g}")
         if list(training.milestones) != sorted(training.milestones):
             raise ConfigError(f"training.milestones: expected them in order, got {training.milestones}")
         if len(data.mean) != len(data.std) or len(data.mean) not in (0, 1, 3):

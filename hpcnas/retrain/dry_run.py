@@ -54,6 +54,7 @@ def text(
         f"genotype {origin.source}, space {origin.space}",
         f"images of {skeleton.height}×{skeleton.width}, {skeleton.image_channels} channels, {skeleton.classes} classes "
         f"({found.known}); trained on {height}×{width}",
+        *_start(recipe),
         f"{size.parameters:,} parameters, {size.flops / 1e9:,.2f} GFLOPs a test image",
         "",
         "# memory of a rank, estimated",
@@ -75,6 +76,14 @@ def text(
         share = f"{binding.threads} threads, {mine} micro-batches a step"
         lines.append(f"rank {rank}  {seat.host}  {binding.device}, {share}")
     return "\n".join(lines)
+
+
+def _start(recipe: RetrainingConfig) -> list[str]:
+    """The line about what the weights begin as, unless they are drawn."""
+    if recipe.network.weights is None:
+        return []
+    kept = "; the cells stay as they are" if recipe.training.freeze_cell else ""
+    return [f"begins with the weights of {recipe.network.weights}{kept}"]
 
 
 def _length(training: RetrainingSettings, images: int | None) -> str:

@@ -37,6 +37,7 @@ from hpcnas.data.datasets import (
     test_files,
     test_folder,
 )
+from hpcnas.data.seeded_transforms import RandAugment
 from hpcnas.retrain import held_out
 
 _logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Appearance:
     mean: tuple[float, ...]  # of each channel, in pixel values 0 to 255
     std: tuple[float, ...]
     resize: int  # pixels of a test image's shorter side, before its middle is taken
+    class_sizes: tuple[int, ...] = ()  # training images of each class
 
 
 class Feed(Protocol):
@@ -154,6 +156,9 @@ class Resident:
         self._normalise = Normaliser(torch.tensor(mean, device=device), torch.tensor(std, device=device))
         crop = recipe.augmentation.crop
         self._crop = max(1, round(crop * height)), max(1, round(crop * width))
+        self._augment: RandAugment | None = None
+        if recipe.augmentation.rand_augment:
+            self._augment = RandAugment(recipe.augmentation, channels)
         self.broken: set[str] = set()
         self.broken_tests: set[str] = set()
         self.tested_on, self.test_images = "test images", 0
@@ -168,6 +173,7 @@ class Resident:
             mean=mean,
             std=std,
             resize=min(height, width),
+            class_sizes=tuple(np.bincount(learnt.labels, minlength=len(dataset.classes)).tolist()),
         )
         if self._validation is not None:
             self._require_of_the_network(self._validation, "validation")
@@ -192,7 +198,7 @@ class Resident:
         return images
 
     def begin(self, seed: int, step: int, leave: Callable[[], bool] = never) -> None:
-        self._order = Order(len(self._labels), seed)
+        self._order, self._seed = Order(len(self._labels), seed), seed
 
     def next(self, step: int, micro_batch: int, generator: torch.Generator) -> Batch:
         training = self._recipe.training
@@ -201,6 +207,9 @@ class Resident:
         images = random_crop(self._pixels[chosen], *self._crop, generator)
         if self._recipe.augmentation.flip:
             images = random_flip(images, generator)
+        if self._augment is not None:
+            places = range(first, first + len(images))
+            images = self._augment(images, [seeds.image_seed(self._seed, place) for place in places])
         return self._normalise(images), self._labels[chosen]
 
     def look(self, leave: Callable[[], bool] = never) -> Iterator[None]:

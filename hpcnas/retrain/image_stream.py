@@ -29,7 +29,7 @@ from torch import Tensor
 from hpcnas import seeds
 from hpcnas.config.data_spec import DataFacts, DataFolder, parse
 from hpcnas.config.retraining import RetrainingConfig
-from hpcnas.data import class_folders, image_file
+from hpcnas.data import class_folders, image_file, seeded_transforms
 from hpcnas.data.augment import Normaliser
 from hpcnas.data.torchvision_shim import import_transforms
 from hpcnas.retrain import held_out
@@ -142,11 +142,13 @@ class _TrainingImages(_Images):
 
     def _transforms(self) -> Any:
         augmentation = self._recipe.augmentation
+        drawn = [seeded_transforms.rand_augment(augmentation)] if augmentation.rand_augment else []
         return v2.Compose(
             [
                 v2.RandomResizedCrop(self._recipe.data.image_size, scale=(augmentation.crop_area, 1.0)),
                 v2.RandomHorizontalFlip(0.5 if augmentation.flip else 0.0),
                 v2.ColorJitter(brightness=augmentation.brightness, contrast=augmentation.contrast),
+                *drawn,
                 v2.PILToTensor(),
             ]
         )
@@ -225,6 +227,7 @@ class Stream:
             mean=mean,
             std=std,
             resize=resized(recipe),
+            class_sizes=tuple(np.bincount(listing.labels, minlength=len(listing.classes)).tolist()),
         )
 
     def begin(self, seed: int, step: int, leave: Callable[[], bool] = never) -> None:

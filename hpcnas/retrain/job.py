@@ -33,8 +33,9 @@ from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.world import World
 from hpcnas.plugins import PluginFault
+from hpcnas.retrain import class_weights
 from hpcnas.retrain.keeper import Bystander, Keeper
-from hpcnas.retrain.record import Origin
+from hpcnas.retrain.record import Origin, Start
 from hpcnas.retrain.record_keeper import RecordKeeper
 from hpcnas.retrain.session import RetrainingFinished, RetrainingRefused, open_retraining, read_plan
 from hpcnas.storage.lock import Interrupted
@@ -43,7 +44,7 @@ from hpcnas.training import causes
 if TYPE_CHECKING:
     import torch
 
-    from hpcnas.retrain.feed import Feed
+    from hpcnas.retrain.feed import Appearance, Feed
     from hpcnas.retrain.process_group import Group
 
 Reason = Callable[[], str | None]
@@ -58,6 +59,7 @@ class Orders:
     genotype: Genotype
     origin: Origin
     seeds: tuple[int, ...]  # of the trainings that are not complete
+    start: Start | None  # the weights that a training begins with; None where they are drawn, or none begins
     dry_run: bool
 
 
@@ -119,7 +121,7 @@ def _prepare(arguments: list[str], signals: Signals) -> tuple[Orders, RecordKeep
         raise Leave(f"{_name()}: {interrupted}", MORE_TO_DO) from None
     except (UsageError, ConfigError, RetrainingRefused) as error:
         raise Leave(f"{_name()}: {error}", WRONG_USE) from None
-    return Orders(plan.recipe, plan.genotype, plan.origin, plan.waiting, request.dry_run), keeper
+    return Orders(plan.recipe, plan.genotype, plan.origin, plan.waiting, plan.start, request.dry_run), keeper
 
 
 def _reason_to_leave(world: World, orders: Orders, signals: Signals, warn: Callable[[str], None]) -> Reason:
@@ -312,10 +314,12 @@ def _train_all(
     try:
         group = Group(world, device, orders.recipe.run.address, lambda: _is_to_leave(reason, keeper))
         _look(group, orders.recipe, feed)
+        together(world, lambda: class_weights.scaled(orders.recipe, feed.appearance.class_sizes))  # before the training
+        weights = together(world, lambda: _start(orders, feed.appearance) if world.rank == 0 else None)
         _appear(world, orders.recipe, keeper, feed, first, device)
         exit_code = COMPLETE
         for seed in orders.seeds:
-            exit_code = _train(world, orders, seed, keeper, feed, group, device, reason)
+            exit_code = _train(world, orders, seed, keeper, feed, group, device, reason, weights)
             if exit_code != COMPLETE:
                 break
         group.close()
@@ -337,6 +341,22 @@ def _train_all(
             traceback.print_exc()
         world.waits = world.size > 1
         raise Leave(told, BROKEN) from None
+
+
+def _start(orders: Orders, found: Appearance) -> dict[str, torch.Tensor] | None:
+    """On rank 0: the weights that trainings begin with; a person is told what they do not have. Raises
+    UnusableWeights."""
+    from hpcnas.retrain import trained_weights
+
+    start = orders.start
+    if start is None:
+        return None
+    weights = trained_weights.read(start.file, expansion.expand(orders.genotype), orders.recipe.skeleton(found.facts))
+    if trained_weights.classes_differ(weights):
+        _warning(f"the weights of {start.file} are not of {found.facts.classes} classes: the classifier begins anew")
+    elif start.class_names not in ((), found.class_names):
+        _warning(f"the weights of {start.file} are of other classes, as many: the classifier begins with theirs")
+    return weights
 
 
 def _appear(
@@ -362,9 +382,10 @@ def _sentence(world: World, error: Exception) -> str:
 
 def _train(
     world: World, orders: Orders, seed: int, keeper: Keeper, feed: Feed, group: Group, device: torch.device,
-    reason: Reason,
+    reason: Reason, weights: dict[str, torch.Tensor] | None,
 ) -> int:  # fmt: skip
-    """One training and its test; the exit code, the same on every rank."""
+    """One training and its test; the exit code, the same on every rank. `weights` are what rank 0 begins with, if it
+    does not go on from a checkpoint."""
     from hpcnas.retrain.loop import DistributedTraining
     from hpcnas.retrain.scoring import ImagesMissing, TooManyBroken
     from hpcnas.training.method import LossNotFinite
@@ -373,7 +394,10 @@ def _train(
     facts = feed.appearance.facts
     skeleton = recipe.skeleton(facts)
     training = DistributedTraining(graph, skeleton, recipe, seed, feed, group, device, _warning)
-    training.resume(together(world, lambda: keeper.checkpoint(seed, training)))
+    state = together(world, lambda: keeper.checkpoint(seed, training))
+    if weights is not None and state is None:
+        training.start_from(weights)
+    training.resume(state)
     keeper.training_begins(seed, training)
     try:
         complete = training.run(

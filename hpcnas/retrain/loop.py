@@ -25,6 +25,7 @@ from hpcnas import seeds
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.retraining import RetrainingConfig, RetrainingSettings
+from hpcnas.retrain import class_weights
 from hpcnas.retrain.feed import Feed
 from hpcnas.retrain.process_group import Group
 from hpcnas.retrain.rates import learning_rate
@@ -32,6 +33,7 @@ from hpcnas.retrain.record import Row, Validation
 from hpcnas.retrain.regularisation import DropPath, WithAuxiliaryHead, average_in, cutout, loss
 from hpcnas.retrain.scoring import ImagesMissing, Scorer, Tested, TooManyBroken
 from hpcnas.retrain.sums import Sums, synchronised
+from hpcnas.retrain.trained_weights import freeze, put_into
 from hpcnas.training import schedules
 from hpcnas.training.method import LossNotFinite, number_type
 from hpcnas.training.network import Network, initial_weights
@@ -78,8 +80,11 @@ class DistributedTraining:
         if recipe.run.compile:
             self._forward = _Compiled(self._trained, warn)
         self._scorer = Scorer(network, skeleton.classes, feed, group, device, self._number, self._half)
+        self._frozen = freeze(network.blocks) if training.freeze_cell else []
         self._sums = Sums(self._trained, recipe.micro_batches, _FIGURES, device)
-        self._parameters = list(self._trained.parameters())
+        weights = class_weights.scaled(recipe, feed.appearance.class_sizes)
+        self._class_weights = None if weights is None else torch.tensor(weights, dtype=self._number, device=device)
+        self._parameters = [parameter for parameter in self._trained.parameters() if parameter.requires_grad]
         self._optimiser = torch.optim.SGD(
             self._parameters,
             lr=training.learning_rate,
@@ -111,7 +116,7 @@ class DistributedTraining:
     def _tensors(self) -> list[Tensor]:
         """All state that is tensors, in place."""
         momenta = [self._optimiser.state[parameter]["momentum_buffer"] for parameter in self._parameters]
-        return [*self._values(), *momenta, *self._averages]
+        return [*self._values(), *momenta, *self._averages, *self._frozen]
 
     # ── training ────────────────────────────────────────────────────────────────────────────────────────────────────
     def run(
@@ -125,7 +130,7 @@ class DistributedTraining:
         training goes on, and the training is not complete before. Raises LossNotFinite, TooManyBroken, DataError,
         ImagesMissing, on all ranks alike, the last one when the last step is saved.
         """
-        self._trained.train()
+        self._to_training_mode()
         if self._is_to_be_validated():  # an earlier job has left before it had done so
             self._validate(leave)
         if self.step < self._recipe.training.steps and not self._leaving:
@@ -152,6 +157,11 @@ class DistributedTraining:
         if self._problem is not None:
             raise ImagesMissing(self._problem)
         return self.step == self._recipe.training.steps and not self._is_to_be_validated()
+
+    def _to_training_mode(self) -> None:
+        self._trained.train()
+        if self._frozen:
+            self.network.blocks.eval()
 
     def _lap(self) -> None:
         """Counts the time since the last lap as spent on training."""
@@ -199,9 +209,9 @@ class DistributedTraining:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
             output = self._forward(images)
             scores, auxiliary = output if training.auxiliary_weight else (output, None)
-            found = loss(scores.to(self._number), labels, training.label_smoothing)
+            found = loss(scores.to(self._number), labels, training.label_smoothing, self._class_weights)
             if auxiliary is not None:
-                other = loss(auxiliary.to(self._number), labels, training.label_smoothing)
+                other = loss(auxiliary.to(self._number), labels, training.label_smoothing, self._class_weights)
                 found = found + training.auxiliary_weight * other
         sums.add_batch_statistics()
         share = sums.loss(found)
@@ -281,7 +291,7 @@ class DistributedTraining:
         began = time.perf_counter()
         with self._as_tested():
             found = self._scorer.validate(self.broken, leave)
-        self._trained.train()
+        self._to_training_mode()
         if found is None:
             self._leaving = True
             if self._scorer.interrupted():
@@ -366,6 +376,14 @@ class DistributedTraining:
             "waited": self.waited,
             "broken": sorted(self.broken),
         }
+
+    @torch.no_grad()
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Begins with trained weights, which `trained_weights.read` has read; on rank 0 alone, before `resume`, from
+        which the others have them."""
+        self._sums.use_in_evaluation(self._sums.running)
+        put_into(self.network, weights)
+        self._sums.begin_with_loaded()
 
     def resume(self, found: dict[str, Any] | None) -> None:
         """Goes on from a `state`, if there is one, which rank 0 alone has; the others get what they need. Raises

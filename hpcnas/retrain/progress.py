@@ -51,6 +51,9 @@ class Progress:
             "retraining %s (%s): %s parameters, c0 = %d, cells %s", record.origin.source, record.origin.space,
             f"{record.parameters:,}", skeleton.channels, " ".join(map(str, skeleton.cells)),
         )  # fmt: skip
+        if record.weights is not None:
+            kept = "; the cells stay as they are" if self._recipe.training.freeze_cell else ""
+            _logger.info("weights begin as those of %s%s", self._recipe.network.weights, kept)
         _logger.info(
             "data: %s training images, %d classes; %d ranks on %s and alike; batches of %d as %d × %d",
             f"{facts.training_images:,}", facts.classes, session.ranks, session.device,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from pathlib import Path
 
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
@@ -124,6 +125,7 @@ class Record:
     sessions: list[RetrainingSession] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     validations: list[Validation] = field(default_factory=list)  # of each training in the order of steps
+    weights: str | None = None  # fingerprint of those that all trainings start from; None: they are drawn
 
     @property
     def facts(self) -> DataFacts:
@@ -150,6 +152,15 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Start:
+    """Weights that trainings start from."""
+
+    file: Path
+    fingerprint: str  # 16 hexadecimal digits over the bytes of the file
+    class_names: tuple[str, ...] = ()  # of the scores that they give; empty where only the file is known
+
+
+@dataclass(frozen=True)
 class Plan:
     """What is to be trained."""
 
@@ -158,6 +169,7 @@ class Plan:
     origin: Origin
     record: Record | None  # of what was trained so far; None where the retraining is new
     anew: bool = False  # what has diverged is trained with other settings, from the beginning
+    start: Start | None = None  # what a training that begins starts from; None where none begins, or it draws weights
 
     @property
     def waiting(self) -> tuple[int, ...]:

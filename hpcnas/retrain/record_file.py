@@ -17,6 +17,7 @@ complete training. Knows neither torch nor MPI; when it is written is `record_ke
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -88,6 +89,7 @@ SESSION_COLUMNS = (
     Column("numbers", "S", "type of the numbers of feature maps on that device", added=True),
 )
 _VALIDATIONS = "validations"  # since 0.2
+_WEIGHTS = "weights"  # likewise, where trainings start from some
 _TABLES = {
     "trainings": TRAINING_COLUMNS,
     "history": HISTORY_COLUMNS,
@@ -201,6 +203,9 @@ def _write_network(group: hdf5.Group, record: Record) -> None:
     names = np.asarray([_bytes(name) for name in inputs.class_names], dtype="S")
     write_dataset(group, "class_names", names, "in the order of the class scores")
     write_dataset(group, "resize", np.int64(inputs.resize), "shorter side of a test image before its crop", "pixels")
+    if record.weights is not None:
+        told = "fingerprint of the weights that trainings start from"
+        write_dataset(group, _WEIGHTS, _text(record.weights), told)
     smaller = np.int64(min(skeleton.height, skeleton.width))
     write_dataset(group, "crop", smaller, "the smaller of height and width", "pixels")
 
@@ -234,20 +239,39 @@ def _str(data: bytes) -> str:
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def read(folder: Path) -> Record:
     """The retraining as its last retrain.h5 has it, also while it goes on. Raises StoreError."""
+    with _opened(folder) as (path, file):
+        return _read(path, file)
+
+
+def faults(folder: Path) -> list[str]:
+    """Every value that no retraining has written, a line each: what `read` refuses the file for. Raises StoreError
+    where the file cannot be read at all."""
+    with _opened(folder) as (_, file):
+        return [str(wrong) for wrong in _wrong(file, _tables(file))]
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[tuple[Path, hdf5.Group]]:
+    """The file and its path. Raises StoreError where there is none, and where it cannot be read in the course."""
     path = folder / NAME
     if not exists(folder):
         instead = "; it holds a search" if run_file.exists(folder) else ""
         raise StoreError(f"expected a retraining in {folder}, but there is no {NAME}{instead}")
     try:
         with hdf5.opened(path, FORMAT) as file:
-            return _read(path, file)
+            yield path, file
     except hdf5.DAMAGE as error:
         raise StoreError(f"{path}: expected a whole file of a retraining, but it cannot be read: {error}") from None
 
 
+def _tables(file: hdf5.Group) -> dict[str, dict[str, np.ndarray]]:
+    """Those that the file has, unchecked. Raises one of DAMAGE."""
+    return hdf5.read_tables(file, {name: columns for name, columns in _TABLES.items() if _was_kept(file, name)})
+
+
 def _read(path: Path, file: hdf5.Group) -> Record:
     settings, _ = SCHEME.parse_toml(_string(file, "configuration"), str(path))
-    tables = hdf5.read_tables(file, {name: columns for name, columns in _TABLES.items() if _was_kept(file, name)})
+    tables = _tables(file)
     for wrong in _wrong(file, tables):
         raise StoreError(f"{path}: {wrong}; put a copy of the file back, or begin in another --run")
     record = Record(
@@ -264,6 +288,8 @@ def _read(path: Path, file: hdf5.Group) -> Record:
         broken=[_str(name) for name in file["broken/file"][()]],
         validations=[_validation(row) for row in _rows(tables.get(_VALIDATIONS, {}))],
     )
+    if _WEIGHTS in file["network"]:
+        record.weights = _string(file["network"], _WEIGHTS)
     record.recipe = record.on_its_images(record.recipe)
     return record
 

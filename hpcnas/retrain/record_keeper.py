@@ -82,8 +82,9 @@ class RecordKeeper:
             size = sizes.size(expansion.expand(genotype), skeleton)
             waiting = [Trained(seed) for seed in self._recipe.seeds]
             self._record = Record(
-                uuid.uuid4().hex, self._recipe, genotype, self.plan.origin, inputs, size.parameters, size.flops, waiting
-            )
+                uuid.uuid4().hex, self._recipe, genotype, self.plan.origin, inputs, size.parameters, size.flops,
+                waiting, weights=None if self.plan.start is None else self.plan.start.fingerprint,
+            )  # fmt: skip
         before = self._record.sessions[-1].facts if self._record.sessions else facts
         unvalidated = dataclasses.replace(facts, validation_images=0)  # DIR/validation may have come since
         if before not in (facts, unvalidated) or self._record.inputs != inputs:

@@ -100,13 +100,19 @@ class DropPath(nn.Module):
         return stays / survival
 
 
-def loss(scores: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+def loss(scores: Tensor, labels: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
     """The mean cross-entropy, a scalar, of labels of which the share `smoothing` is spread evenly over all K classes.
 
-    Scores (B, K) before the softmax; labels int64 (B,). Szegedy et al., *Rethinking the Inception Architecture for
-    Computer Vision*, CVPR 2016, §7, with u(k) = 1/K; they take 0.1.
+    Scores (B, K) before the softmax; labels int64 (B,), or the share of each class, (B, K). Szegedy et al., *Rethinking
+    the Inception Architecture for Computer Vision*, CVPR 2016, §7, with u(k) = 1/K; they take 0.1.
+
+    With `weights` (K,) of classes, the sum of the weighted terms is divided by B, and not by the weights of the labels
+    that happen to be here, as PyTorch has it: the mean over a step is then the same however it is cut.
     """
-    return functional.cross_entropy(scores, labels, label_smoothing=smoothing)
+    if weights is None:
+        return functional.cross_entropy(scores, labels, label_smoothing=smoothing)
+    each = functional.cross_entropy(scores, labels, weights, label_smoothing=smoothing, reduction="none")
+    return each.mean()
 
 
 class AuxiliaryHead(nn.Sequential):

@@ -13,14 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hpcnas.config.options import Request
-from hpcnas.config.retraining import SCHEME, RetrainingRunSettings
+from hpcnas.config.retraining import SCHEME, RetrainingConfig, RetrainingRunSettings
 from hpcnas.errors import Error
 from hpcnas.job.status import COMPLETE
-from hpcnas.retrain import record_file
+from hpcnas.retrain import class_weights, record_file, weights_source
 from hpcnas.retrain.file_store import FILES, RetrainingStore
 from hpcnas.retrain.origin import resolve_genotype
 from hpcnas.retrain.progress import final_table
-from hpcnas.retrain.record import Plan, Record, State, Trained
+from hpcnas.retrain.record import Plan, Record, Start, State, Trained
 from hpcnas.retrain.record_keeper import RecordKeeper
 from hpcnas.search import references
 from hpcnas.search.file_store import FileStore
@@ -100,20 +100,23 @@ def _refuse_search(path: Path) -> None:
 
 def _new(path: Path, request: Request) -> Plan:
     """That of a retraining that begins; creates nothing. Raises RetrainingRefused, ConfigError."""
-    recipe = SCHEME.build(*request.base, *request.layers)
+    recipe = class_weights.written_out(SCHEME.build(*request.base, *request.layers))
     genotype, origin = resolve_genotype(recipe.network.genotype)
     if "+" in origin.space and recipe.network.plugins is None:
         raise RetrainingRefused(
             f"the space {origin.space} of {origin.source} has a plugin's primitives: give its --plugin"
         )
-    return Plan(recipe, genotype, origin, None)
+    return Plan(recipe, genotype, origin, None, start=weights_source.find(recipe, genotype))
 
 
 def _continued(path: Path, request: Request) -> Plan:
     """That of a retraining that goes on. Raises StoreError, RetrainingRefused, ConfigError."""
     record = record_file.read(path)
-    recipe = record.on_its_images(SCHEME.build(SCHEME.lasting(record.recipe), *request.layers))
+    asked = SCHEME.build(SCHEME.lasting(record.recipe), *request.layers)
+    recipe = record.on_its_images(class_weights.written_out(asked))
     changed = SCHEME.differences(record.recipe, recipe)
+    start, told = _start(record, recipe, request, begins=bool(changed))
+    changed += told
     anew = bool(changed) and _may_begin_anew(record, changed)
     if changed and not anew:
         listing = "\n  ".join(changed)
@@ -132,15 +135,30 @@ def _continued(path: Path, request: Request) -> Plan:
             )
     record.recipe = recipe
     if anew:
+        record.weights = None if start is None else start.fingerprint
         record.trainings, record.history, record.validations = [], [], []
     known = {trained.seed for trained in record.trainings}
     record.trainings += [Trained(seed) for seed in recipe.seeds if seed not in known]
-    return Plan(recipe, record.genotype, record.origin, record, anew)
+    return Plan(recipe, record.genotype, record.origin, record, anew, start)
+
+
+def _start(
+    record: Record, recipe: RetrainingConfig, request: Request, begins: bool
+) -> tuple[Start | None, list[str]]:
+    """What trainings that begin start from, where some do or it was named anew; and in what it is not what the others
+    have started from, as a line. `begins`: all of them do. Raises ConfigError."""
+    named = any("weights" in layer.get("network", {}) for layer in request.layers)
+    state = {found.seed: found.step for found in record.trainings}
+    if not named and not begins and all(state.get(seed, 0) for seed in recipe.seeds):
+        return None, []
+    start = weights_source.find(recipe, record.genotype)
+    fingerprint = None if start is None else start.fingerprint
+    return start, [] if fingerprint == record.weights else [f"network.weights: {record.weights} → {fingerprint}"]
 
 
 def _may_begin_anew(record: Record, changed: list[str]) -> bool:
     """Whether these settings may be changed because a training has diverged: those of how it trains, as long as no
     training is complete, which they would have to hold for as well."""
     states = {found.state for found in record.trainings}
-    how = all(line.startswith(("training.", "augmentation.")) for line in changed)
+    how = all(line.startswith(("training.", "augmentation.", "network.weights:")) for line in changed)
     return how and State.DIVERGED in states and State.COMPLETE not in states

@@ -20,12 +20,13 @@ MOMENTUM = 0.1  # share of a step in the running statistics, as PyTorch's batch 
 
 
 class Sums:
-    """One step's sums for a module. Its parameters' `.grad` and its batch normalisations' buffers become views here."""
+    """One step's sums for a module. Its parameters' `.grad` and its batch normalisations' buffers become views here,
+    but for those that get no gradients."""
 
     def __init__(self, module: nn.Module, micro_batches: int, figures: int, device: torch.device) -> None:
         """`micro_batches` of a step, over all ranks; `figures`: how many numbers are added up beside."""
-        parameters = list(module.parameters())
-        normalisations = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        normalisations = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d) and _learns(part)]
         weights = sum(parameter.numel() for parameter in parameters)
         statistics = 2 * sum(part.num_features for part in normalisations)
         self._micro_batches = micro_batches
@@ -63,9 +64,17 @@ class Sums:
         group.add_up(self._flat)
         self.running.lerp_(self._statistics, MOMENTUM)
 
+    def begin_with_loaded(self) -> None:
+        """Takes the running statistics that the module was given for `running`, after `use_in_evaluation`."""
+        self.running.copy_(self._latest)
+
     def use_in_evaluation(self, statistics: Tensor) -> None:
         """Makes the module's evaluation use these statistics, shaped like `running`, until the next training step."""
         self._latest.copy_(statistics)
+
+
+def _learns(part: nn.Module) -> bool:
+    return all(parameter.requires_grad for parameter in part.parameters())
 
 
 def synchronised(module: nn.Module, group: Group) -> nn.Module:

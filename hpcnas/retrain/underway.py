@@ -6,9 +6,9 @@ one file, which a running job may replace at any time; says nothing of the train
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hpcnas.architecture import expansion
 from hpcnas.job.world import AloneWorld
+from hpcnas.retrain.feed import Appearance
 from hpcnas.retrain.file_store import CHECKPOINT
 from hpcnas.retrain.loop import DistributedTraining
 from hpcnas.retrain.process_group import Group
@@ -47,7 +48,7 @@ def load(folder: Path, record: Record, seed: int) -> Underway:
         state = checkpoints.load_unsealed_too(path)
         if state["seed"] != seed:
             raise NoCheckpoint(f"{path} is that of seed {state['seed']}")
-        training = _training(record, seed)
+        training = without_images(record, seed)
         training.resume(state)
     except FileNotFoundError:
         raise NoCheckpoint(f"there is no {path}") from None
@@ -63,10 +64,15 @@ def load(folder: Path, record: Record, seed: int) -> Underway:
     return Underway(training.step, weights)
 
 
-def _training(record: Record, seed: int) -> DistributedTraining:
-    """It at its beginning, on the CPU, without images: none is asked for."""
-    recipe = dataclasses.replace(record.recipe, run=dataclasses.replace(record.recipe.run, compile=False))
-    graph, cpu = expansion.expand(record.genotype), torch.device("cpu")
-    no_images: Any = None
-    group = Group(AloneWorld(), cpu, None)
-    return DistributedTraining(graph, record.inputs.skeleton, recipe, seed, no_images, group, cpu, lambda text: None)
+def without_images(record: Record, seed: int) -> DistributedTraining:
+    """The training of that seed at its beginning, alone on the CPU: for its state. No step can be made."""
+    recipe = record.recipe
+    recipe = replace(
+        recipe, run=replace(recipe.run, compile=False), training=replace(recipe.training, class_weights=None)
+    )
+    inputs, cpu = record.inputs, torch.device("cpu")
+    feed: Any = SimpleNamespace(
+        appearance=Appearance(record.facts, inputs.class_names, inputs.mean, inputs.std, inputs.resize)
+    )
+    graph, group = expansion.expand(record.genotype), Group(AloneWorld(), cpu, None)
+    return DistributedTraining(graph, inputs.skeleton, recipe, seed, feed, group, cpu, lambda text: None)

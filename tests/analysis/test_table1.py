@@ -114,6 +114,15 @@ def measured(folder: Path) -> dict[str, object]:
         (whole(milestones=(0.5,)), "milestones (0.5,)"),
         (WHOLE | {"augmentation": {"brightness": 0.0}, "data": {"image_size": 64}}, ""),
         (WHOLE | {"augmentation": {"cutout": 16}}, "cutout 16"),
+        (whole(epochs=409.6), ""),  # as many steps as the paper's
+        (whole(epochs=1.0), "steps 195"),
+        (whole(warm_up=0.05), "warm_up 0.05"),
+        (whole(class_weights="balanced"), "class_weights balanced"),
+        (WHOLE | {"augmentation": {"rand_augment_magnitude": 5}}, ""),
+        (
+            WHOLE | {"augmentation": {"rand_augment": 2, "rand_augment_magnitude": 5, "mixup": 0.2}},
+            "rand_augment 2, rand_augment_magnitude 5, mixup 0.2",
+        ),
     ],
 )
 def test_a_recipe_departs_by_what_changes_the_result(
@@ -121,6 +130,14 @@ def test_a_recipe_departs_by_what_changes_the_result(
 ) -> None:
     row = measured(retrained(tmp_path / "a", [0.96], EVOLVED, settings, CIFAR))
     assert (row["departures"], row["paper"]) == (departures, None if departures else "3.75 ± 0.12")
+
+
+def test_weights_to_start_from_are_a_departure_wherever_they_lie(tmp_path: Path) -> None:
+    settings = WHOLE | {"network": {"weights": "a.pt"}}
+    stored = record_file.read(retrained(tmp_path / "a", [0.96], EVOLVED, settings, CIFAR))
+    record_file.write(tmp_path / "a", replace(stored, weights="5f2e9c0112345678"))
+    row = measured(tmp_path / "a")
+    assert (row["departures"], row["paper"]) == ("weights 5f2e9c01", None)
 
 
 @pytest.mark.parametrize(

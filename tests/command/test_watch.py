@@ -21,7 +21,7 @@ from patience import GUARD
 from watched import evaluated, fill, look
 
 from hpcnas.analysis import host_usage, snapshot
-from hpcnas.command import watch_view
+from hpcnas.command import watch_parts, watch_view
 from hpcnas.search.file_store import FileStore
 
 TOOL = Path(__file__).parent.parent.parent / "tools/watch.py"
@@ -37,7 +37,7 @@ def store(tmp_path: Path) -> Iterator[FileStore]:
 
 
 def shown(seen: snapshot.Snapshot, host: host_usage.Host = HOST, width: int = 110, height: int | None = None) -> str:
-    console = watch_view.plain_console(width=width, file=io.StringIO())
+    console = watch_parts.plain_console(width=width, file=io.StringIO())
     console.print(watch_view.picture(seen, host, height))
     return console.file.getvalue()
 
@@ -97,9 +97,9 @@ def test_the_longest_at_it_are_shown_where_there_is_no_room(store: FileStore, he
 
 
 def test_a_curve() -> None:
-    assert watch_view.spark([0.0, 1.0, 2.0, 7.0], 60) == "▁▂▃█"
-    assert watch_view.spark([0.5, 0.5], 60) == "▁▁"
-    assert watch_view.spark(list(range(100)), 4) == "▃▄▆█"
+    assert watch_parts.spark([0.0, 1.0, 2.0, 7.0], 60) == "▁▂▃█"
+    assert watch_parts.spark([0.5, 0.5], 60) == "▁▁"
+    assert watch_parts.spark(list(range(100)), 4) == "▃▄▆█"
 
 
 def test_gpus_of_this_host(store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,8 @@ def test_the_papers_recipes_have_nothing_that_the_paper_has_not(name: str) -> No
     found = preset(name)
     training = found.training
     assert (training.label_smoothing, training.drop_path, training.auxiliary_weight) == (0, 0, 0)
-    assert (training.epochs, training.warm_up) == (None, 0)
+    assert (training.epochs, training.warm_up, training.freeze_cell, found.network.weights) == (None, 0, False, None)
+    assert (found.augmentation.rand_augment, found.augmentation.mixup, training.class_weights) == (0, 0, None)
     assert (training.weight_averaging, found.augmentation.cutout, found.data.validation_fraction) == (0, 0, 0)
 
 
@@ -131,6 +132,13 @@ def test_every_setting_is_an_option() -> None:
         ({"training": {"epochs": 0}}, "training.epochs: expected a number from 0.001 to 1000000, got 0"),
         ({"training": {"epochs": math.inf}}, "training.epochs: expected a number from 0.001 to 1000000, got inf"),
         ({"training": {"warm_up": 1.5}}, "training.warm_up: expected a number from 0.0 to 1.0, got 1.5"),
+        ({"training": {"freeze_cell": True}}, "training.freeze_cell: expected network.weights, to keep the cells of"),
+        (
+            {"network": {"weights": "a.pt"}, "training": {"freeze_cell": True, "drop_path": 0.1}},
+            "training.drop_path: expected 0 beside freeze_cell",
+        ),
+        ({"augmentation": {"mixup": 0.001}}, "augmentation.mixup: expected 0 or at least 0.01, got 0.001"),
+        ({"augmentation": {"rand_augment_magnitude": 31}}, "rand_augment_magnitude: expected an integer from 0 to 30"),
         ({"training": {"droppath": 0.1}}, "did you mean 'drop_path'?"),
     ],
 )

@@ -227,3 +227,15 @@ def test_a_copy_elsewhere_has_the_same_fingerprint(folder: Path, tmp_path: Path)
     (tmp_path / "train").symlink_to(folder / "train")
     assert list_images(tmp_path / "train").fingerprint == listing.fingerprint
     assert listing.fingerprint != list_images(folder / "val").fingerprint
+
+
+def test_rand_augment_follows_from_the_place_in_the_order(folder: Path) -> None:
+    plain = recipe(folder)
+    settings = SCHEME.build(SCHEME.settings(plain), {"augmentation": {"rand_augment": 2, "rand_augment_magnitude": 20}})
+    found = batches(stream(settings), settings, 0, 1)
+    later = batches(stream(settings, 1, 2), settings, 1, 2, first=2)
+    for place, batch in later.items():
+        assert_equal(batch, found[place])
+    unchanged = batches(stream(plain), plain, 0, 1)
+    assert not any(torch.equal(batch[0], unchanged[place][0]) for place, batch in found.items())
+    assert all(torch.equal(batch[1], unchanged[place][1]) for place, batch in found.items())

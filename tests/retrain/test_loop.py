@@ -118,6 +118,21 @@ def test_any_number_of_ranks_computes_the_same(parts: dict[str, object]) -> None
     assert alone.history[-1].loss != pytest.approx(alone.history[0].loss, rel=1e-3)  # something was learnt
 
 
+def test_rand_augment_of_resident_images_does_not_depend_on_ranks_or_micro_batches() -> None:
+    drawn = {"augmentation": {"rand_augment": 2, "crop": 1.0, "flip": False, "cutout": 0}}
+    settings = SCHEME.build(SCHEME.settings(recipe()), drawn)
+    _, weights = trained(1, settings)
+    assert_close(weights, trained(3, settings)[1])
+    images = []
+    for micro_batch in (4, 8):
+        cut = SCHEME.build(SCHEME.settings(settings), {"training": {"micro_batch": micro_batch}})
+        feed = Resident(cut, 0, 1, torch.device("cpu"))
+        feed.begin(5, 1)
+        parts = [feed.next(1, number, torch.Generator())[0] for number in range(16 // micro_batch)]
+        images.append(torch.cat(parts))
+    assert torch.equal(*images)
+
+
 def test_statistics_of_the_whole_step_are_those_of_one_rank_with_all_images() -> None:
     _, whole = trained(1, recipe(micro_batch=16, batch_statistics="step"))
     _, plain = trained(1, recipe(micro_batch=16))
