@@ -64,7 +64,7 @@ def learnt(text: str) -> Learnt:
             saved = underway.load(found.folder, found.stored, training.seed)
         except underway.NoCheckpoint as error:  # it may have become complete just now
             problem = str(error)
-        except underway.Unusable as error:
+        except underway.UnusableCheckpoint as error:
             raise AnalysisError(str(error)) from error
         else:
             settings = found.stored.recipe.training

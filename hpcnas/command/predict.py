@@ -22,7 +22,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpcnas.analysis import tested
 from hpcnas.command import common
 from hpcnas.errors import Error
 
@@ -53,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names += [] if options.list is None else listed(options.list)
     if not names:
         parser.error("expected an IMAGE, or --list FILE that names some")
-    from hpcnas.analysis import prediction  # which imports torch: some seconds
+    from hpcnas.analysis import prediction, tested  # torch: some seconds
 
     model = prediction.model(options.network)
     if model.remark is not None:

@@ -29,20 +29,20 @@ class NoCheckpoint(Exception):
     """There is no checkpoint of that training, or none any more: one line."""
 
 
-class Unusable(Exception):
+class UnusableCheckpoint(Exception):
     """A checkpoint that cannot be used: one line."""
 
 
 @dataclass(frozen=True)
-class Underway:
-    """A training as its checkpoint has it."""
+class SavedWeights:
+    """What a training has learnt by its last save."""
 
     step: int  # steps made
     weights: dict[str, Tensor]  # the network's state_dict, on the CPU, without what serves the training alone
 
 
-def load(folder: Path, record: Record, seed: int) -> Underway:
-    """The training of that seed as it was saved last. Raises NoCheckpoint, Unusable."""
+def load(folder: Path, record: Record, seed: int) -> SavedWeights:
+    """The training of that seed as it was saved last. Raises NoCheckpoint, UnusableCheckpoint."""
     path = folder / CHECKPOINT
     try:
         state = checkpoints.load_unsealed_too(path)
@@ -55,13 +55,14 @@ def load(folder: Path, record: Record, seed: int) -> Underway:
     except NoCheckpoint:
         raise
     except sealed.Damaged as error:
-        raise Unusable(f"{path} is damaged: {error}") from None
+        raise UnusableCheckpoint(f"{path} is damaged: {error}") from None
     except Exception as error:  # a damaged file can raise anything
-        raise Unusable(f"{path}: expected the state of seed {seed}: {type(error).__name__}: {error}") from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UnusableCheckpoint(f"{path}: expected the state of seed {seed}: {reason}") from error
     weights = training.weights()
     if not all(torch.isfinite(value).all() for value in weights.values()):
-        raise Unusable(f"{path}: expected weights that are finite; the training of seed {seed} has diverged")
-    return Underway(training.step, weights)
+        raise UnusableCheckpoint(f"{path}: expected weights that are finite; the training of seed {seed} has diverged")
+    return SavedWeights(training.step, weights)
 
 
 def without_images(record: Record, seed: int) -> DistributedTraining:
