@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from toolruns import OF_PAPER
+from toolruns import CHAIN
 
 from hpcnas.architecture import expansion, sizes
-from hpcnas.architecture import genotype as genotypes
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.retraining import SCHEME
@@ -28,6 +27,7 @@ SETTINGS: Mapping[str, Mapping[str, object]] = {
     "run": {"history_every": 10, "validate_every": 20},
 }
 SOFTWARE = {"hpcnas": "0.2.0", "python": "3.12", "torch": "2", "mpi": "none"}
+FROM_FILE = Origin("cell.toml", str(CHAIN.space))
 ACCURACY = {0: 0.75, 1: 0.5, 2: 0.875}  # of 360 test images, by seed
 STATES = (State.COMPLETE, State.TRAINING, State.WAITING)
 
@@ -36,13 +36,11 @@ def recorded(
     states: tuple[State, ...] = STATES,
     settings: Mapping[str, Mapping[str, object]] = {},
     run: str = "7" * 32,
-    genotype: Genotype | None = None,
-    origin: Origin = OF_PAPER,
+    genotype: Genotype = CHAIN,
+    origin: Origin = FROM_FILE,
     facts: DataFacts = FACTS,
 ) -> Record:
-    """Of trainings in these states, from seed 0 on: those under way have made 20 steps, diverged ones 30. The paper's
-    cell, unless another genotype is given."""
-    genotype = genotype or genotypes.named("paper")
+    """Of trainings in these states, from seed 0 on: those under way have made 20 steps, diverged ones 30."""
     layers = [SCHEME.preset("quick"), SETTINGS, {"training": {"runs": len(states)}}, settings]
     recipe = SCHEME.build(*layers)
     names = tuple(map(str, range(facts.classes)))

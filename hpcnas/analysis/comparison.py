@@ -16,14 +16,10 @@ from typing import Any
 import numpy as np
 
 from hpcnas.analysis import worker_time
+from hpcnas.analysis.confidence import t_95
 from hpcnas.analysis.curves import Curves, require_evaluations
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.config import search as search_config
-
-T_95 = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131),
-    *(2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
-)  # 97.5 % of Student's t lie below, with 1, 2, … degrees of freedom
 
 
 @dataclass(frozen=True)
@@ -48,8 +44,7 @@ class Band:
         values, count = values[:, kept], len(functions)
         half = np.full(values.shape[1], np.nan)
         if count > 1:
-            t = T_95[count - 2] if count - 2 < len(T_95) else 2.0
-            half = t * values.std(axis=0, ddof=1) / count**0.5
+            half = t_95(count - 1) * values.std(axis=0, ddof=1) / count**0.5
         return cls(grid[kept], values.mean(axis=0), half)
 
     def at(self, x: float) -> tuple[float, float]:

@@ -1,17 +1,24 @@
-"""Compares searches: the best fitness, against evaluations and against worker time (GPU hours).
+"""Compares searches: the best fitness, against evaluations and against worker time (GPU hours). Or retrainings: what
+their recipes differ in, their sizes, and their test accuracies.
 
-Runs that differ in nothing but their seed (and in what may change from start to start) are one group. A group is drawn
-as the mean of its runs with the 95 % confidence band of that mean (Student's t), as far as all its runs have come;
-thin lines are the single runs. Two runs make a very wide band: five are a better start.
+Runs that differ in nothing but their seed (and in what may change from start to start) are one group. A group of
+searches is drawn as the mean of its runs with the 95 % confidence band of that mean (Student's t), as far as all its
+runs have come; thin lines are the single runs. Two runs make a very wide band: five are a better start.
+
+Of retrainings each row is compared with the first: the difference of mean test accuracies, with its 95 % confidence
+interval (Welch's t), over the seeds that are complete. The picture has their curves, a colour for each group.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from hpcnas.analysis import comparison, worker_time
-from hpcnas.command import common
+from hpcnas.analysis import comparison, retrainings, worker_time
+from hpcnas.analysis.runs import AnalysisError
+from hpcnas.command import common, retraining_compare
 from hpcnas.command.plot import runs_to_show
+from hpcnas.search import run_file
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,15 +26,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = common.parser(__doc__)
     parser.add_argument("--output", type=common.picture_path, metavar="FILE", help="write the picture to this file")
     options = parser.parse_args(arguments)
-    groups = comparison.grouped(runs_to_show(options.runs))
-    if options.output:
+    if any(map(retrainings.is_one, options.runs)):
+        _require_no_search(options.runs)
+        retraining_compare.show([retrainings.load(folder) for folder in options.runs], options.output, options.json)
+    else:
+        _show_searches(options.runs, options.output, options.json)
+    return 0
+
+
+def _require_no_search(folders: Sequence[Path]) -> None:
+    """Raises AnalysisError where one of them is a search."""
+    if search := next((folder for folder in folders if run_file.exists(folder)), None):
+        other = next(filter(retrainings.is_one, folders))
+        raise AnalysisError(
+            f"expected searches or retrainings, got both: {search} is a search and {other} a retraining, whose "
+            "accuracies are of other networks and other images"
+        )
+
+
+def _show_searches(folders: Sequence[Path], output: Path | None, as_json: bool) -> None:
+    """Prints the table of searches, for people or as JSON, and draws them."""
+    groups = comparison.grouped(runs_to_show(folders))
+    if output:
         from hpcnas.analysis.figures import comparisons, style  # the table needs no matplotlib
 
-        style.save(comparisons.comparison_picture(groups), options.output)
+        style.save(comparisons.comparison_picture(groups), output)
     found = comparison.numbers(groups)
-    if options.json:
+    if as_json:
         common.print_json(found)
-        return 0
+        return
     hours = worker_time.hours_name(comparison.on_gpus(groups))
     least, goal = found["common_evaluations"], found["common_fitness"]
     header = ("group", "runs", "evaluations", "best", "± 95 %", f"at {least}", "± 95 %", f"to {goal:.4f}", hours)
@@ -41,9 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if any(run.stored.population.stopped for group in groups for run in group.runs):
         print(f"evaluations leave out what was stopped early; {hours} count it")
     print(f"best: mean of the best fitness; to {goal:.4f}: evaluations and {hours} until the mean was as high")
-    if options.output:
-        print(f"written: {options.output}")
-    return 0
+    if output:
+        print(f"written: {output}")
 
 
 def _half(value: float) -> str:

@@ -48,7 +48,10 @@ def predicted(right: int) -> Predictions:
 
 
 def whole(folder: Path, record: Record) -> Path:
-    """Its folder with all files."""
+    """Its folder with all files, and the file of its genotype."""
+    source = folder.with_name("cell.toml")
+    source.write_text(CHAIN.text())
+    record.origin = dataclasses.replace(record.origin, source=str(source))
     kept(folder, record)
     (folder / "genotype.toml").write_text(record.genotype.text())
     (folder / "status").write_text("state=more\ntime=2026-01-01T00:00:00+00:00\n")
@@ -72,6 +75,7 @@ def folder(made: Path, tmp_path: Path) -> Path:
 
 
 def found(folder: Path, record: Record) -> RetrainingVerification:
+    record.origin = record_file.read(folder).origin
     record_file.write(folder, record)
     return verify(folder)
 
@@ -99,7 +103,7 @@ def test_those_that_are_not_complete(states: tuple[State, ...], tmp_path: Path) 
 
 def test_one_of_the_version_before(folder: Path) -> None:
     """Without the group of validations and the columns that were added, seals, predictions and genotype.toml."""
-    record = dataclasses.replace(recorded(), validations=[])
+    record = dataclasses.replace(recorded(), validations=[], origin=record_file.read(folder).origin)
     unvalidated = dataclasses.replace(record.facts, validation_images=0)
     record.sessions = [dataclasses.replace(record.sessions[0], facts=unvalidated)]
     record_file.write(folder, record)

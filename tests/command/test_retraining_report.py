@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from test_report import EVIL, Page, browsed, chromium
-from toolruns import retrained
 from whole_retraining import kept, recorded
 
-from hpcnas.analysis import html_page, retraining_report
+from hpcnas.analysis import html_page, retraining_report, retrainings
+from hpcnas.analysis.retrainings import Found
 from hpcnas.command import report
 from hpcnas.errors import Error
 from hpcnas.retrain.record import Origin, State
@@ -65,7 +65,7 @@ def test_the_cell_its_origin_and_departures(page: Page) -> None:
     labels = [attributes["aria-label"] for tag, attributes in page.tags if tag == "svg"]
     assert labels == [CURVES, "The cell and its motifs", "The expanded cell"]
     text = words(page)
-    assert "Its genotype: paper, hierarchical space." in text
+    assert "Its genotype: cell.toml, 2x3/1x3 space." in text
     assert "departures from the paper's recipe: cells (1,), steps 40, batch_size 64," in text
     assert "1970-01-01 00:16:40 UTC 2 node-1 cpu float32 0.2.0 2 none" in text
     assert any("validate_every = 20" in one and "fingerprint: d1917500" in one for one in page.texts)
@@ -89,19 +89,17 @@ def test_nothing_is_fetched_and_ids_are_there_once(html: Path, page: Page) -> No
 
 
 def test_no_training_has_begun(tmp_path: Path) -> None:
-    page = Page(written(retrained(tmp_path / "new", [])))
-    text = words(page)
-    assert "– test accuracy: no training is complete yet" in text and "Test results" not in text
-    assert CURVES not in [attributes.get("aria-label") for _, attributes in page.tags]
+    found = retrainings.load(kept(tmp_path / "new", recorded((State.WAITING,))))
+    assert "– test accuracy: no training is complete yet" in words(Page(retraining_report.outcome(found)))
+    assert retraining_report.results(found) is None and retraining_report.curves(found) is None
+    assert retraining_report.departures(Found(tmp_path, replace(found.stored, sessions=[]))) is None
 
 
 def test_what_diverged_is_said_and_what_is_validated_shown(tmp_path: Path) -> None:
-    record = recorded((State.COMPLETE, State.DIVERGED))
-    text = words(Page(written(kept(tmp_path / "large", record))))
-    assert "Diverged, and not in the mean: seed 1." in text and "75.00 % test accuracy, one training" in text
-    record = recorded((State.DIVERGED, State.TRAINING))
-    (tmp_path / "other").mkdir()
-    text = words(Page(written(kept(tmp_path / "other" / "large", record))))
+    found = Found(tmp_path, recorded((State.COMPLETE, State.DIVERGED)))
+    assert "Diverged, and not in the mean: seed 1." in words(Page(str(retraining_report.results(found))))
+    assert "75.00 % test accuracy, one training" in words(Page(retraining_report.outcome(found)))
+    text = words(Page(retraining_report.outcome(Found(tmp_path, recorded((State.DIVERGED, State.TRAINING))))))
     assert "25.00 % validation accuracy of seed 1 after step 20" in text and "1 diverged" in text
 
 
@@ -120,7 +118,7 @@ def test_whatever_stands_in_a_retraining_is_text(tmp_path: Path) -> None:
 
 
 def test_only_so_many_broken_images_are_named(tmp_path: Path) -> None:
-    found = retraining_report.Found(tmp_path, replace(recorded(), broken=[f"{number}.png" for number in range(1002)]))
+    found = Found(tmp_path, replace(recorded(), broken=[f"{number}.png" for number in range(1002)]))
     section = retraining_report.broken(found)
     assert section is not None and "999.png\n… and 2 more" in section and "1000.png" not in section
 
