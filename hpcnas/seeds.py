@@ -13,6 +13,7 @@ import numpy as np
 _BIRTH, _TRAINING, _NOISE, _FATE = 0, 1, 2, 3  # the first spawn key: the purpose of the stream
 _CURVE = 7
 _HELD_OUT = 8  # of retrainings
+_MIXING = 9  # likewise
 _ORDER, _MICRO_BATCH, _IMAGE = 4, 5, 6  # of retrainings; their seed is that of the training
 
 
@@ -119,6 +120,11 @@ def held_out_generator(seed: int) -> np.random.Generator:
 def micro_batch_seed(seed: int, step: int, micro_batch: int) -> int:
     """Seed of everything that is drawn for one micro-batch of a retraining, 0 ≤ seed < 2⁶³: the same on every rank."""
     return _torch_seed(np.random.SeedSequence(seed, spawn_key=(_MICRO_BATCH, step, micro_batch)))
+
+
+def mixing_seed(seed: int, step: int, micro_batch: int) -> int:
+    """Seed of the shares in which a micro-batch of a retraining is mixed, 0 ≤ seed < 2⁶³: the same on every rank."""
+    return _torch_seed(np.random.SeedSequence(seed, spawn_key=(_MIXING, step, micro_batch)))
 
 
 def image_seed(seed: int, position: int) -> int:

@@ -25,6 +25,7 @@ from hpcnas import seeds
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.retraining import RetrainingConfig, RetrainingSettings
+from hpcnas.data.seeded_transforms import MixUp
 from hpcnas.retrain import class_weights
 from hpcnas.retrain.feed import Feed
 from hpcnas.retrain.process_group import Group
@@ -66,6 +67,8 @@ class DistributedTraining:
         self._recipe, self._seed, self._feed, self._group, self._device = recipe, seed, feed, group, device
         self._warn = warn
         self._generator = torch.Generator(device)
+        mixup = recipe.augmentation.mixup
+        self._mix_up = MixUp(mixup, skeleton.classes) if mixup else None
         self._paths = DropPath(graph, self._generator) if training.drop_path else None
         with initial_weights(seed):
             network = Network(graph, skeleton, self._paths) if self._paths else Network(graph, skeleton)
@@ -187,6 +190,8 @@ class DistributedTraining:
             waited += time.perf_counter() - asked
             if self._recipe.augmentation.cutout:
                 images = cutout(images, self._recipe.augmentation.cutout, self._generator)
+            if self._mix_up is not None:
+                images, labels = self._mix_up(images, labels, seeds.mixing_seed(self._seed, self.step, micro_batch))
             self._run_micro_batch(images.to(self._number), labels)
         if self._scorer.interrupted():
             self._problem = self._scorer.problem()
@@ -204,7 +209,7 @@ class DistributedTraining:
         self._send_figures()
 
     def _run_micro_batch(self, images: Tensor, labels: Tensor) -> None:
-        """Runs a micro-batch forward and back: images (B, C, H, W) and labels int64 (B,)."""
+        """Runs a micro-batch forward and back: images (B, C, H, W) and labels int64 (B,), or shares of classes."""
         training, sums = self._recipe.training, self._sums
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
             output = self._forward(images)
@@ -217,7 +222,8 @@ class DistributedTraining:
         share = sums.loss(found)
         share.backward()
         sums.figures[_LOSS] += share.detach()
-        sums.figures[_CORRECT] += (scores.detach().argmax(dim=1) == labels).sum()
+        likeliest = labels if labels.ndim == 1 else labels.argmax(dim=1)
+        sums.figures[_CORRECT] += (scores.detach().argmax(dim=1) == likeliest).sum()
 
     # ── figures: on their way from the device while it makes the next step ─────────────────────────────────────────
     def _send_figures(self) -> None:

@@ -109,6 +109,8 @@ def loss(scores: Tensor, labels: Tensor, smoothing: float = 0.0, weights: Tensor
     With `weights` (K,) of classes, the sum of the weighted terms is divided by B, and not by the weights of the labels
     that happen to be here, as PyTorch has it: the mean over a step is then the same however it is cut.
     """
+    if labels.ndim == 2:
+        labels = labels.to(scores.dtype)
     if weights is None:
         return functional.cross_entropy(scores, labels, label_smoothing=smoothing)
     each = functional.cross_entropy(scores, labels, weights, label_smoothing=smoothing, reduction="none")

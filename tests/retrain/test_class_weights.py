@@ -78,6 +78,8 @@ def test_a_weighted_loss_by_hand_is_divided_by_the_number_of_images() -> None:
     smooth = [math.log(0.6) * 0.8 + 4 * math.log(0.3) * 0.1 + 0.5 * math.log(0.1) * 0.1]
     smooth += [math.log(0.2) * 0.1 + 4 * math.log(0.5) * 0.8 + 0.5 * math.log(0.3) * 0.1]
     assert loss(scores, torch.tensor([0, 1]), 0.3, weights).item() == pytest.approx(-sum(smooth) / 2)
+    certain = torch.tensor([[1.0, 0, 0], [0, 1, 0]], dtype=torch.float64)
+    assert loss(scores, certain, 0.3, weights).item() == pytest.approx(-sum(smooth) / 2)
     halves = [loss(scores[[n]], torch.tensor([n]), 0.3, weights).item() / 2 for n in (0, 1)]
     assert sum(halves) == pytest.approx(-sum(smooth) / 2)
 

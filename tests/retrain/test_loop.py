@@ -118,6 +118,25 @@ def test_any_number_of_ranks_computes_the_same(parts: dict[str, object]) -> None
     assert alone.history[-1].loss != pytest.approx(alone.history[0].loss, rel=1e-3)  # something was learnt
 
 
+def test_mixed_images_are_the_same_for_any_number_of_ranks_and_after_a_break() -> None:
+    mixing = {"augmentation": {"mixup": 0.5}}
+    settings = SCHEME.build(SCHEME.settings(recipe(label_smoothing=0.1, class_weights="balanced")), mixing)
+    alone, weights = trained(1, settings)
+    assert_close(weights, trained(3, settings)[1])
+
+    def interrupted(group: ThreadGroup) -> dict[str, Tensor]:
+        begun, continued = made(settings, group), made(settings, group)
+        run(begun, until=3)
+        continued.resume(copy.deepcopy(begun.state()))
+        assert run(continued)
+        return continued.weights()
+
+    assert_close(weights, on_ranks(1, interrupted)[0])
+    assert all(0 <= row.accuracy <= 1 for row in alone.history)
+    plain, _ = trained(1, recipe(label_smoothing=0.1, class_weights="balanced"))
+    assert plain.history[0].loss != alone.history[0].loss
+
+
 def test_rand_augment_of_resident_images_does_not_depend_on_ranks_or_micro_batches() -> None:
     drawn = {"augmentation": {"rand_augment": 2, "crop": 1.0, "flip": False, "cutout": 0}}
     settings = SCHEME.build(SCHEME.settings(recipe()), drawn)
