@@ -104,7 +104,7 @@ def table_of_tests(format: str, source: str) -> tuple[str, dict[str, int]]:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """What the user asks for."""
     parser = common.parser(__doc__, runs="")
-    parser.add_argument("format", choices=(*OF_NETWORKS, "csv", *OF_TESTS), help="what to write")
+    parser.add_argument("format", choices=(*OF_NETWORKS, "csv", *OF_TESTS), metavar="FORMAT", help="what to write")
     parser.add_argument("source", metavar="SOURCE", help="RUN, RUN:best, RUN:ID, FILE.toml, paper or RETRAINING:SEED")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="where to write it (default: to the terminal)"
