@@ -28,6 +28,8 @@ ELSEWHERE = {  # what a test cannot do inside a test, and where it is done
     "python3 -m venv .venv && . .venv/bin/activate": "Makefile, the target .venv/.ready",
     "pip install '.[tools]'": "Makefile, the target .venv/.ready",
     "pip install mpich": "Makefile, the target .venv/mpi/mpich/.ready",
+    "pip install '.[tensorboard]'": "Makefile, the target .venv/.ready-dev",
+    "tensorboard --logdir runs": "test_event_files.py, by its reader",
     "sbatch jobs/slurm.sh": "test_jobs_slurm.py",
     "qsub jobs/pbs.sh": "test_jobs_pbs.py",
     "jobs/slurm_chain.sh": "test_jobs_slurm.py",

@@ -27,7 +27,14 @@ METHODS = {
 }  # fmt: skip
 
 OTHERS = {("re", "compile")}
-HARMLESS = {"socket": {"socket.gethostname"}, "importlib": {"importlib.metadata", "importlib.metadata.version"}}
+HARMLESS = {
+    "socket": {"socket.gethostname"},
+    "importlib": {
+        *("importlib.metadata", "importlib.metadata.version"),
+        *("importlib.util", "importlib.util.find_spec"),  # of a name without dots: looks, and imports nothing
+    },
+    "urllib": {"urllib.parse", "urllib.parse.urlsplit"},
+}
 
 # file: what of the above it uses. Whoever adds a line says in SECURITY.md what is executed or read there, and whose.
 USES = {

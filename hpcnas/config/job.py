@@ -43,3 +43,8 @@ class JobSettings(Section, section="run"):
         60.0, "seconds to wait for another job to let go of the run, before this one is refused", low=0.0, metavar="T",
         once=True, duration=True,
     )  # fmt: skip
+    tensorboard: bool = setting(False, "write the curves to RUN/tensorboard, for TensorBoard", alterable=True)
+    csv_log: bool = setting(False, "write the curves to RUN/metrics.csv", alterable=True)
+    mlflow: str | None = setting(
+        None, "send the curves to an MLflow server or database; empty: to none", metavar="URI", alterable=True
+    )

@@ -27,7 +27,7 @@ from hpcnas.retrain import predictions, record_file
 from hpcnas.retrain.predictions import Predictions
 from hpcnas.retrain.record import Record
 from hpcnas.storage import hdf5, lock, sealed
-from hpcnas.storage.folder import StoreError
+from hpcnas.storage.folder import RunFolder, StoreError
 from hpcnas.storage.held import HeldFolder
 from hpcnas.storage.lock import LockLost
 
@@ -61,6 +61,11 @@ class RetrainingStore:
     def remarks(self) -> list[str]:
         """What a person should know about the folder, a line each."""
         return self._held.remarks
+
+    @property
+    def place(self) -> RunFolder:
+        """The folder itself."""
+        return self._held.place
 
     @property
     def saved_in(self) -> Path:

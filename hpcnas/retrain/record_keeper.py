@@ -27,10 +27,12 @@ from hpcnas.job.status import COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.retrain import record_file
 from hpcnas.retrain.file_store import CHECKPOINT, RetrainingStore
 from hpcnas.retrain.keeper import NotKept
+from hpcnas.retrain.metrics import RetrainingMetrics, about
 from hpcnas.retrain.progress import Progress, final_table
 from hpcnas.retrain.record import Inputs, Plan, Record, RetrainingSession, State, Trained
 from hpcnas.storage import sealed
 from hpcnas.storage.folder import StoreError
+from hpcnas.tracking import choice
 
 if TYPE_CHECKING:
     from hpcnas.retrain.feed import Appearance
@@ -53,6 +55,7 @@ class RecordKeeper:
         self._begun = False  # whether it is bound to them in this job
         self._current: _Current | None = None
         self._unsaved: str | None = None  # why the last save failed, if it did
+        self._metrics = RetrainingMetrics()
         self._now = Dated()
         self._saved = time.monotonic()
 
@@ -107,6 +110,8 @@ class RecordKeeper:
             self.store.begin(self._record)
         except (OSError, StoreError) as error:
             raise NotKept(f"expected to write in {self.store.path}: {error}") from None
+        told = about(self._record, self.store.saved_in.name)
+        self._metrics.begin(choice.start(self._recipe.run, self.store.place, told), self._record)
 
     def close(self, exit_code: int) -> None:
         """Says how the job ends while no other job can open the folder, and lets go of it. Where the job was refused
@@ -117,6 +122,7 @@ class RecordKeeper:
             self.store.leave_unchanged()
         else:
             self.write_status(exit_code)
+        self._metrics.close(complete=exit_code == COMPLETE)
         self.store.close()
 
     def write_status(self, exit_code: int) -> None:
@@ -165,6 +171,7 @@ class RecordKeeper:
         old = self._of(seed)
         self._note(dataclasses.replace(old, state=State.TRAINING, started=old.started or self._now()))
         self._progress.training_began(self._known(), seed, training)
+        self._metrics.training_began(seed, training)
 
     def save_due(self) -> bool:
         self.store.look_now_and_then()
@@ -188,7 +195,9 @@ class RecordKeeper:
 
     def made_step(self) -> None:
         """Shows where the training stands, if it is time."""
-        self._progress.stepped(self._underway().training)
+        training = self._underway().training
+        self._progress.stepped(training)
+        self._metrics.stepped(training)
 
     def note_broken(self, names: set[str]) -> None:
         """Says which of these images were not known, for the record's next writing."""
@@ -217,6 +226,7 @@ class RecordKeeper:
     def left(self, reason: str | None) -> None:
         current, path = self._underway(), self.store.path
         step = current.training.step
+        self._metrics.stepped(current.training)
         if self._unsaved is not None:
             raise NotKept(
                 f"expected to save step {step} in {path}, where step {self._of(current.seed).step} is "
@@ -245,6 +255,8 @@ class RecordKeeper:
         if failed is not None:
             raise NotKept(f"expected to write in {self.store.path}: {failed}")
         self.store.remove_checkpoint()
+        self._metrics.stepped(training)
+        self._metrics.training_complete(self._of(seed))
         self._current = None
         self._progress.training_complete(self._of(seed))
 

@@ -27,6 +27,7 @@ from hpcnas.search.file_store import FileStore
 from hpcnas.storage import lock
 from hpcnas.storage.folder import RunFolder, StoreError
 from hpcnas.storage.held import HeldFolder, Take, once_more_if_gone
+from hpcnas.tracking import choice
 
 
 class RetrainingRefused(Error):
@@ -101,6 +102,7 @@ def _refuse_search(path: Path) -> None:
 def _new(path: Path, request: Request) -> Plan:
     """That of a retraining that begins; creates nothing. Raises RetrainingRefused, ConfigError."""
     recipe = class_weights.written_out(SCHEME.build(*request.base, *request.layers))
+    choice.check(recipe.run)
     genotype, origin = resolve_genotype(recipe.network.genotype)
     if "+" in origin.space and recipe.network.plugins is None:
         raise RetrainingRefused(
@@ -114,6 +116,7 @@ def _continued(path: Path, request: Request) -> Plan:
     record = record_file.read(path)
     asked = SCHEME.build(SCHEME.lasting(record.recipe), *request.layers)
     recipe = record.on_its_images(class_weights.written_out(asked))
+    choice.check(recipe.run)
     changed = SCHEME.differences(record.recipe, recipe)
     start, told = _start(record, recipe, request, begins=bool(changed))
     changed += told

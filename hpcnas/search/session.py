@@ -38,10 +38,13 @@ from hpcnas.search.attention import Attention, patience
 from hpcnas.search.file_store import FileStore, RunExists
 from hpcnas.search.initial import looked_up
 from hpcnas.search.memory_store import MemoryStore
+from hpcnas.search.metrics import SearchMetrics, about
 from hpcnas.search.progress import Progress, final_table, front_table
 from hpcnas.storage import lock
 from hpcnas.storage.folder import StoreError
 from hpcnas.storage.held import Take, once_more_if_gone
+from hpcnas.tracking import choice
+from hpcnas.tracking.trackers import Trackers
 
 _STATUS_INTERVAL = 10.0  # seconds between renewals of RUN/status at the least
 _logger = logging.getLogger("hpcnas")
@@ -120,6 +123,7 @@ class SearchSession:
             remarks: list[str] = []
             tell = say if request.dry_run else remarks.append
             settings = looked_up(search_config.build(*request.base, *request.layers), tell)
+            choice.check(settings.run)
             if request.dry_run:
                 return cls(settings, None)
             with contextlib.suppress(RunExists):  # since the lock was waited for
@@ -136,9 +140,10 @@ class SearchSession:
         folder: Path, store: MemoryStore, request: Request, say: Callable[[str], object]
     ) -> search_config.SearchConfig:
         """The settings with which a run goes on; changes nothing. Raises RunRefused, RunFinished, ConfigError."""
-        if not store.sessions:
-            return looked_up(search_config.build(search_config.lasting(store.config), *request.layers), say)
         settings = search_config.build(search_config.lasting(store.config), *request.layers)
+        choice.check(settings.run)
+        if not store.sessions:
+            return looked_up(settings, say)
         if store.config.search.initial is not None:  # what the run began with, whatever stands there by now
             settings = replace(settings, search=replace(settings.search, initial=store.config.search.initial))
         changed = search_config.differences(store.config, settings)
@@ -167,7 +172,9 @@ class SearchSession:
         store = self._store
         assert store is not None, "a dry run searches nothing"
         self._begin_log(store)
-        progress = _Observer(self.config, line, store, lambda: self._write_status(store, MORE_TO_DO))
+        progress = _Observer(
+            self.config, line, store, lambda: self._write_status(store, MORE_TO_DO), lambda: self._trackers(store)
+        )
         self._tell_beginning(store, workers, progress)
         status = _status_before(store)
         self._write_status(store, MORE_TO_DO)  # and so it stays if this session is killed
@@ -182,6 +189,7 @@ class SearchSession:
                 self.refuse()
             else:
                 self._conclude(store, exit_code)  # while no other job can open the run
+                progress.metrics.close(complete=exit_code == COMPLETE)
                 store.close()
         return exit_code
 
@@ -214,7 +222,7 @@ class SearchSession:
         end: ControllerEnd,
         ranks: range,
         mpi_library: str,
-        progress: Progress,
+        progress: _Observer,
         signals: Signals,
     ) -> controller.Controller:
         """The controller of this session, which leaves at a signal and when the job's time is up."""
@@ -228,7 +236,7 @@ class SearchSession:
         return controller.Controller(
             self.config,
             store,
-            lambda facts: make_strategy(self.config, facts, attend),
+            lambda facts: progress.metrics.of(make_strategy(self.config, facts, attend)),
             end,
             ranks,
             _software(mpi_library),
@@ -257,6 +265,11 @@ class SearchSession:
             _logger.error("%s", error)
             return BROKEN
         return COMPLETE
+
+    def _trackers(self, store: FileStore) -> Trackers:
+        """Those that are wanted, started."""
+        folder = store.place.where() or store.folder
+        return choice.start(self.config.run, store.place, about(self.config, store.run, folder.name))
 
     def _conclude(self, store: FileStore, exit_code: int) -> None:
         """Writes what is left behind; a folder that cannot be written to is reported."""
@@ -287,8 +300,8 @@ class SearchSession:
 
 
 class _Observer(Progress):
-    """Progress; and RUN/status for job scripts: if this session is killed, it says how far that had come. Binds the run
-    to the settings of the session when that begins, and not before: it may still be refused."""
+    """Progress; RUN/status for job scripts: if this session is killed, it says how far that had come; and what trackers
+    get. Binds the run to the settings of the session when that begins, and not before: it may still be refused."""
 
     def __init__(
         self,
@@ -296,8 +309,11 @@ class _Observer(Progress):
         line: log.LiveLine,
         store: MemoryStore,
         write_status: Callable[[], None],
+        start_trackers: Callable[[], Trackers],
     ) -> None:
         super().__init__(settings.search, line)
+        self.metrics = SearchMetrics()
+        self._start_trackers = start_trackers
         self._settings, self._store = settings, store
         self._write_status = write_status
         self._written = -_STATUS_INTERVAL  # the first result is told at once
@@ -305,9 +321,15 @@ class _Observer(Progress):
     def began(self, session: Session) -> None:
         super().began(session)
         self._store.config = self._settings
+        self.metrics.begin(self._start_trackers(), self._store.population)
+
+    def turned(self, store: MemoryStore, busy: int, workers: int) -> None:
+        super().turned(store, busy, workers)
+        self.metrics.turned(busy, workers)
 
     def settled(self, result: Result, store: MemoryStore) -> None:
         super().settled(result, store)
+        self.metrics.settled(store.population)
         now = time.monotonic()
         if now - self._written >= _STATUS_INTERVAL:
             self._written = now

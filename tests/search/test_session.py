@@ -18,6 +18,7 @@ from hpcnas.search.file_store import FileStore
 from hpcnas.search.memory_store import MemoryStore
 from hpcnas.storage import lock
 from hpcnas.storage.folder import RunFolder
+from hpcnas.tracking.trackers import Trackers
 
 
 def options_of(*arguments: str) -> SearchConfig:
@@ -28,8 +29,9 @@ def options_of(*arguments: str) -> SearchConfig:
 def test_the_first_result_is_told_at_once_and_later_ones_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, written = [5000.0], []
     monkeypatch.setattr(session.time, "monotonic", lambda: clock[0])
+    store = MemoryStore(SearchConfig())
     observer = session._Observer(
-        SearchConfig(), LiveLine("plain"), MemoryStore(SearchConfig()), lambda: written.append(clock[0])
+        SearchConfig(), LiveLine("plain"), store, lambda: written.append(clock[0]), lambda: Trackers([])
     )
     result = Result(0, 1, Place(1, "host", "cpu"), 0.0, 1.0, Evaluation((0.5,), 1, 0.0, 1.0, 0.0))
     observer.turned(MemoryStore(SearchConfig()), busy=0, workers=1)
