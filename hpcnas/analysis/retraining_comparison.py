@@ -20,7 +20,7 @@ from hpcnas.config.retraining import SCHEME
 from hpcnas.config.settings import fields_of
 from hpcnas.retrain.record import Record, Validation
 
-_ASIDE = ("training.seed", "run.history_every")  # settings that a group's retrainings may differ in
+_ASIDE = ("training.seed", "training.epochs", "run.history_every")  # what a group may differ in: steps tell epochs
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ def _wrong_checkpoint(path: Path, record: Record, note: Tell) -> Iterator[str]:
     """A checkpoint that is missing, damaged, or no state that the training under way can go on from."""
     under_way = next((one for one in record.trainings if one.state is State.TRAINING and one.step), None)
     if under_way is None:
-        if path.exists():
+        if path.exists() and not record.diverged:  # of which the last state stays
             note(f"{path.name} is there, though no training is under way that has saved a step")
         return
     from hpcnas.analysis import checkpoint_state  # brings torch

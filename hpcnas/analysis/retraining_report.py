@@ -146,10 +146,13 @@ def _tested(training: Trained) -> str:
 def trainings(found: Found) -> Html | None:
     """A row a training: where it stands, and its latest values."""
     facts = training_curves.facts(found)
-    header = ("seed", "state", "step", "loss", "accuracy %", "validation %", "learning rate", "images/s", "waiting %",
-              "time", "GPU memory")  # fmt: skip
+    header: tuple[str, ...] = (
+        "seed", "state", "step", "loss", "accuracy %", "validation %", "learning rate", "images/s", "waiting %", "time",
+    )  # fmt: skip
+    on_gpu = any(one.peak_memory is not None for one in found.stored.trainings)
+    header += ("GPU memory",) if on_gpu else ()
     rows = [
-        _training(one, latest, facts["settings"]["steps"])
+        (*_training(one, latest, facts["settings"]["steps"]), *([_memory(one)] if on_gpu else []))
         for one, latest in zip(found.stored.trainings, facts["trainings"], strict=True)
     ]
     return table("Trainings", header, rows, {*header} - {"state"})
@@ -170,8 +173,11 @@ def _training(training: Trained, latest: dict[str, Any], steps: int) -> tuple[st
         _number(latest["images_per_second"], ",.0f"),
         _number(_times_100(latest["input_wait"]), ".1f"),
         "" if training.state is State.WAITING else duration(training.training_seconds),
-        "" if training.peak_memory is None else f"{training.peak_memory / 2**30:.2f} GiB",
     )
+
+
+def _memory(training: Trained) -> str:
+    return "" if training.peak_memory is None else f"{training.peak_memory / 2**30:.2f} GiB"
 
 
 def _spread(shares: Sequence[float]) -> str:

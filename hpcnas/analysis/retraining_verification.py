@@ -15,7 +15,8 @@ from pathlib import Path
 from hpcnas.analysis import retraining_files, training_curves
 from hpcnas.architecture import expansion, sizes
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.retrain import record_file
+from hpcnas.config.settings import ConfigError
+from hpcnas.retrain import record_file, weights_source
 from hpcnas.retrain.rates import learning_rate
 from hpcnas.retrain.record import Origin, Record, Row, State, Trained, Validation
 from hpcnas.search import references, run_file
@@ -57,6 +58,7 @@ def _once(folder: Path) -> RetrainingVerification:
     record, notes = record_file.read(folder), list[str]()
     problems = [*faults(record), *retraining_files.faults(folder, record, notes.append)]
     problems += _wrong_origin(record.origin, record.genotype, notes)
+    notes += _other_start(record)
     return RetrainingVerification(record, problems, notes)
 
 
@@ -213,3 +215,16 @@ def _wrong_origin(origin: Origin, genotype: Genotype, notes: list[str]) -> Itera
             yield "origin: expected the paper's genotype, got another one"
         elif isinstance(references.parse(origin.source), InFile):
             notes.append(f"{origin.source} holds another genotype by now")
+
+
+def _other_start(record: Record) -> Iterator[str]:
+    """What of the weights that trainings start from is not as it was: the next job would be refused."""
+    if record.weights is None:
+        return
+    try:
+        start = weights_source.find(record.recipe, record.genotype)
+    except ConfigError as error:
+        yield f"the weights that trainings start from are not looked at: {error}"
+        return
+    if start is None or start.fingerprint != record.weights:
+        yield f"{record.recipe.network.weights} holds other weights by now than those that trainings have started from"

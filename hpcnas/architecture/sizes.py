@@ -79,17 +79,24 @@ class StepMemory:
 
     values: int
     places: int
+    between: int  # of the values, those between blocks: cells, and what follows them
+    largest: tuple[int, int]  # values and places within the cell that has most of them
 
     def bytes(self, width: int) -> int:
         """Bytes an image, where a value takes `width` bytes."""
         return self.values * width + 8 * self.places
+
+    def bytes_recomputed(self, width: int) -> int:
+        """Likewise where what is within a block is not kept, but computed again."""
+        values, places = self.largest
+        return (self.between + values) * width + 8 * places
 
 
 def step_memory(graph: CellGraph, skeleton: Skeleton) -> StepMemory:
     """What the plain network keeps of an image: each convolution's result before and after its normalisation and ReLU,
     that between the two convolutions of a separable one, concatenations, and the positions of maxima."""
     height, pixels_wide = skeleton.height, skeleton.width
-    values, places = skeleton.image_channels * height * pixels_wide, 0
+    values, places, largest = skeleton.image_channels * height * pixels_wide, 0, (0, 0)
     for channels, stride in skeleton.stem_convolutions():
         height, pixels_wide = -(-height // stride), -(-pixels_wide // stride)
         values += 2 * channels * height * pixels_wide
@@ -111,10 +118,13 @@ def step_memory(graph: CellGraph, skeleton: Skeleton) -> StepMemory:
     for node, operations in into.items():
         if len(operations) > 1 or node == graph.nodes - 1 or operations[0] in pools:
             of_cell += width[node]
+    between = values
     for stage in skeleton.stages():
         pixels = stage.height * stage.width
         after = -(-stage.height // stage.stride) * -(-stage.width // stage.stride)
+        largest = max(largest, (of_cell * stage.channels * pixels, maxima * stage.channels * pixels))
+        between += width[-1] * stage.channels * pixels + stage.next_channels * after
         values += of_cell * stage.channels * pixels
         places += maxima * stage.channels * pixels
         values += (width[-1] * stage.channels + 2 * stage.next_channels) * after
-    return StepMemory(values, places)
+    return StepMemory(values, places, between, largest)

@@ -23,15 +23,15 @@ COMMANDS = {  # by what they are for, each in a line
         "jobs": "write job scripts into a folder, for SLURM and PBS",
     },
     "look": {
-        "watch": "a search while it goes on",
+        "watch": "a search or a retraining while it goes on",
         "summary": "the best, failures, hours, when it ends",
         "plot": "pictures of the search, its networks, its workers",
         "draw": "a cell and its motifs, as in the paper's Appendix A",
         "lineage": "which mutations led to an individual",
-        "report": "one HTML page about a run",
+        "report": "one HTML page about a run, or a retraining",
     },
     "compare": {
-        "compare": "runs, by evaluations and by hours",
+        "compare": "searches with each other, or retrainings",
         "compare-strategies": "ways to search, in simulated searches",
         "table1": "retrainings, with the paper's Table 1",
     },
@@ -40,7 +40,7 @@ COMMANDS = {  # by what they are for, each in a line
         "predict": "what a retrained network sees on pictures",
     },
     "keep": {
-        "verify": "check a run; save what is sound of a damaged one",
+        "verify": "check a run; save what is sound of a damaged search",
         "merge": "join runs into one that a new search starts from",
     },
 }

@@ -58,13 +58,13 @@ class RetrainingSettings(Section, section="training"):
     )  # fmt: skip
     batch_size: int = setting(256, "images a step, over all ranks together", low=2, high=bounds.IMAGES, metavar="B")
     micro_batch: int = setting(
-        32, "images that are in the network at a time, and share their batch statistics", low=2,
+        32, "images that random numbers are drawn for together, and that batch statistics may be of", low=2,
         high=bounds.IMAGES, metavar="M",
-    )  # fmt: skip  # choice: as Goyal et al., Accurate, Large Minibatch SGD, 2017, §2.3; the paper does not say
-    batch_statistics: str = setting(
-        "micro-batch", "batch normalisation over each micro-batch, or over all images of a step, one of each rank",
-        choices=("micro-batch", "step"),
     )  # fmt: skip
+    batch_statistics: str = setting(
+        "step", "batch normalisation over all images of a step, on all ranks together, or over each micro-batch",
+        choices=("step", "micro-batch"),
+    )  # fmt: skip  # choice: the paper does not say, and had one GPU for a network
     learning_rate: float = setting(0.1, "learning rate of the first step", low=0.0, metavar="LR")
     schedule: str = setting(
         "milestones", "divided by 10 at milestones, or falling to 0 along a cosine", choices=("milestones", "cosine")
@@ -177,6 +177,11 @@ class RetrainingRunSettings(JobSettings, section="run"):
     compile: bool = setting(
         False, "compile the network with torch.compile; where that fails, train it as it is", alterable=True
     )
+    recompute: str = setting(
+        "auto", "compute feature maps again on the way back: less memory, more time; auto: where they do not fit",
+        choices=("auto", "always", "never"), alterable=True,
+        after="lock_wait",
+    )  # fmt: skip
     address: str | None = setting(
         None, "name or address of rank 0's host for the other ranks (default: its host name)", metavar="HOST",
         once=True, after="download",
@@ -223,7 +228,7 @@ class RetrainingConfig:
             raise ConfigError(
                 f"network.channels: expected an even number for a strided stem, got {self.network.channels}"
             )
-        if training.batch_size % training.micro_batch:
+        if training.batch_statistics == "micro-batch" and training.batch_size % training.micro_batch:
             raise ConfigError(
                 f"training.micro_batch: expected a divisor of the batch of {training.batch_size} images, "
                 f"got {training.micro_batch}"
@@ -249,7 +254,7 @@ class RetrainingConfig:
     @property
     def micro_batches(self) -> int:
         """How many micro-batches a step has, over all ranks together."""
-        return self.training.batch_size // self.training.micro_batch
+        return -(-self.training.batch_size // self.training.micro_batch)
 
     def on_images(self, training_images: int) -> RetrainingConfig:
         """It with the steps that its epochs come to where a training has so many images; itself where it has no
@@ -270,6 +275,13 @@ class RetrainingConfig:
             cells=self.network.cells,
             stem=self.network.stem,
         )
+
+    def trained_on(self, skeleton: Skeleton) -> Skeleton:
+        """Likewise with height and width of an image as it is trained on."""
+        if self.data.loading == "stream":
+            return replace(skeleton, height=self.data.image_size, width=self.data.image_size)
+        height, width = (max(1, round(self.augmentation.crop * side)) for side in (skeleton.height, skeleton.width))
+        return replace(skeleton, height=height, width=width)
 
     def toml(self) -> str:
         """All settings that have a value, as TOML; `SCHEME.parse_toml` reads it back."""
@@ -301,7 +313,11 @@ PRESETS: dict[str, Settings] = {
     # §4.1, ImageNet.
     "imagenet": {
         "network": {"cells": (1, 2, 2, 2), "stem": "strided"},
-        "training": {"steps": 200_000, "batch_size": 1024, "weight_decay": 1e-4},
+        "training": {
+            "steps": 200_000, "batch_size": 1024, "weight_decay": 1e-4,
+            # choice: of 32 images, as Goyal et al., Accurate, Large Minibatch SGD, 2017, §2.3; the paper does not say
+            "batch_statistics": "micro-batch",
+        },
         "data": {"source": "imagefolder:data", "loading": "stream"},
     },
 }

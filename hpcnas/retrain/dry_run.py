@@ -6,7 +6,7 @@ Opens no image, except where only a plugin knows what it brings: those are read 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from hpcnas.architecture import expansion, sizes
 from hpcnas.architecture.genotype import Genotype
@@ -17,7 +17,7 @@ from hpcnas.config.retraining import RetrainingConfig, RetrainingSettings
 from hpcnas.data.class_folders import class_names, images_by_class
 from hpcnas.data.datasets import load_training
 from hpcnas.job.devices import Binding, Seat
-from hpcnas.retrain import held_out
+from hpcnas.retrain import held_out, shares
 from hpcnas.retrain.record import Origin
 
 
@@ -41,39 +41,40 @@ def text(
     skeleton = found.skeleton
     size = sizes.size(graph, skeleton)
     training = recipe.training
-    side = recipe.data.image_size if recipe.data.loading == "stream" else 0
-    height, width = (side, side) if side else _crop(recipe, skeleton)
-    trained = replace(skeleton, height=height, width=width)
+    trained = recipe.trained_on(skeleton)
     half = training.precision == "bf16" or (training.precision == "auto" and any(each.gpu for each in bindings))
     copies = 4 if training.weight_averaging else 3  # weights, gradients, momentum; averages
     weights = copies * 4 * size.parameters
-    maps = training.micro_batch * sizes.step_memory(graph, trained).bytes(2 if half else 4)
+    ranks = max(1, len(seats))
+    pieces = [shares.pieces(recipe, rank, ranks) for rank in range(ranks)]
+    together = max(len(piece) for found in pieces for piece in found)
+    memory, width = sizes.step_memory(graph, trained), 2 if half else 4
+    whole, again = (together * each / 2**30 for each in (memory.bytes(width), memory.bytes_recomputed(width)))
     lines = [
         given,
         "# network",
         f"genotype {origin.source}, space {origin.space}",
         f"images of {skeleton.height}×{skeleton.width}, {skeleton.image_channels} channels, {skeleton.classes} classes "
-        f"({found.known}); trained on {height}×{width}",
+        f"({found.known}); trained on {trained.height}×{trained.width}",
         *_start(recipe),
         f"{size.parameters:,} parameters, {size.flops / 1e9:,.2f} GFLOPs a test image",
         "",
         "# memory of a rank, estimated",
         f"{weights / 2**30:.2f} GiB weights, gradients and momentum",
-        f"{maps / 2**30:.2f} GiB feature maps of a micro-batch of {training.micro_batch}, in "
-        f"{'bfloat16' if half else 'float32'}",
+        f"{whole:.2f} GiB feature maps of {together} images at a time, in {'bfloat16' if half else 'float32'}; "
+        f"{again:.2f} GiB where they are computed again (--recompute)",
         *_resident(recipe, found, images),
         "",
         "# training",
-        f"{training.runs} × {_length(training, images)}, {recipe.micro_batches} micro-batches of "
-        f"{training.micro_batch} a step",
+        f"{training.runs} × {_length(training, images)}, batch statistics of {_statistics(recipe)}",
         f"learning rate {_schedule(training, images)}",
         *_validation(recipe, found),
         "",
         "# ranks",
     ]
     for rank, (seat, binding) in enumerate(zip(seats, bindings, strict=True)):
-        mine = len(range(rank, recipe.micro_batches, len(seats)))
-        share = f"{binding.threads} threads, {mine} micro-batches a step"
+        mine = " + ".join(str(len(piece)) for piece in pieces[rank])
+        share = f"{binding.threads} threads, {mine} images a step"
         lines.append(f"rank {rank}  {seat.host}  {binding.device}, {share}")
     return "\n".join(lines)
 
@@ -109,10 +110,11 @@ def _schedule(training: RetrainingSettings, images: int | None) -> str:
     return f"{schedule}, rising in the first {after(training.warm_up)} steps" if training.warm_up else schedule
 
 
-def _crop(recipe: RetrainingConfig, skeleton: Skeleton) -> tuple[int, int]:
-    """Height and width of training images that are resident."""
-    crop = recipe.augmentation.crop
-    return max(1, round(crop * skeleton.height)), max(1, round(crop * skeleton.width))
+def _statistics(recipe: RetrainingConfig) -> str:
+    """Over which images of a step batch normalisation is, in words."""
+    if recipe.training.batch_statistics == "step":
+        return "all of them"
+    return f"{recipe.micro_batches} micro-batches of {recipe.training.micro_batch}"
 
 
 def _resident(recipe: RetrainingConfig, found: Expected, images: int | None) -> list[str]:

@@ -38,7 +38,7 @@ from hpcnas.data.datasets import (
     test_folder,
 )
 from hpcnas.data.seeded_transforms import RandAugment
-from hpcnas.retrain import held_out
+from hpcnas.retrain import held_out, shares
 
 _logger = logging.getLogger(__name__)
 TEST_BATCH = 250  # images, fewer than fill the memory; does not change the result
@@ -87,8 +87,8 @@ class Feed(Protocol):
         ...
 
     def next(self, step: int, micro_batch: int, generator: torch.Generator) -> Batch:
-        """Training images of a micro-batch of a step; a rank asks for its own ones, in order, leaving out none. Blank
-        ones where the feed is `interrupted`."""
+        """Training images of a micro-batch of a step; a rank asks for those that its `shares` are of, in order, leaving
+        out none. Blank ones where the feed is `interrupted`."""
         ...
 
     def test(self, leave: Callable[[], bool]) -> Iterator[PlacedBatch]:
@@ -201,9 +201,9 @@ class Resident:
         self._order, self._seed = Order(len(self._labels), seed), seed
 
     def next(self, step: int, micro_batch: int, generator: torch.Generator) -> Batch:
-        training = self._recipe.training
-        first = step * training.batch_size + micro_batch * training.micro_batch
-        chosen = torch.as_tensor(self._order(first, training.micro_batch), device=self._device)
+        places = shares.micro_batch(self._recipe, micro_batch)
+        first = step * self._recipe.training.batch_size + places.start
+        chosen = torch.as_tensor(self._order(first, len(places)), device=self._device)
         images = random_crop(self._pixels[chosen], *self._crop, generator)
         if self._recipe.augmentation.flip:
             images = random_flip(images, generator)

@@ -32,7 +32,7 @@ from hpcnas.config.retraining import RetrainingConfig
 from hpcnas.data import class_folders, image_file, seeded_transforms
 from hpcnas.data.augment import Normaliser
 from hpcnas.data.torchvision_shim import import_transforms
-from hpcnas.retrain import held_out
+from hpcnas.retrain import held_out, shares
 from hpcnas.retrain.feed import Appearance, Batch, Order, PlacedBatch, never, statistics
 from hpcnas.retrain.loaders import BatchSource, Broken, Loaded, NoImages, OwnThread, Processes
 
@@ -233,12 +233,16 @@ class Stream:
     def begin(self, seed: int, step: int, leave: Callable[[], bool] = never) -> None:
         training = self._recipe.training
         images = _TrainingImages(self._listing, self._recipe, seed)
+        mine = [
+            shares.micro_batch(self._recipe, number)
+            for piece in shares.pieces(self._recipe, self._rank, self._ranks)
+            for number in shares.micro_batches_of(self._recipe, piece)
+        ]
 
         def places() -> Iterator[list[int]]:
             for number in range(step, training.steps):
-                for micro_batch in range(self._rank, self._recipe.micro_batches, self._ranks):
-                    first = number * training.batch_size + micro_batch * training.micro_batch
-                    yield list(range(first, first + training.micro_batch))
+                for micro_batch in mine:
+                    yield [number * training.batch_size + place for place in micro_batch]
 
         self._leave = leave
         self._begin(images, places())
@@ -253,7 +257,7 @@ class Stream:
         loaded = self._waited_for(self._leave)
         if loaded is None:
             side = self._recipe.data.image_size
-            shape = (self._recipe.training.micro_batch, side, side, 3)
+            shape = (len(shares.micro_batch(self._recipe, micro_batch)), side, side, 3)
             loaded = torch.zeros(shape, dtype=torch.uint8), torch.zeros(shape[0], dtype=torch.int64), []
         self._tell(self.broken, loaded)
         return self._on_device(loaded)

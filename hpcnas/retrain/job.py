@@ -21,7 +21,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hpcnas.architecture import expansion
+from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.genotype import Genotype
+from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.data_spec import DataError
 from hpcnas.config.options import HelpWanted, UsageError, parse
 from hpcnas.config.retraining import RETRAINING, RetrainingConfig
@@ -33,7 +35,7 @@ from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.world import World
 from hpcnas.plugins import PluginFault
-from hpcnas.retrain import class_weights
+from hpcnas.retrain import class_weights, shares
 from hpcnas.retrain.keeper import Bystander, Keeper
 from hpcnas.retrain.record import Origin, Start
 from hpcnas.retrain.record_keeper import RecordKeeper
@@ -166,16 +168,13 @@ def _carry_out(world: World, orders: Orders, keeper: Keeper, reason: Reason, uns
 def _check_ranks(recipe: RetrainingConfig, seats: list[devices.Seat], bindings: list[devices.Binding]) -> None:
     """Whether every rank gets work and, as far as that is known, a device of its own. Raises Leave."""
     ranks, training = len(seats), recipe.training
-    if ranks > recipe.micro_batches:
+    if ranks > shares.most_ranks(recipe):
+        each, or_else = f"{training.micro_batch} images", ", or give a smaller --micro-batch"
+        if training.batch_statistics == "step":
+            each, or_else = "image", ""
         raise Leave(
-            f"expected at most {recipe.micro_batches} ranks, one for each {training.micro_batch} images of a batch of "
-            f"{training.batch_size}, got {ranks}; start fewer, or give a smaller --micro-batch",
-            WRONG_USE,
-        )
-    if training.batch_statistics == "step" and ranks != recipe.micro_batches:
-        raise Leave(
-            f"expected {recipe.micro_batches} ranks for --batch-statistics step, one a micro-batch, got {ranks}; "
-            f"give --micro-batch {training.batch_size // ranks}",
+            f"expected at most {shares.most_ranks(recipe)} ranks, one for each {each} of a batch of "
+            f"{training.batch_size}, got {ranks}; start fewer{or_else}",
             WRONG_USE,
         )
     without = sorted({seat.host for seat, each in zip(seats, bindings, strict=True) if each.gpu is None})
@@ -210,11 +209,11 @@ def _device(world: World, binding: devices.Binding) -> torch.device:
     return torch.device("cuda", 0)
 
 
-def _numbers(recipe: RetrainingConfig, device: torch.device) -> str:
+def _number_of(recipe: RetrainingConfig, device: torch.device) -> torch.dtype:
     """The type of the numbers of this rank's feature maps."""
     from hpcnas.retrain import loop  # torch
 
-    return str(loop.numbers(recipe.training, device)).removeprefix("torch.")
+    return loop.numbers(recipe.training, device)
 
 
 def _check_usable(gpu: str | None) -> None:
@@ -363,7 +362,7 @@ def _appear(
     world: World, recipe: RetrainingConfig, keeper: Keeper, feed: Feed, first: str, device: torch.device
 ) -> None:
     """The run becomes that of these data; a person is told of them. Raises Leave where it is of others."""
-    numbers = _numbers(recipe, device)
+    numbers = str(_number_of(recipe, device)).removeprefix("torch.")
     together(world, lambda: keeper.appear(feed.appearance, world.size, world.library, first, numbers))
     _logger.info("to be tested on %s", feed.tested_on)
     if feed.validation_images:
@@ -393,7 +392,8 @@ def _train(
     recipe, graph = orders.recipe, expansion.expand(orders.genotype)
     facts = feed.appearance.facts
     skeleton = recipe.skeleton(facts)
-    training = DistributedTraining(graph, skeleton, recipe, seed, feed, group, device, _warning)
+    recomputed = _is_recomputed(world, recipe, graph, recipe.trained_on(skeleton), device)
+    training = DistributedTraining(graph, skeleton, recipe, seed, feed, group, device, _warning, recomputed)
     state = together(world, lambda: keeper.checkpoint(seed, training))
     if weights is not None and state is None:
         training.start_from(weights)
@@ -424,6 +424,35 @@ def _train(
         raise Leave(str(error), WRONG_USE) from None
     together(world, lambda: keeper.training_complete(seed, training, tested), BROKEN)
     return COMPLETE
+
+
+def _is_recomputed(
+    world: World, recipe: RetrainingConfig, graph: CellGraph, trained_on: Skeleton, device: torch.device
+) -> bool:
+    """Whether feature maps are computed again on the way back, the same on every rank."""
+    import torch
+
+    from hpcnas.job.memory import free_memory
+    from hpcnas.retrain import recomputing
+
+    if recipe.run.recompute != "auto":
+        return recipe.run.recompute == "always"
+    hosts = world.gather(socket.gethostname())
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        free = free_memory() // hosts.count(hosts[world.rank])
+    images = max(map(len, shares.pieces(recipe, world.rank, world.size)))
+    number_bytes = _number_of(recipe, device).itemsize
+    short = world.gather(recomputing.is_needed(graph, trained_on, images, number_bytes, free))
+    if not any(short):
+        return False
+    _logger.warning(
+        "feature maps of %d images take more memory than %.1f GiB, which are free on rank %d: they are computed again "
+        "on the way back, which takes more time; more ranks have fewer images each", images, free / 2**30,
+        short.index(True),
+    )  # fmt: skip
+    return True
 
 
 def _is_to_leave(reason: Reason, keeper: Keeper) -> bool:

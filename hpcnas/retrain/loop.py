@@ -1,7 +1,7 @@
 """One training of a found network to the end, on all ranks at once (§4.1, Evaluation).
 
-    a step:  each rank's micro-batches: images ─► network ─► loss ─► gradients ─┐
-                                                                sums over all ranks ─► SGD, the same on every rank
+    a step:  each rank's pieces: images ─► network ─► loss ─► gradients ─┐
+                                                         sums over all ranks ─► SGD, the same on every rank
 
 SGD with momentum, weight decay on all parameters. Every rank holds the whole network and makes the same steps. What a
 step computes follows from the state before it and from (seed, step): it does not depend on how many ranks there are,
@@ -21,19 +21,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hpcnas import seeds
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.retraining import RetrainingConfig, RetrainingSettings
-from hpcnas.data.seeded_transforms import MixUp
-from hpcnas.retrain import class_weights
+from hpcnas.retrain import class_weights, shares
+from hpcnas.retrain.batch_statistics import synchronised
 from hpcnas.retrain.feed import Feed
+from hpcnas.retrain.pieces import Piece, Pieces
 from hpcnas.retrain.process_group import Group
 from hpcnas.retrain.rates import learning_rate
+from hpcnas.retrain.recomputing import recompute
 from hpcnas.retrain.record import Row, Validation
-from hpcnas.retrain.regularisation import DropPath, WithAuxiliaryHead, average_in, cutout, loss
+from hpcnas.retrain.regularisation import DropPath, WithAuxiliaryHead, average_in, loss
 from hpcnas.retrain.scoring import ImagesMissing, Scorer, Tested, TooManyBroken
-from hpcnas.retrain.sums import Sums, synchronised
+from hpcnas.retrain.sums import Sums
 from hpcnas.retrain.trained_weights import freeze, put_into
 from hpcnas.training import schedules
 from hpcnas.training.method import LossNotFinite, number_type
@@ -53,8 +54,9 @@ class DistributedTraining:
 
     def __init__(
         self, graph: CellGraph, skeleton: Skeleton, recipe: RetrainingConfig, seed: int, feed: Feed, group: Group,
-        device: torch.device, warn: Callable[[str], None],
+        device: torch.device, warn: Callable[[str], None], recomputed: bool = False,
     ) -> None:  # fmt: skip
+        """With `recomputed`, the same on all ranks, a step takes less memory and more time (`recomputing`)."""
         training = recipe.training
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
@@ -66,25 +68,26 @@ class DistributedTraining:
         self.broken: set[str] = set()  # images, not of the test, that some rank could not read; on all the same
         self._recipe, self._seed, self._feed, self._group, self._device = recipe, seed, feed, group, device
         self._warn = warn
-        self._generator = torch.Generator(device)
-        mixup = recipe.augmentation.mixup
-        self._mix_up = MixUp(mixup, skeleton.classes) if mixup else None
-        self._paths = DropPath(graph, self._generator) if training.drop_path else None
+        self._pieces = Pieces(recipe, seed, feed, group.rank, group.size, device)
+        self._paths = DropPath(graph, self._pieces.draws) if training.drop_path else None
         with initial_weights(seed):
             network = Network(graph, skeleton, self._paths) if self._paths else Network(graph, skeleton)
             trained = WithAuxiliaryHead(network, skeleton) if training.auxiliary_weight else network
         if training.batch_statistics == "step":
-            trained = synchronised(trained, group)  # type: ignore[assignment]
+            images = [sum(map(len, shares.pieces(recipe, rank, group.size))) for rank in range(group.size)]
+            trained = synchronised(trained, group, images, device)  # type: ignore[assignment]
         self.network = network
         self._half = numbers(training, device) is torch.bfloat16
         self._number = torch.float32 if self._half else numbers(training, device)
         self._trained = trained.to(device, self._number).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if recomputed:
+            recompute(network, self._pieces.draws)
         self._forward: Callable[[Tensor], Any] = self._trained
         if recipe.run.compile:
             self._forward = _Compiled(self._trained, warn)
         self._scorer = Scorer(network, skeleton.classes, feed, group, device, self._number, self._half)
         self._frozen = freeze(network.blocks) if training.freeze_cell else []
-        self._sums = Sums(self._trained, recipe.micro_batches, _FIGURES, device)
+        self._sums = Sums(self._trained, _FIGURES, device)
         weights = class_weights.scaled(recipe, feed.appearance.class_sizes)
         self._class_weights = None if weights is None else torch.tensor(weights, dtype=self._number, device=device)
         self._parameters = [parameter for parameter in self._trained.parameters() if parameter.requires_grad]
@@ -182,22 +185,13 @@ class DistributedTraining:
         if self._paths is not None:
             self._paths.probability = schedules.rising(training.drop_path, self.step, training.steps)
         sums.begin()
-        waited = 0.0
-        for micro_batch in range(self._group.rank, self._recipe.micro_batches, self._group.size):
-            self._generator.manual_seed(seeds.micro_batch_seed(self._seed, self.step, micro_batch))
-            asked = time.perf_counter()
-            images, labels = self._feed.next(self.step, micro_batch, self._generator)
-            waited += time.perf_counter() - asked
-            if self._recipe.augmentation.cutout:
-                images = cutout(images, self._recipe.augmentation.cutout, self._generator)
-            if self._mix_up is not None:
-                images, labels = self._mix_up(images, labels, seeds.mixing_seed(self._seed, self.step, micro_batch))
-            self._run_micro_batch(images.to(self._number), labels)
+        for piece in self._pieces.of_step(self.step):
+            self._run_piece(piece)
         if self._scorer.interrupted():
             self._problem = self._scorer.problem()
             self._leaving = True
             return
-        sums.figures[_WAITED] += waited
+        sums.figures[_WAITED] += self._pieces.waited
         sums.figures[_BROKEN] += len(self._feed.broken - self.broken)
         sums.figures[_LEAVING] += leave
         sums.figures[_SAVING] += save
@@ -208,20 +202,21 @@ class DistributedTraining:
             average_in(self._averages, self._values(), training.weight_averaging, self.step)
         self._send_figures()
 
-    def _run_micro_batch(self, images: Tensor, labels: Tensor) -> None:
-        """Runs a micro-batch forward and back: images (B, C, H, W) and labels int64 (B,), or shares of classes."""
-        training, sums = self._recipe.training, self._sums
+    def _run_piece(self, piece: Piece) -> None:
+        """Runs the network forward and back on a piece."""
+        training, sums, labels = self._recipe.training, self._sums, piece.labels
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
-            output = self._forward(images)
+            output = self._forward(piece.images.to(self._number))
             scores, auxiliary = output if training.auxiliary_weight else (output, None)
             found = loss(scores.to(self._number), labels, training.label_smoothing, self._class_weights)
             if auxiliary is not None:
                 other = loss(auxiliary.to(self._number), labels, training.label_smoothing, self._class_weights)
                 found = found + training.auxiliary_weight * other
-        sums.add_batch_statistics()
-        share = sums.loss(found)
-        share.backward()
-        sums.figures[_LOSS] += share.detach()
+        # Statistics of the whole step are the same on all ranks, and each adds an equal part of them.
+        sums.add_batch_statistics(1 / self._group.size if training.batch_statistics == "step" else piece.share)
+        counted = found * piece.share
+        counted.backward()
+        sums.figures[_LOSS] += counted.detach()
         likeliest = labels if labels.ndim == 1 else labels.argmax(dim=1)
         sums.figures[_CORRECT] += (scores.detach().argmax(dim=1) == likeliest).sum()
 

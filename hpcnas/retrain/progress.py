@@ -55,9 +55,10 @@ class Progress:
             kept = "; the cells stay as they are" if self._recipe.training.freeze_cell else ""
             _logger.info("weights begin as those of %s%s", self._recipe.network.weights, kept)
         _logger.info(
-            "data: %s training images, %d classes; %d ranks on %s and alike; batches of %d as %d × %d",
+            "data: %s training images, %d classes; %d ranks on %s and alike; batches of %d, batch statistics of %d",
             f"{facts.training_images:,}", facts.classes, session.ranks, session.device,
-            training.batch_size, self._recipe.micro_batches, training.micro_batch,
+            training.batch_size,
+            training.batch_size if training.batch_statistics == "step" else training.micro_batch,
         )  # fmt: skip
 
     def training_began(self, record: Record, seed: int, training: Underway) -> None:

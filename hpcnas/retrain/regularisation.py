@@ -21,6 +21,7 @@ from torch.nn import functional
 from hpcnas.architecture import primitives
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.retrain.draws import ImageDraws
 from hpcnas.training.network import Network, convolution
 
 
@@ -58,9 +59,9 @@ class DropPath(nn.Module):
     (`schedules.rising`) by the loop that trains. In evaluation mode nothing is dropped, nor drawn.
     """
 
-    def __init__(self, graph: CellGraph, generator: torch.Generator) -> None:
+    def __init__(self, graph: CellGraph, draws: ImageDraws) -> None:
         super().__init__()
-        self._generator = generator
+        self._draws = draws
         self._may_go: list[list[bool]] = [[] for _ in range(graph.nodes)]
         for edge in graph.edges:
             self._may_go[edge.target].append(edge.operation != primitives.IDENTITY)
@@ -82,20 +83,20 @@ class DropPath(nn.Module):
         if not self.training or self._probability == 0 or len(inputs) < 2:
             return torch.cat(inputs, dim=1)
         may_go = self._may_go[node]
-        factors = iter(self._factors(sum(may_go), len(inputs[0]), inputs[0].device, one_stays=all(may_go)))
+        factors = iter(self._factors(sum(may_go), one_stays=all(may_go)))
         joined = [
             input * next(factors)[:, None, None, None].to(input.dtype) if may else input
             for input, may in zip(inputs, may_go, strict=True)
         ]
         return torch.cat(joined, dim=1)
 
-    def _factors(self, inputs: int, images: int, device: torch.device, one_stays: bool) -> Tensor:
+    def _factors(self, inputs: int, one_stays: bool) -> Tensor:
         """What inputs are multiplied by, 0 or 1/q: float32 (inputs, images)."""
         missing, survival = self._probability, 1 - self._probability
-        stays = torch.rand((inputs, images), generator=self._generator, device=device) >= missing
+        stays = self._draws.uniform(inputs) >= missing
         if one_stays:
-            last = torch.randint(inputs, (images,), generator=self._generator, device=device)
-            stays |= ~stays.any(dim=0) & (torch.arange(inputs, device=device)[:, None] == last)
+            last = self._draws.integers(inputs)
+            stays |= ~stays.any(dim=0) & (torch.arange(inputs, device=last.device)[:, None] == last)
             survival += missing**inputs / inputs
         return stays / survival
 

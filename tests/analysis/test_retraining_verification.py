@@ -323,6 +323,17 @@ def test_the_genotype_is_the_papers_or_that_of_its_file(tmp_path: Path) -> None:
     assert told == [f"{file} holds another genotype by now"]
 
 
+def test_other_weights_to_start_from_are_noted(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "start.pt"
+    record = recorded(settings={"network": {"weights": str(file)}})
+    record.weights = "0" * 16
+    assert "start.pt: expected a file of weights or a retraining that can be read" in found(folder, record).notes[0]
+    checkpoints.save(file, weights(record))
+    assert found(folder, record).notes == [
+        f"{file} holds other weights by now than those that trainings have started from"
+    ]
+
+
 # ── the command ─────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_findings_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "weights-0.pt").unlink()

@@ -104,10 +104,12 @@ def measured(folder: Path) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("settings", "departures"),
     [
-        ({}, "batch statistics of 32 images"),
-        ({"training": {"micro_batch": 256}}, ""),
-        ({"training": {"batch_statistics": "step"}}, ""),
-        ({"training": {"batch_size": 64}}, "batch_size 64, batch statistics of 32 images"),
+        ({}, ""),
+        ({"training": {"batch_statistics": "micro-batch"}}, "batch statistics of 32 images"),
+        ({"training": {"batch_statistics": "micro-batch", "micro_batch": 256}}, ""),
+        ({"training": {"micro_batch": 64}}, ""),
+        ({"training": {"batch_size": 64, "batch_statistics": "micro-batch"}},
+         "batch_size 64, batch statistics of 32 images"),
         (whole(precision="fp32"), ""),
         (whole(precision="bf16"), "precision bf16"),
         (whole(schedule="cosine", milestones=(0.5,)), "schedule cosine"),

@@ -78,6 +78,13 @@ def test_other_seeds_of_one_recipe_are_one_group_and_the_same_seeds_are_none(tmp
     assert retraining_comparison.differences(found) == []
 
 
+def test_epochs_that_come_to_the_same_steps_are_the_same_recipe(tmp_path: Path) -> None:
+    batch = recorded((State.COMPLETE,)).recipe.training.batch_size
+    epochs = {"training": {"seed": 2, "epochs": 40 * batch / FACTS.training_images}}
+    other = kept(tmp_path / "b", recorded((State.COMPLETE,), epochs, "2" * 32))
+    assert len(groups(retraining(tmp_path / "a", "1", [0.25]), other)) == 1
+
+
 def test_what_they_differ_in(two: list[Path], tmp_path: Path) -> None:
     other = dataclasses.replace(FACTS, fingerprint="ffff0000ffff")
     third = retraining(tmp_path / "other", "3", [0.5], {"network": {"cells": (1, 1)}}, facts=other)

@@ -103,6 +103,13 @@ def test_what_diverged_is_said_and_what_is_validated_shown(tmp_path: Path) -> No
     assert "25.00 % validation accuracy of seed 1 after step 20" in text and "1 diverged" in text
 
 
+def test_memory_is_told_of_gpus_alone(tmp_path: Path) -> None:
+    record = recorded()
+    assert "GPU memory" not in str(retraining_report.trainings(Found(tmp_path, record)))
+    record.trainings[0] = replace(record.trainings[0], peak_memory=3 << 29)
+    assert "4 s 1.50 GiB" in words(Page(str(retraining_report.trainings(Found(tmp_path, record)))))
+
+
 def test_whatever_stands_in_a_retraining_is_text(tmp_path: Path) -> None:
     record = recorded()
     record.sessions = [replace(record.sessions[0], host=EVIL, device=EVIL, software={"hpcnas": EVIL, "torch": EVIL})]

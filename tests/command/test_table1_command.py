@@ -40,7 +40,8 @@ def test_the_table_for_the_terminal(main: Main, tmp_path: Path, capsys: pytest.C
     )
     assert lines[0].split() == "CIFAR-10 flat one random architecture 64 - - - 4.56 ± 0.11 the paper's".split()
     assert lines[9].split() == "digits hierarchical one random architecture 4 15,727,306 - - - the paper's".split()
-    diverged = retrained(tmp_path / "c", [0.96], EVOLVED, {"training": {"precision": "bf16"}}, CIFAR, diverged=2)
+    ghosts = {"training": {"precision": "bf16", "batch_statistics": "micro-batch"}}
+    diverged = retrained(tmp_path / "c", [0.96], EVOLVED, ghosts, CIFAR, diverged=2)
     assert main([str(diverged)]) == 0
     assert capsys.readouterr().out.splitlines()[-1].split() == (
         "CIFAR-10 hierarchical evolution, 7000 64 15,727,306 1, 2 diverged 4.00 - "

@@ -103,7 +103,7 @@ def test_settings_stand_in_the_order_of_older_files() -> None:
     search += "checkpoint_interval walltime grace device_failures max_failures compact_interval lock_wait "
     search += "tensorboard csv_log mlflow"
     ours = "run device threads loaders compile download address progress history_every validate_every "
-    ours += "checkpoint_interval walltime grace lock_wait tensorboard csv_log mlflow"
+    ours += "checkpoint_interval walltime grace lock_wait recompute tensorboard csv_log mlflow"
     assert list(search_config.SCHEME.settings(search_config.build())["run"]) == search.split()
     assert list(SCHEME.settings(SCHEME.build())["run"]) == ours.split()
 
@@ -122,7 +122,10 @@ def test_every_setting_is_an_option() -> None:
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        ({"training": {"batch_size": 100}}, "micro_batch: expected a divisor of the batch of 100 images, got 32"),
+        (
+            {"training": {"batch_size": 100, "batch_statistics": "micro-batch"}},
+            "micro_batch: expected a divisor of the batch of 100 images, got 32",
+        ),
         ({"network": {"stem": "strided", "channels": 5}}, "expected an even number for a strided stem, got 5"),
         ({"network": {"cells": ()}}, "network.cells: expected the cells of 1 to 20 groups, got 0"),
         ({"network": {"cells": (1, 2.5)}}, "network.cells: expected an integer from 1 to 10000, got 2.5"),

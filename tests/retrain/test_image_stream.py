@@ -43,7 +43,9 @@ def recipe(folder: Path, seed: int = 0, **data: object) -> RetrainingConfig:
     return SCHEME.build(
         {
             "network": {"channels": 2, "cells": (1,), "stem": "strided"},
-            "training": {"steps": 4, "batch_size": 8, "micro_batch": 2, "seed": seed},
+            "training": {
+                "steps": 4, "batch_size": 8, "micro_batch": 2, "batch_statistics": "micro-batch", "seed": seed,
+            },
             "data": {"source": f"imagefolder:{folder}", "loading": "stream", "image_size": 16, **data},
         }
     )

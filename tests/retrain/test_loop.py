@@ -50,12 +50,12 @@ def recipe(**training: object) -> RetrainingConfig:
     return SCHEME.build(settings)
 
 
-def made(settings: RetrainingConfig, group: ThreadGroup) -> DistributedTraining:
+def made(settings: RetrainingConfig, group: ThreadGroup, recomputed: bool = False) -> DistributedTraining:
     feed = Resident(settings, group.rank, group.size, torch.device("cpu"))
     skeleton = settings.skeleton(ImageFacts(3, 8, 8, 10))
     with _building:
         silent = _Silent(group)
-        parts = (GRAPH, skeleton, settings, 5, feed, silent, torch.device("cpu"), pytest.fail)
+        parts = (GRAPH, skeleton, settings, 5, feed, silent, torch.device("cpu"), pytest.fail, recomputed)
         training = DistributedTraining(*parts)  # type: ignore[arg-type]
         silent.copy_from_first = group.copy_from_first  # type: ignore[method-assign]
     return training
@@ -106,11 +106,20 @@ def assert_close(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
 REGULARISED = {"drop_path": 0.4, "auxiliary_weight": 0.4, "label_smoothing": 0.1, "weight_averaging": 0.9}
 
 
-@pytest.mark.parametrize("parts", [{}, REGULARISED], ids=["plain", "regularised"])
-def test_any_number_of_ranks_computes_the_same(parts: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    ("parts", "ranks"),
+    [
+        pytest.param({}, (2, 3, 4), id="plain"),  # of three ranks, one has 6 images of 16, the others have 5
+        pytest.param({"micro_batch": 5}, (3,), id="the last micro-batch has one image"),
+        pytest.param(REGULARISED, (3,), id="regularised"),
+        pytest.param({"batch_statistics": "micro-batch"}, (2, 3), id="micro-batch"),  # of three, one has two of four
+        pytest.param({"batch_statistics": "micro-batch", **REGULARISED}, (3,), id="micro-batch, regularised"),
+    ],
+)
+def test_any_number_of_ranks_computes_the_same(parts: dict[str, object], ranks: tuple[int, ...]) -> None:
     alone, weights = trained(1, recipe(**parts))
-    for ranks in (2, 3):  # of three ranks, one has two micro-batches
-        together, other = trained(ranks, recipe(**parts))
+    for count in ranks:
+        together, other = trained(count, recipe(**parts))
         assert_close(weights, other)
         for one, two in zip(alone.history, together.history, strict=True):
             assert (one.step, one.accuracy) == (two.step, two.accuracy)
@@ -152,15 +161,29 @@ def test_rand_augment_of_resident_images_does_not_depend_on_ranks_or_micro_batch
     assert torch.equal(*images)
 
 
-def test_statistics_of_the_whole_step_are_those_of_one_rank_with_all_images() -> None:
-    _, whole = trained(1, recipe(micro_batch=16, batch_statistics="step"))
-    _, plain = trained(1, recipe(micro_batch=16))
+@pytest.mark.parametrize("parts", [{}, REGULARISED], ids=["plain", "regularised"])
+def test_feature_maps_that_are_computed_again_change_no_bit(parts: dict[str, object]) -> None:
+    def weights(recomputed: bool) -> dict[str, Tensor]:
+        def work(group: ThreadGroup) -> dict[str, Tensor]:
+            training = made(recipe(**parts), group, recomputed)
+            assert run(training)
+            return training.weights()
+
+        return on_ranks(3, work)[0]
+
+    kept, again = weights(False), weights(True)
+    assert all(torch.equal(value, again[name]) for name, value in kept.items())
+
+
+def test_statistics_of_the_whole_step_are_those_of_one_micro_batch_with_all_images() -> None:
+    _, whole = trained(1, recipe(micro_batch=16))
+    _, plain = trained(1, recipe(micro_batch=16, batch_statistics="micro-batch"))
     assert_close(whole, plain)
     # the order of images and their augmentation are drawn a micro-batch: compare one step without either
     bare = {"augmentation": {"cutout": 0, "flip": False, "crop": 1.0}}
     one = SCHEME.build(SCHEME.settings(recipe(micro_batch=16, steps=1)), bare)
-    four = SCHEME.build(SCHEME.settings(recipe(micro_batch=4, steps=1, batch_statistics="step")), bare)
-    ghost = SCHEME.build(SCHEME.settings(recipe(micro_batch=4, steps=1)), bare)
+    four = SCHEME.build(SCHEME.settings(recipe(micro_batch=4, steps=1)), bare)
+    ghost = SCHEME.build(SCHEME.settings(recipe(micro_batch=4, steps=1, batch_statistics="micro-batch")), bare)
 
     def after_a_step(settings: RetrainingConfig, ranks: int) -> dict[str, Tensor]:
         def work(group: ThreadGroup) -> dict[str, Tensor]:
@@ -301,7 +324,8 @@ def test_where_one_rank_has_no_images_all_leave_with_the_step_before(statistics:
         training, saved, said = made(settings, group), [], ""
         training._feed.waits = True
         if group.rank == 1:
-            training._feed = training._scorer._feed = WithoutImages(training._feed, 3, problem)  # type: ignore[arg-type]
+            without: Any = WithoutImages(training._feed, 3, problem)  # type: ignore[arg-type]
+            training._feed = training._scorer._feed = training._pieces._feed = without
         parts: Any = {"leave": lambda: False, "save_due": lambda: False, "made_step": lambda: None}
         try:
             assert not training.run(save=lambda: saved.append(copy.deepcopy(training.state())), **parts)
@@ -474,14 +498,15 @@ def test_the_learning_rate_is_divided_at_milestones_or_falls_along_a_cosine() ->
 
 
 def test_running_statistics_are_the_mean_over_the_micro_batches_of_each_step() -> None:
+    settings = recipe(steps=1, batch_statistics="micro-batch")
+
     def work(group: ThreadGroup) -> DistributedTraining:
-        training = made(recipe(steps=1), group)
+        training = made(settings, group)
         assert training.run(lambda: False, lambda: False, lambda: None, lambda: None)
         return training
 
     (training,) = on_ranks(1, work)
     weights = training.weights()
-    settings = recipe(steps=1)
     feed = Resident(settings, 0, 1, torch.device("cpu"))
     feed.begin(5, 0)
     from hpcnas import seeds

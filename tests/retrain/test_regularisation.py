@@ -13,6 +13,7 @@ from hpcnas.architecture.expansion import CellGraph, Edge, expand
 from hpcnas.architecture.genotype import named
 from hpcnas.architecture.primitives import CONVOLUTION, IDENTITY
 from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.retrain.draws import ImageDraws
 from hpcnas.retrain.regularisation import AuxiliaryHead, DropPath, WithAuxiliaryHead, cutout, loss
 from hpcnas.training.network import Network, concatenated
 
@@ -28,6 +29,12 @@ WITH_IDENTITY = CellGraph(
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def drawing(generator: torch.Generator, images: int) -> ImageDraws:
+    draws = ImageDraws(torch.device("cpu"))
+    draws.begin([generator], [images], slice(0, images))
+    return draws
 
 
 # Cutout
@@ -70,7 +77,7 @@ def test_a_square_without_a_side_is_none() -> None:
 
 def joined(graph: CellGraph, probability: float, node: int, inputs: int, images: int) -> Tensor:
     """What drop-path makes of inputs of one channel and one pixel, all 1: (images, inputs)."""
-    path = DropPath(graph, seeded())
+    path = DropPath(graph, drawing(seeded(), images))
     path.probability = probability
     return path(node, [torch.ones(images, 1, 1, 1)] * inputs)[:, :, 0, 0]
 
@@ -99,7 +106,7 @@ def test_inputs_are_missing_independently() -> None:
 
 
 def test_whole_inputs_are_missing_of_single_images() -> None:
-    path = DropPath(FORK, seeded(1))
+    path = DropPath(FORK, drawing(seeded(1), 50))
     path.probability = 0.5
     value = path(2, [torch.full((50, channels, 2, 3), 1.0) for channels in (2, 1, 3)])
     parts = value.split([2, 1, 3], dim=1)
@@ -118,7 +125,7 @@ def test_switched_off_it_is_the_plain_network_with_the_plain_networks_weights(of
     graph, generator = expand(named("paper")), seeded()
     before = generator.get_state()
     torch.manual_seed(0)
-    path = DropPath(graph, generator)
+    path = DropPath(graph, drawing(generator, 4))
     plain, network = Network(graph, SKELETON), Network(graph, SKELETON, path)
     network.load_state_dict(plain.state_dict())
     assert list(network.state_dict()) == list(plain.state_dict())
@@ -133,7 +140,7 @@ def test_switched_off_it_is_the_plain_network_with_the_plain_networks_weights(of
 def test_in_training_it_changes_the_network_as_its_generator_says() -> None:
     graph, generator = expand(named("paper")), seeded()
     torch.manual_seed(0)
-    path = DropPath(graph, generator)
+    path = DropPath(graph, drawing(generator, 4))
     network, images = Network(graph, SKELETON, path), torch.randn(4, 3, 8, 8)
     path.probability = 0.3
     first, second = network(images), network(images)
@@ -150,7 +157,7 @@ def test_the_plain_networks_are_concatenated() -> None:
 
 @pytest.mark.parametrize("probability", [1.0, -0.1, float("nan")])
 def test_what_is_no_probability_is_refused(probability: float) -> None:
-    path = DropPath(FORK, seeded())
+    path = DropPath(FORK, drawing(seeded(), 1))
     with pytest.raises(ValueError, match="expected a probability from 0 to less than 1"):
         path.probability = probability
     assert path.probability == 0

@@ -41,7 +41,7 @@ def test_the_papers_large_network() -> None:
         "15,727,306 parameters, 4.61 GFLOPs a test image",
     ]
     assert found["training"] == [
-        "1 × 80,000 steps of 256 images (409.6 epochs), 8 micro-batches of 32 a step",
+        "1 × 80,000 steps of 256 images (409.6 epochs), batch statistics of all of them",
         "learning rate 0.1, divided by 10 after 40,000, 60,000, 70,000 steps",
     ]
 
@@ -50,12 +50,12 @@ def test_epochs_are_told_in_steps_and_steps_in_epochs(tmp_path: Path) -> None:
     short = {"epochs": 2.0, "warm_up": 0.1, "batch_size": 100, "micro_batch": 50}
     settings = recipe("cifar-large", training=short, data={"source": "synthetic:1000", "validation_fraction": 0.1})
     assert parts(settings)["training"][:2] == [
-        "1 × 18 steps of 100 images (2 epochs), 2 micro-batches of 50 a step",
+        "1 × 18 steps of 100 images (2 epochs), batch statistics of all of them",
         "learning rate 0.1, divided by 10 after 9, 14, 16 steps, rising in the first 2 steps",
     ]
     unknown = recipe("cifar-large", training=short, data={"source": f"imagefolder:{tmp_path}"})
     assert parts(unknown)["training"] == [
-        "1 × 2 epochs in steps of 100 images, as many as the images make, 2 micro-batches of 50 a step",
+        "1 × 2 epochs in steps of 100 images, as many as the images make, batch statistics of all of them",
         "learning rate 0.1, divided by 10 after 0.5 of the, 0.75 of the, 0.875 of the steps, rising in the first 0.1 "
         "of the steps",
     ]
@@ -64,7 +64,8 @@ def test_epochs_are_told_in_steps_and_steps_in_epochs(tmp_path: Path) -> None:
 def test_memory_is_that_of_weights_maps_and_images() -> None:
     assert parts(recipe("cifar-large"))["memory of a rank, estimated"] == [
         "0.18 GiB weights, gradients and momentum",
-        "3.38 GiB feature maps of a micro-batch of 32, in float32",
+        "27.05 GiB feature maps of 256 images at a time, in float32; 8.22 GiB where they are computed again "
+        "(--recompute)",
         "0.14 GiB all 50,000 training images",
     ]
     padded = recipe("cifar-large", data={"source": "synthetic:1000000:3x32x32"}, augmentation={"padding": 4})
@@ -110,7 +111,7 @@ def test_it_begins_with_the_recipe_that_can_be_given_back() -> None:
 
 def test_ranks_are_listed_with_what_they_are_bound_to() -> None:
     assert parts(recipe("cifar-large"), Binding("0", 2, "GPU-7"), Binding("1", 2), Binding(None, 1))["ranks"] == [
-        "rank 0  node-1  cuda:GPU-7, 2 threads, 3 micro-batches a step",
-        "rank 1  node-1  cuda:1, 2 threads, 3 micro-batches a step",
-        "rank 2  node-1  cpu, 1 threads, 2 micro-batches a step",
+        "rank 0  node-1  cuda:GPU-7, 2 threads, 85 images a step",
+        "rank 1  node-1  cuda:1, 2 threads, 85 images a step",
+        "rank 2  node-1  cpu, 1 threads, 86 images a step",
     ]

@@ -141,13 +141,13 @@ import os
 import sys
 import torch
 from hpcnas.retrain import __main__ as retrain, loop
-real, batches = loop.DistributedTraining._run_micro_batch, []
-def hungry(training, images, labels):
-    batches.append(1)
-    if training._group.rank == 1 and len(batches) > 4:
+real, pieces = loop.DistributedTraining._run_piece, []
+def hungry(training, piece):
+    pieces.append(1)
+    if training._group.rank == 1 and len(pieces) > 4:
         torch.empty(1 << 55)
-    real(training, images, labels)
-loop.DistributedTraining._run_micro_batch = hungry
+    real(training, piece)
+loop.DistributedTraining._run_piece = hungry
 sys.exit(retrain.main())
 """
 
@@ -338,8 +338,11 @@ def test_imagenets_way_with_loader_processes_and_broken_images(one_mpi: launcher
 
 
 WRONG = {
-    "too many ranks": (["--micro-batch", "32"], "expected at most 2 ranks, one for each 32 images of a batch of 64"),
-    "statistics": (["--batch-statistics", "step"], "expected 4 ranks for --batch-statistics step, one a micro-batch"),
+    "too many ranks": (["--batch-size", "2"], "expected at most 2 ranks, one for each image of a batch of 2, got 3"),
+    "micro-batches": (
+        ["--batch-statistics", "micro-batch", "--micro-batch", "32"],
+        "expected at most 2 ranks, one for each 32 images of a batch of 64, got 3; start fewer, or give a smaller",
+    ),
     "no GPU": (["--device", "cuda"], "expected a GPU for every worker (--device cuda)"),
     "unknown genotype": (["--genotype", "nowhere:3"], "--genotype nowhere:3: expected RUN, RUN:best, "),
     "unknown address": (
@@ -394,7 +397,8 @@ def test_dry_run_says_what_it_would_do_loads_no_torch_and_writes_nothing(tmp_pat
         said[preset] = done.stdout
     assert "15,727,306 parameters" in said["cifar-large"]
     assert "divided by 10 after 40,000, 60,000, 70,000 steps" in said["cifar-large"]
-    assert "62,832,520 parameters" in said["imagenet"] and "32 micro-batches of 32 a step" in said["imagenet"]
+    assert "62,832,520 parameters" in said["imagenet"]
+    assert "batch statistics of 32 micro-batches of 32" in said["imagenet"]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,93 @@
+"""Batch normalisation over the images of all ranks together, however many each of them has.
+
+Each rank's mean and variance of every channel go to all others in one sum, in which each rank has a place of its own,
+and are joined as Chan, Golub & LeVeque, *Updating Formulae and a Pairwise Algorithm for Computing Sample Variances*
+(1979), have it: no small difference of large sums. One more sum brings back what all images add to the gradient. On
+GPUs torch's own `SyncBatchNorm` does the same by kernels made for it. A rank that is alone needs neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hpcnas.retrain.process_group import Group
+
+_OVER = (0, 2, 3)  # what a channel's statistics are over: images, rows, columns
+
+
+def synchronised(module: nn.Module, group: Group, images: Sequence[int], device: torch.device) -> nn.Module:
+    """The module with batch normalisations over the images of all ranks, of which each has as many as `images` says."""
+    if group.size == 1:
+        return module
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    shares = torch.tensor(images, dtype=torch.float64) / sum(images)
+    return _replaced(module, group, shares)
+
+
+def _replaced(module: nn.Module, group: Group, shares: Tensor) -> nn.Module:
+    for name, part in module.named_children():
+        if isinstance(part, nn.BatchNorm2d):
+            setattr(module, name, AcrossRanks(part, group, shares))
+        else:
+            _replaced(part, group, shares)
+    return module
+
+
+class AcrossRanks(nn.BatchNorm2d):
+    """Batch normalisation over all ranks. Its buffers hold the statistics of the last batch alone: `Sums` averages."""
+
+    def __init__(self, plain: nn.BatchNorm2d, group: Group, shares: Tensor) -> None:
+        """`shares` of the images that ranks have, float64 (ranks,), add up to 1."""
+        super().__init__(plain.num_features, eps=plain.eps)
+        self.load_state_dict(plain.state_dict())
+        self._group, self._shares = group, shares
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        shares = self._shares.to(self.weight.dtype)
+        output, mean, variance = _Normalised.apply(input, self.weight, self.bias, self.eps, shares, self._group)
+        count = round(input.numel() / input.shape[1] / float(self._shares[self._group.rank]))
+        with torch.no_grad():
+            self.running_mean.copy_(mean)  # type: ignore[union-attr]
+            self.running_var.copy_(variance * (count / max(1, count - 1)))  # type: ignore[union-attr]
+        return output
+
+
+class _Normalised(torch.autograd.Function):
+    """Feature maps (B, C, H, W), normalised over those of all ranks, with the mean and the variance (C,) of all."""
+
+    @staticmethod
+    def forward(
+        context: Any, maps: Tensor, weight: Tensor, bias: Tensor, eps: float, shares: Tensor, group: Group
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        own = torch.var_mean(maps.to(weight.dtype), dim=_OVER, correction=0)
+        each = weight.new_zeros(group.size, 2, len(weight))
+        each[group.rank] = torch.stack(own)
+        group.add_up(each)
+        mean = shares @ each[:, 1]
+        variance = shares @ (each[:, 0] + (each[:, 1] - mean).square())
+        output = functional.batch_norm(maps, mean, variance, weight, bias, eps=eps)
+        context.save_for_backward(maps, weight, mean, torch.rsqrt(variance + eps))
+        context.group, context.share = group, float(shares[group.rank])
+        context.mark_non_differentiable(mean, variance)
+        return output, mean, variance
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        maps, weight, mean, factor = context.saved_tensors
+        gradient, centred = gradients[0].to(weight.dtype), maps.to(weight.dtype) - mean[:, None, None]
+        own = torch.stack([gradient.sum(dim=_OVER), (gradient * centred).sum(dim=_OVER)])
+        of_all = own.clone()
+        context.group.add_up(of_all)
+        of_all *= context.share * maps.shape[1] / maps.numel()  # the means over the images of all ranks
+        slope = of_all[1] * factor.square()
+        result = torch.addcmul(gradient - of_all[0][:, None, None], centred, slope[:, None, None], value=-1)
+        result *= (weight * factor)[:, None, None]
+        return result.to(maps.dtype), own[1] * factor, own[0], None, None, None
