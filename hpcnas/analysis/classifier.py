@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -38,6 +39,13 @@ def load(retraining: Record, weights: Path) -> Classifier:
     read."""
     network = Network(expansion.expand(retraining.genotype), retraining.inputs.skeleton)
     load_weights(network, weights)
+    return Classifier(network, retraining.inputs).eval()
+
+
+def of_weights(retraining: Record, weights: Mapping[str, Tensor]) -> Classifier:
+    """Likewise with the weights of a state_dict of that network."""
+    network = Network(expansion.expand(retraining.genotype), retraining.inputs.skeleton)
+    network.load_state_dict(weights)
     return Classifier(network, retraining.inputs).eval()
 
 

@@ -13,6 +13,7 @@ import json
 import math
 import shutil
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ import numpy as np
 
 from hpcnas import __version__
 from hpcnas.analysis import exported_module, needs, retrainings, rungs, runs
+from hpcnas.analysis.learnt import learnt
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture import expansion, primitives, sizes
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.evolution.individuals import recorded_columns
+from hpcnas.retrain.file_store import CHECKPOINT
 from hpcnas.retrain.record import Inputs
 from hpcnas.search.run_file import StoredRun
 from hpcnas.storage import sealed
@@ -36,10 +39,12 @@ PAPER = Skeleton(image_channels=3, height=32, width=32, classes=10, channels=16,
 
 @dataclass(frozen=True)
 class Weights:
-    """What a training has learnt, and how its network is fed."""
+    """What a training has learnt, and how its network is fed. `remark` is what whoever gets it has to know."""
 
     file: Path
     inputs: Inputs
+    unfinished: Mapping[str, Any] | None = None  # the state_dict of a training that is not complete, and has no file
+    remark: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,11 +80,14 @@ def source(text: str) -> Source:
 
 
 def retrained(text: str) -> Source:
-    """What a retraining has found for one seed: FOLDER (the least one) or FOLDER:SEED. Raises AnalysisError where no
-    training of it is complete."""
-    found, training = retrainings.trained(text)
-    stored = found.stored
+    """What a retraining has found for one seed: FOLDER (the least one that is complete, else the one under way) or
+    FOLDER:SEED. Raises AnalysisError where there is none."""
+    one = learnt(text)
+    found, training, stored = one.found, one.training, one.found.stored
     origin = f"the retraining {found.folder.resolve().name} of {stored.origin.source}, seed {training.seed}"
+    if one.unfinished is not None:
+        weights = Weights(found.folder / CHECKPOINT, stored.inputs, one.unfinished.weights, one.remark)
+        return Source(origin, ("state", one.unfinished.remark), stored.genotype, stored.inputs.skeleton, weights)
     accuracy = f"{training.test_accuracy:.4f} on {training.test_images:,} test images"
     if len(found.complete) > 1:
         accuracy += f" (all {len(found.complete)} seeds: {retrainings.mean_and_std(stored.test_accuracies)})"
@@ -167,7 +175,9 @@ def write_onnx(found: Source, output: Path, weights: Path | None = None, seed: i
         torch.manual_seed(seed)
         network = Network(graph(found), found.skeleton)
     given = weights if found.learnt is None else found.learnt.file
-    if given is not None:
+    if found.learnt is not None and found.learnt.unfinished is not None:
+        network.load_state_dict(found.learnt.unfinished)
+    elif given is not None:
         load_weights(network, given)
     exported: torch.nn.Module = network
     properties = {**found.facts, "codes": found.genotype.codes.hex()}
@@ -201,10 +211,15 @@ def write_onnx(found: Source, output: Path, weights: Path | None = None, seed: i
 
 
 def copy_weights(found: Source, output: Path) -> None:
-    """Writes the state_dict as it lies in the retraining. Raises AnalysisError for what was not trained, or where its
-    weights are missing or damaged; OSError where the file cannot be written."""
+    """Writes the state_dict as it lies in the retraining, or out of its checkpoint. Raises AnalysisError for what was
+    not trained, or where its weights are missing or damaged; OSError where the file cannot be written."""
     if found.learnt is None:
         raise AnalysisError(f"expected a retraining, got {found.origin}: a search keeps no weights")
+    if found.learnt.unfinished is not None:
+        from hpcnas.training import checkpoints
+
+        checkpoints.save(output, dict(found.learnt.unfinished))
+        return
     if not found.learnt.file.is_file():
         raise AnalysisError(f"expected the weights in {found.learnt.file}, but there is no such file")
     try:

@@ -86,7 +86,8 @@ def cell(title: str, name: str, genotype: Genotype) -> Html:
 def table(
     title: str, header: Sequence[str], rows: Sequence[Sequence[str | int]], numbers: Collection[str] = ()
 ) -> Html | None:
-    """A titled table, numbers and columns of these names to the right; nothing where there are no rows."""
+    """A table, titled unless the title is empty, numbers and columns of these names to the right; nothing where there
+    are no rows."""
     if not rows:
         return None
     looks = [
@@ -98,7 +99,7 @@ def table(
         tag("tr", *(tag("td", str(value), class_=look) for value, look in zip(row, looks, strict=True))) for row in rows
     ]
     whole = tag("table", tag("thead", head), tag("tbody", *body))
-    return joined([tag("h2", title), tag("div", whole, class_="box scroll")])
+    return joined([tag("h2", title) if title else None, tag("div", whole, class_="box scroll")])
 
 
 def configuration(settings: str, sessions: Sequence[Session]) -> Html:

@@ -54,7 +54,9 @@ def worst(found: Predictions, most: int) -> list[Mistake]:
 
 def pictures(tested: KeptPredictions, mistakes: Sequence[Mistake]) -> list[NDArray[np.uint8] | str]:
     """What the network saw of each image, uint8 (H, W, 1 or 3); or why its file cannot be read. Raises NoPictures where
-    none can be had."""
+    there are no mistakes, or no image can be had."""
+    if not mistakes:
+        raise NoPictures("no pictures of mistakes: every test image was classified correctly")
     recipe, found = tested.found.stored.recipe, tested.predictions
     try:
         if found.files is None:
@@ -65,7 +67,7 @@ def pictures(tested: KeptPredictions, mistakes: Sequence[Mistake]) -> list[NDArr
     if not isinstance(spec, DataFolder) or not spec.path.is_dir():
         raise NoPictures(f"no pictures of mistakes: expected the test images in {recipe.data.source}")
     seen = [_of_file(spec.path, found.file(one.row) or "", tested.found.stored.inputs) for one in mistakes]
-    if seen and all(isinstance(one, str) for one in seen):
+    if all(isinstance(one, str) for one in seen):
         raise NoPictures(f"no pictures of mistakes: {seen[0]}")
     return seen
 

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from hpcnas.analysis import classifier, needs, retrainings
+from hpcnas.analysis import classifier, needs
+from hpcnas.analysis.confusion import Confusion
+from hpcnas.analysis.learnt import learnt
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.data import class_folders, image_file
 from hpcnas.data.image_file import UnreadableImage
@@ -33,6 +35,7 @@ class Model:
     height: int
     width: int
     class_names: tuple[str, ...]
+    remark: str | None = None  # what whoever uses it has to know
 
 
 def model(text: str) -> Model:
@@ -41,9 +44,14 @@ def model(text: str) -> Model:
 
 
 def retrained_model(text: str) -> Model:
-    """That of a retraining: FOLDER (of the least seed) or FOLDER:SEED. Raises AnalysisError where there is none."""
-    found, training = retrainings.trained(text)
-    network = classifier.load(found.stored, found.weights(training))
+    """That of a retraining: FOLDER (of the least seed that is complete, else of the one under way) or FOLDER:SEED.
+    Raises AnalysisError where there is none."""
+    one = learnt(text)
+    found = one.found
+    if one.unfinished is None:
+        network = classifier.load(found.stored, found.weights(one.training))
+    else:
+        network = classifier.of_weights(found.stored, one.unfinished.weights)
 
     @torch.inference_mode()
     def scores(pixels: np.ndarray) -> np.ndarray:
@@ -51,7 +59,7 @@ def retrained_model(text: str) -> Model:
 
     inputs, skeleton = found.stored.inputs, found.stored.inputs.skeleton
     sizes = inputs.resize, skeleton.height, skeleton.width
-    return Model(scores, skeleton.image_channels, *sizes, inputs.class_names)
+    return Model(scores, skeleton.image_channels, *sizes, inputs.class_names, one.remark)
 
 
 def onnx_model(file: Path) -> Model:
@@ -95,24 +103,21 @@ class Classified:
         """Why the picture cannot be read, if so."""
         return self.result.reason if isinstance(self.result, UnreadableImage) else None
 
-    def right(self, model: Model) -> bool | None:
-        """Whether the most probable class is the picture's; None where it has none, or cannot be read."""
-        if self.picture.label is None or isinstance(self.result, UnreadableImage):
-            return None
-        return best(model, self.result, 1)[0]["class"] == self.picture.label
 
-
-def pictures(model: Model, paths: Sequence[Path]) -> list[Picture]:
-    """These files, and of folders all pictures in them. A picture whose folder is one of the model's classes, directly
-    below the folder that was given, is of that class. Raises DataError for a folder without pictures."""
-    found = []
-    for path in paths:
+def pictures(model: Model, named: Sequence[tuple[Path, str]]) -> list[Picture]:
+    """These files, and of folders all pictures in them, each with the class that is said of it, if that is not empty.
+    Otherwise a picture whose folder is one of the model's classes, directly below the folder that was given, is of that
+    class. Raises DataError for a folder without pictures, AnalysisError for what is no class of the model."""
+    found, classes = [], frozenset(model.class_names)
+    for path, label in named:
+        if label and label not in classes:
+            raise AnalysisError(f"{path}: expected a class of the network, such as {model.class_names[0]}, got {label}")
         if not os.path.isdir(path):
-            found.append(Picture(path))
+            found.append(Picture(path, label or None))
             continue
         for name in class_folders.pictures(path):
             folder, inside, _ = name.partition("/")
-            found.append(Picture(path / name, folder if inside and folder in model.class_names else None))
+            found.append(Picture(path / name, label or (folder if inside and folder in classes else None)))
     return found
 
 
@@ -139,6 +144,17 @@ def classified(model: Model, pictures: Sequence[Picture]) -> Iterator[Classified
         scores = iter(softmax(model.scores(np.stack(readable))) if readable else ())
         for picture, view in zip(part, views, strict=True):
             yield Classified(picture, view if isinstance(view, UnreadableImage) else next(scores))
+
+
+def confusion_of(model: Model, found: Sequence[Classified]) -> Confusion:
+    """What the pictures were taken for, of those that can be read and whose class is known."""
+    number = {name: place for place, name in enumerate(model.class_names)}
+    labels, predicted = [], []
+    for one in found:
+        if one.picture.label is not None and not isinstance(one.result, UnreadableImage):
+            labels.append(number[one.picture.label])
+            predicted.append(int(one.result.argmax()))  # the first of equals, as `best` has it
+    return Confusion.of(np.array(labels, dtype=np.int64), np.array(predicted, dtype=np.int64), len(number))
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hpcnas.analysis import table1, training_curves
+from hpcnas.analysis import table1, tested_report, training_curves
 from hpcnas.analysis.figures.training import training_curves_picture
 from hpcnas.analysis.html_page import (
     Html,
@@ -247,6 +247,8 @@ SECTIONS: tuple[Callable[[Found], Html | None], ...] = (
     results,
     trainings,
     curves,
+    tested_report.classes,
+    tested_report.worst_mistakes,
     genotype,
     sessions,
     broken,

@@ -77,6 +77,20 @@ def trained(text: str) -> tuple[Found, Trained]:
     return found, seeds[seed]
 
 
+def with_weights(text: str) -> tuple[Found, Trained]:
+    """Likewise, but where no training is complete the one that is under way and has been saved; FOLDER:SEED may name it
+    at any time. Never one that has diverged. Raises AnalysisError if there is none."""
+    folder = next((folder for folder in readings(text) if is_one(folder)), Path(text))
+    found = load(folder)
+    saved = {one.seed: one for one in found.stored.trainings if one.state is State.TRAINING and one.step}
+    if folder == Path(text):
+        return trained(text) if found.complete or not saved else (found, saved[min(saved)])
+    seed = int(text.rpartition(":")[2])
+    if seed in found.stored.diverged:
+        raise AnalysisError(f"{folder}: the loss of seed {seed} was not finite, so there are no weights")
+    return (found, saved[seed]) if seed in saved else trained(text)
+
+
 def mean_and_std(values: list[float]) -> str:
     """Shares of images, from 0 to 1, in words: percent, with the standard deviation of several."""
     spread = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""

@@ -21,6 +21,11 @@ from hpcnas.retrain.predictions import Predictions
 from hpcnas.storage.folder import StoreError
 
 SHOWN = 3  # classes and pairs that a summary names
+_OLDER = "that is not kept: an earlier version has trained it; hpcnas predict classifies a folder of test images anew"
+
+
+class NoPredictions(AnalysisError):
+    """No training is complete yet, or an earlier version has trained it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,15 +61,21 @@ def of(found: Found) -> list[KeptPredictions]:
     return kept
 
 
+def require(found: Found) -> list[KeptPredictions]:
+    """Likewise, at least one. Raises NoPredictions where there is none."""
+    kept = of(found)
+    if not kept:
+        why = "no training is complete yet" if not found.complete else _OLDER
+        raise NoPredictions(f"{found.folder}: expected what it says of the test images, but {why}")
+    return kept
+
+
 def named(text: str) -> KeptPredictions:
     """That of the complete training that FOLDER (of the least seed) or FOLDER:SEED names. Raises AnalysisError."""
     found, training = retrainings.trained(text)
     one = next((one for one in of(found) if one.seed == training.seed), None)
     if one is None:
-        raise AnalysisError(
-            f"{found.folder}: no predictions for test images are kept of seed {training.seed}: an earlier version has "
-            f"trained it; hpcnas predict {found.folder} on the folder of the test images gives them"
-        )
+        raise NoPredictions(f"{found.folder}: expected what seed {training.seed} says of the test images, but {_OLDER}")
     return one
 
 

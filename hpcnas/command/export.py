@@ -7,6 +7,9 @@
   csv      the table of a run: an individual a row, in the order of birth; columns are those of hpcnas/FORMAT.md, and
            `evaluation` is the place in the order of evaluations; of a retraining its curves, a row for each step at
            which there is anything, `validation_` before the columns of its validations
+  classes, confusion, predictions
+           what a retraining says of the test images, as CSV: the accuracy of each class; the confusion matrix, a row a
+           class and a column for what its images were taken for; or a row an image, with the five most probable classes
 
 SOURCE is RUN (its best individual), RUN:ID, FILE.toml, or `paper`, the paper's cell; for csv it is RUN or a retraining.
 A run may be under way. Without --output, text goes to the terminal. A search keeps no weights: those of its ONNX file
@@ -14,7 +17,8 @@ are random unless --weights names a state_dict of the network, say of the module
 
 SOURCE may also be a retraining: its folder (of the least seed) or FOLDER:SEED. Then the module is the large network;
 its `load(FILE)` takes what `weights` writes, and gives a network that takes pixels as they are. So does the ONNX file,
-which has the weights inside.
+which has the weights inside. Where no training is complete, they have the weights of the one under way as it was saved
+last, and where FOLDER:SEED names that one: a line says after which step. What has diverged is never handed out.
 """
 
 from __future__ import annotations
@@ -25,11 +29,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpcnas.analysis import export, retrainings, runs, training_curves
+from hpcnas.analysis import export, retrainings, runs, tested, training_curves
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture.skeleton import STEMS
 from hpcnas.command import common
 
+OF_NETWORKS, OF_TESTS = ("text", "module", "onnx", "weights"), ("classes", "confusion", "predictions")
 NETWORK = ("channels", "cells", "stem", "classes", "image_channels")  # what may be asked for
 
 
@@ -44,11 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.format == "csv":
             text, rows = table(Path(options.source))
             said |= rows
+        elif options.format in OF_TESTS:
+            text, rows = table_of_tests(options.format, options.source)
+            said |= rows
         else:
             found = export.source(options.source)
             if options.weights is not None:
                 export.require_untrained(found)
             found = export.in_network(found, **asked(options))
+            if found.learnt is not None and found.learnt.remark is not None and options.format != "text":
+                print(found.learnt.remark, file=sys.stderr)
             said |= found.facts | {"parameters": export.parameters(found)}
             if options.format == "onnx":
                 export.write_onnx(found, options.output, options.weights, options.seed)
@@ -57,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else:
                 text = export.module(found) if options.format == "module" else found.genotype.text()
         if text and options.output is not None:
-            options.output.write_text(text, encoding="utf-8")
+            options.output.write_text(text, encoding="utf-8", errors="surrogateescape")  # names may be of any bytes
     except OSError as error:
         raise AnalysisError(f"{options.output}: expected to write it: {error.strerror}") from error
     if options.json:
@@ -78,10 +88,23 @@ def table(folder: Path) -> tuple[str, dict[str, int]]:
     return export.csv_table(run), {"individuals": len(run.population)}
 
 
+def table_of_tests(format: str, source: str) -> tuple[str, dict[str, int]]:
+    """What a training says of the test images as CSV, and how many rows there are. Raises AnalysisError."""
+    found = tested.named(source)
+    if format == "predictions":
+        text = tested.table(found)
+    elif format == "classes":
+        text = tested.class_table(found.confusion, found.class_names)
+    else:
+        text = tested.confusion_table(found.confusion, found.class_names)
+    rows = len(found.predictions.images) if format == "predictions" else len(found.class_names)
+    return text, {"seed": found.seed, "rows": rows}
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """What the user asks for."""
     parser = common.parser(__doc__, runs="")
-    parser.add_argument("format", choices=("text", "module", "onnx", "weights", "csv"), help="what to write")
+    parser.add_argument("format", choices=(*OF_NETWORKS, "csv", *OF_TESTS), metavar="FORMAT", help="what to write")
     parser.add_argument("source", metavar="SOURCE", help="RUN, RUN:best, RUN:ID, FILE.toml, paper or RETRAINING:SEED")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="where to write it (default: to the terminal)"

@@ -15,9 +15,14 @@ figure4   the paper's Figure 4: the gain in accuracy over the first genotype aga
           networks and of the large ones in the retrainings that --retrainings names, one or more an individual; its
           title says where the first genotype is not a random one as the paper's
 
+confusion-matrix  of a retraining: which classes are taken for which in the tests of all its trainings; of many classes
+          the most confused
+mistakes  of a retraining: the test images that its training of the least seed got wrong with the highest probability
+
 Each is written to the file that its option names; without any, all but figure4 go to the current folder, guidance
 where a model has chosen any individual, learning-curves where there are any. Several runs share the axes; of learning
-curves each has its own. Where RUN are retrainings, learning-curves is the only picture, and they share its axes.
+curves each has its own. Where RUN are retrainings, they share the axes of learning-curves, and one alone has the last
+two pictures as well, once a training is complete.
 """
 
 from __future__ import annotations
@@ -28,17 +33,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
-from hpcnas.analysis import curves, gains, retrainings, training_curves
+from hpcnas.analysis import curves, gains, retrainings
 from hpcnas.analysis.curves import Curves
 from hpcnas.analysis.gains import Gains
 from hpcnas.analysis.guidance import Guidance, Unguided
 from hpcnas.analysis.rungs import LearningCurves, NoCurves
 from hpcnas.analysis.runs import AnalysisError
-from hpcnas.command import common
+from hpcnas.command import common, retraining_plots
+from hpcnas.command.retraining_plots import LEARNING, OF_TESTS
 
 Found = TypeVar("Found")
 
-LEARNING = "learning-curves"
 PICTURES = {
     "search": "fitness, best fitness and parameters against the evolution step (Figure 3)",
     "pareto": "fitness against what the search weighed, with the Pareto front",
@@ -51,7 +56,7 @@ PICTURES = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code."""
     parser = common.parser(__doc__)
-    for picture, help in PICTURES.items():
+    for picture, help in (PICTURES | OF_TESTS).items():
         parser.add_argument(f"--{picture}", type=common.picture_path, metavar="FILE", help=help)
     parser.add_argument("--figure4", type=common.picture_path, metavar="FILE", help="gain of small and large networks")
     parser.add_argument("--retrainings", type=Path, nargs="+", metavar="DIR", default=[], help="folders of retrainings")
@@ -61,7 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if all(map(retrainings.is_one, options.runs)):
         if other := next((name for name in (*PICTURES, "figure4") if name != LEARNING and _asked(options, name)), None):
             parser.error(f"--{other}: expected folders of searches, got those of retrainings")
-        return _of_retrainings(options.runs, _asked(options, LEARNING), as_json=options.json)
+        asked = {name: path for name in (LEARNING, *OF_TESTS) if (path := _asked(options, name))}
+        if len(options.runs) > 1 and (other := next((name for name in asked if name in OF_TESTS), None)):
+            parser.error(f"--{other}: expected one retraining, got {len(options.runs)}")
+        return retraining_plots.draw(options.runs, asked, as_json=options.json)
+    if other := next((name for name in OF_TESTS if _asked(options, name)), None):
+        parser.error(f"--{other}: expected the folder of a retraining")
     runs = runs_to_show(options.runs)
     gained = _gains(runs, options.retrainings) if options.retrainings else []
     named = {picture: _asked(options, picture) for picture in (*PICTURES, "figure4")}
@@ -98,24 +108,6 @@ def _asked(options: argparse.Namespace, picture: str) -> Path | None:
     """Where a picture is to go; None where it was not asked for."""
     path: Path | None = getattr(options, picture.replace("-", "_"))
     return path
-
-
-def _of_retrainings(folders: Sequence[Path], file: Path | None, *, as_json: bool) -> int:
-    """Draws the curves of retrainings and says where, or prints them; the exit code."""
-    found = [retrainings.load(folder) for folder in folders]
-    shown = training_curves.require_curves(found)
-    common.tell_left_out((one.folder for one in found if one not in shown), "no row of its history is saved yet")
-    if file is None and not as_json:
-        file = Path(f"{LEARNING}.png")
-    if file is not None:
-        from hpcnas.analysis.figures import style, training  # the numbers need no matplotlib
-
-        style.save(training.training_curves_picture(shown), file)
-    if as_json:
-        common.print_json([training_curves.numbers(one) for one in shown])
-    else:
-        print(f"written: {file}")
-    return 0
 
 
 def runs_to_show(folders: Sequence[Path]) -> list[Curves]:

@@ -1,10 +1,13 @@
 """Tells what is on pictures: classifies image files with a retrained network, or with one exported as ONNX.
 
 NETWORK is a retraining, its folder (of the least seed) or FOLDER:SEED; or a file that `hpcnas export onnx` has
-written of one (needs onnxruntime). An IMAGE may be a PNG or JPEG, or whatever pillow reads, of any size: it is read,
-resized and cropped as test images were. Of a folder, all pictures in it are classified, at any depth; where its folders
-are classes of the network, such as those of the test images, the last line says how many are right. Probabilities are
-the softmax of the class scores.
+written of one (needs onnxruntime). Where no training is complete, it is the one under way, as it was saved last. An
+IMAGE may be a PNG or JPEG, or whatever pillow reads, of any size: it is read, resized and cropped as test images were.
+Of a folder, all pictures in it are classified, at any depth. Probabilities are the softmax of the class scores.
+
+Where the folders in a folder are classes of the network, as those of test images are, or a list says of which class its
+images are, the last lines say how many are right, and of which classes; --confusion writes the confusion matrix. Such a
+list is a FILE.csv with the columns file and label, as --csv writes them; its other columns do not count.
 
 A file that cannot be read is named and counted, and the others are classified; the exit code is then 1.
 """
@@ -12,6 +15,7 @@ A file that cannot be read is named and counted, and the others are classified; 
 from __future__ import annotations
 
 import csv
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -22,7 +26,10 @@ from hpcnas.command import common
 from hpcnas.errors import Error
 
 if TYPE_CHECKING:
+    from hpcnas.analysis.confusion import Confusion
     from hpcnas.analysis.prediction import Classified, Model
+
+MOST_CLASSES = 20  # of which each has a line
 
 
 class WrongFile(Error):
@@ -34,20 +41,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = common.parser(__doc__, runs="")
     parser.add_argument("network", metavar="NETWORK", help="folder of a retraining, or FILE.onnx of one")
     parser.add_argument("images", type=Path, nargs="*", metavar="IMAGE", help="image files, and folders of them")
-    parser.add_argument("--list", type=Path, metavar="FILE", help="names of more, one a line; - is standard input")
+    parser.add_argument("--list", type=Path, metavar="FILE", help="names of more, a line each; - is standard input")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the results there too, a row a picture")
+    parser.add_argument("--confusion", type=Path, metavar="FILE", help="write the confusion matrix there, as CSV")
     parser.add_argument("--top", type=int, default=3, metavar="K", help="how many classes to name (default 3)")
     options = parser.parse_args(arguments)
     if options.top < 1:
         parser.error(f"--top: expected a number from 1, got {options.top}")
-    paths = [*options.images, *([] if options.list is None else listed(options.list))]
-    if not paths:
+    names = [(path, "") for path in options.images]
+    names += [] if options.list is None else listed(options.list)
+    if not names:
         parser.error("expected an IMAGE, or --list FILE that names some")
-    from hpcnas.analysis import prediction  # which imports torch: some seconds
+    from hpcnas.analysis import prediction, tested  # torch: some seconds
 
     model = prediction.model(options.network)
+    if model.remark is not None:
+        print(model.remark, file=sys.stderr)
+    pictures = prediction.pictures(model, names)
+    if options.confusion is not None and all(one.label is None for one in pictures):
+        parser.error("--confusion: expected images in folders of classes, or a list FILE.csv with labels")
     found: list[Classified] = []
-    for one in prediction.classified(model, prediction.pictures(model, paths)):
+    for one in prediction.classified(model, pictures):
         found.append(one)
         if one.problem is not None:
             print(f"{one.picture.file}: {one.problem}", file=sys.stderr)
@@ -55,24 +69,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     readable = [record for record in results if "classes" in record]
     if options.csv is not None:
         write_csv(options.csv, results, min(options.top, len(model.class_names)))
+    counts = prediction.confusion_of(model, found)
+    if options.confusion is not None:
+        write_text(options.confusion, tested.confusion_table(counts, model.class_names))
     if options.json:
         common.print_json(readable)
     elif readable:
         print(as_table(readable))
-    if (said := accuracy(model, found)) is not None:
-        print(said, file=sys.stderr if options.json else sys.stdout)
+    if len(counts.counts):
+        if not options.json:
+            print(f"\n{class_table(counts, model)}\n")
+        print(accuracy(counts), file=sys.stderr if options.json else sys.stdout)
     if len(results) > len(readable):
         print(f"{len(results) - len(readable):,} of {len(results):,} images cannot be read", file=sys.stderr)
     return 0 if len(readable) == len(results) else 1
 
 
-def listed(file: Path) -> list[Path]:
-    """The paths that a file names, one a line, of any bytes. Raises WrongFile."""
+def listed(file: Path) -> list[tuple[Path, str]]:
+    """The paths that a file names, of any bytes, one a line; of FILE.csv those in its column `file`, each with what is
+    in its column `label`, if it has one. Raises WrongFile."""
     try:
-        text = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
         raise WrongFile(f"{file}: expected a file with a name a line: {error.strerror}") from error
-    return [Path(os.fsdecode(line)) for line in text.splitlines() if line.strip()]
+    if file.suffix.lower() != ".csv":
+        return [(Path(os.fsdecode(line)), "") for line in data.splitlines() if line.strip()]
+    rows = csv.DictReader(io.StringIO(data.decode("utf-8-sig", "surrogateescape"), newline=""))
+    try:
+        if "file" not in (rows.fieldnames or ()):
+            raise WrongFile(f"{file}: expected columns file and, if known, label in its first line")
+        return [(Path(row["file"]), row.get("label") or "") for row in rows if row["file"]]
+    except csv.Error as error:
+        raise WrongFile(f"{file}: expected CSV: line {rows.line_num}: {error}") from error
 
 
 def as_record(model: Model, one: Classified, most: int) -> dict[str, Any]:
@@ -87,13 +115,30 @@ def as_record(model: Model, one: Classified, most: int) -> dict[str, Any]:
     return record | {"classes": prediction.best(model, one.result, most)}
 
 
-def accuracy(model: Model, found: Sequence[Classified]) -> str | None:
-    """How many pictures are right, of those that can be read and whose folder is a class; None where there are none."""
-    judged = [right for one in found if (right := one.right(model)) is not None]
-    if not judged:
-        return None
-    share = sum(judged) / len(judged)
-    return f"accuracy {share:.4f}: {sum(judged):,} of {len(judged):,} images are of their folder's class"
+def accuracy(counts: Confusion) -> str:
+    """How many pictures are right, of those that can be read and whose class is known."""
+    right, images = int(counts.right.sum()), int(counts.images.sum())
+    return f"accuracy {right / images:.4f}: {right:,} of {images:,} images are of their class"
+
+
+def class_table(counts: Confusion, model: Model) -> str:
+    """A line for each class of which there are images, of many those of the lowest accuracies."""
+    accuracies, images, right = counts.accuracies, counts.images, counts.right
+    known = [number for number in range(counts.classes) if images[number]]
+    shown = known if len(known) <= MOST_CLASSES else counts.worst(MOST_CLASSES)
+    header = ("class" if shown is known else f"worst of {len(known):,} classes", "images", "correct", "%")
+    rows = [
+        (model.class_names[one], f"{images[one]:,}", f"{right[one]:,}", f"{100 * accuracies[one]:.1f}") for one in shown
+    ]
+    return common.table(header, rows)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Names keep their bytes. Raises WrongFile."""
+    try:
+        file.write_text(text, encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise WrongFile(f"{file}: expected to write it: {error.strerror}") from error
 
 
 def write_csv(file: Path, results: Sequence[dict[str, Any]], most: int) -> None:

@@ -35,8 +35,23 @@ def at_length(one: dict[str, Any]) -> str:
         ("data", f"{settings['data']}{trained}"),
         ("training", f"{settings['runs']} × {settings['steps']:,} steps of {settings['batch_size']} images"),
         ("validated on", validated),
+        *_classes(one.get("classes")),
     ]  # fmt: skip
     return "\n".join([one["retraining"], *(f"  {name:<14} {value}" for name, value in lines)])
+
+
+def _classes(told: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """The worst and the best classes, and which are confused; nothing where no predictions are kept."""
+    if told is None:
+        return []
+    if "problem" in told:
+        return [("classes", told["problem"])]
+    lines = [
+        (f"{which} classes", ", ".join(f"{each['class']} ({100 * each['accuracy']:.1f} %)" for each in told[which]))
+        for which in ("worst", "best")
+    ]
+    confused = [f"{each['label']} as {each['predicted']} ({100 * each['share']:.1f} %)" for each in told["confused"]]
+    return [*lines, ("confused most", ", ".join(confused) or "none: every image is classified correctly")]
 
 
 def rows(one: dict[str, Any]) -> list[tuple[object, ...]]:

@@ -2,8 +2,9 @@
 
 One run is told at length, several as a table with a line each. All of it is as of the run's last renewed file. RUN may
 be retrainings: then there is a line for each training, with its latest loss and accuracy on augmented training images,
-learning rate, images/s, share of the time spent waiting for images, and validation and test accuracy. With --table1 the
-table is the paper's Table 1: their test error beside the published one.
+learning rate, images/s, share of the time spent waiting for images, and validation and test accuracy; of one retraining
+also the worst and the best classes and those that are confused most, over all tests. With --table1 the table is the
+paper's Table 1: their test error beside the published one.
 
 Worker time is that of attempts whose end is recorded; on GPUs it is GPU hours. The busy share is the time that workers
 had something to do, of the time that they were there, over all sessions. The estimated end goes by the pace of the last
@@ -20,7 +21,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from hpcnas.analysis import retrainings, runs, training_curves, worker_time
+from hpcnas.analysis import retrainings, runs, tested, training_curves, worker_time
 from hpcnas.analysis.rungs import few, percent
 from hpcnas.analysis.summary import RUNNING, facts
 from hpcnas.command import common, retraining_view, table1
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table1.show(options.runs, as_json=options.json)
         return 0
     if all(map(retrainings.is_one, options.runs)):
-        trained = [training_curves.facts(retrainings.load(folder)) for folder in options.runs]
+        trained = [retraining_facts(retrainings.load(folder)) for folder in options.runs]
         if options.json:
             common.print_json(trained)
         else:
@@ -54,6 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         print(side_by_side(found))
     return 0
+
+
+def retraining_facts(found: retrainings.Found) -> dict[str, Any]:
+    """What there is to say of a retraining, with its worst and best classes."""
+    return training_curves.facts(found) | {"classes": tested.facts(found)}
 
 
 def at_length(run: dict[str, Any]) -> str:

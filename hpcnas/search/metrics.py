@@ -58,8 +58,7 @@ class SearchMetrics:
         count = len(population.evaluated)
         values = self._columns(population, 0)
         values[BEST] = population.column("fitness")[population.bests].astype(float)
-        if population.stopped:
-            values[STOPPED] = population.sums_of_stopped(np.ones(len(population)))
+        values[STOPPED] = population.sums_of_stopped(np.ones(len(population)))
         steps = np.arange(1, count + 1)
         trackers.resume(Past(SERIES, count, steps, _times(population, 0), values))
         self._note_sent(count, values)

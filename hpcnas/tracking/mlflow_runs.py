@@ -19,6 +19,11 @@ RUN, SERIES = "hpcnas.run", "hpcnas.series"  # tags
 _LONGEST = 500  # characters of a parameter's value, in any version of MLflow
 _MOST = 100  # parameters that it takes at once
 _METRICS = 1000  # likewise
+_DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # it would tell its makers of each run
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # a server that is gone is told of in seconds; what failed is sent again
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # seconds
+}
 
 
 class MlflowRuns:
@@ -34,7 +39,8 @@ class MlflowRuns:
     def resume(self, series: str, step: int) -> Mapping[str, int]:
         """As of a Tracker. Raises what MLflow raises."""
         if self._client is None:
-            os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would tell its makers of each run
+            for name, value in _DEFAULTS.items():
+                os.environ.setdefault(name, value)
             from mlflow import MlflowClient
 
             self._client = MlflowClient(self._uri)

@@ -23,7 +23,7 @@ MOST = 10_000  # entries that wait for a tracker
 BATCH = 500  # entries that it gets at once
 PAUSE = 0.5  # seconds between two batches
 RETRY = 30.0  # seconds after a failure
-PATIENCE = 60.0  # seconds to take what is left at the end of a run
+PATIENCE = 30.0  # seconds to take what is left at the end of a run
 HASTE = 10.0  # likewise where the job ends before it, perhaps because its time is up
 _logger = logging.getLogger("hpcnas")
 
@@ -103,7 +103,7 @@ class _Thread:
             left = sum(isinstance(item, Entry) for item in self._waiting)
             lost, self._dropped = left + self._dropped, 0
         if hangs or lost:
-            _logger.warning("%s%s: %d entries did not get there", self._tracker.name, hangs, lost)
+            _logger.warning("%s%s: up to %d entries did not get there", self._tracker.name, hangs, lost)
 
     # ── the tracker's side ──────────────────────────────────────────────────────────────────────────────────────────
     def _run(self) -> None:

@@ -15,12 +15,12 @@ import pytest
 from toolruns import CHAIN, POOLING, eventful, origin_of
 from whole_retraining import kept, recorded
 
-from hpcnas.analysis import checkpoint_state, retraining_files, retraining_verification
+from hpcnas.analysis import retraining_files, retraining_verification
 from hpcnas.analysis.retraining_verification import RetrainingVerification, faults, verify
 from hpcnas.architecture import expansion
 from hpcnas.command import verify as command
 from hpcnas.errors import Error
-from hpcnas.retrain import predictions, record_file
+from hpcnas.retrain import predictions, record_file, underway
 from hpcnas.retrain.predictions import Predictions
 from hpcnas.retrain.record import Origin, Record, State
 from hpcnas.training import checkpoints
@@ -33,7 +33,7 @@ def weights(record: Record) -> dict[str, Any]:
 
 def state(record: Record, seed: int) -> dict[str, Any]:
     """As a checkpoint of that training holds it after its last saved step."""
-    training = checkpoint_state._training(record, seed)
+    training = underway.without_images(record, seed)
     training.step = next(one.step for one in record.trainings if one.seed == seed)
     training.history = [row for row in record.history if row.seed == seed]
     return training.state()

@@ -284,7 +284,7 @@ def test_a_search_says_what_it_has_stopped_early(tmp_path: Path, capsys: pytest.
     (found,) = as_json(capsys, run)
     stopped = found["stopped"]
     assert isinstance(stopped, int) and stopped > 0 and found["evaluations_left"] == 0
-    lines = snapshot.text_file.read(run / "status", 4096).splitlines()
+    lines = (run / "status").read_text().splitlines()
     assert lines[:4] == ["state=complete", f"evaluated={90 - stopped}", "budget=90", f"stopped={stopped}"]
     assert f"  stopped early      {stopped}\n" in done.stdout + done.stderr
     assert verify.main([str(run)]) == 0

@@ -285,7 +285,7 @@ def test_a_folder_is_classified_and_class_folders_say_how_many_are_right(
     told = ["--list", test / "list", "--csv", written_to, "--top", "2"]
     assert predict.main(list(map(str, [colour, test, *told]))) == 1
     said = capsys.readouterr()
-    assert said.out.splitlines()[-1] == "accuracy 0.8333: 5 of 6 images are of their folder's class"
+    assert said.out.splitlines()[-1] == "accuracy 0.8333: 5 of 6 images are of their class"
     assert said.err.splitlines()[-1] == "1 of 9 images cannot be read"
     with open(written_to, newline="") as stream:
         rows = list(csv.DictReader(stream))

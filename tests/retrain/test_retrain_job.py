@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from toolruns import CHAIN
 
-from hpcnas.config.data_spec import DataError
+from hpcnas.architecture.expansion import expand
+from hpcnas.config.data_spec import DataError, DataFacts
 from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.job.devices import Seat, bind_all
 from hpcnas.job.launch import Leave
 from hpcnas.job.status import BROKEN, WRONG_USE
 from hpcnas.job.world import AloneWorld
 from hpcnas.retrain import job
+from hpcnas.retrain.feed import Appearance
 from hpcnas.retrain.process_group import Group
+from hpcnas.retrain.record import Origin, Start
+from hpcnas.retrain.trained_weights import UnusableWeights
+from hpcnas.training import checkpoints
+from hpcnas.training.network import Network
 
 
 def seat(host: str, gpus: str = "", cards: str = "") -> Seat:
@@ -110,3 +119,31 @@ def test_test_images_that_do_not_come_end_the_job_with_the_reason() -> None:
     with pytest.raises(Leave, match=r"expected images within 600 s, got none") as left:
         look(iter(()), set(), problem="expected images within 600 s, got none: rank 0 waits for val/a")
     assert left.value.exit_code == BROKEN
+
+
+@pytest.mark.parametrize(
+    ("classes", "names", "told"),
+    [
+        (2, ("ape", "bee"), []),
+        (2, (), []),
+        (2, ("cat", "dog"), ["given.pt are of other classes, as many: the classifier begins with theirs"]),
+        (3, ("ape", "bee", "cat"), ["given.pt are not of 2 classes: the classifier begins anew"]),
+    ],
+)
+def test_what_weights_to_start_from_do_not_have_is_told(
+    classes: int, names: tuple[str, ...], told: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = SCHEME.build({"network": {"channels": 4, "cells": (1,)}})
+    facts = DataFacts(1, 8, 8, 2, 10, 0, "0" * 16)
+    found = Appearance(facts, ("ape", "bee"), (0.0,), (1.0,), 8)
+    given = settings.skeleton(DataFacts(1, 8, 8, classes, 10, 0, "0" * 16))
+    checkpoints.save(tmp_path / "given.pt", Network(expand(CHAIN), given).state_dict())
+    start = Start(tmp_path / "given.pt", "0" * 16, names)
+    orders = job.Orders(settings, CHAIN, Origin("paper", "2x3/1x3"), (0,), start, False)
+    with caplog.at_level(logging.WARNING, "hpcnas"):
+        weights = job._start(orders, found)
+    assert weights is not None and ("classifier.bias" in weights) == (classes == 2)
+    assert [line.rpartition("/")[2] for line in caplog.messages] == told
+    checkpoints.save(tmp_path / "given.pt", {})
+    with pytest.raises(UnusableWeights, match="expected the .* tensors of this cell"):
+        job._start(orders, found)

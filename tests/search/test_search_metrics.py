@@ -50,6 +50,7 @@ def test_the_past_is_that_of_the_population() -> None:
     found, trackers = population(evaluated(1), evaluated(0, 0.25, 0.25), evaluated(2, 0.75, 0.75)), Followed()
     SearchMetrics().begin(trackers, found)
     assert trackers.curve(BEST) == {1: 0.55, 2: 0.55, 3: 0.75}
+    assert trackers.curve(STOPPED) == {1: 0.0, 2: 0.0, 3: 0.0}
     nothing = Followed()
     SearchMetrics().begin(nothing, population())
     assert nothing.begun == [("search", 0)] and nothing.entries == []

@@ -10,14 +10,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hpcnas.analysis import tested
 from hpcnas.analysis.confusion import Confusion
 from hpcnas.analysis.figures import style
 from hpcnas.analysis.figures.style import Axes, Figure
+from hpcnas.analysis.tested import KeptPredictions
 
 RIGHT, WRONG = style.COLOURS[0], style.COLOURS[1]
 MOST_CLASSES, CHOSEN = 25, 20  # that are drawn all; of more
 LISTED = 12  # pairs and classes beside the matrix; from as many rows on, both
 LONGEST = 18  # characters of a class's name
+
+
+def confusion_of_trainings(kept: Sequence[KeptPredictions]) -> Figure:
+    """That of the trainings of one retraining, together. Raises AnalysisError where none has kept its predictions."""
+    style.require_some(kept)
+    counts = tested.confusion_of(kept)
+    accuracy, images = counts.right.sum() / counts.images.sum(), len(kept[0].predictions.images)
+    whose = f"seed {kept[0].seed}" if len(kept) == 1 else f"{len(kept)} trainings together"
+    told = f"{kept[0].found.folder.resolve().name}, {whose}: accuracy {100 * accuracy:.2f} % on {images:,} test images"
+    return confusion_picture(counts, kept[0].class_names, told)
 
 
 @style.in_house_style
@@ -71,7 +83,7 @@ def _matrix(axes: Axes, counts: Confusion, names: Sequence[str], chosen: Sequenc
                   color="white" if pale else style.INK)  # fmt: skip
     columns = labels if len(chosen) == counts.classes else [*labels, "all others"]
     size = 8 if len(chosen) > 12 else 9
-    axes.set_xticks(range(len(columns)), columns, rotation=90 if len(columns) > 3 else 0, fontsize=size)
+    axes.set_xticks(range(len(columns)), columns, rotation=90 if max(map(len, columns)) > 3 else 0, fontsize=size)
     axes.set_yticks(range(len(labels)), labels, fontsize=size)
     axes.tick_params(length=0)
     axes.grid(visible=False)
