@@ -79,6 +79,7 @@ torture: environment  ## 1,000 faults, 500 kills, 100 million pairs of networks,
 bench: environment  ## speed of trainings against an ordinary PyTorch program, and of the controller
 	$(VENV)/bin/python tools/bench_training.py --device $(DEVICE)
 	$(VENV)/bin/python tools/bench_training.py --device $(DEVICE) --parity 20
+	$(VENV)/bin/python tools/bench_retraining.py --device $(DEVICE)
 	$(VENV)/bin/python tools/bench_controller.py
 
 bench-scale: environment  ## the controller to 1,000,000 individuals, 201 ranks and 20,000 workers: half an hour
