@@ -46,18 +46,28 @@ class AcrossRanks(nn.BatchNorm2d):
         """`shares` of the images that ranks have, float64 (ranks,), add up to 1."""
         super().__init__(plain.num_features, eps=plain.eps)
         self.load_state_dict(plain.state_dict())
-        self._group, self._shares = group, shares
+        self.group, self.shares = group, shares
+        self.share = float(shares[group.rank])  # of this rank
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        shares = self._shares.to(self.weight.dtype)
-        output, mean, variance = _Normalised.apply(input, self.weight, self.bias, self.eps, shares, self._group)
-        count = round(input.numel() / input.shape[1] / float(self._shares[self._group.rank]))
+        output, mean, variance = _Normalised.apply(input, self.weight, self.bias, self)
+        count = input.numel() / input.shape[1] / self.share
         with torch.no_grad():
             self.running_mean.copy_(mean)  # type: ignore[union-attr]
             self.running_var.copy_(variance * (count / max(1, count - 1)))  # type: ignore[union-attr]
         return output
+
+
+def over_ranks(own: Tensor, normalisation: AcrossRanks) -> Tensor:
+    """Means and variances (2, C) over the images of all ranks, of those of this rank's."""
+    group, shares = normalisation.group, normalisation.shares.to(own.dtype)
+    each = own.new_zeros(group.size, *own.shape)
+    each[group.rank] = own
+    group.add_up(each)
+    mean = shares @ each[:, 0]
+    return torch.stack([mean, shares @ (each[:, 1] + (each[:, 0] - mean).square())])
 
 
 class _Normalised(torch.autograd.Function):
@@ -65,17 +75,13 @@ class _Normalised(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        context: Any, maps: Tensor, weight: Tensor, bias: Tensor, eps: float, shares: Tensor, group: Group
+        context: Any, maps: Tensor, weight: Tensor, bias: Tensor, of: AcrossRanks
     ) -> tuple[Tensor, Tensor, Tensor]:
-        own = torch.var_mean(maps.to(weight.dtype), dim=_OVER, correction=0)
-        each = weight.new_zeros(group.size, 2, len(weight))
-        each[group.rank] = torch.stack(own)
-        group.add_up(each)
-        mean = shares @ each[:, 1]
-        variance = shares @ (each[:, 0] + (each[:, 1] - mean).square())
-        output = functional.batch_norm(maps, mean, variance, weight, bias, eps=eps)
-        context.save_for_backward(maps, weight, mean, torch.rsqrt(variance + eps))
-        context.group, context.share = group, float(shares[group.rank])
+        variance, mean = torch.var_mean(maps.to(weight.dtype), dim=_OVER, correction=0)
+        mean, variance = over_ranks(torch.stack([mean, variance]), of)
+        output = functional.batch_norm(maps, mean, variance, weight, bias, eps=of.eps)
+        context.save_for_backward(maps, weight, mean, torch.rsqrt(variance + of.eps))
+        context.group, context.share = of.group, of.share
         context.mark_non_differentiable(mean, variance)
         return output, mean, variance
 
@@ -90,4 +96,4 @@ class _Normalised(torch.autograd.Function):
         slope = of_all[1] * factor.square()
         result = torch.addcmul(gradient - of_all[0][:, None, None], centred, slope[:, None, None], value=-1)
         result *= (weight * factor)[:, None, None]
-        return result.to(maps.dtype), own[1] * factor, own[0], None, None, None
+        return result.to(maps.dtype), own[1] * factor, own[0], None

@@ -128,6 +128,7 @@ sys.exit(retrain.main())
 def test_a_rank_whose_peer_is_gone_leaves_more_to_do(one_mpi: launcher.Mpi, tmp_path: Path) -> None:
     write_cell(tmp_path)
     options = [*SMALL, "--run", "run", "--checkpoint-interval", "0"]
+    options += ["--batch-statistics", "micro-batch"]  # one sum over ranks a step
     done = launcher.run(one_mpi, 2, ["-c", DESERTED, *options], cwd=tmp_path)
     assert done.returncode == 75, done.stdout + done.stderr
     assert status(tmp_path / "run")["state"] == "more" and saved_steps(tmp_path / "run") == 8
