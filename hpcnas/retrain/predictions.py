@@ -5,7 +5,7 @@
     /class_names     what the numbers of classes mean
     /images/…        one row a test image that could be read, in the order of the test set
 
-Beside retrain.h5 and not in it, since that is written anew at every save and these rows, 2 to 4 MB for ImageNet, once.
+Beside retrain.h5 and not in it, since that is written anew at every save and these rows, 5 MB for ImageNet, once.
 A retraining of an earlier version has no such files. Knows neither torch nor MPI; when it is written is
 `record_keeper`'s business.
 """
