@@ -125,6 +125,8 @@ def _read(name: Path, file: hdf5.Group, record: Record, seed: int) -> Prediction
 def _wrong(table: Mapping[str, np.ndarray], classes: int) -> Iterator[Wrong]:
     """What no training has written."""
     misshapen = list(allowed.wrong_shapes(_IMAGES, COLUMNS, table, len(table["image"]), {"kept": min(MOST, classes)}))
+    if not misshapen and not len(table["image"]):
+        yield Wrong(_IMAGES, "image", None, "an image or more", "0")
     yield from misshapen or allowed.wrong_values(_IMAGES, COLUMNS, table)
     if not misshapen:
         for column in ("label", "classes"):
