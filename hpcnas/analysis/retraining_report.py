@@ -1,6 +1,6 @@
 """One page about a retraining, also one that is under way, as one HTML file that needs nothing else: the test
-results, every training and its curves, the cell drawn and where it comes from, departures from the paper, sessions,
-images that could not be read, and the whole recipe.
+results, every training and its curves, classes and the worst mistakes, the cell drawn and where it comes from,
+departures from the paper, sessions, images that could not be read, and the whole recipe.
 
 What the page is made of, and that every text is escaped, is `html_page`'s business; a search's page is `report`'s. The
 pictures are those of `figures`, so that importing this file needs matplotlib. Nothing is written here.

@@ -2,8 +2,9 @@
 
 Of a search it holds the outcome, the best cell drawn, the course of the search, the lineage of the best, a table of all
 individuals (click on a heading to sort it), failures, sessions and the whole configuration. Of a retraining it holds
-the test accuracies, the cell and where it comes from, a table and the curves of its trainings, departures from the
-paper, sessions, broken images and the whole recipe. The run may be under way.
+the test accuracies, the cell and where it comes from, a table and the curves of its trainings, which classes are taken
+for which, the worst mistakes on test images, departures from the paper, sessions, broken images and the whole recipe.
+The run may be under way.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
     /class_names     what the numbers of classes mean
     /images/…        one row a test image that could be read, in the order of the test set
 
-Beside retrain.h5 and not in it, since that is written anew at every save and these rows, 2 to 4 MB for ImageNet, once.
+Beside retrain.h5 and not in it, since that is written anew at every save and these rows, 5 MB for ImageNet, once.
 A retraining of an earlier version has no such files. Knows neither torch nor MPI; when it is written is
 `record_keeper`'s business.
 """
@@ -125,6 +125,8 @@ def _read(name: Path, file: hdf5.Group, record: Record, seed: int) -> Prediction
 def _wrong(table: Mapping[str, np.ndarray], classes: int) -> Iterator[Wrong]:
     """What no training has written."""
     misshapen = list(allowed.wrong_shapes(_IMAGES, COLUMNS, table, len(table["image"]), {"kept": min(MOST, classes)}))
+    if not misshapen and not len(table["image"]):
+        yield Wrong(_IMAGES, "image", None, "an image or more", "0")
     yield from misshapen or allowed.wrong_values(_IMAGES, COLUMNS, table)
     if not misshapen:
         for column in ("label", "classes"):

@@ -12,6 +12,7 @@ import pytest
 from toolruns import INPUTS, retrained
 
 from hpcnas.analysis import mistakes, retrainings, tested
+from hpcnas.analysis.figures import mistakes as figures
 from hpcnas.analysis.figures import style, training
 from hpcnas.analysis.figures.confusion import short
 from hpcnas.analysis.mistakes import Mistake, NoPictures
@@ -196,6 +197,17 @@ def test_tables_of_tests(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     lines = (tmp_path / "p.csv").read_text().splitlines()
     assert lines[0].startswith("image,file,label,label_probability,class_1,probability_1,class_2,")
     assert lines[4].startswith("3,val/dog/3.png,dog,0.0416") and ",cat,0.875,dog,0.0416" in lines[4]
+
+
+def test_dark_images_are_brightened_alike() -> None:
+    worst = [Mistake(row, 0, 1, 0.75, 0.25) for row in range(3)]
+    seen = [np.full((8, 8, 1), 16, np.uint8), "cannot be read", np.full((8, 8, 1), 4, np.uint8)]
+    drawn = figures.mistakes_picture(worst, seen, NAMES, "whose they are")
+    shown = [image.get_array().max() for axes in drawn.axes for image in axes.images]
+    assert shown == [255, 63]
+    seen[0] = np.full((8, 8, 1), 200, np.uint8)
+    drawn = figures.mistakes_picture(worst, seen, NAMES, "whose they are")
+    assert [image.get_array().max() for axes in drawn.axes for image in axes.images] == [200, 4]
 
 
 def test_long_names_of_classes_keep_their_ends() -> None:

@@ -82,6 +82,13 @@ def test_what_no_training_has_written_is_refused(
         predictions.read(tmp_path, RECORD, 3)
 
 
+def test_a_test_of_no_image_is_refused(tmp_path: Path) -> None:
+    parts = {item.name: getattr(KEPT, item.name)[:0] for item in dataclasses.fields(Predictions)}
+    predictions.write(tmp_path, RECORD, 3, Predictions(**parts))
+    with pytest.raises(StoreError, match="predictions-3.h5: images: expected an image or more, got 0"):
+        predictions.read(tmp_path, RECORD, 3)
+
+
 def test_damage_is_told_in_one_line(tmp_path: Path) -> None:
     predictions.write(tmp_path, RECORD, 3, KEPT)
     path = predictions.path(tmp_path, 3)

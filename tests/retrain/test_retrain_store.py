@@ -11,17 +11,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from stored import no_space
 from toolruns import retrained
 
 from hpcnas.config.options import parse
 from hpcnas.config.retraining import RETRAINING
 from hpcnas.job.status import BROKEN, MORE_TO_DO, WRONG_USE
-from hpcnas.retrain import record_file
+from hpcnas.retrain import predictions, record_file
 from hpcnas.retrain.keeper import NotKept
+from hpcnas.retrain.predictions import Predictions
 from hpcnas.retrain.record import State
 from hpcnas.retrain.record_keeper import RecordKeeper, _Current
+from hpcnas.retrain.scoring import Tested as Score
 from hpcnas.retrain.session import RetrainingRefused, open_retraining, read_plan
 from hpcnas.storage.folder import RunFolder, StoreError
 
@@ -110,6 +114,27 @@ def test_what_another_job_has_taken_is_left_to_it(folder: Path) -> None:
     second.close(MORE_TO_DO)
 
 
+def test_a_test_whose_predictions_find_no_room_is_made_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares, classes = np.ones((2, 4), np.float32), np.zeros((2, 4), np.int32)
+    said = Predictions(np.arange(2), classes[:, 0], shares[:, 0], classes, shares)
+    score = Score(2, 1.0, None, 0.0, 0, said)
+    job = at_step(opened(folder), 200)
+    job._progress = SimpleNamespace(training_complete=lambda found: None)  # type: ignore[assignment]
+    made = training(200)
+    made.weights = dict
+    with monkeypatch.context() as full:
+        full.setattr(predictions, "write", no_space)
+        with pytest.raises(NotKept, match="No space left on device"):
+            job.training_complete(1, made, score)
+    assert record_file.read(folder).trainings[1].state is State.TRAINING and (folder / "checkpoint.pt").exists()
+    job.training_complete(1, made, score)
+    record = record_file.read(folder)
+    kept = predictions.read(folder, record, 1)
+    assert record.trainings[1].state is State.COMPLETE and kept is not None and kept.right.all()
+    assert not (folder / "checkpoint.pt").exists()
+    job.close(MORE_TO_DO)
+
+
 def test_the_record_of_another_retraining_is_not_written_over(folder: Path, tmp_path: Path) -> None:
     job = at_step(opened(folder), 200)
     other = retrained(tmp_path / "other", [0.7])
@@ -190,6 +215,7 @@ def test_a_lock_that_is_somebodys_file_is_not_written_over(folder: Path) -> None
 
 def test_halves_of_others_stay(folder: Path) -> None:
     names = [".thesis.tex.7.tmp", ".weights-.pt.7.tmp", ".retrain.h5.7.tmp", ".weights-3.pt.7.tmp", ".log.7.tmp"]
+    names.append(".predictions-3.h5.7.tmp")
     for name in names:
         (folder / name).touch()
     opened(folder).close(MORE_TO_DO)
