@@ -130,8 +130,7 @@ class _TrainingImages(_Images):
             self._transform = self._transforms()
         for index in range(chosen, chosen + min(_TRIES, len(self._listing.files))):
             index %= len(self._listing.files)
-            with torch.random.fork_rng(devices=[]):  # what the transforms draw from
-                torch.manual_seed(seeds.image_seed(self._seed, place))
+            with seeded_transforms.drawing_from(seeds.image_seed(self._seed, place)):
                 try:
                     image = self._transform(self._read(index))
                     return image, int(self._listing.labels[index]), passed

@@ -57,7 +57,8 @@ def made(settings: RetrainingConfig, group: ThreadGroup, recomputed: bool = Fals
         silent = _Silent(group)
         parts = (GRAPH, skeleton, settings, 5, feed, silent, torch.device("cpu"), pytest.fail, recomputed)
         training = DistributedTraining(*parts)  # type: ignore[arg-type]
-        silent.copy_from_first = group.copy_from_first  # type: ignore[method-assign]
+    group.gather(None)  # what is drawn from the process's generator is drawn when all are built
+    silent.copy_from_first = group.copy_from_first  # type: ignore[method-assign]
     return training
 
 
