@@ -28,7 +28,7 @@ from hpcnas.retrain import class_weights, shares
 from hpcnas.retrain.batch_statistics import synchronised
 from hpcnas.retrain.feed import Feed
 from hpcnas.retrain.pieces import Piece, Pieces
-from hpcnas.retrain.process_group import Group
+from hpcnas.retrain.process_group import Group, PeerFailed, PeerLost
 from hpcnas.retrain.rates import learning_rate
 from hpcnas.retrain.recomputing import recompute
 from hpcnas.retrain.record import Row, Validation
@@ -425,6 +425,8 @@ class _Compiled:
     def __call__(self, images: Tensor) -> Any:
         try:
             return self._compiled(images)
+        except (PeerFailed, PeerLost):  # in batch normalisation, of another rank
+            raise
         except Exception as error:  # compilers raise all sorts of things
             if self._compiled is self._module:
                 raise
