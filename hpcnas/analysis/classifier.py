@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from hpcnas.analysis.learnt import Learnt
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture import expansion
 from hpcnas.retrain.record import Inputs, Record
@@ -47,6 +48,13 @@ def of_weights(retraining: Record, weights: Mapping[str, Tensor]) -> Classifier:
     network = Network(expansion.expand(retraining.genotype), retraining.inputs.skeleton)
     network.load_state_dict(weights)
     return Classifier(network, retraining.inputs).eval()
+
+
+def of_learnt(one: Learnt) -> Classifier:
+    """Likewise with what a training has learnt by now. Raises AnalysisError where its weights cannot be read."""
+    if one.unfinished is None:
+        return load(one.found.stored, one.found.weights(one.training))
+    return of_weights(one.found.stored, one.unfinished.weights)
 
 
 def load_weights(network: Network, weights: Path) -> None:

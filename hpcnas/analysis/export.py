@@ -6,7 +6,6 @@ returned; files are written where the caller says. torch and onnx are imported o
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import io
 import json
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from hpcnas import __version__
-from hpcnas.analysis import exported_module, needs, retrainings, rungs, runs
+from hpcnas.analysis import csv_text, exported_module, needs, retrainings, rungs, runs
 from hpcnas.analysis.learnt import learnt
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture import expansion, primitives, sizes
@@ -257,11 +256,7 @@ def csv_table(run: StoredRun) -> str:
             columns[column.name] = _cells(values, column.missing or None)
     place = {int(id): number for number, id in enumerate(population.evaluated, start=1)}
     columns["evaluation"] = [place.get(id, "") for id in range(len(population))]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    return text.getvalue()
+    return csv_text.table(list(columns), zip(*columns.values(), strict=True))
 
 
 def _cells(values: np.ndarray, missing: float | None) -> list[object]:

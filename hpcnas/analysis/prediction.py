@@ -47,11 +47,7 @@ def retrained_model(text: str) -> Model:
     """That of a retraining: FOLDER (of the least seed that is complete, else of the one under way) or FOLDER:SEED.
     Raises AnalysisError where there is none."""
     one = learnt(text)
-    found = one.found
-    if one.unfinished is None:
-        network = classifier.load(found.stored, found.weights(one.training))
-    else:
-        network = classifier.of_weights(found.stored, one.unfinished.weights)
+    found, network = one.found, classifier.of_learnt(one)
 
     @torch.inference_mode()
     def scores(pixels: np.ndarray) -> np.ndarray:

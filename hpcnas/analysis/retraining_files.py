@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from hpcnas import text_file
-from hpcnas.analysis import summary, training_curves
+from hpcnas.analysis import job_state, training_curves
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture.genotype import Genotype, GenotypeError
 from hpcnas.retrain import predictions, record_file
@@ -66,7 +66,7 @@ def _wrong_genotype(path: Path, genotype: Genotype) -> Iterator[str]:
 
 
 def _wrong_status(folder: Path, record: Record) -> Iterator[str]:
-    said, _ = summary.status(folder)
+    said = job_state.status(folder)
     waiting = [one.seed for one in record.trainings
                if one.state is not State.COMPLETE and one.seed in record.recipe.seeds]  # fmt: skip
     if said == "complete" and waiting:

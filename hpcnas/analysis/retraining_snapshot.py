@@ -16,7 +16,6 @@ from hpcnas.analysis.retrainings import Found
 from hpcnas.retrain import record_file
 from hpcnas.retrain.record import Record, State, Trained
 
-FILES = ("retrain.h5", "status", "log", "checkpoint.pt")  # what a job changes while it goes on
 ROWS = 5  # of the history, the last ones, by which the pace is measured
 
 
@@ -55,8 +54,8 @@ def look(folder: Path, now: float) -> RetrainingSnapshot:
     read."""
     saved = job_state.modified(folder / record_file.NAME)  # then it is read: what comes may be newer, and no older
     stored = record_file.read(folder)
-    run, last = stored.recipe.run, stored.sessions[-1] if stored.sessions else None
-    state, running = job_state.condition(folder, FILES, 60.0 + 3.0 * run.checkpoint_interval, now)
+    last = stored.sessions[-1] if stored.sessions else None
+    state, running = job_state.of_retraining(folder, stored, now)
     under_way = _shown(stored)
     speed, wait = _pace(stored, under_way)
     return RetrainingSnapshot(
@@ -78,7 +77,7 @@ def look(folder: Path, now: float) -> RetrainingSnapshot:
         input_wait=wait,
         remaining=_remaining(stored, speed, max(0.0, now - saved) if running else 0.0),
         test_accuracies=stored.test_accuracies,
-        facts=training_curves.facts(Found(folder, stored)),
+        facts=training_curves.facts(Found(folder, stored), now),
         shown=None if under_way is None else under_way.seed,
         curves={} if under_way is None else _curves(stored, under_way.seed),
         broken=len(stored.broken),

@@ -78,7 +78,7 @@ def look(folder: Path, now: float) -> Snapshot:
     population, search = run.population, run.config.search
     left = evaluations_left(search, population)
     began = run.sessions[-1].started if run.sessions else None
-    state, running = condition(folder, run, now)
+    state, running = job_state.of_search(folder, run, now)
     found = workers(run, running)
     rate = throughput(run, now if running else None)
     born = population.column("born")
@@ -107,12 +107,6 @@ def look(folder: Path, now: float) -> Snapshot:
         failures=[str(attempt) for attempt in population.failed_attempts[:-4:-1]],
         problems=problems,
     )
-
-
-def condition(folder: Path, run: StoredRun, now: float) -> tuple[str, bool]:
-    """The state of the run in words, and whether a controller is at work on it."""
-    quiet = 60.0 + 3.0 * run.config.run.compact_interval
-    return job_state.condition(folder, ("population.h5", "journal", "status"), quiet, now)
 
 
 def individual(run: StoredRun, id: int) -> dict[str, Any]:

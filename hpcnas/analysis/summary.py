@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import datetime
 import statistics
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from hpcnas import text_file
-from hpcnas.analysis import rungs, worker_time
-from hpcnas.evolution.budget import confirmations_left, evaluations_left, is_complete
+from hpcnas.analysis import job_state, rungs, worker_time
+from hpcnas.evolution.budget import confirmations_left, evaluations_left
 from hpcnas.evolution.duplicates import repeats
 from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.population import Population
@@ -21,8 +21,6 @@ from hpcnas.messages import Failure
 from hpcnas.search import methods
 from hpcnas.search.progress import confirmed, expected
 from hpcnas.search.run_file import StoredRun
-
-RUNNING = "running or killed"
 
 
 def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
@@ -38,7 +36,7 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
         remaining = left * (pace.ended - pace.started) / (pace.evaluated + pace.stopped)
     return {
         "run": str(folder),
-        "state": state(folder, run),
+        "state": job_state.of_search(folder, run, time.time())[0],
         "settings": {
             "data": run.config.data.source,
             "space": str(run.config.space),
@@ -96,27 +94,6 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
         "remaining_seconds": remaining,
         "estimated_end": None if ended is None or remaining is None else _iso(ended + remaining),
     }
-
-
-def state(folder: Path, run: StoredRun) -> str:
-    """As RUN/status has it; `more` stands there also while a session runs, but then it is older than the session."""
-    said, written = status(folder)
-    if said != "more":
-        return said or RUNNING
-    if is_complete(run.config.search, run.population):
-        return "complete"
-    return "more to do" if run.sessions and written > run.sessions[-1].started else RUNNING
-
-
-def status(folder: Path) -> tuple[str | None, float]:
-    """The state that RUN/status gives, if it gives one, and when it was written, in seconds since 1970-01-01, UTC;
-    `more` and 0 where it cannot be read."""
-    try:
-        lines = text_file.read(folder / "status", 4096).splitlines()
-        found = dict(line.split("=", 1) for line in lines)
-        return found.get("state"), datetime.datetime.fromisoformat(found["time"]).timestamp()
-    except (text_file.Unreadable, ValueError, KeyError):
-        return "more", 0.0
 
 
 def _steps_a_second(run: StoredRun) -> float | None:

@@ -6,18 +6,17 @@ not. Images that could not be read count nowhere.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpcnas.analysis import confusion, retrainings
+from hpcnas.analysis import confusion, csv_text, retrainings
 from hpcnas.analysis.confusion import Confusion
 from hpcnas.analysis.retrainings import Found
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.retrain import predictions
 from hpcnas.retrain.predictions import Predictions
+from hpcnas.retrain.record import Trained
 from hpcnas.storage.folder import StoreError
 
 SHOWN = 3  # classes and pairs that a summary names
@@ -50,15 +49,16 @@ class KeptPredictions:
 def of(found: Found) -> list[KeptPredictions]:
     """Of all trainings that have kept their predictions, in the order of seeds. Raises AnalysisError where these cannot
     be read."""
-    kept = []
-    for training in found.complete:
-        try:
-            one = predictions.read(found.folder, found.stored, training.seed)
-        except StoreError as error:
-            raise AnalysisError(str(error)) from error
-        if one is not None:
-            kept.append(KeptPredictions(found, training.seed, one))
-    return kept
+    return [one for training in found.complete if (one := _read(found, training)) is not None]
+
+
+def _read(found: Found, training: Trained) -> KeptPredictions | None:
+    """None where none are kept. Raises AnalysisError."""
+    try:
+        one = predictions.read(found.folder, found.stored, training.seed)
+    except StoreError as error:
+        raise AnalysisError(str(error)) from error
+    return None if one is None else KeptPredictions(found, training.seed, one)
 
 
 def require(found: Found) -> list[KeptPredictions]:
@@ -72,9 +72,12 @@ def require(found: Found) -> list[KeptPredictions]:
 
 def named(text: str) -> KeptPredictions:
     """That of the complete training that FOLDER (of the least seed) or FOLDER:SEED names. Raises AnalysisError."""
-    found, training = retrainings.trained(text)
-    one = next((one for one in of(found) if one.seed == training.seed), None)
-    if one is None:
+    return of_training(*retrainings.trained(text))
+
+
+def of_training(found: Found, training: Trained) -> KeptPredictions:
+    """That of a complete training. Raises AnalysisError."""
+    if (one := _read(found, training)) is None:
         raise NoPredictions(f"{found.folder}: expected what seed {training.seed} says of the test images, but {_OLDER}")
     return one
 
@@ -116,7 +119,8 @@ def told(counts: Confusion, names: Sequence[str]) -> dict[str, Any]:
 def confusion_table(counts: Confusion, names: Sequence[str]) -> str:
     """The confusion matrix as CSV: a row for each class, named in the first column, and a column for each class that
     its images were taken for, with how many they are."""
-    return _csv(["class", *names], ([name, *row.tolist()] for name, row in zip(names, counts.rows(), strict=True)))
+    rows = ([name, *row.tolist()] for name, row in zip(names, counts.rows(), strict=True))
+    return csv_text.table(["class", *names], rows)
 
 
 def class_table(counts: Confusion, names: Sequence[str]) -> str:
@@ -129,7 +133,7 @@ def class_table(counts: Confusion, names: Sequence[str]) -> str:
         other = int(row.argmax())
         mistaken = [names[other], int(row[other])] if row[other] else ["", ""]
         rows.append([names[number], images, right, accuracy if images else "", *mistaken])
-    return _csv(["class", "images", "correct", "accuracy", "most_often_taken_for", "as_often"], rows)
+    return csv_text.table(["class", "images", "correct", "accuracy", "most_often_taken_for", "as_often"], rows)
 
 
 def table(one: KeptPredictions) -> str:
@@ -147,12 +151,4 @@ def table(one: KeptPredictions) -> str:
             best = (cell for one, share in zip(classes, probabilities, strict=True) for cell in (names[one], share))
             yield [image, found.file(row) or "", names[label], probability, *best]
 
-    return _csv(["image", "file", "label", "label_probability", *columns], rows())
-
-
-def _csv(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text.table(["image", "file", "label", "label_probability", *columns], rows())

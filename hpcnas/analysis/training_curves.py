@@ -5,28 +5,25 @@ All of it is as of the last renewed retrain.h5 (`run.checkpoint_interval`).
 
 from __future__ import annotations
 
-import csv
-import io
+import time
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from hpcnas.analysis import summary
+from hpcnas.analysis import csv_text, job_state
 from hpcnas.analysis.retrainings import Found
 from hpcnas.analysis.runs import AnalysisError
-from hpcnas.retrain.record import Record, Row, State, Trained, Validation
-
-UNFINISHED = "running, or more to do"
+from hpcnas.retrain.record import Record, Row, Trained, Validation
 
 
-def facts(found: Found) -> dict[str, Any]:
+def facts(found: Found, now: float | None = None) -> dict[str, Any]:
     """Everything there is to say about a retraining, with the latest values of each training. Accuracies and shares are
-    from 0 to 1, times in seconds; what is not known is None."""
+    from 0 to 1, times in seconds; what is not known is None. `now` is in seconds since 1970."""
     stored, recipe = found.stored, found.stored.recipe
     return {
         "retraining": str(found.folder),
-        "state": state(found),
+        "state": job_state.of_retraining(found.folder, stored, time.time() if now is None else now)[0],
         "genotype": stored.origin.source,
         "space": stored.origin.space,
         "parameters": stored.parameters,
@@ -43,14 +40,6 @@ def facts(found: Found) -> dict[str, Any]:
         "validation_images": stored.facts.validation_images if stored.sessions else None,
         "trainings": [_latest(stored, one) for one in stored.trainings],
     }
-
-
-def state(found: Found) -> str:
-    """As RUN/status has it; `more` stands there also while a job runs."""
-    said, _ = summary.status(found.folder)
-    if said != "more":
-        return said or UNFINISHED
-    return "complete" if all(one.state is State.COMPLETE for one in found.stored.trainings) else UNFINISHED
 
 
 def _latest(stored: Record, training: Trained) -> dict[str, Any]:
@@ -118,12 +107,13 @@ def csv_table(stored: Record) -> str:
     rows = {(row.seed, row.step): row for row in stored.history}
     validations = {(one.seed, one.step): one for one in stored.validations}
     of_rows, of_validations = _names(Row), _names(Validation)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["seed", "step", *of_rows, *(f"validation_{name}" for name in of_validations)])
-    for key in sorted(rows.keys() | validations.keys()):
-        writer.writerow([*key, *_cells(rows.get(key), of_rows), *_cells(validations.get(key), of_validations)])
-    return text.getvalue()
+    return csv_text.table(
+        ["seed", "step", *of_rows, *(f"validation_{name}" for name in of_validations)],
+        [
+            [*key, *_cells(rows.get(key), of_rows), *_cells(validations.get(key), of_validations)]
+            for key in sorted(rows.keys() | validations.keys())
+        ],
+    )
 
 
 def _names(kind: type[Row] | type[Validation]) -> list[str]:

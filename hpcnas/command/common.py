@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import sys
@@ -129,7 +130,7 @@ def _is_number(cell: object) -> bool:
 
 
 def print_json(value: Any) -> None:
-    """The value on standard output; NaN, which JSON does not know, as null."""
+    """The value on standard output; NaN and infinity, which JSON does not know, as null."""
     print(json.dumps(_plain(value), indent=2, allow_nan=False))
 
 
@@ -140,6 +141,6 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if hasattr(value, "tolist"):
         return _plain(value.tolist())
-    if isinstance(value, float) and value != value:
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

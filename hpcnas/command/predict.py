@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code."""
     parser = common.parser(__doc__, runs="")
     parser.add_argument("network", metavar="NETWORK", help="folder of a retraining, or FILE.onnx of one")
-    parser.add_argument("images", type=Path, nargs="*", metavar="IMAGE", help="image files, and folders of them")
+    parser.add_argument("images", type=Path, nargs="*", default=[], metavar="IMAGE", help="image files, and folders")
     parser.add_argument("--list", type=Path, metavar="FILE", help="names of more, a line each; - is standard input")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the results there too, a row a picture")
     parser.add_argument("--confusion", type=Path, metavar="FILE", help="write the confusion matrix there, as CSV")
@@ -144,17 +144,15 @@ def write_text(file: Path, text: str) -> None:
 def write_csv(file: Path, results: Sequence[dict[str, Any]], most: int) -> None:
     """A row for each picture: file, label, error, then classes and their probabilities, the most probable first. Names
     keep their bytes. Raises WrongFile."""
+    from hpcnas.analysis import csv_text
+
     columns = [f"{what}_{place}" for place in range(1, most + 1) for what in ("class", "probability")]
-    try:
-        with open(file, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            writer = csv.DictWriter(stream, ["file", "label", "error", *columns], lineterminator="\n")
-            writer.writeheader()
-            for one in results:
-                values = [value for c in one.get("classes", []) for value in (c["class"], c["probability"])]
-                known = {key: one[key] for key in ("file", "label", "error") if key in one}
-                writer.writerow(known | dict(zip(columns, values, strict=False)))
-    except OSError as error:
-        raise WrongFile(f"{file}: expected to write it: {error.strerror}") from error
+    rows = []
+    for one in results:
+        values = [value for c in one.get("classes", []) for value in (c["class"], c["probability"])]
+        known = [one.get(key) for key in ("file", "label", "error")]
+        rows.append([*known, *values, *[None] * (len(columns) - len(values))])
+    write_text(file, csv_text.table(["file", "label", "error", *columns], rows))
 
 
 def as_table(results: Sequence[dict[str, Any]]) -> str:

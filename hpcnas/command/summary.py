@@ -22,8 +22,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from hpcnas.analysis import retrainings, runs, tested, training_curves, worker_time
+from hpcnas.analysis.job_state import RUNNING
 from hpcnas.analysis.rungs import few, percent
-from hpcnas.analysis.summary import RUNNING, facts
+from hpcnas.analysis.summary import facts
 from hpcnas.command import common, retraining_view, table1
 from hpcnas.job.log import duration
 from hpcnas.search.progress import known_networks, told_stops
@@ -190,5 +191,5 @@ def _end(run: dict[str, Any]) -> str:
         return "unknown: nothing has been evaluated yet"
     left = duration(run["remaining_seconds"])
     if run["state"] == RUNNING:
-        return f"{run['estimated_end']} if it runs, {left} after the last event"
+        return f"{run['estimated_end']}, {left} after the last event"
     return f"{left} after it is continued"

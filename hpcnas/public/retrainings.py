@@ -7,6 +7,7 @@ for. Whatever a person can mend is raised as a subclass of `Error`.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpcnas import plugins
-from hpcnas.analysis import retrainings
+from hpcnas.analysis import job_state, retrainings, tested
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config import retraining as retraining_config
@@ -61,6 +62,11 @@ class Retraining:
     def name(self) -> str:
         """The retraining's own name, 32 hexadecimal digits."""
         return self._stored.run
+
+    @property
+    def state(self) -> str:
+        """How it stands at this moment, in the words of `hpcnas summary`, as `Run.state`."""
+        return job_state.of_retraining(self._folder, self._stored, time.time())[0]
 
     @property
     def genotype(self) -> Genotype:
@@ -116,18 +122,68 @@ class Retraining:
         Its `network` is the one without the normalisation of pixels. Raises Error where that training is not complete,
         or where its weights cannot be read.
         """
+        chosen = self._complete(seed, "weights: `saved_network` gives those before the end")
+        from hpcnas.analysis.classifier import load  # brings torch
+
+        return load(self._stored, retrainings.Found(self._folder, self._stored).weights(chosen))
+
+    def saved_network(self, seed: int | None = None) -> tuple[Classifier, int]:
+        """Likewise of a training that need not be complete, with the weights that would be tested if it ended there,
+        and after how many steps that is: those of the last save, read now. By default of the least seed that is
+        complete, else of the one under way. Raises Error where nothing is saved, or the training has diverged.
+        """
+        known = [training.seed for training in self._stored.trainings]
+        if seed is not None and seed not in known:
+            listing = ", ".join(map(str, known))
+            raise AnalysisError(f"{self._folder}: expected the seed of a training ({listing}), got {shown(seed)}")
+        from hpcnas.analysis import classifier  # brings torch
+        from hpcnas.analysis.learnt import learnt
+
+        one = learnt(str(self._folder) if seed is None else f"{self._folder}:{seed}")
+        return classifier.of_learnt(one), one.training.step if one.unfinished is None else one.unfinished.step
+
+    def predictions(self, seed: int | None = None) -> Any:
+        """What the training of this seed, by default the least one that is complete, says of each test image that could
+        be read: a pandas.DataFrame with the columns of `hpcnas export predictions`; without pandas, its columns as
+        NumPy arrays (images,) by their names. Classes are numbers, places in `class_names`; `file` is a path relative
+        to the data, empty where images are no files.
+
+        Raises Error where that training is not complete, or has not kept its predictions, as those of before 0.2.
+        """
+        one = self._tested(seed)
+        found = one.predictions
+        files = [found.file(row) or "" for row in range(len(found.images))]
+        columns: dict[str, np.ndarray] = {
+            "image": found.images,
+            "file": np.array(files, dtype=object),
+            "label": found.labels,
+            "label_probability": found.label_probabilities,
+        }
+        for place in range(found.classes.shape[1]):
+            columns[f"class_{place + 1}"] = found.classes[:, place]
+            columns[f"probability_{place + 1}"] = found.probabilities[:, place]
+        return _framed(columns)
+
+    def confusion(self, seed: int | None = None) -> np.ndarray:
+        """How often test images of each class (rows) were taken for each (columns), int64 (classes, classes), in the
+        order of `class_names`. `seed` and errors as of `predictions`."""
+        return self._tested(seed).confusion.matrix()
+
+    def _tested(self, seed: int | None) -> tested.KeptPredictions:
         found = retrainings.Found(self._folder, self._stored)
-        seeds = {training.seed: training for training in found.complete}
+        return tested.of_training(found, self._complete(seed, "predictions"))
+
+    def _complete(self, seed: int | None, what: str) -> record.Trained:
+        """The complete training of that seed, by default the least. Raises AnalysisError where there is none."""
+        seeds = {one.seed: one for one in retrainings.Found(self._folder, self._stored).complete}
         if not seeds:
-            raise AnalysisError(f"{self._folder}: no training is complete yet, so there are no weights")
+            raise AnalysisError(f"{self._folder}: no training is complete yet, so there are no {what}")
         if seed is not None and seed not in seeds:
             listing = ", ".join(map(str, seeds))
             raise AnalysisError(
                 f"{self._folder}: expected the seed of a complete training ({listing}), got {shown(seed)}"
             )
-        from hpcnas.analysis.classifier import load  # brings torch
-
-        return load(self._stored, found.weights(seeds[min(seeds) if seed is None else seed]))
+        return seeds[min(seeds) if seed is None else seed]
 
     def history(self) -> Any:
         """/history of FORMAT.md: a pandas.DataFrame, a row every so many steps of a training; without pandas, its
@@ -146,11 +202,16 @@ def _table(kind: type[record.Row] | type[record.Validation], rows: Sequence[Any]
     for name in (one.name for one in fields(kind)):
         values = [getattr(row, name) for row in rows]
         found[name] = np.array([np.nan if value is None else value for value in values])
+    return _framed(found)
+
+
+def _framed(columns: dict[str, np.ndarray]) -> Any:
+    """A pandas.DataFrame of these columns; without pandas, themselves."""
     try:
         import pandas
     except ImportError:
-        return found
-    return pandas.DataFrame(found)
+        return columns
+    return pandas.DataFrame(columns)
 
 
 def open_retraining(folder: str | os.PathLike[str]) -> Retraining:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 import os
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from hpcnas import plugins
-from hpcnas.analysis import rungs, runs, summary
+from hpcnas.analysis import job_state, rungs, runs
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
@@ -141,9 +142,9 @@ class Run:
 
     @property
     def state(self) -> str:
-        """How it stands, in the words of `hpcnas summary`: `complete`, `more to do`, `running or killed`, or another
-        word of RUN/status."""
-        return summary.state(self._folder, self._stored)
+        """How it stands, in the words of `hpcnas summary`: `complete`, `running`, `stopped: there is more to do`,
+        `no sign of life for …` (its job was on another host), or another word of RUN/status."""
+        return job_state.of_search(self._folder, self._stored, time.time())[0]
 
     @property
     def config(self) -> dict[str, dict[str, Any]]:

@@ -47,7 +47,7 @@ def page(html: Path) -> Page:
 
 def test_the_outcome_stands_on_top(page: Page) -> None:
     text = words(page)
-    assert "large running, or more to do · 4 channels, cells 1 · digits · 4 × 40 steps of 64 images" in text
+    assert "large running · 4 channels, cells 1 · digits · 4 × 40 steps of 64 images" in text
     assert "62.50 % test accuracy ± 17.68, mean of 2 trainings 37.50 % test error" in text
     assert "100 steps saved of 160, 2 of 4 trainings complete" in text
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,7 +38,7 @@ def test_summary_tells_the_latest_values(underway: Path, capsys: pytest.CaptureF
     assert summary.main([str(underway)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == str(underway)
-    assert lines[1:3] == ["  state          running, or more to do", "  genotype       paper, hierarchical space"]
+    assert lines[1:3] == ["  state          running", "  genotype       paper, hierarchical space"]
     assert lines[5] == "  training       2 × 1,000 steps of 256 images"
     assert [line.split() for line in lines[9:]] == [
         "0 training 200/1,000 2.0000 0.2500 0.01 1,100 12.5 % 0.6250 150 - 50 s".split(),
@@ -52,13 +55,24 @@ def test_summary_tells_the_latest_values(underway: Path, capsys: pytest.CaptureF
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("status", "state"), [("broken", "broken"), ("more", "running, or more to do")])
+@pytest.mark.parametrize(
+    ("status", "state"), [("broken", "broken"), ("more", "stopped: there is more to do")]
+)
 def test_the_state_is_that_of_the_job(
     status: str, state: str, underway: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (underway / "status").write_text(f"state={status}\ntime=2026-01-01T00:00:00+00:00\n")
+    (underway / "lock").write_text(f"host {socket.gethostname()}, pid {2**22 + 1}\n")  # of no process
     assert summary.main([str(underway), "--json"]) == 0
     assert as_json(capsys)[0]["state"] == state
+
+
+def test_what_json_does_not_know_is_null(underway: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = record_file.read(underway)
+    record.history[0] = replace(record.history[0], loss=math.inf)
+    record_file.write(underway, record)
+    assert plot.main([str(underway), "--json"]) == 0
+    assert as_json(capsys)[0]["trainings"][0]["history"]["loss"] == [None, 2.0]  # type: ignore[index]
 
 
 def test_plot_draws_them(underway: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

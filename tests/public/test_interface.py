@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 import toolruns
+import whole_retraining
 from examples import CONFIG, SPACE, evaluated, failed, individual, population
 from toolruns import CHAIN, INPUTS, POOLING, retrained
 
@@ -24,7 +25,7 @@ from hpcnas.analysis import merging
 from hpcnas.architecture import expansion
 from hpcnas.architecture.genotype import GenotypeError, named
 from hpcnas.evolution.individuals import COLUMNS
-from hpcnas.retrain import record, record_file
+from hpcnas.retrain import predictions, record, record_file
 from hpcnas.search import run_file
 from hpcnas.search.file_store import FileStore
 from hpcnas.search.run_file import StoredRun
@@ -141,7 +142,7 @@ def test_what_the_package_does_not_have_is_an_attribute_error() -> None:
 
 # ── runs ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_individuals_are_what_the_run_has(run: hpcnas.Run) -> None:
-    assert (len(run), run.evaluated.tolist()) == (5, [0, 2, 1, 4])
+    assert (len(run), run.evaluated.tolist(), run.state) == (5, [0, 2, 1, 4], "running")  # its lock is this process's
     assert [one.id for one in run] == [0, 1, 2, 3, 4]
     best, dead = run.best, run[np.int64(3)]
     assert best == run[best.id] and best.fitness == max(one.fitness or 0.0 for one in run)
@@ -450,6 +451,50 @@ def test_a_retraining_gives_its_networks_with_their_weights(tmp_path: Path) -> N
     assert set(large.config) == {"network", "training", "augmentation", "data", "run"}
     with pytest.raises(hpcnas.Error, match=r"large: expected the seed of a complete training \(0, 1\), got 2$"):
         large.network(2)
+
+
+def test_before_the_end_a_retraining_gives_what_is_saved(tmp_path: Path) -> None:
+    import torch
+
+    from hpcnas.retrain import underway
+    from hpcnas.training import checkpoints
+
+    states = (record.State.COMPLETE, record.State.TRAINING, record.State.WAITING)
+    stored = whole_retraining.recorded(states, genotype=POOLING)
+    large = hpcnas.open_retraining(whole_retraining.kept(tmp_path / "large", stored))
+    training = underway.without_images(stored, 1)
+    training.step = 30  # saved since retrain.h5 was
+    checkpoints.save(tmp_path / "large" / "checkpoint.pt", training.state())
+    network, step = large.saved_network(1)
+    assert (step, network.training, large.state) == (30, False, "running")
+    weights = training.weights()
+    assert all(torch.equal(value, weights[name]) for name, value in network.network.state_dict().items())
+    with pytest.raises(hpcnas.Error, match=r"large: expected the seed of a complete training \(0\), got 1$"):
+        large.network(1)
+    with pytest.raises(hpcnas.Error, match=r"large: expected the seed of a training \(0, 1, 2\), got 7$"):
+        large.saved_network(7)
+    with pytest.raises(hpcnas.Error, match=r"large: expected the seed of a complete training \(0\), got 2$"):
+        large.saved_network(2)
+
+
+def test_a_retraining_gives_what_it_says_of_test_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = retrained(tmp_path / "large", [0.5, 0.5])
+    large = hpcnas.open_retraining(folder)
+    with pytest.raises(hpcnas.Error, match="expected what seed 1 says of the test images, but that is not kept"):
+        large.predictions(1)
+    classes, shares = np.array([[1, 0], [3, 2]], dtype=np.int32), np.array([[0.75, 0.25]] * 2, dtype=np.float32)
+    classes, shares = np.hstack([classes, 3 - classes]), np.hstack([shares, 0 * shares])
+    found = predictions.Predictions(np.array([0, 2]), np.array([0, 3], dtype=np.int32),
+                                    np.array([0.25, 0.75], dtype=np.float32), classes, shares)  # fmt: skip
+    predictions.write(folder, record_file.read(folder), 1, found)
+    assert large.confusion(1).tolist() == [[0, 1, 0, 0], [0] * 4, [0] * 4, [0, 0, 0, 1]]
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    table = large.predictions(1)
+    names = [f"{what}_{place}" for place in (1, 2, 3, 4) for what in ("class", "probability")]
+    assert list(table) == ["image", "file", "label", "label_probability", *names]
+    assert [table[name].tolist() for name in ("image", "file", "label", "class_1", "probability_2")] == [
+        [0, 2], ["", ""], [0, 3], [1, 3], [0.25, 0.25],
+    ]  # fmt: skip
 
 
 def test_weights_that_are_damaged_or_missing_are_one_sentence(tmp_path: Path) -> None:

@@ -27,8 +27,7 @@ from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.retrain import regularisation
 from hpcnas.retrain.batch_statistics import synchronised
 from hpcnas.retrain.feed import Batch, PlacedBatch, Resident, never
-from hpcnas.retrain.loop import DistributedTraining, _Compiled, numbers
-from hpcnas.retrain.process_group import PeerFailed
+from hpcnas.retrain.loop import DistributedTraining, numbers
 from hpcnas.retrain.rates import learning_rate
 from hpcnas.retrain.scoring import ImagesMissing, TooManyBroken
 from hpcnas.training.method import LossNotFinite
@@ -551,13 +550,3 @@ def test_statistics_over_ranks_are_exact_beside_bfloat16_and_without_weights(aff
     torch.testing.assert_close(torch.cat(outputs), plain(maps))
     for mean in means:
         torch.testing.assert_close(mean, plain.running_mean, rtol=1e-6, atol=0.0)
-
-
-def test_what_another_rank_meets_is_not_taken_for_a_fault_of_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Failing(nn.Module):
-        def forward(self, images: Tensor) -> Tensor:
-            raise PeerFailed("rank 1 is out of memory")
-
-    monkeypatch.setattr(torch, "compile", lambda module: Failing())
-    with pytest.raises(PeerFailed, match="rank 1 is out of memory"):
-        _Compiled(nn.Identity(), pytest.fail)(torch.zeros(1))

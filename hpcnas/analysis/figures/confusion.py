@@ -15,6 +15,7 @@ from hpcnas.analysis.confusion import Confusion
 from hpcnas.analysis.figures import style
 from hpcnas.analysis.figures.style import Axes, Figure
 from hpcnas.analysis.tested import KeptPredictions
+from hpcnas.job import terminal
 
 RIGHT, WRONG = style.COLOURS[0], style.COLOURS[1]
 MOST_CLASSES, CHOSEN = 25, 20  # that are drawn all; of more
@@ -136,6 +137,8 @@ def _bars(axes: Axes, labels: Sequence[str], shares: Sequence[float], counted: S
 
 
 def short(name: str, most: int = LONGEST) -> str:
-    """A class's name in a figure, of so many characters at the most: its beginning and its end."""
+    """A class's name in a figure, of so many characters at the most: its beginning and its end. Bytes that are no text,
+    and ends of lines, as backslashes and digits: labels of axes are drawn as they are."""
+    name = terminal.one_line(name)
     end = most // 2 - 1
     return name if len(name) <= most else f"{name[: most - 1 - end]}…{name[-end:]}"
