@@ -1,8 +1,8 @@
 """Guided evolution: of many mutants of tournament winners, a model of this run's fitness chooses the one to evaluate.
 
     first `view` evaluations ─► features and fitness ─► Bayesian linear model ─► one draw of its weights
-                             ─► tournaments ─► mutants ─► mutants of the best of these, twice
-                             ─► 20 to 100 in all, sorted by the drawn weights ─► first not refused
+                             ─► tournaments ─► mutants ─► mutants of the best of these, and so on
+                             ─► 24 to 100 in all, sorted by the drawn weights ─► first not refused
 
 One Thompson draw a birth: what is uncertain is tried as often as it may be the best, and births that are in flight
 together differ by their draws, so that no worker waits for another (Kandasamy et al. 2018, Parallelised Bayesian
@@ -51,8 +51,9 @@ AMONG = 5  # random genotypes, of which the largest is born while nothing is kno
 LEAST = 8  # evaluations before it predicts
 MOST = 1024  # individuals that it learns from
 WIDTH = 128  # features that it learns
-CANDIDATES = range(20, 101)  # mutants a birth: fewer where cells are large, and features take longer
-GENERATIONS = 3  # of these mutants: of tournament winners, and twice of the BEST so far by the drawn weights
+CANDIDATES = range(24, 101)  # mutants a birth: fewer where cells are large, and features take longer
+GENERATIONS = range(3, 13)  # of these: mutants of tournament winners, then of the BEST so far by the drawn weights
+A_GENERATION = 100  # evaluations for which there is one more of them: the more is known, the farther a model sees
 BEST = 5
 _EDGES = 1200  # of all mutants of a birth, at the most, if each had all that its space allows
 CONSIDERED = 256  # fittest individuals whose true fitness is estimated
@@ -177,7 +178,8 @@ class Guided:
         def winner() -> int:
             return draw_winner(ranking, self._fraction, generator)
 
-        mutants = self._mutants(population, winner, lambda row: model.score(weights, row), generator)
+        generations = min(GENERATIONS.start + rounded(view) // A_GENERATION, GENERATIONS.stop - 1)
+        mutants = self._mutants(population, winner, lambda row: model.score(weights, row), generations, generator)
         return self._breeding.chosen(population, id, [(one.parent, one.genotype) for one in mutants], winner, generator)
 
     def expected(self, population: Population, view: int) -> Mapping[int, float]:
@@ -250,14 +252,16 @@ class Guided:
         population: Population,
         winner: Callable[[], int],
         score: Callable[[Features], int],
+        generations: int,
         generator: np.random.Generator,
     ) -> list[_Mutant]:
         """The candidates that have a network, each genotype once, by their score; of equals, the one drawn first."""
         found, seen = list[_Mutant](), set[bytes]()  # codes of parents and mutants
         origins: dict[int, Genotype] = {}
-        for generation in range(GENERATIONS):
+        ends = [self._candidates * number // generations for number in range(generations + 1)]
+        for generation in range(generations):
             best = found[:BEST] if generation else []
-            for number in range(self._candidates // GENERATIONS):
+            for number in range(ends[generation + 1] - ends[generation]):
                 if best:
                     parent, origin = best[number % len(best)].parent, best[number % len(best)].genotype
                 else:

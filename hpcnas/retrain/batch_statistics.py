@@ -49,6 +49,7 @@ class AcrossRanks(nn.BatchNorm2d):
         self.group, self.shares = group, shares
         self.share = float(shares[group.rank])  # of this rank
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # what ranks tell each other is no part of a graph
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)

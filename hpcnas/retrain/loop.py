@@ -26,6 +26,7 @@ from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.retraining import RetrainingConfig, RetrainingSettings
 from hpcnas.retrain import class_weights, shares
 from hpcnas.retrain.batch_statistics import synchronised
+from hpcnas.retrain.compiling import compile_blocks
 from hpcnas.retrain.feed import Feed
 from hpcnas.retrain.pieces import Piece, Pieces
 from hpcnas.retrain.process_group import Group
@@ -67,7 +68,6 @@ class DistributedTraining:
         self.validations: list[Validation] = []  # on rank 0 all of them, on the others those of this job
         self.broken: set[str] = set()  # images, not of the test, that some rank could not read; on all the same
         self._recipe, self._seed, self._feed, self._group, self._device = recipe, seed, feed, group, device
-        self._warn = warn
         self._pieces = Pieces(recipe, seed, feed, group.rank, group.size, device)
         self._paths = DropPath(graph, self._pieces.draws) if training.drop_path else None
         with initial_weights(seed):
@@ -80,11 +80,10 @@ class DistributedTraining:
         self._half = numbers(training, device) is torch.bfloat16
         self._number = torch.float32 if self._half else numbers(training, device)
         self._trained = trained.to(device, self._number).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if recipe.run.compile:
+            compile_blocks(network, warn)
         if recomputed:
             recompute(network, self._pieces.draws)
-        self._forward: Callable[[Tensor], Any] = self._trained
-        if recipe.run.compile:
-            self._forward = _Compiled(self._trained, warn)
         self._scorer = Scorer(network, skeleton.classes, feed, group, device, self._number, self._half)
         self._frozen = freeze(network.blocks) if training.freeze_cell else []
         self._sums = Sums(self._trained, _FIGURES, device)
@@ -206,7 +205,7 @@ class DistributedTraining:
         """Runs the network forward and back on a piece."""
         training, sums, labels = self._recipe.training, self._sums, piece.labels
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
-            output = self._forward(piece.images.to(self._number))
+            output = self._trained(piece.images.to(self._number))
             scores, auxiliary = output if training.auxiliary_weight else (output, None)
             found = loss(scores.to(self._number), labels, training.label_smoothing, self._class_weights)
             if auxiliary is not None:
@@ -412,22 +411,3 @@ class DistributedTraining:
         expected = [tuple(tensor.shape) for tensor in self._tensors()]
         if found["seed"] != self._seed or [tuple(tensor.shape) for tensor in found["tensors"]] != expected:
             raise ValueError(f"expected the state of seed {self._seed} of this network, got that of {found['seed']}")
-
-
-class _Compiled:
-    """torch.compile's form of a module; the module itself where that fails, with a warning."""
-
-    def __init__(self, module: torch.nn.Module, warn: Callable[[str], None]) -> None:
-        self._module = module
-        self._compiled: Any = torch.compile(module)
-        self._warn = warn
-
-    def __call__(self, images: Tensor) -> Any:
-        try:
-            return self._compiled(images)
-        except Exception as error:  # compilers raise all sorts of things
-            if self._compiled is self._module:
-                raise
-            self._warn(f"torch.compile fails here, going on without: {str(error).splitlines()[0]}")
-            self._compiled = self._module
-            return self._module(images)

@@ -35,8 +35,8 @@ def strategy(space: Space = HIERARCHICAL, seed: int = 1) -> Guided:
     return Guided(breeding(seed, space), INITIAL, 0.2)
 
 
-def plain(space: Space = HIERARCHICAL) -> TournamentEvolution:
-    return TournamentEvolution(breeding(1, space), INITIAL, 0.2)
+def plain(space: Space = HIERARCHICAL, seed: int = 1) -> TournamentEvolution:
+    return TournamentEvolution(breeding(seed, space), INITIAL, 0.2)
 
 
 def of_landscape(individual: Individual) -> Outcome:
@@ -82,10 +82,11 @@ def test_before_anything_is_evaluated_the_largest_of_five_random_genotypes_is_bo
 
 
 def test_then_it_chooses_children_that_are_fitter_than_those_of_a_tournament() -> None:
-    def mean_of_children(population: Population) -> float:
-        return float(population.column("fitness")[60:].mean())
+    def mean_of_children(*populations: Population) -> float:
+        return float(np.mean([population.column("fitness")[60:] for population in populations]))
 
-    assert mean_of_children(grown(120)[1]) > mean_of_children(grow(plain(), 120, of_landscape)) + 0.005
+    ours = mean_of_children(grown(120)[1], grow(strategy(seed=2), 120, of_landscape))
+    assert ours > mean_of_children(*(grow(plain(seed=seed), 120, of_landscape) for seed in (1, 2))) + 0.005
 
 
 def test_children_are_mutants_of_one_that_competes_and_no_copies() -> None:
@@ -97,7 +98,21 @@ def test_children_are_mutants_of_one_that_competes_and_no_copies() -> None:
         assert one.birth is Birth.MUTATION and one.parent is not None
         parent = population.individual(one.parent).genotype.codes
         changed = sum(code != other for code, other in zip(one.genotype.codes, parent, strict=True))
-        assert 1 <= changed <= guided.GENERATIONS
+        assert 1 <= changed <= guided.GENERATIONS.start
+
+
+def test_children_are_farther_from_their_parents_the_more_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, population = grown(80)
+
+    def changed(id: int) -> int:
+        proposal = strategy().ask(population, id, 80)
+        assert proposal.parent is not None
+        parent = population.individual(proposal.parent).genotype.codes
+        return sum(code != other for code, other in zip(proposal.genotype.codes, parent, strict=True))
+
+    few = [changed(id) for id in range(80, 96)]
+    monkeypatch.setattr(guided, "A_GENERATION", 8)
+    assert max(few) <= guided.GENERATIONS.start < max(changed(id) for id in range(80, 96)) < guided.GENERATIONS.stop
 
 
 def test_it_gives_way_where_it_ranks_no_better_than_chance(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,56 @@
+"""What is compiled of a network, and that it goes on where that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from test_expansion import build
+
+from hpcnas.architecture.expansion import expand
+from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.retrain.compiling import compile_blocks
+from hpcnas.training.network import Network
+
+GRAPH = expand(build("1x3", ["1-2 sep, 2-3 dw, 1-3 max"]))
+IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def network() -> Network:
+    torch.manual_seed(0)
+    return Network(GRAPH, Skeleton(3, 8, 8, 10, 2, (2, 2)))
+
+
+def test_cells_of_one_shape_are_compiled_once_and_for_the_training_alone() -> None:
+    compiled: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Callable[..., Any]:
+        compiled.append(sum(node.op == "call_function" for node in graph.graph.nodes))
+        return graph.forward
+
+    torch._dynamo.reset()
+    plain, ours = network(), network()
+    compile_blocks(ours, pytest.fail, backend)
+    assert torch.equal(ours.eval()(IMAGES), plain.eval()(IMAGES)) and compiled == []
+    for one in (plain.train(), ours.train()):
+        one(IMAGES).sum().backward()
+        one(IMAGES[:1])
+    assert len([size for size in compiled if size > 5]) == 2 * 2  # cells of two shapes, with two images and with one
+    for one, two in zip(plain.parameters(), ours.parameters(), strict=True):
+        assert one.grad is not None and two.grad is not None
+        torch.testing.assert_close(one.grad, two.grad)
+
+
+def test_where_compiling_fails_it_trains_as_it_is_and_says_so_once() -> None:
+    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Callable[..., Any]:
+        raise RuntimeError("no compiler\nis here")
+
+    torch._dynamo.reset()
+    told: list[str] = []
+    plain, ours = network().train(), network().train()
+    compile_blocks(ours, told.append, backend)
+    assert torch.equal(ours(IMAGES), plain(IMAGES))
+    (line,) = told
+    assert line.startswith("torch.compile fails here, going on without: ") and "\n" not in line
