@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if text and options.output is not None:
             options.output.write_text(text, encoding="utf-8", errors="surrogateescape")  # names may be of any bytes
     except OSError as error:
-        raise AnalysisError(f"{options.output}: expected to write it: {error.strerror}") from error
+        raise AnalysisError(f"{options.output}: expected to write it: {error.strerror or error}") from error
     if options.json:
         common.print_json(said | ({"text": text} if options.output is None else {"output": str(options.output)}))
     elif options.output is None:

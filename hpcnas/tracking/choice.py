@@ -54,4 +54,4 @@ def start(run: JobSettings, place: RunFolder, about: About) -> Trackers:
         found.append(CsvFile(place, about))
     if run.mlflow:
         found.append(MlflowRuns(run.mlflow, about))
-    return Trackers(found)
+    return Trackers(found, run.grace)

@@ -25,13 +25,16 @@ PAUSE = 0.5  # seconds between two batches
 RETRY = 30.0  # seconds after a failure
 PATIENCE = 30.0  # seconds to take what is left at the end of a run
 HASTE = 10.0  # likewise where the job ends before it, perhaps because its time is up
+LEAST = 2.0  # likewise at the least
 _logger = logging.getLogger("hpcnas")
 
 
 class Trackers:
     """All trackers of a job; there may be none, which costs nothing."""
 
-    def __init__(self, trackers: Sequence[Tracker]) -> None:
+    def __init__(self, trackers: Sequence[Tracker], grace: float = math.inf) -> None:
+        """`grace`: seconds that the job has for its end."""
+        self._grace = grace
         self._threads = [_Thread(tracker) for tracker in trackers]
 
     def __bool__(self) -> bool:
@@ -49,12 +52,17 @@ class Trackers:
 
     def close(self, complete: bool) -> None:
         """Ends all of them, and says what was lost; `complete`: whether the run ends too."""
-        deadline = time.monotonic() + (PATIENCE if complete else HASTE)
+        deadline = time.monotonic() + patience(complete, self._grace)
         for thread in self._threads:
             thread.end(complete)
         for thread in self._threads:
             thread.wait(max(0.0, deadline - time.monotonic()))
         self._threads = []
+
+
+def patience(complete: bool, grace: float) -> float:
+    """Seconds in which trackers may take what is left: of the time for the job's end no more than half."""
+    return min(PATIENCE if complete else HASTE, max(LEAST, grace / 2))
 
 
 class _Thread:

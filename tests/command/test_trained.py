@@ -202,6 +202,13 @@ def test_mistakes_are_one_line(colour: Path, tmp_path: Path) -> None:
 
 
 # ── used ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_weights_are_not_written_over_themselves(colour: Path) -> None:
+    file = record_file.weights_path(colour, 0)
+    before = file.read_bytes()
+    assert "are the same file" in refused("weights", colour, "-o", file)
+    assert file.read_bytes() == before
+
+
 @pytest.fixture
 def images(tmp_path: Path) -> list[Path]:
     """PNG and JPEG files of several sizes and modes."""

@@ -149,3 +149,13 @@ def test_a_past_is_never_dropped(monkeypatch: pytest.MonkeyPatch, released: thre
     released.set()
     fed.close(complete=True)
     assert hanging.resumed == [("a", 1)]
+
+
+@pytest.mark.parametrize(
+    ("complete", "grace", "seconds"), [(True, 90.0, 30.0), (False, 90.0, 10.0), (True, 8.0, 4.0), (False, 0.0, 2.0)]
+)
+def test_the_end_of_a_job_with_little_time_comes_in_time(
+    complete: bool, grace: float, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trackers, "PATIENCE", 30.0)
+    assert trackers.patience(complete, grace) == seconds

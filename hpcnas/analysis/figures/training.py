@@ -119,7 +119,7 @@ def _told(found: Sequence[Found]) -> str:
         images = facts["validation_images"]
         on = f"validated on {images:,} images" if images else "not validated"
         steps = f"{sum(one['step'] for one in facts['trainings']):,} of {_wanted(each):,} steps saved"
-        lines.append(f"{training_curves.name(each, found)}: {facts['state']}, {steps}, {on}")
+        lines.append(f"{training_curves.name(each, found)}: {steps}, {on}")
     return "\n".join(lines)
 
 
