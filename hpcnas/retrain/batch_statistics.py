@@ -44,7 +44,7 @@ class AcrossRanks(nn.BatchNorm2d):
 
     def __init__(self, plain: nn.BatchNorm2d, group: Group, shares: Tensor) -> None:
         """`shares` of the images that ranks have, float64 (ranks,), add up to 1."""
-        super().__init__(plain.num_features, eps=plain.eps)
+        super().__init__(plain.num_features, eps=plain.eps, affine=plain.affine)
         self.load_state_dict(plain.state_dict())
         self.group, self.shares = group, shares
         self.share = float(shares[group.rank])  # of this rank
@@ -53,22 +53,25 @@ class AcrossRanks(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        output, mean, variance = _Normalised.apply(input, self.weight, self.bias, self)
+        means = self.running_mean
+        assert means is not None, "they are tracked"
+        parts = (self.weight, self.bias) if self.affine else (torch.ones_like(means), torch.zeros_like(means))
+        output, mean, variance = _Normalised.apply(input, *parts, self)
         count = input.numel() / input.shape[1] / self.share
         with torch.no_grad():
-            self.running_mean.copy_(mean)  # type: ignore[union-attr]
+            means.copy_(mean)
             self.running_var.copy_(variance * (count / max(1, count - 1)))  # type: ignore[union-attr]
         return output
 
 
 def over_ranks(own: Tensor, normalisation: AcrossRanks) -> Tensor:
     """Means and variances (2, C) over the images of all ranks, of those of this rank's."""
-    group, shares = normalisation.group, normalisation.shares.to(own.dtype)
+    group, shares = normalisation.group, normalisation.shares.to(own.dtype)[:, None]
     each = own.new_zeros(group.size, *own.shape)
     each[group.rank] = own
     group.add_up(each)
-    mean = shares @ each[:, 0]
-    return torch.stack([mean, shares @ (each[:, 1] + (each[:, 0] - mean).square())])
+    mean = (shares * each[:, 0]).sum(dim=0)  # a matrix product would be of bfloat16 under autocast
+    return torch.stack([mean, (shares * (each[:, 1] + (each[:, 0] - mean).square())).sum(dim=0)])
 
 
 class _Normalised(torch.autograd.Function):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hpcnas.retrain.process_group import PeerFailed, PeerLost
 from hpcnas.training import causes
 from hpcnas.training.network import Network
 
@@ -41,7 +42,7 @@ class _Compiler:
             try:
                 return compiled(maps)
             except Exception as error:  # compilers raise all sorts of things
-                if causes.is_out_of_memory(error):
+                if causes.is_out_of_memory(error) or isinstance(error, (PeerFailed, PeerLost)):  # in normalisation
                     raise
                 self._works = False
                 self._warn(f"torch.compile fails here, going on without: {(str(error).splitlines() or [''])[0]}")

@@ -42,13 +42,13 @@ def text(
     size = sizes.size(graph, skeleton)
     training = recipe.training
     trained = recipe.trained_on(skeleton)
-    half = training.precision == "bf16" or (training.precision == "auto" and any(each.gpu for each in bindings))
+    numbers, width = _numbers(training, on_gpus=any(each.gpu for each in bindings))
     copies = 4 if training.weight_averaging else 3  # weights, gradients, momentum; averages
-    weights = copies * 4 * size.parameters
+    weights = copies * max(4, width) * size.parameters
     ranks = max(1, len(seats))
     pieces = [shares.pieces(recipe, rank, ranks) for rank in range(ranks)]
     together = max(len(piece) for found in pieces for piece in found)
-    memory, width = sizes.step_memory(graph, trained), 2 if half else 4
+    memory = sizes.step_memory(graph, trained)
     whole, again = (together * each / 2**30 for each in (memory.bytes(width), memory.bytes_recomputed(width)))
     lines = [
         given,
@@ -61,7 +61,7 @@ def text(
         "",
         "# memory of a rank, estimated",
         f"{weights / 2**30:.2f} GiB weights, gradients and momentum",
-        f"{whole:.2f} GiB feature maps of {together} images at a time, in {'bfloat16' if half else 'float32'}; "
+        f"{whole:.2f} GiB feature maps of {together} images at a time, in {numbers}; "
         f"{again:.2f} GiB where they are computed again (--recompute)",
         *_resident(recipe, found, images),
         "",
@@ -77,6 +77,14 @@ def text(
         share = f"{binding.threads} threads, {mine} images a step"
         lines.append(f"rank {rank}  {seat.host}  {binding.device}, {share}")
     return "\n".join(lines)
+
+
+def _numbers(training: RetrainingSettings, on_gpus: bool) -> tuple[str, int]:
+    """The numbers of feature maps, and how many bytes one takes: bfloat16 on GPUs, unless the recipe has others."""
+    if training.precision == "fp64":
+        return "float64", 8
+    half = training.precision == "bf16" or (training.precision == "auto" and on_gpus)
+    return ("bfloat16", 2) if half else ("float32", 4)
 
 
 def _start(recipe: RetrainingConfig) -> list[str]:

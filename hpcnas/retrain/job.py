@@ -316,9 +316,11 @@ def _train_all(
         together(world, lambda: class_weights.scaled(orders.recipe, feed.appearance.class_sizes))  # before the training
         weights = together(world, lambda: _start(orders, feed.appearance) if world.rank == 0 else None)
         _appear(world, orders.recipe, keeper, feed, first, device)
+        graph, skeleton = expansion.expand(orders.genotype), orders.recipe.skeleton(feed.appearance.facts)
+        recomputed = _is_recomputed(world, orders.recipe, graph, orders.recipe.trained_on(skeleton), device)
         exit_code = COMPLETE
         for seed in orders.seeds:
-            exit_code = _train(world, orders, seed, keeper, feed, group, device, reason, weights)
+            exit_code = _train(world, orders, seed, keeper, feed, group, device, reason, weights, recomputed)
             if exit_code != COMPLETE:
                 break
         group.close()
@@ -381,7 +383,7 @@ def _sentence(world: World, error: Exception) -> str:
 
 def _train(
     world: World, orders: Orders, seed: int, keeper: Keeper, feed: Feed, group: Group, device: torch.device,
-    reason: Reason, weights: dict[str, torch.Tensor] | None,
+    reason: Reason, weights: dict[str, torch.Tensor] | None, recomputed: bool,
 ) -> int:  # fmt: skip
     """One training and its test; the exit code, the same on every rank. `weights` are what rank 0 begins with, if it
     does not go on from a checkpoint."""
@@ -390,9 +392,7 @@ def _train(
     from hpcnas.training.method import LossNotFinite
 
     recipe, graph = orders.recipe, expansion.expand(orders.genotype)
-    facts = feed.appearance.facts
-    skeleton = recipe.skeleton(facts)
-    recomputed = _is_recomputed(world, recipe, graph, recipe.trained_on(skeleton), device)
+    skeleton = recipe.skeleton(feed.appearance.facts)
     training = DistributedTraining(graph, skeleton, recipe, seed, feed, group, device, _warning, recomputed)
     state = together(world, lambda: keeper.checkpoint(seed, training))
     if weights is not None and state is None:
@@ -429,7 +429,8 @@ def _train(
 def _is_recomputed(
     world: World, recipe: RetrainingConfig, graph: CellGraph, trained_on: Skeleton, device: torch.device
 ) -> bool:
-    """Whether feature maps are computed again on the way back, the same on every rank."""
+    """Whether feature maps are computed again on the way back, the same on every rank. To be asked before the first
+    training, which leaves its memory to the next one and not to the system."""
     import torch
 
     from hpcnas.job.memory import free_memory
@@ -444,15 +445,16 @@ def _is_recomputed(
         free = free_memory() // hosts.count(hosts[world.rank])
     images = max(map(len, shares.pieces(recipe, world.rank, world.size)))
     number_bytes = _number_of(recipe, device).itemsize
-    short = world.gather(recomputing.is_needed(graph, trained_on, images, number_bytes, free))
-    if not any(short):
-        return False
-    _logger.warning(
-        "feature maps of %d images take more memory than %.1f GiB, which are free on rank %d: they are computed again "
-        "on the way back, which takes more time; more ranks have fewer images each", images, free / 2**30,
-        short.index(True),
-    )  # fmt: skip
-    return True
+    short = recomputing.is_needed(graph, trained_on, images, number_bytes, free)
+    found = next((each for each in world.gather((world.rank, images, free) if short else None) if each), None)
+    if found is not None and world.rank == 0:  # once, whichever ranks are short of it
+        rank, images, free = found
+        _logger.warning(
+            "feature maps of %d images take more memory than %.1f GiB, which are free on rank %d: they are computed "
+            "again on the way back, which takes more time; more ranks have fewer images each", images, free / 2**30,
+            rank,
+        )  # fmt: skip
+    return found is not None
 
 
 def _is_to_leave(reason: Reason, keeper: Keeper) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.sizes import step_memory
@@ -37,7 +37,8 @@ def recompute(network: Network, draws: ImageDraws) -> None:
 def _kept_less(forward: Callable[[Tensor], Tensor], draws: ImageDraws, maps: Tensor) -> Tensor:
     if not torch.is_grad_enabled():
         return forward(maps)
-    found: Tensor = checkpoint(_Twice(forward, draws), maps, use_reentrant=False, preserve_rng_state=False)
+    with set_checkpoint_early_stop(False):  # by an exception, in the middle of what may be compiled
+        found: Tensor = checkpoint(_Twice(forward, draws), maps, use_reentrant=False, preserve_rng_state=False)
     return found
 
 

@@ -188,16 +188,17 @@ def test_several_runs_a_line_each(run: Path, tmp_path: Path, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize(
-    ("status", "holder", "expected"),
+    ("status", "held", "expected"),
     [
-        (None, os.getpid(), "running"),
-        ("state=more\n", os.getpid(), "running"),  # jobs say so now and then
-        ("state=more\n", 2**22 + 1, "stopped: there is more to do"),  # no process has that number
-        ("state=broken\n", 2**22 + 1, "broken"),
-        ("not a status", os.getpid(), "running"),
+        (None, True, "running"),
+        ("state=more\n", True, "running"),  # jobs say so now and then
+        ("state=more\n", False, "stopped: there is more to do"),
+        ("state=broken\n", False, "broken"),
+        ("not a status", True, "running"),
     ],
 )
-def test_state(run: Path, status: str | None, holder: int, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_state(run: Path, status: str | None, held: bool, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    holder = os.getpid() if held else 2**22 + 1  # no process has that number
     if status is not None:
         (run / "status").write_text(status)
     (run / "lock").write_text(f"host {socket.gethostname()}, pid {holder}\n")

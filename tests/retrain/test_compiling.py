@@ -12,6 +12,9 @@ from test_expansion import build
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.retrain.compiling import compile_blocks
+from hpcnas.retrain.draws import ImageDraws
+from hpcnas.retrain.process_group import PeerFailed
+from hpcnas.retrain.recomputing import recompute
 from hpcnas.training.network import Network
 
 GRAPH = expand(build("1x3", ["1-2 sep, 2-3 dw, 1-3 max"]))
@@ -54,3 +57,28 @@ def test_where_compiling_fails_it_trains_as_it_is_and_says_so_once() -> None:
     assert torch.equal(ours(IMAGES), plain(IMAGES))
     (line,) = told
     assert line.startswith("torch.compile fails here, going on without: ") and "\n" not in line
+
+
+def test_what_is_compiled_is_computed_again_on_the_way_back() -> None:
+    torch._dynamo.reset()
+    plain, ours = network().train(), network().train()
+    compile_blocks(ours, pytest.fail, "eager")
+    recompute(ours, ImageDraws(torch.device("cpu")))
+    for one in (plain, ours):
+        one(IMAGES).sum().backward()
+    for one, two in zip(plain.parameters(), ours.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, two.grad)
+
+
+def test_what_another_rank_meets_is_no_fault_of_the_compiler() -> None:
+    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Callable[..., Any]:
+        def run(*values: Any) -> Any:
+            raise PeerFailed("rank 1 is out of memory")
+
+        return run
+
+    torch._dynamo.reset()
+    ours = network().train()
+    compile_blocks(ours, pytest.fail, backend)
+    with pytest.raises(PeerFailed, match="rank 1 is out of memory"):
+        ours(IMAGES)

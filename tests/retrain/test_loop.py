@@ -18,13 +18,14 @@ import pytest
 import torch
 from rank_threads import ThreadGroup, on_ranks
 from test_expansion import build
-from torch import Tensor
+from torch import Tensor, nn
 
 from hpcnas.analysis import prediction
 from hpcnas.architecture.expansion import expand
 from hpcnas.config.data_spec import DataError, ImageFacts
 from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.retrain import regularisation
+from hpcnas.retrain.batch_statistics import synchronised
 from hpcnas.retrain.feed import Batch, PlacedBatch, Resident, never
 from hpcnas.retrain.loop import DistributedTraining, numbers
 from hpcnas.retrain.rates import learning_rate
@@ -531,3 +532,21 @@ def test_running_statistics_are_the_mean_over_the_micro_batches_of_each_step() -
 )
 def test_numbers_of_feature_maps_on_a_cpu(precision: str, expected: torch.dtype) -> None:
     assert numbers(recipe(precision=precision).training, torch.device("cpu")) is expected
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_statistics_over_ranks_are_exact_beside_bfloat16_and_without_weights(affine: bool) -> None:
+    """Under autocast a product of matrices would have rounded them to 8 bits."""
+    maps = torch.rand(6, 3, 4, 4, generator=torch.Generator().manual_seed(1)).bfloat16()
+
+    def work(group: ThreadGroup) -> tuple[Tensor, Tensor]:
+        network = synchronised(nn.Sequential(nn.BatchNorm2d(3, affine=affine)), group, [2, 4], torch.device("cpu"))
+        own = maps[:2] if group.rank == 0 else maps[2:]
+        with torch.autocast("cpu", torch.bfloat16):
+            return network(own), network[0].running_mean  # type: ignore[index]
+
+    outputs, means = zip(*on_ranks(2, work), strict=True)
+    plain = nn.BatchNorm2d(3, affine=affine, momentum=1.0)
+    torch.testing.assert_close(torch.cat(outputs), plain(maps))
+    for mean in means:
+        torch.testing.assert_close(mean, plain.running_mean, rtol=1e-6, atol=0.0)

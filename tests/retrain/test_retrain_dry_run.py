@@ -71,6 +71,8 @@ def test_memory_is_that_of_weights_maps_and_images() -> None:
     padded = recipe("cifar-large", data={"source": "synthetic:1000000:3x32x32"}, augmentation={"padding": 4})
     assert parts(padded)["memory of a rank, estimated"][-1] == "4.48 GiB all 1,000,000 training images"
     assert len(parts(recipe("imagenet"))["memory of a rank, estimated"]) == 2  # they are streamed
+    exact = parts(recipe("cifar-large", training={"precision": "fp64"}))["memory of a rank, estimated"]
+    assert exact[0].startswith("0.35 GiB") and "of 256 images at a time, in float64; " in exact[1]
 
 
 def test_images_of_a_folder_are_counted_by_their_names(tmp_path: Path) -> None:
