@@ -211,7 +211,8 @@ def _framed(columns: dict[str, np.ndarray]) -> Any:
         import pandas
     except ImportError:
         return columns
-    return pandas.DataFrame(columns)
+    # names of files stay objects: strings of pandas' own hold no bytes that are not UTF-8
+    return pandas.DataFrame({name: pandas.Series(column, dtype=column.dtype) for name, column in columns.items()})
 
 
 def open_retraining(folder: str | os.PathLike[str]) -> Retraining:

@@ -56,6 +56,8 @@ class CsvFile:
         writer.writeheader()
         try:
             whole = content[: content.rfind(b"\n") + 1].decode("utf-8")
+            if content and not whole:  # ours has its first line from the beginning
+                raise ValueError("it has no whole line")
             reader = csv.DictReader(io.StringIO(whole, newline=""), restkey="")  # with more values than the header has
             names = tuple(reader.fieldnames or FIRST)
             if names[:3] != FIRST or not set(names[3:]) <= set(self._names):

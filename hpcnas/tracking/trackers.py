@@ -108,10 +108,11 @@ class _Thread:
         self._thread.join(seconds)
         hangs = " does not answer, and is left behind" if self._thread.is_alive() else ""
         with self._changed:
-            left = sum(isinstance(item, Entry) for item in self._waiting)
+            left = sum(1 if isinstance(item, Entry) else len(item.steps) for item in self._waiting)
             lost, self._dropped = left + self._dropped, 0
         if hangs or lost:
-            _logger.warning("%s%s: up to %d entries did not get there", self._tracker.name, hangs, lost)
+            told = f": up to {lost:,} entries did not get there" if lost else ""
+            _logger.warning("%s%s%s", self._tracker.name, hangs, told)
 
     # ── the tracker's side ──────────────────────────────────────────────────────────────────────────────────────────
     def _run(self) -> None:

@@ -488,6 +488,7 @@ def test_a_retraining_gives_what_it_says_of_test_images(tmp_path: Path, monkeypa
                                     np.array([0.25, 0.75], dtype=np.float32), classes, shares)  # fmt: skip
     predictions.write(folder, record_file.read(folder), 1, found)
     assert large.confusion(1).tolist() == [[0, 1, 0, 0], [0] * 4, [0] * 4, [0, 0, 0, 1]]
+    assert large.predictions(1)["file"].dtype == object  # names may be of any bytes
     monkeypatch.setitem(sys.modules, "pandas", None)
     table = large.predictions(1)
     names = [f"{what}_{place}" for place in (1, 2, 3, 4) for what in ("class", "probability")]

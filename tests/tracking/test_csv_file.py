@@ -52,7 +52,8 @@ def test_a_torn_row_goes_and_a_new_column_comes(place: RunFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"step;loss\n1;2\n", b"series,step,time,mine\na,1,2,3\n", b"\xff\n", HEAD.encode() + b"a,x,1,2,3\n"]
+    "content",
+    [b"step;loss\n1;2\n", b"series,step,time,mine\na,1,2,3\n", b"\xff\n", b"one line", HEAD.encode() + b"a,x,1,2,3\n"],
 )
 def test_another_file_of_that_name_is_left_alone(place: RunFolder, content: bytes) -> None:
     path = place.path / "metrics.csv"

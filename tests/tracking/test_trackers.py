@@ -159,3 +159,26 @@ def test_the_end_of_a_job_with_little_time_comes_in_time(
 ) -> None:
     monkeypatch.setattr(trackers, "PATIENCE", 30.0)
     assert trackers.patience(complete, grace) == seconds
+
+
+class Unanswered(Remembered):
+    """Hangs before it has said what it knows."""
+
+    def __init__(self, released: threading.Event) -> None:
+        super().__init__()
+        self.released = released
+
+    def resume(self, series: str, step: int) -> Mapping[str, int]:
+        self.released.wait()
+        return {}
+
+
+@pytest.mark.parametrize(("rows", "told"), [(2, ": up to 2 entries did not get there"), (0, "")])
+def test_what_a_job_began_with_counts_as_lost_too(
+    rows: int, told: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, released: threading.Event
+) -> None:
+    monkeypatch.setattr(trackers, "HASTE", 0.0)
+    fed = Trackers([Unanswered(released)])
+    fed.resume(Past("search", rows, np.arange(1, rows + 1), np.zeros(rows), {"loss": np.ones(rows)}))
+    fed.close(complete=False)
+    assert caplog.messages == [f"it does not answer, and is left behind{told}"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import io
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -127,7 +128,8 @@ def as_svg(figure: Figure) -> str:
     buffer, alpha = io.StringIO(), figure.patch.get_alpha()
     figure.patch.set_alpha(0.0)
     try:
-        with matplotlib.rc_context({**STYLE, "svg.fonttype": "none"}):
+        with matplotlib.rc_context({**STYLE, "svg.fonttype": "none"}), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # whoever shows the page has them
             figure.savefig(buffer, format="svg", dpi=220, metadata={"Date": None, "Creator": None})
     finally:
         figure.patch.set_alpha(alpha)  # the figure is as it was
