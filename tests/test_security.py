@@ -55,7 +55,7 @@ USES = {
     "hpcnas/job/devices.py": {"subprocess"},
     "hpcnas/training/cpu/kernels.py": {"ctypes", "subprocess"},
     "hpcnas/plugins.py": {"entry_points", "import_module", "importlib"},
-    "hpcnas/retrain/loop.py": {"compile"},
+    "hpcnas/retrain/compiling.py": {"compile"},
     "hpcnas/retrain/job.py": {"ctypes"},
     "hpcnas/training/trainer_loop.py": {"multiprocessing"},
     "hpcnas/data/torchvision_shim.py": {"import_module", "importlib"},
@@ -63,6 +63,7 @@ USES = {
     "hpcnas/job/walltime.py": {"subprocess"},
     "hpcnas/analysis/arena.py": {"multiprocessing"},
     "tools/bench_controller.py": {"subprocess"},
+    "tools/bench_retraining.py": {"subprocess"},
     "tools/bench_training.py": {"subprocess"},
 }
 

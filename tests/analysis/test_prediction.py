@@ -43,7 +43,7 @@ def test_folders_below_the_one_given_are_labels_where_they_are_classes(tmp_path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     (tmp_path / "light" / "up").symlink_to("..")
-    found = pictures(MODEL, [tmp_path, tmp_path / "notes.txt"])
+    found = pictures(MODEL, [(tmp_path, ""), (tmp_path / "notes.txt", "")])
     assert [(str(one.file.relative_to(tmp_path)), one.label) for one in found] == [
         ("5.gif", None),
         ("dark/1.png", "dark"),

@@ -84,7 +84,7 @@ def test_resident_images_of_a_folder_are_validated_on(folder: Path) -> None:
     feed = Resident(recipe(0.0, f"imagefolder:{folder}"), 0, 1, torch.device("cpu"))
     assert feed.validated_on == f"2 images of {folder / 'validation'}"
     assert (feed.appearance.facts.training_images, feed.appearance.facts.validation_images) == (8, 2)
-    assert [labels.tolist() for _, labels in feed.validate()] == [[0, 1]]
+    assert [labels.tolist() for _, labels, _ in feed.validate()] == [[0, 1]]
     for image in (folder / "validation" / "bee").iterdir():
         image.unlink()
     with pytest.raises(DataError, match="expected images .* in .*/validation/bee, got none"):
