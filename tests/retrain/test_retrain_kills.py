@@ -1,7 +1,7 @@
 """A retraining of one process that is killed at any moment of its life, and started again: it ends as if nothing had
 been.
 
-HPCNAS_TORTURE=1   every moment, and each time that a file is put into its place (`make torture`), instead of two
+HPCNAS_TORTURE=1   every moment, and each time that a file is put into its place (`make torture`), instead of one
 """
 
 from __future__ import annotations
@@ -94,25 +94,23 @@ def goes_on(folder: Path, whole: Path) -> None:
     assert sorted(path.name for path in (folder / "run").iterdir()) == sorted(path.name for path in whole.iterdir())
 
 
-@pytest.mark.parametrize("moment", list(MOMENTS) if TORTURE else ["a save", "the end"])
+@pytest.mark.parametrize("moment", list(MOMENTS) if TORTURE else ["a save"])
 def test_killed_it_goes_on_as_if_nothing_had_been(moment: str, tmp_path: Path, whole: Path) -> None:
     assert killed(tmp_path, *MOMENTS[moment])
     goes_on(tmp_path, whole)
 
 
-@pytest.mark.skipif(not TORTURE, reason="some minutes: make torture")
-def test_killed_whenever_a_file_is_put_into_its_place(tmp_path: Path, whole: Path) -> None:
-    for at in range(1, 1000):
+def test_killed_when_a_file_is_put_into_its_place(tmp_path: Path, whole: Path) -> None:
+    for at in range(1, 1000) if TORTURE else [12]:
         folder = tmp_path / str(at)
         folder.mkdir()
         if not killed(folder, "os", "rename", at):
+            assert at > 12
             break
         goes_on(folder, whole)
-    assert 10 < at < 1000
 
 
-@pytest.mark.skipif(not TORTURE, reason="only so often: make torture")
-@pytest.mark.parametrize("kind", ["weights", "module"])
+@pytest.mark.parametrize("kind", ["weights", "module"] if TORTURE else ["module"])
 def test_an_export_that_is_killed_leaves_what_was_there(kind: str, tmp_path: Path, whole: Path) -> None:
     output = tmp_path / "out"
     output.write_text("older")
