@@ -10,7 +10,6 @@ import dataclasses
 import io
 import json
 import math
-import shutil
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from hpcnas.retrain.file_store import CHECKPOINT
 from hpcnas.retrain.record import Inputs
 from hpcnas.search.run_file import StoredRun
 from hpcnas.storage import sealed
+from hpcnas.storage.output import write_output
 
 PAPER = Skeleton(image_channels=3, height=32, width=32, classes=10, channels=16, cells=(1, 1, 1), stem="plain")
 
@@ -206,7 +206,7 @@ def write_onnx(found: Source, output: Path, weights: Path | None = None, seed: i
     told = {key: value.encode("utf-8", "backslashreplace").decode() for key, value in properties.items()}
     onnx.helper.set_model_props(model, told)  # names of folders may be of any bytes
     onnx.checker.check_model(model)
-    output.write_bytes(model.SerializeToString())
+    write_output(output, model.SerializeToString())
 
 
 def copy_weights(found: Source, output: Path) -> None:
@@ -226,7 +226,9 @@ def copy_weights(found: Source, output: Path) -> None:
             sealed.content_length(file)
     except sealed.Damaged as error:
         raise AnalysisError(f"{found.learnt.file} is damaged: {error}") from error
-    shutil.copyfile(found.learnt.file, output)
+    if output.exists() and output.samefile(found.learnt.file):
+        raise AnalysisError(f"{output} and {found.learnt.file} are the same file; give another --output")
+    write_output(output, found.learnt.file.read_bytes())
 
 
 # ── the table ───────────────────────────────────────────────────────────────────────────────────────────────────────

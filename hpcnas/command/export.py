@@ -33,6 +33,7 @@ from hpcnas.analysis import export, retrainings, runs, tested, training_curves
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture.skeleton import STEMS
 from hpcnas.command import common
+from hpcnas.storage.output import write_output
 
 OF_NETWORKS, OF_TESTS = ("text", "module", "onnx", "weights"), ("classes", "confusion", "predictions")
 NETWORK = ("channels", "cells", "stem", "classes", "image_channels")  # what may be asked for
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else:
                 text = export.module(found) if options.format == "module" else found.genotype.text()
         if text and options.output is not None:
-            options.output.write_text(text, encoding="utf-8", errors="surrogateescape")  # names may be of any bytes
+            write_output(options.output, text)
     except OSError as error:
         raise AnalysisError(f"{options.output}: expected to write it: {error.strerror or error}") from error
     if options.json:

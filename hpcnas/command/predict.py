@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpcnas.command import common
 from hpcnas.errors import Error
+from hpcnas.storage.output import write_output
 
 if TYPE_CHECKING:
     from hpcnas.analysis.confusion import Confusion
@@ -136,7 +137,7 @@ def class_table(counts: Confusion, model: Model) -> str:
 def write_text(file: Path, text: str) -> None:
     """Names keep their bytes. Raises WrongFile."""
     try:
-        file.write_text(text, encoding="utf-8", errors="surrogateescape")
+        write_output(file, text)
     except OSError as error:
         raise WrongFile(f"{file}: expected to write it: {error.strerror}") from error
 

@@ -16,6 +16,7 @@ from hpcnas.analysis import retrainings
 from hpcnas.analysis.curves import Curves
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.command import common
+from hpcnas.storage.output import write_output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,16 +25,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the page (default: NAME.html, here)")
     options = parser.parse_args(arguments)
     text, counted = _page(options.run)
-    output = options.output or Path(f"{options.run.resolve().name}.html")
+    page = options.output or Path(f"{options.run.resolve().name}.html")
     try:
-        output.write_text(text, encoding="utf-8")
+        write_output(page, text)
     except OSError as error:
-        raise AnalysisError(f"{output}: expected to write it: {error.strerror}") from error
-    size = output.stat().st_size
+        raise AnalysisError(f"{page}: expected to write it: {error.strerror}") from error
+    size = page.stat().st_size
     if options.json:
-        common.print_json({"output": str(output), "bytes": size, **counted})
+        common.print_json({"output": str(page), "bytes": size, **counted})
     else:
-        print(f"written: {output} ({size / 1e6:.1f} MB)")
+        print(f"written: {page} ({size / 1e6:.1f} MB)")
     return 0
 
 

@@ -20,6 +20,7 @@ from typing import Any, ParamSpec
 from hpcnas.analysis import needs
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.job import terminal
+from hpcnas.storage.output import write_output
 
 with needs.packages("the pictures"):
     import matplotlib
@@ -114,10 +115,12 @@ def save(figure: Figure, path: Path) -> None:
 
     Raises AnalysisError where it cannot be written.
     """
+    picture = io.BytesIO()
     dated = {".svg": "Date", ".pdf": "CreationDate"}.get(path.suffix.lower())
     try:
         with matplotlib.rc_context(STYLE):
-            figure.savefig(path, metadata={dated: None} if dated else None)
+            figure.savefig(picture, format=path.suffix[1:] or None, metadata={dated: None} if dated else None)
+        write_output(path, picture.getvalue())
     except (OSError, ValueError) as error:  # a name with a null character in it, say
         raise AnalysisError(f"expected to write {path}: {getattr(error, 'strerror', None) or error}") from error
 
