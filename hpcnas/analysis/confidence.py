@@ -10,12 +10,13 @@ _T_95 = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131),
     *(2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
 )  # with 1, 2, … degrees of freedom
+_MANY = 60  # with which it is 2.000
 
 
 def t_95(freedom: float) -> float:
-    """What 97.5 % of Student's t lie below, with that many degrees of freedom, one at least; of a fraction as with the
-    whole number below, so that an interval is rather too wide."""
-    return _T_95[int(freedom) - 1] if freedom < len(_T_95) + 1 else 2.0
+    """What 97.5 % of Student's t lie below, with that many degrees of freedom, one at least; of a number that is not in
+    the table as of the one below it, so that an interval is rather too wide."""
+    return _T_95[min(int(freedom), len(_T_95)) - 1] if freedom < _MANY else 2.0
 
 
 def half_width(values: Sequence[float]) -> float:

@@ -24,6 +24,7 @@ from hpcnas.analysis import policies
 from hpcnas.analysis.policies import Policy, SimulatedSearch
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.command import common
+from hpcnas.storage.output import write_output
 
 SHARES = (0.1, 0.2, 0.4, 0.6, 1.0)  # of the trainings, at which the table looks
 
@@ -80,7 +81,7 @@ def _keep(path: Path, searches: dict[str, list[SimulatedSearch]]) -> None:
     """Writes the file of results anew."""
     plain = {key: [asdict(one) for one in several] for key, several in searches.items()}
     try:
-        path.write_text(json.dumps(plain), encoding="utf-8")
+        write_output(path, json.dumps(plain))
     except OSError as error:
         raise AnalysisError(f"expected to write {path}: {error.strerror}") from error
 

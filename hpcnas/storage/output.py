@@ -14,6 +14,10 @@ from pathlib import Path
 
 from hpcnas.storage import durable
 
+# Why a file cannot be made beside another and take its place, though it can be written: its own name is too long; the
+# folder's access list or sticky bit forbids it; the file is mounted by itself, as containers do, or on another system.
+_NOT_BESIDE = frozenset({errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EBUSY, errno.EXDEV})
+
 
 def write_output(path: Path, content: str | bytes) -> None:
     """Gives `path`, or what it is a link to, new content; text as UTF-8, names of any bytes in it as they are. Raises
@@ -28,7 +32,7 @@ def write_output(path: Path, content: str | bytes) -> None:
     try:
         durable.put(target, data)
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:  # of the file beside it
+        if error.errno not in _NOT_BESIDE:
             raise
         path.write_bytes(data)
     if mode is not None:

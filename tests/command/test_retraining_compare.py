@@ -51,8 +51,8 @@ def groups(*folders: Path) -> list[RetrainingGroup]:
 
 # ── intervals ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_students_t() -> None:
-    assert [confidence.t_95(freedom) for freedom in (1, 1.9, 2, 30, 30.9, 31, 1e9)] == [
-        12.706, 12.706, 4.303, 2.042, 2.042, 2.0, 2.0,
+    assert [confidence.t_95(freedom) for freedom in (1, 1.9, 2, 30, 31, 59, 60, 1e9)] == [
+        12.706, 12.706, 4.303, 2.042, 2.042, 2.042, 2.0, 2.0,
     ]  # fmt: skip
     assert confidence.half_width([0.25, 0.5]) == pytest.approx(12.706 * 0.125)
     assert math.isnan(confidence.half_width([0.5]))

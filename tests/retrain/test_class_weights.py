@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from rank_threads import ThreadGroup, on_ranks
-from test_loop import assert_close, made, recipe, run, trained
+from test_loop import assert_close, continued, recipe, trained
 from toolruns import retrained
 
 from hpcnas.config.data_spec import DataError
@@ -90,15 +88,7 @@ def test_any_number_of_ranks_and_a_continued_training_compute_the_same() -> None
     together, others = trained(3, settings)
     assert_close(weights, others)
     assert [row.loss for row in together.history] == pytest.approx([row.loss for row in alone.history], rel=1e-11)
-
-    def interrupted(group: ThreadGroup) -> dict[str, torch.Tensor]:
-        begun, continued = made(settings, group), made(settings, group)
-        run(begun, until=3)
-        continued.resume(copy.deepcopy(begun.state()))
-        assert run(continued)
-        return continued.weights()
-
-    assert_close(weights, on_ranks(1, interrupted)[0])
+    assert_close(weights, continued(settings))
     plain, _ = trained(1, recipe(label_smoothing=0.1))
     assert plain.history[0].loss != alone.history[0].loss
 

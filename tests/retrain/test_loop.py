@@ -99,6 +99,19 @@ def trained(ranks: int, settings: RetrainingConfig) -> tuple[DistributedTraining
     return found[0], found[0].weights()
 
 
+def continued(settings: RetrainingConfig) -> dict[str, Tensor]:
+    """The weights of a training by one rank that leaves after three steps, and goes on from its state."""
+
+    def work(group: ThreadGroup) -> dict[str, Tensor]:
+        begun, other = made(settings, group), made(settings, group)
+        run(begun, until=3)
+        other.resume(copy.deepcopy(begun.state()))
+        assert run(other)
+        return other.weights()
+
+    return on_ranks(1, work)[0]
+
+
 def assert_close(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
     assert one.keys() == two.keys()
     for name, value in one.items():
@@ -134,15 +147,7 @@ def test_mixed_images_are_the_same_for_any_number_of_ranks_and_after_a_break() -
     settings = SCHEME.build(SCHEME.settings(recipe(label_smoothing=0.1, class_weights="balanced")), mixing)
     alone, weights = trained(1, settings)
     assert_close(weights, trained(3, settings)[1])
-
-    def interrupted(group: ThreadGroup) -> dict[str, Tensor]:
-        begun, continued = made(settings, group), made(settings, group)
-        run(begun, until=3)
-        continued.resume(copy.deepcopy(begun.state()))
-        assert run(continued)
-        return continued.weights()
-
-    assert_close(weights, on_ranks(1, interrupted)[0])
+    assert_close(weights, continued(settings))
     assert all(0 <= row.accuracy <= 1 for row in alone.history)
     plain, _ = trained(1, recipe(label_smoothing=0.1, class_weights="balanced"))
     assert plain.history[0].loss != alone.history[0].loss

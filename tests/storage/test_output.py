@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -54,3 +55,19 @@ def test_where_no_file_can_be_beside_it_it_is_written_as_it_comes(
     assert (path.read_text(), long.read_text()) == ("new", "long")
     with pytest.raises(FileNotFoundError):
         write_output(tmp_path / "missing" / "table.csv", "new")
+
+
+@pytest.mark.parametrize("reason", [errno.EPERM, errno.EACCES, errno.EBUSY, errno.EXDEV])
+def test_a_file_whose_place_cannot_be_taken_is_written_in_it(
+    reason: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a folder with a sticky bit, or where a container mounts one file."""
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+
+    def refused(source: Path, target: str, **folders: object) -> None:
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(os, "rename", refused)
+    write_output(path, "new")
+    assert path.read_text() == "new" and os.listdir(tmp_path) == ["table.csv"]
