@@ -84,8 +84,9 @@ def test_a_retraining_that_was_cut_stays_so_and_table_1_says_it(
 ) -> None:
     (tmp_path / "cell.toml").write_text(CHAIN.text())
     options = [
-        *("--genotype", str(tmp_path / "cell.toml"), "--channels", "4", "--cells", "1", "--steps", "2", "--threads", "1"),
-        *("--batch-size", "24", "--micro-batch", "12", "--data", "synthetic:60:3x8x8", "--run", str(tmp_path / "run")),
+        *("--genotype", str(tmp_path / "cell.toml"), "--channels", "4", "--cells", "1", "--steps", "2"),
+        *("--batch-size", "24", "--micro-batch", "12", "--data", "synthetic:60:3x8x8", "--threads", "1"),
+        *("--run", str(tmp_path / "run")),
     ]
     handlers = logging.getLogger("hpcnas").handlers[:]
 
