@@ -111,7 +111,9 @@ class AugmentationSettings(Section, section="augmentation"):
         0.75, "resident: side of the random crop as a share of the image's side (24 of 32 pixels)",
         low=0.1, high=1.0, metavar="F",
     )  # fmt: skip
-    padding: int = setting(0, "resident: black pixels (zeros) around an image before the crop", low=0, high=255, metavar="N")
+    padding: int = setting(
+        0, "resident: black pixels (zeros) around an image before the crop", low=0, high=255, metavar="N"
+    )
     flip: bool = setting(True, "flip half of the images from left to right")
     crop_area: float = setting(
         0.08, "stream: least share of the image's area in a random crop of any place and size",
@@ -182,6 +184,11 @@ class RetrainingRunSettings(JobSettings, section="run"):
         "auto", "compute feature maps again on the way back: less memory, more time; auto: where they do not fit",
         choices=("auto", "always", "never"), alterable=True,
         after="lock_wait",
+    )  # fmt: skip
+    smaller_batches: str = setting(
+        "auto", "where even that does not fit when a retraining begins, normalise over fewer images, as many as fit; "
+        "that changes the result, and is said and recorded",
+        choices=("auto", "never"), alterable=True, after="recompute",
     )  # fmt: skip
     address: str | None = setting(
         None, "name or address of rank 0's host for the other ranks (default: its host name)", metavar="HOST",
@@ -264,6 +271,13 @@ class RetrainingConfig:
             return self
         steps = max(1, round(self.training.epochs * training_images / self.training.batch_size))
         return replace(self, training=replace(self.training, steps=steps))
+
+    def with_smaller_batches(self, micro_batch: int | None) -> RetrainingConfig:
+        """It with batch statistics of so many images at a time, a divisor of the batch; itself for None."""
+        if micro_batch is None:
+            return self
+        cut = replace(self.training, batch_statistics="micro-batch", micro_batch=micro_batch)
+        return replace(self, training=cut)
 
     def skeleton(self, facts: data_spec.ImageFacts) -> Skeleton:
         """What surrounds the cells in the network; height and width are those of an image as it is tested."""

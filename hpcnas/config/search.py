@@ -164,8 +164,8 @@ class DataSettings(Section, section="data"):
 
     source: str = setting(
         "digits",
-        "digits (embedded), arrays:FILE.h5|FILE.npz|DIR, imagefolder:DIR, cifar10:DIR, cifar100:DIR, fashion-mnist:DIR, "
-        "mnist:DIR, svhn:DIR, synthetic:N",
+        "digits (embedded), arrays:FILE.h5|FILE.npz|DIR, imagefolder:DIR, cifar10:DIR, cifar100:DIR, "
+        "fashion-mnist:DIR, mnist:DIR, svhn:DIR, synthetic:N",
         metavar="DATA",
         option="data",
         paths_after=":",
