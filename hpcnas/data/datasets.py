@@ -37,7 +37,7 @@ Split = Literal["train", "test"]
 _HASHED_BYTES = 256 * 2**20  # of pixels in a fingerprint; larger data give a sample of their images
 
 
-class Contents(NamedTuple):
+class Unchecked(NamedTuple):
     """What is read of one split: as of `Images`, not checked yet, and the names of the classes."""
 
     classes: tuple[str, ...]
@@ -117,7 +117,7 @@ def load_validation(spec: str) -> DataSet:
     data."""
     match parse(spec):
         case DataFolder("imagefolder", path):
-            return _data_set(spec, lambda: Contents(*image_folder.load(path, class_folders.VALIDATION)))
+            return _data_set(spec, lambda: Unchecked(*image_folder.load(path, class_folders.VALIDATION)))
     raise DataError(f"{spec}: expected imagefolder:DIR, whose DIR/{class_folders.VALIDATION} is validated on")
 
 
@@ -171,7 +171,7 @@ def _load(name: str, which: Split, download: bool) -> DataSet:
     return _data_set(name, lambda: _read(spec, which, download), also)
 
 
-def _data_set(name: str, read: Callable[[], Contents], also: Callable[[], Images | None] = lambda: None) -> DataSet:
+def _data_set(name: str, read: Callable[[], Unchecked], also: Callable[[], Images | None] = lambda: None) -> DataSet:
     """What is read, named after its specification. Raises DataError, which begins with that name."""
     try:
         classes, pixels, labels, groups = read()
@@ -183,22 +183,22 @@ def _data_set(name: str, read: Callable[[], Contents], also: Callable[[], Images
         raise DataError(f"{name}: expected to import what reads it: {error}; install that package") from error
 
 
-def _read(spec: DataSpec, which: Split, download: bool) -> Contents:
+def _read(spec: DataSpec, which: Split, download: bool) -> Unchecked:
     match spec:
         case Digits():
             return _digits(which)
         case Synthetic(count, shape):
             return _synthetic(count if which == "train" else count // 5, shape, which)
         case DataFolder("imagefolder", path):
-            return Contents(*image_folder.load(path, which))
+            return Unchecked(*image_folder.load(path, which))
         case ArrayData(path, layout):
             found = arrays.load(path, layout, which)
             assert found is not None, "validation images alone may be missing"
-            return Contents(found.classes, found.pixels, found.labels, found.groups)
+            return Unchecked(found.classes, found.pixels, found.labels, found.groups)
         case Plugged(kind, rest):
             return _plugged(kind, rest, which, download)
         case DataFolder(kind, path):
-            return Contents(*archives.load(kind, path, which, download))
+            return Unchecked(*archives.load(kind, path, which, download))
 
 
 def _validation(spec: DataSpec) -> Images | None:
@@ -208,7 +208,7 @@ def _validation(spec: DataSpec) -> Images | None:
     return Images(found.pixels, found.labels)
 
 
-def _plugged(kind: str, rest: str, which: Split, download: bool) -> Contents:
+def _plugged(kind: str, rest: str, which: Split, download: bool) -> Unchecked:
     """What a plugin has read, as far as `Images` and `DataSet` do not check it."""
     whose = f"{plugins.bringer('data', kind)}: `read` of {kind!r}"
     try:
@@ -216,7 +216,7 @@ def _plugged(kind: str, rest: str, which: Split, download: bool) -> Contents:
         classes, pixels, labels, groups = parts if len(parts) == 4 else (*parts, None)
         numbers, values = np.asarray(labels), np.asarray(pixels)
         whole = numbers.dtype.kind in "iu"  # of any width
-        found = Contents(tuple(map(str, classes)), values, numbers.astype(np.int64) if whole else numbers)
+        found = Unchecked(tuple(map(str, classes)), values, numbers.astype(np.int64) if whole else numbers)
     except plugins.PluginFault as fault:
         raise DataError(str(fault)) from fault
     except (TypeError, ValueError) as error:
@@ -233,7 +233,7 @@ def _plugged(kind: str, rest: str, which: Split, download: bool) -> Contents:
     return found._replace(groups=np.unique(told, return_inverse=True)[1].astype(np.int64))
 
 
-def _digits(which: Split) -> Contents:
+def _digits(which: Split) -> Unchecked:
     """The images that come with the package (README.md beside this file), values 0 to 16."""
     path = Path(__file__).with_name("digits.npz")
     try:
@@ -241,10 +241,10 @@ def _digits(which: Split) -> Contents:
             pixels, labels = arrays[f"{which}_pixels"], arrays[f"{which}_labels"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"expected the package's own {path}: {error}; install the package again") from error
-    return Contents(tuple("0123456789"), pixels, labels.astype(np.int64))
+    return Unchecked(tuple("0123456789"), pixels, labels.astype(np.int64))
 
 
-def _synthetic(count: int, shape: tuple[int, int, int], which: Split) -> Contents:
+def _synthetic(count: int, shape: tuple[int, int, int], which: Split) -> Unchecked:
     """Images of ten classes, each a smooth pattern under noise; integers alone, so alike on every host."""
     channels, height, width = shape
     coarse = _generator("patterns").integers(0, 256, (10, 4, 4, channels))
@@ -256,7 +256,7 @@ def _synthetic(count: int, shape: tuple[int, int, int], which: Split) -> Content
         block = labels[start : start + 1024]
         noise = draw.integers(0, 256, (len(block), height, width, channels), dtype=np.uint8)
         pixels[start : start + 1024] = (patterns[block] + 3 * noise.astype(np.int64)) // 4
-    return Contents(tuple(f"class {number}" for number in range(10)), pixels, labels)
+    return Unchecked(tuple(f"class {number}" for number in range(10)), pixels, labels)
 
 
 def _generator(purpose: Literal["patterns", "train", "test"]) -> np.random.Generator:
