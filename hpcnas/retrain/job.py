@@ -351,6 +351,9 @@ def _train_all(
             traceback.print_exc()
         world.waits = world.size > 1
         raise Leave(told, BROKEN) from None
+    finally:
+        if group is not None:
+            group.stop_listening()
 
 
 def _start(orders: Orders, found: Appearance) -> dict[str, torch.Tensor] | None:
