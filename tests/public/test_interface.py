@@ -95,7 +95,8 @@ def test_the_example_and_a_script_of_a_user_are_typed(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--config-file=mypy.ini", "--follow-imports=silent",
-         "--no-error-summary", "--ignore-missing-imports", f"--cache-dir={ROOT / '.mypy_cache' / 'user'}", "example.py", "script.py"],
+         "--no-error-summary", "--ignore-missing-imports", f"--cache-dir={ROOT / '.mypy_cache' / 'user'}",
+         "example.py", "script.py"],
         cwd=tmp_path, capture_output=True, text=True, env={"MYPYPATH": str(ROOT), "PATH": ""},
     )  # fmt: skip
     assert done.stdout.splitlines() == [
