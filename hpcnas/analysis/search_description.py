@@ -107,9 +107,9 @@ def _strategy(run: StoredRun) -> Iterator[Sentence]:
             text = (
                 f"After {first}, for each birth many mutants of the fittest of {share} were drawn, of which the one "
                 "was trained that is best by one draw from the posterior of a Bayesian linear model of this search's "
-                "own evaluations; a mutant was taken as it came while the model knew too little or did not predict, and births after "
-                f"the initial population that began before anything was evaluated were the largest of {AMONG} random "
-                "genotypes"
+                "own evaluations; a mutant was taken as it came while the model knew too little or did not predict, "
+                "and births after the initial population that began before anything was evaluated were the largest of "
+                f"{AMONG} random genotypes"
             )
             cited = (THOMPSON,)
         case _:

@@ -25,21 +25,21 @@ def test_a_peer_searches_in_the_same_loop(tmp_path: Path, name: str) -> None:
         found, ours = (arena.race(table, arena.contender(one), 1, TERMS) for one in (name, "random"))
         assert found.fitness[:2] == ours.fitness[:2], "the first networks are the same"
         assert found.fitness[-1] == table.best
-        assert found == arena.race(table, arena.contender(name), 1, TERMS), "its random numbers are its own"
+    assert found == arena.race(table, arena.contender(name), 1, TERMS), "its random numbers are its own"
 
 
 def test_smac_never_asks_for_a_network_again(tmp_path: Path) -> None:
     found_or_skipped("smac")
     table = cells(tmp_path)
     first = arena.race(table, arena.contender("random"), 1, Terms(evaluations=6, workers=2, initial=6))
-    found = arena.race(table, arena.contender("smac"), 1, Terms(evaluations=10, workers=2, initial=6))
+    found = arena.race(table, arena.contender("smac"), 1, Terms(evaluations=8, workers=2, initial=6))
     assert found.fitness[:6] == first.fitness
     assert found.fitness[-1] >= first.fitness[-1]
     with pytest.raises(AnalysisError, match="expected a network that SMAC has not asked for before, but it finds none"):
         arena.race(chains(tmp_path), arena.contender("smac"), 1, TERMS)  # which has four networks
 
 
-@pytest.mark.parametrize("name", peers.PEERS)
+@pytest.mark.parametrize("name", [name for name in peers.PEERS if name != "smac"])
 def test_a_peer_is_told_what_it_asked_for_and_what_it_did_not(tmp_path: Path, name: str) -> None:
     found_or_skipped(name)
     before = random.getstate()
