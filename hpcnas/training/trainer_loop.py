@@ -59,7 +59,7 @@ def serve(connection: Connection, assignment: Assignment) -> int:
         dataset = load_training(config.data.source, download=config.run.download)
         data = TrainingData.prepare(dataset, config.data, device, config.training.padding)
     except (DataError, plugins.PluginError, DeviceRefused) as error:
-        pipe.send(Unusable(str(error)))
+        pipe.send(Unusable(str(error), of_data=isinstance(error, DataError)))
         return 2
     _import_late_parts()
     skeleton = config.skeleton(data.facts)
