@@ -6,13 +6,14 @@ Opens no image, except where only a plugin knows what it brings: those are read 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hpcnas.architecture import expansion, sizes
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import data_spec
 from hpcnas.config.data_spec import ImageFacts
+from hpcnas.config.presumed import presumed
 from hpcnas.config.retraining import RetrainingConfig, RetrainingSettings
 from hpcnas.data.class_folders import class_names, images_by_class
 from hpcnas.data.datasets import load_training
@@ -31,9 +32,10 @@ class Expected:
 
 
 def text(
-    recipe: RetrainingConfig, genotype: Genotype, origin: Origin, seats: Sequence[Seat], bindings: Sequence[Binding]
-) -> str:
-    """Everything, for the terminal: recipe, network, memory, schedule, ranks."""
+    recipe: RetrainingConfig, genotype: Genotype, origin: Origin, seats: Sequence[Seat], bindings: Sequence[Binding],
+    cost: Sequence[str] = (),
+) -> str:  # fmt: skip
+    """Everything, for the terminal: recipe, network, memory, schedule, ranks; `cost`: lines about what was measured."""
     graph = expansion.expand(genotype)
     found = expected(recipe)
     images = None if found.images is None else found.images - round(recipe.data.validation_fraction * found.images)
@@ -76,6 +78,8 @@ def text(
         mine = " + ".join(str(len(piece)) for piece in pieces[rank])
         share = f"{binding.threads} threads, {mine} images a step"
         lines.append(f"rank {rank}  {seat.host}  {binding.device}, {share}")
+    if cost:
+        lines += ["", "# what it will cost", *cost]
     return "\n".join(lines)
 
 
@@ -150,6 +154,20 @@ def _validation(recipe: RetrainingConfig, found: Expected) -> list[str]:
     return [f"validated on {which} {every}, which are not trained on"]
 
 
+def at_hand(recipe: RetrainingConfig) -> RetrainingConfig | None:
+    """The recipe as some steps of it can be made here: nothing is downloaded, and made-up images stand in for ones that
+    are not here; None where these would be files."""
+    spec = data_spec.parse(recipe.data.source)
+    recipe = replace(recipe, run=replace(recipe.run, download=False))
+    if not isinstance(spec, data_spec.DataFolder) or spec.path.exists():
+        return recipe
+    if recipe.data.loading == "stream":
+        return None
+    known = presumed(spec)
+    shape = f"{known.images.image_channels}x{known.images.height}x{known.images.width}"
+    return replace(recipe, data=replace(recipe.data, source=f"synthetic:{known.count}:{shape}"))
+
+
 def expected(recipe: RetrainingConfig) -> Expected:
     """What the specification of the data tells, or the names in their folder, or the plugin that has them."""
     spec = data_spec.parse(recipe.data.source)
@@ -164,12 +182,6 @@ def expected(recipe: RetrainingConfig) -> Expected:
             )
         return Expected(recipe.skeleton(ImageFacts(3, side, side, classes)), None, "classes as in the folder")
     match spec:
-        case data_spec.Digits():
-            return Expected(recipe.skeleton(ImageFacts(1, 8, 8, 10)), 1442, "the embedded digits")
-        case data_spec.Synthetic(images, (channels, height, width)):
-            return Expected(recipe.skeleton(ImageFacts(channels, height, width, 10)), images, "synthetic")
-        case data_spec.DataFolder("fashion-mnist", _):
-            return Expected(recipe.skeleton(ImageFacts(1, 28, 28, 10)), 60_000, "Fashion-MNIST")
         case data_spec.DataFolder("imagefolder", path):
             try:
                 names = images_by_class(path / "train")
@@ -193,4 +205,5 @@ def expected(recipe: RetrainingConfig) -> Expected:
             return Expected(
                 recipe.skeleton(ImageFacts(channels, height, width, len(data.classes))), count, f"{kind} of a plugin"
             )
-    return Expected(recipe.skeleton(ImageFacts(3, 32, 32, 10)), 50_000, "CIFAR-10")
+    known = presumed(spec)
+    return Expected(recipe.skeleton(known.images), known.count, known.whose)
