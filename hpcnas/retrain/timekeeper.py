@@ -31,7 +31,7 @@ class NothingTimed(Error):
 
 
 @dataclass(frozen=True)
-class Timed:
+class RankTimes:
     """What one rank has found: seconds of each step, what share of them it waited for images, and the most bytes that
     it has taken of its host's memory, and of its GPU's."""
 
@@ -60,7 +60,7 @@ class Timekeeper(Bystander):
         counted = self._ends[_WARM_UP - 1 :]
         return len(counted) > _LEAST and counted[-1] - counted[0] >= _LONG_ENOUGH
 
-    def timed(self) -> Timed:
+    def timed(self) -> RankTimes:
         """What was found. Raises NothingTimed."""
         counted = self._ends[_WARM_UP - 1 :] if len(self._ends) > _WARM_UP else self._ends
         steps = tuple(after - before for before, after in zip(counted, counted[1:], strict=False))
@@ -68,10 +68,10 @@ class Timekeeper(Bystander):
             raise NothingTimed("expected steps to be timed, but the training has ended before")
         waited = self._training.waited / max(1e-9, self._training.seconds)
         host = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return Timed(steps, min(1.0, waited), host, self._training.peak_memory)
+        return RankTimes(steps, min(1.0, waited), host, self._training.peak_memory)
 
 
-def told(training: RetrainingSettings, found: list[Timed], trainings: int) -> list[str]:
+def told(training: RetrainingSettings, found: list[RankTimes], trainings: int) -> list[str]:
     """Lines about so many trainings with these ranks; `training` is that of the data that were timed."""
     step = statistics.median(found[0].steps)
     whole = step * training.steps

@@ -1,6 +1,6 @@
 """What a search will cost, by a few steps of training on the devices that a job has (--dry-run --measure).
 
-    every worker: a small, a typical and a large network, some steps each, all workers at once ─► Measured
+    every worker: a small, a typical and a large network, some steps each, all workers at once ─► WorkerCosts
     rank 0:       the search with these durations and these workers, by the virtual clock      ─► hours, disk
 
 What is measured is what a search does, by its own trainer child: set-up, steps, validations at rungs and at the end.
@@ -47,7 +47,7 @@ class NotMeasured(Exception):
 
 
 @dataclass(frozen=True)
-class Timed:
+class TimedTask:
     """What one task took: `seeds` trainings of `steps` steps, side by side as far as the method can. In seconds."""
 
     network: str
@@ -65,7 +65,7 @@ class Timed:
 
 
 @dataclass(frozen=True)
-class Measured:
+class WorkerCosts:
     """What one worker has found: its device by name, how it trains, the seconds until it was ready, the most bytes of
     host memory that its trainer took, and its tasks."""
 
@@ -73,11 +73,11 @@ class Measured:
     trains: str
     ready: float
     memory: int
-    timed: tuple[Timed, ...]
+    timed: tuple[TimedTask, ...]
 
 
 # ── on a worker ─────────────────────────────────────────────────────────────────────────────────────────────────────
-def measure(config: SearchConfig, binding: Binding, networks: Mapping[str, Genotype]) -> Measured:
+def measure(config: SearchConfig, binding: Binding, networks: Mapping[str, Genotype]) -> WorkerCosts:
     """Trains every network for a few steps, alone and with all replicates of a fitness. Raises NotMeasured, and
     EvaluatorRefused."""
     with tempfile.TemporaryDirectory() as folder:
@@ -92,7 +92,7 @@ def measure(config: SearchConfig, binding: Binding, networks: Mapping[str, Genot
         with contextlib.closing(trainer.evaluator):
             timed = [trainer.timed(name, one, count) for name, one in networks.items() for count in counts]
             memory = trainer.evaluator.memory_peak()
-            return Measured(trainer.device, trainer.trains, trainer.ready, memory, tuple(timed))
+            return WorkerCosts(trainer.device, trainer.trains, trainer.ready, memory, tuple(timed))
 
 
 class _Trainer:
@@ -114,7 +114,7 @@ class _Trainer:
         threads = f"{binding.threads} thread{'s' if binding.threads > 1 else ''}"
         self.device = loaded.software.get("gpu") or f"{_processor()}, {threads}"
 
-    def timed(self, name: str, network: Genotype, count: int) -> Timed:
+    def timed(self, name: str, network: Genotype, count: int) -> TimedTask:
         """So many trainings of a network. Raises NotMeasured, and EvaluatorRefused."""
         self._tasks += 1
         seeds, training = tuple(range(1, count + 1)), self._config.training
@@ -126,7 +126,7 @@ class _Trainer:
             raise NotMeasured(f"the {name} network cannot be trained: {told}")
         size = sizes.size(expand(network), self._skeleton)
         spent = outcome.setup_seconds, outcome.training_seconds, outcome.validation_seconds
-        return Timed(name, size.parameters, size.flops, count, training.steps, *spent)
+        return TimedTask(name, size.parameters, size.flops, count, training.steps, *spent)
 
 
 def _processor() -> str:
@@ -139,7 +139,7 @@ def _processor() -> str:
 
 
 # ── on rank 0 ───────────────────────────────────────────────────────────────────────────────────────────────────────
-def forecast(config: SearchConfig, facts: DataFacts, found: Sequence[Measured]) -> list[str]:
+def forecast(config: SearchConfig, facts: DataFacts, found: Sequence[WorkerCosts]) -> list[str]:
     """Lines about what a search costs with these workers. Raises ConfigError where no job would get anywhere."""
     kinds = {one.device: [other for other in found if other.device == one.device] for one in found}
     steps, counts = config.training.steps, sorted({one.seeds for one in found[0].timed})
@@ -159,7 +159,7 @@ def forecast(config: SearchConfig, facts: DataFacts, found: Sequence[Measured]) 
     return [*lines, *_search(config, site, first), _checkpoints(config, found)]
 
 
-def _table(workers: Sequence[Measured], steps: int) -> list[str]:
+def _table(workers: Sequence[WorkerCosts], steps: int) -> list[str]:
     """What every network took, as several workers have timed it: their median. A line each, below a head."""
     rows = [("network", "parameters", "MFLOPs", "trainings", "ms a step", "validation", "all steps")]
     for several in zip(*(one.timed for one in workers), strict=True):
@@ -180,8 +180,8 @@ def _table(workers: Sequence[Measured], steps: int) -> list[str]:
 
 
 def _durations(
-    config: SearchConfig, facts: DataFacts, workers: Sequence[Measured], counts: Sequence[int]
-) -> durations.Measured:
+    config: SearchConfig, facts: DataFacts, workers: Sequence[WorkerCosts], counts: Sequence[int]
+) -> durations.MeasuredDurations:
     """The median of several workers with one kind of device, for trainings as long as the search's."""
     flops = sorted({one.flops for one in workers[0].timed})
     seconds = [
@@ -194,10 +194,11 @@ def _durations(
         ]
         for size in flops
     ]  # fmt: skip
-    return durations.Measured(config.skeleton(facts), np.array(flops, dtype=float), tuple(counts), np.array(seconds))
+    skeleton, known = config.skeleton(facts), np.array(flops, dtype=float)
+    return durations.MeasuredDurations(skeleton, known, tuple(counts), np.array(seconds))
 
 
-def _search(config: SearchConfig, site: Site, took: durations.Measured) -> list[str]:
+def _search(config: SearchConfig, site: Site, took: durations.MeasuredDurations) -> list[str]:
     """The lines about the whole search, and its file. Raises ConfigError."""
     budget = config.search.budget
     simulated = min(budget, max(_MOST_SIMULATED, config.search.initial_population))
@@ -223,7 +224,7 @@ def _search(config: SearchConfig, site: Site, took: durations.Measured) -> list[
     ]
 
 
-def _checkpoints(config: SearchConfig, found: Sequence[Measured]) -> str:
+def _checkpoints(config: SearchConfig, found: Sequence[WorkerCosts]) -> str:
     """The line about checkpoints: as many as there are workers, of a large network."""
     largest = max(one.parameters for worker in found for one in worker.timed)
     size = len(found) * config.training.replicates * largest * 4 * _COPIES

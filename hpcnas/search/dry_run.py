@@ -66,7 +66,7 @@ def run(
         mine = _measured(config, looked, bindings[world.rank - first]) if world.rank >= first else None
         found = world.gather(mine)[first:]
         for one in found:
-            if not isinstance(one, costs.Measured):
+            if not isinstance(one, costs.WorkerCosts):
                 return _refuse(world, one)
         told = world.gather(_forecast(config, looked.facts, found) if world.rank == 0 else None)[0]
         if isinstance(told, tuple):
@@ -130,7 +130,7 @@ def _trains(loaded: Loaded, remarks: list[str]) -> list[str]:
     return [told, *(text for text in remarks if not loaded.slower or loaded.slower not in text)]
 
 
-def _measured(config: SearchConfig, looked: _Looked, binding: Binding) -> costs.Measured | Refusal:
+def _measured(config: SearchConfig, looked: _Looked, binding: Binding) -> costs.WorkerCosts | Refusal:
     """On every worker."""
     facts = looked.facts
     if looked.absent:
@@ -148,7 +148,7 @@ def _measured(config: SearchConfig, looked: _Looked, binding: Binding) -> costs.
         return str(refusal), BROKEN
 
 
-def _forecast(config: SearchConfig, facts: DataFacts, found: Sequence[costs.Measured]) -> list[str] | Refusal:
+def _forecast(config: SearchConfig, facts: DataFacts, found: Sequence[costs.WorkerCosts]) -> list[str] | Refusal:
     """On rank 0."""
     try:
         return costs.forecast(config, facts, found)

@@ -1,7 +1,7 @@
 """How long trainings last, as it was measured: of a few networks on the devices of a job, or of all those of a run.
 
-    --dry-run --measure    trainings of a small, a typical and a large network ─► Measured ─┐
-    simulate --from RUN    what every individual of the run took               ─► Recorded ─┴─► seconds of any task
+    --dry-run --measure   trainings of a small, typical and large network ─► MeasuredDurations ─┐
+    simulate --from RUN   what every individual of the run took         ─► RecordedDurations ─┴─► seconds of a task
 
 `synthetic` takes such seconds in place of those that are set, so that `simulation` goes by them. What a network costs
 goes by its FLOPs. Trains nothing and reads no files.
@@ -27,7 +27,7 @@ _DURATION_STREAM = 2**32 - 1  # of `seeds.fate_generator`: no task is attempted 
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredDurations:
     """Seconds of a task by its network's FLOPs and the number of its seeds: linear between what was measured, and
     beyond it. `flops` (k,), rising; `seconds` (k, s) of tasks of `seeds` (s,), rising."""
 
@@ -58,7 +58,7 @@ def _line(at: float, known: np.ndarray, values: np.ndarray) -> float:
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedDurations:
     """Seconds of a task as they were in a run: those of a network of much the same FLOPs, drawn for each task among the
     nearest. `flops` (n,), rising; `seconds` (n,) of one replicate. Raises ValueError without any."""
 
@@ -67,7 +67,7 @@ class Recorded:
     seconds: np.ndarray
 
     @classmethod
-    def of(cls, population: Population, skeleton: Skeleton) -> Recorded:
+    def of(cls, population: Population, skeleton: Skeleton) -> RecordedDurations:
         """By the individuals of a run that were evaluated, failed attempts aside."""
         ids, count = np.sort(population.evaluated), population.column("replicates_trained")
         parts = [population.column(name) for name in ("setup_seconds", "training_seconds", "validation_seconds")]

@@ -18,7 +18,7 @@ from hpcnas.job.status import BROKEN, COMPLETE, WRONG_USE
 from hpcnas.plugins import PluginFault
 from hpcnas.search import run_file, simulation
 from hpcnas.search.controller import SearchStopped
-from hpcnas.search.durations import FailureShares, Recorded
+from hpcnas.search.durations import FailureShares, RecordedDurations
 from hpcnas.search.initial import looked_up
 from hpcnas.search.simulation import Site
 from hpcnas.search.synthetic import FACTS, Foresight
@@ -147,7 +147,7 @@ def as_in_run(settings: SearchConfig, folder: Path) -> tuple[SearchConfig, Fores
     try:
         stored = run_file.read(folder)
         facts = stored.sessions[0].facts if stored.sessions else FACTS
-        took = Recorded.of(stored.population, stored.config.skeleton(facts))
+        took = RecordedDurations.of(stored.population, stored.config.skeleton(facts))
     except (StoreError, ValueError) as error:
         raise options.UsageError(f"--from {folder}: expected a search that has evaluated networks: {error}") from None
     failed, longer = FailureShares.of(stored.population), settings.training.steps / stored.config.training.steps

@@ -31,9 +31,9 @@ PLACE = Place(1, "here", "cpu")
 
 
 # ── durations ───────────────────────────────────────────────────────────────────────────────────────────────────────
-def measured(*flops: float) -> durations.Measured:
+def measured(*flops: float) -> durations.MeasuredDurations:
     """One training of the first takes 10 s, of the second 30 s; two side by side, half as long again."""
-    return durations.Measured(SKELETON, np.array(flops), (1, 2), np.array([[10.0, 15.0], [30.0, 45.0]]))
+    return durations.MeasuredDurations(SKELETON, np.array(flops), (1, 2), np.array([[10.0, 15.0], [30.0, 45.0]]))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_task_takes_what_its_network_does() -> None:
 
 
 def test_one_network_and_one_number_of_seeds_are_enough() -> None:
-    took = durations.Measured(SKELETON, np.array([5.0]), (2,), np.array([[8.0]]))
+    took = durations.MeasuredDurations(SKELETON, np.array([5.0]), (2,), np.array([[8.0]]))
     assert took.of(5.0, 2) == took.of(9.0, 2) == 8.0 and took.of(5.0, 1) == 4.0
 
 
@@ -72,12 +72,12 @@ def trained(seconds: float) -> Evaluation:
 
 def test_a_task_takes_what_a_network_of_its_flops_took_in_the_run() -> None:
     many = [trained(20.0 if id % 2 == 0 else 80.0) for id in range(100)]
-    took = durations.Recorded.of(population(*many), SKELETON)
+    took = durations.RecordedDurations.of(population(*many), SKELETON)
     assert took(Task(0, 1, SMALL, (7,))) == 10.0 and took(Task(0, 1, LARGE, (7, 8))) == 80.0
 
 
 def test_which_of_the_alike_depends_on_the_task_alone() -> None:
-    took = durations.Recorded.of(population(*(trained(float(id)) for id in range(1, 51))), SKELETON)
+    took = durations.RecordedDurations.of(population(*(trained(float(id)) for id in range(1, 51))), SKELETON)
     drawn = [took(Task(0, 1, SMALL, (seed,))) for seed in range(20)]
     assert drawn == [took(Task(9, 2, SMALL, (seed,))) for seed in range(20)] and len(set(drawn)) > 5
 
@@ -85,7 +85,7 @@ def test_which_of_the_alike_depends_on_the_task_alone() -> None:
 @pytest.mark.parametrize("outcome", [trained(0.0), Failure(FailureKind.NAN, "the loss was not finite")])
 def test_a_run_in_which_nothing_took_any_time_tells_nothing(outcome: Evaluation | Failure) -> None:
     with pytest.raises(ValueError, match="in no time"):
-        durations.Recorded.of(population(outcome), SKELETON)
+        durations.RecordedDurations.of(population(outcome), SKELETON)
 
 
 def test_failures_of_a_run_by_their_kinds() -> None:
@@ -119,14 +119,14 @@ def test_a_run_that_tells_nothing_is_refused(tmp_path: Path, capsys: pytest.Capt
 
 
 # ── the forecast ────────────────────────────────────────────────────────────────────────────────────────────────────
-def worker(device: str, seconds: float) -> costs.Measured:
+def worker(device: str, seconds: float) -> costs.WorkerCosts:
     """A step of one training of any network takes so long; of both replicates, twice as long."""
     timed = [
-        costs.Timed(name, 1_000_000, flops, count, 5, setup=1.0, training=5 * count * seconds, validation=2.0)
+        costs.TimedTask(name, 1_000_000, flops, count, 5, setup=1.0, training=5 * count * seconds, validation=2.0)
         for name, flops in (("small", FLOPS[0]), ("large", FLOPS[1]))
         for count in (1, 2)
     ]
-    return costs.Measured(device, "PlannedTrainings", ready=4.0, memory=2**30, timed=tuple(timed))
+    return costs.WorkerCosts(device, "PlannedTrainings", ready=4.0, memory=2**30, timed=tuple(timed))
 
 
 def settings(**training: object) -> SearchConfig:
