@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import cache
 
 import pytest
@@ -22,6 +22,8 @@ from demand import absent
 from mpi import Mpi, available
 from patience import TEST
 from warden import Warden
+
+from hpcnas import collector
 
 os.environ.setdefault("PYTEST_TIMEOUT", str(TEST))  # of pytest-timeout, unless --timeout says another
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # here and in every child: ranks share few cores
@@ -47,6 +49,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if {"mpi", "one_mpi"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.mpi)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    with collector.spared_imports():
+        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)

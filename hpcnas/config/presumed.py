@@ -7,9 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hpcnas.config.data_spec import DataFolder, DataSpec, Digits, ImageFacts, Synthetic
+from hpcnas.config.data_spec import ARCHIVES, DataFolder, DataSpec, Digits, ImageFacts, Synthetic
 
 _CIFAR10 = ImageFacts(3, 32, 32, 10), 50_000
+_ARCHIVES = {
+    "cifar10": _CIFAR10,
+    "cifar100": (ImageFacts(3, 32, 32, 100), 50_000),
+    "fashion-mnist": (ImageFacts(1, 28, 28, 10), 60_000),
+    "mnist": (ImageFacts(1, 28, 28, 10), 60_000),
+    "svhn": (ImageFacts(3, 32, 32, 10), 73_257),
+}
 
 
 @dataclass(frozen=True)
@@ -28,8 +35,6 @@ def presumed(spec: DataSpec) -> Presumed:
             return Presumed(ImageFacts(1, 8, 8, 10), 1442, "the embedded digits")
         case Synthetic(count, (channels, height, width)):
             return Presumed(ImageFacts(channels, height, width, 10), count, "synthetic")
-        case DataFolder("fashion-mnist", _):
-            return Presumed(ImageFacts(1, 28, 28, 10), 60_000, "Fashion-MNIST")
-        case DataFolder("cifar10", _):
-            return Presumed(*_CIFAR10, "CIFAR-10")
+        case DataFolder(kind, _) if kind in _ARCHIVES:
+            return Presumed(*_ARCHIVES[kind], ARCHIVES[kind])
     return Presumed(*_CIFAR10, "as CIFAR-10's")

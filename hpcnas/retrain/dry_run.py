@@ -1,6 +1,6 @@
 """What a retraining would do, in words: recipe, network, memory, schedule, and which rank gets which device.
 
-Opens no image, except where only a plugin knows what it brings: those are read as they would be for training.
+Opens no image, except of arrays and where only a plugin knows what it brings: those are read as for training.
 """
 
 from __future__ import annotations
@@ -142,10 +142,16 @@ def _resident(recipe: RetrainingConfig, found: Expected, images: int | None) -> 
 
 def _validation(recipe: RetrainingConfig, found: Expected) -> list[str]:
     """The line about what is validated on, if anything is. Raises DataError."""
-    folder, fraction = held_out.validation_folder(recipe), recipe.data.validation_fraction
-    every = f"every {recipe.run.validate_every:,} steps"
-    if folder is not None:
-        return [f"validated on the images of {folder} {every}"]
+    try:
+        place = held_out.own_validation(recipe)
+    except data_spec.DataError:
+        if isinstance(data_spec.parse(recipe.data.source), data_spec.ArrayData):  # which are not here, as is told
+            place = None
+        else:
+            raise
+    fraction, every = recipe.data.validation_fraction, f"every {recipe.run.validate_every:,} steps"
+    if place is not None:
+        return [f"validated on the images of {place} {every}"]
     if not fraction:
         return []
     which = f"{fraction:g} of the training images"
@@ -159,7 +165,7 @@ def at_hand(recipe: RetrainingConfig) -> RetrainingConfig | None:
     are not here; None where these would be files."""
     spec = data_spec.parse(recipe.data.source)
     recipe = replace(recipe, run=replace(recipe.run, download=False))
-    if not isinstance(spec, data_spec.DataFolder) or spec.path.exists():
+    if not isinstance(spec, data_spec.DataFolder | data_spec.ArrayData) or spec.path.exists():
         return recipe
     if recipe.data.loading == "stream":
         return None
@@ -192,7 +198,7 @@ def expected(recipe: RetrainingConfig) -> Expected:
                 )
             skeleton = recipe.skeleton(ImageFacts(3, 32, 32, len(names)))
             return Expected(skeleton, images, "sizes as CIFAR-10's: no image was opened")
-        case data_spec.Plugged(kind, _):
+        case data_spec.Plugged() | data_spec.ArrayData():
             try:
                 data = load_training(recipe.data.source)
             except data_spec.DataError as error:
@@ -202,8 +208,9 @@ def expected(recipe: RetrainingConfig) -> Expected:
                     f"as CIFAR-10's, since they cannot be read: {error}",
                 )
             count, height, width, channels = data.images.pixels.shape
+            facts, known = ImageFacts(channels, height, width, len(data.classes)), recipe.data.source.partition(":")[0]
             return Expected(
-                recipe.skeleton(ImageFacts(channels, height, width, len(data.classes))), count, f"{kind} of a plugin"
+                recipe.skeleton(facts), count, known if known in data_spec.KINDS else f"{known} of a plugin"
             )
-    known = presumed(spec)
-    return Expected(recipe.skeleton(known.images), known.count, known.whose)
+    by_name = presumed(spec)
+    return Expected(recipe.skeleton(by_name.images), by_name.count, by_name.whose)

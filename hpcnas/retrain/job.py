@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from hpcnas import collector
 from hpcnas.architecture import expansion
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config.data_spec import DataError
@@ -235,7 +236,8 @@ def _check_ranks(recipe: RetrainingConfig, seats: list[devices.Seat], bindings: 
 def _device(world: World, binding: devices.Binding) -> torch.device:
     """The device of this rank, made ready. Raises Leave on all ranks where torch cannot use that of one of them."""
     os.environ.update(devices.device_variables(binding.gpu))  # before torch looks
-    import torch
+    with collector.spared_imports():
+        import torch
 
     together(world, lambda: _check_usable(binding.gpu))
     torch.set_num_threads(binding.threads)
@@ -385,6 +387,9 @@ def _train_all(
             traceback.print_exc()
         world.waits = world.size > 1
         raise Leave(told, BROKEN) from None
+    finally:
+        if group is not None:
+            group.stop_listening()
 
 
 def _start(orders: Orders, found: Appearance) -> dict[str, torch.Tensor] | None:

@@ -106,9 +106,10 @@ def _look(config: SearchConfig, binding: Binding, make: MakeEvaluator) -> _Looke
 
 
 def _not_at_hand(config: SearchConfig) -> bool:
-    """Whether the data are in a folder that is not there, or would be downloaded."""
+    """Whether the data are in a folder or file that is not there, or would be downloaded."""
     spec = data_spec.parse(config.data.source)
-    return config.run.download or (isinstance(spec, data_spec.DataFolder) and not spec.path.exists())
+    elsewhere = isinstance(spec, data_spec.DataFolder | data_spec.ArrayData) and not spec.path.exists()
+    return config.run.download or elsewhere
 
 
 def _presumed(config: SearchConfig) -> DataFacts:

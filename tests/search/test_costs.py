@@ -16,7 +16,9 @@ from hpcnas.architecture.genotype import named
 from hpcnas.architecture.mutation import trivial
 from hpcnas.architecture.sizes import size
 from hpcnas.architecture.space import HIERARCHICAL
+from hpcnas.config import data_spec, options
 from hpcnas.config import search as search_config
+from hpcnas.config.presumed import Presumed, presumed
 from hpcnas.config.search import SearchConfig
 from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.evolution.population import Population
@@ -189,13 +191,28 @@ def test_data_that_are_not_at_hand_are_presumed_and_never_downloaded(tmp_path: P
     assert "the paper's cell: 15,472 parameters" in done.stdout and "rank 0" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("data", "images", "classes", "count", "whose"),
+    [
+        ("cifar100:d", (3, 32, 32), 100, 50_000, "CIFAR-100"),
+        ("mnist:d", (1, 28, 28), 10, 60_000, "MNIST"),
+        ("svhn:d", (3, 32, 32), 10, 73_257, "SVHN"),
+        ("digits", (1, 8, 8), 10, 1442, "the embedded digits"),
+        ("synthetic:50:1x9x9", (1, 9, 9), 10, 50, "synthetic"),
+        ("arrays:d.h5", (3, 32, 32), 10, 50_000, "as CIFAR-10's"),
+    ],
+)
+def test_what_is_presumed_of_data_by_their_name(
+    data: str, images: tuple[int, int, int], classes: int, count: int, whose: str
+) -> None:
+    assert presumed(data_spec.parse(data)) == Presumed(data_spec.ImageFacts(*images, classes), count, whose)
+
+
 def test_what_is_no_training_is_not_measured(tmp_path: Path) -> None:
     done = dry_run(tmp_path, "--evaluator", "synthetic", "--measure")
     assert done.returncode == 0 and "evaluations are not trainings" in done.stdout
 
 
-def test_measuring_is_a_part_of_a_dry_run(capsys: pytest.CaptureFixture[str]) -> None:
-    from hpcnas.config import options
-
+def test_measuring_is_a_part_of_a_dry_run() -> None:
     with pytest.raises(options.UsageError, match="--measure: expected --dry-run"):
         options.parse(["--measure"])
