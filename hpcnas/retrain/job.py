@@ -299,9 +299,9 @@ def _look(group: Group, recipe: RetrainingConfig, feed: Feed) -> None:
         unreadable = sorted(set().union(*group.gather(broken)))
         if unreadable and len(unreadable) == images:
             raise Leave(f"expected images that can be read, but none of {all_of_them} can", WRONG_USE)
-        if len(unreadable) > recipe.data.max_broken:
+        if len(unreadable) > (most := recipe.data.most_broken(images)):
             raise Leave(
-                f"expected at most {recipe.data.max_broken} unreadable {kind} images, got {len(unreadable)} of "
+                f"expected at most {most} unreadable {kind} images, got {len(unreadable)} of "
                 f"{all_of_them}, such as {unreadable[0]}; mend the data, or allow more with --max-broken",
                 WRONG_USE,
             )
