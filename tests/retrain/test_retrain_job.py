@@ -18,7 +18,7 @@ from hpcnas.job.devices import Seat, bind_all
 from hpcnas.job.launch import Leave
 from hpcnas.job.status import BROKEN, WRONG_USE
 from hpcnas.job.world import AloneWorld
-from hpcnas.retrain import job
+from hpcnas.retrain import inspection, job
 from hpcnas.retrain.feed import Appearance
 from hpcnas.retrain.process_group import Group
 from hpcnas.retrain.record import Origin, Start
@@ -72,7 +72,7 @@ def look(
         tested_on=f"{images} test images of val", interrupted=problem is not None,
         broken=broken, validation_images=5, validated_on="5 images of validation",
     )  # fmt: skip
-    job._look(Group(AloneWorld(), torch.device("cpu"), None, lambda: leaving), settings, feed)  # type: ignore[arg-type]
+    inspection.look(Group(AloneWorld(), torch.device("cpu"), None, lambda: leaving), settings, feed)  # type: ignore[arg-type]
 
 
 def test_all_test_images_are_looked_at() -> None:
