@@ -83,7 +83,7 @@ The same command continues a run that was cut short; a larger budget, any run:
   --run DIR        folder of the run; an existing one is continued
   --preset NAME    settings to start from: quick, paper, efficient, paper-flat
   --config FILE    settings in TOML; they override the preset, options both
-  --data DATA      digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR
+  --data DATA      digits, cifar10:DIR, imagefolder:DIR, arrays:FILE.h5, …
   --budget N       evaluations in all, the initial population included
   --strategy NAME  tournament, random, aging, nsga2, guided, a plugin's
   --walltime T     how long this job may run: 4h (else SLURM or PBS is asked)

@@ -113,7 +113,9 @@ class AugmentationSettings(Section, section="augmentation"):
         0.75, "resident: side of the random crop as a share of the image's side (24 of 32 pixels)",
         low=0.1, high=1.0, metavar="F",
     )  # fmt: skip
-    padding: int = setting(0, "resident: black pixels around an image before the crop", low=0, high=255, metavar="N")
+    padding: int = setting(
+        0, "resident: black pixels (zeros) around an image before the crop", low=0, high=255, metavar="N"
+    )
     flip: bool = setting(True, "flip half of the images from left to right")
     crop_area: float = setting(
         0.08, "stream: least share of the image's area in a random crop of any place and size",
@@ -139,7 +141,8 @@ class RetrainingDataSettings(Section, section="data"):
     """Data: what the network learns, and is tested on"""
 
     source: str = setting(
-        "cifar10:data", "digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR, synthetic:N", metavar="DATA",
+        "cifar10:data", "digits, arrays:FILE.h5|FILE.npz|DIR, imagefolder:DIR, cifar10:DIR, cifar100:DIR, "
+        "fashion-mnist:DIR, mnist:DIR, svhn:DIR, synthetic:N", metavar="DATA",
         option="data", paths_after=":",
         alterable=True,  # to another place: that it is the same data is checked by their fingerprint
     )  # fmt: skip
@@ -365,7 +368,7 @@ The test accuracies, as in the paper's Table 1:
   --preset NAME     settings to start from: quick, cifar-large, imagenet
   --config FILE     settings in TOML; they override the preset, options both
   --genotype WHICH  RUN:best or RUN:ID of a search, FILE.toml, or paper
-  --data DATA       digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR
+  --data DATA       digits, cifar10:DIR, imagefolder:DIR, arrays:FILE.h5, …
   --runs N          trainings, each with a seed of its own
   --walltime T      how long this job may run: 4h (else SLURM or PBS is asked)
   --dry-run         print the configuration, sizes and bindings; train nothing

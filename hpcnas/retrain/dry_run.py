@@ -138,10 +138,16 @@ def _resident(recipe: RetrainingConfig, found: Expected, images: int | None) -> 
 
 def _validation(recipe: RetrainingConfig, found: Expected) -> list[str]:
     """The line about what is validated on, if anything is. Raises DataError."""
-    folder, fraction = held_out.validation_folder(recipe), recipe.data.validation_fraction
-    every = f"every {recipe.run.validate_every:,} steps"
-    if folder is not None:
-        return [f"validated on the images of {folder} {every}"]
+    try:
+        place = held_out.own_validation(recipe)
+    except data_spec.DataError:
+        if isinstance(data_spec.parse(recipe.data.source), data_spec.ArrayData):  # which are not here, as is told
+            place = None
+        else:
+            raise
+    fraction, every = recipe.data.validation_fraction, f"every {recipe.run.validate_every:,} steps"
+    if place is not None:
+        return [f"validated on the images of {place} {every}"]
     if not fraction:
         return []
     which = f"{fraction:g} of the training images"

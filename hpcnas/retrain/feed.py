@@ -19,17 +19,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from hpcnas import seeds
 from hpcnas.config.data_spec import DataError, DataFacts
 from hpcnas.config.retraining import RetrainingConfig
-from hpcnas.data import image_file
-from hpcnas.data.augment import Normaliser, random_crop, random_flip
+from hpcnas.data import image_file, splits
+from hpcnas.data.augment import Normaliser, movable, padded, random_crop, random_flip
+from hpcnas.data.channel_statistics import channel_statistics, warn_of_padding
 from hpcnas.data.datasets import (
     DataSet,
     Images,
-    channel_statistics,
     first_test_in_colour,
     load_test,
     load_training,
@@ -39,6 +38,7 @@ from hpcnas.data.datasets import (
 )
 from hpcnas.data.seeded_transforms import RandAugment
 from hpcnas.retrain import held_out, shares
+from hpcnas.training.method import OWN_VALIDATION
 
 _logger = logging.getLogger(__name__)
 TEST_BATCH = 250  # images, fewer than fill the memory; does not change the result
@@ -151,11 +151,13 @@ class Resident:
         dataset = load_training(recipe.data.source, download=recipe.run.download)
         learnt = self._split(recipe, dataset)
         count, height, width, channels = learnt.pixels.shape
-        mean, std = statistics(recipe, channels, lambda: _lists(channel_statistics(learnt)))
+        mean, std = statistics(recipe, channels, lambda: _lists(channel_statistics(learnt.pixels)))
         self._recipe, self._rank, self._ranks, self._device = recipe, rank, ranks, device
         padding = recipe.augmentation.padding
         pixels = torch.tensor(learnt.pixels, device=device)  # a copy: the array may be mapped read-only
-        self._pixels = functional.pad(pixels, (0, 0, padding, padding, padding, padding)) if padding else pixels
+        self._pixels = padded(pixels, padding)
+        if padding and learnt.pixels.dtype != np.uint8:
+            warn_of_padding(np.array(mean), np.array(std))
         self._labels = torch.as_tensor(learnt.labels, device=device)
         self._normalise = Normaliser(torch.tensor(mean, device=device), torch.tensor(std, device=device))
         crop = recipe.augmentation.crop
@@ -171,8 +173,9 @@ class Resident:
         self.problem: str | None = None
         self.appearance = Appearance(
             facts=DataFacts(
-                channels, height, width, len(dataset.classes), count, self.validation_images, dataset.fingerprint
-            ),
+                channels, height, width, len(dataset.classes), count, self.validation_images, dataset.fingerprint,
+                self._split_name,
+            ),  # fmt: skip
             class_names=dataset.classes,
             mean=mean,
             std=std,
@@ -184,17 +187,21 @@ class Resident:
 
     def _split(self, recipe: RetrainingConfig, dataset: DataSet) -> Images:
         """The images to train on, in their order; those to validate on are kept, if there are any. Raises DataError."""
-        folder, images = held_out.validation_folder(recipe), dataset.images
+        place, images = held_out.own_validation(recipe), dataset.images
         self._validation: DataSet | None = None  # stays in the host's memory
-        self.validated_on, self.validation_images = "no images", 0
-        chosen = held_out.held_out(recipe, images.labels)
-        if folder is not None:
+        self.validated_on, self.validation_images, self._split_name = "no images", 0, ""
+        chosen = held_out.held_out(recipe, images.labels, images.groups)
+        if dataset.validation is not None:
+            self._validation = dataclasses.replace(dataset, images=dataset.validation, validation=None)
+            self.validated_on, self._split_name = f"images of {place}", OWN_VALIDATION
+        elif place is not None:
             self._validation = load_validation(recipe.data.source)
-            self.validated_on = f"images of {folder}"
+            self.validated_on = f"images of {place}"
         elif chosen.any():
-            validation = Images(images.pixels[chosen], images.labels[chosen])
-            self._validation = dataclasses.replace(dataset, images=validation)
-            images = Images(images.pixels[~chosen], images.labels[~chosen])
+            self._validation = dataclasses.replace(dataset, images=images.taken(chosen))
+            if images.groups is not None:
+                self._split_name = splits.digest(np.flatnonzero(~chosen), np.flatnonzero(chosen))
+            images = images.taken(~chosen)
             self.validated_on = "held-out training images"
         if self._validation is not None:
             self.validation_images = len(self._validation.images.labels)
@@ -211,13 +218,13 @@ class Resident:
         places = shares.micro_batch(self._recipe, micro_batch)
         first = step * self._recipe.training.batch_size + places.start
         chosen = torch.as_tensor(self._order(first, len(places)), device=self._device)
-        images = random_crop(self._pixels[chosen], *self._crop, generator)
+        images = random_crop(movable(self._pixels)[chosen], *self._crop, generator)
         if self._recipe.augmentation.flip:
             images = random_flip(images, generator)
         if self._augment is not None:
             places = range(first, first + len(images))
             images = self._augment(images, [seeds.image_seed(self._seed, place) for place in places])
-        return self._normalise(images), self._labels[chosen]
+        return self._normalise(images.view(self._pixels.dtype)), self._labels[chosen]
 
     def look(self, leave: Callable[[], bool] = never) -> Iterator[None]:
         pixels, facts = self._tests().images.pixels, self.appearance.facts

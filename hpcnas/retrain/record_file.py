@@ -153,7 +153,7 @@ def _fill(record: Record, file: hdf5.Group) -> None:
     validations = _columns(VALIDATION_COLUMNS, record.validations)
     write_table(file.create_group(_VALIDATIONS), VALIDATION_COLUMNS, validations)
     sessions = [
-        asdict(session) | {"software": json.dumps(dict(session.software)), "data": json.dumps(asdict(session.facts))}
+        asdict(session) | {"software": json.dumps(dict(session.software)), "data": json.dumps(session.facts.record())}
         for session in record.sessions
     ]
     write_table(

@@ -56,8 +56,7 @@ def serve(connection: Connection, assignment: Assignment) -> int:
     try:
         plugins.load(config.search.plugins)
         device = _assigned_device(assignment)
-        dataset = load_training(config.data.source, download=config.run.download)
-        data = TrainingData.prepare(dataset, config.data, device, config.training.padding)
+        data = _prepared(config, device)
     except (DataError, plugins.PluginError, DeviceRefused) as error:
         pipe.send(Unusable(str(error)))
         return 2
@@ -101,6 +100,12 @@ def serve(connection: Connection, assignment: Assignment) -> int:
         else:
             outcome = _outcome(fitness, attendance)
         pipe.send(outcome)
+
+
+def _prepared(config: SearchConfig, device: torch.device) -> TrainingData:
+    """The data on the device; what it was read into is let go of. Raises DataError."""
+    dataset = load_training(config.data.source, download=config.run.download)
+    return TrainingData.prepare(dataset, config.data, device, config.training.padding)
 
 
 def _import_late_parts() -> None:
