@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
+import inspect
 import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import scripted_trainer
@@ -18,6 +22,34 @@ from hpcnas.job.devices import Binding
 from hpcnas.messages import Evaluation
 from hpcnas.training import starts
 from hpcnas.training.trainer_process import TrainerEvaluator
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_interpreter() -> Iterator[None]:
+    """Triton's interpreter asks all names of its language, at each call of a function, whether they are to be replaced:
+    a quarter of its time. Here it asks those that were, the first time."""
+    try:
+        interpreter = importlib.import_module("triton.runtime.interpreter")
+    except ImportError:
+        yield
+        return
+    if not hasattr(interpreter, "_patch_builtin"):  # another version than that of .ci/constraints.txt
+        yield
+        return
+
+    @functools.cache
+    def replaced(place: Any) -> list[str]:
+        return [name for name, member in inspect.getmembers(place) if interpreter.tl.core.is_builtin(member)]
+
+    def patch(place: Any, builder: Any, scope: Any) -> None:
+        for name in replaced(place):
+            member = getattr(place, name)
+            if interpreter.tl.core.is_builtin(member):
+                interpreter._patch_attr(place, name, member, builder, scope)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(interpreter, "_patch_builtin", patch)
+        yield
 
 
 @pytest.fixture(scope="module")
