@@ -1,18 +1,19 @@
 """What a retraining would do, in words: recipe, network, memory, schedule, and which rank gets which device.
 
-Opens no image, except where only a plugin knows what it brings: those are read as they would be for training.
+Opens no image, except of arrays and where only a plugin knows what it brings: those are read as for training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hpcnas.architecture import expansion, sizes
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import data_spec
 from hpcnas.config.data_spec import ImageFacts
+from hpcnas.config.presumed import presumed
 from hpcnas.config.retraining import RetrainingConfig, RetrainingSettings
 from hpcnas.data.class_folders import class_names, images_by_class
 from hpcnas.data.datasets import load_training
@@ -31,9 +32,10 @@ class Expected:
 
 
 def text(
-    recipe: RetrainingConfig, genotype: Genotype, origin: Origin, seats: Sequence[Seat], bindings: Sequence[Binding]
-) -> str:
-    """Everything, for the terminal: recipe, network, memory, schedule, ranks."""
+    recipe: RetrainingConfig, genotype: Genotype, origin: Origin, seats: Sequence[Seat], bindings: Sequence[Binding],
+    cost: Sequence[str] = (),
+) -> str:  # fmt: skip
+    """Everything, for the terminal: recipe, network, memory, schedule, ranks; `cost`: lines about what was measured."""
     graph = expansion.expand(genotype)
     found = expected(recipe)
     images = None if found.images is None else found.images - round(recipe.data.validation_fraction * found.images)
@@ -76,6 +78,8 @@ def text(
         mine = " + ".join(str(len(piece)) for piece in pieces[rank])
         share = f"{binding.threads} threads, {mine} images a step"
         lines.append(f"rank {rank}  {seat.host}  {binding.device}, {share}")
+    if cost:
+        lines += ["", "# what it will cost", *cost]
     return "\n".join(lines)
 
 
@@ -156,6 +160,20 @@ def _validation(recipe: RetrainingConfig, found: Expected) -> list[str]:
     return [f"validated on {which} {every}, which are not trained on"]
 
 
+def at_hand(recipe: RetrainingConfig) -> RetrainingConfig | None:
+    """The recipe as some steps of it can be made here: nothing is downloaded, and made-up images stand in for ones that
+    are not here; None where these would be files."""
+    spec = data_spec.parse(recipe.data.source)
+    recipe = replace(recipe, run=replace(recipe.run, download=False))
+    if not isinstance(spec, data_spec.DataFolder | data_spec.ArrayData) or spec.path.exists():
+        return recipe
+    if recipe.data.loading == "stream":
+        return None
+    known = presumed(spec)
+    shape = f"{known.images.image_channels}x{known.images.height}x{known.images.width}"
+    return replace(recipe, data=replace(recipe.data, source=f"synthetic:{known.count}:{shape}"))
+
+
 def expected(recipe: RetrainingConfig) -> Expected:
     """What the specification of the data tells, or the names in their folder, or the plugin that has them."""
     spec = data_spec.parse(recipe.data.source)
@@ -170,12 +188,6 @@ def expected(recipe: RetrainingConfig) -> Expected:
             )
         return Expected(recipe.skeleton(ImageFacts(3, side, side, classes)), None, "classes as in the folder")
     match spec:
-        case data_spec.Digits():
-            return Expected(recipe.skeleton(ImageFacts(1, 8, 8, 10)), 1442, "the embedded digits")
-        case data_spec.Synthetic(images, (channels, height, width)):
-            return Expected(recipe.skeleton(ImageFacts(channels, height, width, 10)), images, "synthetic")
-        case data_spec.DataFolder("fashion-mnist", _):
-            return Expected(recipe.skeleton(ImageFacts(1, 28, 28, 10)), 60_000, "Fashion-MNIST")
         case data_spec.DataFolder("imagefolder", path):
             try:
                 names = images_by_class(path / "train")
@@ -186,7 +198,7 @@ def expected(recipe: RetrainingConfig) -> Expected:
                 )
             skeleton = recipe.skeleton(ImageFacts(3, 32, 32, len(names)))
             return Expected(skeleton, images, "sizes as CIFAR-10's: no image was opened")
-        case data_spec.Plugged(kind, _):
+        case data_spec.Plugged() | data_spec.ArrayData():
             try:
                 data = load_training(recipe.data.source)
             except data_spec.DataError as error:
@@ -196,7 +208,9 @@ def expected(recipe: RetrainingConfig) -> Expected:
                     f"as CIFAR-10's, since they cannot be read: {error}",
                 )
             count, height, width, channels = data.images.pixels.shape
+            facts, known = ImageFacts(channels, height, width, len(data.classes)), recipe.data.source.partition(":")[0]
             return Expected(
-                recipe.skeleton(ImageFacts(channels, height, width, len(data.classes))), count, f"{kind} of a plugin"
+                recipe.skeleton(facts), count, known if known in data_spec.KINDS else f"{known} of a plugin"
             )
-    return Expected(recipe.skeleton(ImageFacts(3, 32, 32, 10)), 50_000, "CIFAR-10")
+    by_name = presumed(spec)
+    return Expected(recipe.skeleton(by_name.images), by_name.count, by_name.whose)
