@@ -1,6 +1,7 @@
 """What a retraining would do, in words: recipe, network, memory, schedule, and which rank gets which device.
 
-Opens no image, except where only a plugin knows what it brings: those are read as they would be for training.
+Opens no image, except where only a plugin knows what it brings: those are read as they would be for training. Of
+arrays only the shapes and labels are read.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import data_spec
 from hpcnas.config.data_spec import ImageFacts
 from hpcnas.config.retraining import RetrainingConfig, RetrainingSettings
+from hpcnas.data import arrays
 from hpcnas.data.class_folders import class_names, images_by_class
 from hpcnas.data.datasets import load_training
 from hpcnas.job.devices import Binding, Seat
@@ -28,6 +30,7 @@ class Expected:
     skeleton: Skeleton
     images: int | None  # for training; None where that is not known
     known: str
+    value_bytes: int = 1  # of a pixel in a channel
 
 
 def text(
@@ -126,13 +129,14 @@ def _statistics(recipe: RetrainingConfig) -> str:
 
 
 def _resident(recipe: RetrainingConfig, found: Expected, images: int | None) -> list[str]:
-    """The line about images that lie on the device, if they do: a byte a value, padded, and their labels."""
+    """The line about images that lie on the device, if they do: padded, and with their labels."""
     if recipe.data.loading == "stream":
         return []
     if images is None:
         return ["and all training images: how many there are is not known here"]
     skeleton, padding = found.skeleton, 2 * recipe.augmentation.padding
-    image = (skeleton.height + padding) * (skeleton.width + padding) * skeleton.image_channels
+    values = (skeleton.height + padding) * (skeleton.width + padding) * skeleton.image_channels
+    image = values * found.value_bytes
     return [f"{images * (image + 8) / 2**30:.2f} GiB all {images:,} training images"]
 
 
@@ -174,8 +178,20 @@ def expected(recipe: RetrainingConfig) -> Expected:
             return Expected(recipe.skeleton(ImageFacts(1, 8, 8, 10)), 1442, "the embedded digits")
         case data_spec.Synthetic(images, (channels, height, width)):
             return Expected(recipe.skeleton(ImageFacts(channels, height, width, 10)), images, "synthetic")
-        case data_spec.DataFolder("fashion-mnist", _):
-            return Expected(recipe.skeleton(ImageFacts(1, 28, 28, 10)), 60_000, "Fashion-MNIST")
+        case data_spec.DataFolder("fashion-mnist" | "mnist" as kind, _):
+            return Expected(recipe.skeleton(ImageFacts(1, 28, 28, 10)), 60_000, data_spec.ARCHIVES[kind])
+        case data_spec.DataFolder("cifar100", _):
+            return Expected(recipe.skeleton(ImageFacts(3, 32, 32, 100)), 50_000, data_spec.ARCHIVES["cifar100"])
+        case data_spec.DataFolder("svhn", _):
+            return Expected(recipe.skeleton(ImageFacts(3, 32, 32, 10)), 73_257, data_spec.ARCHIVES["svhn"])
+        case data_spec.ArrayData(path, layout):
+            try:
+                found = arrays.form(path, layout)
+            except data_spec.DataError as error:
+                told = f"as CIFAR-10's, since they cannot be read: {error}"
+                return Expected(recipe.skeleton(ImageFacts(3, 32, 32, 10)), None, told)
+            facts = ImageFacts(found.channels, found.height, found.width, found.classes)
+            return Expected(recipe.skeleton(facts), found.images, f"{found.type} of {path}", found.value_bytes)
         case data_spec.DataFolder("imagefolder", path):
             try:
                 names = images_by_class(path / "train")
@@ -196,7 +212,7 @@ def expected(recipe: RetrainingConfig) -> Expected:
                     f"as CIFAR-10's, since they cannot be read: {error}",
                 )
             count, height, width, channels = data.images.pixels.shape
-            return Expected(
-                recipe.skeleton(ImageFacts(channels, height, width, len(data.classes))), count, f"{kind} of a plugin"
-            )
+            facts = ImageFacts(channels, height, width, len(data.classes))
+            size = data.images.pixels.itemsize
+            return Expected(recipe.skeleton(facts), count, f"{kind} of a plugin", size)
     return Expected(recipe.skeleton(ImageFacts(3, 32, 32, 10)), 50_000, "CIFAR-10")
