@@ -16,6 +16,8 @@ from hpcnas.config.job import JobSettings
 from hpcnas.config.options import CommandLine
 from hpcnas.config.settings import ConfigError, Scheme, Section, Settings, setting, with_default
 
+_MOST_BROKEN = 100  # unreadable images of which 1.3 million are still as good
+
 
 @dataclass(frozen=True)
 class LargeNetworkSettings(Section, section="network"):
@@ -161,10 +163,17 @@ class RetrainingDataSettings(Section, section="data"):
         0.0, "share of the training images, of each class, that is held out to validate on; 0: none",
         low=0.0, high=0.9, metavar="F",
     )  # fmt: skip
-    max_broken: int = setting(
-        100, "stream: unreadable images that are left out before the training stops", low=0, metavar="N",
-        alterable=True,
+    max_broken: int | None = setting(
+        None, "stream: unreadable images that are left out before the training stops, likewise of its test and "
+        "validation (default: 100; of test and validation images 1 % of them, if that is fewer)",
+        low=0, metavar="N", alterable=True,
     )  # fmt: skip
+
+    def most_broken(self, scored: int | None = None) -> int:
+        """How many images may be unreadable: of those to train on, or of so many to test or to validate on."""
+        if self.max_broken is not None:
+            return self.max_broken
+        return _MOST_BROKEN if scored is None else min(_MOST_BROKEN, scored // 100)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def serve(connection: Connection, assignment: Assignment) -> int:
         device = _assigned_device(assignment)
         data = _prepared(config, device)
     except (DataError, plugins.PluginError, DeviceRefused) as error:
-        pipe.send(Unusable(str(error)))
+        pipe.send(Unusable(str(error), of_data=isinstance(error, DataError)))
         return 2
     _import_late_parts()
     skeleton = config.skeleton(data.facts)
