@@ -1,6 +1,7 @@
 """What a retraining would do, in words: recipe, network, memory, schedule, and which rank gets which device.
 
-Opens no image, except of arrays and where only a plugin knows what it brings: those are read as for training.
+Opens no image, except where only a plugin knows what it brings: those are read as they would be for training. Of
+arrays only the shapes and labels are read.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from hpcnas.config import data_spec
 from hpcnas.config.data_spec import ImageFacts
 from hpcnas.config.presumed import presumed
 from hpcnas.config.retraining import RetrainingConfig, RetrainingSettings
+from hpcnas.data import arrays
 from hpcnas.data.class_folders import class_names, images_by_class
 from hpcnas.data.datasets import load_training
 from hpcnas.job.devices import Binding, Seat
@@ -29,6 +31,7 @@ class Expected:
     skeleton: Skeleton
     images: int | None  # for training; None where that is not known
     known: str
+    value_bytes: int = 1  # of a pixel in a channel
 
 
 def text(
@@ -130,13 +133,14 @@ def _statistics(recipe: RetrainingConfig) -> str:
 
 
 def _resident(recipe: RetrainingConfig, found: Expected, images: int | None) -> list[str]:
-    """The line about images that lie on the device, if they do: a byte a value, padded, and their labels."""
+    """The line about images that lie on the device, if they do: padded, and with their labels."""
     if recipe.data.loading == "stream":
         return []
     if images is None:
         return ["and all training images: how many there are is not known here"]
     skeleton, padding = found.skeleton, 2 * recipe.augmentation.padding
-    image = (skeleton.height + padding) * (skeleton.width + padding) * skeleton.image_channels
+    values = (skeleton.height + padding) * (skeleton.width + padding) * skeleton.image_channels
+    image = values * found.value_bytes
     return [f"{images * (image + 8) / 2**30:.2f} GiB all {images:,} training images"]
 
 
@@ -188,6 +192,14 @@ def expected(recipe: RetrainingConfig) -> Expected:
             )
         return Expected(recipe.skeleton(ImageFacts(3, side, side, classes)), None, "classes as in the folder")
     match spec:
+        case data_spec.ArrayData(path, layout):
+            try:
+                form = arrays.form(path, layout)
+            except data_spec.DataError as error:
+                told = f"as CIFAR-10's, since they cannot be read: {error}"
+                return Expected(recipe.skeleton(ImageFacts(3, 32, 32, 10)), None, told)
+            facts = ImageFacts(form.channels, form.height, form.width, form.classes)
+            return Expected(recipe.skeleton(facts), form.images, f"{form.type} of {path}", form.value_bytes)
         case data_spec.DataFolder("imagefolder", path):
             try:
                 names = images_by_class(path / "train")
@@ -198,7 +210,7 @@ def expected(recipe: RetrainingConfig) -> Expected:
                 )
             skeleton = recipe.skeleton(ImageFacts(3, 32, 32, len(names)))
             return Expected(skeleton, images, "sizes as CIFAR-10's: no image was opened")
-        case data_spec.Plugged() | data_spec.ArrayData():
+        case data_spec.Plugged():
             try:
                 data = load_training(recipe.data.source)
             except data_spec.DataError as error:
@@ -208,9 +220,7 @@ def expected(recipe: RetrainingConfig) -> Expected:
                     f"as CIFAR-10's, since they cannot be read: {error}",
                 )
             count, height, width, channels = data.images.pixels.shape
-            facts, known = ImageFacts(channels, height, width, len(data.classes)), recipe.data.source.partition(":")[0]
-            return Expected(
-                recipe.skeleton(facts), count, known if known in data_spec.KINDS else f"{known} of a plugin"
-            )
+            facts, size = ImageFacts(channels, height, width, len(data.classes)), data.images.pixels.itemsize
+            return Expected(recipe.skeleton(facts), count, f"{spec.kind} of a plugin", size)
     by_name = presumed(spec)
     return Expected(recipe.skeleton(by_name.images), by_name.count, by_name.whose)
