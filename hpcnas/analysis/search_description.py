@@ -142,7 +142,8 @@ def _amounts(run: StoredRun) -> Iterator[Sentence]:
     yield Sentence(f"That took {population.trainings:,.10g} trainings in all")
     seeds = f"The seed of the search was {search.seed}"
     if run.config.evaluation.evaluator == "training":
-        seeds += f", that of the split of the data {run.config.data.split_seed}"
+        given = ", as far as the data do not tell their parts" if run.sessions[-1].facts.split else ""
+        seeds += f", that of the split of the data {run.config.data.split_seed}{given}"
     yield Sentence(seeds)
 
 
@@ -169,8 +170,8 @@ def _fitness(run: StoredRun) -> Iterator[Sentence]:
         facts = run.sessions[-1].facts
         title = data_spec.title(config.data.source, facts.classes, facts.fingerprint)
         data = (
-            f"; of the training images of {title}, {facts.validation_images:,} were held out for that and "
-            f"{facts.training_images:,} were trained on"
+            f"; of the images of {title}, {facts.training_images:,} were trained on and "
+            f"{facts.validation_images:,} others validated on"
         )
     yield Sentence(f"A fitness is {what} of the small network{data}")
     yield Sentence(
