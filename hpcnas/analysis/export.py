@@ -235,10 +235,11 @@ def copy_weights(found: Source, output: Path) -> None:
 def csv_table(run: StoredRun) -> str:
     """All individuals as CSV, a row each in the order of birth; columns are those of FORMAT.md, and `evaluation` is the
     place in the order of evaluations. `accuracies` has a column for each replicate, `curves` likewise for each rung of
-    each. What an individual does not have is empty; genotypes and hashes are hexadecimal."""
+    each, measures such as `log_loss_1`, of classes `class_accuracy_1_of_0`. What an individual does not have is empty;
+    genotypes and hashes are hexadecimal."""
     population = run.population
     columns: dict[str, list[object]] = {"id": list(range(len(population)))}
-    for column in recorded_columns(len(population.rungs)):
+    for column in recorded_columns(len(population.rungs), population.measured):
         values = population.column(column.name)
         if column.width == "curves":
             for number, name in enumerate(rungs.column_names(population)):
@@ -246,6 +247,14 @@ def csv_table(run: StoredRun) -> str:
         elif column.width == "replicates":
             for number in range(run.population.replicates):
                 columns[f"accuracy_{number + 1}"] = _cells(values[:, number], np.nan)
+        elif column.width == "measured":
+            for number in range(run.population.replicates):
+                columns[f"{column.name}_{number + 1}"] = _cells(values[:, number], np.nan)
+        elif column.width == "classes":
+            classes = values.shape[1] // run.population.replicates
+            for number in range(values.shape[1]):
+                name = f"class_accuracy_{number // classes + 1}_of_{number % classes}"
+                columns[name] = _cells(values[:, number], np.nan)
         elif column.width == "edges":
             columns[column.name] = [row.tobytes().hex() for row in values]
         elif column.width == "hash":

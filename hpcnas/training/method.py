@@ -2,7 +2,8 @@
 
     Trainings    one training a seed, at the same time: `plain`, `cpu.compiled`, `cuda.stacked`
 
-`choice` says which of them a worker uses, and `fitness` what becomes of the accuracies. No files, no messages.
+`choice` says which of them a worker uses, and `fitness` what becomes of what they say of the validation images. No
+files, no messages.
 """
 
 from __future__ import annotations
@@ -27,6 +28,20 @@ from hpcnas.training import schedules
 
 class LossNotFinite(ArithmeticError):
     """The loss became infinite or not a number: there is no fitness."""
+
+
+@dataclass(frozen=True)
+class ValidationScores:
+    """What a network says of the N validation images: how many it classifies correctly, and its class scores, float
+    (N, classes), before the softmax."""
+
+    right: int
+    scores: Tensor
+
+    @property
+    def accuracy(self) -> float:
+        """0 to 1."""
+        return self.right / len(self.scores)
 
 
 @dataclass(frozen=True)
@@ -126,10 +141,14 @@ class Trainings(ABC):
         """Makes the steps that are left, or those before step `until`. Calls `beat` between them, when `state` may be
         taken. Raises LossNotFinite, and what `beat` raises."""
 
-    @abstractmethod
     def accuracies(self, beat: Callable[[], None], averaged: bool = False) -> tuple[float, ...]:
-        """Shares of validation images classified correctly, 0 to 1, in evaluation mode on whole images; one a seed.
-        Calls `beat` meanwhile, when `state` may be taken too. Changes nothing of the steps that are left.
+        """Shares of validation images classified correctly, 0 to 1, one a seed; as `validated`."""
+        return tuple(one.accuracy for one in self.validated(beat, averaged))
+
+    @abstractmethod
+    def validated(self, beat: Callable[[], None], averaged: bool = False) -> tuple[ValidationScores, ...]:
+        """What each says of the validation images, in evaluation mode on whole images; one a seed. Calls `beat`
+        meanwhile, when `state` may be taken too. Changes nothing of the steps that are left.
 
         `averaged`: by the moving average of the weights (`averaging`), which is there from the first step to the last
         rung; else by the weights."""

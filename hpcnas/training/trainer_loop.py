@@ -26,7 +26,7 @@ from hpcnas.config.search import SearchConfig
 from hpcnas.data.datasets import load_training
 from hpcnas.messages import Failure, FailureKind, Outcome, Task, checkpoint_name
 from hpcnas.storage import sealed
-from hpcnas.training import causes, checkpoints, probing, profiling
+from hpcnas.training import causes, checkpoints, measuring, probing, profiling
 from hpcnas.training.choice import fitting_method, in_little_memory
 from hpcnas.training.evaluator import Loaded
 from hpcnas.training.fitness import FitnessInProgress, OtherEvaluation
@@ -58,6 +58,7 @@ def serve(connection: Connection, assignment: Assignment) -> int:
         device = _assigned_device(assignment)
         dataset = load_training(config.data.source, download=config.run.download)
         data = TrainingData.prepare(dataset, config.data, device, config.training.padding)
+        measuring.check(config.training.fitness, data.validation_labels.cpu().numpy())
     except (DataError, plugins.PluginError, DeviceRefused) as error:
         pipe.send(Unusable(str(error)))
         return 2
@@ -253,7 +254,7 @@ def _outcome(fitness: FitnessInProgress, attendance: Attendance, trace: profilin
         attendance.resume()
         beat = attendance.beat if trace is None else trace.around(attendance.beat)
         return fitness.run(beat=beat, replicate_done=attendance.save, aside=attendance.beating)
-    except LossNotFinite as error:
+    except (LossNotFinite, measuring.NoMeasure) as error:
         attendance.discard()  # what it was resumed from may have come from a device that cannot calculate
         return Failure(FailureKind.NAN, str(error))
     except BrokenPipeError:

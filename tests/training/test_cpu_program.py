@@ -280,7 +280,7 @@ def test_a_resumed_planned_training_is_bit_identical(digits: TrainingData, small
             training = CompiledTraining(named("paper"), small, digits, SETTINGS, seed=3)
             training.resume(state)
         training.run(lambda: None)
-        assert 0.0 <= training.validate(lambda: None) <= 1.0
+        assert 0.0 <= training.validate(lambda: None).accuracy <= 1.0
         return training.export()
 
     whole, cut = done(None), done(3)
@@ -295,7 +295,7 @@ def test_validation_counts_what_the_exported_network_gets_right(digits: Training
     with torch.no_grad():
         scores = network.eval()(digits.normalise(digits.validation_pixels))
     right = float((scores.argmax(1) == digits.validation_labels).float().mean())
-    assert training.validate(lambda: None) == pytest.approx(right, abs=1.5 / len(digits.validation_labels))
+    assert training.validate(lambda: None).accuracy == pytest.approx(right, abs=1.5 / len(digits.validation_labels))
 
 
 def test_a_state_of_the_other_kind_is_refused(digits: TrainingData, small: Skeleton) -> None:
@@ -342,7 +342,7 @@ def test_threads_change_no_bit(digits: TrainingData, small: Skeleton) -> None:
         alone.run(nothing)
         theirs = alone.export()
         assert all(torch.equal(value, theirs[name]) for name, value in ours.export().items())
-    assert found.accuracies(nothing) == tuple(one.validate(nothing) for one in found._all)
+    assert found.accuracies(nothing) == tuple(one.validate(nothing).accuracy for one in found._all)
     assert torch.get_num_threads() == 1
 
 

@@ -82,6 +82,7 @@ def draws(count: int, steps: int, batch: int, images: int, room: tuple[int, int]
         step=torch.zeros(1, dtype=torch.int64, device=DEVICE),
         losses=torch.zeros(count, steps, dtype=REAL, device=DEVICE),
         right=torch.zeros(count, dtype=torch.int32, device=DEVICE),
+        scores=torch.zeros(count, images, 3, dtype=REAL, device=DEVICE),
     )
 
 
@@ -144,7 +145,7 @@ def test_blocks_that_are_read_by_nothing_but_a_stride() -> None:
     assert_trains_alike(flat("1-2 dw", 2), Skeleton(1, 6, 5, 3, 2, (1, 1, 1)), 1, (6, 5))
 
 
-def test_validation_counts_right_answers_with_the_running_statistics() -> None:
+def test_validation_scores_images_and_counts_right_answers_with_the_running_statistics() -> None:
     skeleton = Skeleton(3, SIDE, SIDE, 3, 3, (1,))
     plain = networks(flat("1-2 sep, 1-3 avg, 2-3 max", 3), skeleton, 2)
     for network in plain:
@@ -162,8 +163,9 @@ def test_validation_counts_right_answers_with_the_running_statistics() -> None:
         program.count_right()
     scale, shift = data.normaliser.cpu()
     images = (data.images.cpu().to(REAL) * scale + shift).permute(0, 3, 1, 2)
-    answers = [network.eval()(images).argmax(1) for network in plain]
-    assert drawn.right.tolist() == [int((answer == data.labels.cpu()).sum()) for answer in answers]
+    scores = torch.stack([network.eval()(images) for network in plain])
+    assert drawn.right.tolist() == (scores.argmax(2) == data.labels.cpu()).sum(1).tolist()
+    torch.testing.assert_close(drawn.scores.cpu(), scores.detach())
     assert not plan.sums.any() and not plan.gradients.any()
 
 

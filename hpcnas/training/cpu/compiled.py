@@ -25,7 +25,7 @@ from hpcnas.config.search import TrainingSettings
 from hpcnas.training.cpu import kernels
 from hpcnas.training.cpu.parameters import CpuPlan
 from hpcnas.training.cpu.program import CpuProgram
-from hpcnas.training.method import TrainingData, Trainings, crop_size
+from hpcnas.training.method import TrainingData, Trainings, ValidationScores, crop_size
 from hpcnas.training.network import Network, initial_weights
 from hpcnas.training.single import SingleTraining
 
@@ -158,7 +158,7 @@ class CompiledTrainings(Trainings):
                 pass
             beat()
 
-    def accuracies(self, beat: Callable[[], None], averaged: bool = False) -> tuple[float, ...]:
+    def validated(self, beat: Callable[[], None], averaged: bool = False) -> tuple[ValidationScores, ...]:
         unwanted = threading.Event()
 
         def go_on() -> None:

@@ -277,8 +277,8 @@ class CudaProgram:
         self._launch(
             backward.head, (_ceil(self._batch, _IMAGES_A_PROGRAM), plan.networks), self._maps, plan.sums,
             plan.parameters, plan.gradients, self._backward, draws.order, self._pixels.labels, draws.losses,
-            draws.right, draws.step, draws.order.shape[1], self._batch, len(self._pixels.labels), graph.classifier,
-            graph.bias, graph.parameters, graph.statistics, AREA=height * width,
+            draws.right, draws.scores, draws.step, draws.order.shape[1], self._batch, len(self._pixels.labels),
+            graph.classifier, graph.bias, graph.parameters, graph.statistics, AREA=height * width,
             ROOM=block_graph.power_of_two(height * width),
             CHANNELS=shape.channels, CLASSES=classes, PADDED=block_graph.padded(classes), EACH=_IMAGES_A_PROGRAM,
             TRAINING=self._training,
@@ -363,8 +363,8 @@ class CudaProgram:
         self._draws.step.add_(1)
 
     def count_right(self) -> None:
-        """Adds to `draws.right` what each network classifies correctly with the running statistics; goes on to the
-        next batch."""
+        """Adds to `draws.right` what each network classifies correctly with the running statistics, and writes its
+        scores to `draws.scores`; goes on to the next batch."""
         plan, counts = self._plan, self._pixels_a_channel()
         mean, variance = plan.running[:, 0], plan.running[:, 1]
         plan.sums[:, 0] = mean * counts
