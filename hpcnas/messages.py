@@ -136,7 +136,7 @@ class Result(_Message):
             return f"individual {self.individual} failed ({kind}, attempt {self.attempt}) on {self.place}: {summary}"
         if isinstance(self.outcome, Stopped):
             reached = " ".join(f"{accuracy:.4f}" for accuracy in mean_curve(self.outcome.curves))
-            return f"individual {self.individual}: stopped at a rung (accuracies so far {reached}) on {self.place}"
+            return f"individual {self.individual}: stopped at a rung (so far {reached}) on {self.place}"
         accuracies = " ".join(f"{accuracy:.4f}" for accuracy in self.outcome.accuracies)
         what = f"replicates from {self.first} on: mean" if self.first else "fitness"
         return f"individual {self.individual}: {what} {self.outcome.fitness:.4f} ({accuracies}) on {self.place}"

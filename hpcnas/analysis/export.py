@@ -105,7 +105,7 @@ def fitness(run: StoredRun, id: int) -> str:
         return "not evaluated"
     accuracies = run.population.averaged_accuracies(id)
     spread = f" ± {statistics.stdev(accuracies):.4f}" if len(accuracies) > 1 else ""
-    kind = "synthetic, no training" if run.config.evaluation.evaluator == "synthetic" else "validation accuracy"
+    kind = "synthetic, no training" if run.config.evaluation.evaluator == "synthetic" else run.config.measure.words
     return f"{measured:.4f}{spread} ({kind}; trainings: {len(accuracies)})"
 
 

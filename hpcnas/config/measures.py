@@ -40,9 +40,19 @@ class FitnessMeasure:
         return f"{100 * difference:+.2f}" if self.percent else f"{difference:+.4f}"
 
     @property
-    def axis(self) -> str:
-        """What stands beside an axis: with its unit, if it has one."""
-        return f"{self.words} (%)" if self.percent else self.words
+    def unit(self) -> str:
+        """What follows the name of numbers of it."""
+        return " (%)" if self.percent else ""
+
+    @property
+    def short(self) -> str:
+        """What people call it in a word or two."""
+        return "accuracy" if self.name == "accuracy" else "fitness"
+
+    @property
+    def remark(self) -> str:
+        """What has to be said of a fitness where accuracy goes without saying: nothing for that."""
+        return "" if self.name == "accuracy" else self.words
 
 
 ACCURACY = FitnessMeasure("accuracy", "validation accuracy", 0.0, 1.0, percent=True)

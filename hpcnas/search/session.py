@@ -311,7 +311,7 @@ class _Observer(Progress):
         write_status: Callable[[], None],
         start_trackers: Callable[[], Trackers],
     ) -> None:
-        super().__init__(settings.search, line)
+        super().__init__(settings.search, line, settings.measure)
         self.metrics = SearchMetrics()
         self._start_trackers = start_trackers
         self._settings, self._store = settings, store
@@ -356,7 +356,7 @@ def _is_gone(folder: Path) -> bool:
 
 def _found(settings: search_config.SearchConfig, store: MemoryStore) -> str:
     """What the search has found: the final table and, where cost counts, the front."""
-    table, search = final_table(store.population, store.workers), settings.search
+    table, search = final_table(store.population, store.workers, settings.measure), settings.search
     if not len(store.population.evaluated):
         return table
     if told := prediction(settings, store.sessions[0].facts, store.population):

@@ -361,7 +361,7 @@ class Scripted(Trainings):
         assert averaged == (self.step < RUNGS.steps)
         beat()
         accuracies = [BOOK[seed][(*AT, RUNGS.steps).index(self.step)] for seed in self.seeds]
-        return tuple(ValidationScores(round(360 * one), torch.zeros(360, 10)) for one in accuracies)
+        return tuple(ValidationScores(round(288 * one), torch.zeros(288, 10)) for one in accuracies)
 
     def state(self) -> dict[str, Any]:
         return {"step": self.step}
