@@ -133,7 +133,7 @@ MEASURES = tuple(column.name for column in COLUMNS if column.of_measures)
 """Those of `config.measures.BUILT_IN`, in that order, and of the classes."""
 
 
-def recorded_columns(rungs: int, measured: bool) -> tuple[Column, ...]:
+def recorded_columns(rungs: int, measured: bool = False) -> tuple[Column, ...]:
     """The columns that the file of a run has that has so many rungs, and perhaps all measures."""
     return tuple(
         column for column in COLUMNS if (rungs or not column.of_curves) and (measured or not column.of_measures)

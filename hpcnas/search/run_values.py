@@ -82,7 +82,7 @@ def misshapen(tables: Tables) -> Iterator[Wrong]:
         "replicates": tables.replicates,
         "hash": HASH_BYTES,
         "curves": tables.replicates * len(tables.rungs),
-        "measured": tables.replicates,
+        "measured": tables.replicates * _measured(tables),
         "classes": tables.replicates * _classes(tables),
     }
     for name in NAMES:
@@ -92,6 +92,11 @@ def misshapen(tables: Tables) -> Iterator[Wrong]:
     if tables.evaluated.ndim != 1 or tables.evaluated.dtype != np.int64:
         found = f"{tables.evaluated.dtype} of shape {tables.evaluated.shape}"
         yield Wrong("evaluated", "evaluated", None, "int64 of one dimension", found)
+
+
+def _measured(tables: Tables) -> bool:
+    """Whether there are measures: columns without any are as none."""
+    return tables.individuals.get("plain_accuracy", np.empty((0, 1))).shape[1:] != (0,)
 
 
 def _classes(tables: Tables) -> int:
@@ -208,7 +213,7 @@ def _wrong_measures(tables: Tables) -> Iterator[Wrong]:
     if there and len(there) < len(MEASURES):
         missing = next(name for name in MEASURES if name not in there)
         yield Wrong("individuals", missing, None, f"a column {missing}, beside {there[0]}", "none")
-    elif there:
+    elif there and _measured(tables):
         untrained = (~np.isnan(table["plain_accuracy"]) & np.isnan(table["accuracies"])).any(axis=1)
         what = "measures of replicates that are trained"
         yield from told("individuals", "plain_accuracy", np.asarray(untrained), what, table)
