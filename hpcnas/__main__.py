@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from hpcnas import search_path
+from hpcnas import collector, search_path
 from hpcnas.job import terminal
 from hpcnas.job.signals import Signals
 
@@ -14,6 +14,7 @@ def main() -> int:
     search_path.leave_out_current_folder()
     search_path.leave_out_for_children()
     terminal.install()
+    collector.spare_the_end()
     if sys.argv[1:2] == ["simulate"]:
         from hpcnas.search import simulate
 

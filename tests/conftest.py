@@ -11,6 +11,7 @@ HPCNAS_DEMAND_SLURM   1: likewise a missing SLURM; and so on: `.ci/run` sets the
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ for number in (signal.SIGINT, signal.SIGHUP):  # a shell in the background and n
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
+gc.disable()  # until all tests are imported, which are never garbage
+
 
 LONGEST = (
     "test_jobs_pbs", "test_retrain_mpi", "test_crash_points", "test_whole_run", "test_cpu_program", "test_bad_values",
@@ -47,6 +50,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if {"mpi", "one_mpi"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.mpi)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

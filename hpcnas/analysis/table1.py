@@ -104,7 +104,7 @@ def departures(stored: Record, preset: str) -> str:
         idle = (*idle, "augmentation.rand_augment_magnitude")
     settings = SCHEME.departures(SCHEME.build(SCHEME.preset(preset)), recipe, (*_ASIDE, *idle))
     weights = "" if stored.weights is None else f"weights {stored.weights:.8}"
-    return ", ".join(filter(None, [settings, weights, _batch_statistics(recipe), _precision(stored)]))
+    return ", ".join(filter(None, [settings, weights, _batch_statistics(stored.trained_by), _precision(stored)]))
 
 
 def _batch_statistics(recipe: RetrainingConfig) -> str:

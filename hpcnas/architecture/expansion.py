@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from hpcnas.architecture import primitives
 from hpcnas.architecture.genotype import Genotype, operation_names
+from hpcnas.architecture.space import Space
 from hpcnas.errors import Error
 
 _SUCCESSOR = operator.itemgetter(1)
@@ -48,14 +49,22 @@ def live_edges(genotype: Genotype) -> dict[tuple[int, int], LiveEdges]:
     """Edges on a path from source to sink, by (level, motif); an empty tuple means that the motif is `none`."""
     live: dict[tuple[int, int], LiveEdges] = {}
     below = (True,) * len(operation_names(genotype.space, 2))  # which operations of the level below are not `none`
-    position = 0
-    for level, shape in enumerate(genotype.space.levels, start=2):
-        for motif in range(shape.motifs):
-            codes = genotype.codes[position : position + shape.edges]
-            live[level, motif] = _live_motif(codes, shape.nodes, below)
-            position += shape.edges
-        below = tuple(bool(live[level, motif]) for motif in range(shape.motifs))
+    for level, nodes, places in _slices(genotype.space):
+        found = [_live_motif(genotype.codes[place], nodes, below) for place in places]
+        live.update(((level, motif), edges) for motif, edges in enumerate(found))
+        below = tuple(map(bool, found))
     return live
+
+
+@functools.cache
+def _slices(space: Space) -> tuple[tuple[int, int, tuple[slice, ...]], ...]:
+    """Each level, the nodes of its motifs, and where each of them stands in the array form."""
+    found, first = [], 0
+    for level, shape in enumerate(space.levels, start=2):
+        last = first + shape.motifs * shape.edges
+        found.append((level, shape.nodes, tuple(slice(at, at + shape.edges) for at in range(first, last, shape.edges))))
+        first = last
+    return tuple(found)
 
 
 @functools.lru_cache(maxsize=4096)  # a child shares all motifs but one with its parent

@@ -7,6 +7,7 @@ of plugins that the space names. This file knows sizes and names, no genotypes; 
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from dataclasses import dataclass
@@ -74,6 +75,14 @@ class Space:
             raise SpaceError(
                 f"the top level (level {self.top}) is the whole cell and has one motif, got {self.levels[-1].motifs}"
             )
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        """Of the sizes alone, so that it is the same in every process that a space is sent to: texts have others."""
+        return hash(tuple((level.motifs, level.nodes) for level in self.levels))
 
     @property
     def top(self) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 
-from hpcnas import __version__, search_path
+from hpcnas import __version__, collector, search_path
 from hpcnas.job import terminal
 
 COMMANDS = {  # by what they are for, each in a line
@@ -74,6 +74,7 @@ def main() -> int:
     if name not in names():
         print(f"hpcnas: {unknown(name)}", file=sys.stderr)
         return 2
+    collector.spare_the_end()
     # What messages and usages call the program, in the folder of this one.
     sys.argv = [os.path.join(os.path.dirname(sys.argv[0]), f"hpcnas {name}"), *arguments]
     return start(name)
@@ -122,7 +123,8 @@ def start(name: str) -> int:
     from hpcnas.command import common
 
     def command() -> int:  # imports may miss what an extra brings
-        module = importlib.import_module(f"hpcnas.command.{name.replace('-', '_')}")
+        with collector.spared_imports():
+            module = importlib.import_module(f"hpcnas.command.{name.replace('-', '_')}")
         exit_code: int = module.main(sys.argv[1:])
         return exit_code
 

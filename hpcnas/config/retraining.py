@@ -182,6 +182,11 @@ class RetrainingRunSettings(JobSettings, section="run"):
         choices=("auto", "always", "never"), alterable=True,
         after="lock_wait",
     )  # fmt: skip
+    smaller_batches: str = setting(
+        "auto", "where even that does not fit when a retraining begins, normalise over fewer images, as many as fit; "
+        "that changes the result, and is said and recorded",
+        choices=("auto", "never"), alterable=True, after="recompute",
+    )  # fmt: skip
     address: str | None = setting(
         None, "name or address of rank 0's host for the other ranks (default: its host name)", metavar="HOST",
         once=True, after="download",
@@ -263,6 +268,13 @@ class RetrainingConfig:
             return self
         steps = max(1, round(self.training.epochs * training_images / self.training.batch_size))
         return replace(self, training=replace(self.training, steps=steps))
+
+    def with_smaller_batches(self, micro_batch: int | None) -> RetrainingConfig:
+        """It with batch statistics of so many images at a time, a divisor of the batch; itself for None."""
+        if micro_batch is None:
+            return self
+        cut = replace(self.training, batch_statistics="micro-batch", micro_batch=micro_batch)
+        return replace(self, training=cut)
 
     def skeleton(self, facts: data_spec.ImageFacts) -> Skeleton:
         """What surrounds the cells in the network; height and width are those of an image as it is tested."""

@@ -28,14 +28,14 @@ to it. Both together (`expectation`) say what the result of the search is, and w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from hpcnas.architecture.expansion import InvalidGenotype, bare
+from hpcnas.architecture.expansion import InvalidGenotype, bare, expand
 from hpcnas.architecture.features import MOST as MOST_VALUE
-from hpcnas.architecture.features import features
+from hpcnas.architecture.features import Features, Vocabulary
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config.search import SearchSettings
 from hpcnas.evolution import bayesian_ridge, expectation
@@ -59,14 +59,6 @@ _EDGES = 1200  # of all mutants of a birth, at the most, if each had all that it
 CONSIDERED = 256  # fittest individuals whose true fitness is estimated
 _TESTED = 5  # individuals that a rank correlation needs
 _KEPT = 8192  # genotypes whose features are kept
-
-
-@dataclass(frozen=True, slots=True)
-class Features:
-    """The features of a genotype, by their numbers, and their values: two int64 arrays of one shape."""
-
-    numbers: np.ndarray
-    values: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +123,7 @@ class _Latest:
     population: Population
     known: int
     model: FitnessModel | None
+    rows: dict[int, Features | None]  # of individuals; these do not change, and the next model takes them over
     seen: dict[int, _Seen | None] = field(default_factory=dict)  # individuals; None for those that cannot be the result
     fittest: list[int] = field(default_factory=list)  # those of them that were considered first
     expected: dict[int, Mapping[int, float]] = field(default_factory=dict)  # the last view → what it expects then
@@ -153,7 +146,7 @@ class Guided:
         self._initial_population = initial_population
         self._fraction = tournament_fraction
         self._candidates = min(max(CANDIDATES.start, _EDGES // breeding.space.largest_cell), CANDIDATES.stop - 1)
-        self._numbers: dict[Hashable, int] = {}  # of features; no answer depends on which number one has
+        self._vocabulary = Vocabulary()  # no answer depends on which number a feature has
         self._rows: dict[bytes, Features | None] = {}  # codes → features, None without a network
         self._carried: _Latest | None = None
 
@@ -243,8 +236,9 @@ class Guided:
         known = rounded(view)
         carried = self._carried
         if carried is None or carried.population is not population or carried.known != known:
-            model = self._learned(population, known) if known >= LEAST else None
-            carried = self._carried = _Latest(population, known, model)
+            rows = carried.rows if carried is not None and carried.population is population else {}
+            model = self._learned(population, known, rows) if known >= LEAST else None
+            carried = self._carried = _Latest(population, known, model, rows)
         return carried.model
 
     def _mutants(
@@ -291,14 +285,14 @@ class Guided:
 
     def _looked_at(self, genotype: Genotype) -> Features | None:
         try:
-            found = features(genotype, self._breeding.size(genotype))
+            return self._vocabulary.features(genotype, expand(genotype), self._breeding.size(genotype))
         except InvalidGenotype:
             return None
-        numbers = [self._numbers.setdefault(key, len(self._numbers)) for key in found]
-        return Features(np.array(numbers, dtype=np.int64), np.array(list(found.values()), dtype=np.int64))
 
-    def _learned(self, population: Population, view: int) -> FitnessModel | None:
-        table = self._table(population, view)
+    def _learned(
+        self, population: Population, view: int, looked_at: dict[int, Features | None]
+    ) -> FitnessModel | None:
+        table = self._table(population, view, looked_at)
         posterior = None if table is None else bayesian_ridge.fit(table.features, table.targets)
         if table is None or posterior is None:
             return None
@@ -307,13 +301,17 @@ class Guided:
         base = table.low + table.span * (mean(table.targets.tolist()) - mean(scores.tolist()) * posterior.unit)
         return FitnessModel(posterior, table.columns, table.span, weights, base, tested(table, posterior))
 
-    def _table(self, population: Population, view: int) -> Lessons | None:
-        """What it learns from; None where nothing differs."""
+    def _table(self, population: Population, view: int, looked_at: dict[int, Features | None]) -> Lessons | None:
+        """What it learns from; None where nothing differs. `looked_at`: features of individuals, which it adds to."""
         ids, fitness = outcomes(population, view)
         rows, kept = list[Features](), list[int]()
+        if len(looked_at) >= _KEPT:
+            looked_at.clear()
         for place in learned_from(np.arange(len(ids)), fitness).tolist():
-            row = self._row(bare(population.individual(ids[place]).genotype))
-            if row is not None:  # an individual of a damaged file may have no network
+            id = int(ids[place])
+            if id not in looked_at:
+                looked_at[id] = self._row(bare(population.individual(id).genotype))
+            if (row := looked_at[id]) is not None:  # an individual of a damaged file may have no network
                 rows.append(row)
                 kept.append(place)
         ends = ends_of(fitness[kept])
@@ -323,7 +321,7 @@ class Guided:
         places = np.repeat(np.arange(len(rows)), [len(row.numbers) for row in rows])
         there, first = np.unique(numbers, return_index=True)
         order = np.lexsort((first, _most_alike(numbers, values, there, len(rows))))[: 4 * WIDTH]
-        columns = np.full(len(self._numbers), -1, dtype=np.int64)
+        columns = np.full(len(self._vocabulary), -1, dtype=np.int64)
         columns[there[order]] = np.arange(len(order))
         matrix, inside = np.zeros((len(rows), len(order))), columns[numbers] >= 0
         matrix[places[inside], columns[numbers[inside]]] = values[inside]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from hpcnas import search_path
+from hpcnas import collector, search_path
 from hpcnas.job import terminal
 from hpcnas.job.signals import Signals
 
@@ -17,6 +17,7 @@ def main() -> int:
     search_path.leave_out_current_folder()
     search_path.leave_out_for_children()
     terminal.install()
+    collector.spare_the_end()
     signals = Signals.install()  # before the imports below take their time
     from hpcnas.job import launch
     from hpcnas.retrain import job

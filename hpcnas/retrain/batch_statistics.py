@@ -8,7 +8,8 @@ GPUs torch's own `SyncBatchNorm` does the same by kernels made for it. A rank th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +31,20 @@ def synchronised(module: nn.Module, group: Group, images: Sequence[int], device:
     return _replaced(module, group, shares)
 
 
+@contextlib.contextmanager
+def apart(module: nn.Module) -> Iterator[None]:
+    """Within it, batch normalisations that `synchronised` has made on a CPU are over this rank's images alone: ranks
+    tell each other nothing."""
+    found = [part for part in module.modules() if isinstance(part, AcrossRanks)]
+    for part in found:
+        part.apart = True
+    try:
+        yield
+    finally:
+        for part in found:
+            part.apart = False
+
+
 def _replaced(module: nn.Module, group: Group, shares: Tensor) -> nn.Module:
     for name, part in module.named_children():
         if isinstance(part, nn.BatchNorm2d):
@@ -48,10 +63,11 @@ class AcrossRanks(nn.BatchNorm2d):
         self.load_state_dict(plain.state_dict())
         self.group, self.shares = group, shares
         self.share = float(shares[group.rank])  # of this rank
+        self.apart = False  # whether it is over this rank's images alone
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # what ranks tell each other is no part of a graph
     def forward(self, input: Tensor) -> Tensor:
-        if not self.training:
+        if not self.training or self.apart:
             return super().forward(input)
         means = self.running_mean
         assert means is not None, "they are tracked"

@@ -82,6 +82,10 @@ class Feed(Protocol):
         fewer where `interrupted`. Before any training. Raises DataError for what no test can be made with."""
         ...
 
+    def use(self, recipe: RetrainingConfig) -> None:
+        """From now on steps are cut into the micro-batches of this recipe; all else of it is as it was."""
+        ...
+
     def begin(self, seed: int, step: int, leave: Callable[[], bool]) -> None:
         """The training of that seed goes on with that step, from 0. `leave` is asked while images are waited for."""
         ...
@@ -196,6 +200,9 @@ class Resident:
             self.validation_images = len(self._validation.images.labels)
             self.validated_on = f"{self.validation_images:,} {self.validated_on}"
         return images
+
+    def use(self, recipe: RetrainingConfig) -> None:
+        self._recipe = recipe
 
     def begin(self, seed: int, step: int, leave: Callable[[], bool] = never) -> None:
         self._order, self._seed = Order(len(self._labels), seed), seed

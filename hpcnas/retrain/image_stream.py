@@ -208,10 +208,8 @@ class Stream:
         self.tested_on = f"{self.test_images:,} test images of {tests.folder}"
         mean, std = statistics(recipe, 3, lambda: (MEAN, STD))
         self._normalise = Normaliser(torch.tensor(mean, device=device), torch.tensor(std, device=device))
-        self._source: BatchSource = OwnThread()
-        if loaders:
-            largest = max(recipe.training.micro_batch, _TEST_BATCH)
-            self._source = Processes(loaders, largest * 3 * recipe.data.image_size**2, preload=__name__)
+        self._loaders = loaders
+        self._source = self._made_source()
         self.waits, self.interrupted = True, False
         self.problem: str | None = None
         self.broken: set[str] = set()
@@ -228,6 +226,19 @@ class Stream:
             resize=resized(recipe),
             class_sizes=tuple(np.bincount(listing.labels, minlength=len(listing.classes)).tolist()),
         )
+
+    def _made_source(self) -> BatchSource:
+        if not self._loaders:
+            return OwnThread()
+        largest = max(self._recipe.training.micro_batch, _TEST_BATCH)
+        return Processes(self._loaders, largest * 3 * self._recipe.data.image_size**2, preload=__name__)
+
+    def use(self, recipe: RetrainingConfig) -> None:
+        larger = recipe.training.micro_batch > self._recipe.training.micro_batch
+        self._recipe = recipe
+        if larger:
+            self._source.close()
+            self._source = self._made_source()
 
     def begin(self, seed: int, step: int, leave: Callable[[], bool] = never) -> None:
         training = self._recipe.training

@@ -20,10 +20,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from hpcnas import collector
 from hpcnas.architecture import expansion
-from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.genotype import Genotype
-from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.data_spec import DataError
 from hpcnas.config.options import HelpWanted, UsageError, parse
 from hpcnas.config.retraining import RETRAINING, RetrainingConfig
@@ -57,12 +56,13 @@ _logger = logging.getLogger("hpcnas")
 class Orders:
     """What rank 0 tells every rank."""
 
-    recipe: RetrainingConfig
+    recipe: RetrainingConfig  # as it is gone by: with smaller batches where memory has asked for them
     genotype: Genotype
     origin: Origin
     seeds: tuple[int, ...]  # of the trainings that are not complete
     start: Start | None  # the weights that a training begins with; None where they are drawn, or none begins
     dry_run: bool
+    begins: bool = True  # whether no training has been begun, or all of them begin anew
 
 
 class OutOfMemory(Error):
@@ -123,7 +123,9 @@ def _prepare(arguments: list[str], signals: Signals) -> tuple[Orders, RecordKeep
         raise Leave(f"{_name()}: {interrupted}", MORE_TO_DO) from None
     except (UsageError, ConfigError, RetrainingRefused) as error:
         raise Leave(f"{_name()}: {error}", WRONG_USE) from None
-    return Orders(plan.recipe, plan.genotype, plan.origin, plan.waiting, plan.start, request.dry_run), keeper
+    recipe = plan.recipe.with_smaller_batches(plan.micro_batch)
+    begins = plan.record is None or plan.anew
+    return Orders(recipe, plan.genotype, plan.origin, plan.waiting, plan.start, request.dry_run, begins), keeper
 
 
 def _reason_to_leave(world: World, orders: Orders, signals: Signals, warn: Callable[[str], None]) -> Reason:
@@ -169,9 +171,11 @@ def _check_ranks(recipe: RetrainingConfig, seats: list[devices.Seat], bindings: 
     """Whether every rank gets work and, as far as that is known, a device of its own. Raises Leave."""
     ranks, training = len(seats), recipe.training
     if ranks > shares.most_ranks(recipe):
-        each, or_else = f"{training.micro_batch} images", ", or give a smaller --micro-batch"
+        each, or_else = f"{training.micro_batch} images", ""
         if training.batch_statistics == "step":
-            each, or_else = "image", ""
+            each = "image"
+        elif training.micro_batch > 2:
+            or_else = ", or give a smaller --micro-batch to a new --run"
         raise Leave(
             f"expected at most {shares.most_ranks(recipe)} ranks, one for each {each} of a batch of "
             f"{training.batch_size}, got {ranks}; start fewer{or_else}",
@@ -197,7 +201,8 @@ def _check_ranks(recipe: RetrainingConfig, seats: list[devices.Seat], bindings: 
 def _device(world: World, binding: devices.Binding) -> torch.device:
     """The device of this rank, made ready. Raises Leave on all ranks where torch cannot use that of one of them."""
     os.environ.update(devices.device_variables(binding.gpu))  # before torch looks
-    import torch
+    with collector.spared_imports():
+        import torch
 
     together(world, lambda: _check_usable(binding.gpu))
     torch.set_num_threads(binding.threads)
@@ -307,6 +312,7 @@ def _train_all(
 ) -> int:
     """A look at what is to be tested, then one training after another; the exit code, the same on every rank. `first`
     is what rank 0's device is called."""
+    from hpcnas.retrain import fitting
     from hpcnas.retrain.process_group import AddressError, Group, PeerFailed, PeerLost
 
     group: Group | None = None
@@ -315,12 +321,15 @@ def _train_all(
         _look(group, orders.recipe, feed)
         together(world, lambda: class_weights.scaled(orders.recipe, feed.appearance.class_sizes))  # before the training
         weights = together(world, lambda: _start(orders, feed.appearance) if world.rank == 0 else None)
-        _appear(world, orders.recipe, keeper, feed, first, device)
-        graph, skeleton = expansion.expand(orders.genotype), orders.recipe.skeleton(feed.appearance.facts)
-        recomputed = _is_recomputed(world, orders.recipe, graph, orders.recipe.trained_on(skeleton), device)
+        graph, recipe = expansion.expand(orders.genotype), orders.recipe
+        number, trained_on = _number_of(recipe, device), recipe.trained_on(recipe.skeleton(feed.appearance.facts))
+        fit = fitting.fit(world, recipe, graph, trained_on, number.itemsize, device, orders.begins)
+        orders = replace(orders, recipe=recipe.with_smaller_batches(fit.micro_batch))
+        feed.use(orders.recipe)
+        _appear(world, orders.recipe, keeper, feed, first, device, fit.micro_batch)
         exit_code = COMPLETE
         for seed in orders.seeds:
-            exit_code = _train(world, orders, seed, keeper, feed, group, device, reason, weights, recomputed)
+            exit_code = _train(world, orders, seed, keeper, feed, group, device, reason, weights, fit.recomputed)
             if exit_code != COMPLETE:
                 break
         group.close()
@@ -342,6 +351,9 @@ def _train_all(
             traceback.print_exc()
         world.waits = world.size > 1
         raise Leave(told, BROKEN) from None
+    finally:
+        if group is not None:
+            group.stop_listening()
 
 
 def _start(orders: Orders, found: Appearance) -> dict[str, torch.Tensor] | None:
@@ -361,11 +373,12 @@ def _start(orders: Orders, found: Appearance) -> dict[str, torch.Tensor] | None:
 
 
 def _appear(
-    world: World, recipe: RetrainingConfig, keeper: Keeper, feed: Feed, first: str, device: torch.device
-) -> None:
+    world: World, recipe: RetrainingConfig, keeper: Keeper, feed: Feed, first: str, device: torch.device,
+    micro_batch: int | None,
+) -> None:  # fmt: skip
     """The run becomes that of these data; a person is told of them. Raises Leave where it is of others."""
     numbers = str(_number_of(recipe, device)).removeprefix("torch.")
-    together(world, lambda: keeper.appear(feed.appearance, world.size, world.library, first, numbers))
+    together(world, lambda: keeper.appear(feed.appearance, world.size, world.library, first, numbers, micro_batch))
     _logger.info("to be tested on %s", feed.tested_on)
     if feed.validation_images:
         _logger.info("to be validated on %s every %d steps", feed.validated_on, recipe.run.validate_every)
@@ -424,37 +437,6 @@ def _train(
         raise Leave(str(error), WRONG_USE) from None
     together(world, lambda: keeper.training_complete(seed, training, tested), BROKEN)
     return COMPLETE
-
-
-def _is_recomputed(
-    world: World, recipe: RetrainingConfig, graph: CellGraph, trained_on: Skeleton, device: torch.device
-) -> bool:
-    """Whether feature maps are computed again on the way back, the same on every rank. To be asked before the first
-    training, which leaves its memory to the next one and not to the system."""
-    import torch
-
-    from hpcnas.job.memory import free_memory
-    from hpcnas.retrain import recomputing
-
-    if recipe.run.recompute != "auto":
-        return recipe.run.recompute == "always"
-    hosts = world.gather(socket.gethostname())
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-    else:
-        free = free_memory() // hosts.count(hosts[world.rank])
-    images = max(map(len, shares.pieces(recipe, world.rank, world.size)))
-    number_bytes = _number_of(recipe, device).itemsize
-    short = recomputing.is_needed(graph, trained_on, images, number_bytes, free)
-    found = next((each for each in world.gather((world.rank, images, free) if short else None) if each), None)
-    if found is not None and world.rank == 0:  # once, whichever ranks are short of it
-        rank, images, free = found
-        _logger.warning(
-            "feature maps of %d images take more memory than %.1f GiB, which are free on rank %d: they are computed "
-            "again on the way back, which takes more time; more ranks have fewer images each", images, free / 2**30,
-            rank,
-        )  # fmt: skip
-    return found is not None
 
 
 def _is_to_leave(reason: Reason, keeper: Keeper) -> bool:

@@ -43,9 +43,13 @@ class Keeper(Protocol):
         """The job begins: log and status say so."""
         ...
 
-    def appear(self, found: Appearance, ranks: int, mpi_library: str, device: str, numbers: str) -> None:
+    def appear(
+        self, found: Appearance, ranks: int, mpi_library: str, device: str, numbers: str,
+        micro_batch: int | None = None,
+    ) -> None:  # fmt: skip
         """The data are known: the record is made, or compared with them; `numbers` is the type of those of feature maps
-        on the device. Raises NotKept where they are other data, or nothing can be written."""
+        on the device, `micro_batch` how many images batch statistics are of where memory has just decided so. Raises
+        NotKept where they are other data, or nothing can be written."""
         ...
 
     def checkpoint(self, seed: int, training: DistributedTraining) -> dict[str, Any] | None:
@@ -104,7 +108,10 @@ class Bystander:
     def begin(self, line: LiveLine) -> None:
         pass
 
-    def appear(self, found: Appearance, ranks: int, mpi_library: str, device: str, numbers: str) -> None:
+    def appear(
+        self, found: Appearance, ranks: int, mpi_library: str, device: str, numbers: str,
+        micro_batch: int | None = None,
+    ) -> None:  # fmt: skip
         pass
 
     def checkpoint(self, seed: int, training: DistributedTraining) -> dict[str, Any] | None:

@@ -25,8 +25,8 @@ from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.retraining import RetrainingConfig, RetrainingSettings
 from hpcnas.retrain import class_weights, shares
-from hpcnas.retrain.batch_statistics import synchronised
-from hpcnas.retrain.compiling import compile_blocks
+from hpcnas.retrain.batch_statistics import apart, synchronised
+from hpcnas.retrain.compiling import Compiler
 from hpcnas.retrain.feed import Feed
 from hpcnas.retrain.pieces import Piece, Pieces
 from hpcnas.retrain.process_group import Group
@@ -80,8 +80,8 @@ class DistributedTraining:
         self._half = numbers(training, device) is torch.bfloat16
         self._number = torch.float32 if self._half else numbers(training, device)
         self._trained = trained.to(device, self._number).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if recipe.run.compile:
-            compile_blocks(network, warn)
+        self._compiler = Compiler(network, warn) if recipe.run.compile else None
+        self._trained_on = recipe.trained_on(skeleton)
         if recomputed:
             recompute(network, self._pieces.draws)
         self._scorer = Scorer(network, skeleton.classes, feed, group, device, self._number, self._half)
@@ -140,6 +140,8 @@ class DistributedTraining:
             self._validate(leave)
         if self.step < self._recipe.training.steps and not self._leaving:
             self._feed.begin(self._seed, self.step, self._group.called)
+            if self._compiler is not None and self._group.size > 1 and self._device.type == "cpu":
+                self._compiler.agree(self._group, self._rehearse)
         self._clock = time.perf_counter()
         while self.step < self._recipe.training.steps and not self._leaving:
             self._advance(leave(), save_due())
@@ -168,6 +170,17 @@ class DistributedTraining:
         if self._frozen:
             self.network.blocks.eval()
 
+    def _rehearse(self) -> None:
+        """A pass forwards and back as in a step, by this rank alone, of which the next step keeps nothing."""
+        self._set_paths()
+        with apart(self._trained):
+            self._run_piece(self._pieces.blank(self._trained_on.height, self._trained_on.width))
+
+    def _set_paths(self) -> None:
+        training = self._recipe.training
+        if self._paths is not None:
+            self._paths.probability = schedules.rising(training.drop_path, self.step, training.steps)
+
     def _lap(self) -> None:
         """Counts the time since the last lap as spent on training."""
         now = time.perf_counter()
@@ -181,8 +194,7 @@ class DistributedTraining:
         training, sums = self._recipe.training, self._sums
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(training, self.step)
-        if self._paths is not None:
-            self._paths.probability = schedules.rising(training.drop_path, self.step, training.steps)
+        self._set_paths()
         sums.begin()
         for piece in self._pieces.of_step(self.step):
             self._run_piece(piece)

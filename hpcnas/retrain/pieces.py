@@ -51,6 +51,15 @@ class Pieces:
         for piece in self._pieces:
             yield self._made(step, piece)
 
+    def blank(self, height: int, width: int) -> Piece:
+        """One of the size that this rank's pieces have, without an image; what is drawn for it comes from a generator
+        of its own."""
+        count, facts = len(self._pieces[0]), self._feed.appearance.facts
+        shape = (count, facts.image_channels, height, width)
+        images = torch.zeros(shape, device=self._device).to(memory_format=torch.channels_last)
+        self.draws.begin([torch.Generator(self._device)], [count], slice(0, count))
+        return Piece(images, torch.zeros(count, dtype=torch.int64, device=self._device), 1.0)
+
     def _made(self, step: int, piece: range) -> Piece:
         numbers = shares.micro_batches_of(self._recipe, piece)
         generators = [torch.Generator(self._device) for _ in numbers]

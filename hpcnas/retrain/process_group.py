@@ -3,9 +3,10 @@
 MPI starts the ranks and tells them where to meet, and a key; no other launcher is needed. A job of one rank meets no
 other. What is added up, and why, is not decided here.
 
-    tell, called ─► words in the meeting point ─► whoever waits for others looks at them twice a second
+    tell, called ─► words in the meeting point ─► whoever waits for others hears of them (`hearing`)
 
-So a rank that waits hears that another one has failed, or is to leave, also where the other cannot come.
+So a rank that waits hears that another one has failed, or is to leave, also where the other cannot come; and a job that
+is to leave waits for no rank that is stopped.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ import torch.distributed
 from torch import Tensor
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
-from hpcnas.job.clocks import steady
+from hpcnas.retrain import hearing
+from hpcnas.retrain.hearing import FAILED, LOOK, Hearing
 from hpcnas.training import causes
 
 _PATIENCE = datetime.timedelta(minutes=15)  # for ranks that decode, save or have died where MPI does not notice
 _MEETING = datetime.timedelta(minutes=1)  # for a connection to rank 0, which is there
 _HEARING = datetime.timedelta(seconds=30)  # for rank 0 to hear that another rank has failed
-_LOOK = 0.5  # seconds between two looks at the words of others
 _VOTE = 1 << 32  # in a sum of votes, each of which may hold or not
-_LEAVE, _FAILED, _HEARD = "leave", "failed", "heard"
+_HEARD = "heard"
 _logger = logging.getLogger("hpcnas")
 Found = TypeVar("Found")
 
@@ -55,6 +56,8 @@ class World(Protocol):
 
     @property
     def rank(self) -> int: ...
+
+    waits: bool
 
     @property
     def size(self) -> int: ...
@@ -79,12 +82,12 @@ class Group:
         self.rank, self.size = world.rank, world.size
         self._world, self._leave = world, leave
         self._counts = 0
-        self._called = False  # whether some rank is known to be on the point of leaving
-        self._looked = steady()
         if self.size == 1:
             return
         point = _Meeting(world, address)
         self._words, self._votes = point.words, point.votes
+        self._hearing = Hearing(point.heard, self.rank, self.size)
+        self._hearing.begin()
         cuda = device.type == "cuda"
         with _together():
             torch.distributed.init_process_group(
@@ -139,13 +142,18 @@ class Group:
         if self.size > 1:
             torch.distributed.destroy_process_group()
 
+    def stop_listening(self) -> None:
+        """Hears nothing more of others; to be called before this process ends, however it does."""
+        if self.size > 1 and not self._hearing.end():
+            self._world.waits = True
+
     # ── words of others, while this rank waits ──────────────────────────────────────────────────────────────────────
     def _wait(self, work: Any, device: torch.device) -> None:
         """Returns when the host's part is done; a GPU's stream waits by itself for the rest."""
         if device.type == "cpu":
             done = threading.Event()
             work.get_future().add_done_callback(lambda future: done.set())
-            while not done.wait(_LOOK):  # unlike torch's own waiting, this one lets signals be handled
+            while not done.wait(LOOK):  # unlike torch's own waiting, this one lets signals be handled
                 self.called()
         work.wait()
 
@@ -161,34 +169,31 @@ class Group:
             done.set()
 
         threading.Thread(target=work, daemon=True).start()
-        while not done.wait(_LOOK):
+        while not done.wait(LOOK):
             self.called()
         if problems:
             raise problems[0]
 
     def called(self) -> bool:
         """Whether this rank is to leave, which it then tells the others, or another one has told so. To be asked while
-        this rank waits: it looks no oftener than it should. Raises PeerLost, PeerFailed."""
-        if self.size == 1 or self._called:
-            return self._called or self._leave()
-        if steady() - self._looked < _LOOK / 2:
-            return False
-        self._looked = steady()
-        with _together():
-            if self._words.check([_FAILED]):
-                raise self._failed()
-            if self._leave():
-                self._words.set(_LEAVE, "")
-                self._called = True
-            else:
-                self._called = self._words.check([_LEAVE])
-        return self._called
-
-    def _failed(self) -> PeerFailed:
-        text = self._words.get(_FAILED).decode()
-        if self.rank == 0:
-            self._words.set(_HEARD, "")
-        return PeerFailed(text)
+        this rank waits. Raises PeerFailed, and PeerLost: also where the job is to leave, and some rank is stopped."""
+        if self.size == 1:
+            return self._leave()
+        heard = self._hearing
+        if heard.failed is not None:
+            if self.rank == 0:
+                self._words.set(_HEARD, "")
+            raise PeerFailed(heard.failed)
+        if heard.problem is not None:
+            raise _lost(heard.problem)
+        if self._leave():
+            heard.wish_to_leave()
+        if (rank := heard.silent()) is not None:
+            raise PeerLost(
+                f"this job is to leave, and rank {rank} has not answered for {hearing.LIFE:.0f} s (stopped, or cut "
+                "off?), so that the step under way is not saved"
+            )
+        return heard.leaving
 
     def tell(self, problem: str) -> str | None:
         """Tells the others that this rank has failed, after which no method may be called. What all ranks are told: the
@@ -196,7 +201,7 @@ class Group:
         if self.size == 1:
             return problem
         try:
-            told: str = self._words.compare_set(_FAILED, "", problem).decode()
+            told: str = self._words.compare_set(FAILED, "", problem).decode()
             if self.rank == 0:
                 self._words.set(_HEARD, "")
             self._words.wait([_HEARD], _HEARING)
@@ -230,9 +235,11 @@ class _Meeting:
         store = self._on_all(lambda: _connected(host, port) if server is None else server.store)
         votes = self._on_all(lambda: _connected(host, port))  # one waits in them at a time
         words = self._on_all(lambda: _connected(host, port))
+        heard = self._on_all(lambda: _connected(host, port))
         store.set_timeout(_PATIENCE)
         self.store = PrefixStore(key, store)
-        self.votes, self.words = PrefixStore(f"{key}-votes", votes), PrefixStore(f"{key}-words", words)
+        self.votes = PrefixStore(f"{key}-votes", votes)
+        self.words, self.heard = (PrefixStore(f"{key}-words", way) for way in (words, heard))
 
     def _on_all(self, attempt: Callable[[], Found]) -> Found:
         problem = None
@@ -302,7 +309,11 @@ def _together() -> Iterator[None]:
     except RuntimeError as error:
         if causes.is_out_of_memory(error) or causes.is_of_own_device(error):
             raise
-        raise PeerLost(f"another rank is gone or cannot be reached: {_first_line(error)}") from None
+        raise _lost(_first_line(error)) from None
+
+
+def _lost(reason: str) -> PeerLost:
+    return PeerLost(f"another rank is gone or cannot be reached: {reason}")
 
 
 def _first_line(error: Exception) -> str:

@@ -13,19 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
-from hpcnas.architecture.expansion import CellGraph
-from hpcnas.architecture.sizes import step_memory
-from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.retrain.draws import ImageDraws
 from hpcnas.training.network import Network
-
-_BESIDE = 1.2  # what a step takes, in feature maps that it keeps: gradients and workspaces are there too
-
-
-def is_needed(graph: CellGraph, trained_on: Skeleton, images: int, number_bytes: int, free: int) -> bool:
-    """Whether a step that has so many images in the network at a time takes more memory than is free, in bytes, unless
-    it computes feature maps again. `trained_on` has the height and width of images as they are trained on."""
-    return _BESIDE * images * step_memory(graph, trained_on).bytes(number_bytes) > free
 
 
 def recompute(network: Network, draws: ImageDraws) -> None:

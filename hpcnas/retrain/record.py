@@ -133,6 +133,12 @@ class Record:
     broken: list[str] = field(default_factory=list)
     validations: list[Validation] = field(default_factory=list)  # of each training in the order of steps
     weights: str | None = None  # fingerprint of those that all trainings start from; None: they are drawn
+    micro_batch: int | None = None  # images that batch statistics are of where memory had no room for the recipe's
+
+    @property
+    def trained_by(self) -> RetrainingConfig:
+        """The recipe as it is gone by: with smaller batches where memory has asked for them."""
+        return self.recipe.with_smaller_batches(self.micro_batch)
 
     @property
     def facts(self) -> DataFacts:
@@ -177,6 +183,11 @@ class Plan:
     record: Record | None  # of what was trained so far; None where the retraining is new
     anew: bool = False  # what has diverged is trained with other settings, from the beginning
     start: Start | None = None  # what a training that begins starts from; None where none begins, or it draws weights
+
+    @property
+    def micro_batch(self) -> int | None:
+        """Images that batch statistics are of where memory had no room for the recipe's when it began."""
+        return None if self.record is None else self.record.micro_batch
 
     @property
     def waiting(self) -> tuple[int, ...]:

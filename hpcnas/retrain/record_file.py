@@ -90,6 +90,7 @@ SESSION_COLUMNS = (
 )
 _VALIDATIONS = "validations"  # since 0.2
 _WEIGHTS = "weights"  # likewise, where trainings start from some
+_MICRO_BATCH = "micro_batch"  # likewise, where memory had no room for the recipe's
 _TABLES = {
     "trainings": TRAINING_COLUMNS,
     "history": HISTORY_COLUMNS,
@@ -113,6 +114,7 @@ _SINGLE = {  # what the single values of a group may be; what they are is said w
         Column("cells", "i8", "", low=1, high=10_000),
         Column("mean", "f8", ""),
         Column("std", "f8", "", low=1e-9),
+        Column(_MICRO_BATCH, "i8", "", added=True, low=2),
     ),
 }
 
@@ -206,6 +208,9 @@ def _write_network(group: hdf5.Group, record: Record) -> None:
     if record.weights is not None:
         told = "fingerprint of the weights that trainings start from"
         write_dataset(group, _WEIGHTS, _text(record.weights), told)
+    if record.micro_batch is not None:
+        told = "images that batch statistics are of, since memory had no room for the recipe's"
+        write_dataset(group, _MICRO_BATCH, np.int64(record.micro_batch), told, "images")
     smaller = np.int64(min(skeleton.height, skeleton.width))
     write_dataset(group, "crop", smaller, "the smaller of height and width", "pixels")
 
@@ -290,6 +295,8 @@ def _read(path: Path, file: hdf5.Group) -> Record:
     )
     if _WEIGHTS in file["network"]:
         record.weights = _string(file["network"], _WEIGHTS)
+    if _MICRO_BATCH in file["network"]:
+        record.micro_batch = int(file["network"][_MICRO_BATCH][()])
     record.recipe = record.on_its_images(record.recipe)
     return record
 

@@ -75,7 +75,10 @@ class RecordKeeper:
         self._progress = Progress(self._recipe, line)
         self.write_status(MORE_TO_DO)  # and so it stays if this job is killed
 
-    def appear(self, found: Appearance, ranks: int, mpi_library: str, device: str, numbers: str) -> None:
+    def appear(
+        self, found: Appearance, ranks: int, mpi_library: str, device: str, numbers: str,
+        micro_batch: int | None = None,
+    ) -> None:  # fmt: skip
         facts = found.facts
         self._recipe = self._recipe.on_images(facts.training_images)
         skeleton = self._recipe.skeleton(facts)
@@ -88,6 +91,8 @@ class RecordKeeper:
                 uuid.uuid4().hex, self._recipe, genotype, self.plan.origin, inputs, size.parameters, size.flops,
                 waiting, weights=None if self.plan.start is None else self.plan.start.fingerprint,
             )  # fmt: skip
+        if micro_batch is not None:
+            self._record.micro_batch = micro_batch
         before = self._record.sessions[-1].facts if self._record.sessions else facts
         unvalidated = dataclasses.replace(facts, validation_images=0)  # DIR/validation may have come since
         if before not in (facts, unvalidated) or self._record.inputs != inputs:

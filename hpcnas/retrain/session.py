@@ -139,7 +139,7 @@ def _continued(path: Path, request: Request) -> Plan:
     record.recipe = recipe
     if anew:
         record.weights = None if start is None else start.fingerprint
-        record.trainings, record.history, record.validations = [], [], []
+        record.trainings, record.history, record.validations, record.micro_batch = [], [], [], None
     known = {trained.seed for trained in record.trainings}
     record.trainings += [Trained(seed) for seed in recipe.seeds if seed not in known]
     return Plan(recipe, record.genotype, record.origin, record, anew, start)

@@ -17,6 +17,7 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from hpcnas import collector
 from hpcnas.training.pipe import COORDINATED, STACK_SIGNAL, Assignment
 
 _PR_SET_PDEATHSIG = 1
@@ -29,7 +30,9 @@ def main() -> int:
     pipe = Connection(int(sys.argv[1]))
     assignment: Assignment = pipe.recv()
     _end_with(assignment.parent)
-    from hpcnas.training import trainer_loop
+    collector.spare_the_end()
+    with collector.spared_imports():
+        from hpcnas.training import trainer_loop
 
     return trainer_loop.serve(pipe, assignment)
 

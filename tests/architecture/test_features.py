@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
+
 import numpy as np
 import pytest
 
 from hpcnas.architecture import primitives
-from hpcnas.architecture.expansion import InvalidGenotype, bare
-from hpcnas.architecture.features import MOST, features, quarter_octaves
+from hpcnas.architecture.expansion import bare, expand
+from hpcnas.architecture.features import MOST, Vocabulary, quarter_octaves
 from hpcnas.architecture.genotype import Genotype, named
 from hpcnas.architecture.mutation import diversified
 from hpcnas.architecture.sizes import Size
@@ -15,6 +17,12 @@ from hpcnas.architecture.space import FLAT, HIERARCHICAL, Space
 
 NOTHING = Size(0, 0)
 ONE, SEP = primitives.CONVOLUTION, primitives.SEPARABLE
+
+
+def features(genotype: Genotype, size: Size) -> Mapping[Hashable, int]:
+    """By what they are."""
+    vocabulary = Vocabulary()
+    return vocabulary.named(vocabulary.features(genotype, expand(genotype), size))
 
 
 def chain() -> Genotype:
@@ -51,9 +59,21 @@ def test_logarithms_are_whole(number: int, expected: int) -> None:
     assert quarter_octaves(number) == expected
 
 
-def test_what_has_no_network_has_no_features() -> None:
-    with pytest.raises(InvalidGenotype):
-        features(Genotype(HIERARCHICAL, bytes(46)), NOTHING)
+def test_a_feature_keeps_its_number_and_what_was_met_before_changes_nothing_of_a_cell() -> None:
+    vocabulary, alone = Vocabulary(), features(chain(), NOTHING)
+    both = Genotype(Space.parse("1x3"), bytes([ONE, ONE, SEP]))
+    first = vocabulary.features(both, expand(both), NOTHING)
+    known = len(vocabulary)
+    second = vocabulary.features(chain(), expand(chain()), NOTHING)
+    assert list(vocabulary.named(second).items()) == list(alone.items())
+    assert known == len(first.numbers) and len(set(first.numbers) | set(second.numbers)) == len(vocabulary)
+
+
+def test_a_cell_with_many_paths_tells_none_of_them() -> None:
+    dense = Genotype(Space.parse("1x7"), bytes([ONE] * 21))
+    found = features(dense, NOTHING)
+    assert found["paths"] == 20 and not any(isinstance(key, tuple) and key[0] == "path" for key in found)
+    assert found["around", (ONE,) * 3, (ONE,) * 3] == found["degrees", 3, 3] == 1 and found[ONE, ONE] == 35
 
 
 @pytest.mark.parametrize("space", [FLAT, HIERARCHICAL, Space.parse("1x2"), Space.parse("2x3/2x3/1x3")])

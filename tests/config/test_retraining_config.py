@@ -103,7 +103,7 @@ def test_settings_stand_in_the_order_of_older_files() -> None:
     search += "checkpoint_interval walltime grace device_failures max_failures compact_interval lock_wait "
     search += "tensorboard csv_log mlflow"
     ours = "run device threads loaders compile download address progress history_every validate_every "
-    ours += "checkpoint_interval walltime grace lock_wait recompute tensorboard csv_log mlflow"
+    ours += "checkpoint_interval walltime grace lock_wait recompute smaller_batches tensorboard csv_log mlflow"
     assert list(search_config.SCHEME.settings(search_config.build())["run"]) == search.split()
     assert list(SCHEME.settings(SCHEME.build())["run"]) == ours.split()
 

@@ -139,7 +139,7 @@ def test_features_in_which_networks_differ_are_learned_first_also_those_that_all
     made = strategy()
     model = made.model(population, 120)
     assert model is not None
-    assert all(model.columns[made._numbers[name]] >= 0 for name in ("flops", "parameters"))
+    assert all(model.columns[made._vocabulary.number(name)] >= 0 for name in ("flops", "parameters"))
 
 
 def test_the_same_questions_in_any_order_have_the_same_answers() -> None:

@@ -1,4 +1,4 @@
-"""What is compiled of a network, and that it goes on where that fails."""
+"""What is compiled of a network, that it goes on where that fails, and that ranks agree on it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from rank_threads import ThreadGroup, on_ranks
 from test_expansion import build
+from test_loop import assert_close, made, recipe
+from torch import Tensor
 
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.retrain.compiling import compile_blocks
+from hpcnas.retrain.compiling import Compiler
 from hpcnas.retrain.draws import ImageDraws
 from hpcnas.retrain.process_group import PeerFailed
 from hpcnas.retrain.recomputing import recompute
@@ -35,7 +38,7 @@ def test_cells_of_one_shape_are_compiled_once_and_for_the_training_alone() -> No
 
     torch._dynamo.reset()
     plain, ours = network(), network()
-    compile_blocks(ours, pytest.fail, backend)
+    Compiler(ours, pytest.fail, backend)
     assert torch.equal(ours.eval()(IMAGES), plain.eval()(IMAGES)) and compiled == []
     for one in (plain.train(), ours.train()):
         one(IMAGES).sum().backward()
@@ -53,7 +56,7 @@ def test_where_compiling_fails_it_trains_as_it_is_and_says_so_once() -> None:
     torch._dynamo.reset()
     told: list[str] = []
     plain, ours = network().train(), network().train()
-    compile_blocks(ours, told.append, backend)
+    Compiler(ours, told.append, backend)
     assert torch.equal(ours(IMAGES), plain(IMAGES))
     (line,) = told
     assert line.startswith("torch.compile fails here, going on without: ") and "\n" not in line
@@ -62,7 +65,7 @@ def test_where_compiling_fails_it_trains_as_it_is_and_says_so_once() -> None:
 def test_what_is_compiled_is_computed_again_on_the_way_back() -> None:
     torch._dynamo.reset()
     plain, ours = network().train(), network().train()
-    compile_blocks(ours, pytest.fail, "eager")
+    Compiler(ours, pytest.fail, "eager")
     recompute(ours, ImageDraws(torch.device("cpu")))
     for one in (plain, ours):
         one(IMAGES).sum().backward()
@@ -79,6 +82,55 @@ def test_what_another_rank_meets_is_no_fault_of_the_compiler() -> None:
 
     torch._dynamo.reset()
     ours = network().train()
-    compile_blocks(ours, pytest.fail, backend)
+    Compiler(ours, pytest.fail, backend)
     with pytest.raises(PeerFailed, match="rank 1 is out of memory"):
         ours(IMAGES)
+
+
+@pytest.mark.parametrize("fails", ["forwards", "on the way back", None])
+def test_where_the_compiler_of_one_rank_fails_all_go_on_without_it(
+    fails: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On that rank a block fails when its sums over ranks are made, as it would half-way through."""
+    told: list[str] = []
+
+    def train(group: ThreadGroup, compiles: bool) -> tuple[dict[str, Tensor], float]:
+        passes: list[Callable[..., Any]] = []
+
+        def compile(plain: Callable[[Tensor], Tensor], **options: object) -> Callable[[Tensor], Tensor]:
+            def forward(maps: Tensor) -> Tensor:
+                found = plain(maps)
+                passes.append(plain)
+                if group.rank == 1 and fails == "forwards":
+                    raise RuntimeError("no compiler\nis here")
+                return _Failing.apply(found) if group.rank == 1 and fails else found  # type: ignore[no-any-return]
+
+            return forward
+
+        training = made(recipe(steps=2), group)
+        for rank in range(2 * compiles):  # one after another, since there is one torch
+            if rank == group.rank:
+                monkeypatch.setattr(torch, "compile", compile)
+                training._compiler = Compiler(training.network, told.append)
+            group.gather(None)
+        assert training.run(lambda: False, lambda: False, lambda: None, lambda: None)
+        return training.weights(), len(passes) / len(training.network.blocks)
+
+    (plain, _), _ = on_ranks(2, lambda group: train(group, compiles=False))
+    found = on_ranks(2, lambda group: train(group, compiles=True))
+    for weights, _ in found:
+        assert_close(plain, weights)
+    assert [passes for _, passes in found] == {"forwards": [1, 0.25], "on the way back": [1, 1], None: [3, 3]}[fails]
+    assert told == (["torch.compile fails on rank 1, all ranks go on without: no compiler"] if fails else [])
+
+
+class _Failing(torch.autograd.Function):
+    """Nothing, but that the way back fails."""
+
+    @staticmethod
+    def forward(context: Any, maps: Tensor) -> Tensor:
+        return maps.clone()
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        raise RuntimeError("no compiler\nis here")

@@ -72,6 +72,17 @@ def assert_equal(one: Batch, two: Batch) -> None:
     assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
 
 
+def test_loaders_have_room_for_the_micro_batches_that_memory_has_asked_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_stream, "_TEST_BATCH", 4)
+    settings = recipe(folder)
+    begun = stream(settings, loaders=1)
+    for size, images in ((4, 4), (8, 8)):
+        begun.use(settings.with_smaller_batches(size))
+        assert begun._source._batch_bytes == images * 3 * 16 * 16  # type: ignore[attr-defined]
+
+
 def test_a_micro_batch_is_the_same_on_any_rank_in_any_process_and_after_a_break(folder: Path) -> None:
     settings = recipe(folder)
     whole = batches(stream(settings), settings, 0, 1)

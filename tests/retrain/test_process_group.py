@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,7 +14,8 @@ from patience import GUARD
 from rank_threads import ThreadGroup, on_ranks
 
 from hpcnas.retrain import process_group
-from hpcnas.retrain.process_group import Group, PeerFailed
+from hpcnas.retrain.hearing import Hearing
+from hpcnas.retrain.process_group import Group, PeerFailed, PeerLost
 
 
 class Ranks:
@@ -87,23 +87,75 @@ def groups(size: int, leave: int | None = None) -> list[Group]:
     made = []
     for rank in range(size):
         group = Group.__new__(Group)
-        group.rank, group.size, group._words, group._called = rank, size, words, False
+        group.rank, group.size, group._words = rank, size, words
         group._counts, group._votes = 0, words
-        group._looked = -math.inf
+        group._hearing = Hearing(words, rank, size)
         group._leave = lambda rank=rank: rank == leave  # type: ignore[misc]
         made.append(group)
     return made
 
 
-def test_who_waits_hears_that_another_one_is_to_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr(process_group, "steady", lambda: now[0])
+def test_who_waits_hears_that_another_one_is_to_leave() -> None:
     first, second, third = groups(3, leave=2)
     assert not first.called() and third.called()
-    now[0] += 0.24
-    assert not first.called()  # it has just looked
-    now[0] += 0.01
+    third._hearing.look()
+    assert not first.called()  # it has not looked
+    for group in (first, second):
+        group._hearing.look()
     assert first.called() and second.called() and third.called()
+
+
+def test_a_job_that_is_to_leave_waits_for_no_rank_that_is_stopped() -> None:
+    now, ranks = [0.0], groups(3, leave=0)
+    for group in ranks:
+        group._hearing = Hearing(group._words, group.rank, 3, lambda: lambda: now[0])
+
+    def half_a_second(*looking: int) -> list[bool]:
+        now[0] += 0.5
+        for rank in looking:
+            ranks[rank]._hearing.look()
+        return [ranks[rank].called() for rank in looking]
+
+    assert ranks[0].called()
+    for _ in range(40):
+        assert all(half_a_second(0, 1, 2)[:1])
+    for _ in range(21):
+        half_a_second(0, 1)  # and rank 2 is stopped
+    with pytest.raises(PeerLost, match=r"is to leave, and rank 2 has not answered for 10 s \(stopped"):
+        half_a_second(0)
+    ranks[1]._hearing.look()
+    with pytest.raises(PeerLost, match="rank 2 has not answered"):
+        ranks[1].called()
+
+
+def test_a_job_that_is_to_leave_does_not_wait_for_rank_0_where_the_meeting_point_is() -> None:
+    now = [0.0]
+    first, second = groups(2, leave=1)
+    second._hearing = Hearing(second._words, 1, 2, lambda: lambda: now[0])
+    assert second.called()
+    second._hearing.look()
+    for _ in range(21):
+        assert second.called()
+        now[0] += 0.5  # its thread waits for an answer
+    with pytest.raises(PeerLost, match="rank 0 has not answered for 10 s"):
+        second.called()
+    assert not first.called()
+
+
+def test_a_meeting_point_that_is_gone_is_told_by_whoever_waits() -> None:
+    (group,) = groups(2)[:1]
+    group._hearing.problem = "Broken pipe"
+    with pytest.raises(PeerLost, match="another rank is gone or cannot be reached: Broken pipe"):
+        group.called()
+
+
+def test_a_thread_listens_until_the_end() -> None:
+    first, second = groups(2)
+    second._hearing.begin()
+    first._words.set("leave", "")
+    while not second.called():
+        time.sleep(0.01)
+    assert second._hearing.end() and not second._hearing._thread.is_alive()
 
 
 def test_all_ranks_hear_the_line_of_the_first_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,6 +166,7 @@ def test_all_ranks_hear_the_line_of_the_first_that_fails(monkeypatch: pytest.Mon
         while not first._words.check(["failed"]):
             time.sleep(0.001)
         for group in (third, first):
+            group._hearing.look()
             with pytest.raises(PeerFailed, match="^rank 1 is out of memory$"):
                 group.called()
         assert told.result() == "rank 1 is out of memory"
@@ -133,9 +186,10 @@ def test_all_ranks_count_the_same_again_and_again() -> None:
 
 
 def test_who_waits_for_the_count_hears_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process_group, "_LOOK", 0.01)
+    monkeypatch.setattr(process_group, "LOOK", 0.01)
     first, second = groups(2)
     first._words.set("failed", "rank 1 is out of memory")
+    first._hearing.look()
     with pytest.raises(PeerFailed, match="rank 1 is out of memory"):
         first.count(False)
     assert second._words.check(["heard"])

@@ -50,6 +50,7 @@ RECORD = Record(
     broken=["train/gnu/1.jpg", "train/gnu/ünlesbar.jpg"],
     validations=[Validation(3, 100, 500, 0.25, 2.125, 1.5), Validation(3, 200, 499, 0.375, None, 1.25)],
     weights="0123456789abcdef",
+    micro_batch=16,
 )
 
 

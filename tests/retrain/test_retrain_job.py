@@ -147,32 +147,3 @@ def test_what_weights_to_start_from_do_not_have_is_told(
     checkpoints.save(tmp_path / "given.pt", {})
     with pytest.raises(UnusableWeights, match="expected the .* tensors of this cell"):
         job._start(orders, found)
-
-
-class _Short:
-    """A world of three ranks, of which this is one; on the others, one is short of memory."""
-
-    size = 3
-
-    def __init__(self, rank: int, others: tuple[int, int, float] | None) -> None:
-        self.rank, self._others = rank, others
-
-    def gather(self, value: object) -> list[object]:
-        if isinstance(value, str):
-            return [value] * 3  # hosts
-        return [value, None, self._others]
-
-
-@pytest.mark.parametrize(("rank", "told"), [(0, 1), (1, 0)])
-def test_who_is_short_of_memory_is_told_once(
-    rank: int, told: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("hpcnas.job.memory.free_memory", lambda: 2**50)
-    settings, graph, cpu = SCHEME.build({"network": {"channels": 4, "cells": (1,)}}), expand(CHAIN), torch.device("cpu")
-    trained_on = settings.skeleton(DataFacts(1, 8, 8, 2, 10, 0, "0" * 16))
-    assert not job._is_recomputed(_Short(rank, None), settings, graph, trained_on, cpu)  # type: ignore[arg-type]
-    assert caplog.messages == []
-    assert job._is_recomputed(_Short(rank, (2, 86, 2**29)), settings, graph, trained_on, cpu)  # type: ignore[arg-type]
-    assert len(caplog.messages) == told
-    if told:
-        assert "of 86 images take more memory than 0.5 GiB, which are free on rank 2:" in caplog.messages[0]

@@ -215,6 +215,29 @@ def test_a_rank_whose_test_image_does_not_come_hears_of_a_signal_to_another(
     assert "SIGTERM received" in out + err
 
 
+IMPATIENT = """
+import sys
+from hpcnas.retrain import __main__ as retrain, hearing
+hearing.LIFE = 1.0
+sys.exit(retrain.main())
+"""
+
+
+def test_a_signal_is_heard_while_rank_0_is_stopped(one_mpi: launcher.Mpi, tmp_path: Path) -> None:
+    """Though the words of ranks are in its process; the last save is kept."""
+    write_cell(tmp_path)
+    options = [*SMALL, "--run", "run", "--steps", "1000000", "--checkpoint-interval", "0.05"]
+    with launcher.start(one_mpi, 2, ["-c", IMPATIENT, *options], cwd=tmp_path) as job:
+        await_that(lambda: job.poll() is not None or saved_steps(tmp_path / "run") >= 3, "three saved steps")
+        found = ranks(job)
+        found[0].suspend()
+        found[1].send_signal(signal.SIGTERM)
+        out, err = job.communicate(timeout=GUARD)
+    assert "this job is to leave, and rank 0 has not answered for 1 s" in out + err
+    assert job.returncode in (75, 9)  # MPICH's mpirun may return how the stopped rank ended
+    assert status(tmp_path / "run")["state"] == "more" and record_file.read(tmp_path / "run").trainings[0].step >= 3
+
+
 def saved_steps(folder: Path) -> int:
     try:
         return int(status(folder)["steps_done"])
