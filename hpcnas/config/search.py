@@ -144,6 +144,10 @@ class TrainingSettings(Section, section="training"):
         (), "where a training is validated on its way, as shares of the steps (as 0.1 0.3): learning curves",
         low=0.0, high=1.0, metavar="F",
     )  # fmt: skip
+    class_weights: str | None = setting(
+        None, "weight of each class in the loss: balanced (by how few its images are), 1,2,0.5 or a FILE of numbers",
+        metavar="WEIGHTS", paths_after="",
+    )  # fmt: skip
     crop: float = setting(
         0.75, "side of the random crop as a share of the image's side (0.75: 24 of 32 pixels; 1: none)",
         low=0.1, high=1.0, metavar="F",

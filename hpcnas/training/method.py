@@ -13,12 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.config import class_weights
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import DataSettings, TrainingSettings
 from hpcnas.data.augment import Normaliser
@@ -54,14 +56,25 @@ class TrainingData:
     validation_labels: Tensor
     normalise: Normaliser
     facts: DataFacts
+    class_weights: Tensor | None = None  # of each class in the loss, float32 (classes,); None where all count alike
 
     @classmethod
-    def prepare(cls, dataset: DataSet, data: DataSettings, device: torch.device, padding: int = 0) -> TrainingData:
+    def prepare(
+        cls,
+        dataset: DataSet,
+        data: DataSettings,
+        device: torch.device,
+        padding: int = 0,
+        weights: str | None = None,
+    ) -> TrainingData:
         """Splits the training images by the configured seed, pads them by so many black pixels on each side, and moves
-        all to the device."""
+        all to the device. `weights` are those of classes (`config.class_weights`). Raises DataError where they do not
+        fit the data."""
         training, validation = split(dataset.images, data.validation_fraction, data.split_seed)
         mean, std = channel_statistics(training)
         count, height, width, channels = training.pixels.shape
+        sizes = np.bincount(training.labels, minlength=len(dataset.classes)).tolist()
+        scaled = class_weights.scaled(weights, sizes)
         pixels = torch.as_tensor(training.pixels, device=device)
         return cls(
             pixels=functional.pad(pixels, (0, 0, padding, padding, padding, padding)) if padding else pixels,
@@ -78,6 +91,7 @@ class TrainingData:
                 validation_images=len(validation.labels),
                 fingerprint=dataset.fingerprint,
             ),
+            class_weights=None if scaled is None else torch.tensor(scaled, dtype=torch.float32, device=device),
         )
 
 

@@ -28,7 +28,7 @@ class Learner(Protocol):
     """A network with its parameters, and how they learn."""
 
     def learn(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
-        """One step of SGD at a learning rate; returns the mean cross-entropy, a scalar.
+        """One step of SGD at a learning rate; returns the mean cross-entropy, a scalar, by the data's class weights.
 
         Images float (B, C, h, w), labels int64 (B,).
         """

@@ -57,7 +57,8 @@ def serve(connection: Connection, assignment: Assignment) -> int:
         plugins.load(config.search.plugins)
         device = _assigned_device(assignment)
         dataset = load_training(config.data.source, download=config.run.download)
-        data = TrainingData.prepare(dataset, config.data, device, config.training.padding)
+        padding, weights = config.training.padding, config.training.class_weights
+        data = TrainingData.prepare(dataset, config.data, device, padding, weights)
         measuring.check(config.training.fitness, data.validation_labels.cpu().numpy())
     except (DataError, plugins.PluginError, DeviceRefused) as error:
         pipe.send(Unusable(str(error)))

@@ -85,14 +85,20 @@ def assert_close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
 
 
 def assert_same_function(
-    genotype: Genotype, skeleton: Skeleton, functions: kernels.Kernels, seed: int = 0, size: tuple[int, int] = (7, 6)
+    genotype: Genotype,
+    skeleton: Skeleton,
+    functions: kernels.Kernels,
+    seed: int = 0,
+    size: tuple[int, int] = (7, 6),
+    weights: torch.Tensor | None = None,
 ) -> None:
     """Loss, every gradient, the running statistics, and the scores in evaluation mode."""
     network, plan = pair(genotype, skeleton, functions, seed)
     images, labels = batch(skeleton, 3, *size, seed)
-    loss = functional.cross_entropy(network(images), labels)
+    loss = functional.cross_entropy(network(images), labels, weights, reduction="none").mean()
     loss.backward()
-    assert CpuProgram(plan, 3, *size, training=True).learn(images, labels) == pytest.approx(loss.item(), rel=CLOSE)
+    program = CpuProgram(plan, 3, *size, training=True, class_weights=weights)
+    assert program.learn(images, labels) == pytest.approx(loss.item(), rel=CLOSE)
     ours = plan.gradient_dict()
     theirs = {name: parameter.grad for name, parameter in network.named_parameters()}
     assert set(ours) == set(theirs)
@@ -173,6 +179,11 @@ def test_vectors_of_every_width(number: str, close: float, vector_bytes: int, ch
     scale = max(float(gradient.abs().max()) for gradient in theirs.values())
     for name, gradient in theirs.items():
         assert float((ours[name] - gradient).abs().max()) <= close * scale, name
+
+
+def test_classes_count_by_their_weights(exact: kernels.Kernels) -> None:
+    weights = torch.linspace(0.0, 3.0, 10, dtype=torch.float64)
+    assert_same_function(flat("1-2 sep", 2), Skeleton(1, 8, 9, 10, 4, (1,)), exact, weights=weights)
 
 
 def test_what_fills_up_blocks_stays_zero(exact: kernels.Kernels) -> None:

@@ -26,6 +26,7 @@ class Pixels:
     images: Tensor
     labels: Tensor
     normaliser: Tensor
+    class_weights: Tensor | None = None  # in the loss, real (classes,)
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ class StackedTraining(Trainings):
         self._plan = CudaPlan(block_graph.build(graph, skeleton), states, device, number_type(settings, device))
         self._room = Room(device)
         crop = crop_size(settings, data.facts)
-        pixels = Pixels(data.pixels, data.labels, data.normalise.table)
+        pixels = Pixels(data.pixels, data.labels, data.normalise.table, data.class_weights)
         self._draws = _draws(data, settings, seeds, crop)
         self._program = CudaProgram(self._plan, self._room, pixels, self._draws, crop, training=True)
         rates = [learning_rate(settings, step) for step in range(settings.steps)]
