@@ -74,7 +74,8 @@ test-4: environment  ## the MPI tests under four ranks
 
 torture: environment  ## 1,000 faults, 500 kills, 100 million pairs of networks, 20,000 odd options: over an hour
 	HPCNAS_TORTURE=1 $(VENV)/bin/python -m pytest --timeout 0 -s tests/search/test_faults_mpi.py \
-	    tests/search/test_kills_mpi.py tests/search/test_whole_run.py tests/retrain/test_retrain_kills.py \
+	    tests/search/test_kills_mpi.py tests/search/test_crash_points.py tests/search/test_whole_run.py \
+	    tests/retrain/test_retrain_kills.py \
 	    tests/architecture/test_network_hash_numbers.py tests/config/test_odd_values.py tests/config/test_bad_values.py $(PYTEST)
 
 bench: environment  ## speed of trainings against an ordinary PyTorch program, and of the controller

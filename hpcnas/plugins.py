@@ -68,7 +68,8 @@ class DataKind:
     """A kind of data, which `--data KIND` or `--data KIND:REST` names.
 
     `read(rest, split, download)` returns (classes, pixels, labels) of a split, "train" or "test": the names of the
-    classes, uint8 of shape (N, H, W, 1 or 3), and int64 of shape (N,) from 0, the number of each image's class. It
+    classes, uint8, uint16, int16, float16 or float32 of shape (N, H, W, 1 to 256), and int64 of shape (N,) from 0, the
+    number of each image's class. A fourth value may name each image's group, (N,): a split keeps groups together. It
     raises DataError where a person must mend something, and must not read the other split.
     """
 

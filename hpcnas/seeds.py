@@ -122,9 +122,10 @@ def micro_batch_seed(seed: int, step: int, micro_batch: int) -> int:
     return _torch_seed(np.random.SeedSequence(seed, spawn_key=(_MICRO_BATCH, step, micro_batch)))
 
 
-def mixing_seed(seed: int, step: int, micro_batch: int) -> int:
-    """Seed of the shares in which a micro-batch of a retraining is mixed, 0 ≤ seed < 2⁶³: the same on every rank."""
-    return _torch_seed(np.random.SeedSequence(seed, spawn_key=(_MIXING, step, micro_batch)))
+def mixing_seed(seed: int, step: int) -> int:
+    """Seed of the shares in which images of a step of a retraining are mixed, 0 ≤ seed < 2⁶³: the same on every
+    rank."""
+    return _torch_seed(np.random.SeedSequence(seed, spawn_key=(_MIXING, step)))
 
 
 def image_seed(seed: int, position: int) -> int:

@@ -11,10 +11,9 @@ HPCNAS_DEMAND_SLURM   1: likewise a missing SLURM; and so on: `.ci/run` sets the
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import cache
 
 import pytest
@@ -24,6 +23,8 @@ from mpi import Mpi, available
 from patience import TEST
 from warden import Warden
 
+from hpcnas import collector
+
 os.environ.setdefault("PYTEST_TIMEOUT", str(TEST))  # of pytest-timeout, unless --timeout says another
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # here and in every child: ranks share few cores
 if not any(map(os.path.exists, ("/dev/nvidiactl", "/dev/kfd"))):  # before any module of the tests brings a kernel
@@ -31,8 +32,6 @@ if not any(map(os.path.exists, ("/dev/nvidiactl", "/dev/kfd"))):  # before any m
 for number in (signal.SIGINT, signal.SIGHUP):  # a shell in the background and nohup switch them off, also for children
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-
-gc.disable()  # until all tests are imported, which are never garbage
 
 
 LONGEST = (
@@ -52,9 +51,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.mpi)
 
 
-def pytest_collection_finish() -> None:
-    gc.freeze()
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    with collector.spared_imports():
+        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from hpcnas.retrain.loaders import Loaded
+from hpcnas.retrain.batch_source import Loaded
 
 DEADLY, WITHOUT_MEMORY = 13, 14
 

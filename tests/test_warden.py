@@ -11,7 +11,7 @@ import psutil
 import pytest
 from live_run import await_that
 from patience import GUARD
-from test_trainer_process import lives
+from trainer_children import lives
 from warden import Child
 
 # A test process with a child in a session of its own, whose child has neither its parent nor its environment, only its

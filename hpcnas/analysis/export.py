@@ -153,8 +153,9 @@ def module(found: Source) -> str:
 # ── the network as ONNX, and weights ────────────────────────────────────────────────────────────────────────────────
 def write_onnx(found: Source, output: Path, weights: Path | None = None, seed: int = 0) -> None:
     """Writes the network's file: images float32 (N, channels, height, width) → scores (N, classes), of any N, height
-    and width. A retrained network takes pixels, 0 to 255, and has its weights inside. Any other takes what networks of
-    the search were given, and has the weights of the file `weights` (a state_dict), else random ones of that seed.
+    and width. A retrained network takes pixels as its data have them, 0 to 255 of uint8, and has its weights inside.
+    Any other takes what networks of the search were given, and has the weights of the file `weights` (a state_dict),
+    else random ones of that seed.
 
     Raises AnalysisError where onnx is missing, or weights do not fit the network; OSError where the file cannot be
     written.
@@ -184,7 +185,9 @@ def write_onnx(found: Source, output: Path, weights: Path | None = None, seed: i
     if found.learnt is not None:
         inputs = found.learnt.inputs
         exported = Classifier(network, inputs)
-        properties |= {"input": "pixels, 0 to 255", "resize": str(inputs.resize)}
+        pixels = "pixels, 0 to 255" if inputs.type == "uint8" else f"pixels, values of {inputs.type}"
+        properties |= {"input": pixels, "resize": str(inputs.resize)}
+        properties |= {} if inputs.type == "uint8" else {"type": inputs.type}
         properties |= {"height": str(found.skeleton.height), "width": str(found.skeleton.width)}
         properties["classes"] = json.dumps(inputs.class_names)
     images = torch.zeros(1, found.skeleton.image_channels, found.skeleton.height, found.skeleton.width)

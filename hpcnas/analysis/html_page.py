@@ -11,7 +11,6 @@ import datetime
 import html
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from hpcnas import __version__
@@ -107,7 +106,7 @@ def configuration(settings: str, sessions: Sequence[Session]) -> Html:
     lines = settings
     if sessions:
         last = sessions[-1]
-        for title, values in (("data, as found", asdict(last.facts)), ("software", dict(last.software))):
+        for title, values in (("data, as found", last.facts.record()), ("software", dict(last.software))):
             lines += f"\n# {title}\n" + "".join(f"#   {key}: {value}\n" for key, value in values.items())
     return joined([tag("h2", "Configuration"), hidden("all settings", tag("div", tag("pre", lines), class_="box"))])
 

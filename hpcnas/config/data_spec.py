@@ -7,8 +7,9 @@ a specification without numpy and torch.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hpcnas import plugins
 from hpcnas.errors import Error
@@ -16,13 +17,22 @@ from hpcnas.errors import Error
 CIFAR10 = "CIFAR-10"  # the paper's data
 MOST_BYTES = 2**38  # of made-up images
 SMALLEST_SIDE = 8  # pixels; three groups of cells leave no picture of a smaller image
+MOST_CHANNELS = 256  # of an image
 KINDS = {  # by kind: how it is written
     "digits": "digits",
     "cifar10": "cifar10:DIR",
+    "cifar100": "cifar100:DIR",
     "fashion-mnist": "fashion-mnist:DIR",
+    "mnist": "mnist:DIR",
+    "svhn": "svhn:DIR",
     "imagefolder": "imagefolder:DIR",
+    "arrays": "arrays:FILE.h5|FILE.npz|DIR",
     "synthetic": "synthetic:N[:CxHxW]",
 }
+ARCHIVES = {  # kinds that torchvision reads: their names, whatever folder they lie in
+    "cifar10": CIFAR10, "cifar100": "CIFAR-100", "fashion-mnist": "Fashion-MNIST", "mnist": "MNIST", "svhn": "SVHN",
+}  # fmt: skip
+LAYOUTS = ("nhwc", "nchw")
 
 
 class DataError(Error):
@@ -41,11 +51,26 @@ class ImageFacts:
 
 @dataclass(frozen=True, slots=True)
 class DataFacts(ImageFacts):
-    """Likewise, with the numbers of images, and a fingerprint that is the same wherever the data lie."""
+    """Likewise, with the numbers of images, and a fingerprint that is the same wherever the data lie.
+
+    `split` and the channels' statistics are written down of data that tell groups or a validation part, or whose values
+    are of another type than uint8; of others they follow from what stood here before."""
 
     training_images: int
     validation_images: int
     fingerprint: str
+    split: str = field(default="", repr=False)  # 16 hex digits of which images are in which part, or what decides it
+    mean: tuple[float, ...] = field(default=(), repr=False, compare=False)  # of each channel, of the training part
+    std: tuple[float, ...] = field(default=(), repr=False, compare=False)
+
+    def __str__(self) -> str:
+        """Without what follows from the rest."""
+        return f"{self!r} split by {self.split}" if self.split else repr(self)
+
+    def record(self) -> dict[str, Any]:
+        """Every value by its name, for JSON; without what is not told."""
+        optional = ("split", "mean", "std")
+        return {name: value for name, value in asdict(self).items() if value or name not in optional}
 
 
 @dataclass(frozen=True)
@@ -55,10 +80,18 @@ class Digits:
 
 @dataclass(frozen=True)
 class DataFolder:
-    """A data set that lies in a folder: kind `cifar10`, `fashion-mnist` or `imagefolder`."""
+    """A data set that lies in a folder: one of `ARCHIVES`, or `imagefolder`."""
 
     kind: str
     path: Path
+
+
+@dataclass(frozen=True)
+class ArrayData:
+    """Arrays in a file or folder, and how the axes of images lie; None: as the file says, else nhwc."""
+
+    path: Path
+    layout: str | None
 
 
 @dataclass(frozen=True)
@@ -77,7 +110,7 @@ class Plugged:
     rest: str
 
 
-DataSpec = Digits | DataFolder | Synthetic | Plugged
+DataSpec = Digits | DataFolder | ArrayData | Synthetic | Plugged
 
 
 def parse(spec: str) -> DataSpec:
@@ -98,8 +131,12 @@ def parse(spec: str) -> DataSpec:
         return Digits()
     if kind == "digits" or not rest:
         raise DataError(f"expected {KINDS[kind]}, got {spec!r}")
+    layout: str | None = None
+    if kind == "arrays" and (ends := re.fullmatch(r"(.+):(nhwc|nchw)", rest, re.ASCII | re.IGNORECASE | re.DOTALL)):
+        rest, layout = ends[1], ends[2].lower()
     try:
-        return DataFolder(kind, Path(rest).expanduser())
+        path = Path(rest).expanduser()
+        return ArrayData(path, layout) if kind == "arrays" else DataFolder(kind, path)
     except RuntimeError as error:  # ~name of nobody
         raise DataError(f"expected {KINDS[kind]}, got {spec!r}: {error}") from None
 
@@ -115,11 +152,9 @@ def title(spec: str, classes: int, fingerprint: str) -> str:
             return "digits"
         case Synthetic(images, shape):
             return f"synthetic:{images}:{'x'.join(map(str, shape))}"
-        case DataFolder("cifar10", _):
-            return CIFAR10
-        case DataFolder("fashion-mnist", _):
-            return "Fashion-MNIST"
-        case DataFolder(kind, _) | Plugged(kind, _):
+        case DataFolder(kind, _) if kind in ARCHIVES:
+            return ARCHIVES[kind]
+        case ArrayData() | DataFolder() | Plugged():
             return f"{kind} of {classes} classes ({fingerprint:.8})"
 
 
@@ -131,9 +166,9 @@ def _parse_synthetic(spec: str, rest: str) -> Synthetic:
     channels, height, width = (int(match[i] or default) for i, default in ((2, 3), (3, 32), (4, 32)))
     if images < 10:
         raise DataError(f"{spec}: expected 10 training images or more, one of each class; got {images}")
-    if channels not in (1, 3) or min(height, width) < SMALLEST_SIDE:
+    if not 1 <= channels <= MOST_CHANNELS or min(height, width) < SMALLEST_SIDE:
         raise DataError(
-            f"{spec}: expected 1 or 3 channels and sides of {SMALLEST_SIDE} pixels or more; "
+            f"{spec}: expected 1 to {MOST_CHANNELS} channels and sides of {SMALLEST_SIDE} pixels or more; "
             f"got {channels} channels, {height}×{width}"
         )
     if (size := images * channels * height * width) > MOST_BYTES:

@@ -16,6 +16,8 @@ from hpcnas.config.job import JobSettings
 from hpcnas.config.options import CommandLine
 from hpcnas.config.settings import ConfigError, Scheme, Section, Settings, setting, with_default
 
+_MOST_BROKEN = 100  # unreadable images of which 1.3 million are still as good
+
 
 @dataclass(frozen=True)
 class LargeNetworkSettings(Section, section="network"):
@@ -111,7 +113,9 @@ class AugmentationSettings(Section, section="augmentation"):
         0.75, "resident: side of the random crop as a share of the image's side (24 of 32 pixels)",
         low=0.1, high=1.0, metavar="F",
     )  # fmt: skip
-    padding: int = setting(0, "resident: black pixels around an image before the crop", low=0, high=255, metavar="N")
+    padding: int = setting(
+        0, "resident: black pixels (zeros) around an image before the crop", low=0, high=255, metavar="N"
+    )
     flip: bool = setting(True, "flip half of the images from left to right")
     crop_area: float = setting(
         0.08, "stream: least share of the image's area in a random crop of any place and size",
@@ -137,7 +141,8 @@ class RetrainingDataSettings(Section, section="data"):
     """Data: what the network learns, and is tested on"""
 
     source: str = setting(
-        "cifar10:data", "digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR, synthetic:N", metavar="DATA",
+        "cifar10:data", "digits, arrays:FILE.h5|FILE.npz|DIR, imagefolder:DIR, cifar10:DIR, cifar100:DIR, "
+        "fashion-mnist:DIR, mnist:DIR, svhn:DIR, synthetic:N", metavar="DATA",
         option="data", paths_after=":",
         alterable=True,  # to another place: that it is the same data is checked by their fingerprint
     )  # fmt: skip
@@ -158,10 +163,17 @@ class RetrainingDataSettings(Section, section="data"):
         0.0, "share of the training images, of each class, that is held out to validate on; 0: none",
         low=0.0, high=0.9, metavar="F",
     )  # fmt: skip
-    max_broken: int = setting(
-        100, "stream: unreadable images that are left out before the training stops", low=0, metavar="N",
-        alterable=True,
+    max_broken: int | None = setting(
+        None, "stream: unreadable images that are left out before the training stops, likewise of its test and "
+        "validation (default: 100; of test and validation images 1 % of them, if that is fewer)",
+        low=0, metavar="N", alterable=True,
     )  # fmt: skip
+
+    def most_broken(self, scored: int | None = None) -> int:
+        """How many images may be unreadable: of those to train on, or of so many to test or to validate on."""
+        if self.max_broken is not None:
+            return self.max_broken
+        return _MOST_BROKEN if scored is None else min(_MOST_BROKEN, scored // 100)
 
 
 @dataclass(frozen=True)
@@ -246,7 +258,7 @@ class RetrainingConfig:
             raise ConfigError(f"augmentation.mixup: expected 0 or at least 0.01, got {self.augmentation.mixup:g}")
         if list(training.milestones) != sorted(training.milestones):
             raise ConfigError(f"training.milestones: expected them in order, got {training.milestones}")
-        if len(data.mean) != len(data.std) or len(data.mean) not in (0, 1, 3):
+        if len(data.mean) != len(data.std) or len(data.mean) > data_spec.MOST_CHANNELS:
             raise ConfigError(
                 f"data.mean, data.std: expected both, a number for each channel, got {data.mean} and {data.std}"
             )
@@ -356,7 +368,7 @@ The test accuracies, as in the paper's Table 1:
   --preset NAME     settings to start from: quick, cifar-large, imagenet
   --config FILE     settings in TOML; they override the preset, options both
   --genotype WHICH  RUN:best or RUN:ID of a search, FILE.toml, or paper
-  --data DATA       digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR
+  --data DATA       digits, cifar10:DIR, imagefolder:DIR, arrays:FILE.h5, …
   --runs N          trainings, each with a seed of its own
   --walltime T      how long this job may run: 4h (else SLURM or PBS is asked)
   --dry-run         print the configuration, sizes and bindings; train nothing

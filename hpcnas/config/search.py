@@ -153,7 +153,7 @@ class TrainingSettings(Section, section="training"):
         low=0.1, high=1.0, metavar="F",
     )  # fmt: skip
     padding: int = setting(
-        0, "black pixels around a training image before the crop (4 with --crop 1: padded 32×32 crops)",
+        0, "black pixels (zeros) around a training image before the crop (4 with --crop 1: padded 32×32 crops)",
         low=0, high=255, metavar="N",
     )  # fmt: skip
     flip: bool = setting(True, "flip half of the training images from left to right")
@@ -173,7 +173,8 @@ class DataSettings(Section, section="data"):
 
     source: str = setting(
         "digits",
-        "digits (embedded), cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR, synthetic:N",
+        "digits (embedded), arrays:FILE.h5|FILE.npz|DIR, imagefolder:DIR, cifar10:DIR, cifar100:DIR, "
+        "fashion-mnist:DIR, mnist:DIR, svhn:DIR, synthetic:N",
         metavar="DATA",
         option="data",
         paths_after=":",

@@ -1,7 +1,7 @@
 """Sampling and augmentation as tensor operations on the device where the images live (§4.1).
 
-Images are uint8, (N, H, W, C); batches come out float, (B, C, h, w), channels-last, normalised per channel. All draws
-come from a generator that is passed in.
+Images are (N, H, W, C) of any type that data have; batches come out float, (B, C, h, w), channels-last, normalised per
+channel. All draws come from a generator that is passed in.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 class Normaliser:
-    """(pixel − mean) / std per channel; mean and std are float (C,) in pixel values 0 to 255."""
+    """(pixel − mean) / std per channel; mean and std are float (C,) in pixel values."""
 
     def __init__(self, mean: Tensor, std: Tensor) -> None:
         self._scale = (1.0 / std).float()
@@ -25,7 +26,7 @@ class Normaliser:
         return torch.stack([self._scale, self._shift])
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """uint8 (B, H, W, C) → float32 (B, C, H, W), channels-last in memory."""
+        """Pixels (B, H, W, C) → float32 (B, C, H, W), channels-last in memory."""
         return torch.addcmul(self._shift, pixels.float(), self._scale).permute(0, 3, 1, 2)
 
 
@@ -59,6 +60,18 @@ class EpochSampler:
             wanted -= len(part)
             parts.append(part)
         return torch.cat(parts)
+
+
+def movable(images: Tensor) -> Tensor:
+    """The images, to be moved about: uint16, which not every operation of torch knows, as int16 of the same bits."""
+    return images.view(torch.int16) if images.dtype is torch.uint16 else images
+
+
+def padded(images: Tensor, padding: int) -> Tensor:
+    """With so many pixels of the value 0 on each side, black where values begin at 0: (N, H, W, C)."""
+    if not padding:
+        return images
+    return functional.pad(movable(images), (0, 0, padding, padding, padding, padding)).view(images.dtype)
 
 
 def random_crop(images: Tensor, height: int, width: int, generator: torch.Generator) -> Tensor:

@@ -11,7 +11,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -53,7 +53,7 @@ class Session:
     @classmethod
     def of(cls, one: session.Session) -> Session:
         """As it is recorded."""
-        return cls(one.started, one.host, one.pid, one.ranks, dict(one.software), asdict(one.facts))
+        return cls(one.started, one.host, one.pid, one.ranks, dict(one.software), one.facts.record())
 
 
 @dataclass(frozen=True, slots=True)

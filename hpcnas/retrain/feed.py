@@ -13,23 +13,22 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from hpcnas import seeds
 from hpcnas.config.data_spec import DataError, DataFacts
 from hpcnas.config.retraining import RetrainingConfig
-from hpcnas.data import image_file
-from hpcnas.data.augment import Normaliser, random_crop, random_flip
+from hpcnas.data import image_file, splits
+from hpcnas.data.augment import Normaliser, movable, padded, random_crop, random_flip
+from hpcnas.data.channel_statistics import channel_statistics, warn_of_padding
 from hpcnas.data.datasets import (
     DataSet,
     Images,
-    channel_statistics,
     first_test_in_colour,
     load_test,
     load_training,
@@ -39,6 +38,7 @@ from hpcnas.data.datasets import (
 )
 from hpcnas.data.seeded_transforms import RandAugment
 from hpcnas.retrain import held_out, shares
+from hpcnas.training.method import OWN_VALIDATION
 
 _logger = logging.getLogger(__name__)
 TEST_BATCH = 250  # images, fewer than fill the memory; does not change the result
@@ -56,10 +56,11 @@ class Appearance:
 
     facts: DataFacts  # height and width are those of a test image as it is tested
     class_names: tuple[str, ...]
-    mean: tuple[float, ...]  # of each channel, in pixel values 0 to 255
+    mean: tuple[float, ...]  # of each channel, in pixel values
     std: tuple[float, ...]
     resize: int  # pixels of a test image's shorter side, before its middle is taken
     class_sizes: tuple[int, ...] = ()  # training images of each class
+    type: str = "uint8"  # of the pixels
 
 
 class Feed(Protocol):
@@ -151,17 +152,22 @@ class Resident:
         dataset = load_training(recipe.data.source, download=recipe.run.download)
         learnt = self._split(recipe, dataset)
         count, height, width, channels = learnt.pixels.shape
-        mean, std = statistics(recipe, channels, lambda: _lists(channel_statistics(learnt)))
+        mean, std = statistics(recipe, channels, lambda: _lists(channel_statistics(learnt.pixels)))
         self._recipe, self._rank, self._ranks, self._device = recipe, rank, ranks, device
         padding = recipe.augmentation.padding
         pixels = torch.tensor(learnt.pixels, device=device)  # a copy: the array may be mapped read-only
-        self._pixels = functional.pad(pixels, (0, 0, padding, padding, padding, padding)) if padding else pixels
+        self._pixels = padded(pixels, padding)
+        if padding and learnt.pixels.dtype != np.uint8 and rank == 0:
+            warn_of_padding(np.array(mean), np.array(std))
         self._labels = torch.as_tensor(learnt.labels, device=device)
         self._normalise = Normaliser(torch.tensor(mean, device=device), torch.tensor(std, device=device))
         crop = recipe.augmentation.crop
         self._crop = max(1, round(crop * height)), max(1, round(crop * width))
         self._augment: RandAugment | None = None
         if recipe.augmentation.rand_augment:
+            if learnt.pixels.dtype != np.uint8:
+                got = f"got {learnt.pixels.dtype}; leave it out"
+                raise DataError(f"{recipe.data.source}: expected images of uint8 for --rand-augment, {got}")
             self._augment = RandAugment(recipe.augmentation, channels)
         self.broken: set[str] = set()
         self.broken_tests: set[str] = set()
@@ -171,30 +177,36 @@ class Resident:
         self.problem: str | None = None
         self.appearance = Appearance(
             facts=DataFacts(
-                channels, height, width, len(dataset.classes), count, self.validation_images, dataset.fingerprint
-            ),
+                channels, height, width, len(dataset.classes), count, self.validation_images, dataset.fingerprint,
+                self._split_name,
+            ),  # fmt: skip
             class_names=dataset.classes,
             mean=mean,
             std=std,
             resize=min(height, width),
             class_sizes=tuple(np.bincount(learnt.labels, minlength=len(dataset.classes)).tolist()),
+            type=learnt.pixels.dtype.name,
         )
         if self._validation is not None:
             self._require_of_the_network(self._validation, "validation")
 
     def _split(self, recipe: RetrainingConfig, dataset: DataSet) -> Images:
         """The images to train on, in their order; those to validate on are kept, if there are any. Raises DataError."""
-        folder, images = held_out.validation_folder(recipe), dataset.images
+        place, images = held_out.own_validation(recipe), dataset.images
         self._validation: DataSet | None = None  # stays in the host's memory
-        self.validated_on, self.validation_images = "no images", 0
-        chosen = held_out.held_out(recipe, images.labels)
-        if folder is not None:
+        self.validated_on, self.validation_images, self._split_name = "no images", 0, ""
+        chosen = held_out.held_out(recipe, images.labels, images.groups)
+        if dataset.validation is not None:
+            self._validation = dataclasses.replace(dataset, images=dataset.validation, validation=None)
+            self.validated_on, self._split_name = f"images of {place}", OWN_VALIDATION
+        elif place is not None:
             self._validation = load_validation(recipe.data.source)
-            self.validated_on = f"images of {folder}"
+            self.validated_on = f"images of {place}"
         elif chosen.any():
-            validation = Images(images.pixels[chosen], images.labels[chosen])
-            self._validation = dataclasses.replace(dataset, images=validation)
-            images = Images(images.pixels[~chosen], images.labels[~chosen])
+            self._validation = dataclasses.replace(dataset, images=images.taken(chosen))
+            if images.groups is not None:
+                self._split_name = splits.digest(np.flatnonzero(~chosen), np.flatnonzero(chosen))
+            images = images.taken(~chosen)
             self.validated_on = "held-out training images"
         if self._validation is not None:
             self.validation_images = len(self._validation.images.labels)
@@ -211,13 +223,13 @@ class Resident:
         places = shares.micro_batch(self._recipe, micro_batch)
         first = step * self._recipe.training.batch_size + places.start
         chosen = torch.as_tensor(self._order(first, len(places)), device=self._device)
-        images = random_crop(self._pixels[chosen], *self._crop, generator)
+        images = random_crop(movable(self._pixels)[chosen], *self._crop, generator)
         if self._recipe.augmentation.flip:
             images = random_flip(images, generator)
         if self._augment is not None:
             places = range(first, first + len(images))
             images = self._augment(images, [seeds.image_seed(self._seed, place) for place in places])
-        return self._normalise(images), self._labels[chosen]
+        return self._normalise(images.view(self._pixels.dtype)), self._labels[chosen]
 
     def look(self, leave: Callable[[], bool] = never) -> Iterator[None]:
         pixels, facts = self._tests().images.pixels, self.appearance.facts
@@ -256,10 +268,19 @@ class Resident:
         return dataset
 
     def _require_of_the_network(self, dataset: DataSet, what: str) -> None:
-        """Raises DataError unless these images are of the classes and the colours that the network is trained on."""
+        """Raises DataError unless these images are of the classes, and of the type, channels and size, or else of the
+        colours, that the network is trained on."""
         if dataset.classes != self.appearance.class_names:
             raise DataError(f"{dataset.name}: expected {what} images of the same classes as for training")
-        if dataset.images.pixels.shape[3] > self.appearance.facts.image_channels:
+        facts, kind, shape = self.appearance.facts, dataset.images.pixels.dtype.name, dataset.images.pixels.shape[1:]
+        learnt = facts.height, facts.width, facts.image_channels
+        pictures = {facts.image_channels, shape[2]} <= {1, 3} and self.appearance.type == "uint8"
+        if kind != self.appearance.type or (shape != learnt and not pictures):
+            raise DataError(
+                f"{dataset.name}: expected {what} images of {self.appearance.type} {learnt}, as those for training, "
+                f"got {kind} {shape}"
+            )
+        if shape[2] > facts.image_channels:
             first = first_test_in_colour(dataset.name) if what == "test" else None
             raise DataError(
                 f"{dataset.name}: expected grey {what} images, as all those for training are, got "
@@ -270,7 +291,7 @@ class Resident:
         folder = test_folder(self._recipe.data.source)
         return f" of {folder}" if folder else ""
 
-    def _as_trained(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _as_trained(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Test images (B, H, W, C) as images for training are: of their size, and grey ones in three equal channels
         where those are in colour."""
         facts = self.appearance.facts

@@ -33,8 +33,9 @@ from hpcnas.data import class_folders, image_file, seeded_transforms
 from hpcnas.data.augment import Normaliser
 from hpcnas.data.torchvision_shim import import_transforms
 from hpcnas.retrain import held_out, shares
+from hpcnas.retrain.batch_source import BatchSource, Broken, Loaded, NoImages, OwnThread
 from hpcnas.retrain.feed import Appearance, Batch, Order, PlacedBatch, never, statistics
-from hpcnas.retrain.loaders import BatchSource, Broken, Loaded, NoImages, OwnThread, Processes
+from hpcnas.retrain.loaders import Processes
 
 _logger = logging.getLogger(__name__)
 v2 = import_transforms()  # here, so that the loaders' server has them

@@ -13,12 +13,11 @@ import contextlib
 import ctypes
 import logging
 import os
-import socket
 import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hpcnas import collector
 from hpcnas.architecture import expansion
@@ -35,7 +34,7 @@ from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.world import World
 from hpcnas.plugins import PluginFault
-from hpcnas.retrain import shares
+from hpcnas.retrain import inspection, shares
 from hpcnas.retrain.keeper import Bystander, Keeper
 from hpcnas.retrain.record import Origin, Start
 from hpcnas.retrain.record_keeper import RecordKeeper
@@ -63,11 +62,8 @@ class Orders:
     seeds: tuple[int, ...]  # of the trainings that are not complete
     start: Start | None  # the weights that a training begins with; None where they are drawn, or none begins
     dry_run: bool
+    measure: bool = False  # in a dry run
     begins: bool = True  # whether no training has been begun, or all of them begin anew
-
-
-class OutOfMemory(Error):
-    """A rank has not the memory that it needs from the beginning: one sentence."""
 
 
 class UnusableDevice(Error):
@@ -126,7 +122,10 @@ def _prepare(arguments: list[str], signals: Signals) -> tuple[Orders, RecordKeep
         raise Leave(f"{_name()}: {error}", WRONG_USE) from None
     recipe = plan.recipe.with_smaller_batches(plan.micro_batch)
     begins = plan.record is None or plan.anew
-    return Orders(recipe, plan.genotype, plan.origin, plan.waiting, plan.start, request.dry_run, begins), keeper
+    orders = Orders(
+        recipe, plan.genotype, plan.origin, plan.waiting, plan.start, request.dry_run, request.measure, begins
+    )
+    return orders, keeper
 
 
 def _reason_to_leave(world: World, orders: Orders, signals: Signals, warn: Callable[[str], None]) -> Reason:
@@ -147,25 +146,56 @@ def _carry_out(world: World, orders: Orders, keeper: Keeper, reason: Reason, uns
     line = log.LiveLine(recipe.run.progress)
     log.configure(world.rank, line)
     if orders.dry_run:
-        from hpcnas.retrain import dry_run
-
-        told = together(
-            world,
-            lambda: dry_run.text(recipe, orders.genotype, orders.origin, seats, bindings) if world.rank == 0 else None,
-        )
-        if told is not None:
-            print(told, flush=True)
-        return COMPLETE
+        return _dry_run(world, orders, seats, bindings, reason)
     keeper.begin(line)
     for text in unsaid:
         _warning(text)
     device = _device(world, bindings[world.rank])
-    feed = _feed(world, recipe, device, bindings[world.rank].threads)
+    feed = inspection.open_feed(world, recipe, device, bindings[world.rank].threads)
     orders = replace(orders, recipe=recipe.on_images(feed.appearance.facts.training_images))
     try:
         return _train_all(world, orders, keeper, feed, bindings[0].device, device, reason)
     finally:
         feed.close()
+
+
+def _dry_run(
+    world: World, orders: Orders, seats: list[devices.Seat], bindings: list[devices.Binding], reason: Reason
+) -> int:
+    """Rank 0 prints what the retraining would do; with --measure all ranks train some steps of it first."""
+    from hpcnas.retrain import dry_run
+
+    cost = _measure(world, orders, bindings, reason) if orders.measure else []
+    told = together(
+        world,
+        lambda: dry_run.text(orders.recipe, orders.genotype, orders.origin, seats, bindings, cost)
+        if world.rank == 0
+        else None,
+    )
+    if told is not None:
+        print(told, flush=True)
+    return COMPLETE
+
+
+def _measure(world: World, orders: Orders, bindings: list[devices.Binding], reason: Reason) -> list[str]:
+    """Lines about what the retraining will cost, by some steps. Raises Leave."""
+    from hpcnas.retrain import dry_run, timekeeper
+
+    recipe = dry_run.at_hand(orders.recipe)
+    if recipe is None:
+        return ["not measured: the images are not here"]
+    keeper, binding = timekeeper.Timekeeper(), bindings[world.rank]
+    device = _device(world, binding)
+    feed = inspection.open_feed(world, recipe, device, binding.threads)
+    try:
+        recipe = recipe.on_images(feed.appearance.facts.training_images)
+        some = replace(orders, recipe=recipe, seeds=tuple(recipe.seeds[:1]), start=None)
+        _train_all(world, some, keeper, feed, bindings[0].device, device,
+                   lambda: "measured" if keeper.enough() else reason())  # fmt: skip
+    finally:
+        feed.close()
+    found = world.gather(together(world, keeper.timed, BROKEN))
+    return timekeeper.told(recipe.training, found, recipe.training.runs)
 
 
 def _check_ranks(recipe: RetrainingConfig, seats: list[devices.Seat], bindings: list[devices.Binding]) -> None:
@@ -240,74 +270,6 @@ def _keep_memory() -> None:
             mallopt(parameter, 2**31 - 1)
 
 
-def _feed(world: World, recipe: RetrainingConfig, device: torch.device, threads: int) -> Feed:
-    """This rank's images. Raises Leave on all ranks where one of them cannot have them, or has others."""
-    feed: Feed
-    if recipe.data.loading == "stream":
-        from hpcnas.retrain.image_stream import Stream
-
-        listings = world.broadcast(together(world, lambda: _listings(recipe) if world.rank == 0 else None))
-        loaders = max(0, threads - 1) if recipe.run.loaders is None else recipe.run.loaders
-        feed = Stream(recipe, world.rank, world.size, device, loaders, *listings)
-    else:
-        from hpcnas.retrain.feed import Resident
-
-        feed = together(world, lambda: _within_memory(world, lambda: Resident(recipe, world.rank, world.size, device)))
-    facts = world.gather(feed.appearance.facts)
-    if different := [rank for rank, found in enumerate(facts) if found != facts[0]]:
-        raise Leave(f"expected the same data on all ranks, but those of ranks {different} differ", WRONG_USE)
-    return feed
-
-
-def _within_memory(world: World, action: Callable[[], Feed]) -> Feed:
-    """What the action gives. Raises OutOfMemory where it takes more memory than there is."""
-    try:
-        return action()
-    except Exception as error:
-        if causes.is_out_of_memory(error):
-            raise OutOfMemory(f"{_sentence(world, error)}; --loading stream keeps no images") from None
-        raise
-
-
-def _listings(recipe: RetrainingConfig) -> Any:
-    """The names of training and test images, looked for once however many ranks there are. Raises DataError."""
-    from hpcnas.retrain import image_stream
-
-    return image_stream.list_all(recipe)
-
-
-def _look(group: Group, recipe: RetrainingConfig, feed: Feed) -> None:
-    """Reads all test and validation images before anything is trained; fewer where some rank is to leave, which the
-    training then does as always. Raises Leave, on all ranks alike, where nothing can be tested or validated with them,
-    too many cannot be read, or some do not come."""
-    wrong, left = None, False
-    try:
-        for _ in feed.look(group.called):
-            left = group.called()
-            if left:
-                break
-    except DataError as error:
-        wrong = str(error)
-    early = group.count(left or feed.interrupted)  # unlike MPI, whoever waits here hears that another is to leave
-    for problem, exit_code in ((wrong, WRONG_USE), (feed.problem, BROKEN)):
-        if told := next(filter(None, group.gather(problem)), None):
-            raise Leave(told, exit_code)
-    if early:
-        return
-    looked_at = (("test", feed.broken_tests, feed.test_images, feed.tested_on),
-                 ("validation", feed.broken, feed.validation_images, feed.validated_on))  # fmt: skip
-    for kind, broken, images, all_of_them in looked_at:
-        unreadable = sorted(set().union(*group.gather(broken)))
-        if unreadable and len(unreadable) == images:
-            raise Leave(f"expected images that can be read, but none of {all_of_them} can", WRONG_USE)
-        if len(unreadable) > recipe.data.max_broken:
-            raise Leave(
-                f"expected at most {recipe.data.max_broken} unreadable {kind} images, got {len(unreadable)} of "
-                f"{all_of_them}, such as {unreadable[0]}; mend the data, or allow more with --max-broken",
-                WRONG_USE,
-            )
-
-
 def _train_all(
     world: World, orders: Orders, keeper: Keeper, feed: Feed, first: str, device: torch.device, reason: Reason
 ) -> int:
@@ -319,7 +281,8 @@ def _train_all(
     group: Group | None = None
     try:
         group = Group(world, device, orders.recipe.run.address, lambda: _is_to_leave(reason, keeper))
-        _look(group, orders.recipe, feed)
+        if not orders.dry_run:
+            inspection.look(group, orders.recipe, feed)
         given, sizes = orders.recipe.training.class_weights, feed.appearance.class_sizes
         together(world, lambda: class_weights.scaled(given, sizes))  # before the training
         weights = together(world, lambda: _start(orders, feed.appearance) if world.rank == 0 else None)
@@ -346,7 +309,7 @@ def _train_all(
     except (Leave, PluginFault):
         raise
     except Exception as error:
-        told = None if group is None else group.tell(_sentence(world, error))
+        told = None if group is None else group.tell(inspection.sentence(world, error))
         if told is None:
             raise
         if not causes.is_out_of_memory(error):
@@ -385,15 +348,6 @@ def _appear(
     if feed.validation_images:
         _logger.info("to be validated on %s every %d steps", feed.validated_on, recipe.run.validate_every)
     keeper.note_broken(set().union(*world.gather(feed.broken_tests)))
-
-
-def _sentence(world: World, error: Exception) -> str:
-    """What a person is told of an exception that has ended the work of this rank."""
-    where = f"rank {world.rank} on {socket.gethostname()}"
-    first = (str(error).splitlines() or [type(error).__name__])[0]
-    if causes.is_out_of_memory(error):
-        return f"{where} is out of memory: {first}"
-    return f"{where} broke: {type(error).__name__}: {first}"
 
 
 def _train(

@@ -1,14 +1,14 @@
-"""Processes that make batches of images for one rank, ahead of time; or a thread of the rank, where there are none.
+"""Processes that make batches of images for one rank, ahead of time.
 
     rank ── Begin (what makes images), Make (which of them, into which place) ──► loader ── Made | Failed ──► rank
                 └───── pixels: a memory file of a few places for each loader, which both map ─────┘
 
-A memory file needs no room in /dev/shm, of which containers have 64 MB. Whoever waits for a batch is asked twice a
-second whether to go on, and does not wait for ever; a loader that dies is told of and replaced, and its batches are
-made again. Loaders are forked from a clean server process, since a process that has begun MPI or CUDA must not be
-forked. They heed no signals, and end with the process that started them, however that ends; so does the server.
+A memory file needs no room in /dev/shm, of which containers have 64 MB. A loader that dies is told of and replaced, and
+its batches are made again. Loaders are forked from a clean server process, since a process that has begun MPI or CUDA
+must not be forked. They heed no signals, and end with the process that started them, however that ends; so does the
+server.
 
-Knows neither files nor decoders: what makes images is an `ImageMaker`.
+What makes images, and how a rank waits for them, is said in `batch_source`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ import logging
 import mmap
 import multiprocessing
 import os
-import queue
 import signal
-import socket
 import struct
 import tempfile
 import threading
@@ -33,18 +31,15 @@ from dataclasses import dataclass
 from multiprocessing import reduction, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hpcnas.job.clocks import Attentive
 from hpcnas.job.signals import ASKING, signal_name
+from hpcnas.retrain.batch_source import LOOK, Broken, ImageMaker, Loaded, NoImages, Waiting, here
 
 AHEAD = 3  # batches that a loader makes ahead
-LOOK = 0.5  # seconds between two looks at whether to go on waiting
-_REMARK = 30.0  # seconds of waiting after which a person is told
-_PATIENCE = 600.0  # seconds of waiting for one batch after which there is no point in going on; less than a group's
 _DYING_PATIENCE = 5.0  # seconds; a process that hangs in a driver cannot even be killed
 _TRIES = 20  # to start a loader whose server has ended
 _OOM_SCORE = "900"  # the kernel should take a loader before the rank
@@ -52,73 +47,7 @@ _HEAD = 64  # bytes at the beginning of a memory file: the number of the image t
 _NOTHING = -1  # in its place where there is none
 _logger = logging.getLogger("hpcnas")
 
-Broken = tuple[str, str]
-"""The name of an image that cannot be read, and why."""
 
-Loaded = tuple[Tensor, Tensor, list[Broken]]
-"""uint8 (B, H, W, C), int64 (B,), and the images that could not be read."""
-
-
-class NoImages(Exception):
-    """A rank cannot have its images: one line."""
-
-
-class ImageMaker(Protocol):
-    """What makes images out of numbers; goes to loaders as a pickle."""
-
-    def batch(self, numbers: list[int], note: Callable[[int], None]) -> Loaded:
-        """These images; `note` is told the number of each before it is read."""
-        ...
-
-    def described(self, number: int) -> str:
-        """What a person knows that image by."""
-        ...
-
-
-class BatchSource(Protocol):
-    """Where a rank's batches come from."""
-
-    def begin(self, images: ImageMaker, batches: Iterable[list[int]]) -> None:
-        """From now on `next` gives these batches. Raises NoImages where there is no room for processes."""
-        ...
-
-    def next(self, leave: Callable[[], bool]) -> Loaded | None:
-        """The next batch, whose pixels hold until the next call; None where `leave` said, while it was waited for, that
-        the rank is to leave. To be called for no more batches than there are. Raises NoImages."""
-        ...
-
-    def close(self) -> None:
-        """Ends what was started."""
-        ...
-
-
-class Waiting:
-    """The waiting of a rank for one batch: has an end, and tells a person before."""
-
-    def __init__(self, clock: Callable[[], float] | None = None) -> None:
-        """`clock` counts seconds in which this process could have heard an answer."""
-        self._clock = clock or Attentive(4 * LOOK)
-        self._began = self._clock()
-        self._told = False
-
-    def goes_on(self, leave: Callable[[], bool], where: Callable[[], str]) -> bool:
-        """Whether to look again; `where` says what is being waited for. Raises NoImages after too long."""
-        if leave():
-            return False
-        waited = self._clock() - self._began
-        if waited >= _PATIENCE:
-            raise NoImages(f"expected images within {_PATIENCE:.0f} s, got none: {_here()} waits for {where()}")
-        if waited >= _REMARK and not self._told:
-            self._told = True
-            _logger.warning("no images for %.0f s: waiting for %s", waited, where())
-        return True
-
-
-def _here() -> str:
-    return f"a rank on {socket.gethostname()}"
-
-
-# ── loader processes ────────────────────────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True)
 class Begin:
     """To a loader: make images so from now on."""
@@ -190,7 +119,7 @@ class Processes:
             except OSError as error:  # too many processes or open files, too little memory
                 problem = error
                 break
-        raise NoImages(f"{_here()} cannot start a loader process: {problem or type(problem).__name__}")
+        raise NoImages(f"{here()} cannot start a loader process: {problem or type(problem).__name__}")
 
     def _order(self, loader: _Loader) -> None:
         """Gives a loader another batch to make, if there are any left."""
@@ -214,7 +143,7 @@ class Processes:
             if not waiting.goes_on(leave, lambda: self._named(loader)):  # noqa: B023  # asked for at once
                 return None
         if isinstance(message, Failed):
-            raise NoImages(f"{_here()}: a loader process cannot make images: {message.problem}")
+            raise NoImages(f"{here()}: a loader process cannot make images: {message.problem}")
         self._turn = (self._turn + 1) % len(self._loaders)
         self._used = loader
         return loader.pixels(message), torch.tensor(message.labels, dtype=torch.int64), message.unreadable
@@ -225,7 +154,7 @@ class Processes:
         how = dead.how_it_ended()
         if dead.replaces and not dead.made:
             raise NoImages(
-                f"{_here()}: two loader processes have died one after the other, the last one {how}; it was to make "
+                f"{here()}: two loader processes have died one after the other, the last one {how}; it was to make "
                 f"{self._named(dead)}; too little memory, or an image that breaks its decoder?"
             )
         _logger.warning("a loader process %s at %s; another one takes its place", how, self._named(dead))
@@ -404,54 +333,3 @@ def _end_with_rank() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-# ── the rank itself ─────────────────────────────────────────────────────────────────────────────────────────────────
-class OwnThread:
-    """Batches by a thread of this process, one at a time, so that a file that does not answer stops nothing else."""
-
-    def __init__(self) -> None:
-        self._batches: Iterator[list[int]] = iter(())
-        self._images: ImageMaker | None = None
-        self._orders: queue.SimpleQueue[tuple[ImageMaker, list[int]]] | None = None  # None: no thread listens
-        self._done: queue.SimpleQueue[Loaded | BaseException] = queue.SimpleQueue()
-        self._reading = _NOTHING
-
-    def begin(self, images: ImageMaker, batches: Iterable[list[int]]) -> None:
-        self._images, self._batches = images, iter(batches)
-
-    def next(self, leave: Callable[[], bool]) -> Loaded | None:
-        images = self._images
-        assert images is not None, "what makes images comes first"
-        if self._orders is None:
-            self._orders, self._done = queue.SimpleQueue(), queue.SimpleQueue()
-            threading.Thread(target=self._work, args=(self._orders, self._done), daemon=True).start()
-        self._orders.put((images, next(self._batches)))
-        waiting = Waiting()
-        while True:
-            try:
-                found = self._done.get(timeout=LOOK)
-                break
-            except queue.Empty:
-                if not waiting.goes_on(leave, lambda: images.described(max(0, self._reading))):
-                    self._orders = None  # that thread is lost
-                    return None
-        if isinstance(found, BaseException):
-            raise found
-        return found
-
-    def _work(
-        self, orders: queue.SimpleQueue[tuple[ImageMaker, list[int]]], done: queue.SimpleQueue[Loaded | BaseException]
-    ) -> None:
-        while True:
-            images, numbers = orders.get()
-            try:
-                done.put(images.batch(numbers, self._note))
-            except BaseException as error:
-                done.put(error)
-
-    def _note(self, number: int) -> None:
-        self._reading = number
-
-    def close(self) -> None:
-        self._batches = iter(())

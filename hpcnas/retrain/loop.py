@@ -283,9 +283,9 @@ class DistributedTraining:
     def _share_broken(self) -> None:
         """Makes what each rank could not read known to all. Raises TooManyBroken."""
         self.broken = self.broken.union(*self._group.gather(self._feed.broken))
-        if len(self.broken) > self._recipe.data.max_broken:
+        if len(self.broken) > (most := self._recipe.data.most_broken()):
             raise TooManyBroken(
-                f"expected at most {self._recipe.data.max_broken} unreadable images, got {len(self.broken)}; "
+                f"expected at most {most} unreadable images, got {len(self.broken)}; "
                 "mend the data, or allow more with --max-broken"
             )
 
@@ -329,7 +329,7 @@ class DistributedTraining:
         """The trained network on the test images, each whole; None where images have not come to some rank, which is to
         leave. Raises DataError, ImagesMissing, LossNotFinite, TooManyBroken, on all ranks alike."""
         with self._as_tested():
-            found = self._scorer.test(self._recipe.data.max_broken)
+            found = self._scorer.test(self._recipe.data.most_broken(self._feed.test_images))
         if found is not None and not math.isfinite(found.loss):
             raise LossNotFinite(
                 f"the loss of seed {self._seed} on the test images was not finite after step {self.step} of "

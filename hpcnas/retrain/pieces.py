@@ -72,7 +72,7 @@ class Pieces:
             if self._recipe.augmentation.cutout:
                 images = cutout(images, self._recipe.augmentation.cutout, generator)
             if self._mix_up is not None:
-                images, labels = self._mix_up(images, labels, seeds.mixing_seed(self._seed, step, number))
+                images, labels = self._mix_up(images, labels, seeds.mixing_seed(self._seed, step))
             parts.append((images, labels))
         before = shares.micro_batch(self._recipe, numbers[0]).start
         inside = slice(piece.start - before, piece.stop - before)

@@ -58,9 +58,10 @@ class Inputs:
 
     skeleton: Skeleton  # its height and width are those of the middle of a test image, which is classified
     class_names: tuple[str, ...]
-    mean: tuple[float, ...]  # of each channel, in pixel values 0 to 255; an input is (pixel − mean) / std
+    mean: tuple[float, ...]  # of each channel, in pixel values (0 to 255 of uint8); an input is (pixel − mean) / std
     std: tuple[float, ...]
     resize: int  # pixels that the shorter side of a test image is resized to, before its middle is taken
+    type: str = "uint8"  # of the pixels; test images are of the same
 
 
 @dataclass(frozen=True)

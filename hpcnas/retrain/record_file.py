@@ -30,6 +30,7 @@ import numpy as np
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.retraining import SCHEME
+from hpcnas.data import arrays
 from hpcnas.evolution.individuals import Birth
 from hpcnas.retrain.record import Inputs, Origin, Record, RetrainingSession, Row, State, Trained, Validation
 from hpcnas.search import run_file
@@ -89,6 +90,7 @@ SESSION_COLUMNS = (
     Column("numbers", "S", "type of the numbers of feature maps on that device", added=True),
 )
 _VALIDATIONS = "validations"  # since 0.2
+_TYPE = "pixel_type"  # of /network, where it is not uint8
 _WEIGHTS = "weights"  # likewise, where trainings start from some
 _MICRO_BATCH = "micro_batch"  # likewise, where memory had no room for the recipe's
 _TABLES = {
@@ -113,7 +115,7 @@ _SINGLE = {  # what the single values of a group may be; what they are is said w
         *(Column(name, "i8", "", low=0) for name in ("parameters", "flops")),
         Column("cells", "i8", "", low=1, high=10_000),
         Column("mean", "f8", ""),
-        Column("std", "f8", "", low=1e-9),
+        Column("std", "f8", "", low=1e-30),
         Column(_MICRO_BATCH, "i8", "", added=True, low=2),
     ),
 }
@@ -153,7 +155,7 @@ def _fill(record: Record, file: hdf5.Group) -> None:
     validations = _columns(VALIDATION_COLUMNS, record.validations)
     write_table(file.create_group(_VALIDATIONS), VALIDATION_COLUMNS, validations)
     sessions = [
-        asdict(session) | {"software": json.dumps(dict(session.software)), "data": json.dumps(asdict(session.facts))}
+        asdict(session) | {"software": json.dumps(dict(session.software)), "data": json.dumps(session.facts.record())}
         for session in record.sessions
     ]
     write_table(
@@ -204,6 +206,8 @@ def _write_network(group: hdf5.Group, record: Record) -> None:
     write_dataset(group, "std", np.asarray(inputs.std, dtype=np.float64), "that the difference is divided by")
     names = np.asarray([_bytes(name) for name in inputs.class_names], dtype="S")
     write_dataset(group, "class_names", names, "in the order of the class scores")
+    if inputs.type != "uint8":
+        write_dataset(group, _TYPE, _text(inputs.type), "of the pixels, which no picture file has")
     write_dataset(group, "resize", np.int64(inputs.resize), "shorter side of a test image before its crop", "pixels")
     if record.weights is not None:
         told = "fingerprint of the weights that trainings start from"
@@ -329,6 +333,8 @@ def _wrong(file: hdf5.Group, tables: Mapping[str, Mapping[str, np.ndarray]]) -> 
     for name, expected in (("class_names", "classes"), ("mean", "image_channels"), ("std", "image_channels")):
         if len(network[name]) != int(network[expected][()]):
             yield Wrong("network", name, None, f"{name} of {int(network[expected][()])}", str(len(network[name])))
+    if _TYPE in network and (kind := _string(network, _TYPE)) not in arrays.TYPES:
+        yield Wrong("network", _TYPE, None, f"one of {', '.join(arrays.TYPES)}", allowed.shown(kind))
     first = np.zeros(len(seeds), dtype=bool)
     first[np.unique(seeds, return_index=True)[1]] = True
     yield from allowed.told("trainings", "seed", ~first, "every seed once", tables["trainings"])
@@ -366,6 +372,7 @@ def _inputs(group: hdf5.Group) -> Inputs:
         mean=tuple(group["mean"][()].tolist()),
         std=tuple(group["std"][()].tolist()),
         resize=int(group["resize"][()]),
+        type=_string(group, _TYPE) if _TYPE in group else "uint8",
     )
 
 

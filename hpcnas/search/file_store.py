@@ -170,7 +170,7 @@ class FileStore(MemoryStore):
     # ── recording ───────────────────────────────────────────────────────────────────────────────────────────────────
     def begin(self, session: Session) -> None:
         super().begin(session)
-        self._append({"begin": asdict(session)})
+        self._append({"begin": asdict(session) | {"facts": session.facts.record()}})
 
     def join(self, worker: Worker) -> None:
         super().join(worker)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 from hpcnas import answers, plugins
@@ -89,15 +89,15 @@ class PluggedEvaluator:
         if not isinstance(facts, DataFacts) or not isinstance(software, Mapping):
             kinds = f"{type(facts).__name__} and {type(software).__name__}"
             raise PluginFault(f"{self.whose}: expected DataFacts and a dict of software in Loaded, got {kinds}")
-        known: dict[str, Any] = {"fingerprint": str(facts.fingerprint)}
-        for name in (one.name for one in fields(DataFacts) if one.name != "fingerprint"):
+        known: dict[str, Any] = {name: str(getattr(facts, name)) for name in ("fingerprint", "split")}
+        for name in (one.name for one in fields(DataFacts) if one.type == "int"):
             known[name] = answers.whole(getattr(facts, name))
             if known[name] is None:
                 given = getattr(facts, name)
                 raise PluginFault(f"{self.whose}: expected a whole number for {name}, got {answers.told(given)}")
         texts = {str(name): str(value) for name, value in software.items()}
         try:
-            checked = allowed.facts(asdict(DataFacts(**known)))
+            checked = allowed.facts(known)
         except ValueError as error:
             raise PluginFault(f"{self.whose}: {error}") from None
         return replace(found, facts=checked, software=texts, slower=str(found.slower or ""))

@@ -18,7 +18,7 @@ import functools
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +112,7 @@ def _fill(stored: StoredRun, file: hdf5.Group) -> None:
             "pid": [session.pid for session in sessions],
             "ranks": [session.ranks for session in sessions],
             "software": [json.dumps(dict(session.software)).encode() for session in sessions],
-            "data": [json.dumps(asdict(session.facts)).encode() for session in sessions],
+            "data": [json.dumps(session.facts.record()).encode() for session in sessions],
         },
     )
     hdf5.write_table(file.create_group("workers"), methods.COLUMNS, methods.columns(stored.workers))

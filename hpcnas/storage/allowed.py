@@ -7,8 +7,9 @@ What a column allows stands with the column (`columns.Column`); what the columns
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -161,16 +162,28 @@ def checked(column: Column, value: Any) -> Any:
 def facts(value: object) -> DataFacts:
     """What was written down of the data. Raises ValueError."""
     names = [item.name for item in fields(DataFacts)]
-    if not isinstance(value, dict) or sorted(value) != sorted(names):
+    needed = {item.name for item in fields(DataFacts) if item.default is MISSING}
+    if not isinstance(value, dict) or not needed <= set(value) <= set(names):
         raise ValueError(f"expected of the data {', '.join(names)}, got {shown(value)}")
     for name, most in _MOST_FACTS.items():
         number = value[name]
         least = 0 if name.endswith("_images") else 1
         if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= most:
             raise ValueError(f"expected of the data {name} an integer from {least} to {most}, got {shown(number)}")
-    if not isinstance(value["fingerprint"], str):
-        raise ValueError(f"expected of the data fingerprint a text, got {shown(value['fingerprint'])}")
-    return DataFacts(**value)
+    for name in ("fingerprint", "split"):
+        if not isinstance(value.get(name, ""), str):
+            raise ValueError(f"expected of the data {name} a text, got {shown(value[name])}")
+    told: dict[str, Any] = {name: value[name] for name in names if name in value}
+    for name in ("mean", "std"):
+        numbers = value.get(name, ())
+        if not isinstance(numbers, list | tuple) or not all(map(_is_finite, numbers)):
+            raise ValueError(f"expected of the data {name} a list of numbers, got {shown(numbers)}")
+        told[name] = tuple(map(float, numbers))
+    return DataFacts(**told)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def software(value: object) -> dict[str, str]:

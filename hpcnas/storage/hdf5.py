@@ -4,7 +4,7 @@
     /TABLE/COLUMN    one dataset a column (`columns.Column`), with its description and its unit
 
 Files are made in memory and put in place as a whole. What is read may be damaged, of another program, or point at other
-files; none of that is trusted. The only file that imports h5py. What the tables mean is the business of
+files; none of that is trusted. Files of other people are `hdf5_arrays`' business, and what the tables mean that of
 `search.run_file` and `retrain.record_file`.
 """
 

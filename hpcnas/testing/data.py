@@ -31,7 +31,7 @@ class DataContract:
     wrong: tuple[str, ...] = ()  # what `--data` may say by mistake, such as "stripes:many"
 
     def test_both_splits_are_whole(self) -> None:
-        """Names of classes, pixels uint8 (N, H, W, 1 or 3), and labels (N,) from 0 to below the number of classes."""
+        """Names of classes, pixels (N, H, W, C) of a known type, and labels (N,) from 0 below their number."""
         with self._read() as (training, test):
             for split in (training, test):
                 expect(

@@ -20,11 +20,12 @@ SECONDS = ("setup_seconds", "training_seconds", "validation_seconds")
 
 class EvaluatorRefused(Exception):
     """Evaluations cannot begin, or cannot go on: one line. `passes`: the cause may pass, so another job may succeed;
-    else a person must remove it."""
+    else a person must remove it. `of_data`: the data are the cause."""
 
-    def __init__(self, reason: str, passes: bool = False) -> None:
+    def __init__(self, reason: str, passes: bool = False, of_data: bool = False) -> None:
         super().__init__(reason)
         self.passes = passes
+        self.of_data = of_data
 
 
 @dataclass(frozen=True)

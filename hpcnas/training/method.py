@@ -16,16 +16,19 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import class_weights
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import DataSettings, TrainingSettings
-from hpcnas.data.augment import Normaliser
-from hpcnas.data.datasets import DataSet, channel_statistics, split
+from hpcnas.data import splits
+from hpcnas.data.augment import Normaliser, padded
+from hpcnas.data.channel_statistics import channel_statistics, warn_of_padding
+from hpcnas.data.datasets import DataSet
 from hpcnas.training import schedules
+
+OWN_VALIDATION = "validation part"  # in place of a split: the data's fingerprint covers it
 
 
 class LossNotFinite(ArithmeticError):
@@ -48,7 +51,8 @@ class ValidationScores:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Both splits on the device: uint8 (N, H, W, C) and int64 (N,); and how pixels become inputs."""
+    """Both splits on the device: (N, H, W, C), of the type that the data have, and int64 (N,); and how pixels become
+    inputs."""
 
     pixels: Tensor
     labels: Tensor
@@ -67,17 +71,25 @@ class TrainingData:
         padding: int = 0,
         weights: str | None = None,
     ) -> TrainingData:
-        """Splits the training images by the configured seed, pads them by so many black pixels on each side, and moves
-        all to the device. `weights` are those of classes (`config.class_weights`). Raises DataError where they do not
-        fit the data."""
-        training, validation = split(dataset.images, data.validation_fraction, data.split_seed)
-        mean, std = channel_statistics(training)
+        """Splits the training images by the configured seed, unless they have validation images of their own, pads them
+        by so many pixels of the value 0 on each side, and moves all to the device. `weights` are those of classes
+        (`config.class_weights`). Raises DataError, also where they do not fit the data."""
+        if dataset.validation is not None:
+            training, validation, split = dataset.images, dataset.validation, OWN_VALIDATION
+        else:
+            training, validation, split = splits.split(dataset.images, data.validation_fraction, data.split_seed)
+        mean, std = channel_statistics(training.pixels)
         count, height, width, channels = training.pixels.shape
         sizes = np.bincount(training.labels, minlength=len(dataset.classes)).tolist()
         scaled = class_weights.scaled(weights, sizes)
         pixels = torch.as_tensor(training.pixels, device=device)
+        told: dict[str, Any] = {}
+        if split or training.pixels.dtype != np.uint8:
+            told = {"split": split, "mean": tuple(mean.tolist()), "std": tuple(std.tolist())}
+        if padding and training.pixels.dtype != np.uint8:
+            warn_of_padding(mean, std)
         return cls(
-            pixels=functional.pad(pixels, (0, 0, padding, padding, padding, padding)) if padding else pixels,
+            pixels=padded(pixels, padding),
             labels=torch.as_tensor(training.labels, device=device),
             validation_pixels=torch.as_tensor(validation.pixels, device=device),
             validation_labels=torch.as_tensor(validation.labels, device=device),
@@ -90,6 +102,7 @@ class TrainingData:
                 training_images=count,
                 validation_images=len(validation.labels),
                 fingerprint=dataset.fingerprint,
+                **told,
             ),
             class_weights=None if scaled is None else torch.tensor(scaled, dtype=torch.float32, device=device),
         )

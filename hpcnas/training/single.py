@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hpcnas.config.search import TrainingSettings
-from hpcnas.data.augment import EpochSampler, random_crop, random_flip
+from hpcnas.data.augment import EpochSampler, movable, random_crop, random_flip
 from hpcnas.training import averaging
 from hpcnas.training.method import LossNotFinite, TrainingData, Trainings, ValidationScores, crop_size, learning_rate
 
@@ -103,11 +103,11 @@ class SingleTraining(Trainings):
 
     def _batch(self) -> tuple[Tensor, Tensor]:
         """The next augmented images, float (B, C, h, w), and their labels, int64 (B,)."""
-        chosen = self._sampler.next(self._settings.batch_size)
-        images = random_crop(self._data.pixels[chosen], self._crop_height, self._crop_width, self._generator)
+        chosen, pixels = self._sampler.next(self._settings.batch_size), self._data.pixels
+        images = random_crop(movable(pixels)[chosen], self._crop_height, self._crop_width, self._generator)
         if self._settings.flip:
             images = random_flip(images, self._generator)
-        return self._data.normalise(images), self._data.labels[chosen]
+        return self._data.normalise(images.view(pixels.dtype)), self._data.labels[chosen]
 
     def validated(self, beat: Callable[[], None], averaged: bool = False) -> tuple[ValidationScores, ...]:
         return (self.validate(beat, averaged),)

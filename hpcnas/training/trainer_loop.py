@@ -56,12 +56,9 @@ def serve(connection: Connection, assignment: Assignment) -> int:
     try:
         plugins.load(config.search.plugins)
         device = _assigned_device(assignment)
-        dataset = load_training(config.data.source, download=config.run.download)
-        padding, weights = config.training.padding, config.training.class_weights
-        data = TrainingData.prepare(dataset, config.data, device, padding, weights)
-        measuring.check(config.training.fitness, data.validation_labels.cpu().numpy())
+        data = _prepared(config, device)
     except (DataError, plugins.PluginError, DeviceRefused) as error:
-        pipe.send(Unusable(str(error)))
+        pipe.send(Unusable(str(error), of_data=isinstance(error, DataError)))
         return 2
     _import_late_parts()
     skeleton = config.skeleton(data.facts)
@@ -103,6 +100,14 @@ def serve(connection: Connection, assignment: Assignment) -> int:
         else:
             outcome = _outcome(fitness, attendance)
         pipe.send(outcome)
+
+
+def _prepared(config: SearchConfig, device: torch.device) -> TrainingData:
+    """The data on the device; what it was read into is let go of. Raises DataError."""
+    dataset, training = load_training(config.data.source, download=config.run.download), config.training
+    data = TrainingData.prepare(dataset, config.data, device, training.padding, training.class_weights)
+    measuring.check(training.fitness, data.validation_labels.cpu().numpy())
+    return data
 
 
 def _import_late_parts() -> None:

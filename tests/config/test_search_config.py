@@ -131,7 +131,8 @@ def test_a_later_layer_can_take_a_limit_away() -> None:
         ),
         (
             {"data": {"source": "digit"}},
-            "data.source: expected data as one of digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR, "
+            "data.source: expected data as one of digits, cifar10:DIR, cifar100:DIR, fashion-mnist:DIR, mnist:DIR, "
+            "svhn:DIR, imagefolder:DIR, arrays:FILE.h5|FILE.npz|DIR, "
             "synthetic:N[:CxHxW]; got 'digit'; did you mean digits?",
         ),
     ],

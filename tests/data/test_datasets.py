@@ -23,7 +23,8 @@ from drawn_folders import write_folder
 
 from hpcnas.config import data_spec
 from hpcnas.config.data_spec import DataError
-from hpcnas.data import datasets
+from hpcnas.data import datasets, splits
+from hpcnas.data.channel_statistics import channel_statistics
 from hpcnas.data.datasets import Images
 
 ROOT = Path(datasets.__file__).parents[2]
@@ -69,14 +70,14 @@ def test_a_specification_becomes_a_record(spec: str, expected: data_spec.DataSpe
     ("spec", "expected"),
     [
         ("cifar:/data", "got 'cifar:/data'; did you mean cifar10:DIR?"),
-        ("zzz", "expected data as one of digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR, synthetic:N"),
+        ("zzz", "expected data as one of digits, cifar10:DIR, cifar100:DIR, fashion-mnist:DIR, mnist:DIR, svhn:DIR, "),
         ("", "got ''"),
         ("cifar10", "expected cifar10:DIR, got 'cifar10'"),
         ("imagefolder:", "expected imagefolder:DIR, got 'imagefolder:'"),
         ("digits:8", "expected digits, got 'digits:8'"),
         ("synthetic:many", "such as synthetic:2000:3x32x32; got 'synthetic:many'"),
         ("synthetic:9", "expected 10 training images or more"),
-        ("synthetic:20:2x32x32", "got 2 channels, 32×32"),
+        ("synthetic:20:257x32x32", "got 257 channels, 32×32"),
         ("synthetic:20:3x32x7", "got 3 channels, 32×7"),
     ],
 )
@@ -111,9 +112,10 @@ def test_heavy_packages_are_loaded_only_where_needed() -> None:
 @pytest.mark.parametrize(
     ("pixels", "labels"),
     [
-        (np.zeros((2, 8, 8, 3), np.float32), np.zeros(2, np.int64)),
+        (np.zeros((2, 8, 8, 3), np.float64), np.zeros(2, np.int64)),
+        (np.zeros((2, 8, 8, 3), ">u2"), np.zeros(2, np.int64)),
         (np.zeros((2, 8, 8), np.uint8), np.zeros(2, np.int64)),
-        (np.zeros((2, 8, 8, 2), np.uint8), np.zeros(2, np.int64)),
+        (np.zeros((2, 8, 8, 257), np.uint8), np.zeros(2, np.int64)),
         (np.zeros((2, 8, 8, 1), np.uint8), np.zeros(2, np.int32)),
         (np.zeros((2, 8, 8, 1), np.uint8), np.zeros(3, np.int64)),
         (np.zeros((0, 8, 8, 1), np.uint8), np.zeros(0, np.int64)),
@@ -136,16 +138,17 @@ def test_a_label_without_a_class_is_refused(labels: list[int]) -> None:
 
 def test_the_split_is_a_fixed_permutation_of_all_images() -> None:
     images = Images(np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1), np.arange(10))
-    training, validation = datasets.split(images, 0.2, seed=7)
+    training, validation, name = splits.split(images, 0.2, seed=7)
+    assert name == ""
     assert validation.labels.tolist() == [8, 0]
     assert training.labels.tolist() == [7, 1, 3, 6, 2, 4, 5, 9]
     assert training.pixels.ravel().tolist() == training.labels.tolist()  # pixels go with their labels
-    assert datasets.split(images, 0.2, seed=8)[1].labels.tolist() == [0, 7]
+    assert splits.split(images, 0.2, seed=8)[1].labels.tolist() == [0, 7]
 
 
 def test_the_split_of_cifar_10_has_the_papers_sizes() -> None:
     images = Images(np.zeros((50_000, 1, 1, 1), np.uint8), np.zeros(50_000, np.int64))
-    training, validation = datasets.split(images, 0.2, seed=0)
+    training, validation, _ = splits.split(images, 0.2, seed=0)
     assert (len(training.labels), len(validation.labels)) == (40_000, 10_000)
 
 
@@ -153,19 +156,19 @@ def test_the_split_of_cifar_10_has_the_papers_sizes() -> None:
 def test_a_split_without_images_on_both_sides_is_refused(fraction: float) -> None:
     images = Images(np.zeros((10, 1, 1, 1), np.uint8), np.zeros(10, np.int64))
     with pytest.raises(DataError, match="splits 10 images in two"):
-        datasets.split(images, fraction, seed=0)
+        splits.split(images, fraction, seed=0)
 
 
 def test_channel_statistics_are_the_literal_ones() -> None:
     pixels = np.array([[[[0, 7, 1]], [[4, 7, 3]]]], np.uint8)  # one image of 2×1
-    mean, deviation = datasets.channel_statistics(Images(pixels, np.zeros(1, np.int64)))
+    mean, deviation = channel_statistics(pixels)
     assert mean.tolist() == [2.0, 7.0, 2.0]
     assert deviation.tolist() == [2.0, 1.0, 1.0]  # the second channel is constant: 1 stands in for 0
 
 
 def test_channel_statistics_agree_with_numpy_over_many_blocks() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2500, 3, 2, 3), dtype=np.uint8)
-    mean, deviation = datasets.channel_statistics(Images(pixels, np.zeros(2500, np.int64)))
+    mean, deviation = channel_statistics(pixels)
     assert mean.dtype == deviation.dtype == np.float64
     np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(deviation, pixels.std((0, 1, 2)), rtol=1e-12)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_loop import assert_close, continued, recipe, trained
+from small_retraining import assert_close, continued, recipe, trained
 from toolruns import retrained
 
 from hpcnas.config import class_weights

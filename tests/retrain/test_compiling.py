@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from rank_threads import ThreadGroup, on_ranks
+from small_retraining import assert_close, made, recipe
 from test_expansion import build
-from test_loop import assert_close, made, recipe
 from torch import Tensor
 
 from hpcnas.architecture.expansion import expand

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_loop import write_image
+from small_retraining import write_image
 
 from hpcnas.config.data_spec import DataError
 from hpcnas.config.retraining import SCHEME, RetrainingConfig

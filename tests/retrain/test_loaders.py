@@ -19,8 +19,9 @@ from live_run import await_that
 
 from hpcnas.job.signals import ASKING
 from hpcnas.retrain import loaders
+from hpcnas.retrain.batch_source import Loaded, NoImages, OwnThread, Waiting
 from hpcnas.retrain.feed import never
-from hpcnas.retrain.loaders import Loaded, NoImages, OwnThread, Processes, Waiting
+from hpcnas.retrain.loaders import Processes
 
 
 @pytest.fixture

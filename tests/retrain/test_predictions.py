@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 from rank_threads import ThreadGroup, on_ranks
+from small_retraining import made, recipe, run, write_image
 from test_format import section, tables, type_of
 from test_image_stream import folder as folder  # a fixture
 from test_image_stream import recipe as streamed
 from test_image_stream import stream
-from test_loop import made, recipe, resident, run, write_image
 from test_record_file import RECORD
+from test_resident import resident
 
 from hpcnas.analysis import prediction
 from hpcnas.retrain import predictions

@@ -18,7 +18,7 @@ from hpcnas.job.devices import Seat, bind_all
 from hpcnas.job.launch import Leave
 from hpcnas.job.status import BROKEN, WRONG_USE
 from hpcnas.job.world import AloneWorld
-from hpcnas.retrain import job
+from hpcnas.retrain import inspection, job
 from hpcnas.retrain.feed import Appearance
 from hpcnas.retrain.process_group import Group
 from hpcnas.retrain.record import Origin, Start
@@ -64,15 +64,15 @@ def test_cards_of_one_name_are_told_apart_by_their_uuids() -> None:
 
 def look(
     looks: Iterator[None], broken_tests: set[str], images: int = 12, leaving: bool = False, problem: str | None = None,
-    broken: frozenset[str] = frozenset(),
+    broken: frozenset[str] = frozenset(), max_broken: int | None = 3,
 ) -> None:  # fmt: skip
-    settings = SCHEME.build({"data": {"max_broken": 3}})
+    settings = SCHEME.build({} if max_broken is None else {"data": {"max_broken": max_broken}})
     feed = SimpleNamespace(
         look=lambda leave: looks, broken_tests=broken_tests, test_images=images, problem=problem,
         tested_on=f"{images} test images of val", interrupted=problem is not None,
         broken=broken, validation_images=5, validated_on="5 images of validation",
     )  # fmt: skip
-    job._look(Group(AloneWorld(), torch.device("cpu"), None, lambda: leaving), settings, feed)  # type: ignore[arg-type]
+    inspection.look(Group(AloneWorld(), torch.device("cpu"), None, lambda: leaving), settings, feed)  # type: ignore[arg-type]
 
 
 def test_all_test_images_are_looked_at() -> None:
@@ -97,6 +97,15 @@ def test_too_many_test_images_that_cannot_be_read_are_refused_before_the_trainin
     assert left.value.exit_code == WRONG_USE
     with pytest.raises(Leave, match="expected images that can be read, but none of 2 test images of val can"):
         look(iter(()), {"val/a", "val/b"}, images=2)
+
+
+@pytest.mark.parametrize(("images", "most"), [(99, 0), (199, 1), (5_000, 50), (50_000, 100)])
+def test_by_default_one_in_a_hundred_test_images_may_be_unreadable(images: int, most: int) -> None:
+    names = {f"val/{number}" for number in range(most + 1)}
+    look(iter(()), names - {"val/0"}, images, max_broken=None)
+    with pytest.raises(Leave, match=f"expected at most {most} unreadable test images, got {most + 1} of {images} test"):
+        look(iter(()), names, images, max_broken=None)
+    assert SCHEME.build().data.most_broken() == 100
 
 
 def test_test_images_that_no_test_can_be_made_with_are_refused() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from rank_threads import on_ranks
-from test_loop import made, recipe
+from small_retraining import made, recipe
 from toolruns import retrained
 
 from hpcnas.job.log import LiveLine

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 from rank_threads import ThreadGroup, on_ranks
+from small_retraining import GRAPH, STEPS, assert_close, made, run
+from small_retraining import recipe as plain
 from test_expansion import build
-from test_loop import GRAPH, STEPS, assert_close, made, run
-from test_loop import recipe as plain
 from torch import Tensor
 
 from hpcnas.architecture.expansion import expand

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 from rank_threads import ThreadGroup, on_ranks
-from test_loop import REGULARISED, STEPS, assert_close, made, trained
-from test_loop import recipe as plain
+from small_retraining import REGULARISED, STEPS, assert_close, made, trained
+from small_retraining import recipe as plain
 from test_record_file import RECORD
 
 from hpcnas.config.data_spec import DataError

@@ -24,7 +24,7 @@ import scripted_trainer
 from live_run import await_that, evaluations, ranks, recorded, settled, status, trainers
 from mpi import Job, Mpi
 from patience import GUARD
-from test_trainer_process import lives
+from trainer_children import lives
 from warden import Child
 
 from hpcnas import seeds

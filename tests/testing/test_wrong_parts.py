@@ -252,7 +252,7 @@ def data(read: Callable[[str, str, bool], object], syntax: str = "made:N") -> Pl
         (data(lambda rest, split, download: (("a", "b"), pixels(1, (20, 8, 2 * len(split), 1)), LABELS)),
          "test_the_splits_are_of_one_kind", "expected images of one shape in both splits, got (8, 10, 1) and (8, 8"),
         (data(lambda rest, split, download: (("a", "b"), pixels(1) / 255, LABELS)), "test_both_splits_are_whole",
-         "made:20: expected pixels uint8 (N, H, W, 1 or 3), got float64 (20, 8, 8, 1)"),
+         "made:20: expected pixels uint8, uint16, int16, float16, float32 (N, H, W, 1 to 256), got float64 "),
         (data(lambda rest, split, download: (("a",), pixels(1), LABELS)), "test_both_splits_are_whole",
          "made:20: expected labels from 0 to 0, got 0 to 1"),
         (data(lambda rest, split, download: int(rest)), "test_what_cannot_be_is_a_data_error",

@@ -18,7 +18,7 @@ import pytest
 import torch
 from child_imports import importing_tests
 from patience import GUARD
-from test_trainer_process import await_end, awaited, children, failure, loaded, outcome
+from trainer_children import await_end, awaited, children, failure, loaded, outcome
 from trainer_runs import (
     AGAIN,
     TASK,
@@ -297,7 +297,7 @@ from pathlib import Path
 from hpcnas.training.trainer_process import TrainerEvaluator
 from hpcnas.job.devices import Binding
 from trainer_runs import TASK, settings
-from test_trainer_process import loaded
+from trainer_children import loaded
 one = TrainerEvaluator(settings(Path(sys.argv[2])), Binding(None, 1))
 if sys.argv[1] == "training":
     loaded(one)

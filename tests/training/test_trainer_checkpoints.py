@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_trainer_process import children, loaded, outcome
+from trainer_children import children, loaded, outcome
 from trainer_runs import (
     TASK,
     SilentPipe,

@@ -1,0 +1,105 @@
+"""Mean and standard deviation of each channel, which images are normalised by.
+
+Exact for whole numbers, else in float64; a block of images at a time, in one order, so that the same images give the
+same numbers.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcnas.config.data_spec import DataError
+
+log = logging.getLogger(__name__)
+_BLOCK = 16 << 20  # bytes of pixels at a time
+_EQUAL = 1e-6  # a deviation this small beside the mean is rounding: a channel of one value
+_FAR = 10  # standard deviations
+_SMALLEST, _LARGEST = 1e-30, 1e30  # deviations that float32 can divide by
+
+
+def channel_statistics(pixels: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each channel over all pixels (N, H, W, C): (C,) each, in pixel values.
+
+    The deviation of a constant channel is given as 1, never 0. Raises DataError where a deviation is too large or too
+    small for float32.
+    """
+    if pixels.dtype == np.uint8:
+        means, deviations = _of_bytes(pixels)
+    elif pixels.dtype.kind in "iu":
+        means, deviations = _of_integers(pixels)
+    else:
+        means, deviations = _of_floats(pixels)
+    for channel, deviation in enumerate(deviations):
+        if deviation and not _SMALLEST <= deviation <= _LARGEST:
+            raise DataError(
+                f"expected channel {channel} to have a standard deviation from {_SMALLEST:g} to {_LARGEST:g}, got "
+                f"{deviation:g}; scale its values"
+            )
+    return np.array(means), np.array([one or 1.0 for one in deviations])
+
+
+def warn_of_padding(means: NDArray[np.float64], deviations: NDArray[np.float64]) -> None:
+    """Says so where the value 0, which images are padded by, is none that a channel has: (C,) each."""
+    away = np.abs(means) / deviations
+    if away.max() > _FAR:
+        channel = int(away.argmax())
+        log.warning(
+            "images are padded by the value 0, which is %.0f standard deviations from the mean of channel %d (%g): "
+            "subtract the mean from the data, or leave out --padding", away[channel], channel, means[channel],
+        )  # fmt: skip
+
+
+def _blocks(pixels: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    images = max(1, min(1024, _BLOCK // max(1, pixels[:1].nbytes)))
+    for start in range(0, len(pixels), images):
+        yield pixels[start : start + images]
+
+
+def _of_sums(count: int, totals: list[int], squares: list[int]) -> tuple[list[float], list[float]]:
+    means = [total / count for total in totals]
+    pairs = zip(totals, squares, strict=True)
+    return means, [math.sqrt((count * square - total**2) / count**2) for total, square in pairs]
+
+
+def _of_bytes(pixels: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
+    """Summed in integers, by how often each value occurs."""
+    channels = pixels.shape[3]
+    histograms = np.zeros((channels, 256), dtype=np.int64)
+    for block in _blocks(pixels):
+        for channel in range(channels):
+            histograms[channel] += np.bincount(block[..., channel].ravel(), minlength=256)
+    values = np.arange(256)
+    totals, squares = ([int(histogram @ values**power) for histogram in histograms] for power in (1, 2))
+    return _of_sums(int(histograms[0].sum()), totals, squares)
+
+
+def _of_integers(pixels: NDArray[Any]) -> tuple[list[float], list[float]]:
+    """Of 16 bits: the squares of a block of 2²³ values take less than 2⁶³ together."""
+    channels = pixels.shape[3]
+    totals, squares = [0] * channels, [0] * channels
+    for block in _blocks(pixels):
+        values = block.reshape(-1, channels).astype(np.int64)
+        totals = [one + more for one, more in zip(totals, values.sum(axis=0).tolist(), strict=True)]
+        squares = [one + more for one, more in zip(squares, (values * values).sum(axis=0).tolist(), strict=True)]
+    return _of_sums(pixels.size // channels, totals, squares)
+
+
+def _of_floats(pixels: NDArray[Any]) -> tuple[list[float], list[float]]:
+    """The mean first, then the deviations from it: without loss where values are far from 0."""
+    channels, count = pixels.shape[3], pixels.size // pixels.shape[3]
+    sums, squares = np.zeros(channels), np.zeros(channels)
+    for block in _blocks(pixels):
+        sums += block.reshape(-1, channels).sum(axis=0, dtype=np.float64)
+    means = sums / count
+    for block in _blocks(pixels):
+        apart = block.reshape(-1, channels).astype(np.float64) - means
+        squares += (apart * apart).sum(axis=0)
+    deviations = np.sqrt(squares / count)
+    deviations[deviations <= _EQUAL * np.abs(means)] = 0.0
+    return means.tolist(), deviations.tolist()
