@@ -11,6 +11,9 @@ had something to do, of the time that they were there, over all sessions. The es
 session that has evaluated anything, or stopped it early. Networks that were evaluated again are counted from the
 genotypes where the run has not kept its networks (--duplicates retrain), of up to 20,000 individuals: some seconds.
 
+For a paper, --csv and --latex give the results as a table with a row for each RUN, --methods a paragraph for each that
+says what was done, with every setting that is not the paper's, and BibTeX of what it cites; with --latex for LaTeX.
+
 With --rungs there is a line for each rung, five at the most: the rank correlation (Spearman) of accuracies there with
 final ones, of all complete curves, and the standard deviation of final accuracies from the straight line between both.
 """
@@ -25,7 +28,7 @@ from hpcnas.analysis import retrainings, runs, tested, training_curves, worker_t
 from hpcnas.analysis.job_state import RUNNING
 from hpcnas.analysis.rungs import few, percent
 from hpcnas.analysis.summary import facts
-from hpcnas.command import common, retraining_view, table1
+from hpcnas.command import common, for_papers, retraining_view, table1
 from hpcnas.job.log import duration
 from hpcnas.search.progress import known_networks, told_stops
 
@@ -35,9 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = common.parser(__doc__)
     parser.add_argument("--best", type=int, default=5, metavar="N", help="how many of the best to list (default 5)")
     parser.add_argument("--table1", action="store_true", help="RUN are retrainings: their errors beside the paper's")
+    for_papers.add_options(parser)
     options = parser.parse_args(arguments)
     if options.best < 1:
         parser.error(f"--best: expected a number from 1, got {options.best}")
+    if for_papers.asked_for(parser, options):
+        print(for_papers.text(options))
+        return 0
     if options.table1:
         table1.show(options.runs, as_json=options.json)
         return 0
