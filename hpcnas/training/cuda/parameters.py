@@ -20,8 +20,8 @@ from hpcnas.training.cuda.block_graph import CudaGraph
 
 @dataclass(frozen=True)
 class Pixels:
-    """Training or validation images on the device: uint8 (N, H, W, C), labels int64 (N,), and how pixels become
-    inputs: real (2, C), factors and summands."""
+    """Training or validation images on the device: (N, H, W, C) of any type that data have, labels int64 (N,), and how
+    pixels become inputs: real (2, C), factors and summands."""
 
     images: Tensor
     labels: Tensor
