@@ -53,7 +53,7 @@ def test_a_search_by_the_papers_rules() -> None:
         "3 individuals were evaluated, asynchronously, by 2 workers in one job",
         "That took 6 trainings in all",
         "The seed of the search was 0, that of the split of the data 0",
-        "A fitness is the mean of the validation accuracies of 2 trainings from scratch of the small network; of the "
+        "A fitness is the mean validation accuracy of 2 trainings from scratch of the small network; of the "
         "images of digits, 40,000 were trained on and 10,000 others validated on",
         "That network has 16 channels at first and 3 groups of 1 cell; a training is 5,000 steps of SGD on batches of "
         "256 images",
@@ -86,6 +86,10 @@ def test_a_search_by_the_papers_rules() -> None:
         ({"evaluation": {"evaluator": "synthetic"}},
          "Nothing was trained: a fitness is that of a synthetic landscape, with normal noise of 0.2 % a training, and "
          "the mean of 2 trainings"),
+        ({"training": {"fitness": "log-loss"}},
+         "The result, individual 1 with 1,001 parameters, has a fitness of 0.7500 ± 0.0707 (mean ± sample standard "
+         "deviation of 2 trainings); it was chosen by the same measurements, as the fittest, and may owe some of that "
+         "fitness to luck"),
         ({"training": {"replicates": 1}},
          "A fitness is the validation accuracy of one training from scratch of the small network; of the images "
          "of digits, 40,000 were trained on and 10,000 others validated on"),
