@@ -15,6 +15,7 @@ from hpcnas.analysis.citations import AGING, NSGA2, PAPER, THOMPSON, CitedWork, 
 from hpcnas.architecture.space import Space
 from hpcnas.config import data_spec
 from hpcnas.config import search as search_config
+from hpcnas.config.measures import ACCURACY
 from hpcnas.config.search import SearchConfig
 from hpcnas.evolution import objectives
 from hpcnas.evolution.budget import confirmations_left, evaluations_left
@@ -161,9 +162,11 @@ def _fitness(run: StoredRun) -> Iterator[Sentence]:
         yield Sentence(f"Fitness was measured by the evaluator {evaluation.evaluator}, which a plugin brings")
         return
     replicates = training.replicates
-    what = "the validation accuracy of one training from scratch"
+    measured = config.measure.words
+    what = f"the {measured} of one training from scratch"
     if replicates > 1:
-        what = f"the mean of the validation accuracies of {_up_to(config)}{replicates} trainings from scratch"
+        measured = "validation accuracies" if config.measure == ACCURACY else f"values of the {measured}"
+        what = f"the mean of the {measured} of {_up_to(config)}{replicates} trainings from scratch"
     data = ""
     if run.sessions:
         facts = run.sessions[-1].facts
@@ -238,18 +241,19 @@ def _result(run: StoredRun) -> Iterator[Sentence]:
     one = population.individual(best)
     confirmed = one.birth is Birth.CONFIRMATION and one.parent is not None
     accuracies = population.averaged_accuracies(best)
-    told = f"{100 * float(population.column('fitness')[best]):.2f}"
+    measure = run.config.measure
+    told, unit = measure.number(float(population.column("fitness")[best])), " %" if measure.percent else ""
     of = "one training"
     if len(accuracies) > 1:
-        told += f" ± {100 * statistics.stdev(accuracies):.2f}"
+        told += f" ± {measure.number(statistics.stdev(accuracies))}"
         of = f"mean ± sample standard deviation of {len(accuracies)} trainings"
     size = f"{int(population.column('parameters')[best]):,} parameters"
     if confirmed:
         assert one.parent is not None
-        before = 100 * float(population.column("fitness")[one.parent])
+        before = measure.told(float(population.column("fitness")[one.parent]))
         yield Sentence(
-            f"The result, individual {one.parent} with {size}, has a fitness of {told} % in the new trainings alone "
-            f"({of}); {before:.2f} % had been measured before"
+            f"The result, individual {one.parent} with {size}, has a fitness of {told}{unit} in the new trainings "
+            f"alone ({of}); {before} had been measured before"
         )
         return
     chosen = "as the fittest"
@@ -258,7 +262,7 @@ def _result(run: StoredRun) -> Iterator[Sentence]:
     elif run.config.search.strategy == "nsga2":
         chosen = "as the fittest of that front"
     yield Sentence(
-        f"The result, individual {best} with {size}, has a fitness of {told} % ({of}); it was chosen by the same "
+        f"The result, individual {best} with {size}, has a fitness of {told}{unit} ({of}); it was chosen by the same "
         f"measurements, {chosen}, and may owe some of that fitness to luck"
     )
 
