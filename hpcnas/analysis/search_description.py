@@ -15,7 +15,6 @@ from hpcnas.analysis.citations import AGING, NSGA2, PAPER, THOMPSON, CitedWork, 
 from hpcnas.architecture.space import Space
 from hpcnas.config import data_spec
 from hpcnas.config import search as search_config
-from hpcnas.config.measures import ACCURACY
 from hpcnas.config.search import SearchConfig
 from hpcnas.evolution import objectives
 from hpcnas.evolution.budget import confirmations_left, evaluations_left
@@ -143,7 +142,8 @@ def _amounts(run: StoredRun) -> Iterator[Sentence]:
     yield Sentence(f"That took {population.trainings:,.10g} trainings in all")
     seeds = f"The seed of the search was {search.seed}"
     if run.config.evaluation.evaluator == "training":
-        seeds += f", that of the split of the data {run.config.data.split_seed}"
+        given = ", as far as the data do not tell their parts" if run.sessions[-1].facts.split else ""
+        seeds += f", that of the split of the data {run.config.data.split_seed}{given}"
     yield Sentence(seeds)
 
 
@@ -162,18 +162,16 @@ def _fitness(run: StoredRun) -> Iterator[Sentence]:
         yield Sentence(f"Fitness was measured by the evaluator {evaluation.evaluator}, which a plugin brings")
         return
     replicates = training.replicates
-    measured = config.measure.words
-    what = f"the {measured} of one training from scratch"
+    what = f"the {config.measure.words} of one training from scratch"
     if replicates > 1:
-        measured = "validation accuracies" if config.measure == ACCURACY else f"values of the {measured}"
-        what = f"the mean of the {measured} of {_up_to(config)}{replicates} trainings from scratch"
+        what = f"the mean {config.measure.words} of {_up_to(config)}{replicates} trainings from scratch"
     data = ""
     if run.sessions:
         facts = run.sessions[-1].facts
         title = data_spec.title(config.data.source, facts.classes, facts.fingerprint)
         data = (
-            f"; of the training images of {title}, {facts.validation_images:,} were held out for that and "
-            f"{facts.training_images:,} were trained on"
+            f"; of the images of {title}, {facts.training_images:,} were trained on and "
+            f"{facts.validation_images:,} others validated on"
         )
     yield Sentence(f"A fitness is {what} of the small network{data}")
     yield Sentence(
@@ -193,8 +191,8 @@ def _saved(run: StoredRun) -> Iterator[Sentence]:
     if search.duplicates == "resample":
         yield Sentence("A genotype whose network was known was drawn again")
     elif search.duplicates == "average":
-        yield Sentence("A genotype whose network was known was trained once, and its accuracy averaged into the "
-                       "fitness of that network")  # fmt: skip
+        yield Sentence("A genotype whose network was known was trained once, and that averaged into the fitness of "
+                       "that network")  # fmt: skip
     if search.racing:
         yield Sentence(
             "An individual whose first trainings were worse than the best fitness with a confidence of "
@@ -207,8 +205,9 @@ def _saved(run: StoredRun) -> Iterator[Sentence]:
         yield Sentence(f"Each training was also validated after {where}, which ended none")
         return
     yield Sentence(
-        f"A training was validated after {where} and ended there if its final accuracy, predicted from the complete "
-        "learning curves of this search, would have been worse than the best fitness with a confidence of "
+        f"A training was validated after {where} and ended there if its final {run.config.measure.short}, predicted "
+        "from the complete learning curves of this search, would have been worse than the best fitness with a "
+        "confidence of "
         f"{100 * search.early_stopping_confidence:g} %, which saved {population.saved_trainings:,.4g} trainings"
     )
 
@@ -233,16 +232,15 @@ def _result(run: StoredRun) -> Iterator[Sentence]:
     population, best = run.population, run.population.best
     if best is None:
         return
+    measure, fitness = run.config.measure, population.column("fitness")
     if run.config.search.strategy == "nsga2" and run.sessions:
         cost = objectives.cost(run.config.search.objective, sizing(run.config, run.sessions[0].facts))
-        fitness = population.column("fitness")
         points = [Point(id, float(fitness[id]), cost(population, id)) for id in population.evaluated.tolist()]
         yield Sentence(f"Its result is a front of {many(len(fronts(points)[0]), 'individual')}")
     one = population.individual(best)
     confirmed = one.birth is Birth.CONFIRMATION and one.parent is not None
     accuracies = population.averaged_accuracies(best)
-    measure = run.config.measure
-    told, unit = measure.number(float(population.column("fitness")[best])), " %" if measure.percent else ""
+    told, unit = measure.number(float(fitness[best])), " %" if measure.percent else ""
     of = "one training"
     if len(accuracies) > 1:
         told += f" ± {measure.number(statistics.stdev(accuracies))}"
@@ -250,7 +248,7 @@ def _result(run: StoredRun) -> Iterator[Sentence]:
     size = f"{int(population.column('parameters')[best]):,} parameters"
     if confirmed:
         assert one.parent is not None
-        before = measure.told(float(population.column("fitness")[one.parent]))
+        before = measure.told(float(fitness[one.parent]))
         yield Sentence(
             f"The result, individual {one.parent} with {size}, has a fitness of {told}{unit} in the new trainings "
             f"alone ({of}); {before} had been measured before"
