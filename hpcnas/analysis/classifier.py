@@ -18,7 +18,7 @@ from hpcnas.training.network import Network
 
 
 class Classifier(nn.Module):
-    """Pixels float (N, C, H, W), 0 to 255 → class scores (N, classes) before the softmax."""
+    """Pixels float (N, C, H, W), as the data have them → class scores (N, classes) before the softmax."""
 
     mean: Tensor
     std: Tensor

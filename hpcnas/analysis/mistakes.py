@@ -77,7 +77,10 @@ def _of_arrays(source: str, found: Predictions, mistakes: Sequence[Mistake]) -> 
     images = datasets.load_test(source).images
     if len(images.labels) <= found.images[-1] or not np.array_equal(images.labels[found.images], found.labels):
         raise DataError(f"{source}: the test images are others than those that were tested")
-    return [images.pixels[found.images[one.row]] for one in mistakes]
+    pixels = images.pixels
+    if pixels.dtype != np.uint8 or pixels.shape[3] not in (1, 3):
+        raise NoPictures(f"no pictures of mistakes: images of {pixels.shape[3]} channels of {pixels.dtype} are none")
+    return [pixels[found.images[one.row]] for one in mistakes]
 
 
 def _of_file(folder: Path, file: str, inputs: Inputs) -> NDArray[np.uint8] | str:

@@ -19,7 +19,9 @@ from hpcnas.analysis import classifier, needs
 from hpcnas.analysis.confusion import Confusion
 from hpcnas.analysis.learnt import learnt
 from hpcnas.analysis.runs import AnalysisError
-from hpcnas.data import class_folders, image_file
+from hpcnas.config import data_spec
+from hpcnas.config.data_spec import ArrayData, DataError
+from hpcnas.data import arrays, class_folders, datasets, image_file
 from hpcnas.data.image_file import UnreadableImage
 
 BATCH = 32  # images at a time
@@ -27,7 +29,8 @@ BATCH = 32  # images at a time
 
 @dataclass(frozen=True)
 class Model:
-    """A network that takes pixels: float32 (N, channels, height, width), 0 to 255, to class scores (N, classes)."""
+    """A network that takes pixels as the data have them: float32 (N, channels, height, width), to class scores (N,
+    classes)."""
 
     scores: Callable[[np.ndarray], np.ndarray]
     channels: int
@@ -36,6 +39,7 @@ class Model:
     width: int
     class_names: tuple[str, ...]
     remark: str | None = None  # what whoever uses it has to know
+    type: str = "uint8"  # of the data's pixels
 
 
 def model(text: str) -> Model:
@@ -55,7 +59,7 @@ def retrained_model(text: str) -> Model:
 
     inputs, skeleton = found.stored.inputs, found.stored.inputs.skeleton
     sizes = inputs.resize, skeleton.height, skeleton.width
-    return Model(scores, skeleton.image_channels, *sizes, inputs.class_names, one.remark)
+    return Model(scores, skeleton.image_channels, *sizes, inputs.class_names, one.remark, inputs.type)
 
 
 def onnx_model(file: Path) -> Model:
@@ -69,14 +73,19 @@ def onnx_model(file: Path) -> Model:
         (images,) = session.get_inputs()
         told = session.get_modelmeta().custom_metadata_map
         sizes = int(told["resize"]), int(told["height"]), int(told["width"])
-        names = tuple(json.loads(told["classes"]))
+        names, kind = tuple(json.loads(told["classes"])), told.get("type", "uint8")
     except KeyError:
         raise AnalysisError(
             f"{file}: expected the ONNX file of a retraining, which names its classes and how images are cut"
         ) from None
     except Exception as error:  # onnxruntime has exceptions of its own, without a common base
         raise AnalysisError(f"{file}: expected an ONNX file: {classifier.first_line(error)}") from error
-    return Model(lambda pixels: session.run(["scores"], {images.name: pixels})[0], images.shape[1], *sizes, names)
+
+    def scores(pixels: np.ndarray) -> np.ndarray:
+        found: np.ndarray = session.run(["scores"], {images.name: pixels})[0]
+        return found
+
+    return Model(scores, images.shape[1], *sizes, names, type=kind)
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,11 @@ def pictures(model: Model, named: Sequence[tuple[Path, str]]) -> list[Picture]:
     """These files, and of folders all pictures in them, each with the class that is said of it, if that is not empty.
     Otherwise a picture whose folder is one of the model's classes, directly below the folder that was given, is of that
     class. Raises DataError for a folder without pictures, AnalysisError for what is no class of the model."""
+    if model.channels not in (1, 3) or model.type != "uint8":
+        raise AnalysisError(
+            f"expected --data, since the network takes images of {model.channels} channels of {model.type}, which no "
+            "picture files are"
+        )
     found, classes = [], frozenset(model.class_names)
     for path, label in named:
         if label and label not in classes:
@@ -140,6 +154,28 @@ def classified(model: Model, pictures: Sequence[Picture]) -> Iterator[Classified
         scores = iter(softmax(model.scores(np.stack(readable))) if readable else ())
         for picture, view in zip(part, views, strict=True):
             yield Classified(picture, view if isinstance(view, UnreadableImage) else next(scores))
+
+
+def classified_arrays(model: Model, source: str) -> Iterator[Classified]:
+    """The test images of data, or of `arrays:` without such the array `images`, in their order; they are called by
+    their numbers, from 0. Raises DataError, also for images that are not as those that the network has learnt."""
+    match spec := data_spec.parse(source):
+        case ArrayData():
+            images, labels, name = arrays.unlabelled(spec.path, spec.layout)
+        case _:
+            data = datasets.load_test(source)
+            images, labels, name = data.images.pixels, data.images.labels, "test"
+    shape, kind = (model.height, model.width, model.channels), images.dtype.name
+    if (kind, images.shape[1:]) != (model.type, shape):
+        got = f"{kind} {images.shape[1:]}"
+        raise DataError(f"{source}: expected images of {model.type} {shape}, as for training, got {got}")
+    if labels is not None and not 0 <= labels.min() <= labels.max() < len(model.class_names):
+        raise DataError(f"{source}: expected labels of {len(model.class_names)} classes, got up to {labels.max()}")
+    for start in range(0, len(images), BATCH):
+        part = images[start : start + BATCH].transpose(0, 3, 1, 2).astype(np.float32)
+        for number, result in enumerate(softmax(model.scores(part)), start=start):
+            label = None if labels is None else model.class_names[labels[number]]
+            yield Classified(Picture(Path(f"{name}[{number}]"), label), result)
 
 
 def confusion_of(model: Model, found: Sequence[Classified]) -> Confusion:

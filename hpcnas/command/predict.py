@@ -9,6 +9,9 @@ Where the folders in a folder are classes of the network, as those of test image
 images are, the last lines say how many are right, and of which classes; --confusion writes the confusion matrix. Such a
 list is a FILE.csv with the columns file and label, as --csv writes them; its other columns do not count.
 
+With --data, images are those of the test part of some data: of arrays:FILE.h5 the array test/images or, where there
+is none, images. They are called by their numbers, and must be of the type, channels and size that were learnt.
+
 A file that cannot be read is named and counted, and the others are classified; the exit code is then 1.
 """
 
@@ -43,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("network", metavar="NETWORK", help="folder of a retraining, or FILE.onnx of one")
     parser.add_argument("images", type=Path, nargs="*", default=[], metavar="IMAGE", help="image files, and folders")
     parser.add_argument("--list", type=Path, metavar="FILE", help="names of more, a line each; - is standard input")
+    parser.add_argument("--data", metavar="DATA", help="the test images of these data, such as arrays:FILE.h5")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the results there too, a row a picture")
     parser.add_argument("--confusion", type=Path, metavar="FILE", help="write the confusion matrix there, as CSV")
     parser.add_argument("--top", type=int, default=3, metavar="K", help="how many classes to name (default 3)")
@@ -51,17 +55,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--top: expected a number from 1, got {options.top}")
     names = [(path, "") for path in options.images]
     names += [] if options.list is None else listed(options.list)
-    if not names:
-        parser.error("expected an IMAGE, or --list FILE that names some")
+    if not names and options.data is None:
+        parser.error("expected an IMAGE, --list FILE that names some, or --data DATA")
     from hpcnas.analysis import prediction, tested  # torch: some seconds
 
     model = prediction.model(options.network)
     if model.remark is not None:
         print(model.remark, file=sys.stderr)
-    pictures = prediction.pictures(model, names)
-    if options.confusion is not None and all(one.label is None for one in pictures):
-        parser.error("--confusion: expected images in folders of classes, or a list FILE.csv with labels")
     found: list[Classified] = []
+    if options.data is not None:
+        found += prediction.classified_arrays(model, options.data)
+    pictures = prediction.pictures(model, names) if names else []
+    if options.confusion is not None and all(one.label is None for one in (*pictures, *(one.picture for one in found))):
+        parser.error("--confusion: expected images in folders of classes, or a list FILE.csv with labels")
     for one in prediction.classified(model, pictures):
         found.append(one)
         if one.problem is not None:

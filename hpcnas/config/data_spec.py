@@ -63,6 +63,10 @@ class DataFacts(ImageFacts):
     mean: tuple[float, ...] = field(default=(), repr=False, compare=False)  # of each channel, of the training part
     std: tuple[float, ...] = field(default=(), repr=False, compare=False)
 
+    def __str__(self) -> str:
+        """Without what follows from the rest."""
+        return f"{self!r} split by {self.split}" if self.split else repr(self)
+
     def record(self) -> dict[str, Any]:
         """Every value by its name, for JSON; without what is not told."""
         optional = ("split", "mean", "std")

@@ -40,6 +40,7 @@ class Request:
     layers: tuple[Settings, ...]  # a preset, a file, options: later ones count
     base: tuple[Settings, ...]  # below them, where the run is a new one
     dry_run: bool  # only say what would happen
+    measure: bool = False  # and what it would cost, by a few steps of training
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ The same command continues a run that was cut short; a larger budget, any run:
   --strategy NAME  tournament, random, aging, nsga2, guided, a plugin's
   --walltime T     how long this job may run: 4h (else SLURM or PBS is asked)
   --dry-run        print the configuration, sizes and bindings; train nothing
+  --measure        with it: train a few steps, and say what all would cost
   --help-all       every option, by what it is about, with its default
   --version        print the version
 """,
@@ -194,6 +196,9 @@ def add_settings(result: Parser, program: CommandLine) -> None:
     first.add_argument(
         "--dry-run", action="store_true", help="print the configuration, sizes and bindings; train nothing"
     )
+    first.add_argument(
+        "--measure", action="store_true", help="with --dry-run: train a few steps, and say what all would cost"
+    )
     for section, kind in scheme.sections.items():
         group = result.add_argument_group(kind.__doc__)
         for item in fields_of(kind):
@@ -261,4 +266,6 @@ def parse(arguments: Sequence[str], program: CommandLine = SEARCH, also: Sequenc
     layers = (scheme.preset(chosen), file, given) if chosen else (file, given)
     base = () if chosen or parsed.config else (scheme.preset(scheme.default_preset),)
     scheme.build(*base, *layers)  # raises before anything else happens
-    return Request(layers, base, parsed.dry_run)
+    if parsed.measure and not parsed.dry_run:
+        raise UsageError("--measure: expected --dry-run beside it")
+    return Request(layers, base, parsed.dry_run, parsed.measure)

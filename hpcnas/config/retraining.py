@@ -258,7 +258,7 @@ class RetrainingConfig:
             raise ConfigError(f"augmentation.mixup: expected 0 or at least 0.01, got {self.augmentation.mixup:g}")
         if list(training.milestones) != sorted(training.milestones):
             raise ConfigError(f"training.milestones: expected them in order, got {training.milestones}")
-        if len(data.mean) != len(data.std) or len(data.mean) not in (0, 1, 3):
+        if len(data.mean) != len(data.std) or len(data.mean) > data_spec.MOST_CHANNELS:
             raise ConfigError(
                 f"data.mean, data.std: expected both, a number for each channel, got {data.mean} and {data.std}"
             )

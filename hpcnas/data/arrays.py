@@ -53,6 +53,11 @@ class Form:
     classes: int
     validation_images: int | None  # None: there are none of their own
 
+    @property
+    def value_bytes(self) -> int:
+        """What a pixel takes in a channel."""
+        return np.dtype(self.type).itemsize
+
 
 def form(path: Path, layout: str | None) -> Form:
     """What the training arrays are; of the images nothing is read. Raises DataError."""

@@ -194,7 +194,8 @@ def _read(spec: DataSpec, which: Split, download: bool) -> Unchecked:
         case ArrayData(path, layout):
             found = arrays.load(path, layout, which)
             assert found is not None, "validation images alone may be missing"
-            return Unchecked(found.classes, found.pixels, found.labels, found.groups)
+            groups = np.arange(len(found.labels)) if found.groups is None else found.groups  # a split is by class
+            return Unchecked(found.classes, found.pixels, found.labels, groups if which == "train" else None)
         case Plugged(kind, rest):
             return _plugged(kind, rest, which, download)
         case DataFolder(kind, path):

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from hpcnas.config.data_spec import DataError
 from hpcnas.data.datasets import Images
 
+_ORDERS = 32  # that are tried
+_MOST_LOOKS = 1_000_000  # at groups and their classes, in all orders: about a second
+
 
 def split(images: Images, fraction: float, seed: int) -> tuple[Images, Images, str]:
     """(training, validation) images, copies; and the digest of the choice where groups decide it, else nothing.
@@ -40,31 +43,59 @@ def in_validation(
 ) -> NDArray[np.bool_]:
     """Which images are validated on: bool (N,), the same for all of a group, near `fraction` of every class.
 
-    Groups are looked at in a random order, larger ones first. One is validated on where that brings the classes nearer
-    to their shares: where Σ ((v_c − f n_c) / n_c)² becomes smaller, of the classes' n_c images and the v_c chosen ones.
-    A group with all images of a class is trained on. Labels and groups are int64 (N,), numbers from 0.
+    Groups are looked at in a random order, larger ones first. One is validated on where that brings both the classes
+    and the whole nearer to their shares: where Σ ((v_c − f n_c) / n_c)² and (v − f n)² become smaller, of the classes'
+    n_c images and the v_c chosen ones, and of all n and v. A group with all images of a class is trained on. Of some
+    orders, the one with the smallest sum counts. Where each image is a group, every class gives its share, rounded.
+    Labels and groups are int64 (N,), numbers from 0.
     """
-    sizes = np.bincount(labels)
     pairs, counts = np.unique(np.stack([groups, labels]), axis=1, return_counts=True)
     numbers, starts = np.unique(pairs[0], return_index=True)
-    within = np.add.reduceat(counts, starts)
-    order = generator.permutation(len(numbers))
-    order = order[np.argsort(-within[order], kind="stable")]
-    ends = [*starts[1:].tolist(), len(counts)]
-    of_class, of_images, of_group = pairs[1].tolist(), counts.tolist(), starts.tolist()
-    whole, still = sizes.tolist(), [fraction * size for size in sizes.tolist()]  # f n_c − v_c
+    if len(numbers) == len(labels):
+        return _of_every_class(labels, generator.permutation(len(labels)), fraction)
+    held = [list(zip(*each, strict=True)) for each in zip(
+        np.split(pairs[1], starts[1:]), np.split(counts, starts[1:]), strict=True
+    )]  # by group: (class, images) of each of its classes  # fmt: skip
+    within, sizes = np.add.reduceat(counts, starts), np.bincount(labels)
+    best: tuple[float, NDArray[np.bool_]] | None = None
+    for _ in range(max(1, min(_ORDERS, _MOST_LOOKS // len(counts)))):
+        order = generator.permutation(len(numbers))
+        order = order[np.argsort(-within[order], kind="stable")]
+        found = _chosen(held, order.tolist(), sizes, fraction)
+        if best is None or found[0] < best[0]:
+            best = found
+    assert best is not None
     chosen = np.zeros(int(numbers.max()) + 1, dtype=np.bool_)
-    for place in order.tolist():
-        change, alone = 0.0, False
-        for pair in range(of_group[place], ends[place]):
-            of, images = of_class[pair], of_images[pair]
-            change += images * (images - 2 * still[of]) / whole[of] ** 2
-            alone |= images == whole[of]
-        if change < 0 and not alone:
-            chosen[numbers[place]] = True
-            for pair in range(of_group[place], ends[place]):
-                still[of_class[pair]] -= of_images[pair]
+    chosen[numbers] = best[1]
     return chosen[groups]
+
+
+def _chosen(
+    held: list[list[tuple[int, int]]], order: list[int], sizes: NDArray[np.int64], fraction: float
+) -> tuple[float, NDArray[np.bool_]]:
+    """How far the classes are from their shares, and which groups are validated on, bool (groups,), in one order."""
+    whole, still = sizes.tolist(), [fraction * size for size in sizes.tolist()]  # n_c and f n_c − v_c
+    left, chosen = fraction * int(sizes.sum()), np.zeros(len(held), dtype=np.bool_)  # f n − v
+    for group in order:
+        images = sum(count for _, count in held[group])
+        change = sum(count * (count - 2 * still[of]) / whole[of] ** 2 for of, count in held[group])
+        if change < 0 and images < 2 * left and all(count < whole[of] for of, count in held[group]):
+            chosen[group] = True
+            left -= images
+            for of, count in held[group]:
+                still[of] -= count
+    return sum((apart / of) ** 2 for apart, of in zip(still, whole, strict=True) if of), chosen
+
+
+def _of_every_class(labels: NDArray[np.int64], order: NDArray[np.int64], fraction: float) -> NDArray[np.bool_]:
+    """The share of each class, rounded, that comes first in the order; of a class of one image none."""
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    sizes = np.bincount(labels)
+    place = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # within its class
+    shares = np.minimum(np.rint(fraction * sizes), sizes - 1)
+    chosen = np.zeros(len(labels), dtype=np.bool_)
+    chosen[by_class] = place < np.repeat(shares, sizes)
+    return chosen
 
 
 def require_both(

@@ -1,19 +1,22 @@
 """What a retraining would do, in words: recipe, network, memory, schedule, and which rank gets which device.
 
-Opens no image, except where only a plugin knows what it brings: those are read as they would be for training.
+Opens no image, except where only a plugin knows what it brings: those are read as they would be for training. Of
+arrays only the shapes and labels are read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hpcnas.architecture import expansion, sizes
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import data_spec
 from hpcnas.config.data_spec import ImageFacts
+from hpcnas.config.presumed import presumed
 from hpcnas.config.retraining import RetrainingConfig, RetrainingSettings
+from hpcnas.data import arrays
 from hpcnas.data.class_folders import class_names, images_by_class
 from hpcnas.data.datasets import load_training
 from hpcnas.job.devices import Binding, Seat
@@ -28,12 +31,14 @@ class Expected:
     skeleton: Skeleton
     images: int | None  # for training; None where that is not known
     known: str
+    value_bytes: int = 1  # of a pixel in a channel
 
 
 def text(
-    recipe: RetrainingConfig, genotype: Genotype, origin: Origin, seats: Sequence[Seat], bindings: Sequence[Binding]
-) -> str:
-    """Everything, for the terminal: recipe, network, memory, schedule, ranks."""
+    recipe: RetrainingConfig, genotype: Genotype, origin: Origin, seats: Sequence[Seat], bindings: Sequence[Binding],
+    cost: Sequence[str] = (),
+) -> str:  # fmt: skip
+    """Everything, for the terminal: recipe, network, memory, schedule, ranks; `cost`: lines about what was measured."""
     graph = expansion.expand(genotype)
     found = expected(recipe)
     images = None if found.images is None else found.images - round(recipe.data.validation_fraction * found.images)
@@ -76,6 +81,8 @@ def text(
         mine = " + ".join(str(len(piece)) for piece in pieces[rank])
         share = f"{binding.threads} threads, {mine} images a step"
         lines.append(f"rank {rank}  {seat.host}  {binding.device}, {share}")
+    if cost:
+        lines += ["", "# what it will cost", *cost]
     return "\n".join(lines)
 
 
@@ -126,13 +133,14 @@ def _statistics(recipe: RetrainingConfig) -> str:
 
 
 def _resident(recipe: RetrainingConfig, found: Expected, images: int | None) -> list[str]:
-    """The line about images that lie on the device, if they do: a byte a value, padded, and their labels."""
+    """The line about images that lie on the device, if they do: padded, and with their labels."""
     if recipe.data.loading == "stream":
         return []
     if images is None:
         return ["and all training images: how many there are is not known here"]
     skeleton, padding = found.skeleton, 2 * recipe.augmentation.padding
-    image = (skeleton.height + padding) * (skeleton.width + padding) * skeleton.image_channels
+    values = (skeleton.height + padding) * (skeleton.width + padding) * skeleton.image_channels
+    image = values * found.value_bytes
     return [f"{images * (image + 8) / 2**30:.2f} GiB all {images:,} training images"]
 
 
@@ -156,6 +164,20 @@ def _validation(recipe: RetrainingConfig, found: Expected) -> list[str]:
     return [f"validated on {which} {every}, which are not trained on"]
 
 
+def at_hand(recipe: RetrainingConfig) -> RetrainingConfig | None:
+    """The recipe as some steps of it can be made here: nothing is downloaded, and made-up images stand in for ones that
+    are not here; None where these would be files."""
+    spec = data_spec.parse(recipe.data.source)
+    recipe = replace(recipe, run=replace(recipe.run, download=False))
+    if not isinstance(spec, data_spec.DataFolder | data_spec.ArrayData) or spec.path.exists():
+        return recipe
+    if recipe.data.loading == "stream":
+        return None
+    known = presumed(spec)
+    shape = f"{known.images.image_channels}x{known.images.height}x{known.images.width}"
+    return replace(recipe, data=replace(recipe.data, source=f"synthetic:{known.count}:{shape}"))
+
+
 def expected(recipe: RetrainingConfig) -> Expected:
     """What the specification of the data tells, or the names in their folder, or the plugin that has them."""
     spec = data_spec.parse(recipe.data.source)
@@ -170,12 +192,14 @@ def expected(recipe: RetrainingConfig) -> Expected:
             )
         return Expected(recipe.skeleton(ImageFacts(3, side, side, classes)), None, "classes as in the folder")
     match spec:
-        case data_spec.Digits():
-            return Expected(recipe.skeleton(ImageFacts(1, 8, 8, 10)), 1442, "the embedded digits")
-        case data_spec.Synthetic(images, (channels, height, width)):
-            return Expected(recipe.skeleton(ImageFacts(channels, height, width, 10)), images, "synthetic")
-        case data_spec.DataFolder("fashion-mnist", _):
-            return Expected(recipe.skeleton(ImageFacts(1, 28, 28, 10)), 60_000, "Fashion-MNIST")
+        case data_spec.ArrayData(path, layout):
+            try:
+                form = arrays.form(path, layout)
+            except data_spec.DataError as error:
+                told = f"as CIFAR-10's, since they cannot be read: {error}"
+                return Expected(recipe.skeleton(ImageFacts(3, 32, 32, 10)), None, told)
+            facts = ImageFacts(form.channels, form.height, form.width, form.classes)
+            return Expected(recipe.skeleton(facts), form.images, f"{form.type} of {path}", form.value_bytes)
         case data_spec.DataFolder("imagefolder", path):
             try:
                 names = images_by_class(path / "train")
@@ -186,7 +210,7 @@ def expected(recipe: RetrainingConfig) -> Expected:
                 )
             skeleton = recipe.skeleton(ImageFacts(3, 32, 32, len(names)))
             return Expected(skeleton, images, "sizes as CIFAR-10's: no image was opened")
-        case data_spec.Plugged(kind, _):
+        case data_spec.Plugged():
             try:
                 data = load_training(recipe.data.source)
             except data_spec.DataError as error:
@@ -196,7 +220,7 @@ def expected(recipe: RetrainingConfig) -> Expected:
                     f"as CIFAR-10's, since they cannot be read: {error}",
                 )
             count, height, width, channels = data.images.pixels.shape
-            return Expected(
-                recipe.skeleton(ImageFacts(channels, height, width, len(data.classes))), count, f"{kind} of a plugin"
-            )
-    return Expected(recipe.skeleton(ImageFacts(3, 32, 32, 10)), 50_000, "CIFAR-10")
+            facts, size = ImageFacts(channels, height, width, len(data.classes)), data.images.pixels.itemsize
+            return Expected(recipe.skeleton(facts), count, f"{spec.kind} of a plugin", size)
+    by_name = presumed(spec)
+    return Expected(recipe.skeleton(by_name.images), by_name.count, by_name.whose)

@@ -13,7 +13,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -56,10 +56,11 @@ class Appearance:
 
     facts: DataFacts  # height and width are those of a test image as it is tested
     class_names: tuple[str, ...]
-    mean: tuple[float, ...]  # of each channel, in pixel values 0 to 255
+    mean: tuple[float, ...]  # of each channel, in pixel values
     std: tuple[float, ...]
     resize: int  # pixels of a test image's shorter side, before its middle is taken
     class_sizes: tuple[int, ...] = ()  # training images of each class
+    type: str = "uint8"  # of the pixels
 
 
 class Feed(Protocol):
@@ -158,7 +159,7 @@ class Resident:
         padding = recipe.augmentation.padding
         pixels = torch.tensor(learnt.pixels, device=device)  # a copy: the array may be mapped read-only
         self._pixels = padded(pixels, padding)
-        if padding and learnt.pixels.dtype != np.uint8:
+        if padding and learnt.pixels.dtype != np.uint8 and rank == 0:
             warn_of_padding(np.array(mean), np.array(std))
         self._labels = torch.as_tensor(learnt.labels, device=device)
         self._normalise = Normaliser(torch.tensor(mean, device=device), torch.tensor(std, device=device))
@@ -166,6 +167,9 @@ class Resident:
         self._crop = max(1, round(crop * height)), max(1, round(crop * width))
         self._augment: RandAugment | None = None
         if recipe.augmentation.rand_augment:
+            if learnt.pixels.dtype != np.uint8:
+                got = f"got {learnt.pixels.dtype}; leave it out"
+                raise DataError(f"{recipe.data.source}: expected images of uint8 for --rand-augment, {got}")
             self._augment = RandAugment(recipe.augmentation, channels)
         self.broken: set[str] = set()
         self.broken_tests: set[str] = set()
@@ -183,6 +187,7 @@ class Resident:
             std=std,
             resize=min(height, width),
             class_sizes=tuple(np.bincount(learnt.labels, minlength=len(dataset.classes)).tolist()),
+            type=learnt.pixels.dtype.name,
         )
         if self._validation is not None:
             self._require_of_the_network(self._validation, "validation")
@@ -265,10 +270,19 @@ class Resident:
         return dataset
 
     def _require_of_the_network(self, dataset: DataSet, what: str) -> None:
-        """Raises DataError unless these images are of the classes and the colours that the network is trained on."""
+        """Raises DataError unless these images are of the classes, and of the type, channels and size, or else of the
+        colours, that the network is trained on."""
         if dataset.classes != self.appearance.class_names:
             raise DataError(f"{dataset.name}: expected {what} images of the same classes as for training")
-        if dataset.images.pixels.shape[3] > self.appearance.facts.image_channels:
+        facts, kind, shape = self.appearance.facts, dataset.images.pixels.dtype.name, dataset.images.pixels.shape[1:]
+        learnt = facts.height, facts.width, facts.image_channels
+        pictures = {facts.image_channels, shape[2]} <= {1, 3} and self.appearance.type == "uint8"
+        if kind != self.appearance.type or (shape != learnt and not pictures):
+            raise DataError(
+                f"{dataset.name}: expected {what} images of {self.appearance.type} {learnt}, as those for training, "
+                f"got {kind} {shape}"
+            )
+        if shape[2] > facts.image_channels:
             first = first_test_in_colour(dataset.name) if what == "test" else None
             raise DataError(
                 f"{dataset.name}: expected grey {what} images, as all those for training are, got "
@@ -279,7 +293,7 @@ class Resident:
         folder = test_folder(self._recipe.data.source)
         return f" of {folder}" if folder else ""
 
-    def _as_trained(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _as_trained(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Test images (B, H, W, C) as images for training are: of their size, and grey ones in three equal channels
         where those are in colour."""
         facts = self.appearance.facts

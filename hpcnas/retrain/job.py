@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from hpcnas import collector
 from hpcnas.architecture import expansion
 from hpcnas.architecture.genotype import Genotype
+from hpcnas.config import class_weights
 from hpcnas.config.data_spec import DataError
 from hpcnas.config.options import HelpWanted, UsageError, parse
 from hpcnas.config.retraining import RETRAINING, RetrainingConfig
@@ -33,7 +34,7 @@ from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.world import World
 from hpcnas.plugins import PluginFault
-from hpcnas.retrain import class_weights, inspection, shares
+from hpcnas.retrain import inspection, shares
 from hpcnas.retrain.keeper import Bystander, Keeper
 from hpcnas.retrain.record import Origin, Start
 from hpcnas.retrain.record_keeper import RecordKeeper
@@ -61,6 +62,7 @@ class Orders:
     seeds: tuple[int, ...]  # of the trainings that are not complete
     start: Start | None  # the weights that a training begins with; None where they are drawn, or none begins
     dry_run: bool
+    measure: bool = False  # in a dry run
     begins: bool = True  # whether no training has been begun, or all of them begin anew
 
 
@@ -120,7 +122,10 @@ def _prepare(arguments: list[str], signals: Signals) -> tuple[Orders, RecordKeep
         raise Leave(f"{_name()}: {error}", WRONG_USE) from None
     recipe = plan.recipe.with_smaller_batches(plan.micro_batch)
     begins = plan.record is None or plan.anew
-    return Orders(recipe, plan.genotype, plan.origin, plan.waiting, plan.start, request.dry_run, begins), keeper
+    orders = Orders(
+        recipe, plan.genotype, plan.origin, plan.waiting, plan.start, request.dry_run, request.measure, begins
+    )
+    return orders, keeper
 
 
 def _reason_to_leave(world: World, orders: Orders, signals: Signals, warn: Callable[[str], None]) -> Reason:
@@ -141,15 +146,7 @@ def _carry_out(world: World, orders: Orders, keeper: Keeper, reason: Reason, uns
     line = log.LiveLine(recipe.run.progress)
     log.configure(world.rank, line)
     if orders.dry_run:
-        from hpcnas.retrain import dry_run
-
-        told = together(
-            world,
-            lambda: dry_run.text(recipe, orders.genotype, orders.origin, seats, bindings) if world.rank == 0 else None,
-        )
-        if told is not None:
-            print(told, flush=True)
-        return COMPLETE
+        return _dry_run(world, orders, seats, bindings, reason)
     keeper.begin(line)
     for text in unsaid:
         _warning(text)
@@ -160,6 +157,45 @@ def _carry_out(world: World, orders: Orders, keeper: Keeper, reason: Reason, uns
         return _train_all(world, orders, keeper, feed, bindings[0].device, device, reason)
     finally:
         feed.close()
+
+
+def _dry_run(
+    world: World, orders: Orders, seats: list[devices.Seat], bindings: list[devices.Binding], reason: Reason
+) -> int:
+    """Rank 0 prints what the retraining would do; with --measure all ranks train some steps of it first."""
+    from hpcnas.retrain import dry_run
+
+    cost = _measure(world, orders, bindings, reason) if orders.measure else []
+    told = together(
+        world,
+        lambda: dry_run.text(orders.recipe, orders.genotype, orders.origin, seats, bindings, cost)
+        if world.rank == 0
+        else None,
+    )
+    if told is not None:
+        print(told, flush=True)
+    return COMPLETE
+
+
+def _measure(world: World, orders: Orders, bindings: list[devices.Binding], reason: Reason) -> list[str]:
+    """Lines about what the retraining will cost, by some steps. Raises Leave."""
+    from hpcnas.retrain import dry_run, timekeeper
+
+    recipe = dry_run.at_hand(orders.recipe)
+    if recipe is None:
+        return ["not measured: the images are not here"]
+    keeper, binding = timekeeper.Timekeeper(), bindings[world.rank]
+    device = _device(world, binding)
+    feed = inspection.open_feed(world, recipe, device, binding.threads)
+    try:
+        recipe = recipe.on_images(feed.appearance.facts.training_images)
+        some = replace(orders, recipe=recipe, seeds=tuple(recipe.seeds[:1]), start=None)
+        _train_all(world, some, keeper, feed, bindings[0].device, device,
+                   lambda: "measured" if keeper.enough() else reason())  # fmt: skip
+    finally:
+        feed.close()
+    found = world.gather(together(world, keeper.timed, BROKEN))
+    return timekeeper.told(recipe.training, found, recipe.training.runs)
 
 
 def _check_ranks(recipe: RetrainingConfig, seats: list[devices.Seat], bindings: list[devices.Binding]) -> None:
@@ -245,8 +281,10 @@ def _train_all(
     group: Group | None = None
     try:
         group = Group(world, device, orders.recipe.run.address, lambda: _is_to_leave(reason, keeper))
-        inspection.look(group, orders.recipe, feed)
-        together(world, lambda: class_weights.scaled(orders.recipe, feed.appearance.class_sizes))  # before the training
+        if not orders.dry_run:
+            inspection.look(group, orders.recipe, feed)
+        given, sizes = orders.recipe.training.class_weights, feed.appearance.class_sizes
+        together(world, lambda: class_weights.scaled(given, sizes))  # before the training
         weights = together(world, lambda: _start(orders, feed.appearance) if world.rank == 0 else None)
         graph, recipe = expansion.expand(orders.genotype), orders.recipe
         skeleton, number = recipe.skeleton(feed.appearance.facts), _number_of(recipe, device)

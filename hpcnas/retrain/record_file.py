@@ -30,6 +30,7 @@ import numpy as np
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.retraining import SCHEME
+from hpcnas.data import arrays
 from hpcnas.evolution.individuals import Birth
 from hpcnas.retrain.record import Inputs, Origin, Record, RetrainingSession, Row, State, Trained, Validation
 from hpcnas.search import run_file
@@ -59,6 +60,11 @@ TRAINING_COLUMNS = (
     Column("finished", "f8", "end of the test, UTC", _TIME, np.nan, low=0, high=LATEST),
     Column("test_broken", "i8", "test images that could not be read", "1", -1, added=True, low=0),
     Column("peak_memory", "i8", "what tensors took of rank 0's GPU at the most", "bytes", -1, added=True, low=0),
+    Column("test_balanced_accuracy", "f8", "mean over the classes of the share of their images classified correctly",
+           "1", np.nan, added=True, low=0, high=1),
+    Column("test_macro_f1", "f8", "mean over the classes of their F1 scores", "1", np.nan, added=True, low=0, high=1),
+    Column("test_auroc", "f8", "mean over the classes of the area under the ROC curve, each against the others", "1",
+           np.nan, added=True, low=0, high=1),
 )  # fmt: skip
 HISTORY_COLUMNS = (
     Column("seed", "i8", "seed of the training", low=0),
@@ -89,6 +95,7 @@ SESSION_COLUMNS = (
     Column("numbers", "S", "type of the numbers of feature maps on that device", added=True),
 )
 _VALIDATIONS = "validations"  # since 0.2
+_TYPE = "pixel_type"  # of /network, where it is not uint8
 _WEIGHTS = "weights"  # likewise, where trainings start from some
 _MICRO_BATCH = "micro_batch"  # likewise, where memory had no room for the recipe's
 _TABLES = {
@@ -113,7 +120,7 @@ _SINGLE = {  # what the single values of a group may be; what they are is said w
         *(Column(name, "i8", "", low=0) for name in ("parameters", "flops")),
         Column("cells", "i8", "", low=1, high=10_000),
         Column("mean", "f8", ""),
-        Column("std", "f8", "", low=1e-9),
+        Column("std", "f8", "", low=1e-30),
         Column(_MICRO_BATCH, "i8", "", added=True, low=2),
     ),
 }
@@ -204,6 +211,8 @@ def _write_network(group: hdf5.Group, record: Record) -> None:
     write_dataset(group, "std", np.asarray(inputs.std, dtype=np.float64), "that the difference is divided by")
     names = np.asarray([_bytes(name) for name in inputs.class_names], dtype="S")
     write_dataset(group, "class_names", names, "in the order of the class scores")
+    if inputs.type != "uint8":
+        write_dataset(group, _TYPE, _text(inputs.type), "of the pixels, which no picture file has")
     write_dataset(group, "resize", np.int64(inputs.resize), "shorter side of a test image before its crop", "pixels")
     if record.weights is not None:
         told = "fingerprint of the weights that trainings start from"
@@ -329,6 +338,8 @@ def _wrong(file: hdf5.Group, tables: Mapping[str, Mapping[str, np.ndarray]]) -> 
     for name, expected in (("class_names", "classes"), ("mean", "image_channels"), ("std", "image_channels")):
         if len(network[name]) != int(network[expected][()]):
             yield Wrong("network", name, None, f"{name} of {int(network[expected][()])}", str(len(network[name])))
+    if _TYPE in network and (kind := _string(network, _TYPE)) not in arrays.TYPES:
+        yield Wrong("network", _TYPE, None, f"one of {', '.join(arrays.TYPES)}", allowed.shown(kind))
     first = np.zeros(len(seeds), dtype=bool)
     first[np.unique(seeds, return_index=True)[1]] = True
     yield from allowed.told("trainings", "seed", ~first, "every seed once", tables["trainings"])
@@ -366,6 +377,7 @@ def _inputs(group: hdf5.Group) -> Inputs:
         mean=tuple(group["mean"][()].tolist()),
         std=tuple(group["std"][()].tolist()),
         resize=int(group["resize"][()]),
+        type=_string(group, _TYPE) if _TYPE in group else "uint8",
     )
 
 

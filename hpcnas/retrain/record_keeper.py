@@ -82,7 +82,7 @@ class RecordKeeper:
         facts = found.facts
         self._recipe = self._recipe.on_images(facts.training_images)
         skeleton = self._recipe.skeleton(facts)
-        inputs = Inputs(skeleton, found.class_names, found.mean, found.std, found.resize)
+        inputs = Inputs(skeleton, found.class_names, found.mean, found.std, found.resize, found.type)
         if self._record is None:
             genotype = self.plan.genotype
             size = sizes.size(expansion.expand(genotype), skeleton)
@@ -250,6 +250,9 @@ class RecordKeeper:
             test_accuracy=tested.accuracy,
             test_top5=tested.top5,
             test_loss=tested.loss,
+            test_balanced_accuracy=tested.balanced_accuracy,
+            test_macro_f1=tested.macro_f1,
+            test_auroc=tested.auroc,
             finished=self._now(),
         )
         try:

@@ -73,7 +73,9 @@ def without_images(record: Record, seed: int) -> DistributedTraining:
     )
     inputs, cpu = record.inputs, torch.device("cpu")
     feed: Any = SimpleNamespace(
-        appearance=Appearance(record.facts, inputs.class_names, inputs.mean, inputs.std, inputs.resize)
+        appearance=Appearance(
+            record.facts, inputs.class_names, inputs.mean, inputs.std, inputs.resize, type=inputs.type
+        )
     )
     graph, group = expansion.expand(record.genotype), Group(AloneWorld(), cpu, None)
     return DistributedTraining(graph, inputs.skeleton, recipe, seed, feed, group, cpu, lambda text: None)

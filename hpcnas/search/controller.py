@@ -19,7 +19,6 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 from hpcnas import seeds
@@ -249,9 +248,6 @@ class Controller:
         known = self._store.sessions[-1].facts if self._store.sessions else ready.facts
         if ready.facts != known:
             reason = f"expected the data that the run has used so far, {known}, but found {ready.facts}"
-            if replace(ready.facts, split=known.split) == known:
-                reason = f"expected the split of the data that the run has used so far, {known.split or 'by its seed'}"
-                reason += f", but found {ready.facts.split or 'one by its seed'}: groups or images are others"
             self._refuse(worker, Refused(ready.place, reason))
             return
         if self._strategy is None:

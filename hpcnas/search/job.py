@@ -8,24 +8,22 @@ the rank that needs them: HDF5 by the controller (`session`), torch by no rank a
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hpcnas import plugins
-from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import SearchConfig
 from hpcnas.config.settings import ConfigError
 from hpcnas.job import devices, log
 from hpcnas.job.launch import Leave, first_decides, load_plugins, say, started_as
 from hpcnas.job.signals import Signals
-from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
+from hpcnas.job.status import COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.world import FAREWELL, MpiWorld, World
 from hpcnas.messages import Place
 from hpcnas.search import attention, worker
-from hpcnas.training.evaluator import Evaluator, EvaluatorRefused, Loaded, warnings
+from hpcnas.training.evaluator import Evaluator
 
 if TYPE_CHECKING:
     from hpcnas.search.session import SearchSession
@@ -37,6 +35,7 @@ class Orders:
 
     config: SearchConfig
     dry_run: bool
+    measure: bool  # in a dry run
 
 
 def run(world: World, arguments: list[str], signals: Signals) -> int:
@@ -58,7 +57,9 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
     line = log.LiveLine(settings.run.progress)
     log.configure(world.rank, line)
     if orders.dry_run:
-        return _dry_run(world, settings, seats, bindings)
+        from hpcnas.search import dry_run
+
+        return dry_run.run(world, settings, seats, bindings, make_evaluator, orders.measure)
     if session is not None:
         if isinstance(world, MpiWorld) and world.size > 1:
             return session.control(world.controller(), world.size - 1, world.library, line, signals)
@@ -68,7 +69,7 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
     place = Place(world.rank, seats[world.rank].host, binding.device)
     del seats, bindings  # those of hundreds of ranks
     end = attention.Audible(world.worker(), attention.patience(settings.run.hang_timeout))
-    return worker.run(end, place, make_evaluator(settings, binding))
+    return worker.run(end, place, make_evaluator(settings, binding), settings.measure)
 
 
 def _prepare(arguments: list[str], signals: Signals) -> tuple[Orders, SearchSession | None]:
@@ -88,7 +89,7 @@ def _prepare(arguments: list[str], signals: Signals) -> tuple[Orders, SearchSess
         raise Leave(f"{_name()}: {interrupted}", MORE_TO_DO) from None
     except (options.UsageError, ConfigError, RunRefused) as error:
         raise Leave(f"{_name()}: {error}", WRONG_USE) from None
-    return Orders(session.config, request.dry_run), None if request.dry_run else session
+    return Orders(session.config, request.dry_run, request.measure), None if request.dry_run else session
 
 
 def _alone(
@@ -108,7 +109,7 @@ def _alone(
     def work() -> None:
         try:
             end = attention.Audible(hub.worker(1), attention.patience(settings.run.hang_timeout))
-            worker.run(end, place, make_evaluator(settings, binding))
+            worker.run(end, place, make_evaluator(settings, binding), settings.measure)
         except BaseException as error:
             hub.broke(error)
 
@@ -132,50 +133,6 @@ def make_evaluator(settings: SearchConfig, binding: devices.Binding) -> Evaluato
     from hpcnas.training.trainer_process import TrainerEvaluator
 
     return TrainerEvaluator(settings, binding)
-
-
-@dataclass(frozen=True)
-class _Looked:
-    """What the first worker has found: its data, and lines about how it trains."""
-
-    facts: DataFacts
-    training: list[str]
-
-
-def _dry_run(world: World, settings: SearchConfig, seats: list[devices.Seat], bindings: list[devices.Binding]) -> int:
-    """Prints what a search would do. The first worker looks at the data, as it would in a search."""
-    found: _Looked | tuple[str, int] | None = None
-    first_worker = min(1, world.size - 1)
-    if world.rank == first_worker:
-        with contextlib.closing(make_evaluator(settings, bindings[0])) as evaluator:
-            try:
-                while (loaded := evaluator.ready(timeout=1.0)) is None:
-                    pass
-                found = _Looked(loaded.facts, _trains(loaded, warnings(evaluator)))
-            except EvaluatorRefused as refusal:
-                found = str(refusal), MORE_TO_DO if refusal.passes else WRONG_USE
-            except plugins.PluginFault as fault:
-                found = str(fault), BROKEN
-    found = world.gather(found)[first_worker]
-    if world.rank == 0:
-        from hpcnas.search import dry_run
-
-        if isinstance(found, _Looked):
-            print(dry_run.text(settings, found.facts, seats, bindings, found.training), flush=True)
-        else:
-            print(f"{_name()}: {found[0]}", file=sys.stderr)
-    return COMPLETE if isinstance(found, _Looked) else found[1]
-
-
-def _trains(loaded: Loaded, remarks: list[str]) -> list[str]:
-    """Lines about how a worker trains, where it does, and what it has said beside that."""
-    name = loaded.software.get("training")
-    if name is None:
-        return remarks
-    told = f"trains: {name}"
-    if loaded.slower:
-        told = f"{told}: SLOWER THAN IT MIGHT BE, {loaded.slower}"
-    return [told, *(text for text in remarks if not loaded.slower or loaded.slower not in text)]
 
 
 def _name() -> str:

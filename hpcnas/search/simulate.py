@@ -16,10 +16,12 @@ from hpcnas.config.search import SearchConfig
 from hpcnas.config.settings import ConfigError
 from hpcnas.job.status import BROKEN, COMPLETE, WRONG_USE
 from hpcnas.plugins import PluginFault
-from hpcnas.search import simulation
+from hpcnas.search import run_file, simulation
 from hpcnas.search.controller import SearchStopped
+from hpcnas.search.durations import FailureShares, RecordedDurations
 from hpcnas.search.initial import looked_up
 from hpcnas.search.simulation import Site
+from hpcnas.search.synthetic import FACTS, Foresight
 from hpcnas.storage.folder import StoreError
 from hpcnas.text_file import brief, shown
 
@@ -50,6 +52,7 @@ Kept, for the commands that look at a run:
   --workers W              workers (200)
   --queue T, --startup T   seconds that each job waits in the queue, and starts
   --walltime T             how long each job may run (else one job does all)
+  --from RUN               durations and failures as in this run
   --synthetic-seconds T    mean duration of an evaluation (3600)
   --synthetic-spread F     its standard deviation, as a share of the mean (0.2)
   --preset NAME            settings of the search: quick, paper, efficient, …
@@ -92,6 +95,10 @@ def _add_own(result: argparse._ActionsContainer) -> None:
     ):
         kind = type(default) if name == "workers" else options.duration
         result.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=f"{help} ({default:g})")
+    result.add_argument(
+        "--from", dest="times", type=Path, metavar="RUN",
+        help="how long trainings take and how often they fail: as in this run, by the FLOPs of their networks",
+    )  # fmt: skip
     result.add_argument("--keep", type=Path, metavar="DIR", help="keep the run in this new folder, for the tools")
     result.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
@@ -103,7 +110,10 @@ def main(arguments: Sequence[str]) -> int:
         given, others = parser.parse_known_args(arguments)
         request = options.parse(others, also=list(parser._option_string_actions))
         settings = looked_up(search_config.build(*request.base, _DEFAULTS, *request.layers, _ALWAYS), _say)
-        report = simulation.simulate(settings, site(given, settings), given.keep)
+        foresight = None
+        if given.times is not None:
+            settings, foresight = as_in_run(settings, given.times)
+        report = simulation.simulate(settings, site(given, settings), given.keep, foresight)
     except options.HelpWanted as help:
         print(str(help).rstrip())
         return COMPLETE
@@ -129,6 +139,27 @@ def site(given: argparse.Namespace, settings: SearchConfig) -> Site:
     _within("--budget", settings.search.budget, 1, MOST_EVALUATIONS)
     workers = _within("--workers", given.workers, 1, MOST_WORKERS)
     return Site(workers, *(_within(f"--{name}", getattr(given, name), 0, MOST_SECONDS) for name in _TIMES))
+
+
+def as_in_run(settings: SearchConfig, folder: Path) -> tuple[SearchConfig, Foresight]:
+    """The settings with the failures of a run, and a foresight with its durations: what a training took there, in
+    proportion to the steps. Raises UsageError."""
+    try:
+        stored = run_file.read(folder)
+        facts = stored.sessions[0].facts if stored.sessions else FACTS
+        took = RecordedDurations.of(stored.population, stored.config.skeleton(facts))
+    except (StoreError, ValueError) as error:
+        raise options.UsageError(f"--from {folder}: expected a search that has evaluated networks: {error}") from None
+    failed, longer = FailureShares.of(stored.population), settings.training.steps / stored.config.training.steps
+    evaluation = replace(
+        settings.evaluation,
+        synthetic_spread=0.0,
+        synthetic_crashes=failed.crashes,
+        synthetic_hangs=failed.hangs,
+        synthetic_nans=failed.nans,
+    )
+    settings = replace(settings, evaluation=evaluation)
+    return settings, Foresight(settings, lambda task: longer * took(task))
 
 
 def _within(name: str, value: Any, least: int, most: int) -> Any:

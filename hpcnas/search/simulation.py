@@ -44,6 +44,7 @@ class Site:
     startup: float  # from the start of a job until its workers are ready
     queue: float  # that a job waits before it starts
     handling: float  # that the controller is busy with one result and the next task
+    paces: tuple[float, ...] = ()  # of each worker: how many times as long its tasks take as foreseen; () for once
 
 
 @dataclass
@@ -123,7 +124,8 @@ class Cluster:
 
     def _start(self, worker: int, task: Task, time: float) -> None:
         foreseen = self.foresight.of(task)
-        seconds = foreseen.seconds - self._done.get(_key(task), 0.0)
+        pace = self.site.paces[worker - 1] if self.site.paces else 1.0
+        seconds = foreseen.seconds * pace - self._done.get(_key(task), 0.0)
         until = time + max(0.0, seconds)
         self._running[worker] = _Running(task, foreseen, time, until)
         self._at(until, worker, None)
@@ -267,10 +269,12 @@ class Noting(MemoryStore):
             self.results.append(best)
 
 
-def simulate(settings: SearchConfig, site: Site, folder: Path | None = None) -> Report:
+def simulate(
+    settings: SearchConfig, site: Site, folder: Path | None = None, foresight: Foresight | None = None
+) -> Report:
     """What `searched` would be like; keeps the run in `folder` if there is one. Raises what `searched` raises, and
     SearchStopped where nothing was evaluated."""
-    store, cluster = searched(settings, site, folder)
+    store, cluster = searched(settings, site, folder, foresight)
     store.close()
     return _report(store, cluster)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hpcnas import seeds
@@ -43,8 +43,10 @@ class Foreseen:
 class Foresight:
     """What becomes of tasks under some settings; the same task has the same fate wherever it is asked for."""
 
-    def __init__(self, config: SearchConfig) -> None:
+    def __init__(self, config: SearchConfig, duration: Callable[[Task], float] | None = None) -> None:
+        """`duration`: the seconds of a task whose trainings end, where these are not as configured (`durations`)."""
         self._settings = config.evaluation
+        self._duration = duration or self._configured
         self._hang_timeout = config.run.hang_timeout
         self._replicates = config.training.replicates
         self._rungs = config.training.rungs
@@ -62,7 +64,7 @@ class Foresight:
         curves = self._curves(task, accuracies) if task.rungs else ()
         rung = first_below(curves, task.floors)
         whole = 1.0 if rung is None else self._rungs[rung]  # share of the training after which it ends by itself
-        seconds = settings.synthetic_seconds * len(task.seeds) / self._replicates
+        seconds = self._duration(task)
         if settings.synthetic_spread or settings.synthetic_nans:
             always = seeds.fate_generator(task.seeds[0], 0)
             deviation = math.sqrt(math.log1p(settings.synthetic_spread**2))  # a log-normal distribution of that mean
@@ -86,6 +88,9 @@ class Foresight:
             )
         judged = len(curves) if task.floors else 0
         return Foreseen(Evaluation(accuracies, parameters, 0.0, seconds, 0.0, curves, judged), seconds)
+
+    def _configured(self, task: Task) -> float:
+        return self._settings.synthetic_seconds * len(task.seeds) / self._replicates
 
     def curve(self, genotype: Genotype, accuracy: float, training_seed: int) -> tuple[float, ...]:
         """The accuracy at each rung of a training that ends with this one: lower the earlier it is, and by a noise of

@@ -33,10 +33,11 @@ class Assignment:
 @dataclass(frozen=True)
 class Unusable:
     """The child cannot start: the reason, in one line. `passes`: the cause may pass, so another start may succeed; else
-    a person must remove it."""
+    a person must remove it. `of_data`: the data are the cause."""
 
     reason: str
     passes: bool = False
+    of_data: bool = False
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,10 @@ class TrainerEvaluator:
                 case Failure():  # the next evaluation gets a child of its own: this one may be broken for good
                     return self._give_up(self._child, message.kind, message.message)
                 case Unusable():
-                    self._count_failed_start(message.reason) if message.passes else self._refuse_start(message.reason)
+                    if message.passes:
+                        self._count_failed_start(message.reason)
+                    else:
+                        self._refuse_start(message.reason, message.of_data)
                 case Remark():
                     self._warnings.append(message.text)
                 case Loaded():
@@ -146,14 +149,14 @@ class TrainerEvaluator:
                     self._started = self._heard
                     self._child.send(self._task)
 
-    def _refuse_start(self, reason: str) -> None:
+    def _refuse_start(self, reason: str, of_data: bool = False) -> None:
         """A child cannot be used. If none has worked before, a person must remove the cause: raises EvaluatorRefused.
         Else another start may succeed, and follows."""
         if self._known is not None:
             self._count_failed_start(reason)
         else:
             self.close()
-            raise EvaluatorRefused(reason)
+            raise EvaluatorRefused(reason, of_data=of_data)
 
     def warnings(self) -> list[str]:
         """The child's remarks since the last call."""
@@ -196,6 +199,10 @@ class TrainerEvaluator:
                     self._warnings.append(message.text)
                 elif isinstance(message, Saved | Outcome):
                     return
+
+    def memory_peak(self) -> int:
+        """The most bytes of the host's memory that the child has taken so far; 0 where the system does not say."""
+        return 0 if self._child is None else self._child.memory_peak()
 
     def close(self) -> None:
         if self._child is not None:
@@ -250,6 +257,14 @@ class _Child:
             return message
         except OSError:  # reset by a dying child
             raise EOFError from None
+
+    def memory_peak(self) -> int:
+        """Bytes; 0 where the system does not say."""
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+        return 0
 
     def kind_of_death(self) -> FailureKind:
         """Out of memory where the kernel's killer took it, which sends SIGKILL; else a crash. Waits for the end."""

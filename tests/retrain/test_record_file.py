@@ -54,6 +54,15 @@ RECORD = Record(
 )
 
 
+def test_pixels_of_another_type_are_told(tmp_path: Path) -> None:
+    record = dataclasses.replace(RECORD, inputs=dataclasses.replace(INPUTS, type="float16", mean=(-2e4, 0.5, 1e9)))
+    record_file.write(tmp_path, record)
+    assert record_file.read(tmp_path) == record
+    record_file.write(tmp_path, dataclasses.replace(record, inputs=dataclasses.replace(INPUTS, type="double")))
+    with pytest.raises(StoreError, match="expected one of uint8, uint16, int16, float16, float32, got 'double'"):
+        record_file.read(tmp_path)
+
+
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     record_file.write(tmp_path, RECORD)
     assert record_file.read(tmp_path) == RECORD
@@ -128,7 +137,7 @@ def test_another_format_is_refused(tmp_path: Path, name: str, value: object, mes
 
 
 def test_the_page_says_what_is_written(tmp_path: Path) -> None:
-    record_file.write(tmp_path, RECORD)
+    record_file.write(tmp_path, dataclasses.replace(RECORD, inputs=dataclasses.replace(INPUTS, type="float16")))
     sizes = {"trainings": 2, "history": 2, "validations": 2, "sessions": 1, "broken": 2}
     sizes |= {"groups": 4, "image channels": 3, "classes": 3}
     written, documented = {}, {}

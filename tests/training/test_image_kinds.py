@@ -98,4 +98,5 @@ def test_the_split_and_the_statistics_are_written_down() -> None:
     assert (facts.split, facts.training_images, facts.validation_images) == (OWN_VALIDATION, 60, 6)
     assert facts.mean == pytest.approx(pixels.mean((0, 1, 2)).tolist(), abs=1e-6)
     bytes_alone = data(3, "uint8").facts
+    assert str(facts) == f"{facts!r} split by validation part" and str(bytes_alone) == repr(bytes_alone)
     assert set(bytes_alone.record()) == set(facts.record()) - {"split", "mean", "std"}
