@@ -29,6 +29,7 @@ from hpcnas.analysis.html_page import (
     tiles,
 )
 from hpcnas.analysis.retrainings import Found
+from hpcnas.config import measures
 from hpcnas.job.log import duration
 from hpcnas.retrain.record import Origin, State, Trained
 
@@ -99,7 +100,9 @@ def origin(found: Origin) -> str:
         return f"Its genotype: {found.source}, {found.space} space"
     parts = [f"individual {found.individual} of a search, given as {found.source}", f"{found.space} space"]
     if found.fitness is not None:
-        parts.append(f"fitness {100 * found.fitness:.2f} %")
+        measure = measures.named(found.measure)
+        judged = f" ({measure.remark})" if measure.remark else ""
+        parts.append(f"fitness {measure.told(found.fitness)}{judged}")
     if found.evaluation is not None and found.evaluated is not None:
         best = {True: ", the best of them", False: ", not the best of them", None: ""}[found.fittest]
         parts.append(f"number {found.evaluation + 1:,} of {found.evaluated:,} that were evaluated by then{best}")

@@ -46,6 +46,8 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
             "max_parameters": search.max_parameters,
             "max_flops": search.max_flops,
             "evaluator": run.config.evaluation.evaluator,
+            "fitness": run.config.training.fitness,
+            "measure": run.config.measure.words,
             "channels": run.config.network.channels,
             "replicates": run.config.training.replicates,
             "steps": run.config.training.steps,
