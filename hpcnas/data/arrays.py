@@ -263,8 +263,9 @@ class _Reader:
                 image, line, column, channel = place
                 where = f"{name}[{start + image}], row {line}, column {column}, channel {channel}"
                 raise self._wrong(where, f"expected finite values, got {block[place]}")
-            lowest = np.minimum(lowest, block.min(axis=(0, 1, 2)))
-            highest = np.maximum(highest, block.max(axis=(0, 1, 2)))
+            lined = block.reshape(len(block), -1)  # many values side by side: several times as fast
+            lowest = np.minimum(lowest, lined.min(axis=0).reshape(-1, sizes[3]).min(axis=0))
+            highest = np.maximum(highest, lined.max(axis=0).reshape(-1, sizes[3]).max(axis=0))
             yield block
         if name == "train/images" and len(constant := np.flatnonzero(lowest == highest)):
             told = ", ".join(f"{one} ({lowest[one]:g})" for one in constant[:5].tolist())

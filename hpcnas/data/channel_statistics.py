@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hpcnas.config.data_spec import DataError
 
 log = logging.getLogger(__name__)
-_BLOCK = 16 << 20  # bytes of pixels at a time
+_BLOCK = 1 << 20  # bytes of pixels at a time
 _EQUAL = 1e-6  # a deviation this small beside the mean is rounding: a channel of one value
 _FAR = 10  # standard deviations
 _SMALLEST, _LARGEST = 1e-30, 1e30  # deviations that float32 can divide by
@@ -65,6 +65,11 @@ def _blocks(pixels: NDArray[Any], places: NDArray[np.int64] | None) -> Iterator[
         yield pixels[part] if places is None else pixels[places[part]]
 
 
+def _summed(block: NDArray[Any]) -> NDArray[Any]:
+    """Over images, rows and columns, (C,): images first, many values side by side, which is several times as fast."""
+    return block.reshape(len(block), -1).sum(axis=0).reshape(-1, block.shape[3]).sum(axis=0)
+
+
 def _values(pixels: NDArray[Any], places: NDArray[np.int64] | None) -> int:
     """Of each channel."""
     return len(pixels if places is None else places) * pixels.shape[1] * pixels.shape[2]
@@ -93,9 +98,9 @@ def _of_integers(pixels: NDArray[Any], places: NDArray[np.int64] | None) -> tupl
     channels = pixels.shape[3]
     totals, squares = [0] * channels, [0] * channels
     for block in _blocks(pixels, places):
-        values = block.reshape(-1, channels).astype(np.int64)
-        totals = [one + more for one, more in zip(totals, values.sum(axis=0).tolist(), strict=True)]
-        squares = [one + more for one, more in zip(squares, (values * values).sum(axis=0).tolist(), strict=True)]
+        values = block.astype(np.int64)
+        totals = [one + more for one, more in zip(totals, _summed(values).tolist(), strict=True)]
+        squares = [one + more for one, more in zip(squares, _summed(values * values).tolist(), strict=True)]
     return _of_sums(_values(pixels, places), totals, squares)
 
 
@@ -104,11 +109,11 @@ def _of_floats(pixels: NDArray[Any], places: NDArray[np.int64] | None) -> tuple[
     channels, count = pixels.shape[3], _values(pixels, places)
     sums, squares = np.zeros(channels), np.zeros(channels)
     for block in _blocks(pixels, places):
-        sums += block.reshape(-1, channels).sum(axis=0, dtype=np.float64)
+        sums += _summed(block.astype(np.float64))
     means = sums / count
     for block in _blocks(pixels, places):
-        apart = block.reshape(-1, channels).astype(np.float64) - means
-        squares += (apart * apart).sum(axis=0)
+        apart = block.astype(np.float64) - means
+        squares += _summed(apart * apart)
     deviations = np.sqrt(squares / count)
     deviations[deviations <= _EQUAL * np.abs(means)] = 0.0
     return means.tolist(), deviations.tolist()

@@ -43,7 +43,7 @@ class Listing:
     files: tuple[str, ...]
     labels: NDArray[np.int64]
     key: str
-    type = "uint8"  # of the pixels, as of a `pixel_cache.Source`
+    type = "uint8"  # of the pixels, as of a `pixel_cache.Decodable`
 
     @property
     def count(self) -> int:

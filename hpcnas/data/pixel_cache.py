@@ -7,7 +7,7 @@ A key covers the state of what is decoded, so that what has changed is decoded a
 alone because a run may still have them mapped. Correct without the lock too (own temporary file, then rename): it only
 spares 200 processes the same work, so that a process which cannot have it, or waits in vain, decodes for itself. Every
 process reads the whole cache before it uses it; a damaged one is reported and made anew. What is decoded, and how, is a
-`Source`'s business.
+`Decodable`'s business.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STALL_SECONDS = 300.0  # do not wait for a decoding process without a sign of li
 LITTER_SECONDS = 3600.0  # a temporary file that old belongs to a process that was killed
 
 
-class Source(Protocol):
+class Decodable(Protocol):
     """What can be decoded: `count` images of a type, in a state that has the `key`."""
 
     @property
@@ -56,7 +56,7 @@ class Source(Protocol):
         ...
 
 
-def files(folder: Path, split: str, source: Source) -> list[Path]:
+def files(folder: Path, split: str, source: Decodable) -> list[Path]:
     """Where the pixels may be kept, best place first: in the folder, else in the user's cache folder. Need not exist,
     need not be writable."""
     places = [folder / f".hpcnas-{split}-{source.key}.npy"]
@@ -67,7 +67,7 @@ def files(folder: Path, split: str, source: Source) -> list[Path]:
     return places
 
 
-def kept(source: Source, places: Sequence[Path]) -> NDArray[Any]:
+def kept(source: Decodable, places: Sequence[Path]) -> NDArray[Any]:
     """The pixels, mapped from the first of the places that serves, or else decoded. Raises DataError for bad images."""
     caches = [Cache(place, source) for place in places]
     for cache in caches:
@@ -87,7 +87,7 @@ class Cache:
     """A file that the pixels of a source may be kept in. One that is of no use is reported once, passed over, and not
     looked at again while it stays as it is."""
 
-    def __init__(self, path: Path, source: Source) -> None:
+    def __init__(self, path: Path, source: Decodable) -> None:
         self.path = path
         self.trailer = f"hpcnas-pixels {source.key}".encode()
         self.damaged = False  # what was found there is of no use
@@ -143,7 +143,7 @@ class Cache:
         return os.pread(file.fileno(), length, max(0, end - length)) == self.trailer
 
 
-def fill_once(source: Source, cache: Cache) -> NDArray[Any]:
+def fill_once(source: Decodable, cache: Cache) -> NDArray[Any]:
     """The pixels out of `cache`, after this process or the one that has the lock filled it.
 
     Raises OSError where that cannot be, TimeoutError among them, and DataError for bad images.
@@ -196,7 +196,7 @@ def _try_lock(lock: int) -> bool:
     return True
 
 
-def _write_cache(source: Source, cache: Cache, alive: Callable[[], None]) -> None:
+def _write_cache(source: Decodable, cache: Cache, alive: Callable[[], None]) -> None:
     """Decodes into a temporary file, calling `alive` after each block, and renames it. Raises OSError."""
     path = cache.path
     for litter in path.parent.glob(f"{path.name}.*.tmp"):
