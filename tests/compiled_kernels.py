@@ -40,6 +40,7 @@ def programs(kind: torch.dtype = torch.uint8) -> list[CudaProgram]:
         step=torch.zeros(1, dtype=torch.int64),
         losses=torch.zeros(1, 2),
         right=torch.zeros(1, dtype=torch.int32),
+        scores=torch.zeros(1, 4, SKELETON.classes),
     )
     return [CudaProgram(plan, Room(CPU), pixels, draws, (6, 6), training) for training in (True, False)]
 

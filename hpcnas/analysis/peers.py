@@ -133,23 +133,31 @@ class OptunaStudy:
 
 
 class NepsTrials:
-    """The trials of an optimizer of NePS. It draws from the random numbers of the whole process: here from its own."""
+    """The trials of an optimizer of NePS. It draws from the random numbers of the whole process: here from its own.
+
+    What it draws it gives to others under longer names than it knows them by itself. NePS 0.17 does not take these off
+    the trials that it mutates and crosses, finds nothing there, and draws anew: random search. So trials have the short
+    names here."""
 
     def __init__(self, layout: Layout, optimizer: Callable[[Any, Any], Any], seed: int) -> None:
         with _installed("neps"):
             import neps
+            from neps.space.neps_spaces.neps_space import NepsCompatConverter
         digits = {f"digit_{place}": neps.Categorical(tuple(range(len(layout.codes)))) for place in layout.places}
         space = type("Digits", (neps.PipelineSpace,), digits)()
         self._random = random.Random(seed).getstate()
         self._trials = neps.AskAndTell(optimizer(neps.algorithms, space))
+        self._prefix = NepsCompatConverter._SAMPLING_PREFIX
         with self._own_random():
-            self._names = list(self._trials.optimizer({}, None).config)  # as NePS calls the digits
+            drawn = self._trials.optimizer({}, None).config
+        self._names = [name.removeprefix(self._prefix) for name in drawn]  # of the digits
         self._told = 0
 
     def ask(self) -> tuple[Any, list[int]]:
         """A trial and its digits."""
         with self._own_random():
             trial = self._trials.ask()
+        trial.config = {name.removeprefix(self._prefix): value for name, value in trial.config.items()}
         return trial, [trial.config[name] for name in self._names]
 
     def tell(self, question: Any, fitness: float) -> None:

@@ -9,12 +9,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hpcnas.analysis import csv_text, latex_text, table1, worker_time
+from hpcnas.analysis.citations import joined
 from hpcnas.analysis.retrainings import Found
+from hpcnas.config import measures
+from hpcnas.config.measures import FitnessMeasure
 from hpcnas.evolution.budget import confirmations_left, evaluations_left
 from hpcnas.evolution.individuals import Birth
 from hpcnas.search.run_file import StoredRun
@@ -28,7 +31,7 @@ _MARKS = {
 
 
 def of_searches(found: Sequence[tuple[Path, StoredRun]]) -> list[dict[str, Any]]:
-    """A row for each. Fitness from 0 to 1; what is not there is None."""
+    """A row for each. Fitness as it is, of an accuracy from 0 to 1; what is not there is None."""
     return [_search(folder, run) for folder, run in found]
 
 
@@ -53,6 +56,7 @@ def _search(folder: Path, run: StoredRun) -> dict[str, Any]:
         "on_gpus": worker_time.on_gpus(population),
         "individual": one.parent if one is not None and confirmed else best,
         "parameters": None if best is None else int(population.column("parameters")[best]),
+        "measure": run.config.training.fitness,
         "fitness": None if best is None else float(population.column("fitness")[best]),
         "fitness_std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
         "fitness_trainings": len(accuracies),
@@ -69,7 +73,6 @@ def _retraining(found: Found) -> dict[str, Any]:
     stored, complete = found.stored, found.complete
     recipe, sessions = stored.recipe, stored.sessions
     accuracies = [one.test_accuracy for one in complete if one.test_accuracy is not None]
-    top5 = [one.test_top5 for one in complete if one.test_top5 is not None]
     return {
         "retraining": str(found.folder),
         "complete": all(seed in {one.seed for one in complete} for seed in recipe.seeds),
@@ -86,8 +89,17 @@ def _retraining(found: Found) -> dict[str, Any]:
         "test_images": max((one.test_images or 0 for one in complete), default=None),
         "test_accuracy": statistics.fmean(accuracies) if accuracies else None,
         "test_accuracy_std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-        "test_top5": statistics.fmean(top5) if top5 else None,
+        "test_top5": _mean(one.test_top5 for one in complete),
+        "test_balanced_accuracy": _mean(one.test_balanced_accuracy for one in complete),
+        "test_macro_f1": _mean(one.test_macro_f1 for one in complete),
+        "test_auroc": _mean(one.test_auroc for one in complete),
+        "test_log_loss": _mean(one.test_loss for one in complete),
     }
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
 
 
 def csv(rows: Sequence[dict[str, Any]]) -> str:
@@ -99,17 +111,20 @@ def latex_of_searches(rows: Sequence[dict[str, Any]]) -> str:
     """The table, with what has to be said of some of its rows in the caption."""
     hours = worker_time.hours_name(any(row["on_gpus"] for row in rows))
     marks = [_marks(row) for row in rows]
+    kinds = [measures.named(row["measure"]) for row in rows]
+    words = joined(list(dict.fromkeys(kind.words for kind in kinds)))
     caption = (
-        "Results of architecture searches: fitness of the best individual on the validation images, mean ± sample "
-        f"standard deviation of n trainings{_legend(marks)}."
+        f"Results of architecture searches: fitness ({words}) of the best individual, mean ± sample standard "
+        f"deviation of n trainings{_legend(marks)}."
     )
+    unit = " (%)" if all(kind.percent for kind in kinds) else ""
     lines = [
         (row["run"], row["space"], row["strategy"], f"{row['evaluated']:,}", f"{row['trainings']:,.6g}",
          f"{row['worker_hours']:,.2f}", None if row["parameters"] is None else f"{row['parameters']:,}",
-         _percent(row["fitness"], row["fitness_std"], mark), str(row["fitness_trainings"]))
-        for row, mark in zip(rows, marks, strict=True)
+         _told(row["fitness"], row["fitness_std"], kind, "" if unit else " %", mark), str(row["fitness_trainings"]))
+        for row, kind, mark in zip(rows, kinds, marks, strict=True)
     ]  # fmt: skip
-    header = ("search", "space", "strategy", "evaluations", "trainings", hours, "parameters", "fitness (%)", "n")
+    header = ("search", "space", "strategy", "evaluations", "trainings", hours, "parameters", f"fitness{unit}", "n")
     return latex_text.table(caption, header, lines, right=[False] * 3 + [True] * 6)
 
 
@@ -127,7 +142,8 @@ def latex_of_retrainings(rows: Sequence[dict[str, Any]]) -> str:
     )
     lines = [
         (row["retraining"], row["genotype"], row["data"], str(row["channels"]), f"{row['parameters']:,}",
-         _percent(None if row["test_accuracy"] is None else 1 - row["test_accuracy"], row["test_accuracy_std"], mark),
+         _told(None if row["test_accuracy"] is None else 1 - row["test_accuracy"], row["test_accuracy_std"],
+               measures.ACCURACY, "", mark),
          str(row["trainings"]), str(row["diverged"]))
         for row, mark in zip(rows, marks, strict=True)
     ]  # fmt: skip
@@ -141,8 +157,9 @@ def _legend(marks: Sequence[str]) -> str:
     return "".join(f"; {mark} {_MARKS[mark]}" for mark in used)
 
 
-def _percent(share: float | None, deviation: float | None, marks: str) -> str:
-    if share is None:
+def _told(value: float | None, deviation: float | None, kind: FitnessMeasure, percent: str, marks: str) -> str:
+    """A number of that kind; `percent` is what follows one that is in percent."""
+    if value is None:
         return f"–{marks}"
-    spread = "" if deviation is None else f" ± {100 * deviation:.2f}"
-    return f"{100 * share:.2f}{spread}{marks}"
+    spread = "" if deviation is None else f" ± {kind.number(deviation)}"
+    return f"{kind.number(value)}{spread}{percent if kind.percent else ''}{marks}"

@@ -61,7 +61,7 @@ def _genotype(stored: Record) -> Iterator[Sentence]:
 
 def _network(stored: Record) -> Iterator[Sentence]:
     """What was built of the cell, and what it learnt from."""
-    network, data = stored.recipe.network, stored.recipe.data
+    network = stored.recipe.network
     cells = joined([str(number) for number in network.cells])
     stem = "two 3×3 convolutions of stride 2" if network.stem == "strided" else "a 3×3 convolution"
     yield Sentence(
@@ -73,11 +73,10 @@ def _network(stored: Record) -> Iterator[Sentence]:
     facts = stored.facts
     held_out = ""
     if facts.validation_images:
-        share = "" if data.validation_fraction == 0 else ", a share of each class that was held out,"
-        held_out = f"; {facts.validation_images:,} others{share} were validated on while it trained"
+        held_out = f"; {facts.validation_images:,} others were validated on while it trained"
     yield Sentence(
-        f"It was trained on {facts.training_images:,} images of {facts.classes} classes of "
-        f"{table1.experiment(stored).data}{held_out}"
+        f"It was trained on {facts.training_images:,} images of {table1.experiment(stored).data} in {facts.classes} "
+        f"classes{held_out}"
     )
 
 

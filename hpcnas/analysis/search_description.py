@@ -142,7 +142,8 @@ def _amounts(run: StoredRun) -> Iterator[Sentence]:
     yield Sentence(f"That took {population.trainings:,.10g} trainings in all")
     seeds = f"The seed of the search was {search.seed}"
     if run.config.evaluation.evaluator == "training":
-        seeds += f", that of the split of the data {run.config.data.split_seed}"
+        given = ", as far as the data do not tell their parts" if run.sessions[-1].facts.split else ""
+        seeds += f", that of the split of the data {run.config.data.split_seed}{given}"
     yield Sentence(seeds)
 
 
@@ -161,16 +162,16 @@ def _fitness(run: StoredRun) -> Iterator[Sentence]:
         yield Sentence(f"Fitness was measured by the evaluator {evaluation.evaluator}, which a plugin brings")
         return
     replicates = training.replicates
-    what = "the validation accuracy of one training from scratch"
+    what = f"the {config.measure.words} of one training from scratch"
     if replicates > 1:
-        what = f"the mean of the validation accuracies of {_up_to(config)}{replicates} trainings from scratch"
+        what = f"the mean {config.measure.words} of {_up_to(config)}{replicates} trainings from scratch"
     data = ""
     if run.sessions:
         facts = run.sessions[-1].facts
         title = data_spec.title(config.data.source, facts.classes, facts.fingerprint)
         data = (
-            f"; of the training images of {title}, {facts.validation_images:,} were held out for that and "
-            f"{facts.training_images:,} were trained on"
+            f"; of the images of {title}, {facts.training_images:,} were trained on and "
+            f"{facts.validation_images:,} others validated on"
         )
     yield Sentence(f"A fitness is {what} of the small network{data}")
     yield Sentence(
@@ -190,8 +191,8 @@ def _saved(run: StoredRun) -> Iterator[Sentence]:
     if search.duplicates == "resample":
         yield Sentence("A genotype whose network was known was drawn again")
     elif search.duplicates == "average":
-        yield Sentence("A genotype whose network was known was trained once, and its accuracy averaged into the "
-                       "fitness of that network")  # fmt: skip
+        yield Sentence("A genotype whose network was known was trained once, and that averaged into the fitness of "
+                       "that network")  # fmt: skip
     if search.racing:
         yield Sentence(
             "An individual whose first trainings were worse than the best fitness with a confidence of "
@@ -204,8 +205,9 @@ def _saved(run: StoredRun) -> Iterator[Sentence]:
         yield Sentence(f"Each training was also validated after {where}, which ended none")
         return
     yield Sentence(
-        f"A training was validated after {where} and ended there if its final accuracy, predicted from the complete "
-        "learning curves of this search, would have been worse than the best fitness with a confidence of "
+        f"A training was validated after {where} and ended there if its final {run.config.measure.short}, predicted "
+        "from the complete learning curves of this search, would have been worse than the best fitness with a "
+        "confidence of "
         f"{100 * search.early_stopping_confidence:g} %, which saved {population.saved_trainings:,.4g} trainings"
     )
 
@@ -230,26 +232,26 @@ def _result(run: StoredRun) -> Iterator[Sentence]:
     population, best = run.population, run.population.best
     if best is None:
         return
+    measure, fitness = run.config.measure, population.column("fitness")
     if run.config.search.strategy == "nsga2" and run.sessions:
         cost = objectives.cost(run.config.search.objective, sizing(run.config, run.sessions[0].facts))
-        fitness = population.column("fitness")
         points = [Point(id, float(fitness[id]), cost(population, id)) for id in population.evaluated.tolist()]
         yield Sentence(f"Its result is a front of {many(len(fronts(points)[0]), 'individual')}")
     one = population.individual(best)
     confirmed = one.birth is Birth.CONFIRMATION and one.parent is not None
     accuracies = population.averaged_accuracies(best)
-    told = f"{100 * float(population.column('fitness')[best]):.2f}"
+    told, unit = measure.number(float(fitness[best])), " %" if measure.percent else ""
     of = "one training"
     if len(accuracies) > 1:
-        told += f" ± {100 * statistics.stdev(accuracies):.2f}"
+        told += f" ± {measure.number(statistics.stdev(accuracies))}"
         of = f"mean ± sample standard deviation of {len(accuracies)} trainings"
     size = f"{int(population.column('parameters')[best]):,} parameters"
     if confirmed:
         assert one.parent is not None
-        before = 100 * float(population.column("fitness")[one.parent])
+        before = measure.told(float(fitness[one.parent]))
         yield Sentence(
-            f"The result, individual {one.parent} with {size}, has a fitness of {told} % in the new trainings alone "
-            f"({of}); {before:.2f} % had been measured before"
+            f"The result, individual {one.parent} with {size}, has a fitness of {told}{unit} in the new trainings "
+            f"alone ({of}); {before} had been measured before"
         )
         return
     chosen = "as the fittest"
@@ -258,7 +260,7 @@ def _result(run: StoredRun) -> Iterator[Sentence]:
     elif run.config.search.strategy == "nsga2":
         chosen = "as the fittest of that front"
     yield Sentence(
-        f"The result, individual {best} with {size}, has a fitness of {told} % ({of}); it was chosen by the same "
+        f"The result, individual {best} with {size}, has a fitness of {told}{unit} ({of}); it was chosen by the same "
         f"measurements, {chosen}, and may owe some of that fitness to luck"
     )
 

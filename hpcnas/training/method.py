@@ -2,7 +2,8 @@
 
     Trainings    one training a seed, at the same time: `plain`, `cpu.compiled`, `cuda.stacked`
 
-`choice` says which of them a worker uses, and `fitness` what becomes of the accuracies. No files, no messages.
+`choice` says which of them a worker uses, and `fitness` what becomes of what they say of the validation images. No
+files, no messages.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.config import class_weights
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import DataSettings, TrainingSettings
 from hpcnas.data import splits
@@ -33,6 +35,20 @@ OWN_VALIDATION = "validation part"  # in place of a split: the data's fingerprin
 
 class LossNotFinite(ArithmeticError):
     """The loss became infinite or not a number: there is no fitness."""
+
+
+@dataclass(frozen=True)
+class ValidationScores:
+    """What a network says of the N validation images: how many it classifies correctly, and its class scores, float
+    (N, classes), before the softmax."""
+
+    right: int
+    scores: Tensor
+
+    @property
+    def accuracy(self) -> float:
+        """0 to 1."""
+        return self.right / len(self.scores)
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,7 @@ class TrainingData:
     validation_labels: Tensor
     normalise: Normaliser
     facts: DataFacts
+    class_weights: Tensor | None = None  # of each class in the loss, float32 (classes,); None where all count alike
     places: Tensor | None = None
     validation_places: Tensor | None = None
     late_padding: int = 0
@@ -66,9 +83,17 @@ class TrainingData:
         return movable(self.validation_pixels)[self.validation_places[part]].view(self.validation_pixels.dtype)
 
     @classmethod
-    def prepare(cls, dataset: DataSet, data: DataSettings, device: torch.device, padding: int = 0) -> TrainingData:
+    def prepare(
+        cls,
+        dataset: DataSet,
+        data: DataSettings,
+        device: torch.device,
+        padding: int = 0,
+        weights: str | None = None,
+    ) -> TrainingData:
         """Splits the training images by the configured seed, unless they have validation images of their own, pads them
-        by so many pixels of the value 0 on each side, and moves all to the device. Raises DataError."""
+        by so many pixels of the value 0 on each side, and moves all to the device. `weights` are those of classes
+        (`config.class_weights`). Raises DataError, also where they do not fit the data."""
         images, others = dataset.images, dataset.validation
         if others is None:
             training, validation, split = splits.places(images, data.validation_fraction, data.split_seed)
@@ -77,6 +102,8 @@ class TrainingData:
             training, validation, split = np.arange(len(images.labels)), np.arange(len(others.labels)), OWN_VALIDATION
         mean, std = channel_statistics(images.pixels, training)
         _, height, width, channels = images.pixels.shape
+        sizes = np.bincount(images.labels[training], minlength=len(dataset.classes)).tolist()
+        scaled = class_weights.scaled(weights, sizes)
         told: dict[str, Any] = {}
         if split or images.pixels.dtype != np.uint8:
             told = {"split": split, "mean": tuple(mean.tolist()), "std": tuple(std.tolist())}
@@ -104,6 +131,7 @@ class TrainingData:
                 fingerprint=dataset.fingerprint,
                 **told,
             ),
+            class_weights=None if scaled is None else torch.tensor(scaled, dtype=torch.float32, device=device),
             places=torch.as_tensor(training) if shared else None,
             validation_places=torch.as_tensor(validation) if shared else None,
             late_padding=padding if shared else 0,
@@ -177,10 +205,14 @@ class Trainings(ABC):
         """Makes the steps that are left, or those before step `until`. Calls `beat` between them, when `state` may be
         taken. Raises LossNotFinite, and what `beat` raises."""
 
-    @abstractmethod
     def accuracies(self, beat: Callable[[], None], averaged: bool = False) -> tuple[float, ...]:
-        """Shares of validation images classified correctly, 0 to 1, in evaluation mode on whole images; one a seed.
-        Calls `beat` meanwhile, when `state` may be taken too. Changes nothing of the steps that are left.
+        """Shares of validation images classified correctly, 0 to 1, one a seed; as `validated`."""
+        return tuple(one.accuracy for one in self.validated(beat, averaged))
+
+    @abstractmethod
+    def validated(self, beat: Callable[[], None], averaged: bool = False) -> tuple[ValidationScores, ...]:
+        """What each says of the validation images, in evaluation mode on whole images; one a seed. Calls `beat`
+        meanwhile, when `state` may be taken too. Changes nothing of the steps that are left.
 
         `averaged`: by the moving average of the weights (`averaging`), which is there from the first step to the last
         rung; else by the weights."""

@@ -54,6 +54,16 @@ def test_a_peer_is_told_what_it_asked_for_and_what_it_did_not(tmp_path: Path, na
     assert random.getstate() == before, "the random numbers of the process are left alone"
 
 
+def test_neps_mutates_what_it_was_told(tmp_path: Path) -> None:
+    found_or_skipped("neps-evolution")
+    peer = peers.PEERS["neps-evolution"](cells(tmp_path).layout, 3, 5)
+    for _ in range(20):
+        peer.add([1, 1, 1], 0.5)
+    asked = [peer.ask()[1] for _ in range(20)]
+    assert all(digits.count(1) >= 2 for digits in asked), "one digit is mutated; random search changes two as a rule"
+    assert any(digits != [1, 1, 1] for digits in asked)
+
+
 def fitness(table: Benchmark, digits: list[int]) -> float:
     return float(table.truth[table.row(table.genotype(digits))])
 

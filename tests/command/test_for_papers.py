@@ -26,6 +26,7 @@ def test_searches_as_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         "run": str(runs[0]), "complete": "False", "space": "2x3/1x3", "strategy": "tournament",
         "evaluator": "training", "seed": "0", "workers": "2", "evaluated": "4", "stopped_early": "0", "failed": "1",
         "trainings": "8", "worker_hours": str(440 / 3600), "on_gpus": "True", "individual": "4", "parameters": "2500",
+        "measure": "accuracy",
         "fitness": "0.8125", "fitness_std": "0.08838834764831845", "fitness_trainings": "2", "confirmed": "False",
     }  # fmt: skip
     assert (second["stopped_early"], second["trainings"]) == ("2", "5.5")
@@ -38,7 +39,7 @@ def test_searches_as_latex(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert printed(capsys, run, tmp_path / "empty", "--latex") == rf"""% \usepackage{{booktabs}}
 \begin{{table}}
   \centering
-  \caption{{Results of architecture searches: fitness of the best individual on the validation images, mean \(\pm\) sample standard deviation of n trainings; \dag{{}} not complete.}}
+  \caption{{Results of architecture searches: fitness (validation accuracy) of the best individual, mean \(\pm\) sample standard deviation of n trainings; \dag{{}} not complete.}}
   \begin{{tabular}}{{lllrrrrrr}}
     \toprule
     search & space & strategy & evaluations & trainings & GPU hours & parameters & fitness (\%) & n \\
@@ -54,7 +55,11 @@ def test_searches_as_latex(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_what_is_not_as_it_seems_is_marked_and_told(tmp_path: Path) -> None:
     row = {"confirmed": True, "complete": True, "evaluator": "synthetic", "run": "a", "space": "flat", "strategy": "s",
            "evaluated": 1, "trainings": 1.25, "worker_hours": 0.0, "on_gpus": False, "parameters": 5, "fitness": 0.5,
-           "fitness_std": None, "fitness_trainings": 1}  # fmt: skip
+           "measure": "accuracy", "fitness_std": None, "fitness_trainings": 1}  # fmt: skip
+    loss = row | {"measure": "log-loss", "confirmed": False, "fitness_std": 0.25}
+    other = results_table.latex_of_searches([row, loss])
+    assert r"fitness (validation accuracy and negative log loss of the validation) of the best" in other
+    assert r"& 50.00 \%*\ddag{} & 1 \\" in other and r"& 0.5000 \(\pm\) 0.2500\ddag{} & 1 \\" in other
     found = results_table.latex_of_searches([row])
     assert r"; * of new trainings alone, after the search; \ddag{} of a synthetic landscape: nothing was" in found
     assert r"a & flat & s & 1 & 1.25 & 0.00 & 5 & 50.00*\ddag{} & 1 \\" in found
@@ -73,6 +78,7 @@ def test_retrainings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         "data": "CIFAR-10", "channels": "64", "cells": "2 2 2", "parameters": "15727306", "steps": "80000",
         "batch_size": "256", "trainings": "2", "diverged": "1", "test_images": "10000", "test_accuracy": "0.965",
         "test_accuracy_std": "0.007071067811865481", "test_top5": "0.9824999999999999",
+        "test_balanced_accuracy": "", "test_macro_f1": "", "test_auroc": "", "test_log_loss": "",
     }  # fmt: skip
     assert (second["complete"], second["test_accuracy_std"], third["test_accuracy"]) == ("False", "", "")
     lines = printed(capsys, *found, "--latex").splitlines()

@@ -26,6 +26,7 @@ class Pixels:
     images: Tensor
     labels: Tensor
     normaliser: Tensor
+    class_weights: Tensor | None = None  # in the loss, real (classes,)
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Draws:
     step: Tensor  # int64 (1,): the step that comes next
     losses: Tensor  # real (R, steps): means over the batch, of steps that were made; zero for the others
     right: Tensor  # int32 (R,): images classified correctly so far, in validation
+    scores: Tensor  # real (R, N, classes): what each network says of the N images in validation; else without numbers
 
 
 class CudaPlan:
