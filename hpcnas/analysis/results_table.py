@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,6 @@ def _retraining(found: Found) -> dict[str, Any]:
     stored, complete = found.stored, found.complete
     recipe, sessions = stored.recipe, stored.sessions
     accuracies = [one.test_accuracy for one in complete if one.test_accuracy is not None]
-    top5 = [one.test_top5 for one in complete if one.test_top5 is not None]
     return {
         "retraining": str(found.folder),
         "complete": all(seed in {one.seed for one in complete} for seed in recipe.seeds),
@@ -90,8 +89,17 @@ def _retraining(found: Found) -> dict[str, Any]:
         "test_images": max((one.test_images or 0 for one in complete), default=None),
         "test_accuracy": statistics.fmean(accuracies) if accuracies else None,
         "test_accuracy_std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-        "test_top5": statistics.fmean(top5) if top5 else None,
+        "test_top5": _mean(one.test_top5 for one in complete),
+        "test_balanced_accuracy": _mean(one.test_balanced_accuracy for one in complete),
+        "test_macro_f1": _mean(one.test_macro_f1 for one in complete),
+        "test_auroc": _mean(one.test_auroc for one in complete),
+        "test_log_loss": _mean(one.test_loss for one in complete),
     }
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
 
 
 def csv(rows: Sequence[dict[str, Any]]) -> str:

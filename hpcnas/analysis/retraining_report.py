@@ -122,9 +122,11 @@ def results(found: Found) -> Html | None:
     """The test of each complete training, their mean, and what diverged; nothing where no training is complete."""
     if not found.complete:
         return None
-    header = ("seed", "accuracy %", "error %", "top 5 %", "loss", "images", "tested")
+    header = ("seed", "accuracy %", "error %", "top 5 %", "balanced %", "macro F1", "AUROC", "log loss", "images",
+              "tested")  # fmt: skip
     rows = [
         (str(one.seed), _percent(one.test_accuracy), _percent(_rest(one.test_accuracy)), _percent(one.test_top5),
+         _percent(one.test_balanced_accuracy), _number(one.test_macro_f1, ".4f"), _number(one.test_auroc, ".4f"),
          _number(one.test_loss, ".4f"), _tested(one), "" if one.finished is None else _time(one.finished))
         for one in found.complete
     ]  # fmt: skip
@@ -132,7 +134,9 @@ def results(found: Found) -> Html | None:
         accuracies = found.stored.test_accuracies
         top5 = [one.test_top5 for one in found.complete if one.test_top5 is not None]
         errors = [1 - one for one in accuracies]
-        rows.append(("mean ± std", _spread(accuracies), _spread(errors), _spread(top5), "", "", ""))
+        balanced = [one.test_balanced_accuracy for one in found.complete if one.test_balanced_accuracy is not None]
+        means = (_spread(accuracies), _spread(errors), _spread(top5), _spread(balanced))
+        rows.append(("mean ± std", *means, "", "", "", "", ""))
     diverged = ", ".join(map(str, found.stored.diverged))
     parts = [table("Test results", header, rows, header[:-1])]
     if diverged:

@@ -117,6 +117,9 @@ def at_length(run: dict[str, Any]) -> str:
          *([one["stopped"]] if run["stopped"] else []), _share(one["busy_share"]), one["host"], one["hpcnas"] or "?")
         for one in run["sessions"]
     ]  # fmt: skip
+    if run["best"] and run["best"][0]["measures"]:
+        told = ", ".join(f"{name} {value:.4f}" for name, value in run["best"][0]["measures"].items())
+        text += f"\n  {'best is':<14} {told}"
     early = ["stopped"] if run["stopped"] else []
     for header, rows in (
         (("best", "fitness", "std", "trainings", "parameters", "step", "mutations", "time"), best),

@@ -82,6 +82,9 @@ class Trained:
     finished: float | None = None
     peak_memory: int | None = None  # bytes that tensors took of rank 0's GPU at the most; None on CPUs
     test_broken: int | None = None  # test images that could not be read
+    test_balanced_accuracy: float | None = None  # 0 to 1; this and what follows also not known in older files
+    test_macro_f1: float | None = None  # likewise
+    test_auroc: float | None = None  # likewise; None also where there is none, or of too many images and classes
 
 
 @dataclass(frozen=True)

@@ -71,19 +71,21 @@ def f1(labels: Labels, predicted: Labels, classes: int) -> float:
     return float((2 * right[both > 0] / both[both > 0]).mean())
 
 
-def auroc(scores: Scores, labels: Labels) -> float:
-    """0 to 1, one class against all others; NaN where all images are of one class."""
-    return ranked(probabilities(scores), labels)
-
-
-def ranked(chances: NDArray[np.floating], labels: Labels) -> float:
-    """AUROC of probabilities, (N, classes)."""
-    images = np.bincount(labels, minlength=chances.shape[1])
-    each = [_rank_sum(chances[:, one], labels == one) for one in np.flatnonzero((images > 0) & (images < len(labels)))]
+def auroc(scores: NDArray[np.floating], labels: Labels) -> float:
+    """0 to 1, one class against all others; NaN where all images are of one class. Takes a class at a time in float64,
+    for scores may be many."""
+    most, classes = scores.max(axis=1).astype(np.float64), range(scores.shape[1])
+    total = sum(np.exp(scores[:, one] - most) for one in classes)
+    images = np.bincount(labels, minlength=len(classes))
+    each = [
+        _rank_sum(np.exp(scores[:, one] - most) / total, labels == one)
+        for one in classes
+        if 0 < images[one] < len(labels)
+    ]
     return float(np.mean(each)) if each else float("nan")
 
 
-def _rank_sum(values: NDArray[np.floating], own: NDArray[np.bool_]) -> float:
+def _rank_sum(values: Scores, own: NDArray[np.bool_]) -> float:
     """The share of pairs of an own value and another in which the own one is higher: of Mann and Whitney's U, from
     whole numbers."""
     _, place, times = np.unique(values, return_inverse=True, return_counts=True)

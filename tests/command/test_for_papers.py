@@ -78,6 +78,7 @@ def test_retrainings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         "data": "CIFAR-10", "channels": "64", "cells": "2 2 2", "parameters": "15727306", "steps": "80000",
         "batch_size": "256", "trainings": "2", "diverged": "1", "test_images": "10000", "test_accuracy": "0.965",
         "test_accuracy_std": "0.007071067811865481", "test_top5": "0.9824999999999999",
+        "test_balanced_accuracy": "", "test_macro_f1": "", "test_auroc": "", "test_log_loss": "",
     }  # fmt: skip
     assert (second["complete"], second["test_accuracy_std"], third["test_accuracy"]) == ("False", "", "")
     lines = printed(capsys, *found, "--latex").splitlines()

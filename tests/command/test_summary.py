@@ -108,6 +108,7 @@ def test_everything_there_is_to_say(run: Path, capsys: pytest.CaptureFixture[str
                 "parameters": 2500,
                 "mutations": 1,
                 "seconds": 80.0,
+                "measures": None,
             },
             {
                 "id": 1,
@@ -119,6 +120,7 @@ def test_everything_there_is_to_say(run: Path, capsys: pytest.CaptureFixture[str
                 "parameters": 3000,
                 "mutations": 0,
                 "seconds": 100.0,
+                "measures": None,
             },
         ],
         "failures": [
