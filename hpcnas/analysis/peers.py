@@ -207,7 +207,7 @@ class SmacFacade:
         once = facade.get_intensifier(scenario, max_config_calls=1)  # a training each
         self._facade = facade(scenario, initial_design=design, intensifier=once, logging_level=False)
         self._exhausted = (ConfigurationSpaceExhaustedException, StopIteration)
-        self._seed: int | None = 0  # of all trials: SMAC draws one if it is asked before it is told any, else takes that
+        self._seed: int | None = 0  # of all trials: SMAC draws one where it is asked before it is told any
 
     def ask(self) -> tuple[Any, list[int]]:
         """A trial and its digits."""
