@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 Part = Literal["train", "validation", "test"]
 TYPES = ("uint8", "uint16", "int16", "float16", "float32")
-_BLOCK = 32 << 20  # bytes that are read at a time
+_BLOCK = 4 << 20  # bytes that are read at a time
 _SHARED = 64 << 20  # bytes of images that processes share; smaller ones each has for itself
 
 
