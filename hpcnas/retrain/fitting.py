@@ -6,11 +6,6 @@
 The last is decided once, when a retraining begins: whoever continues it goes on so. Statistics of a whole step in
 pieces would need one more pass of each piece through a block, forwards and back, for every batch normalisation in it; a
 block of the paper's cell has dozens. What a step takes is estimated (`architecture.sizes`), what is free is asked for.
-
-What a process took beside what it had, its maximum over a step of the paper's cell, c0 = 16, 24×24 pixels, on a CPU
-(torch 2.13, glibc), in feature maps that are kept: 1.08 to 1.32 of them; where they are computed again, 1.53 to 1.73
-for 16 to 256 images, cells 1, 1 1 1, 3 1 1 and 2 2 2. The rest are gradients, which are there with all maps of one
-cell, and workspaces. A test takes a fifth of that for an image of as many pixels.
 """
 
 from __future__ import annotations
@@ -30,7 +25,6 @@ from hpcnas.job.memory import free_memory
 from hpcnas.retrain import shares
 from hpcnas.retrain.process_group import World
 
-_WHOLE, _AGAIN = 1.2, 1.75  # what a step takes, in feature maps that it keeps, at the most
 _logger = logging.getLogger("hpcnas")
 
 
@@ -63,9 +57,8 @@ def room(
     copies = 4 if recipe.training.weight_averaging else 3  # weights, gradients, momentum; averages
     left = max(0, free - copies * max(4, number_bytes) * sizes.size(graph, trained_on).parameters)
     memory = sizes.step_memory(graph, trained_on)
-    again = _AGAIN * memory.bytes_recomputed(number_bytes)
-    whole = max(_WHOLE * memory.bytes(number_bytes), again)  # the latter in networks of few cells
-    return RankRoom(rank, images, free, int(left / whole), int(left / again))
+    whole, again = (int(left / each) for each in (memory.taken(number_bytes), memory.taken_recomputed(number_bytes)))
+    return RankRoom(rank, images, free, whole, again)
 
 
 def choose(
