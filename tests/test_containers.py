@@ -137,12 +137,13 @@ def test_what_the_recipes_run_makes_a_bare_debian_search(tmp_path: Path) -> None
     env = {"PATH": path, "HOME": "/root", **handed, **settings_of_pip()}
     env.update({name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")})
     folders = []
-    for found in sorted(set(re.findall(r"(?<![\w/:])(?:file://)?(/[\w./-]+)", "\n".join(env.values()).replace(path, "")))):
-        if Path(found).is_file():  # certificates
-            Path(f"{root}{found}").parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(found, f"{root}{found}")
-        elif Path(found).is_dir() and found != env["HOME"]:
-            folders.append(str(Path(found).parent) if found.endswith("/simple") else found)  # pages lead to files beside
+    named = "\n".join(value for key, value in env.items() if key.startswith("PIP_"))
+    for number, found in enumerate(sorted(set(re.findall(r"(?<![\w/:])(?:file://)?(/[\w./-]+)", named)))):
+        if Path(found).is_file():  # certificates, by another name: the image has its own by theirs
+            shutil.copy(found, root / f"handed-{number}")
+            env = {key: f"/handed-{number}" if value == found else value for key, value in env.items()}
+        elif Path(found).is_dir():
+            folders.append(str(Path(found).parent) if found.endswith("/simple") else found)  # it leads to files beside
             Path(f"{root}{folders[-1]}").mkdir(parents=True, exist_ok=True)
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
 
