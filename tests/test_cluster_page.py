@@ -44,8 +44,8 @@ def commands(page: str) -> list[str]:
 
 
 def site(folder: Path, mpi: launcher.Mpi) -> dict[str, str]:
-    """An environment with commands by the names that the page uses: what is installed here, and an `apptainer exec` that
-    starts it, whatever the image and the options."""
+    """An environment with commands by the names that the page uses: what is installed here, and an `apptainer exec`
+    that starts it, whatever the image and the options."""
     python = shlex.quote(sys.executable)
     programs = {
         "python": f'exec {python} "$@"',

@@ -1,4 +1,4 @@
-"""`containers/`: both recipes lay the same files and do the same, at pinned versions; and a bare Debian, made like them.
+"""`containers/`: both recipes lay the same files and do the same, at pinned versions; a bare Debian, made like them.
 
 HPCNAS_TEST_CONTAINER=1   runs what the recipes run in a fresh Debian root, then a search there (`make test-container`):
                           needs root, debootstrap and what apt and pip need; minutes, 2 GB. VARIANT, MPI and TORCH_INDEX
