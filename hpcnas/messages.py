@@ -55,7 +55,10 @@ class Task(_Message):
 @dataclass(frozen=True, slots=True)
 class Evaluation(_Message):
     """A fitness or a part of it: the validation accuracies (0 to 1) of replicates, the network's parameters, and the
-    seconds of wall time that all of the replicates took; and their learning curves, where there are rungs."""
+    seconds of wall time that all of the replicates took; and their learning curves, where there are rungs.
+
+    What is called an accuracy, here and in curves and floors, is what the fitness measures (`--fitness`): of another
+    measure than accuracy a number within its own bounds, the larger the better (`config.measures`)."""
 
     accuracies: tuple[float, ...]
     parameters: int
@@ -64,10 +67,11 @@ class Evaluation(_Message):
     validation_seconds: float
     curves: tuple[tuple[float, ...], ...] = ()  # of each replicate, the validation accuracy at each rung
     judged: int = 0  # how many replicates, the first ones, were held against the task's floors together
+    measures: tuple[tuple[float | None, ...], ...] = ()  # of each replicate, or of none: `training.measuring.every`
 
     @property
     def fitness(self) -> float:
-        """Mean validation accuracy over the replicates (§4.1)."""
+        """Mean over the replicates (§4.1)."""
         return mean(self.accuracies)
 
 
@@ -132,7 +136,7 @@ class Result(_Message):
             return f"individual {self.individual} failed ({kind}, attempt {self.attempt}) on {self.place}: {summary}"
         if isinstance(self.outcome, Stopped):
             reached = " ".join(f"{accuracy:.4f}" for accuracy in mean_curve(self.outcome.curves))
-            return f"individual {self.individual}: stopped at a rung (accuracies so far {reached}) on {self.place}"
+            return f"individual {self.individual}: stopped at a rung (so far {reached}) on {self.place}"
         accuracies = " ".join(f"{accuracy:.4f}" for accuracy in self.outcome.accuracies)
         what = f"replicates from {self.first} on: mean" if self.first else "fitness"
         return f"individual {self.individual}: {what} {self.outcome.fitness:.4f} ({accuracies}) on {self.place}"

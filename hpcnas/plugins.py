@@ -1,4 +1,4 @@
-"""Plugins: primitives, data, strategies and evaluators that modules of others bring (PLUGINS.md).
+"""Plugins: primitives, data, strategies, evaluators and measures that modules of others bring (PLUGINS.md).
 
     --plugin NAME   an entry point of the group `hpcnas` that has this name, else the module NAME and its `plugin`
 
@@ -78,6 +78,19 @@ class DataKind:
 
 
 @dataclass(frozen=True)
+class Measure:
+    """What a network is judged by, which `--fitness NAME` names.
+
+    `of(scores, labels)` returns a finite number from −1,000,000 to 1,000,000: of class scores before the softmax,
+    float64 of shape (N, classes), and int64 of shape (N,), the class of each validation image. It changes neither. It
+    runs in the trainer; where it raises or answers anything else, the training has failed.
+    """
+
+    of: Callable[[Any, Any], float]
+    larger_is_better: bool = True  # else the fitness is its negative
+
+
+@dataclass(frozen=True)
 class Plugin:
     """What a plugin brings, by name.
 
@@ -90,6 +103,7 @@ class Plugin:
     data: Mapping[str, DataKind] = field(default_factory=dict)
     strategies: Mapping[str, Callable[[Any, Any], Any]] = field(default_factory=dict)
     evaluators: Mapping[str, Callable[[Any, Any], Any]] = field(default_factory=dict)
+    measures: Mapping[str, Measure] = field(default_factory=dict)
 
 
 # What else an author needs, and where it is: loaded when it is asked for, since this file stands below all of it.
@@ -235,8 +249,8 @@ def told(error: BaseException) -> str:
 
 
 def bringer(field_name: str, name: str) -> str:
-    """In words, which plugin brings the strategy, kind of data or evaluator of that name; `field_name` is the field of
-    Plugin."""
+    """In words, which plugin brings the strategy, kind of data, evaluator or measure of that name; `field_name` is the
+    field of Plugin."""
     found = [plugin for plugin, brought in _loaded.items() if name in getattr(brought, field_name)]
     return f"plugin {found[0]!r}" if found else "the program"
 
@@ -280,6 +294,11 @@ def evaluators() -> dict[str, Callable[[Any, Any], Any]]:
     return {name: make for plugin in _loaded.values() for name, make in plugin.evaluators.items()}
 
 
+def measures() -> dict[str, Measure]:
+    """The measures of all loaded plugins, by name."""
+    return {name: measure for plugin in _loaded.values() for name, measure in plugin.measures.items()}
+
+
 def _found(name: str) -> Plugin:
     import importlib.metadata  # brings much that ranks without plugins do not need
 
@@ -310,6 +329,7 @@ def _check(name: str, plugin: Plugin) -> None:
         ("data", list(plugin.data), data()),
         ("strategies", list(plugin.strategies), strategies()),
         ("evaluators", list(plugin.evaluators), evaluators()),
+        ("measures", list(plugin.measures), measures()),
     ):
         for one in given:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", one):
@@ -334,13 +354,20 @@ def _check_types(name: str, plugin: Plugin) -> None:
         for part in ("parameters", "multiply_adds", "build"):
             made = getattr(primitive, part)
             expect(callable(made), f"{what}.{part}", "a function of input and output channels", made)
-    for field_name, value in (("data", "a DataKind"), ("strategies", "a function"), ("evaluators", "a function")):
+    kinds = {"data": DataKind, "measures": Measure}
+    for field_name, value in (
+        ("data", "a DataKind"), ("strategies", "a function"), ("evaluators", "a function"), ("measures", "a Measure"),
+    ):  # fmt: skip
         brought: object = getattr(plugin, field_name)
         expect(isinstance(brought, Mapping), field_name, f"a dict of names, each with {value}", brought)
         for key, one in getattr(plugin, field_name).items():
             expect(isinstance(key, str), f"a name in {field_name}", "a str", key)
-            good = isinstance(one, DataKind) if field_name == "data" else callable(one)
+            good = isinstance(one, kinds[field_name]) if field_name in kinds else callable(one)
             expect(good, f"{field_name}[{key!r}]", value, one)
     for kind, reader in plugin.data.items():
         expect(isinstance(reader.syntax, str), f"data[{kind!r}].syntax", "a str", reader.syntax)
         expect(callable(reader.read), f"data[{kind!r}].read", "a function", reader.read)
+    for key, measure in plugin.measures.items():
+        expect(callable(measure.of), f"measures[{key!r}].of", "a function of scores and labels", measure.of)
+        larger: object = measure.larger_is_better
+        expect(isinstance(larger, bool), f"measures[{key!r}].larger_is_better", "a bool", larger)

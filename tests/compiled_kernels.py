@@ -24,22 +24,23 @@ EVERYTHING = flat("1-2 sep, 1-3 dw, 2-3 max, 3-4 avg, 2-4 1x1", 4)
 SKELETON = Skeleton(3, 8, 8, 10, 16, (1, 1))
 POINTERS = {
     **{torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.uint8: "*u8"},
-    **{torch.int16: "*i16", torch.int32: "*i32", torch.int64: "*i64"},
+    **{torch.uint16: "*u16", torch.float16: "*fp16", torch.int16: "*i16", torch.int32: "*i32", torch.int64: "*i64"},
 }
 
 
-def programs() -> list[CudaProgram]:
-    """Of training and of validation."""
+def programs(kind: torch.dtype = torch.uint8) -> list[CudaProgram]:
+    """Of training and of validation, with pixels of that type."""
     plan = CudaPlan(
         block_graph.build(expand(EVERYTHING), SKELETON), [Network(expand(EVERYTHING), SKELETON).state_dict()], CPU
     )
-    pixels = Pixels(torch.zeros(4, 8, 8, 3, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64), torch.zeros(2, 3))
+    pixels = Pixels(torch.zeros(4, 8, 8, 3, dtype=kind), torch.zeros(4, dtype=torch.int64), torch.zeros(2, 3))
     draws = Draws(
         order=torch.zeros(1, 2, 4, dtype=torch.int32),
         offsets=torch.zeros(1, 2, 4, 3, dtype=torch.int16),
         step=torch.zeros(1, dtype=torch.int64),
         losses=torch.zeros(1, 2),
         right=torch.zeros(1, dtype=torch.int32),
+        scores=torch.zeros(1, 4, SKELETON.classes),
     )
     return [CudaProgram(plan, Room(CPU), pixels, draws, (6, 6), training) for training in (True, False)]
 
@@ -70,6 +71,9 @@ def main() -> None:
             done.setdefault((launch.kernel.__name__, launch.constants.get("STRIDE")), launch)
     for launch in done.values():
         compiled(launch, capability)
+    for kind in (torch.uint16, torch.float16):  # pixels of types that nothing else is of
+        launches = programs(kind)[0].launches
+        compiled(next(launch for launch in launches if launch.kernel.__name__ == "take_images"), capability)
     print(*sorted({name for name, _ in done}), "update")
 
 

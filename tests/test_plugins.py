@@ -20,7 +20,8 @@ import pytest
 import torch
 
 from hpcnas import plugins
-from hpcnas.analysis import export, verification
+from hpcnas.analysis import export, report, verification
+from hpcnas.analysis.curves import Curves
 from hpcnas.analysis.figures import cells, layout, style
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture import expansion, primitives, sizes
@@ -31,6 +32,7 @@ from hpcnas.architecture.primitives import Primitive
 from hpcnas.architecture.sizes import size
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import HIERARCHICAL, Space, SpaceError
+from hpcnas.command import summary
 from hpcnas.config import data_spec
 from hpcnas.config import search as search_config
 from hpcnas.config.settings import ConfigError
@@ -95,7 +97,7 @@ def primitive(name: str) -> Primitive:
 
 
 def test_the_page_has_an_example_of_each() -> None:
-    assert list(MODULES) == ["dilated", "stripes", "climbing", "smallness"]
+    assert list(MODULES) == ["dilated", "stripes", "climbing", "smallness", "kappa"]
     assert [shlex.split(command)[:5] for command in COMMANDS] == [
         ["python", "-m", "hpcnas", "--plugin", name] for name in MODULES
     ]
@@ -133,11 +135,24 @@ def test_the_pages_primitive_is_trained_by_other_ranks_than_the_one_that_draws_i
     assert any(edge.operation == 7 for graph in graphs for edge in graph.edges)
 
 
-@pytest.mark.parametrize("command", COMMANDS[2:], ids=["climbing", "smallness"])
+@pytest.mark.parametrize("command", COMMANDS[2:4], ids=["climbing", "smallness"])
 def test_a_search_with_the_pages_plugin_goes_on(command: str, folder: Path) -> None:
     others = ["--evaluator", "synthetic"] if "climbing" in command else []
     search(command, folder, *others)
     assert len(search(command, folder, *others, "--budget", "9").population.evaluated) == 9
+
+
+def test_networks_are_judged_by_the_pages_measure(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    population = (run := search(COMMANDS[4], folder)).population
+    assert population.measured and run.config.training.fitness == "kappa"
+    for id, (row,) in ((id, population.measures(id)) for id in range(3)):
+        assert population.accuracies(id)[0] < (row[0] or 0.0) and len(row) == 15  # kappa is below accuracy
+    path = str(folder / "runs" / "kappa")
+    with plugins.named_here():
+        assert summary.main([path]) == 0
+        told = capsys.readouterr().out
+        assert "  fitness        kappa of the validation; digits" in told
+        assert "100 %" not in told and "fitness: kappa of the validation" in report.page(Curves.of(Path(path)))
 
 
 # Loading

@@ -17,6 +17,8 @@ from hpcnas.analysis import arena, benchmark_tables, peers
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.command import common
 
+_QUICK = ("optuna-tpe", "neps-evolution")  # a search of SMAC's takes as long as fifty of theirs
+
 
 def main() -> int:
     """The exit code."""
@@ -26,8 +28,8 @@ def main() -> int:
     parser.add_argument("--benchmarks", nargs="+", choices=tables, default=tables, metavar="NAME",
                         help=f"which of them ({' '.join(tables)})")  # fmt: skip
     parser.add_argument("--contenders", nargs="+", metavar="NAME",
-                        help=f"some of {', '.join([*arena.OURS, *peers.SAMPLERS])}, or NAME='OPTIONS OF A SEARCH' "
-                        "(default: ours, and optuna-tpe where Optuna is installed)")  # fmt: skip
+                        help=f"some of {', '.join([*arena.OURS, *peers.PEERS])}, or NAME='OPTIONS OF A SEARCH' "
+                        f"(default: ours, and of {', '.join(_QUICK)} those that are installed)")  # fmt: skip
     parser.add_argument("--seeds", type=_count, default=40, metavar="N", help="searches of each contender (40)")
     parser.add_argument("--evaluations", type=_count, default=terms.evaluations, metavar="N",
                         help=f"of each search ({terms.evaluations})")  # fmt: skip
@@ -73,12 +75,15 @@ def _compared(benchmark: benchmark_tables.Benchmark, terms: arena.Terms, given: 
 
 def _all() -> list[str]:
     """The contenders where none is named."""
-    try:
-        peers.optuna_package()
-    except AnalysisError as error:
-        _say(f"without optuna-tpe: {error}")
-        return [*arena.OURS]
-    return [*arena.OURS, "optuna-tpe"]
+    found = [*arena.OURS]
+    for name in _QUICK:
+        try:
+            peers.demand(name)
+        except AnalysisError as error:
+            _say(f"without {name}: {error}")
+        else:
+            found.append(name)
+    return found
 
 
 def _say(text: str) -> None:

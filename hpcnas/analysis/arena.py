@@ -85,10 +85,10 @@ def contender(text: str) -> Contender:
     name, _, how = text.partition("=")
     if how:
         return Contender(name, how)
-    if name in peers.SAMPLERS:
+    if name in peers.PEERS:
         return Contender(name, "", peer=True)
     if name not in STRATEGIES:
-        known = ", ".join([*STRATEGIES, *peers.SAMPLERS])
+        known = ", ".join([*STRATEGIES, *peers.PEERS])
         raise AnalysisError(f"expected a contender ({known}) or NAME='OPTIONS OF A SEARCH', got {text!r:.100}")
     return Contender(name, f"--strategy {name}")
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from hpcnas.analysis import runs, worker_time
 from hpcnas.analysis.runs import AnalysisError
+from hpcnas.config.measures import FitnessMeasure
 from hpcnas.evolution import objectives
 from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.registry import sizing
@@ -26,7 +27,7 @@ class Curves:
     folder: Path
     stored: StoredRun
     ids: np.ndarray
-    fitness: np.ndarray  # from 0 to 1
+    fitness: np.ndarray  # of accuracy, from 0 to 1
     parameters: np.ndarray  # of the small network
     cost: np.ndarray  # by the objective of the search: parameters, unless it weighed another one
     mutated: np.ndarray  # whether it was born by mutation
@@ -56,6 +57,11 @@ class Curves:
     def objective(self) -> str:
         """What the cost is: a name that `--objective` takes."""
         return _objective(self.stored)
+
+    @property
+    def measure(self) -> FitnessMeasure:
+        """What the fitness is."""
+        return self.stored.config.measure
 
     @property
     def step(self) -> np.ndarray:
@@ -115,6 +121,15 @@ def require_evaluations(found: Sequence[Curves]) -> list[Curves]:
     return [run for run in found if len(run.ids)]
 
 
+def one_measure(found: Sequence[Curves]) -> FitnessMeasure:
+    """What the fitness of all these runs is, one at least. Raises AnalysisError where they differ."""
+    names = {run.measure.name: run for run in found}
+    if len(names) > 1:
+        told = ", ".join(f"{name} ({run.name})" for name, run in names.items())
+        raise AnalysisError(f"expected runs whose fitness is of one measure, got {told}")
+    return found[0].measure
+
+
 def failures(stored: StoredRun) -> list[tuple[float, FailureKind]]:
     """When attempts failed, in hours since the first session began, and how."""
     start = stored.sessions[0].started if stored.sessions else 0.0
@@ -123,12 +138,13 @@ def failures(stored: StoredRun) -> list[tuple[float, FailureKind]]:
 
 
 def numbers(run: Curves) -> dict[str, Any]:
-    """What the pictures of `plot` show of a run, as JSON has it. Fitness from 0 to 1, times in hours since the first
-    session began."""
+    """What the pictures of `plot` show of a run, as JSON has it: fitness of that measure, times in hours since the
+    first session began."""
     hours, busy, present = worker_time.occupancy(run.stored)
     return {
         "run": run.name,
         "individual": run.ids,
+        "measure": run.measure.name,
         "fitness": run.fitness,
         "best_fitness": run.best,
         "parameters": run.parameters,

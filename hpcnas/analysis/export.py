@@ -105,7 +105,7 @@ def fitness(run: StoredRun, id: int) -> str:
         return "not evaluated"
     accuracies = run.population.averaged_accuracies(id)
     spread = f" ± {statistics.stdev(accuracies):.4f}" if len(accuracies) > 1 else ""
-    kind = "synthetic, no training" if run.config.evaluation.evaluator == "synthetic" else "validation accuracy"
+    kind = "synthetic, no training" if run.config.evaluation.evaluator == "synthetic" else run.config.measure.words
     return f"{measured:.4f}{spread} ({kind}; trainings: {len(accuracies)})"
 
 
@@ -238,10 +238,11 @@ def copy_weights(found: Source, output: Path) -> None:
 def csv_table(run: StoredRun) -> str:
     """All individuals as CSV, a row each in the order of birth; columns are those of FORMAT.md, and `evaluation` is the
     place in the order of evaluations. `accuracies` has a column for each replicate, `curves` likewise for each rung of
-    each. What an individual does not have is empty; genotypes and hashes are hexadecimal."""
+    each, measures such as `log_loss_1`, of classes `class_accuracy_1_of_0`. What an individual does not have is empty;
+    genotypes and hashes are hexadecimal."""
     population = run.population
     columns: dict[str, list[object]] = {"id": list(range(len(population)))}
-    for column in recorded_columns(len(population.rungs)):
+    for column in recorded_columns(len(population.rungs), population.measured):
         values = population.column(column.name)
         if column.width == "curves":
             for number, name in enumerate(rungs.column_names(population)):
@@ -249,6 +250,14 @@ def csv_table(run: StoredRun) -> str:
         elif column.width == "replicates":
             for number in range(run.population.replicates):
                 columns[f"accuracy_{number + 1}"] = _cells(values[:, number], np.nan)
+        elif column.width == "measured":
+            for number in range(run.population.replicates):
+                columns[f"{column.name}_{number + 1}"] = _cells(values[:, number], np.nan)
+        elif column.width == "classes":
+            classes = values.shape[1] // run.population.replicates
+            for number in range(values.shape[1]):
+                name = f"class_accuracy_{number // classes + 1}_of_{number % classes}"
+                columns[name] = _cells(values[:, number], np.nan)
         elif column.width == "edges":
             columns[column.name] = [row.tobytes().hex() for row in values]
         elif column.width == "hash":

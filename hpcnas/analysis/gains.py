@@ -18,6 +18,7 @@ from hpcnas.analysis import first_architecture
 from hpcnas.analysis.curves import Curves, require_evaluations
 from hpcnas.analysis.retrainings import Found
 from hpcnas.analysis.runs import AnalysisError
+from hpcnas.config.measures import ACCURACY
 from hpcnas.config.retraining import SCHEME
 from hpcnas.retrain.origin import individual_origin
 from hpcnas.search.references import OfRun
@@ -53,10 +54,15 @@ class Gains:
 def of_runs(runs: Sequence[Curves], found: Sequence[Found]) -> list[Gains]:
     """Those of the runs, from retrainings of their individuals; trainings that are not complete count for nothing.
 
-    Raises AnalysisError where the networks were not trained alike, where a retraining is of no evaluated individual of
-    these runs, where none is of the first one, and where no run has an evaluation.
+    Raises AnalysisError where fitness is not accuracy, where the networks were not trained alike, where a retraining is
+    of no evaluated individual of these runs, where none is of the first one, and where no run has an evaluation.
     """
     runs = require_evaluations(runs)
+    if others := [run for run in runs if run.measure != ACCURACY]:
+        raise AnalysisError(
+            f"{others[0].name}: expected a run whose fitness is accuracy, as that of large networks is, got "
+            f"{others[0].measure.name}"
+        )
     _check_alike(found)
     accuracies: dict[tuple[str, int], list[float]] = defaultdict(list)
     diverged: Counter[tuple[str, int]] = Counter()

@@ -116,7 +116,7 @@ def merged(runs: Sequence[StoredRun]) -> Population:
     columns = {}
     for column in COLUMNS:
         parts = [run.population.column(column.name)[searched(run.population)] for run in runs]
-        columns[column.name] = np.concatenate(parts)
+        columns[column.name] = np.concatenate(_as_wide(parts) if column.of_measures else parts)
     count = len(columns["birth"])
     columns["birth"][:] = Birth.FOUNDER
     columns["parent"][:] = -1
@@ -129,6 +129,12 @@ def merged(runs: Sequence[StoredRun]) -> Population:
             columns["network"][row] = np.frombuffer(network_hash(genotype), dtype=np.uint8)
             columns["network_version"][row] = VERSION
     return Population.from_columns(first.space, first.replicates, columns, np.arange(count), [], first.rungs)
+
+
+def _as_wide(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Columns of measures, (individuals, n), of which runs of an older version have none: NaN there."""
+    width = max(part.shape[1] for part in parts)
+    return [part if part.shape[1] == width else np.full((len(part), width), np.nan) for part in parts]
 
 
 def searched(population: Population) -> np.ndarray:

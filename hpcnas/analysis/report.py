@@ -20,6 +20,8 @@ from hpcnas.analysis.figures.lineage import lineage_picture
 from hpcnas.analysis.guidance import Guidance, Unguided
 from hpcnas.analysis.html_page import Html, cell, configuration, framed, joined, picture, short, table, tag, tiles
 from hpcnas.analysis.rungs import LearningCurves, NoCurves
+from hpcnas.config import measures
+from hpcnas.config.measures import FitnessMeasure
 from hpcnas.evolution import learning_curves
 from hpcnas.evolution.individuals import Birth, State
 from hpcnas.evolution.population import Population
@@ -51,6 +53,8 @@ def heading(name: str, facts: dict[str, Any]) -> Html:
     trained = [settings["data"], cost]
     if settings["evaluator"] == "synthetic":
         trained = ["synthetic fitness: nothing was trained"]
+    judged = measures.named(settings["fitness"]).remark
+    trained += [f"fitness: {judged}"] if judged else []
     limit = [f"under {settings['max_parameters']:,} parameters"] if settings["max_parameters"] else []
     what = [f"{settings['strategy']} search", f"{settings['space']} space", *limit, *trained]
     return joined(
@@ -69,7 +73,9 @@ def remarks(facts: dict[str, Any]) -> Html | None:
 def outcome(facts: dict[str, Any]) -> Html:
     """The outcome in numbers."""
     best = facts["best"][0] if facts["best"] else None
-    spread = "" if best is None or best["std"] is None else f" ± {100 * best['std']:.2f}"
+    measure = measures.named(facts["settings"]["fitness"])
+    spread = "" if best is None or best["std"] is None else f" ± {measure.number(best['std'])}"
+    said = f": {measure.remark}" if measure.remark else ""
     hours, whose = facts["worker_hours"], "GPU" if facts["on_gpus"] else "worker"
     busy = "" if facts["busy_share"] is None else f", {100 * facts['busy_share']:.0f} % busy"
     limit = facts["trainings_limit"]
@@ -79,7 +85,7 @@ def outcome(facts: dict[str, Any]) -> Html:
     lost = [f"{facts['failed']} failed"] if facts["failed"] else []
     lost += [f"{facts['in_flight']} in flight"] if facts["in_flight"] else []
     shown = [
-        ("–" if best is None else f"{100 * best['fitness']:.2f} %", f"best fitness{spread}"),
+        ("–" if best is None else measure.told(best["fitness"]), f"best fitness{spread}{said}"),
         ("–" if best is None else str(best["id"]), "best individual"),
         ("–" if best is None else short(best["parameters"]), "its parameters"),
         (f"{facts['evaluated']:,}", ", ".join([*counted, *trainings, *lost])),
@@ -121,16 +127,16 @@ def learned(run: Curves) -> Html | None:
     except NoCurves:
         return None
     drawing = picture("Learning curves and rungs", learning.learning_curves_picture([found]))
-    population = run.stored.population
+    population, measure = run.stored.population, run.measure
     early = [tag("p", f"Stopped early: {stopped_early(population)}.", class_="muted")] if population.stopped else []
     shown = [found.rungs[place] for place in rungs.few(len(found.rungs))]
     rows = [
         (rung.name, rung.stopped, rung.curves, "–" if rung.correlation is None else f"{rung.correlation:.2f}",
-         "–" if rung.line is None else f"{100 * rung.line.deviation:.2f}")
+         "–" if rung.line is None else measure.number(rung.line.deviation))
         for rung in shown
     ]  # fmt: skip
-    header = ("rung", "stopped there", "complete curves", "rank correlation with the final accuracy",
-              "± from the line, %")  # fmt: skip
+    header = ("rung", "stopped there", "complete curves", f"rank correlation with the final {measure.short}",
+              "± from the line, %" if measure.percent else "± from the line")  # fmt: skip
     return joined([table("Learning curves", header, rows), *early, drawing])
 
 
@@ -139,7 +145,8 @@ def ancestors(stored: StoredRun, best: int) -> Html | None:
     family = lineage.ancestry(stored.population, best)
     if len(family) < 2:
         return None
-    drawing = picture("The lineage of the best individual", lineage_picture(stored.population, family))
+    drawn = lineage_picture(stored.population, family, stored.config.measure)
+    drawing = picture("The lineage of the best individual", drawn)
     return joined([tag("h2", "Its lineage"), tag("p", lineage.summary(family), class_="muted"), drawing])
 
 
@@ -205,7 +212,8 @@ def individuals(stored: StoredRun) -> Html:
         parent = row["parent"] if row["parent"] >= 0 else None
         rows.append(_row(id, row, steps.get(id), parent, None if spread[id] != spread[id] else spread[id],
                          columns["fitness"][parent] if parent is not None else None, low, high,
-                         reached[id, shown].tolist(), _state(population, id)))  # fmt: skip
+                         reached[id, shown].tolist(), _state(population, id), stored.config.measure))  # fmt: skip
+    headings = _headings([population.rungs[place] for place in shown], stored.config.measure)
     links = (
         tag(
             "th",
@@ -214,17 +222,21 @@ def individuals(stored: StoredRun) -> Html:
             data_key=key,
             aria_sort="descending" if key == "fitness" else None,
         )
-        for key, (text, number) in _headings([population.rungs[place] for place in shown]).items()
+        for key, (text, number) in headings.items()
     )
     head, body = tag("thead", tag("tr", *links)), tag("tbody", joined(rows, "\n"))
     return joined([title, tag("div", tag("table", head, body, id="individuals"), class_="box scroll")])
 
 
-def _headings(shares: Sequence[float]) -> dict[str, tuple[str, bool]]:
-    """HEADINGS, with one for the accuracy at each of some rungs after those of the fitness."""
+def _headings(shares: Sequence[float], measure: FitnessMeasure) -> dict[str, tuple[str, bool]]:
+    """HEADINGS, with one for the fitness at each of some rungs after those of the fitness."""
     found = {}
     for key, heading in HEADINGS.items():
         found[key] = heading
+        if key == "fitness" and not measure.percent:
+            found[key] = (measure.name, True)
+        elif key == "fitness" and measure.remark:
+            found[key] = (f"{measure.name} %", True)
         if key == "gain":
             found |= {f"rung_{chr(97 + number)}": (f"at {rungs.percent(share)}", True)
                       for number, share in enumerate(shares)}  # fmt: skip
@@ -242,7 +254,7 @@ def _state(population: Population, id: int) -> tuple[str, bool]:
 
 def _row(
     id: int, row: dict[str, Any], step: int | None, parent: int | None, std: float | None, before: float | None,
-    low: float, high: float, reached: Sequence[float], state: tuple[str, bool],
+    low: float, high: float, reached: Sequence[float], state: tuple[str, bool], measure: FitnessMeasure,
 ) -> Html:  # fmt: skip
     """One individual. Numbers that are written for people carry their value for sorting."""
     done, ended = step is not None, row["finished"] == row["finished"]
@@ -255,11 +267,11 @@ def _row(
         _number(step, str(step)),
         tag("td", Birth(row["birth"]).name.lower()),
         tag("td", None if parent is None else tag("a", str(parent), href=f"#i{parent}"), class_="number"),
-        tag("td", f"{100 * row['fitness']:.2f}", class_="number measure", data_value=f"{row['fitness']:.6g}",
+        tag("td", measure.number(row["fitness"]), class_="number measure", data_value=f"{row['fitness']:.6g}",
             style=f"--share:{100 * max(0.0, share):.0f}%") if done else _number(None, ""),
-        _number(std if done else None, f"{100 * (std or 0.0):.2f}"),
-        _number(gain, f"{100 * (gain or 0.0):+.2f}"),
-        *(_number(None if one != one else one, f"{100 * one:.2f}") for one in reached),
+        _number(std if done else None, measure.number(std or 0.0)),
+        _number(gain, measure.gain(gain or 0.0)),
+        *(_number(None if one != one else one, measure.number(one)) for one in reached),
         _number(row["parameters"] if row["parameters"] >= 0 else None, f"{row['parameters']:,}"),
         _number(seconds if ended else None, duration(seconds) if ended else ""),
         _number(row["rank"] if ended else None, str(row["rank"])),

@@ -29,6 +29,7 @@ from hpcnas.analysis.html_page import (
     tiles,
 )
 from hpcnas.analysis.retrainings import Found
+from hpcnas.config import measures
 from hpcnas.job.log import duration
 from hpcnas.retrain.record import Origin, State, Trained
 
@@ -99,7 +100,9 @@ def origin(found: Origin) -> str:
         return f"Its genotype: {found.source}, {found.space} space"
     parts = [f"individual {found.individual} of a search, given as {found.source}", f"{found.space} space"]
     if found.fitness is not None:
-        parts.append(f"fitness {100 * found.fitness:.2f} %")
+        measure = measures.named(found.measure)
+        judged = f" ({measure.remark})" if measure.remark else ""
+        parts.append(f"fitness {measure.told(found.fitness)}{judged}")
     if found.evaluation is not None and found.evaluated is not None:
         best = {True: ", the best of them", False: ", not the best of them", None: ""}[found.fittest]
         parts.append(f"number {found.evaluation + 1:,} of {found.evaluated:,} that were evaluated by then{best}")
@@ -119,9 +122,11 @@ def results(found: Found) -> Html | None:
     """The test of each complete training, their mean, and what diverged; nothing where no training is complete."""
     if not found.complete:
         return None
-    header = ("seed", "accuracy %", "error %", "top 5 %", "loss", "images", "tested")
+    header = ("seed", "accuracy %", "error %", "top 5 %", "balanced %", "macro F1", "AUROC", "log loss", "images",
+              "tested")  # fmt: skip
     rows = [
         (str(one.seed), _percent(one.test_accuracy), _percent(_rest(one.test_accuracy)), _percent(one.test_top5),
+         _percent(one.test_balanced_accuracy), _number(one.test_macro_f1, ".4f"), _number(one.test_auroc, ".4f"),
          _number(one.test_loss, ".4f"), _tested(one), "" if one.finished is None else _time(one.finished))
         for one in found.complete
     ]  # fmt: skip
@@ -129,7 +134,9 @@ def results(found: Found) -> Html | None:
         accuracies = found.stored.test_accuracies
         top5 = [one.test_top5 for one in found.complete if one.test_top5 is not None]
         errors = [1 - one for one in accuracies]
-        rows.append(("mean ± std", _spread(accuracies), _spread(errors), _spread(top5), "", "", ""))
+        balanced = [one.test_balanced_accuracy for one in found.complete if one.test_balanced_accuracy is not None]
+        means = (_spread(accuracies), _spread(errors), _spread(top5), _spread(balanced))
+        rows.append(("mean ± std", *means, "", "", "", "", ""))
     diverged = ", ".join(map(str, found.stored.diverged))
     parts = [table("Test results", header, rows, header[:-1])]
     if diverged:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hpcnas.analysis import job_state
+from hpcnas.config.measures import FitnessMeasure
 from hpcnas.evolution.budget import evaluations_left
 from hpcnas.evolution.individuals import State
 from hpcnas.evolution.population import Population
@@ -63,6 +64,7 @@ class Snapshot:
     began: float | None
     rate: float | None  # individuals evaluated or stopped early a second, lately
     remaining: float | None
+    measure: FitnessMeasure  # what the fitness is
     best: dict[str, Any] | None
     course: list[float]  # best measured fitness after each evaluation
     workers: list[WorkerStatus]
@@ -99,6 +101,7 @@ def look(folder: Path, now: float) -> Snapshot:
         began=began,
         rate=rate,
         remaining=left / rate if rate else None,
+        measure=run.config.measure,
         best=None if population.best is None else individual(run, population.best),
         course=population.column("fitness")[population.bests].tolist(),
         workers=found,
@@ -110,7 +113,7 @@ def look(folder: Path, now: float) -> Snapshot:
 
 
 def individual(run: StoredRun, id: int) -> dict[str, Any]:
-    """What is known of an evaluated individual; seconds, fitness from 0 to 1."""
+    """What is known of an evaluated individual; in seconds."""
     population, result = run.population, run.population.result(id)
     assert isinstance(result.outcome, Evaluation), "evaluated"
     parent = population.individual(id).parent

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcnas.analysis import job_state, rungs, worker_time
+from hpcnas.config.measures import NAMES
 from hpcnas.evolution.budget import confirmations_left, evaluations_left
 from hpcnas.evolution.duplicates import repeats
 from hpcnas.evolution.individuals import Birth
@@ -46,6 +47,8 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
             "max_parameters": search.max_parameters,
             "max_flops": search.max_flops,
             "evaluator": run.config.evaluation.evaluator,
+            "fitness": run.config.training.fitness,
+            "measure": run.config.measure.words,
             "channels": run.config.network.channels,
             "replicates": run.config.training.replicates,
             "steps": run.config.training.steps,
@@ -124,9 +127,18 @@ def _best(population: Population, number: int) -> list[dict[str, Any]]:
                 "parameters": int(population.column("parameters")[id]),
                 "mutations": sum(one.birth is Birth.MUTATION for one in population.lineage(id)),
                 "seconds": float(population.column("worker_seconds")[id]),
+                "measures": _measures(population, id),
             }
         )
     return found
+
+
+def _measures(population: Population, id: int) -> dict[str, float] | None:
+    """Means over an individual's own trainings, of those that are known; None where none is."""
+    rows = population.measures(id)
+    columns = zip(NAMES, zip(*rows, strict=True), strict=False)
+    known = {name: [one for one in values if one is not None] for name, values in columns}
+    return {name: statistics.fmean(values) for name, values in known.items() if values} or None
 
 
 def _failures(population: Population) -> list[dict[str, Any]]:

@@ -97,14 +97,19 @@ def departures(stored: Record, preset: str) -> str:
     Where the paper is silent, its batch statistics are taken to be over all images of a step, and its numbers to be
     fp32."""
     recipe = stored.recipe
-    idle = _OF_RESIDENT if recipe.data.loading == "stream" else _OF_STREAM
-    if recipe.training.schedule != "milestones":
-        idle = (*idle, "training.milestones")
-    if not recipe.augmentation.rand_augment:
-        idle = (*idle, "augmentation.rand_augment_magnitude")
-    settings = SCHEME.departures(SCHEME.build(SCHEME.preset(preset)), recipe, (*_ASIDE, *idle))
+    settings = SCHEME.departures(SCHEME.build(SCHEME.preset(preset)), recipe, (*_ASIDE, *idle(recipe)))
     weights = "" if stored.weights is None else f"weights {stored.weights:.8}"
     return ", ".join(filter(None, [settings, weights, _batch_statistics(stored.trained_by), _precision(stored)]))
+
+
+def idle(recipe: RetrainingConfig) -> tuple[str, ...]:
+    """Settings, as `section.key`, that a retraining of this recipe does not go by."""
+    found = _OF_RESIDENT if recipe.data.loading == "stream" else _OF_STREAM
+    if recipe.training.schedule != "milestones":
+        found = (*found, "training.milestones")
+    if not recipe.augmentation.rand_augment:
+        found = (*found, "augmentation.rand_augment_magnitude")
+    return found
 
 
 def _batch_statistics(recipe: RetrainingConfig) -> str:

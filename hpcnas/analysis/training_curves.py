@@ -62,6 +62,10 @@ def _latest(stored: Record, training: Trained) -> dict[str, Any]:
         "validation_loss": None if validation is None else validation.loss,
         "test_images": training.test_images,
         "test_accuracy": training.test_accuracy,
+        "test_balanced_accuracy": training.test_balanced_accuracy,
+        "test_macro_f1": training.test_macro_f1,
+        "test_auroc": training.test_auroc,
+        "test_log_loss": training.test_loss,
     }
 
 

@@ -139,16 +139,18 @@ def _wrong_confirmation(population: Population, individual: Individual, origin: 
 def _wrong_results(run: StoredRun) -> Iterator[Fault]:
     population, skeleton = run.population, run.config.skeleton(run.sessions[0].facts)
     state = population.column("state")
+    low, high = run.config.measure.low, run.config.measure.high
+    bounds = f"from {low:.15g} to {high:.15g}"
     for id in np.flatnonzero((state == State.EVALUATED) | (state == State.STOPPED)).tolist():
         outcome = population.result(id).outcome
         assert not isinstance(outcome, Failure), "evaluated or stopped"
         if isinstance(outcome, Evaluation):
             fitness, accuracies = float(population.column("fitness")[id]), population.averaged_accuracies(id)
-            if not all(0.0 <= accuracy <= 1.0 for accuracy in outcome.accuracies) or fitness != mean(accuracies):
+            if not all(low <= accuracy <= high for accuracy in outcome.accuracies) or fitness != mean(accuracies):
                 what = f"got {fitness} of {accuracies}"
-                yield Fault(id, f"expected as fitness the mean of accuracies from 0 to 1, {what}")
-        if not all(0.0 <= accuracy <= 1.0 for curve in outcome.curves for accuracy in curve):
-            yield Fault(id, f"expected learning curves of accuracies from 0 to 1, got {outcome.curves}")
+                yield Fault(id, f"expected as fitness the mean of accuracies {bounds}, {what}")
+        if not all(low <= accuracy <= high for curve in outcome.curves for accuracy in curve):
+            yield Fault(id, f"expected learning curves of accuracies {bounds}, got {outcome.curves}")
         try:
             graph = expansion.expand(population.individual(id).genotype)
         except expansion.InvalidGenotype:

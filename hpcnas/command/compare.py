@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpcnas.analysis import comparison, retrainings, worker_time
+from hpcnas.analysis import comparison, curves, retrainings, worker_time
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.command import common, retraining_compare
 from hpcnas.command.plot import runs_to_show
@@ -51,6 +51,7 @@ def _show_searches(folders: Sequence[Path], output: Path | None, as_json: bool) 
         from hpcnas.analysis.figures import comparisons, style  # the table needs no matplotlib
 
         style.save(comparisons.comparison_picture(groups), output)
+    measure = curves.one_measure([run for group in groups for run in group.runs])
     found = comparison.numbers(groups)
     if as_json:
         common.print_json(found)
@@ -67,6 +68,8 @@ def _show_searches(folders: Sequence[Path], output: Path | None, as_json: bool) 
     print(common.table(header, rows))
     if any(run.stored.population.stopped for group in groups for run in group.runs):
         print(f"evaluations leave out what was stopped early; {hours} count it")
+    if measure.remark:
+        print(f"fitness: {measure.remark}")
     print(f"best: mean of the best fitness; to {goal:.4f}: evaluations and {hours} until the mean was as high")
     if output:
         print(f"written: {output}")

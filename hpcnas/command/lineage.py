@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from hpcnas.analysis.figures import lineage as figures  # the table needs no matplotlib
         from hpcnas.analysis.figures import style
 
-        style.save(figures.lineage_picture(run.population, family), options.output)
+        style.save(figures.lineage_picture(run.population, family, run.config.measure), options.output)
     if options.json:
         common.print_json({"run": str(folder), "individual": id, "lineage": [asdict(one) for one in family]})
         return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,9 +36,20 @@ def at_length(one: dict[str, Any]) -> str:
         ("data", f"{settings['data']}{trained}"),
         ("training", f"{settings['runs']} × {settings['steps']:,} steps of {settings['batch_size']} images"),
         ("validated on", validated),
+        *_measures(one["trainings"]),
         *_classes(one.get("classes")),
     ]  # fmt: skip
     return "\n".join([one["retraining"], *(f"  {name:<14} {value}" for name, value in lines)])
+
+
+def _measures(trainings: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """What the test images say beside accuracy, the mean of all trainings that know it; nothing before a test."""
+    names = {"balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1", "auroc": "AUROC", "log_loss": "log loss"}
+    said = []
+    for key, words in names.items():
+        known = [each[f"test_{key}"] for each in trainings if each[f"test_{key}"] is not None]
+        said += [f"{words} {statistics.fmean(known):.4f}"] if known else []
+    return [("tested", ", ".join(said))] if said else []
 
 
 def _classes(told: dict[str, Any] | None) -> list[tuple[str, str]]:

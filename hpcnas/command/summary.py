@@ -11,6 +11,9 @@ had something to do, of the time that they were there, over all sessions. The es
 session that has evaluated anything, or stopped it early. Networks that were evaluated again are counted from the
 genotypes where the run has not kept its networks (--duplicates retrain), of up to 20,000 individuals: some seconds.
 
+For a paper, --csv and --latex give the results as a table with a row for each RUN, --methods a paragraph for each that
+says what was done, with every setting that is not the paper's, and BibTeX of what it cites; with --latex for LaTeX.
+
 With --rungs there is a line for each rung, five at the most: the rank correlation (Spearman) of accuracies there with
 final ones, of all complete curves, and the standard deviation of final accuracies from the straight line between both.
 """
@@ -25,7 +28,7 @@ from hpcnas.analysis import retrainings, runs, tested, training_curves, worker_t
 from hpcnas.analysis.job_state import RUNNING
 from hpcnas.analysis.rungs import few, percent
 from hpcnas.analysis.summary import facts
-from hpcnas.command import common, retraining_view, table1
+from hpcnas.command import common, for_papers, retraining_view, table1
 from hpcnas.job.log import duration
 from hpcnas.search.progress import known_networks, told_stops
 
@@ -35,9 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = common.parser(__doc__)
     parser.add_argument("--best", type=int, default=5, metavar="N", help="how many of the best to list (default 5)")
     parser.add_argument("--table1", action="store_true", help="RUN are retrainings: their errors beside the paper's")
+    for_papers.add_options(parser)
     options = parser.parse_args(arguments)
     if options.best < 1:
         parser.error(f"--best: expected a number from 1, got {options.best}")
+    if for_papers.asked_for(parser, options):
+        print(for_papers.text(options))
+        return 0
     if options.table1:
         table1.show(options.runs, as_json=options.json)
         return 0
@@ -69,6 +76,7 @@ def at_length(run: dict[str, Any]) -> str:
     cost = f"{settings['replicates']} × {settings['steps']} steps of {settings['batch_size']} images"
     if settings["evaluator"] == "synthetic":
         cost = "synthetic: nothing was trained"
+    short, judged = ("accuracy", "") if settings["fitness"] == "accuracy" else ("fitness", f"{settings['measure']}; ")
     shown = [run["rungs"][place] for place in few(len(run["rungs"]))]
     limit = f", under {settings['max_parameters']:,} parameters" if settings["max_parameters"] else ""
     limit += f", under {settings['max_flops']:,} FLOPs" if settings["max_flops"] else ""
@@ -77,10 +85,10 @@ def at_length(run: dict[str, Any]) -> str:
     lines = [
         ("state", run["state"]),
         ("search", f"{settings['strategy']}, {settings['space']} space{limit}, seed {settings['seed']}"),
-        ("fitness", f"{settings['data']}, {settings['channels']} channels, {cost}"),
+        ("fitness", f"{judged}{settings['data']}, {settings['channels']} channels, {cost}"),
         ("evaluated", f"{counted(run)}; {run['failed']} failed, {run['in_flight']} in flight"),
         *(("stopped early", line) for line in stopped_early(run)),
-        *((f"rung at {percent(rung['share'])}", said_by(rung)) for rung in shown),
+        *((f"rung at {percent(rung['share'])}", said_by(rung, short)) for rung in shown),
         ("trainings", f"{run['trainings']:.0f}" + (f" of {run['trainings_limit']}" if run["trainings_limit"] else "")),
         ("refused", f"{run['refused_genotypes']} genotypes drawn again (invalid, or over a constraint)"),
         ("known", _known(run)),
@@ -109,6 +117,9 @@ def at_length(run: dict[str, Any]) -> str:
          *([one["stopped"]] if run["stopped"] else []), _share(one["busy_share"]), one["host"], one["hpcnas"] or "?")
         for one in run["sessions"]
     ]  # fmt: skip
+    if run["best"] and run["best"][0]["measures"]:
+        told = ", ".join(f"{name} {value:.4f}" for name, value in run["best"][0]["measures"].items())
+        text += f"\n  {'best is':<14} {told}"
     early = ["stopped"] if run["stopped"] else []
     for header, rows in (
         (("best", "fitness", "std", "trainings", "parameters", "step", "mutations", "time"), best),
@@ -135,12 +146,12 @@ def stopped_early(run: dict[str, Any]) -> list[str]:
     return [told_stops(((rung["share"], rung["stopped"]) for rung in run["rungs"]), run["trainings_saved"])]
 
 
-def said_by(rung: dict[str, Any]) -> str:
-    """What accuracies at a rung say of final ones."""
+def said_by(rung: dict[str, Any], what: str) -> str:
+    """What accuracies, or whatever the fitness is, say at a rung of final ones."""
     curves, line = rung["complete_curves"], rung["line"]
     if rung["rank_correlation"] is None:
         return f"too few complete curves to say anything: {curves}"
-    told = f"rank correlation {rung['rank_correlation']:.2f} with the final accuracy, of {curves} complete curves"
+    told = f"rank correlation {rung['rank_correlation']:.2f} with the final {what}, of {curves} complete curves"
     return told + (f"; ± {line['deviation']:.4f} from a line" if line else "; no line")
 
 
@@ -148,7 +159,8 @@ def side_by_side(runs: Sequence[dict[str, Any]]) -> str:
     """Several runs, a line each."""
     hours = worker_time.hours_name(any(run["on_gpus"] for run in runs))
     early = ["stopped"] if any(run["stopped"] for run in runs) else []
-    header = ("run", "state", "evaluated", *early, "budget", "failed", "best", "id", hours, "busy", "left")
+    judged = ["fitness"] if any(run["settings"]["fitness"] != "accuracy" for run in runs) else []
+    header = ("run", "state", "evaluated", *early, "budget", "failed", *judged, "best", "id", hours, "busy", "left")
     rows = []
     for run in runs:
         fitness, id = (f"{run['best'][0]['fitness']:.4f}", run["best"][0]["id"]) if run["best"] else ("-", "-")
@@ -159,6 +171,7 @@ def side_by_side(runs: Sequence[dict[str, Any]]) -> str:
                 run["run"],
                 run["state"],
                 *counts,
+                *(run["settings"][name] for name in judged),
                 fitness,
                 id,
                 _hours(run["worker_hours"]),

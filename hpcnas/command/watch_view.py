@@ -59,9 +59,10 @@ def _progress(seen: Snapshot) -> RenderableType:
     else:
         best = seen.best
         spread = "" if best["std"] is None else f" ± {best['std']:.4f}"
+        judged = f"{seen.measure.name} " if seen.measure.remark else ""
         lines.append(
             line(
-                ("best ", ""), (f"{best['fitness']:.4f}", f"bold {colour}"),
+                (f"best {judged}", ""), (f"{best['fitness']:.4f}", f"bold {colour}"),
                 (f"{spread} · individual {best['id']} · {best['parameters']:,} parameters · "
                  f"{duration(max(0.0, seen.time - best['finished']))} ago", ""),
             )

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from hpcnas import plugins
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import Space, SpaceError
-from hpcnas.config import bounds, data_spec
+from hpcnas.config import bounds, data_spec, measures
 from hpcnas.config.data_spec import ImageFacts
 from hpcnas.config.job import JobSettings
+from hpcnas.config.measures import FitnessMeasure
 from hpcnas.config.settings import ConfigError, Scheme, Section, none_of, setting
 from hpcnas.config.settings import Settings as Settings
 
@@ -135,9 +136,17 @@ class TrainingSettings(Section, section="training"):
     )
     momentum: float = setting(0.9, "momentum of SGD", low=0.0, high=1.0, metavar="M")
     weight_decay: float = setting(3e-4, "weight decay, on all parameters", low=0.0, metavar="W")
+    fitness: str = setting(
+        "accuracy", f"what the fitness is, on the validation images: {', '.join(measures.NAMES)} (its negative), or a "
+        "plugin's", metavar="NAME",
+    )  # fmt: skip
     rungs: tuple[float, ...] = setting(
         (), "where a training is validated on its way, as shares of the steps (as 0.1 0.3): learning curves",
         low=0.0, high=1.0, metavar="F",
+    )  # fmt: skip
+    class_weights: str | None = setting(
+        None, "weight of each class in the loss: balanced (by how few its images are), 1,2,0.5 or a FILE of numbers",
+        metavar="WEIGHTS", paths_after="",
     )  # fmt: skip
     crop: float = setting(
         0.75, "side of the random crop as a share of the image's side (0.75: 24 of 32 pixels; 1: none)",
@@ -260,6 +269,7 @@ class SearchConfig:
         if not unknown:
             _check_name("search.strategy", self.search.strategy, STRATEGIES, plugins.strategies())
             _check_name("evaluation.evaluator", self.evaluation.evaluator, EVALUATORS, plugins.evaluators())
+            _check_name("training.fitness", self.training.fitness, measures.NAMES, plugins.measures())
         try:
             Space.parse(self.search.space)
         except SpaceError as error:
@@ -281,6 +291,16 @@ class SearchConfig:
         if list(self.training.milestones) != sorted(self.training.milestones):
             raise ConfigError(f"training.milestones: expected them in order, got {self.training.milestones}")
         _check_rungs(self.search, self.training)
+        if self.evaluation.evaluator == "synthetic" and self.training.fitness != measures.ACCURACY.name:
+            raise ConfigError(
+                "training.fitness: expected accuracy with --evaluator synthetic, whose landscape has nothing else, got "
+                f"{self.training.fitness}: leave one out"
+            )
+
+    @property
+    def measure(self) -> FitnessMeasure:
+        """What a fitness is."""
+        return measures.named(self.training.fitness)
 
     @property
     def space(self) -> Space:

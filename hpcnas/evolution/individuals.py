@@ -96,7 +96,8 @@ COLUMNS = (
     *sorted(BIRTH_COLUMNS, key=lambda column: column.name in ("genotype", "born")),  # these come last in tables
     Column("state", "u1", "where it stands", values=State),
     Column("attempts", "u1", "evaluations begun whose end is known"),
-    Column("accuracies", "f8", "validation accuracy of each replicate", "1", np.nan, "replicates", low=-1e6, high=1e6),
+    Column("accuracies", "f8", "validation accuracy of each replicate, or what the fitness measures", "1", np.nan,
+           "replicates", low=-1e6, high=1e6),
     Column("replicates_trained", "u1", "replicates that have an accuracy: fewer than all where racing has stopped",
            added=True),
     Column("fitness", "f8", "mean of the accuracies", "1", np.nan, low=-1e6, high=1e6),
@@ -119,9 +120,21 @@ COLUMNS = (
            added=True, of_curves=True),
     Column("stopped_after", "i8", "evaluations on record when it was stopped at a rung", "individuals", missing=-1,
            added=True, low=0, of_curves=True),
+    *(Column(name, "f8", f"{words} of each replicate on the validation images", "1", np.nan, "measured", added=True,
+             low=0, high=high, of_measures=True, told=True)
+      for name, words, high in (("plain_accuracy", "accuracy", 1), ("balanced_accuracy", "balanced accuracy", 1),
+                                ("macro_f1", "macro F1 score", 1), ("auroc", "area under the ROC curve", 1),
+                                ("log_loss", "log loss", 1e6))),
+    Column("class_accuracies", "f8", "likewise the share of each class's images that are classified correctly, "
+           "replicate by replicate", "1", np.nan, "classes", added=True, low=0, high=1, of_measures=True, told=True),
 )  # fmt: skip
 
+MEASURES = tuple(column.name for column in COLUMNS if column.of_measures)
+"""Those of `config.measures.BUILT_IN`, in that order, and of the classes."""
 
-def recorded_columns(rungs: int) -> tuple[Column, ...]:
-    """The columns that the file of a run with so many rungs has."""
-    return COLUMNS if rungs else tuple(column for column in COLUMNS if not column.of_curves)
+
+def recorded_columns(rungs: int, measured: bool = False) -> tuple[Column, ...]:
+    """The columns that the file of a run has that has so many rungs, and perhaps all measures."""
+    return tuple(
+        column for column in COLUMNS if (rungs or not column.of_curves) and (measured or not column.of_measures)
+    )

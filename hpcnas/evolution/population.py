@@ -157,6 +157,9 @@ class Population(IndividualTable):
             self._check_curves(row, outcome.curves, len(self.rungs))
         if not 0 <= outcome.judged <= (0 if first else len(outcome.curves)):
             raise ValueError(f"individual {row}: expected the first of its curves to be judged, got {outcome.judged}")
+        if outcome.measures:
+            self._check_measures(row, last - first, outcome.measures)
+            self._take_in_measures(row, first, outcome.measures)
         if outcome.curves:
             self._take_in_curves(row, first, outcome.curves)
         accuracies[first:last] = outcome.accuracies

@@ -18,7 +18,7 @@ import numpy as np
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.network_hash import HASH_BYTES, VERSION
 from hpcnas.architecture.space import Space
-from hpcnas.evolution.individuals import BIRTH_COLUMNS, COLUMNS, Birth, Individual, State
+from hpcnas.evolution.individuals import BIRTH_COLUMNS, COLUMNS, MEASURES, Birth, Individual, State
 from hpcnas.messages import Evaluation, Failure, Outcome, Place, Result, Stopped
 from hpcnas.storage.columns import Column
 
@@ -32,6 +32,8 @@ class IndividualTable:
         self.space = space
         self.replicates = replicates
         self.rungs = rungs
+        self.measured = False  # whether all measures of some replicate are known
+        self._classes = 0  # whose accuracies these tell
         self.failures: dict[int, Failure] = {}  # of failed individuals
         self._length = 0
         self._columns = {column.name: self._blank(column, 64) for column in COLUMNS}
@@ -43,6 +45,8 @@ class IndividualTable:
             "replicates": (self.replicates,),
             "hash": (HASH_BYTES,),
             "curves": (self.replicates * len(self.rungs),),
+            "measured": (self.replicates * self.measured,),
+            "classes": (self.replicates * self._classes,),
         }[column.width]
         return np.full((rows, *width), column.missing, dtype=column.dtype)
 
@@ -66,6 +70,8 @@ class IndividualTable:
     def _load(self, columns: Mapping[str, np.ndarray]) -> None:
         """Takes these very columns in place of its own. Raises ValueError for such as no version of hpcnas writes."""
         rows = len(columns["state"])
+        if "plain_accuracy" in columns and columns["plain_accuracy"].shape[1]:  # merged runs may have none
+            self._begin_measures(columns["class_accuracies"].shape[-1] // self.replicates)
         for column in COLUMNS:
             expected, absent = self._columns[column.name], column.added and column.name not in columns
             found = self._blank(column, rows) if absent else columns[column.name]
@@ -89,6 +95,29 @@ class IndividualTable:
         """Records the learning curves of replicates from number `first` on."""
         whole = self._columns["curves"][row].reshape(self.replicates, len(self.rungs))
         whole[first : first + len(curves), : len(curves[0])] = curves
+
+    def _begin_measures(self, classes: int) -> None:
+        """Makes room for all measures of replicates, with the accuracies of so many classes."""
+        self.measured, self._classes = True, classes
+        for column in COLUMNS:
+            if column.of_measures:
+                self._columns[column.name] = self._blank(column, len(self._columns["state"]))
+
+    def _check_measures(self, row: int, count: int, measures: Sequence[Sequence[float | None]]) -> None:
+        """Raises ValueError unless they are those of so many replicates, and of as many classes as ever."""
+        own = {len(one) - len(MEASURES) + 1 for one in measures}
+        if len(measures) != count or len(own) != 1 or min(own) < 0 or self.measured and own != {self._classes}:
+            raise ValueError(f"individual {row}: expected all measures of {count} replicates, got {measures}")
+
+    def _take_in_measures(self, row: int, first: int, measures: Sequence[Sequence[float | None]]) -> None:
+        """Records those of replicates from number `first` on."""
+        *names, of_classes = MEASURES
+        if not self.measured:
+            self._begin_measures(len(measures[0]) - len(names))
+        for place, name in enumerate(names):
+            self._columns[name][row, first : first + len(measures)] = [one[place] for one in measures]
+        classes = self._columns[of_classes][row].reshape(self.replicates, self._classes)
+        classes[first : first + len(measures)] = [one[len(names) :] for one in measures]
 
     def _take_costs(self, row: int, outcome: Evaluation | Stopped, trained: int) -> None:
         """Records the network's parameters, and adds seconds to those of the replicates that were trained before."""
@@ -121,7 +150,8 @@ class IndividualTable:
         return view
 
     def accuracies(self, id: int) -> tuple[float, ...]:
-        """The accuracies (0 to 1) of the trained replicates of an individual, in their order."""
+        """The accuracies (0 to 1), or whatever the fitness measures, of the trained replicates of an individual, in
+        their order."""
         row = self._columns["accuracies"][id]
         return tuple(row[~np.isnan(row)].tolist())
 
@@ -130,6 +160,18 @@ class IndividualTable:
         accuracy (0 to 1) at each rung that they came to."""
         whole = self._columns["curves"][id].reshape(self.replicates, len(self.rungs))
         return tuple(tuple(curve[~np.isnan(curve)].tolist()) for curve in whole if not np.isnan(curve).all())
+
+    def measures(self, id: int) -> tuple[tuple[float | None, ...], ...]:
+        """All measures of an individual's replicates, as an Evaluation has them, in their order and without those that
+        have none."""
+        if not self.measured:
+            return ()
+        *names, of_classes = MEASURES
+        alone = np.stack([self._columns[name][id] for name in names], axis=1)
+        whole = np.hstack([alone, self._columns[of_classes][id].reshape(self.replicates, self._classes)])
+        return tuple(
+            tuple(None if number != number else number for number in row) for row in whole.tolist() if row[0] == row[0]
+        )
 
     def hash_version(self, id: int) -> int:
         """The version of `network_hash` that birth `id` was hashed by, else today's."""
@@ -181,7 +223,8 @@ class IndividualTable:
         match state:
             case State.EVALUATED:
                 judged = int(self._columns["judged"][id])
-                return Evaluation(self.accuracies(id), parameters, setup, training, validation, curves, judged)
+                costs = parameters, setup, training, validation
+                return Evaluation(self.accuracies(id), *costs, curves, judged, self.measures(id))
             case State.STOPPED:
                 return Stopped(curves, parameters, setup, training, validation)
             case _:

@@ -40,6 +40,9 @@ class Training:
     test_accuracy: float | None  # share of them classified correctly, 0 to 1
     test_top5: float | None  # share whose class is among the five with the highest scores, of more than five classes
     test_loss: float | None  # mean cross-entropy on them
+    test_balanced_accuracy: float | None  # of files of older versions not known, as the next two
+    test_macro_f1: float | None
+    test_auroc: float | None  # None also where there is none, or of too many images and classes
 
 
 class Retraining:
@@ -111,6 +114,9 @@ class Retraining:
                 test_accuracy=one.test_accuracy,
                 test_top5=one.test_top5,
                 test_loss=one.test_loss,
+                test_balanced_accuracy=one.test_balanced_accuracy,
+                test_macro_f1=one.test_macro_f1,
+                test_auroc=one.test_auroc,
             )
             for one in self._stored.trainings
         )

@@ -65,8 +65,8 @@ class Individual:
     birth: str  # INITIAL, MUTATION, RANDOM, FOUNDER, GIVEN or CONFIRMATION
     parent: int | None  # id of the individual that was mutated
     state: str  # ISSUED, EVALUATED, FAILED or STOPPED: early, at a rung
-    fitness: float | None  # 0 to 1; with `duplicates = "average"` the mean over all individuals of its network
-    accuracies: tuple[float, ...]  # of the replicates that are trained, 0 to 1
+    fitness: float | None  # with `duplicates = "average"` the mean over all individuals of its network
+    accuracies: tuple[float, ...]  # of the replicates that are trained: what the fitness measures
     curves: tuple[tuple[float, ...], ...]  # of each of them, or as far as they came, the accuracies at `Run.rungs`
     parameters: int | None  # trainable ones of its network
     failure: str | None  # the kind of failure and its last line
@@ -193,13 +193,15 @@ class Run:
         """/individuals of FORMAT.md as NumPy arrays, by the names that its columns have there, a row an individual.
 
         Numbers are of the types that stand there, (individuals,); `accuracies` float64 (individuals, replicates);
-        `curves`, in runs with rungs, float64 (individuals, replicates · rungs), replicate by replicate; `genotype`
+        `curves`, in runs with rungs, float64 (individuals, replicates · rungs), replicate by replicate; where all
+        measures are kept, `plain_accuracy` and the others float64 (individuals, replicates), `class_accuracies`
+        (individuals, replicates · classes); `genotype`
         uint8 (individuals, edges); `network` uint8 (individuals, 16). Names (`birth`, `state`, `failure`)
         and texts (`host`, `device`) are arrays of Python's str. Where an individual has no value, there is what stands
         under *none* there, and an empty text. The arrays of numbers are read-only views of what was read.
         """
         found = {"id": np.arange(len(self))}
-        for column in recorded_columns(len(self.rungs)):
+        for column in recorded_columns(len(self.rungs), self._population.measured):
             values = self._population.column(column.name)
             if column.values is not None:
                 names = np.full(256, "", dtype=object)
@@ -216,14 +218,15 @@ class Run:
 
         Its columns have the names that they have there. Names and texts are categorical, with empty texts for none.
         `accuracies` has a column for each replicate, `accuracy_1`, `accuracy_2`, …; `curves` one for each rung of each,
-        such as `accuracy_1_at_0.3`; `genotype` and `network` are left to `columns`.
+        such as `accuracy_1_at_0.3`; of other measures likewise, such as `log_loss_1`; `class_accuracies`, `genotype`
+        and `network` are left to `columns`.
         """
         try:
             import pandas
         except ImportError:
             return self.columns()
         found: dict[str, Any] = {"id": np.arange(len(self))}
-        for column in recorded_columns(len(self.rungs)):
+        for column in recorded_columns(len(self.rungs), self._population.measured):
             values = self._population.column(column.name)
             if column.values is not None:
                 numbers = {int(item): item.name for item in column.values}
@@ -240,6 +243,9 @@ class Run:
             elif column.width == "curves":
                 names = rungs.column_names(self._population)
                 found |= {name: values[:, number] for number, name in enumerate(names)}
+            elif column.width == "measured":
+                for number in range(values.shape[1]):
+                    found[f"{column.name}_{number + 1}"] = values[:, number]
             elif not column.width:
                 found[column.name] = values
         return pandas.DataFrame(found)

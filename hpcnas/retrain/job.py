@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from hpcnas import collector
 from hpcnas.architecture import expansion
 from hpcnas.architecture.genotype import Genotype
+from hpcnas.config import class_weights
 from hpcnas.config.data_spec import DataError
 from hpcnas.config.options import HelpWanted, UsageError, parse
 from hpcnas.config.retraining import RETRAINING, RetrainingConfig
@@ -33,7 +34,7 @@ from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.world import World
 from hpcnas.plugins import PluginFault
-from hpcnas.retrain import class_weights, inspection, shares
+from hpcnas.retrain import inspection, shares
 from hpcnas.retrain.keeper import Bystander, Keeper
 from hpcnas.retrain.record import Origin, Start
 from hpcnas.retrain.record_keeper import RecordKeeper
@@ -282,7 +283,8 @@ def _train_all(
         group = Group(world, device, orders.recipe.run.address, lambda: _is_to_leave(reason, keeper))
         if not orders.dry_run:
             inspection.look(group, orders.recipe, feed)
-        together(world, lambda: class_weights.scaled(orders.recipe, feed.appearance.class_sizes))  # before the training
+        given, sizes = orders.recipe.training.class_weights, feed.appearance.class_sizes
+        together(world, lambda: class_weights.scaled(given, sizes))  # before the training
         weights = together(world, lambda: _start(orders, feed.appearance) if world.rank == 0 else None)
         graph, recipe = expansion.expand(orders.genotype), orders.recipe
         number, trained_on = _number_of(recipe, device), recipe.trained_on(recipe.skeleton(feed.appearance.facts))

@@ -23,8 +23,9 @@ from torch import Tensor
 
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.config import class_weights
 from hpcnas.config.retraining import RetrainingConfig, RetrainingSettings
-from hpcnas.retrain import class_weights, shares
+from hpcnas.retrain import shares
 from hpcnas.retrain.batch_statistics import apart, synchronised
 from hpcnas.retrain.compiling import Compiler
 from hpcnas.retrain.feed import Feed
@@ -87,7 +88,7 @@ class DistributedTraining:
         self._scorer = Scorer(network, skeleton.classes, feed, group, device, self._number, self._half)
         self._frozen = freeze(network.blocks) if training.freeze_cell else []
         self._sums = Sums(self._trained, _FIGURES, device)
-        weights = class_weights.scaled(recipe, feed.appearance.class_sizes)
+        weights = class_weights.scaled(training.class_weights, feed.appearance.class_sizes)
         self._class_weights = None if weights is None else torch.tensor(weights, dtype=self._number, device=device)
         self._parameters = [parameter for parameter in self._trained.parameters() if parameter.requires_grad]
         self._optimiser = torch.optim.SGD(

@@ -74,7 +74,7 @@ def _departures(run: run_file.StoredRun) -> str:
     settings, session = run.config, run.sessions[-1]
     if settings.search.initial is not None:  # whole genotypes by now
         settings = replace(settings, search=replace(settings.search, initial="given"))
-    usual, aside = search_config.build(search_config.preset("paper")), (*_ASIDE, *_idle(settings))
+    usual, aside = search_config.build(search_config.preset("paper")), (*_ASIDE, *idle(settings))
     told = [search_config.SCHEME.departures(usual, settings, aside)]
     if settings.search.confirm:  # any run may be confirmed: to the settings it is none that lasts
         told.append(f"confirm {settings.search.confirm}")
@@ -88,7 +88,7 @@ def _departures(run: run_file.StoredRun) -> str:
     return ", ".join(filter(None, told))
 
 
-def _idle(settings: search_config.SearchConfig) -> list[str]:
+def idle(settings: search_config.SearchConfig) -> list[str]:
     """Settings, as `section.key`, that this search does not go by."""
     search, evaluation = settings.search, settings.evaluation
     idle = [name for name, readers in _READ_BY.items()

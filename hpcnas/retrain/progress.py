@@ -143,6 +143,15 @@ def final_table(record: Record) -> str:
     ]
     if any(found.test_top5 is not None for found in complete):
         rows.append(("  top 5", _mean([found.test_top5 for found in complete])))
+    if any(found.test_balanced_accuracy is not None for found in complete):
+        rows.append(("balanced", _mean([found.test_balanced_accuracy for found in complete])))
+    for name, values in (
+        ("macro F1", [found.test_macro_f1 for found in complete]),
+        ("AUROC", [found.test_auroc for found in complete]),
+        ("log loss", [found.test_loss for found in complete]),
+    ):
+        if any(value is not None for value in values):
+            rows.append((name, _mean_number(values)))
     tested = [(found.test_images, found.test_broken) for found in complete if found.test_images is not None]
     if tested:
         rows.append(("test images", _images(*min(tested, key=lambda counts: counts[0]))))
@@ -162,6 +171,14 @@ def final_table(record: Record) -> str:
 def _images(images: int, broken: int | None) -> str:
     """How many images were tested, and of how many."""
     return f"{images:,} of {images + broken:,}" if broken else f"{images:,}"
+
+
+def _mean_number(values: Sequence[float | None]) -> str:
+    """Of numbers that are no shares of images."""
+    known = [value for value in values if value is not None]
+    if len(known) == 1:
+        return f"{known[0]:.4f} (one run)"
+    return f"{statistics.fmean(known):.4f} ± {statistics.stdev(known):.4f} (mean ± std of {len(known)} runs)"
 
 
 def _mean(values: Sequence[float | None]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.data_spec import DataFacts
+from hpcnas.config.measures import ACCURACY
 from hpcnas.config.retraining import RetrainingConfig
 from hpcnas.evolution.individuals import Birth
 from hpcnas.job.session import Session
@@ -43,6 +44,12 @@ class Origin:
     max_parameters: int | None = None  # the search's constraint; None also where it had none
     departures: str | None = None  # `key value` where the search went another way than the paper's; None: not known
     birth: Birth | None = None  # how the individual came to be; None also in older files
+
+    @property
+    def measure(self) -> str:
+        """What the fitness is, as `--fitness` has it: by the departures, for the paper's is accuracy."""
+        told = [one.partition(" ") for one in (self.departures or "").split(", ")]
+        return next((value for key, _, value in told if key == "fitness"), ACCURACY.name)
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,9 @@ class Trained:
     finished: float | None = None
     peak_memory: int | None = None  # bytes that tensors took of rank 0's GPU at the most; None on CPUs
     test_broken: int | None = None  # test images that could not be read
+    test_balanced_accuracy: float | None = None  # 0 to 1; this and what follows also not known in older files
+    test_macro_f1: float | None = None  # likewise
+    test_auroc: float | None = None  # likewise; None also where there is none, or of too many images and classes
 
 
 @dataclass(frozen=True)

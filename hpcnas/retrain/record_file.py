@@ -60,6 +60,11 @@ TRAINING_COLUMNS = (
     Column("finished", "f8", "end of the test, UTC", _TIME, np.nan, low=0, high=LATEST),
     Column("test_broken", "i8", "test images that could not be read", "1", -1, added=True, low=0),
     Column("peak_memory", "i8", "what tensors took of rank 0's GPU at the most", "bytes", -1, added=True, low=0),
+    Column("test_balanced_accuracy", "f8", "mean over the classes of the share of their images classified correctly",
+           "1", np.nan, added=True, low=0, high=1),
+    Column("test_macro_f1", "f8", "mean over the classes of their F1 scores", "1", np.nan, added=True, low=0, high=1),
+    Column("test_auroc", "f8", "mean over the classes of the area under the ROC curve, each against the others", "1",
+           np.nan, added=True, low=0, high=1),
 )  # fmt: skip
 HISTORY_COLUMNS = (
     Column("seed", "i8", "seed of the training", low=0),

@@ -250,6 +250,9 @@ class RecordKeeper:
             test_accuracy=tested.accuracy,
             test_top5=tested.top5,
             test_loss=tested.loss,
+            test_balanced_accuracy=tested.balanced_accuracy,
+            test_macro_f1=tested.macro_f1,
+            test_auroc=tested.auroc,
             finished=self._now(),
         )
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +22,10 @@ from hpcnas.config.data_spec import DataError
 from hpcnas.retrain.feed import Feed
 from hpcnas.retrain.predictions import MOST, Predictions
 from hpcnas.retrain.process_group import Group
+from hpcnas.training import measuring
 from hpcnas.training.network import Network
 
+MOST_SCORES = 1 << 26  # test images times classes, of which all scores are held at a time for their AUROC
 _COUNTED = 4  # images, those classified correctly, those among the best five, summed cross-entropy
 _UNREADABLE, _DONE, _LEFT = range(_COUNTED, _COUNTED + 3)  # what is added up beside them in a validation
 _PROBLEMS, _BROKEN = range(_COUNTED, _COUNTED + 2)  # likewise in a test
@@ -45,6 +48,9 @@ class Tested:
     top5: float | None  # likewise; None where there are 5 classes or fewer
     loss: float
     broken: int  # test images that could not be read
+    balanced_accuracy: float  # this and the next two by `training.measuring`
+    macro_f1: float
+    auroc: float | None  # None where there is none, on other ranks than 0, and of more than MOST_SCORES
     predictions: Predictions  # of each image; on other ranks than 0 without its file
 
 
@@ -107,11 +113,16 @@ class Scorer:
         counts = torch.zeros(_BROKEN + 1, dtype=torch.float64)
         wrong: DataError | None = None
         said: list[tuple[NDArray[np.int64], Tensor]] = []  # of images at their places
+        kept: list[tuple[NDArray[np.int64], Tensor]] = []  # likewise their scores, unless they are too many
+        count = 0
         try:
             for images, labels, places in self._feed.test(self._group.called):
                 scores = self._scores(images)
                 counts[:_COUNTED] += _counted(scores, labels)
                 said.append((places, _said(scores, labels)))
+                count += scores.numel()
+                if count <= MOST_SCORES:
+                    kept.append((places, scores.cpu()))
         except DataError as error:  # which the others have to know
             wrong = error
             counts[_PROBLEMS] = 1
@@ -129,18 +140,44 @@ class Scorer:
                 "mend the data, or allow more with --max-broken"
             )
         top5 = among / found if self._classes > 5 else None
-        predictions = _predictions(self._on_one_table(said), self._feed.test_files)
-        return Tested(int(found), correct / found, top5, summed_loss / found, int(broken), predictions)
+        table = self._on_one_table(said, 3 + 2 * min(MOST, self._classes), torch.float64)  # 5 MB for ImageNet
+        predictions = _predictions(table, self._feed.test_files)
+        told = predictions.labels.astype(np.int64), predictions.classes[:, 0].astype(np.int64), self._classes
+        return Tested(
+            int(found),
+            correct / found,
+            top5,
+            summed_loss / found,
+            int(broken),
+            measuring.balanced(*told),
+            measuring.f1(*told),
+            self._auroc(kept, table),
+            predictions,
+        )
+
+    def _auroc(self, kept: list[tuple[NDArray[np.int64], Tensor]], table: NDArray[np.float64]) -> float | None:
+        """That of the scores of all ranks; None on others than rank 0, where there is none, and of too many scores."""
+        if len(table) * self._classes > MOST_SCORES:
+            return None
+        scores = self._on_one_table(kept, self._classes, torch.float32)
+        there = np.flatnonzero(table[:, 0])
+        if self._group.rank or not np.isfinite(scores).all():
+            return None
+        found = measuring.auroc(scores[there], table[there, 1].astype(np.int64))
+        return None if math.isnan(found) else found
 
     def interrupted(self) -> bool:
         """Whether images have not come to some rank: the same on every rank."""
         asked = self._feed.waits or self._device.type == "cuda"  # where hosts meet in nothing else, and hear nothing
         return asked and bool(self._group.count(self._feed.interrupted))
 
-    def _on_one_table(self, said: list[tuple[NDArray[np.int64], Tensor]]) -> NDArray[np.float64]:
-        """The rows of all ranks at the places of their images, float64 (images, 3 + 2K); zeros where there is none."""
+    def _on_one_table(
+        self, said: list[tuple[NDArray[np.int64], Tensor]], width: int, number: torch.dtype
+    ) -> NDArray[Any]:
+        """The rows of all ranks at the places of their images, of that type, (images, width); zeros where there is
+        none."""
         images = max(self._group.gather(max((int(places[-1]) + 1 for places, _ in said), default=0)))
-        table = torch.zeros(images, 3 + 2 * min(MOST, self._classes), dtype=torch.float64)  # 5 MB for ImageNet
+        table = torch.zeros(images, width, dtype=number)
         for places, rows in said:
             table[torch.from_numpy(places)] = rows
         return self._added_up(table).numpy()

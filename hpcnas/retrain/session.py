@@ -10,13 +10,15 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from hpcnas.config import class_weights
 from hpcnas.config.options import Request
 from hpcnas.config.retraining import SCHEME, RetrainingConfig, RetrainingRunSettings
 from hpcnas.errors import Error
 from hpcnas.job.status import COMPLETE
-from hpcnas.retrain import class_weights, record_file, weights_source
+from hpcnas.retrain import record_file, weights_source
 from hpcnas.retrain.file_store import FILES, RetrainingStore
 from hpcnas.retrain.origin import resolve_genotype
 from hpcnas.retrain.progress import final_table
@@ -99,9 +101,15 @@ def _refuse_search(path: Path) -> None:
         raise RetrainingRefused(f"expected a folder for a retraining, but {path} holds a search; give another --run")
 
 
+def _written_out(recipe: RetrainingConfig) -> RetrainingConfig:
+    """It with class weights that a file may lose. Raises ConfigError."""
+    weights = class_weights.written_out(recipe.training.class_weights)
+    return replace(recipe, training=replace(recipe.training, class_weights=weights))
+
+
 def _new(path: Path, request: Request) -> Plan:
     """That of a retraining that begins; creates nothing. Raises RetrainingRefused, ConfigError."""
-    recipe = class_weights.written_out(SCHEME.build(*request.base, *request.layers))
+    recipe = _written_out(SCHEME.build(*request.base, *request.layers))
     choice.check(recipe.run)
     genotype, origin = resolve_genotype(recipe.network.genotype)
     if "+" in origin.space and recipe.network.plugins is None:
@@ -115,7 +123,7 @@ def _continued(path: Path, request: Request) -> Plan:
     """That of a retraining that goes on. Raises StoreError, RetrainingRefused, ConfigError."""
     record = record_file.read(path)
     asked = SCHEME.build(SCHEME.lasting(record.recipe), *request.layers)
-    recipe = record.on_its_images(class_weights.written_out(asked))
+    recipe = record.on_its_images(_written_out(asked))
     choice.check(recipe.run)
     changed = SCHEME.differences(record.recipe, recipe)
     start, told = _start(record, recipe, request, begins=bool(changed))

@@ -69,7 +69,7 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
     place = Place(world.rank, seats[world.rank].host, binding.device)
     del seats, bindings  # those of hundreds of ranks
     end = attention.Audible(world.worker(), attention.patience(settings.run.hang_timeout))
-    return worker.run(end, place, make_evaluator(settings, binding))
+    return worker.run(end, place, make_evaluator(settings, binding), settings.measure)
 
 
 def _prepare(arguments: list[str], signals: Signals) -> tuple[Orders, SearchSession | None]:
@@ -109,7 +109,7 @@ def _alone(
     def work() -> None:
         try:
             end = attention.Audible(hub.worker(1), attention.patience(settings.run.hang_timeout))
-            worker.run(end, place, make_evaluator(settings, binding))
+            worker.run(end, place, make_evaluator(settings, binding), settings.measure)
         except BaseException as error:
             hub.broke(error)
 

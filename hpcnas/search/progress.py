@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from hpcnas.config.measures import ACCURACY, FitnessMeasure
 from hpcnas.config.search import SearchSettings
 from hpcnas.evolution.budget import evaluations_left
 from hpcnas.evolution.duplicates import MOST_COUNTED, repeats
@@ -34,8 +35,9 @@ _logger = logging.getLogger("hpcnas")
 class Progress:
     """The observer of a search: counts what this session did and tells about it."""
 
-    def __init__(self, search: SearchSettings, line: LiveLine) -> None:
+    def __init__(self, search: SearchSettings, line: LiveLine, measure: FitnessMeasure = ACCURACY) -> None:
         self._search = search
+        self._best = f"best {measure.name}" if measure.remark else "best"
         self._line = line
         self._began = time.monotonic()
         self._before = 0  # individuals that earlier sessions evaluated, or stopped early
@@ -107,7 +109,7 @@ class Progress:
         if population.confirmations or population.confirming:
             parts.append(f"{population.confirmations} new trainings of the best")
         if population.best is not None:
-            parts.append(f"best {population.column('fitness')[population.best]:.4f}")
+            parts.append(f"{self._best} {population.column('fitness')[population.best]:.4f}")
         rate = (done - self._before) / max(1e-9, time.monotonic() - self._began)
         if done > self._before:
             parts.append(f"{rate * 60:.1f}/min")
@@ -192,8 +194,8 @@ def known_networks(known: int, repeats: int | None, averaged: int) -> str:
     return f"{known} drawn again, {again}" + (f", {averaged} of them averaged in" if averaged else "")
 
 
-def final_table(population: Population, workers: Sequence[Worker] = ()) -> str:
-    """What the search found, and how these workers have trained, as aligned lines."""
+def final_table(population: Population, workers: Sequence[Worker] = (), measure: FitnessMeasure = ACCURACY) -> str:
+    """What the search found, and how these workers have trained, as aligned lines; `measure` is what the fitness is."""
     rows = [("evaluated", str(population.searched))]
     if population.stopped:
         rows.append(("stopped early", str(population.stopped)))
@@ -220,9 +222,10 @@ def final_table(population: Population, workers: Sequence[Worker] = ()) -> str:
         steps = sum(individual.birth is Birth.MUTATION for individual in lineage)
         fitness = population.column("fitness")
         first = float(fitness[population.evaluated[0]])
+        judged = f"{measure.remark}; " if measure.remark else ""
         rows += [
             ("best individual", str(best)),
-            ("  fitness", f"{fitness[best]:.4f} ± {spread:.4f} (mean ± std over {count} trainings)"),
+            ("  fitness", f"{fitness[best]:.4f} ± {spread:.4f} ({judged}mean ± std over {count} trainings)"),
             *(("  expected", line) for line in expected(population)),
             *(("  confirmed", line) for line in confirmed(population)),
             ("  parameters", f"{outcome.parameters:,}"),

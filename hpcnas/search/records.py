@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.space import Space
-from hpcnas.evolution.individuals import BIRTH_COLUMNS, COLUMNS, Individual
+from hpcnas.evolution.individuals import BIRTH_COLUMNS, COLUMNS, MEASURES, Individual
 from hpcnas.evolution.population import Population
 from hpcnas.job.session import Session
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Place, Result, Stopped
@@ -76,6 +76,8 @@ def result(result: Result) -> dict[str, Any]:
     record["evaluation"] = {"accuracies": outcome.accuracies, **costs}
     if outcome.curves:
         record["evaluation"] |= {"curves": outcome.curves, "judged": outcome.judged}
+    if outcome.measures:
+        record["evaluation"] |= {"measures": outcome.measures}
     return record
 
 
@@ -129,10 +131,16 @@ def outcome(data: Mapping[str, Any]) -> Result:
         found = Stopped(_curves(stopped["curves"]), *(_value(stopped, name) for name in _COSTS))
     else:
         evaluation = data["evaluation"]
+        parameters, setup, training, validation = (_value(evaluation, name) for name in _COSTS)
         found = Evaluation(
             _accuracies(evaluation["accuracies"], "accuracies"),
-            *(_value(evaluation, name) for name in _COSTS),
-            *((_curves(evaluation["curves"]), _value(evaluation, "judged")) if "curves" in evaluation else ()),
+            parameters,
+            setup,
+            training,
+            validation,
+            curves=_curves(evaluation["curves"]) if "curves" in evaluation else (),
+            judged=_value(evaluation, "judged") if "curves" in evaluation else 0,
+            measures=_measures(evaluation["measures"]) if "measures" in evaluation else (),
         )
     place = _place(data)
     started, finished = (_value(data, name, _FAILURES) for name in ("started", "finished"))
@@ -152,6 +160,25 @@ def _curves(written: object) -> tuple[tuple[float, ...], ...]:
     if not isinstance(written, list) or not written:
         raise ValueError(f"expected curves, got {allowed.shown(written)}")
     return tuple(_accuracies(curve, "curves") for curve in written)
+
+
+def _measures(written: object) -> tuple[tuple[float | None, ...], ...]:
+    """All measures of each replicate, at least one; null where there is no such number. Raises ValueError."""
+    if not isinstance(written, list) or not written or not all(isinstance(row, list) for row in written):
+        raise ValueError(f"expected measures, got {allowed.shown(written)}")
+    *names, of_classes = MEASURES
+    found = []
+    for row in written:
+        columns = [*names, *[of_classes] * (len(row) - len(names))]
+        if len(row) < len(names) or row[0] is None or any(number != number for number in row):
+            raise ValueError(f"expected measures, got {allowed.shown(row)}")
+        found.append(
+            tuple(
+                None if number is None else float(allowed.checked(_INDIVIDUALS[column], number))
+                for column, number in zip(columns, row, strict=True)
+            )
+        )
+    return tuple(found)
 
 
 def session(data: Mapping[str, Any]) -> Session:

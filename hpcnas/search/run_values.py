@@ -16,7 +16,7 @@ import numpy as np
 from hpcnas.architecture import genotype
 from hpcnas.architecture.network_hash import HASH_BYTES
 from hpcnas.architecture.space import Space
-from hpcnas.evolution.individuals import COLUMNS, Birth, State
+from hpcnas.evolution.individuals import COLUMNS, MEASURES, Birth, State
 from hpcnas.messages import FailureKind
 from hpcnas.search import methods
 from hpcnas.storage import allowed
@@ -82,6 +82,8 @@ def misshapen(tables: Tables) -> Iterator[Wrong]:
         "replicates": tables.replicates,
         "hash": HASH_BYTES,
         "curves": tables.replicates * len(tables.rungs),
+        "measured": tables.replicates * _measured(tables),
+        "classes": tables.replicates * _classes(tables),
     }
     for name in NAMES:
         columns, table = tables.columns(name)
@@ -92,10 +94,22 @@ def misshapen(tables: Tables) -> Iterator[Wrong]:
         yield Wrong("evaluated", "evaluated", None, "int64 of one dimension", found)
 
 
+def _measured(tables: Tables) -> bool:
+    """Whether there are measures: columns without any are as none."""
+    return tables.individuals.get("plain_accuracy", np.empty((0, 1))).shape[1:] != (0,)
+
+
+def _classes(tables: Tables) -> int:
+    """How many classes there are accuracies of."""
+    found = tables.individuals.get("class_accuracies")
+    return found.shape[1] // tables.replicates if found is not None and found.ndim == 2 else 0
+
+
 def wrong(tables: Tables) -> list[Wrong]:
     """All that cannot be, of tables that are of the right shapes."""
     found = [item for name in NAMES for item in allowed.wrong_values(name, *tables.columns(name))]
-    return [*found, *_wrong_births(tables), *_wrong_results(tables), *_wrong_curves(tables), *_wrong_order(tables),
+    return [*found, *_wrong_births(tables), *_wrong_results(tables), *_wrong_curves(tables), *_wrong_measures(tables),
+            *_wrong_order(tables),
             *_wrong_failures(tables), *_wrong_sessions(tables.sessions), *_without_session(tables),
             *_wrong_workers(tables)]  # fmt: skip
 
@@ -192,6 +206,19 @@ def _wrong_curves(tables: Tables) -> Iterator[Wrong]:
     yield from told("individuals", "stopped_after", misplaced, what, table)
 
 
+def _wrong_measures(tables: Tables) -> Iterator[Wrong]:
+    """Measures are of replicates that are trained."""
+    table = tables.individuals
+    there = [column.name for column in COLUMNS if column.of_measures and column.name in table]
+    if there and len(there) < len(MEASURES):
+        missing = next(name for name in MEASURES if name not in there)
+        yield Wrong("individuals", missing, None, f"a column {missing}, beside {there[0]}", "none")
+    elif there and _measured(tables):
+        untrained = (~np.isnan(table["plain_accuracy"]) & np.isnan(table["accuracies"])).any(axis=1)
+        what = "measures of replicates that are trained"
+        yield from told("individuals", "plain_accuracy", np.asarray(untrained), what, table)
+
+
 def _wrong_order(tables: Tables) -> Iterator[Wrong]:
     state, order = tables.individuals["state"], tables.evaluated
     there = (order >= 0) & (order < len(state))
@@ -250,6 +277,8 @@ def sound(tables: Tables, faults: Sequence[Wrong]) -> Tables:
     failures = _kept_failures(tables.failures, lost["failures"], good)
     again = np.setdiff1d(np.flatnonzero(individuals["state"] == State.EVALUATED), order)
     _put_in_flight(individuals, again, failures)
+    if any(name not in individuals for name in MEASURES):
+        individuals = {name: column for name, column in individuals.items() if name not in MEASURES}
     if any(column.of_curves and column.name not in individuals for column in COLUMNS):  # the others say nothing then
         individuals = {column.name: individuals[column.name] for column in COLUMNS
                        if column.name in individuals and not column.of_curves}  # fmt: skip
@@ -284,7 +313,9 @@ def _without_told(tables: Tables, faults: Sequence[Wrong]) -> Tables:
         workers=_copied(tables.workers),
     )
     for fault in faults:
-        if fault.table in NAMES and (column := _column(tables, fault)) is not None and column.told:
+        if fault.row is None or fault.table not in NAMES:
+            continue
+        if (column := _column(tables, fault)) is not None and column.told:
             none = b"{}" if column.name == "software" else b""
             _, table = copy.columns(fault.table)
             table[column.name][fault.row] = none if column.dtype.startswith("S") else column.missing

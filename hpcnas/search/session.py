@@ -20,6 +20,7 @@ from pathlib import Path
 
 from hpcnas import __version__
 from hpcnas.architecture.mutation import DrawingStopped
+from hpcnas.config import class_weights
 from hpcnas.config import search as search_config
 from hpcnas.config.options import Request
 from hpcnas.errors import Error
@@ -122,7 +123,7 @@ class SearchSession:
             run_file.refuse_retraining(folder)
             remarks: list[str] = []
             tell = say if request.dry_run else remarks.append
-            settings = looked_up(search_config.build(*request.base, *request.layers), tell)
+            settings = looked_up(_written_out(search_config.build(*request.base, *request.layers)), tell)
             choice.check(settings.run)
             if request.dry_run:
                 return cls(settings, None)
@@ -140,7 +141,7 @@ class SearchSession:
         folder: Path, store: MemoryStore, request: Request, say: Callable[[str], object]
     ) -> search_config.SearchConfig:
         """The settings with which a run goes on; changes nothing. Raises RunRefused, RunFinished, ConfigError."""
-        settings = search_config.build(search_config.lasting(store.config), *request.layers)
+        settings = _written_out(search_config.build(search_config.lasting(store.config), *request.layers))
         choice.check(settings.run)
         if not store.sessions:
             return looked_up(settings, say)
@@ -299,6 +300,12 @@ class SearchSession:
         )
 
 
+def _written_out(settings: search_config.SearchConfig) -> search_config.SearchConfig:
+    """They with class weights that a file may lose. Raises ConfigError."""
+    weights = class_weights.written_out(settings.training.class_weights)
+    return replace(settings, training=replace(settings.training, class_weights=weights))
+
+
 class _Observer(Progress):
     """Progress; RUN/status for job scripts: if this session is killed, it says how far that had come; and what trackers
     get. Binds the run to the settings of the session when that begins, and not before: it may still be refused."""
@@ -311,7 +318,7 @@ class _Observer(Progress):
         write_status: Callable[[], None],
         start_trackers: Callable[[], Trackers],
     ) -> None:
-        super().__init__(settings.search, line)
+        super().__init__(settings.search, line, settings.measure)
         self.metrics = SearchMetrics()
         self._start_trackers = start_trackers
         self._settings, self._store = settings, store
@@ -356,7 +363,7 @@ def _is_gone(folder: Path) -> bool:
 
 def _found(settings: search_config.SearchConfig, store: MemoryStore) -> str:
     """What the search has found: the final table and, where cost counts, the front."""
-    table, search = final_table(store.population, store.workers), settings.search
+    table, search = final_table(store.population, store.workers, settings.measure), settings.search
     if not len(store.population.evaluated):
         return table
     if told := prediction(settings, store.sessions[0].facts, store.population):

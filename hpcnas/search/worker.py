@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import NoReturn
 
+from hpcnas.config.measures import ACCURACY, FitnessMeasure
 from hpcnas.job.clocks import Dated
 from hpcnas.job.transport import WorkerEnd
-from hpcnas.messages import Broke, Left, Place, Ready, Refused, Result, Stop, Task, Warned
+from hpcnas.messages import Broke, Left, Outcome, Place, Ready, Refused, Result, Stop, Task, Warned
 from hpcnas.plugins import PluginFault
 from hpcnas.training.evaluator import Evaluator, EvaluatorRefused, checked, described, warnings
 
@@ -55,12 +56,13 @@ class _Inbox:
             self.look(timeout=60.0)
 
 
-def run(end: WorkerEnd, place: Place, evaluator: Evaluator) -> int:
-    """Serves the controller until it says Stop; returns the exit code that it named. Closes the evaluator."""
+def run(end: WorkerEnd, place: Place, evaluator: Evaluator, measure: FitnessMeasure = ACCURACY) -> int:
+    """Serves the controller until it says Stop; returns the exit code that it named. Closes the evaluator. `measure` is
+    what the fitness is."""
     inbox, now = _Inbox(end), Dated()
     with contextlib.closing(evaluator):
         try:
-            _serve(end, inbox, place, evaluator, now)
+            _serve(end, inbox, place, evaluator, measure, now)
         except _Stopped as stopped:
             stop = stopped.stop
             evaluator.save(stop.save_seconds)
@@ -69,13 +71,19 @@ def run(end: WorkerEnd, place: Place, evaluator: Evaluator) -> int:
     return stop.exit_code
 
 
-def _serve(end: WorkerEnd, inbox: _Inbox, place: Place, evaluator: Evaluator, now: Callable[[], float]) -> NoReturn:
+def _serve(
+    end: WorkerEnd, inbox: _Inbox, place: Place, evaluator: Evaluator, measure: FitnessMeasure, now: Callable[[], float]
+) -> NoReturn:
     """Evaluates task after task until it is stopped, or as long as the evaluator can; raises _Stopped."""
     try:
-        end.send(_greeting(end, inbox, place, evaluator))
+        ready = _greeting(end, inbox, place, evaluator)
+        end.send(ready)
         _warn(end, place, evaluator)
         while True:
-            result = _evaluated(end, inbox, place, evaluator, inbox.next(), now)
+            task, started = inbox.next(), now()
+            outcome = _evaluated(end, inbox, place, evaluator, task)
+            outcome = checked(outcome, task, described(evaluator), measure, ready.facts.classes)
+            result = Result(task.individual, task.attempt, place, started, now(), outcome, task.first)
             _warn(end, place, evaluator)
             end.send(result)
     except EvaluatorRefused as refusal:
@@ -106,14 +114,10 @@ def _greeting(end: WorkerEnd, inbox: _Inbox, place: Place, evaluator: Evaluator)
     return Ready(place, loaded.facts, loaded.software, loaded.slower)
 
 
-def _evaluated(
-    end: WorkerEnd, inbox: _Inbox, place: Place, evaluator: Evaluator, task: Task, now: Callable[[], float]
-) -> Result:
-    """The result of a task."""
-    started = now()
+def _evaluated(end: WorkerEnd, inbox: _Inbox, place: Place, evaluator: Evaluator, task: Task) -> Outcome:
+    """What the evaluator says of a task."""
     evaluator.start(task)
     while (outcome := evaluator.poll(_ATTENTION)) is None:
         _warn(end, place, evaluator)
         inbox.look()
-    outcome = checked(outcome, task, described(evaluator))
-    return Result(task.individual, task.attempt, place, started, now(), outcome, task.first)
+    return outcome

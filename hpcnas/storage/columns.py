@@ -23,7 +23,7 @@ class Column:
     description: str
     unit: str = ""
     missing: Any = 0
-    width: str = ""  # "": one value a row; "edges", "replicates", "hash" or "curves": that many
+    width: str = ""  # "": one value a row; "edges", "replicates", "hash", "curves", …: that many
     values: type[IntEnum] | None = None
     added: bool = False  # since the first files were written: those without it mean `missing`, or as `run_file` says
     low: float | None = None
@@ -31,4 +31,5 @@ class Column:
     optional: bool = False
     text: bool = True  # of "S": it must be UTF-8, and is not cut off
     of_curves: bool = False  # only runs whose trainings have rungs have it
+    of_measures: bool = False  # only runs whose trainings tell all measures have it
     told: bool = False  # nothing is decided by it: a run without it can go on

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from hpcnas import answers
 from hpcnas.config.data_spec import DataFacts
+from hpcnas.config.measures import ACCURACY, BUILT_IN, MOST, MOST_CLASSES, FitnessMeasure
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Stopped, Task, first_below
 
 SECONDS = ("setup_seconds", "training_seconds", "validation_seconds")
@@ -51,9 +52,10 @@ class Evaluator(Protocol):
         ...
 
     def poll(self, timeout: float) -> Outcome | None:
-        """The outcome of what was started, with an accuracy from 0 to 1 for each of the task's seeds; None if it is
-        still running after `timeout` seconds. Raises EvaluatorRefused where this worker cannot evaluate any more: the
-        task then goes to another one, as if it had not begun."""
+        """The outcome of what was started, with an accuracy from 0 to 1 for each of the task's seeds, or, of another
+        `training.fitness`, a number within its bounds; None if it is still running after `timeout` seconds. Raises
+        EvaluatorRefused where this worker cannot evaluate any more: the task then goes to another one, as if it had not
+        begun."""
         ...
 
     def save(self, timeout: float) -> None:
@@ -85,8 +87,16 @@ class _NoAnswer(Exception):
         self.kind = kind
 
 
-def checked(outcome: Outcome, task: Task, whose: str = "the evaluator") -> Outcome:
-    """An evaluator's answer to a task, in Python's numbers; a Failure, which names `whose`, where it is no answer."""
+def checked(
+    outcome: Outcome,
+    task: Task,
+    whose: str = "the evaluator",
+    measure: FitnessMeasure = ACCURACY,
+    classes: int | None = None,
+) -> Outcome:
+    """An evaluator's answer to a task, in Python's numbers; a Failure, which names `whose`, where it is no answer.
+
+    `measure` is what the fitness is; `classes` those of the data, unless nobody asks for all measures."""
     if isinstance(outcome, Failure):
         kind: object = outcome.kind
         known = FailureKind(kind) if isinstance(kind, int) and kind in set(FailureKind) else FailureKind.ERROR
@@ -95,36 +105,57 @@ def checked(outcome: Outcome, task: Task, whose: str = "the evaluator") -> Outco
     try:
         match outcome:
             case Evaluation():
-                accuracies = _accuracies(outcome.accuracies, len(task.seeds), "one a seed, ", whose)
-                curves = _curves(outcome.curves, task, whose) if _each(outcome.curves) else ()
+                accuracies = _accuracies(outcome.accuracies, len(task.seeds), "one a seed, ", whose, measure)
+                curves = _curves(outcome.curves, task, whose, measure) if _each(outcome.curves) else ()
                 judged = _judged(outcome.judged, curves, task, whose)
-                return Evaluation(accuracies, *_costs(outcome, whose), curves=curves, judged=judged)
+                every = () if classes is None else _measures(outcome.measures, len(task.seeds), classes, whose)
+                return Evaluation(accuracies, *_costs(outcome, whose), curves=curves, judged=judged, measures=every)
             case Stopped():
-                return Stopped(_curves_so_far(outcome.curves, task, whose), *_costs(outcome, whose))
+                return Stopped(_curves_so_far(outcome.curves, task, whose, measure), *_costs(outcome, whose))
     except _NoAnswer as error:
         return Failure(error.kind, str(error))
     message = f"expected an Evaluation or a Failure from {whose}, got {type(outcome).__name__}"
     return Failure(FailureKind.ERROR, message)
 
 
-def _accuracies(given: object, count: int, what: str, whose: str) -> tuple[float, ...]:
-    """So many numbers from 0 to 1. Raises _NoAnswer."""
+def _accuracies(given: object, count: int, what: str, whose: str, measure: FitnessMeasure) -> tuple[float, ...]:
+    """So many numbers within the measure's bounds. Raises _NoAnswer."""
     found = _each(given)
     accuracies = [number for one in found if (number := answers.real(one)) is not None]
+    called = "accuracies" if measure is ACCURACY else f"numbers of {measure.name}"
     if len(found) == len(accuracies) == count and not all(map(math.isfinite, accuracies)):
-        raise _NoAnswer(f"expected finite accuracies from {whose}, got {_shown(found)}", FailureKind.NAN)
-    if len(found) != count or len(accuracies) != count or not all(0.0 <= one <= 1.0 for one in accuracies):
-        raise _NoAnswer(f"expected {count} accuracies from 0 to 1 from {whose}, {what}got {_shown(found)}")
+        raise _NoAnswer(f"expected finite {called} from {whose}, got {_shown(found)}", FailureKind.NAN)
+    low, high = measure.low, measure.high
+    if len(found) != count or len(accuracies) != count or not all(low <= one <= high for one in accuracies):
+        bounds = f"from {low:.15g} to {high:.15g}"
+        raise _NoAnswer(f"expected {count} {called} {bounds} from {whose}, {what}got {_shown(found)}")
     return tuple(accuracies)
 
 
-def _curves(given: object, task: Task, whose: str) -> tuple[tuple[float, ...], ...]:
+def _measures(given: object, count: int, classes: int, whose: str) -> tuple[tuple[float | None, ...], ...]:
+    """All measures of each of so many replicates, or of none (`measuring.every`). Raises _NoAnswer."""
+    own = classes if classes <= MOST_CLASSES else 0
+    rows = [tuple(map(answers.plain, _each(row))) for row in _each(given)]
+    good = all(len(row) == len(BUILT_IN) + own and all(map(_is_measure, row)) for row in rows)
+    if not good or len(rows) not in (0, count):
+        expected = f"{len(BUILT_IN)} measures and {own} class-wise accuracies"
+        raise _NoAnswer(f"expected of each of {count} replicates, or of none, {expected} from {whose}, got others")
+    return tuple(tuple(None if one is None else answers.real(one) for one in row) for row in rows)
+
+
+def _is_measure(given: object) -> bool:
+    """Whether it is a finite number that files hold, or None."""
+    number = answers.real(given)
+    return given is None or number is not None and -MOST <= number <= MOST
+
+
+def _curves(given: object, task: Task, whose: str, measure: FitnessMeasure) -> tuple[tuple[float, ...], ...]:
     """A whole learning curve for each seed. Raises _NoAnswer."""
     found, count = _each(given), len(task.seeds)
     if len(found) != count or not task.rungs:
         curves = f"{count} learning curves, one a seed," if task.rungs else "no learning curves, without rungs,"
         raise _NoAnswer(f"expected {curves} from {whose}, got {len(found)}")
-    return tuple(_accuracies(curve, task.rungs, "one a rung, ", whose) for curve in found)
+    return tuple(_accuracies(curve, task.rungs, "one a rung, ", whose, measure) for curve in found)
 
 
 def _judged(given: object, curves: tuple[tuple[float, ...], ...], task: Task, whose: str) -> int:
@@ -138,7 +169,7 @@ def _judged(given: object, curves: tuple[tuple[float, ...], ...], task: Task, wh
     return judged
 
 
-def _curves_so_far(given: object, task: Task, whose: str) -> tuple[tuple[float, ...], ...]:
+def _curves_so_far(given: object, task: Task, whose: str, measure: FitnessMeasure) -> tuple[tuple[float, ...], ...]:
     """The curves of trainings that were stopped at the first rung whose floor they are below. Raises _NoAnswer."""
     found = [_each(curve) for curve in _each(given)]
     length = len(found[0]) if found else 0
@@ -147,7 +178,7 @@ def _curves_so_far(given: object, task: Task, whose: str) -> tuple[tuple[float, 
             f"expected a training with floors to be stopped by {whose} at one of {task.rungs} rungs, got "
             f"{len(found)} curves of {length} for {len(task.seeds)} seeds and {len(task.floors)} floors"
         )
-    curves = tuple(_accuracies(curve, length, "of one length, ", whose) for curve in found)
+    curves = tuple(_accuracies(curve, length, "of one length, ", whose, measure) for curve in found)
     if first_below(curves, task.floors) != length - 1:
         raise _NoAnswer(f"expected trainings to be stopped by {whose} where they are below a floor, not elsewhere")
     return curves

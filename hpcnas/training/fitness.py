@@ -1,10 +1,11 @@
-"""One fitness: trainings from scratch, one a seed, and their validation accuracies (§4.1).
+"""One fitness: trainings from scratch, one a seed, and what they say of the validation images (§4.1).
 
-    seeds ─► as many trainings at a time as the method can ─► accuracies ─► the next ones … ─► Evaluation
+    seeds ─► as many trainings at a time as the method can ─► measures ─► the next ones … ─► Evaluation
                      └─ rung ─ rung … ─ below a floor ─► Stopped
 
 On their way the averages of the trainings' weights are validated at the rungs, if there are any; the trainings that
-begin the fitness end together where their mean accuracy at a rung is below its floor. The test set is never used here.
+begin the fitness end together where their mean at a rung is below its floor. The test set is never used here. What is
+called an accuracy is whatever the fitness measures (`--fitness`).
 `method` computes; this file knows neither files nor messages. The caller is called back between any two steps, and can
 then take the state to go on from.
 """
@@ -22,10 +23,11 @@ from hpcnas.architecture import sizes
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.config import measures
 from hpcnas.config.search import TrainingSettings
 from hpcnas.messages import Evaluation, Stopped, mean
-from hpcnas.training import causes
-from hpcnas.training.method import TrainingData, Trainings
+from hpcnas.training import causes, measuring
+from hpcnas.training.method import TrainingData, Trainings, ValidationScores
 
 
 class OtherEvaluation(ValueError):
@@ -60,6 +62,7 @@ class FitnessInProgress:
         self._side_by_side = method.side_by_side
         self._floors = floors
         self._accuracies: list[float] = []  # of finished replicates
+        self._measures: list[tuple[float | None, ...]] = []  # likewise, all of them
         self._curves: list[tuple[float, ...]] = []  # likewise
         self._reached: list[tuple[float, ...]] = []  # at each rung so far, of those under way
         self._judged = 0  # how many replicates began the fitness together
@@ -76,10 +79,13 @@ class FitnessInProgress:
     ) -> Evaluation | Stopped:
         """The fitness, or how far its first trainings came. `beat` is called between steps, `replicate_done` after
         replicates; `state` may be taken in both. What may take minutes without a step, such as compiling, is done
-        within `aside()`. Raises LossNotFinite, and whatever they raise."""
+        within `aside()`. Raises LossNotFinite, NoMeasure, and whatever they raise."""
         while len(self._accuracies) < len(self._seeds):
             try:
-                self._accuracies += self._train_next(beat, aside)
+                validated = self._train_next(beat, aside)
+                accuracies = [self._fitness(one) for one in validated]
+                self._measures += [measuring.every(_numbers(one), self._labels) for one in validated]
+                self._clock.lap("validation")
             except _Below:
                 return self._stopped()
             except Exception as error:
@@ -88,6 +94,7 @@ class FitnessInProgress:
                 self._side_by_side = self._running // 2
                 self._saved = None  # a state of so many does not fit here either: these begin anew
             else:
+                self._accuracies += accuracies
                 self._curves += zip(*self._reached, strict=True)
             self._trainings = None
             self._reached = []
@@ -95,7 +102,21 @@ class FitnessInProgress:
                 torch.cuda.empty_cache()
             replicate_done()
         curves, judged = tuple(self._curves), self._judged if self._floors else 0
-        return Evaluation(tuple(self._accuracies), *self._costs(), curves=curves, judged=judged)
+        return Evaluation(
+            tuple(self._accuracies), *self._costs(), curves=curves, judged=judged, measures=tuple(self._measures)
+        )
+
+    def _fitness(self, validated: ValidationScores) -> float:
+        """What a network has of the fitness: the larger, the better. Raises NoMeasure."""
+        name = self._settings.fitness
+        if name == measures.ACCURACY.name:
+            return validated.accuracy
+        return measuring.fitness(name, _numbers(validated), self._labels)
+
+    @property
+    def _labels(self) -> measuring.Labels:
+        """Of the validation images."""
+        return self._data.validation_labels.cpu().numpy()
 
     def _stopped(self) -> Stopped:
         return Stopped(tuple(zip(*self._reached, strict=True)), *self._costs())
@@ -108,8 +129,8 @@ class FitnessInProgress:
 
     def _train_next(
         self, beat: Callable[[], None], aside: Callable[[], AbstractContextManager[object]]
-    ) -> tuple[float, ...]:
-        """Accuracies of the next replicates. Raises _Below."""
+    ) -> tuple[ValidationScores, ...]:
+        """What the next replicates say of the validation images. Raises _Below."""
         self._clock.lap("elsewhere")
         done = len(self._accuracies)
         if self._saved is None:
@@ -132,17 +153,15 @@ class FitnessInProgress:
                     raise _Below
         trainings.run(beat)
         self._clock.lap("training")
-        accuracies = trainings.accuracies(beat)
-        self._clock.lap("validation")
-        return accuracies
+        return trainings.validated(beat)
 
     def _climb(self, trainings: Trainings, step: int, beat: Callable[[], None]) -> None:
         """Trains to the rung that is after so many steps, and validates there."""
         trainings.run(beat, until=step)
         self._clock.lap("training")
-        accuracies = trainings.accuracies(beat, averaged=True)
+        reached = tuple(self._fitness(one) for one in trainings.validated(beat, averaged=True))
         self._clock.lap("validation")
-        self._reached.append(accuracies)
+        self._reached.append(reached)
 
     def state(self) -> dict[str, Any]:
         """Everything done so far, for `resume`: plain values and tensors."""
@@ -150,6 +169,7 @@ class FitnessInProgress:
         return {
             "of": self._identity(),
             "accuracies": list(self._accuracies),
+            "measures": list(self._measures),
             "curves": list(self._curves),
             "reached": list(self._reached),
             "judged": self._judged,
@@ -165,9 +185,10 @@ class FitnessInProgress:
             raise OtherEvaluation(f"expected the state of {self._identity()}, got that of {state['of']}")
         accuracies, running, saved = list(state["accuracies"]), state["running"], state["trainings"]
         curves, reached, judged = list(state["curves"]), list(state["reached"]), state["judged"]
+        found = list(state["measures"])
         self._clock.seconds |= state["seconds"]
         self._accuracies, self._running, self._saved = accuracies, running, saved
-        self._curves, self._reached, self._judged = curves, reached, judged
+        self._curves, self._reached, self._judged, self._measures = curves, reached, judged, found
 
     def _identity(self) -> str:
         """What has to be the same for a state to be continued; generators differ from one type of device to another."""
@@ -183,6 +204,11 @@ class FitnessInProgress:
             self._floors,  # by others it might have ended at a rung that it has passed
         )
         return " ".join(str(thing) for thing in things)
+
+
+def _numbers(validated: ValidationScores) -> measuring.Scores:
+    """Class scores on the host."""
+    return validated.scores.double().cpu().numpy()
 
 
 class Stopwatch:

@@ -2,7 +2,8 @@
 
     Trainings    one training a seed, at the same time: `plain`, `cpu.compiled`, `cuda.stacked`
 
-`choice` says which of them a worker uses, and `fitness` what becomes of the accuracies. No files, no messages.
+`choice` says which of them a worker uses, and `fitness` what becomes of what they say of the validation images. No
+files, no messages.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.config import class_weights
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import DataSettings, TrainingSettings
 from hpcnas.data import splits
@@ -34,6 +36,20 @@ class LossNotFinite(ArithmeticError):
 
 
 @dataclass(frozen=True)
+class ValidationScores:
+    """What a network says of the N validation images: how many it classifies correctly, and its class scores, float
+    (N, classes), before the softmax."""
+
+    right: int
+    scores: Tensor
+
+    @property
+    def accuracy(self) -> float:
+        """0 to 1."""
+        return self.right / len(self.scores)
+
+
+@dataclass(frozen=True)
 class TrainingData:
     """Both splits on the device: (N, H, W, C), of the type that the data have, and int64 (N,); and how pixels become
     inputs."""
@@ -44,17 +60,28 @@ class TrainingData:
     validation_labels: Tensor
     normalise: Normaliser
     facts: DataFacts
+    class_weights: Tensor | None = None  # of each class in the loss, float32 (classes,); None where all count alike
 
     @classmethod
-    def prepare(cls, dataset: DataSet, data: DataSettings, device: torch.device, padding: int = 0) -> TrainingData:
+    def prepare(
+        cls,
+        dataset: DataSet,
+        data: DataSettings,
+        device: torch.device,
+        padding: int = 0,
+        weights: str | None = None,
+    ) -> TrainingData:
         """Splits the training images by the configured seed, unless they have validation images of their own, pads them
-        by so many pixels of the value 0 on each side, and moves all to the device. Raises DataError."""
+        by so many pixels of the value 0 on each side, and moves all to the device. `weights` are those of classes
+        (`config.class_weights`). Raises DataError, also where they do not fit the data."""
         if dataset.validation is not None:
             training, validation, split = dataset.images, dataset.validation, OWN_VALIDATION
         else:
             training, validation, split = splits.split(dataset.images, data.validation_fraction, data.split_seed)
         mean, std = channel_statistics(training.pixels)
         count, height, width, channels = training.pixels.shape
+        sizes = np.bincount(training.labels, minlength=len(dataset.classes)).tolist()
+        scaled = class_weights.scaled(weights, sizes)
         pixels = torch.as_tensor(training.pixels, device=device)
         told: dict[str, Any] = {}
         if split or training.pixels.dtype != np.uint8:
@@ -77,6 +104,7 @@ class TrainingData:
                 fingerprint=dataset.fingerprint,
                 **told,
             ),
+            class_weights=None if scaled is None else torch.tensor(scaled, dtype=torch.float32, device=device),
         )
 
 
@@ -140,10 +168,14 @@ class Trainings(ABC):
         """Makes the steps that are left, or those before step `until`. Calls `beat` between them, when `state` may be
         taken. Raises LossNotFinite, and what `beat` raises."""
 
-    @abstractmethod
     def accuracies(self, beat: Callable[[], None], averaged: bool = False) -> tuple[float, ...]:
-        """Shares of validation images classified correctly, 0 to 1, in evaluation mode on whole images; one a seed.
-        Calls `beat` meanwhile, when `state` may be taken too. Changes nothing of the steps that are left.
+        """Shares of validation images classified correctly, 0 to 1, one a seed; as `validated`."""
+        return tuple(one.accuracy for one in self.validated(beat, averaged))
+
+    @abstractmethod
+    def validated(self, beat: Callable[[], None], averaged: bool = False) -> tuple[ValidationScores, ...]:
+        """What each says of the validation images, in evaluation mode on whole images; one a seed. Calls `beat`
+        meanwhile, when `state` may be taken too. Changes nothing of the steps that are left.
 
         `averaged`: by the moving average of the weights (`averaging`), which is there from the first step to the last
         rung; else by the weights."""

@@ -22,12 +22,23 @@ from hpcnas.training.network import Network, initial_weights
 from hpcnas.training.single import SingleTraining
 
 
+def cross_entropy(scores: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """The mean over a batch, a scalar: scores real (B, classes), labels int64 (B,). With `weights` of the classes, real
+    (classes,), the weighted terms are summed up and divided by B, not by the weights that happen to be here."""
+    if weights is None:
+        return functional.cross_entropy(scores, labels)
+    return functional.cross_entropy(scores.float(), labels, weights, reduction="none").mean()
+
+
 class PlainLearner:
     """The plain network and torch's optimiser."""
 
-    def __init__(self, network: Network, device: torch.device, settings: TrainingSettings) -> None:
+    def __init__(
+        self, network: Network, device: torch.device, settings: TrainingSettings, weights: Tensor | None = None
+    ) -> None:
+        """`weights` of the classes in the loss: real (classes,)."""
         self.network: Network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._device = device
+        self._device, self._class_weights = device, weights
         self._half = number_type(settings, device) is torch.bfloat16
         self._optimiser = torch.optim.SGD(
             self.network.parameters(),
@@ -42,7 +53,7 @@ class PlainLearner:
         if not self.network.training:
             self.network.train()
         with self._autocast():
-            loss = functional.cross_entropy(self.network(images), labels)
+            loss = cross_entropy(self.network(images), labels, self._class_weights)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self._optimiser.step()
@@ -99,7 +110,7 @@ class PlainTraining(SingleTraining):
     ) -> None:
         with initial_weights(seed):
             network = Network(expand(genotype), skeleton)
-        super().__init__(PlainLearner(network, data.pixels.device, settings), data, settings, seed)
+        super().__init__(PlainLearner(network, data.pixels.device, settings, data.class_weights), data, settings, seed)
 
     @property
     def network(self) -> Network:

@@ -17,6 +17,7 @@ import torch
 
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
+from hpcnas.config.measures import ACCURACY
 from hpcnas.config.search import TrainingSettings
 from hpcnas.training import caches, causes
 from hpcnas.training.choice import fastest_method, why_plain
@@ -145,9 +146,13 @@ def _cut(data: TrainingData, skeleton: Skeleton) -> tuple[TrainingData, Skeleton
 
 
 def _short(settings: TrainingSettings, device: torch.device) -> TrainingSettings:
-    """Three steps, of which a GPU replays the last, with losses that are finite however the run learns."""
+    """Three steps, of which a GPU replays the last, with losses that are finite however the run learns, judged by what
+    needs neither images of every class nor a plugin."""
     batch = settings.batch_size if device.type == "cuda" else min(_ON_CPU, settings.batch_size)
-    return replace(settings, steps=3, batch_size=batch, learning_rate=1e-3, weight_decay=0.0, replicates=2)
+    return replace(
+        settings, steps=3, batch_size=batch, learning_rate=1e-3, weight_decay=0.0, replicates=2,
+        fitness=ACCURACY.name,
+    )  # fmt: skip
 
 
 def _triton_caches(refusals: list[str]) -> Iterator[None]:

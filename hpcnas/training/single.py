@@ -18,7 +18,7 @@ from torch import Tensor
 from hpcnas.config.search import TrainingSettings
 from hpcnas.data.augment import EpochSampler, movable, random_crop, random_flip
 from hpcnas.training import averaging
-from hpcnas.training.method import LossNotFinite, TrainingData, Trainings, crop_size, learning_rate
+from hpcnas.training.method import LossNotFinite, TrainingData, Trainings, ValidationScores, crop_size, learning_rate
 
 VALIDATION_BATCH = 250  # images, fewer than fill the memory; does not change the result
 CHECK_INTERVAL = 50  # steps between looks at whether the loss is still finite
@@ -28,7 +28,7 @@ class Learner(Protocol):
     """A network with its parameters, and how they learn."""
 
     def learn(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
-        """One step of SGD at a learning rate; returns the mean cross-entropy, a scalar.
+        """One step of SGD at a learning rate; returns the mean cross-entropy, a scalar, by the data's class weights.
 
         Images float (B, C, h, w), labels int64 (B,).
         """
@@ -109,22 +109,23 @@ class SingleTraining(Trainings):
             images = random_flip(images, self._generator)
         return self._data.normalise(images.view(pixels.dtype)), self._data.labels[chosen]
 
-    def accuracies(self, beat: Callable[[], None], averaged: bool = False) -> tuple[float, ...]:
+    def validated(self, beat: Callable[[], None], averaged: bool = False) -> tuple[ValidationScores, ...]:
         return (self.validate(beat, averaged),)
 
     @torch.inference_mode()
-    def validate(self, beat: Callable[[], None], averaged: bool = False) -> float:
-        """Share of validation images classified correctly, 0 to 1, in evaluation mode on whole images; `averaged` as of
-        `accuracies`."""
+    def validate(self, beat: Callable[[], None], averaged: bool = False) -> ValidationScores:
+        """What it says of the validation images, in evaluation mode on whole images; `averaged` as of `validated`."""
         assert self._averages or not averaged, "there is an average up to the last rung"
         weights = self._averages if averaged else None
         data, correct = self._data, torch.zeros((), dtype=torch.int64, device=self._data.pixels.device)
+        said = []
         for start in range(0, len(data.validation_labels), VALIDATION_BATCH):
             part = slice(start, start + VALIDATION_BATCH)
             scores = self._learner.scores(data.normalise(data.validation_pixels[part]), weights)
             correct += (scores.argmax(dim=1) == data.validation_labels[part]).sum()
+            said.append(scores)
             beat()
-        return correct.item() / len(data.validation_labels)
+        return ValidationScores(int(correct), torch.cat(said))
 
     def state(self) -> dict[str, Any]:
         return {

@@ -26,7 +26,7 @@ from hpcnas.config.search import SearchConfig
 from hpcnas.data.datasets import load_training
 from hpcnas.messages import Failure, FailureKind, Outcome, Task, checkpoint_name
 from hpcnas.storage import sealed
-from hpcnas.training import causes, checkpoints, probing, profiling
+from hpcnas.training import causes, checkpoints, measuring, probing, profiling
 from hpcnas.training.choice import fitting_method, in_little_memory
 from hpcnas.training.evaluator import Loaded
 from hpcnas.training.fitness import FitnessInProgress, OtherEvaluation
@@ -104,8 +104,10 @@ def serve(connection: Connection, assignment: Assignment) -> int:
 
 def _prepared(config: SearchConfig, device: torch.device) -> TrainingData:
     """The data on the device; what it was read into is let go of. Raises DataError."""
-    dataset = load_training(config.data.source, download=config.run.download)
-    return TrainingData.prepare(dataset, config.data, device, config.training.padding)
+    dataset, training = load_training(config.data.source, download=config.run.download), config.training
+    data = TrainingData.prepare(dataset, config.data, device, training.padding, training.class_weights)
+    measuring.check(training.fitness, data.validation_labels.cpu().numpy())
+    return data
 
 
 def _import_late_parts() -> None:
@@ -258,7 +260,7 @@ def _outcome(fitness: FitnessInProgress, attendance: Attendance, trace: profilin
         attendance.resume()
         beat = attendance.beat if trace is None else trace.around(attendance.beat)
         return fitness.run(beat=beat, replicate_done=attendance.save, aside=attendance.beating)
-    except LossNotFinite as error:
+    except (LossNotFinite, measuring.NoMeasure) as error:
         attendance.discard()  # what it was resumed from may have come from a device that cannot calculate
         return Failure(FailureKind.NAN, str(error))
     except BrokenPipeError:

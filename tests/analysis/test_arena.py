@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from benchmarks import CELLS, cell_rows, cells, chains, rising, write_cells
 
-from hpcnas.analysis import arena, benchmark_tables
+from hpcnas.analysis import arena, benchmark_tables, peers
 from hpcnas.analysis.arena import Contender, Race, Standing, Terms
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.evolution.registry import STRATEGIES
@@ -78,7 +78,7 @@ def test_several_processes_find_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("unknown", f"expected a contender ({', '.join(STRATEGIES)}, optuna-tpe, optuna-nsga2) or NAME="),
+        ("unknown", f"expected a contender ({', '.join([*STRATEGIES, *peers.PEERS])}) or NAME="),
         ("odd=--no-such-option", "--no-such-option"),
         ("odd='--racing", "No closing quotation"),
         ("odd=--strategy guided --confirm 5", "expected more evaluations than the 40 that confirming may take, got 40"),

@@ -38,6 +38,7 @@ def test_numbers_of_the_pictures(run: Path, tmp_path: Path, capsys: pytest.Captu
     assert len(found.pop("busy_workers")) == len(found.pop("workers")) == 160
     assert found == {
         "run": "run",
+        "measure": "accuracy",
         "individual": [0, 2, 1, 4],
         "fitness": [0.5625, 0.625, 0.75, 0.8125],
         "best_fitness": [0.5625, 0.625, 0.75, 0.8125],

@@ -52,6 +52,8 @@ def test_everything_there_is_to_say(run: Path, capsys: pytest.CaptureFixture[str
             "replicates": 2,
             "steps": 5000,
             "batch_size": 256,
+            "fitness": "accuracy",
+            "measure": "validation accuracy",
         },
         "sessions": [
             {
@@ -106,6 +108,7 @@ def test_everything_there_is_to_say(run: Path, capsys: pytest.CaptureFixture[str
                 "parameters": 2500,
                 "mutations": 1,
                 "seconds": 80.0,
+                "measures": None,
             },
             {
                 "id": 1,
@@ -117,6 +120,7 @@ def test_everything_there_is_to_say(run: Path, capsys: pytest.CaptureFixture[str
                 "parameters": 3000,
                 "mutations": 0,
                 "seconds": 100.0,
+                "measures": None,
             },
         ],
         "failures": [
@@ -272,10 +276,10 @@ def test_what_was_stopped_early_belongs_to_the_budget(tmp_path: Path, capsys: py
 
 def test_what_a_rung_says(capsys: pytest.CaptureFixture[str]) -> None:
     rung = {"share": 0.1, "stopped": 3, "complete_curves": 24, "rank_correlation": 0.875, "line": {"deviation": 0.01}}
-    assert summary.said_by(rung) == (
+    assert summary.said_by(rung, "accuracy") == (
         "rank correlation 0.88 with the final accuracy, of 24 complete curves; ± 0.0100 from a line"
     )
-    assert summary.said_by({**rung, "line": None}).endswith("of 24 complete curves; no line")
+    assert summary.said_by({**rung, "line": None}, "accuracy").endswith("of 24 complete curves; no line")
 
 
 def test_a_search_says_what_it_has_stopped_early(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -194,7 +194,8 @@ def test_only_a_failure_in_flight_is_repeated(result: Result) -> None:
 
 def test_columns_have_their_types_and_shapes() -> None:
     found = population(evaluated(0), births=3)
-    widths = {"": (3,), "edges": (3, 9), "replicates": (3, 2), "hash": (3, 16), "curves": (3, 0)}
+    widths = {"": (3,), "edges": (3, 9), "replicates": (3, 2), "hash": (3, 16), "curves": (3, 0),
+              "measured": (3, 0), "classes": (3, 0)}  # fmt: skip
     for column in COLUMNS:
         assert (found.column(column.name).dtype, found.column(column.name).shape) == (
             column.dtype,

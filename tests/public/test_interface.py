@@ -24,7 +24,7 @@ from hpcnas import plugins
 from hpcnas.analysis import merging
 from hpcnas.architecture import expansion
 from hpcnas.architecture.genotype import GenotypeError, named
-from hpcnas.evolution.individuals import COLUMNS
+from hpcnas.evolution.individuals import recorded_columns
 from hpcnas.retrain import predictions, record, record_file
 from hpcnas.search import run_file
 from hpcnas.search.file_store import FileStore
@@ -197,7 +197,7 @@ def test_a_run_without_an_evaluation_has_no_best(tmp_path: Path) -> None:
 
 def test_columns_are_those_of_the_page_on_files(run: hpcnas.Run) -> None:
     columns = run.columns()
-    assert list(columns) == ["id", *(column.name for column in COLUMNS if not column.of_curves)]
+    assert list(columns) == ["id", *(column.name for column in recorded_columns(0))]
     assert {len(values) for values in columns.values()} == {5}
     assert columns["state"].tolist() == ["EVALUATED"] * 3 + ["FAILED", "EVALUATED"]
     assert columns["failure"].tolist() == ["", "", "", "NAN", ""]
@@ -251,7 +251,7 @@ def test_a_run_of_an_older_version_has_all_columns(tmp_path: Path) -> None:
     folder = toolruns.eventful(tmp_path / "run")
     new = hpcnas.open_run(folder).columns()
     with h5py.File(folder / "population.h5", "a") as file:
-        for name in [column.name for column in COLUMNS if column.added and not column.of_curves]:
+        for name in [column.name for column in recorded_columns(0) if column.added]:
             del file["individuals"][name]
         del file["workers"]
     old = hpcnas.open_run(folder)

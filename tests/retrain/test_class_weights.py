@@ -11,13 +11,13 @@ import torch
 from small_retraining import assert_close, continued, recipe, trained
 from toolruns import retrained
 
+from hpcnas.config import class_weights
 from hpcnas.config.data_spec import DataError
 from hpcnas.config.options import parse
 from hpcnas.config.retraining import RETRAINING, SCHEME, RetrainingConfig
 from hpcnas.config.settings import ConfigError
 from hpcnas.data.datasets import load_training
 from hpcnas.job.status import MORE_TO_DO
-from hpcnas.retrain import class_weights
 from hpcnas.retrain.feed import Resident
 from hpcnas.retrain.regularisation import loss
 from hpcnas.retrain.session import RetrainingRefused, open_retraining
@@ -28,7 +28,7 @@ def weighted(text: str) -> RetrainingConfig:
 
 
 def written_out(text: str) -> str | None:
-    return class_weights.written_out(weighted(text)).training.class_weights
+    return class_weights.written_out(text)
 
 
 def test_numbers_are_those_of_the_text_or_of_the_file(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_numbers_are_those_of_the_text_or_of_the_file(tmp_path: Path) -> None:
     assert written_out(str(tmp_path / "weights.txt")) == written_out("1,2,0.5") == "1.0,2.0,0.5"
     assert written_out("1.0,2.0,0.5") == "1.0,2.0,0.5"
     assert written_out("balanced") == "balanced"
-    assert class_weights.written_out(SCHEME.build()) == SCHEME.build()
+    assert class_weights.written_out(None) is None
 
 
 @pytest.mark.parametrize("text", ["", "1,-2", "nan,1", "1,inf", "0,0", "1,1e300", "1e-300,1", "# none"])
@@ -51,14 +51,14 @@ def test_what_are_no_weights_is_refused(text: str, tmp_path: Path, monkeypatch: 
 
 
 def test_a_training_image_weighs_1_on_average() -> None:
-    assert class_weights.scaled(SCHEME.build(), [3, 1]) is None
-    assert class_weights.scaled(weighted("balanced"), [6, 2, 0]) == pytest.approx((8 / 12, 2, 4))
-    assert class_weights.scaled(weighted("1,3"), [6, 2]) == pytest.approx((8 / 12, 2))
-    assert class_weights.scaled(weighted("5,5"), [6, 2]) == (1, 1)
+    assert class_weights.scaled(None, [3, 1]) is None
+    assert class_weights.scaled("balanced", [6, 2, 0]) == pytest.approx((8 / 12, 2, 4))
+    assert class_weights.scaled("1,3", [6, 2]) == pytest.approx((8 / 12, 2))
+    assert class_weights.scaled("5,5", [6, 2]) == (1, 1)
     with pytest.raises(DataError, match="expected --class-weights of 3 classes, got 2"):
-        class_weights.scaled(weighted("1,3"), [6, 2, 1])
+        class_weights.scaled("1,3", [6, 2, 1])
     with pytest.raises(DataError, match="not 0 for all classes with training images"):
-        class_weights.scaled(weighted("0,3"), [6, 0])
+        class_weights.scaled("0,3", [6, 0])
 
 
 def test_the_images_of_each_class_are_those_that_are_trained_on() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from rank_threads import ThreadGroup, on_ranks
+from sklearn.metrics import balanced_accuracy_score, f1_score
 from small_retraining import made, recipe, run, write_image
 from test_format import section, tables, type_of
 from test_image_stream import folder as folder  # a fixture
@@ -146,6 +147,10 @@ def test_any_number_of_ranks_says_the_same_of_each_image_in_the_order_of_the_tes
     assert one.classes.shape == (10, 5) and (np.diff(one.probabilities, axis=1) <= 0).all()
     assert one.right.mean() == alone.accuracy
     assert (one.classes == one.labels[:, None]).any(axis=1).mean() == alone.top5
+    balanced = balanced_accuracy_score(one.labels, one.classes[:, 0])
+    assert alone.balanced_accuracy == pytest.approx(balanced) and together.balanced_accuracy == alone.balanced_accuracy
+    assert alone.macro_f1 == pytest.approx(f1_score(one.labels, one.classes[:, 0], average="macro"))
+    assert alone.auroc == pytest.approx(together.auroc or 0.0) and 0.0 < (alone.auroc or 0.0) < 1.0
     losses = -np.log(one.label_probabilities.astype(np.float64))
     assert losses.mean() == pytest.approx(alone.loss, rel=1e-5)
 

@@ -121,7 +121,7 @@ def test_a_stopped_one_is_settled_and_told_and_counts_for_the_budget(workers: in
     assert population.trainings == 3 * 2 + 2 * 0.25 + 2 * 0.5
     assert sorted(result.individual for result in found.listener.results) == [0, 1, 2, 3, 4]
     told = next(result for result in found.listener.results if result.individual == 3)
-    assert str(told).startswith("individual 3: stopped at a rung (accuracies so far 0.1000 0.2000) on rank")
+    assert str(told).startswith("individual 3: stopped at a rung (so far 0.1000 0.2000) on rank")
     assert {stop.exit_code for stop in found.crew.stops.values()} == {0}
 
 

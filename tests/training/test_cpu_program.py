@@ -85,14 +85,20 @@ def assert_close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
 
 
 def assert_same_function(
-    genotype: Genotype, skeleton: Skeleton, functions: kernels.Kernels, seed: int = 0, size: tuple[int, int] = (7, 6)
+    genotype: Genotype,
+    skeleton: Skeleton,
+    functions: kernels.Kernels,
+    seed: int = 0,
+    size: tuple[int, int] = (7, 6),
+    weights: torch.Tensor | None = None,
 ) -> None:
     """Loss, every gradient, the running statistics, and the scores in evaluation mode."""
     network, plan = pair(genotype, skeleton, functions, seed)
     images, labels = batch(skeleton, 3, *size, seed)
-    loss = functional.cross_entropy(network(images), labels)
+    loss = functional.cross_entropy(network(images), labels, weights, reduction="none").mean()
     loss.backward()
-    assert CpuProgram(plan, 3, *size, training=True).learn(images, labels) == pytest.approx(loss.item(), rel=CLOSE)
+    program = CpuProgram(plan, 3, *size, training=True, class_weights=weights)
+    assert program.learn(images, labels) == pytest.approx(loss.item(), rel=CLOSE)
     ours = plan.gradient_dict()
     theirs = {name: parameter.grad for name, parameter in network.named_parameters()}
     assert set(ours) == set(theirs)
@@ -173,6 +179,11 @@ def test_vectors_of_every_width(number: str, close: float, vector_bytes: int, ch
     scale = max(float(gradient.abs().max()) for gradient in theirs.values())
     for name, gradient in theirs.items():
         assert float((ours[name] - gradient).abs().max()) <= close * scale, name
+
+
+def test_classes_count_by_their_weights(exact: kernels.Kernels) -> None:
+    weights = torch.linspace(0.0, 3.0, 10, dtype=torch.float64)
+    assert_same_function(flat("1-2 sep", 2), Skeleton(1, 8, 9, 10, 4, (1,)), exact, weights=weights)
 
 
 def test_what_fills_up_blocks_stays_zero(exact: kernels.Kernels) -> None:
@@ -280,7 +291,7 @@ def test_a_resumed_planned_training_is_bit_identical(digits: TrainingData, small
             training = CompiledTraining(named("paper"), small, digits, SETTINGS, seed=3)
             training.resume(state)
         training.run(lambda: None)
-        assert 0.0 <= training.validate(lambda: None) <= 1.0
+        assert 0.0 <= training.validate(lambda: None).accuracy <= 1.0
         return training.export()
 
     whole, cut = done(None), done(3)
@@ -295,7 +306,7 @@ def test_validation_counts_what_the_exported_network_gets_right(digits: Training
     with torch.no_grad():
         scores = network.eval()(digits.normalise(digits.validation_pixels))
     right = float((scores.argmax(1) == digits.validation_labels).float().mean())
-    assert training.validate(lambda: None) == pytest.approx(right, abs=1.5 / len(digits.validation_labels))
+    assert training.validate(lambda: None).accuracy == pytest.approx(right, abs=1.5 / len(digits.validation_labels))
 
 
 def test_a_state_of_the_other_kind_is_refused(digits: TrainingData, small: Skeleton) -> None:
@@ -342,7 +353,7 @@ def test_threads_change_no_bit(digits: TrainingData, small: Skeleton) -> None:
         alone.run(nothing)
         theirs = alone.export()
         assert all(torch.equal(value, theirs[name]) for name, value in ours.export().items())
-    assert found.accuracies(nothing) == tuple(one.validate(nothing) for one in found._all)
+    assert found.accuracies(nothing) == tuple(one.validate(nothing).accuracy for one in found._all)
     assert torch.get_num_threads() == 1
 
 

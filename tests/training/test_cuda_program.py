@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,7 @@ def draws(count: int, steps: int, batch: int, images: int, room: tuple[int, int]
         step=torch.zeros(1, dtype=torch.int64, device=DEVICE),
         losses=torch.zeros(count, steps, dtype=REAL, device=DEVICE),
         right=torch.zeros(count, dtype=torch.int32, device=DEVICE),
+        scores=torch.zeros(count, images, 3, dtype=REAL, device=DEVICE),
     )
 
 
@@ -95,13 +97,16 @@ def inputs(data: Pixels, drawn: Draws, network: int, step: int, size: tuple[int,
     return (torch.stack(images).to(REAL) * scale + shift).permute(0, 3, 1, 2), data.labels.cpu()[order]
 
 
-def assert_trains_alike(genotype: Genotype, skeleton: Skeleton, count: int, size: tuple[int, int]) -> None:
+def assert_trains_alike(
+    genotype: Genotype, skeleton: Skeleton, count: int, size: tuple[int, int], weights: Tensor | None = None
+) -> None:
     """Losses, gradients, updated parameters and statistics, step after step."""
     plain = networks(genotype, skeleton, count)
     plan = CudaPlan(
         block_graph.build(expand(genotype), skeleton), [network.state_dict() for network in plain], DEVICE, REAL, REAL
     )
-    data, room = pixels(skeleton), Room(DEVICE)
+    data = replace(pixels(skeleton), class_weights=None if weights is None else weights.to(DEVICE))
+    room = Room(DEVICE)
     drawn = draws(count, STEPS, BATCH, 10, (skeleton.height - size[0], skeleton.width - size[1]))
     program = CudaProgram(plan, room, data, drawn, size, training=True)
     rates = torch.tensor(RATES, dtype=REAL, device=DEVICE)
@@ -113,7 +118,8 @@ def assert_trains_alike(genotype: Genotype, skeleton: Skeleton, count: int, size
         for number, (network, optimiser) in enumerate(zip(plain, optimisers, strict=True)):
             images, labels = inputs(data, drawn, number, step, size)
             optimiser.zero_grad()
-            loss = functional.cross_entropy(network(images), labels)
+            each = functional.cross_entropy(network(images), labels, weights, reduction="none")
+            loss = each.mean()
             loss.backward()
             assert drawn.losses[number, step].item() == pytest.approx(loss.item(), rel=max(CLOSE / 100, 1e-9))
             for name, parameter in network.named_parameters():
@@ -140,11 +146,16 @@ def test_several_networks_each_with_its_own_weights_and_draws() -> None:
     assert_trains_alike(flat("1-2 sep, 1-3 id, 2-3 max", 3), Skeleton(1, SIDE, SIDE, 3, 2, (1,)), 2, (4, 4))
 
 
+def test_classes_count_by_their_weights() -> None:
+    weights = torch.tensor([0.5, 0.0, 3.25], dtype=REAL)
+    assert_trains_alike(flat("1-2 dw", 2), Skeleton(1, 5, 5, 3, 2, (1,)), 2, (4, 4), weights)
+
+
 def test_blocks_that_are_read_by_nothing_but_a_stride() -> None:
     assert_trains_alike(flat("1-2 dw", 2), Skeleton(1, 6, 5, 3, 2, (1, 1, 1)), 1, (6, 5))
 
 
-def test_validation_counts_right_answers_with_the_running_statistics() -> None:
+def test_validation_scores_images_and_counts_right_answers_with_the_running_statistics() -> None:
     skeleton = Skeleton(3, SIDE, SIDE, 3, 3, (1,))
     plain = networks(flat("1-2 sep, 1-3 avg, 2-3 max", 3), skeleton, 2)
     for network in plain:
@@ -162,8 +173,9 @@ def test_validation_counts_right_answers_with_the_running_statistics() -> None:
         program.count_right()
     scale, shift = data.normaliser.cpu()
     images = (data.images.cpu().to(REAL) * scale + shift).permute(0, 3, 1, 2)
-    answers = [network.eval()(images).argmax(1) for network in plain]
-    assert drawn.right.tolist() == [int((answer == data.labels.cpu()).sum()) for answer in answers]
+    scores = torch.stack([network.eval()(images) for network in plain])
+    assert drawn.right.tolist() == (scores.argmax(2) == data.labels.cpu()).sum(1).tolist()
+    torch.testing.assert_close(drawn.scores.cpu(), scores.detach())
     assert not plan.sums.any() and not plan.gradients.any()
 
 

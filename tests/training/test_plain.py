@@ -322,7 +322,7 @@ def constant(one: PlainTraining, answer: int = 0) -> Constant:
 def test_validation_counts_right_answers(data: TrainingData, answer: int) -> None:
     one = PlainTraining(GENOTYPE, SKELETON, data, SETTINGS, 7)
     constant(one, answer)
-    assert one.validate(nothing) == data.validation_labels.tolist().count(answer) / 40
+    assert one.validate(nothing).accuracy == data.validation_labels.tolist().count(answer) / 40
 
 
 def test_validation_is_shown_each_whole_validation_image_once(
@@ -338,9 +338,9 @@ def test_validation_is_shown_each_whole_validation_image_once(
 
 def test_the_size_of_validation_batches_does_not_matter(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
     one = trained(data, 7)
-    whole = one.validate(nothing)
+    whole = one.validate(nothing).accuracy
     monkeypatch.setattr(single, "VALIDATION_BATCH", 7)
-    assert one.validate(nothing) == whole
+    assert one.validate(nothing).accuracy == whole
 
 
 def test_validation_changes_nothing(data: TrainingData) -> None:

@@ -22,7 +22,7 @@ from hpcnas.messages import Evaluation, Stopped, mean_curve
 from hpcnas.training import averaging, probing
 from hpcnas.training.cpu.compiled import CompiledTraining, on_threads
 from hpcnas.training.fitness import FitnessInProgress
-from hpcnas.training.method import LossNotFinite, TrainingData, Trainings
+from hpcnas.training.method import LossNotFinite, TrainingData, Trainings, ValidationScores
 from hpcnas.training.network import Network
 from hpcnas.training.plain import PlainTraining
 
@@ -357,10 +357,11 @@ class Scripted(Trainings):
             raise torch.OutOfMemoryError("CUDA out of memory")
         beat()
 
-    def accuracies(self, beat: Callable[[], None], averaged: bool = False) -> tuple[float, ...]:
+    def validated(self, beat: Callable[[], None], averaged: bool = False) -> tuple[ValidationScores, ...]:
         assert averaged == (self.step < RUNGS.steps)
         beat()
-        return tuple(BOOK[seed][(*AT, RUNGS.steps).index(self.step)] for seed in self.seeds)
+        accuracies = [BOOK[seed][(*AT, RUNGS.steps).index(self.step)] for seed in self.seeds]
+        return tuple(ValidationScores(round(288 * one), torch.zeros(288, 10)) for one in accuracies)
 
     def state(self) -> dict[str, Any]:
         return {"step": self.step}

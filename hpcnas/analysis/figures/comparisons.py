@@ -9,6 +9,7 @@ import numpy as np
 
 from hpcnas.analysis import worker_time
 from hpcnas.analysis.comparison import RunGroup, on_gpus
+from hpcnas.analysis.curves import one_measure
 from hpcnas.analysis.figures import style
 from hpcnas.analysis.figures.style import Figure
 from hpcnas.analysis.policies import POINTS, Policy, reached
@@ -19,6 +20,7 @@ def comparison_picture(groups: Sequence[RunGroup]) -> Figure:
     """The best fitness of groups of runs, against evaluations on the left and worker time on the right: means with
     confidence bands, and thin lines for the single runs. Raises AnalysisError for none."""
     style.require_some(groups)
+    measure = one_measure([run for group in groups for run in group.runs])
     figure = style.new_figure(11.0, 4.6)
     left, right = figure.subplots(1, 2, sharey=True)
     unit, seconds = worker_time.unit(max(run.spent[-1] for group in groups for run in group.runs))
@@ -36,7 +38,7 @@ def comparison_picture(groups: Sequence[RunGroup]) -> Figure:
     highest = max(run.best[-1] for group in groups for run in group.runs)
     room = 0.06 * (highest - lowest) + 1e-4
     left.set_ylim(lowest - room, highest + 2 * room)
-    left.set_ylabel("best fitness: validation accuracy (%)")
+    left.set_ylabel(f"best fitness: {measure.words}{measure.unit}")
     early = any(run.stored.population.stopped for group in groups for run in group.runs)
     left.set_xlabel("evaluations, without those that were stopped early" if early else "evaluations")
     right.set_xlabel(f"{'GPU' if on_gpus(groups) else 'worker'} {unit}")
@@ -44,7 +46,7 @@ def comparison_picture(groups: Sequence[RunGroup]) -> Figure:
     right.set_title("Best fitness against worker time")
     for axes in (left, right):
         axes.set_xlim(left=0)
-    style.write_in_percent(left.yaxis)
+    style.write_fitness(left.yaxis, measure)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(groups)))
     return figure
 

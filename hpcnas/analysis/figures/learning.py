@@ -92,8 +92,8 @@ def _curves(axes: Axes, found: LearningCurves) -> tuple[list[int], int]:
     else:
         axes.set_xticks(np.arange(6) / 5, [percent(share) for share in np.arange(6) / 5])
     axes.set_xlabel("share of the steps of a training")
-    axes.set_ylabel("validation accuracy (%)")
-    style.write_in_percent(axes.yaxis)
+    axes.set_ylabel(f"{found.run.measure.words}{found.run.measure.unit}")
+    style.write_fitness(axes.yaxis, found.run.measure)
     return drawn, outside
 
 
@@ -112,11 +112,12 @@ def _rungs(axes: Axes, found: LearningCurves, colours: Mapping[float, Colour]) -
                               lw=0)  # fmt: skip
     if len(found.ids):
         axes.set(xlim=_ends(found.reached[:, list(_shown(found))]), ylim=_ends(found.final))
-    axes.set_title("Accuracy at a rung, and at the end")
-    axes.set_xlabel("validation accuracy at the rung (%)")
-    axes.set_ylabel("final validation accuracy (%)")
+    measure = found.run.measure
+    axes.set_title(f"{measure.short.capitalize()} at a rung, and at the end")
+    axes.set_xlabel(f"{measure.words} at the rung{measure.unit}")
+    axes.set_ylabel(f"final {measure.words}{measure.unit}")
     for axis in (axes.xaxis, axes.yaxis):
-        style.write_in_percent(axis)
+        style.write_fitness(axis, measure)
 
 
 def _floors(axes: Axes, found: LearningCurves, colours: Mapping[float, Colour]) -> None:
@@ -133,11 +134,11 @@ def _floors(axes: Axes, found: LearningCurves, colours: Mapping[float, Colour]) 
         axes.plot(found.views, found.floors[:, place], color=colour, drawstyle="steps-post", lw=2.0)
     axes.set_title("Floors along the run (triangles: stopped)")
     axes.set_xlabel("evaluations known at its birth")
-    axes.set_ylabel("validation accuracy at the rung (%)")
+    axes.set_ylabel(f"{found.run.measure.words} at the rung{found.run.measure.unit}")
     axes.set_xlim(left=0)
     if np.isfinite(found.stopped).any() or np.isfinite(found.floors).any():
         axes.set_ylim(_ends(found.stopped, found.floors))
-    style.write_in_percent(axes.yaxis)
+    style.write_fitness(axes.yaxis, found.run.measure)
 
 
 def _ends(*shown: np.ndarray) -> tuple[float, float]:
@@ -154,7 +155,7 @@ def _told(found: LearningCurves, drawn: Sequence[int], outside: int) -> list[str
     shown = _shown(found).values()
     rungs = [f"{rung.name}: {rung.correlation:.2f}" for rung in shown if rung.correlation is not None]
     first = f"{curves:,} trained to the end, {stopped:,} stopped early."
-    first += f" Rank correlation with the final accuracy: {', '.join(rungs)}." if rungs else ""
+    first += f" Rank correlation with the final {found.run.measure.short}: {', '.join(rungs)}." if rungs else ""
     second = []
     for how, parts in (("curves", drawn), ("dots", found.every)):
         if left := [f"one of every {each:,} {name}" for each, name in zip(parts, NAMES, strict=False) if each > 1]:

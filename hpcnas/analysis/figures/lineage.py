@@ -11,26 +11,28 @@ from hpcnas.analysis.figures import style
 from hpcnas.analysis.figures.style import Axes, Figure
 from hpcnas.analysis.lineage import Ancestor, as_text, in_words
 from hpcnas.analysis.runs import AnalysisError
+from hpcnas.config.measures import ACCURACY, FitnessMeasure
 from hpcnas.evolution.population import Population
 
 
 @style.in_house_style
-def lineage_picture(population: Population, family: Sequence[Ancestor]) -> Figure:
+def lineage_picture(population: Population, family: Sequence[Ancestor], measure: FitnessMeasure = ACCURACY) -> Figure:
     """The lineage in the cloud of all individuals on the left, its mutations as a list on the right.
 
-    `family` is what `ancestry` gives. Raises AnalysisError where none of it has been evaluated.
+    `family` is what `ancestry` gives, `measure` what the fitness is. Raises AnalysisError where none of it has been
+    evaluated.
     """
     known = [one for one in family if one.step is not None]
     if not known:
         raise AnalysisError("neither this individual nor an ancestor has been evaluated yet: there is nothing to draw")
     figure = style.new_figure(13.5, max(5.6, 0.25 * len(known) + 1.2))
     tree, listing = figure.subplots(1, 2, width_ratios=(8, 5))
-    _tree(tree, population, known)
-    _listing(listing, known)
+    _tree(tree, population, known, measure)
+    _listing(listing, known, measure)
     return figure
 
 
-def _tree(axes: Axes, population: Population, known: Sequence[Ancestor]) -> None:
+def _tree(axes: Axes, population: Population, known: Sequence[Ancestor], measure: FitnessMeasure) -> None:
     ids = population.evaluated
     steps = np.empty(len(population), dtype=np.int64)
     steps[ids] = np.arange(1, len(ids) + 1)
@@ -59,23 +61,23 @@ def _tree(axes: Axes, population: Population, known: Sequence[Ancestor]) -> None
     axes.set_title(f"Lineage of individual {known[-1].id}")
     axes.set_xlim(left=0)
     axes.set_xlabel("evolution step (evaluations)")
-    axes.set_ylabel("fitness: validation accuracy (%)")
-    style.write_in_percent(axes.yaxis)
+    axes.set_ylabel(f"fitness: {measure.words}{measure.unit}")
+    style.write_fitness(axes.yaxis, measure)
     axes.legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")
 
 
-def _listing(axes: Axes, known: Sequence[Ancestor]) -> None:
+def _listing(axes: Axes, known: Sequence[Ancestor], measure: FitnessMeasure) -> None:
     axes.axis("off")
-    axes.set_title("Gain in fitness (%) and mutation")
+    axes.set_title(f"Gain in fitness{measure.unit} and mutation")
     axes.set_xlim(0, 1)
     axes.set_ylim(max(20, len(known)) + 0.5, -0.5)
     axes.text(0.22, len(known), "coloured: more than two standard errors", va="center", fontsize=8, style="italic")
     for number, one in enumerate(known):
         gain, colour, text = one.gain, style.INK, ""
         if one.fitness is not None and gain is None:
-            text = f"at {100 * one.fitness:.2f}"
+            text = f"at {measure.number(one.fitness)}"
         if gain is not None:
-            text = as_text(100 * gain, "+.2f")
+            text = as_text(100 * gain, "+.2f") if measure.percent else as_text(gain, "+.4f")
             if abs(gain) > 2 * (one.gain_error or 0.0) and not one.same_network:
                 colour = style.COLOURS[0 if gain > 0 else 1]
         for x, cell, ha, tone in ((0.04, number, "right", style.INK), (0.19, text, "right", colour)):

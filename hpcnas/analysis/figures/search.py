@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hpcnas.analysis import curves, worker_time
-from hpcnas.analysis.curves import Curves, require_evaluations
+from hpcnas.analysis.curves import Curves, one_measure, require_evaluations
 from hpcnas.analysis.figures import style
 from hpcnas.analysis.figures.style import Axes, Figure, MaxNLocator
 from hpcnas.analysis.first_architecture import ONE
@@ -29,9 +29,11 @@ def search_picture(runs: Sequence[Curves]) -> Figure:
     """The paper's Figure 3: three panels against the evolution step, with the fitness of every individual, the best
     fitness so far, and the parameters of the small network.
 
-    Runs without an evaluation are left out. Raises AnalysisError where all are.
+    Runs without an evaluation are left out. Raises AnalysisError where all are, and where fitnesses are of several
+    measures.
     """
     runs = require_evaluations(runs)
+    measure = one_measure(runs)
     figure = style.new_figure(13.0, 4.0)
     every, best, size = figure.subplots(1, 3, sharex=True)
     draw_dots = _dots_by_birth if len(runs) == 1 else _dots
@@ -41,11 +43,13 @@ def search_picture(runs: Sequence[Curves]) -> Figure:
         best.plot(run.step, run.best, color=colour, drawstyle="steps-post", label=run.name)
     every.set_title("Fitness of each individual")
     best.set_title("Best fitness so far")
-    best.set_ylim(bottom=min(run.best[len(run.best) // 50] for run in runs) - 0.002)  # not the very first
+    lowest = min(run.best[len(run.best) // 50] for run in runs)  # not the very first
+    room = 0.002 if measure.percent else 0.03 * max(run.best.max() - lowest for run in runs) + 1e-4
+    best.set_ylim(bottom=lowest - room)
     size.set_title("Parameters of the small network")
     for axes in (every, best):
-        axes.set_ylabel("fitness: validation accuracy (%)")
-        style.write_in_percent(axes.yaxis)
+        axes.set_ylabel(f"fitness: {measure.words}{measure.unit}")
+        style.write_fitness(axes.yaxis, measure)
     style.write_in_thousands(size.yaxis, "parameters", max(run.parameters.max() for run in runs))
     size.set_ylim(bottom=0)
     for axes in (every, best, size):
@@ -60,10 +64,11 @@ def pareto_picture(runs: Sequence[Curves]) -> Figure:
     """Fitness against what the searches weighed (parameters, unless they had another objective), with the Pareto front:
     networks that are fitter than all that cost as much or less.
 
-    Runs without an evaluation are left out. Raises AnalysisError where all are, and where objectives differ.
+    Runs without an evaluation are left out. Raises AnalysisError where all are, and where objectives or
+    measures differ.
     """
     runs = require_evaluations(runs)
-    objective = runs[0].objective
+    objective, measure = runs[0].objective, one_measure(runs)
     if any(run.objective != objective for run in runs):
         raise AnalysisError(
             f"expected runs of one objective for the Pareto front, got {', '.join(run.objective for run in runs)}"
@@ -85,9 +90,9 @@ def pareto_picture(runs: Sequence[Curves]) -> Figure:
             ms=4.5,
             label=label,
         )
-    axes.set_title(f"What accuracy costs: {objective}")
-    axes.set_ylabel("fitness: validation accuracy (%)")
-    style.write_in_percent(axes.yaxis)
+    axes.set_title(f"What {measure.short} costs: {objective}")
+    axes.set_ylabel(f"fitness: {measure.words}{measure.unit}")
+    style.write_fitness(axes.yaxis, measure)
     if objective in ("parameters", "flops"):
         style.write_in_thousands(axes.xaxis, objectives.NAMES[objective], max(run.cost.max() for run in runs))
     else:
@@ -181,6 +186,7 @@ def guidance_picture(found: Sequence[Guidance]) -> Figure:
     """Two panels about the model of guided evolution: of each individual that it chose the measured fitness against the
     one predicted, and the rank correlation of both in windows along the run. Raises AnalysisError for none."""
     style.require_some(found)
+    measure = one_measure([each.run for each in found])
     figure = style.new_figure(11.0, 5.2)
     both, along = figure.subplots(1, 2, width_ratios=(5, 6))
     low, high = _ends(found)
@@ -197,10 +203,10 @@ def guidance_picture(found: Sequence[Guidance]) -> Figure:
                 steps = (window.first - 0.5, window.last + 0.5)
                 along.plot(steps, [window.correlation] * 2, color=colour, lw=2.4, solid_capstyle="butt")
     both.set_title("Fitness as predicted, and as measured")
-    both.set_xlabel("predicted by the model that chose it (%)")
-    both.set_ylabel("fitness: validation accuracy (%)")
+    both.set_xlabel(f"predicted by the model that chose it{measure.unit}")
+    both.set_ylabel(f"fitness: {measure.words}{measure.unit}")
     for axis in (both.xaxis, both.yaxis):
-        style.write_in_percent(axis)
+        style.write_fitness(axis, measure)
     both.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     along.set_title("Rank correlation, window by window (grey: chance)")
     along.set_xlabel("evolution step (evaluations)")

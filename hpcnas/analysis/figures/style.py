@@ -19,6 +19,7 @@ from typing import Any, ParamSpec
 
 from hpcnas.analysis import needs
 from hpcnas.analysis.runs import AnalysisError
+from hpcnas.config.measures import FitnessMeasure
 from hpcnas.job import terminal
 from hpcnas.storage.output import write_output
 
@@ -147,6 +148,12 @@ def lighter(colour: str, share: float = 0.3) -> tuple[float, ...]:
 def write_in_percent(axis: Axis) -> None:
     """Writes an axis of fitness, whose values are shares, in percent."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
+
+
+def write_fitness(axis: Axis, measure: FitnessMeasure) -> None:
+    """Writes an axis of fitness in its unit."""
+    if measure.percent:
+        write_in_percent(axis)
 
 
 def write_powers(axis: Axis) -> None:

@@ -25,7 +25,7 @@ from hpcnas.config.search import TrainingSettings
 from hpcnas.training.cpu import kernels
 from hpcnas.training.cpu.parameters import CpuPlan
 from hpcnas.training.cpu.program import CpuProgram
-from hpcnas.training.method import TrainingData, Trainings, crop_size
+from hpcnas.training.method import TrainingData, Trainings, ValidationScores, crop_size
 from hpcnas.training.network import Network, initial_weights
 from hpcnas.training.single import SingleTraining
 
@@ -37,11 +37,14 @@ _STATE = ("parameters", "velocity", "running")  # arrays of a plan that the step
 class CompiledLearner:
     """A network as compiled C kernels know it."""
 
-    def __init__(self, plan: CpuPlan, settings: TrainingSettings, crop: tuple[int, int]) -> None:
-        """`crop`: height and width of the images that it learns from, in pixels."""
+    def __init__(
+        self, plan: CpuPlan, settings: TrainingSettings, crop: tuple[int, int], weights: Tensor | None = None
+    ) -> None:
+        """`crop`: height and width of the images that it learns from, in pixels; `weights` of the classes in the loss,
+        real (classes,)."""
         self._plan = plan
         self._settings = settings
-        self._program = CpuProgram(plan, settings.batch_size, *crop, training=True)
+        self._program = CpuProgram(plan, settings.batch_size, *crop, training=True, class_weights=weights)
         self._validated = plan.twin()  # takes the numbers that are to be validated
         self._validation: CpuProgram | None = None  # made when it is needed
 
@@ -100,7 +103,8 @@ class CompiledTraining(SingleTraining):
             network = Network(graph, skeleton)
         self._plan = CpuPlan(graph, skeleton, kernels.load("float32", skeleton.channels))
         self._plan.load_state_dict(network.state_dict())
-        super().__init__(CompiledLearner(self._plan, settings, crop_size(settings, data.facts)), data, settings, seed)
+        learner = CompiledLearner(self._plan, settings, crop_size(settings, data.facts), data.class_weights)
+        super().__init__(learner, data, settings, seed)
 
     @classmethod
     def kind(cls, skeleton: Skeleton) -> str:
@@ -158,7 +162,7 @@ class CompiledTrainings(Trainings):
                 pass
             beat()
 
-    def accuracies(self, beat: Callable[[], None], averaged: bool = False) -> tuple[float, ...]:
+    def validated(self, beat: Callable[[], None], averaged: bool = False) -> tuple[ValidationScores, ...]:
         unwanted = threading.Event()
 
         def go_on() -> None:

@@ -80,6 +80,7 @@ typedef struct {
     vector *bias, *d_bias;                       /* head: [results] */
     vector *means, *d_means, *scores, *d_scores; /* head: [uses][images] and [results][images] */
     int64_t *labels, classes;                    /* head: [images] */
+    REAL *class_weights;                         /* head: [classes], or null where all are 1 */
     REAL *loss;                                  /* head: mean cross-entropy */
 } Step;
 
@@ -532,10 +533,14 @@ static void head(Program *program, const Node *node, const Step *s, int training
         for (int64_t o = 1; o < s->classes; o++)
             if ((double)OF(scores, o) > most) most = (double)OF(scores, o);
         for (int64_t o = 0; o < s->classes; o++) sum += exp((double)OF(scores, o) - most);
-        loss += log(sum) + most - (double)OF(scores, s->labels[n]);
+        const double own = log(sum) + most - (double)OF(scores, s->labels[n]);
+        loss += s->class_weights ? (double)s->class_weights[s->labels[n]] * own : own;
         for (int64_t b = 0; b < s->results; b++) d_scores[b][n] = (vector){0};
-        for (int64_t o = 0; o < s->classes; o++)
-            OF(d_scores, o) = (REAL)((exp((double)OF(scores, o) - most) / sum - (o == s->labels[n])) / (double)images);
+        for (int64_t o = 0; o < s->classes; o++) {
+            double gradient = (exp((double)OF(scores, o) - most) / sum - (o == s->labels[n])) / (double)images;
+            if (s->class_weights) gradient *= (double)s->class_weights[s->labels[n]];
+            OF(d_scores, o) = (REAL)gradient;
+        }
     }
 #undef OF
     *s->loss = (REAL)(loss / (double)images);

@@ -42,7 +42,7 @@ BLOCK = _record("images pixels map d_map scale d_scale shift d_shift running_mea
 USE = _record("block first last")
 STEP = _record(
     "kind use result results stride height width filters d_filters filter_row weights d_weights turned winners"
-    " pixels channels bias d_bias means d_means scores d_scores labels classes loss"
+    " pixels channels bias d_bias means d_means scores d_scores labels classes class_weights loss"
 )
 NODE = _record("images height width uses first_use steps first_step")
 PROGRAM = _record(

@@ -35,8 +35,18 @@ class Node:
 class CpuProgram:
     """A plan for batches of one shape: memory, and the tables of nodes and steps. Not for several threads at a time."""
 
-    def __init__(self, plan: CpuPlan, images: int, height: int, width: int, training: bool) -> None:
+    def __init__(
+        self,
+        plan: CpuPlan,
+        images: int,
+        height: int,
+        width: int,
+        training: bool,
+        class_weights: Tensor | None = None,
+    ) -> None:
+        """`class_weights` in the loss: real (classes,)."""
         self._plan = plan
+        self._class_weights = class_weights
         self._training = training
         self._images = images
         self._real, self._lanes = plan.functions.real, plan.functions.lanes
@@ -162,6 +172,10 @@ class CpuProgram:
         self._labels, self._loss = self._room(images, kind=np.int64), self._room(1)
         self._scores = self._room(blocks, images, self._lanes)
         step["labels"], step["loss"] = self._labels.ctypes.data, self._loss.ctypes.data
+        if self._class_weights is not None:
+            weights = self._room(plan.skeleton.classes)
+            weights[:] = self._class_weights.numpy()
+            step["class_weights"] = weights.ctypes.data
         step["scores"], step["d_scores"] = self._scores.ctypes.data, self._vectors(blocks * images)
         step["means"], step["d_means"] = self._vectors(sources * images), self._vectors(sources * images)
 
@@ -269,7 +283,8 @@ class CpuProgram:
         torch.from_numpy(self._inputs)[:points].reshape(last.shape).copy_(last)
 
     def learn(self, images: Tensor, labels: Tensor) -> float:
-        """Mean cross-entropy of a batch; leaves its gradients in the plan. Images (B, C, H, W), labels int64 (B,)."""
+        """Mean cross-entropy of a batch, by the weights of its classes; leaves its gradients in the plan. Images
+        (B, C, H, W), labels int64 (B,)."""
         self._take_in(images)
         self._labels[:] = labels.numpy()
         functions = self._plan.functions

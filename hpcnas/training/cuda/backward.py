@@ -74,14 +74,17 @@ def _add_sums(row, sums, shifts, scales, inverse, columns, channels_in_all):
 
 
 @triton.jit
-def head(maps, sums, parameters, gradients, rows, order, labels, losses, right, step, STEPS, BATCH, COUNT, classifier,
-         bias, parameters_in_all, channels_in_all, AREA: tl.constexpr, ROOM: tl.constexpr, CHANNELS: tl.constexpr,
-         CLASSES: tl.constexpr, PADDED: tl.constexpr, EACH: tl.constexpr, TRAINING: tl.constexpr):  # fmt: skip
-    """Mean over the pixels, linear layer, cross-entropy and all of their gradients, or the count of right answers.
+def head(maps, sums, parameters, gradients, rows, order, labels, class_weights, losses, right, said, step,
+         STEPS, BATCH, COUNT, classifier, bias, parameters_in_all, channels_in_all, AREA: tl.constexpr,
+         ROOM: tl.constexpr, CHANNELS: tl.constexpr, CLASSES: tl.constexpr, PADDED: tl.constexpr, EACH: tl.constexpr,
+         WEIGHTED: tl.constexpr, TRAINING: tl.constexpr):  # fmt: skip
+    """Mean over the pixels, linear layer, cross-entropy and all of their gradients, or class scores and the count of
+    right answers.
 
-    order int32 (R, STEPS, BATCH) and labels int64 (N,) say what is right; losses (R, STEPS) takes the mean over the
-    batch, right (R,) the count, of COUNT images in all. A program does EACH images of AREA pixels; ROOM is the next
-    power of two.
+    order int32 (R, STEPS, BATCH) and labels int64 (N,) say what is right, class_weights (CLASSES,) how much it counts
+    where WEIGHTED; losses (R, STEPS) takes the mean over the
+    batch, right (R,) the count and said (R, COUNT, CLASSES) the scores, of COUNT images in all. A program does EACH
+    images of AREA pixels; ROOM is the next power of two.
     """
     network = tl.program_id(1).to(tl.int64)
     columns, classes, area = tl.arange(0, CHANNELS), tl.arange(0, PADDED), tl.arange(0, ROOM)
@@ -116,8 +119,13 @@ def head(maps, sums, parameters, gradients, rows, order, labels, losses, right, 
             total = tl.sum(powers, axis=0)
             own = tl.sum(tl.where(classes == label, scores, 0.0), axis=0)
             loss = tl.where(real_image, (tl.log(total) + most - own) / BATCH, 0.0)
+            if WEIGHTED:
+                weight = tl.load(class_weights + label).to(real)
+                loss = loss * weight
             tl.atomic_add(losses + network * STEPS + now, loss, sem="relaxed")
             d_scores = (powers / total - tl.where(classes == label, 1.0, 0.0)) / BATCH
+            if WEIGHTED:
+                d_scores = d_scores * weight
             d_scores = tl.where(real_image, d_scores, 0.0)
             d_weights += mean[:, None] * d_scores[None, :]
             d_bias += d_scores
@@ -130,6 +138,8 @@ def head(maps, sums, parameters, gradients, rows, order, labels, losses, right, 
         else:
             answer = tl.min(tl.where(scores == most, classes, PADDED), axis=0)
             tl.atomic_add(right + network, ((answer == label) & real_image).to(tl.int32), sem="relaxed")
+            answers = said + (network * COUNT + chosen) * CLASSES + classes
+            tl.store(answers, scores, mask=(classes < CLASSES) & real_image)
     if TRAINING:
         place = gradients + classifier + columns[:, None] * PADDED + classes[None, :]
         tl.atomic_add(place, d_weights, sem="relaxed")

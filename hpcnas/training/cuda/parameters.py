@@ -20,12 +20,13 @@ from hpcnas.training.cuda.block_graph import CudaGraph
 
 @dataclass(frozen=True)
 class Pixels:
-    """Training or validation images on the device: uint8 (N, H, W, C), labels int64 (N,), and how pixels become
-    inputs: real (2, C), factors and summands."""
+    """Training or validation images on the device: (N, H, W, C) of any type that data have, labels int64 (N,), and how
+    pixels become inputs: real (2, C), factors and summands."""
 
     images: Tensor
     labels: Tensor
     normaliser: Tensor
+    class_weights: Tensor | None = None  # in the loss, real (classes,)
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Draws:
     step: Tensor  # int64 (1,): the step that comes next
     losses: Tensor  # real (R, steps): means over the batch, of steps that were made; zero for the others
     right: Tensor  # int32 (R,): images classified correctly so far, in validation
+    scores: Tensor  # real (R, N, classes): what each network says of the N images in validation; else without numbers
 
 
 class CudaPlan:

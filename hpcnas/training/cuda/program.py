@@ -274,14 +274,16 @@ class CudaProgram:
         plan, graph, draws = self._plan, self._plan.graph, self._draws
         shape, classes = graph.blocks[graph.final].shape, graph.indices["classifier.bias"].size
         height, width = self._sizes[shape.halvings]
+        weights = self._pixels.class_weights
         self._launch(
             backward.head, (_ceil(self._batch, _IMAGES_A_PROGRAM), plan.networks), self._maps, plan.sums,
-            plan.parameters, plan.gradients, self._backward, draws.order, self._pixels.labels, draws.losses,
-            draws.right, draws.step, draws.order.shape[1], self._batch, len(self._pixels.labels), graph.classifier,
-            graph.bias, graph.parameters, graph.statistics, AREA=height * width,
+            plan.parameters, plan.gradients, self._backward, draws.order, self._pixels.labels,
+            plan.parameters if weights is None else weights, draws.losses, draws.right, draws.scores,
+            draws.step, draws.order.shape[1], self._batch, len(self._pixels.labels),
+            graph.classifier, graph.bias, graph.parameters, graph.statistics, AREA=height * width,
             ROOM=block_graph.power_of_two(height * width),
             CHANNELS=shape.channels, CLASSES=classes, PADDED=block_graph.padded(classes), EACH=_IMAGES_A_PROGRAM,
-            TRAINING=self._training,
+            WEIGHTED=weights is not None, TRAINING=self._training,
         )  # fmt: skip
 
     def _back(self, kind: CudaKind, shape: Shape, outputs: int, stride: int, first: int, members: int) -> None:
@@ -363,8 +365,8 @@ class CudaProgram:
         self._draws.step.add_(1)
 
     def count_right(self) -> None:
-        """Adds to `draws.right` what each network classifies correctly with the running statistics; goes on to the
-        next batch."""
+        """Adds to `draws.right` what each network classifies correctly with the running statistics, and writes its
+        scores to `draws.scores`; goes on to the next batch."""
         plan, counts = self._plan, self._pixels_a_channel()
         mean, variance = plan.running[:, 0], plan.running[:, 1]
         plan.sums[:, 0] = mean * counts

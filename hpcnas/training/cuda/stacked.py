@@ -22,7 +22,15 @@ from hpcnas.training import averaging
 from hpcnas.training.cuda import block_graph
 from hpcnas.training.cuda.parameters import CudaPlan, Draws, Pixels, Room
 from hpcnas.training.cuda.program import CudaProgram, available
-from hpcnas.training.method import LossNotFinite, TrainingData, Trainings, crop_size, learning_rate, number_type
+from hpcnas.training.method import (
+    LossNotFinite,
+    TrainingData,
+    Trainings,
+    ValidationScores,
+    crop_size,
+    learning_rate,
+    number_type,
+)
 from hpcnas.training.network import Network, initial_weights
 
 WIDEST = 128  # channels of a block that the kernels are made for
@@ -76,7 +84,7 @@ class StackedTraining(Trainings):
         self._plan = CudaPlan(block_graph.build(graph, skeleton), states, device, number_type(settings, device))
         self._room = Room(device)
         crop = crop_size(settings, data.facts)
-        pixels = Pixels(data.pixels, data.labels, data.normalise.table)
+        pixels = Pixels(data.pixels, data.labels, data.normalise.table, data.class_weights)
         self._draws = _draws(data, settings, seeds, crop)
         self._program = CudaProgram(self._plan, self._room, pixels, self._draws, crop, training=True)
         rates = [learning_rate(settings, step) for step in range(settings.steps)]
@@ -140,13 +148,13 @@ class StackedTraining(Trainings):
             for average, weights in zip(self._averages, (self._plan.parameters, self._plan.running), strict=True):
                 average.lerp_(weights, share)
 
-    def accuracies(self, beat: Callable[[], None], averaged: bool = False) -> tuple[float, ...]:
+    def validated(self, beat: Callable[[], None], averaged: bool = False) -> tuple[ValidationScores, ...]:
         assert self._averages or not averaged, "there is an average where there are rungs"
         program, draws = self._validation(self._plan.with_numbers(*self._averages) if averaged else self._plan)
         for _ in range(draws.order.shape[1]):
             program.count_right()
             beat()
-        return tuple(right / self._data.facts.validation_images for right in draws.right.tolist())
+        return tuple(map(ValidationScores, draws.right.tolist(), draws.scores))
 
     def _validation(self, plan: CudaPlan) -> tuple[CudaProgram, Draws]:
         """A program that validates a plan, and what it counts in."""
@@ -155,7 +163,7 @@ class StackedTraining(Trainings):
         crop_height, crop_width = crop_size(self._settings, data.facts)
         batch = max(1, min(count, self._settings.batch_size * crop_height * crop_width // (height * width)))
         pixels = Pixels(data.validation_pixels, data.validation_labels, data.normalise.table)
-        draws = _in_order(count, batch, plan.networks, plan.device)
+        draws = _in_order(count, batch, plan, data.facts.classes)
         return CudaProgram(plan, self._room, pixels, draws, (height, width), training=False), draws
 
     def export(self, number: int) -> dict[str, Tensor]:
@@ -195,12 +203,13 @@ def _draws(data: TrainingData, settings: TrainingSettings, seeds: tuple[int, ...
         step=torch.zeros(1, dtype=torch.int64, device=device),
         losses=torch.zeros(len(seeds), steps, device=device),
         right=torch.zeros(len(seeds), dtype=torch.int32, device=device),
+        scores=torch.zeros(len(seeds), 0, 0, device=device),
     )
 
 
-def _in_order(count: int, batch: int, networks: int, device: torch.device) -> Draws:
+def _in_order(count: int, batch: int, plan: CudaPlan, classes: int) -> Draws:
     """Whole images one after the other, for every network; the last batch is filled up with the last image."""
-    batches = -(-count // batch)
+    batches, networks, device = -(-count // batch), plan.networks, plan.device
     order = torch.arange(batches * batch, dtype=torch.int32, device=device).clamp_(max=count - 1)
     return Draws(
         order=order.reshape(1, batches, batch).repeat(networks, 1, 1),
@@ -208,4 +217,5 @@ def _in_order(count: int, batch: int, networks: int, device: torch.device) -> Dr
         step=torch.zeros(1, dtype=torch.int64, device=device),
         losses=torch.zeros(networks, batches, device=device),
         right=torch.zeros(networks, dtype=torch.int32, device=device),
+        scores=torch.zeros(networks, count, classes, device=device),
     )

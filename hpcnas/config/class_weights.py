@@ -9,24 +9,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from hpcnas import text_file
 from hpcnas.config.data_spec import DataError
-from hpcnas.config.retraining import RetrainingConfig
 from hpcnas.config.settings import ConfigError
 
 BALANCED = "balanced"
 _MOST, _LEAST = 1e9, 1e-9  # of a weight that is not 0
 
 
-def written_out(recipe: RetrainingConfig) -> RetrainingConfig:
-    """It with the numbers themselves where its class weights are those of a file, so that they stay the same. Raises
-    ConfigError for what are no weights."""
-    text = recipe.training.class_weights
+def written_out(text: str | None) -> str | None:
+    """What `--class-weights` was given, with the numbers themselves where it names a file, so that they stay the same.
+    Raises ConfigError for what are no weights."""
     if text is None or text == BALANCED:
-        return recipe
+        return text
     if (found := _numbers(text)) is None:
         found = _numbers(_read(text))
     if not found or not all(value == 0 or _LEAST <= value <= _MOST for value in found) or not any(found):
@@ -34,7 +31,7 @@ def written_out(recipe: RetrainingConfig) -> RetrainingConfig:
             f"--class-weights {text:.200}: expected {BALANCED}, or a number for each class, 0 or from {_LEAST:g} to "
             f"{_MOST:g}, not all of them 0, with commas between them or in a file"
         )
-    return replace(recipe, training=replace(recipe.training, class_weights=",".join(map(repr, found))))
+    return ",".join(map(repr, found))
 
 
 def _read(name: str) -> str:
@@ -55,10 +52,9 @@ def _numbers(text: str) -> list[float] | None:
         return None
 
 
-def scaled(recipe: RetrainingConfig, class_sizes: Sequence[int]) -> tuple[float, ...] | None:
-    """The weight of each class that has so many training images; None where all count alike. Raises DataError where the
-    recipe has another number of weights, or no image any."""
-    text = recipe.training.class_weights
+def scaled(text: str | None, class_sizes: Sequence[int]) -> tuple[float, ...] | None:
+    """The weight of each class that has so many training images, by what `written_out` gave; None where all count
+    alike. Raises DataError where there is another number of weights, or no image has any."""
     if text is None:
         return None
     if text == BALANCED:
