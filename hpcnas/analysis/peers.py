@@ -12,7 +12,7 @@ arena. Each digit of an architecture is one categorical parameter. SMAC is told 
 would train the same network again otherwise, which the arena counts as another one.
 
 None of them is needed by anything else: `hpcnas[peers]` installs them. What they choose depends on their own state, so
-that no run of theirs could be replayed or continued.
+that no run of theirs could be replayed or continued; what SMAC chooses also on PYTHONHASHSEED.
 """
 
 from __future__ import annotations
@@ -207,6 +207,7 @@ class SmacFacade:
         once = facade.get_intensifier(scenario, max_config_calls=1)  # a training each
         self._facade = facade(scenario, initial_design=design, intensifier=once, logging_level=False)
         self._exhausted = (ConfigurationSpaceExhaustedException, StopIteration)
+        self._seed: int | None = 0  # of all trials: SMAC draws one where it is asked before it is told any
 
     def ask(self) -> tuple[Any, list[int]]:
         """A trial and its digits."""
@@ -214,6 +215,7 @@ class SmacFacade:
             trial = self._facade.ask()
         except self._exhausted as error:
             raise NothingAllowed("expected a network that SMAC has not asked for before, but it finds none") from error
+        self._seed = trial.seed
         return trial, [int(trial.config[name]) for name in self._names]
 
     def tell(self, question: Any, fitness: float) -> None:
@@ -224,7 +226,7 @@ class SmacFacade:
         """As a trial that is complete; one of the same digits before it is forgotten."""
         values = dict(zip(self._names, digits, strict=True))
         config = self._spaces.Configuration(self._space, values=values)
-        self.tell(self._history.TrialInfo(config, seed=0), fitness)
+        self.tell(self._history.TrialInfo(config, seed=self._seed), fitness)
 
 
 PEERS: dict[str, Callable[[Layout, int, int], Peer]] = {

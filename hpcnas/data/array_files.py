@@ -46,6 +46,11 @@ class Array(Protocol):
         """All values; texts as text. Raises one of DAMAGE."""
         ...
 
+    def mapped(self) -> np.ndarray | None:
+        """The values, mapped read-only from where they lie; None where they are packed, or in other bytes than this
+        machine's."""
+        ...
+
 
 class ArrayFile(Protocol):
     """The arrays of a file or folder."""
@@ -99,6 +104,11 @@ class _Npy:
 
     def whole(self) -> np.ndarray:
         return np.array(self._values)
+
+    def mapped(self) -> np.ndarray | None:
+        values = self._values
+        plain = isinstance(values, np.memmap) and values.flags.c_contiguous and values.dtype.isnative
+        return values if plain else None
 
 
 class _Folder:
@@ -168,6 +178,9 @@ class _Packed:
         self._next = first + count
         data = self._stream.read(count * self._row_bytes)
         return np.frombuffer(data, self.dtype).reshape(count, *self.shape[1:])
+
+    def mapped(self) -> np.ndarray | None:
+        return None
 
     def whole(self) -> np.ndarray:
         with self._archive.open(self._name) as stream:

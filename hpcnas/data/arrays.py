@@ -7,12 +7,16 @@
     classes             names of the classes; without them, they are called by their numbers
 
 Values keep their type. What cannot be used is told in one line, with its file, array and place; what is merely odd is
-warned of. Of the test arrays nothing is opened unless they are asked for. Reading is `array_files`' business.
+warned of. Of the test arrays nothing is opened unless they are asked for. Large arrays are mapped where they lie plain,
+and else from a cache beside the file (`pixel_cache`). Reading is `array_files`' business.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcnas.config.data_spec import LAYOUTS, MOST_CHANNELS, SMALLEST_SIDE, DataError
-from hpcnas.data import array_files
+from hpcnas.data import array_files, pixel_cache
 from hpcnas.data.array_files import Array, ArrayFile
 
 log = logging.getLogger(__name__)
@@ -29,6 +33,7 @@ log = logging.getLogger(__name__)
 Part = Literal["train", "validation", "test"]
 TYPES = ("uint8", "uint16", "int16", "float16", "float32")
 _BLOCK = 32 << 20  # bytes that are read at a time
+_SHARED = 64 << 20  # bytes of images that processes share; smaller ones each has for itself
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ class _Reader:
     """The arrays of one file or folder, looked at as images and labels. All of it raises DataError."""
 
     def __init__(self, arrays: ArrayFile, path: Path, layout: str | None) -> None:
-        self._arrays, self._path, self._layout = arrays, path, layout
+        self._arrays, self.path, self._layout = arrays, path, layout
 
     def has_array(self, name: str) -> bool:
         return self._arrays.find(name) is not None
@@ -203,7 +208,7 @@ class _Reader:
             raise self._wrong(
                 name,
                 f"expected 1 to {MOST_CHANNELS} channels and sides of {SMALLEST_SIDE} pixels or more, got {channels} "
-                f"channels, {height}×{width}; where the axes are (N, C, H, W), say so: arrays:{self._path}:nchw",
+                f"channels, {height}×{width}; where the axes are (N, C, H, W), say so: arrays:{self.path}:nchw",
             )
         return array, (count, height, width, channels)
 
@@ -218,43 +223,63 @@ class _Reader:
                 raise self._wrong(
                     name,
                     f"expected to be told whether {array.shape} is (N, H, W, C) or (N, C, H, W): "
-                    f"arrays:{self._path}:nhwc or :nchw, or a `layout` beside the array",
+                    f"arrays:{self.path}:nhwc or :nchw, or a `layout` beside the array",
                 )
         elif told not in LAYOUTS:
             raise self._wrong(name, f"expected nhwc or nchw as its layout, got {told!r:.40}")
         return told == "nchw"
 
     def _read(self, name: str, array: Array) -> NDArray[Any]:
-        """All images, (N, H, W, C), in native order of bytes, after a look at every value."""
+        """All images, (N, H, W, C), in native order of bytes, after a look at every value; large ones are mapped, so
+        that the processes of a host share them."""
         _, sizes = self.images(name)
-        first = self._channels_first(name, array)
-        kind = array.dtype.newbyteorder("=")
-        try:
-            pixels = np.empty(sizes, kind)
-        except MemoryError:
-            size = int(np.prod(sizes, dtype=object)) * kind.itemsize
-            raise self._wrong(name, f"expected memory for {size:,} bytes, but there is too little") from None
-        together = array.rows_together
-        rows = max(1, _BLOCK // (pixels[:1].nbytes * together)) * together
+        kind, size = array.dtype.newbyteorder("="), int(np.prod(array.shape, dtype=object)) * array.dtype.itemsize
+        if size >= _SHARED and name.startswith(("train/", "validation/")):
+            mapped = None if self._channels_first(name, array) else array.mapped()
+            if mapped is not None:
+                for _ in self.blocks(name, array):  # looked at
+                    pass
+                return mapped
+            source = _Kept(self, name, array, sizes[0], kind.name)
+            folder, split = self.path.parent, f"{self.path.name}-{name.partition('/')[0]}"
+            return pixel_cache.kept(source, pixel_cache.files(folder, split, source))
+        pixels, start = np.empty(sizes, kind), 0
+        for block in self.blocks(name, array):
+            pixels[start : start + len(block)] = block
+            start += len(block)
+        return pixels
+
+    def blocks(self, name: str, array: Array) -> Iterator[NDArray[Any]]:
+        """The images in order, some at a time, once their values have been looked at: (…, H, W, C), native order."""
+        _, sizes = self.images(name)
+        first, kind, together = self._channels_first(name, array), array.dtype.newbyteorder("="), array.rows_together
+        row = int(np.prod(sizes[1:], dtype=object)) * kind.itemsize
+        rows = max(1, _BLOCK // (row * together)) * together
         lowest, highest = np.full(sizes[3], np.inf), np.full(sizes[3], -np.inf)
         for start in range(0, sizes[0], rows):
             block = array.rows(start, rows)
-            block = block.transpose(0, 2, 3, 1) if first else block
+            block = np.ascontiguousarray(block.transpose(0, 2, 3, 1) if first else block, kind)
             if (place := first_not_finite(block)) is not None:
-                image, row, column, channel = place
-                value = block[place]
-                where = f"{name}[{start + image}], row {row}, column {column}, channel {channel}"
-                raise self._wrong(where, f"expected finite values, got {value}")
-            pixels[start : start + len(block)] = block
-            lowest = np.minimum(lowest, block.min(axis=(0, 1, 2)))
-            highest = np.maximum(highest, block.max(axis=(0, 1, 2)))
+                image, line, column, channel = place
+                where = f"{name}[{start + image}], row {line}, column {column}, channel {channel}"
+                raise self._wrong(where, f"expected finite values, got {block[place]}")
+            lined = block.reshape(len(block), -1)  # many values side by side: several times as fast
+            lowest = np.minimum(lowest, lined.min(axis=0).reshape(-1, sizes[3]).min(axis=0))
+            highest = np.maximum(highest, lined.max(axis=0).reshape(-1, sizes[3]).max(axis=0))
+            yield block
         if name == "train/images" and len(constant := np.flatnonzero(lowest == highest)):
             told = ", ".join(f"{one} ({lowest[one]:g})" for one in constant[:5].tolist())
             told += f" and {len(constant) - 5} more" if len(constant) > 5 else ""
             if len(constant) == sizes[3]:
                 raise self._wrong(name, f"expected values that differ, got constant channels alone: {told}")
-            log.warning("%s, %s: constant channels tell a network nothing: %s", self._path, name, told)
-        return pixels
+            log.warning("%s, %s: constant channels tell a network nothing: %s", self.path, name, told)
+
+    def state(self, name: str, array: Array) -> str:
+        """24 hex digits that are others where the images may be others. Raises OSError."""
+        file = self.path / f"{name}.npy" if self.path.is_dir() else self.path
+        found, first = file.stat(), self._channels_first(name, array)
+        told = f"arrays 1\0{name}\0{first}\0{found.st_size}\0{found.st_mtime_ns}\0".encode() + os.fsencode(file.name)
+        return hashlib.blake2b(told, digest_size=12).hexdigest()
 
     def _needed(self, name: str) -> Array:
         array = self._arrays.find(name)
@@ -263,4 +288,16 @@ class _Reader:
         return array
 
     def _wrong(self, name: str, what: str) -> DataError:
-        return DataError(f"{self._path}, {name}: {what}")
+        return DataError(f"{self.path}, {name}: {what}")
+
+
+class _Kept:
+    """Images as a source of `pixel_cache`."""
+
+    def __init__(self, reader: _Reader, name: str, array: Array, count: int, type: str) -> None:
+        self._reader, self._name, self._array = reader, name, array
+        self.key, self.count, self.type = reader.state(name, array), count, type
+        self.place = reader.path
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        return self._reader.blocks(self._name, self._array)

@@ -17,24 +17,27 @@ from numpy.typing import NDArray
 from hpcnas.config.data_spec import DataError
 
 log = logging.getLogger(__name__)
-_BLOCK = 16 << 20  # bytes of pixels at a time
+_BLOCK = 1 << 20  # bytes of pixels at a time
 _EQUAL = 1e-6  # a deviation this small beside the mean is rounding: a channel of one value
 _FAR = 10  # standard deviations
 _SMALLEST, _LARGEST = 1e-30, 1e30  # deviations that float32 can divide by
 
 
-def channel_statistics(pixels: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each channel over all pixels (N, H, W, C): (C,) each, in pixel values.
+def channel_statistics(
+    pixels: NDArray[Any], places: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each channel over all pixels (N, H, W, C), or of those images at the places, int64
+    (n,), in their order: (C,) each, in pixel values.
 
     The deviation of a constant channel is given as 1, never 0. Raises DataError where a deviation is too large or too
     small for float32.
     """
     if pixels.dtype == np.uint8:
-        means, deviations = _of_bytes(pixels)
+        means, deviations = _of_bytes(pixels, places)
     elif pixels.dtype.kind in "iu":
-        means, deviations = _of_integers(pixels)
+        means, deviations = _of_integers(pixels, places)
     else:
-        means, deviations = _of_floats(pixels)
+        means, deviations = _of_floats(pixels, places)
     for channel, deviation in enumerate(deviations):
         if deviation and not _SMALLEST <= deviation <= _LARGEST:
             raise DataError(
@@ -55,10 +58,21 @@ def warn_of_padding(means: NDArray[np.float64], deviations: NDArray[np.float64])
         )  # fmt: skip
 
 
-def _blocks(pixels: NDArray[Any]) -> Iterator[NDArray[Any]]:
+def _blocks(pixels: NDArray[Any], places: NDArray[np.int64] | None) -> Iterator[NDArray[Any]]:
     images = max(1, min(1024, _BLOCK // max(1, pixels[:1].nbytes)))
-    for start in range(0, len(pixels), images):
-        yield pixels[start : start + images]
+    for start in range(0, len(pixels if places is None else places), images):
+        part = slice(start, start + images)
+        yield pixels[part] if places is None else pixels[places[part]]
+
+
+def _summed(block: NDArray[Any]) -> NDArray[Any]:
+    """Over images, rows and columns, (C,): images first, many values side by side, which is several times as fast."""
+    return block.reshape(len(block), -1).sum(axis=0).reshape(-1, block.shape[3]).sum(axis=0)
+
+
+def _values(pixels: NDArray[Any], places: NDArray[np.int64] | None) -> int:
+    """Of each channel."""
+    return len(pixels if places is None else places) * pixels.shape[1] * pixels.shape[2]
 
 
 def _of_sums(count: int, totals: list[int], squares: list[int]) -> tuple[list[float], list[float]]:
@@ -67,11 +81,11 @@ def _of_sums(count: int, totals: list[int], squares: list[int]) -> tuple[list[fl
     return means, [math.sqrt((count * square - total**2) / count**2) for total, square in pairs]
 
 
-def _of_bytes(pixels: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
+def _of_bytes(pixels: NDArray[np.uint8], places: NDArray[np.int64] | None) -> tuple[list[float], list[float]]:
     """Summed in integers, by how often each value occurs."""
     channels = pixels.shape[3]
     histograms = np.zeros((channels, 256), dtype=np.int64)
-    for block in _blocks(pixels):
+    for block in _blocks(pixels, places):
         for channel in range(channels):
             histograms[channel] += np.bincount(block[..., channel].ravel(), minlength=256)
     values = np.arange(256)
@@ -79,27 +93,27 @@ def _of_bytes(pixels: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
     return _of_sums(int(histograms[0].sum()), totals, squares)
 
 
-def _of_integers(pixels: NDArray[Any]) -> tuple[list[float], list[float]]:
+def _of_integers(pixels: NDArray[Any], places: NDArray[np.int64] | None) -> tuple[list[float], list[float]]:
     """Of 16 bits: the squares of a block of 2²³ values take less than 2⁶³ together."""
     channels = pixels.shape[3]
     totals, squares = [0] * channels, [0] * channels
-    for block in _blocks(pixels):
-        values = block.reshape(-1, channels).astype(np.int64)
-        totals = [one + more for one, more in zip(totals, values.sum(axis=0).tolist(), strict=True)]
-        squares = [one + more for one, more in zip(squares, (values * values).sum(axis=0).tolist(), strict=True)]
-    return _of_sums(pixels.size // channels, totals, squares)
+    for block in _blocks(pixels, places):
+        values = block.astype(np.int64)
+        totals = [one + more for one, more in zip(totals, _summed(values).tolist(), strict=True)]
+        squares = [one + more for one, more in zip(squares, _summed(values * values).tolist(), strict=True)]
+    return _of_sums(_values(pixels, places), totals, squares)
 
 
-def _of_floats(pixels: NDArray[Any]) -> tuple[list[float], list[float]]:
+def _of_floats(pixels: NDArray[Any], places: NDArray[np.int64] | None) -> tuple[list[float], list[float]]:
     """The mean first, then the deviations from it: without loss where values are far from 0."""
-    channels, count = pixels.shape[3], pixels.size // pixels.shape[3]
+    channels, count = pixels.shape[3], _values(pixels, places)
     sums, squares = np.zeros(channels), np.zeros(channels)
-    for block in _blocks(pixels):
-        sums += block.reshape(-1, channels).sum(axis=0, dtype=np.float64)
+    for block in _blocks(pixels, places):
+        sums += _summed(block.astype(np.float64))
     means = sums / count
-    for block in _blocks(pixels):
-        apart = block.reshape(-1, channels).astype(np.float64) - means
-        squares += (apart * apart).sum(axis=0)
+    for block in _blocks(pixels, places):
+        apart = block.astype(np.float64) - means
+        squares += _summed(apart * apart)
     deviations = np.sqrt(squares / count)
     deviations[deviations <= _EQUAL * np.abs(means)] = 0.0
     return means.tolist(), deviations.tolist()

@@ -19,7 +19,14 @@ _MOST_LOOKS = 1_000_000  # at groups and their classes, in all orders: about a s
 
 
 def split(images: Images, fraction: float, seed: int) -> tuple[Images, Images, str]:
-    """(training, validation) images, copies; and the digest of the choice where groups decide it, else nothing.
+    """Copies of the images at the `places`, and the name of the choice. Raises DataError as that does."""
+    training, validation, name = places(images, fraction, seed)
+    return images.taken(training), images.taken(validation), name
+
+
+def places(images: Images, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64], str]:
+    """Where the (training, validation) images are, int64; and the digest of the choice where groups decide it, else
+    nothing.
 
     Without groups they are in the order of a permutation that the seed fixes: 0.2 of CIFAR-10's 50,000 leave 40,000 for
     training, 10,000 for validation (§4.1). 0 < fraction < 1. Raises DataError if either part would be empty, and where
@@ -30,12 +37,12 @@ def split(images: Images, fraction: float, seed: int) -> tuple[Images, Images, s
         inside = in_validation(images.labels, images.groups, fraction, generator)
         require_both(images.labels, images.groups, inside, fraction)
         training, validation = np.flatnonzero(~inside), np.flatnonzero(inside)
-        return images.taken(training), images.taken(validation), digest(training, validation)
+        return training, validation, digest(training, validation)
     held_out = round(count * fraction)
     if not 0 < held_out < count:
         raise DataError(f"expected a validation fraction that splits {count} images in two, got {fraction}")
     order = generator.permutation(count)
-    return images.taken(order[held_out:]), images.taken(order[:held_out]), ""
+    return order[held_out:], order[:held_out], ""
 
 
 def in_validation(

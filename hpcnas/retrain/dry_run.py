@@ -54,7 +54,11 @@ def text(
     pieces = [shares.pieces(recipe, rank, ranks) for rank in range(ranks)]
     together = max(len(piece) for found in pieces for piece in found)
     memory = sizes.step_memory(graph, trained)
-    whole, again = (together * each / 2**30 for each in (memory.bytes(width), memory.bytes_recomputed(width)))
+    whole, again, *most = (
+        together * each / 2**30
+        for each in (memory.bytes(width), memory.bytes_recomputed(width), memory.taken(width),
+                     memory.taken_recomputed(width))
+    )  # fmt: skip
     lines = [
         given,
         "# network",
@@ -68,6 +72,7 @@ def text(
         f"{weights / 2**30:.2f} GiB weights, gradients and momentum",
         f"{whole:.2f} GiB feature maps of {together} images at a time, in {numbers}; "
         f"{again:.2f} GiB where they are computed again (--recompute)",
+        f"a step takes up to {most[0]:.2f} and {most[1]:.2f} GiB, gradients and workspaces included",
         *_resident(recipe, found, images),
         "",
         "# training",

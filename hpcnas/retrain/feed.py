@@ -83,8 +83,9 @@ class Feed(Protocol):
         fewer where `interrupted`. Before any training. Raises DataError for what no test can be made with."""
         ...
 
-    def use(self, recipe: RetrainingConfig) -> None:
-        """From now on steps are cut into the micro-batches of this recipe; all else of it is as it was."""
+    def use(self, recipe: RetrainingConfig, scored: int | None = None) -> None:
+        """From now on steps are cut into the micro-batches of this recipe; all else of it is as it was. `scored`: how
+        many images `test` and `validate` give at a time, at the most; None where memory is ample."""
         ...
 
     def begin(self, seed: int, step: int, leave: Callable[[], bool]) -> None:
@@ -154,6 +155,7 @@ class Resident:
         count, height, width, channels = learnt.pixels.shape
         mean, std = statistics(recipe, channels, lambda: _lists(channel_statistics(learnt.pixels)))
         self._recipe, self._rank, self._ranks, self._device = recipe, rank, ranks, device
+        self._scored = TEST_BATCH
         padding = recipe.augmentation.padding
         pixels = torch.tensor(learnt.pixels, device=device)  # a copy: the array may be mapped read-only
         self._pixels = padded(pixels, padding)
@@ -213,8 +215,8 @@ class Resident:
             self.validated_on = f"{self.validation_images:,} {self.validated_on}"
         return images
 
-    def use(self, recipe: RetrainingConfig) -> None:
-        self._recipe = recipe
+    def use(self, recipe: RetrainingConfig, scored: int | None = None) -> None:
+        self._recipe, self._scored = recipe, min(TEST_BATCH, scored or TEST_BATCH)
 
     def begin(self, seed: int, step: int, leave: Callable[[], bool] = never) -> None:
         self._order, self._seed = Order(len(self._labels), seed), seed
@@ -255,8 +257,8 @@ class Resident:
     def _share(self, images: Images) -> Iterator[PlacedBatch]:
         """This rank's share of images that are not trained on."""
         mine = np.arange(self._rank, len(images.labels), self._ranks)
-        for start in range(0, len(mine), TEST_BATCH):
-            places = mine[start : start + TEST_BATCH]
+        for start in range(0, len(mine), self._scored):
+            places = mine[start : start + self._scored]
             part = self._as_trained(images.pixels[places[0] : places[-1] + 1 : self._ranks])
             labels = torch.as_tensor(images.labels[places], device=self._device)
             yield self._normalise(torch.tensor(part, device=self._device)), labels, places

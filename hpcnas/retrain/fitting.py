@@ -25,7 +25,6 @@ from hpcnas.job.memory import free_memory
 from hpcnas.retrain import shares
 from hpcnas.retrain.process_group import World
 
-_BESIDE = 1.2  # what a step takes, in feature maps that it keeps: gradients and workspaces are there too
 _logger = logging.getLogger("hpcnas")
 
 
@@ -35,6 +34,7 @@ class Fit:
 
     recomputed: bool  # whether feature maps are computed again on the way back
     micro_batch: int | None = None  # images that batch statistics are of, where that is fewer than the recipe has
+    scored: int | None = None  # images to test or to validate on at a time, at the most; None where memory is ample
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,16 @@ def room(
     copies = 4 if recipe.training.weight_averaging else 3  # weights, gradients, momentum; averages
     left = max(0, free - copies * max(4, number_bytes) * sizes.size(graph, trained_on).parameters)
     memory = sizes.step_memory(graph, trained_on)
-    whole, again = (
-        int(left / (_BESIDE * each)) for each in (memory.bytes(number_bytes), memory.bytes_recomputed(number_bytes))
-    )
+    whole, again = (int(left / each) for each in (memory.taken(number_bytes), memory.taken_recomputed(number_bytes)))
     return RankRoom(rank, images, free, whole, again)
 
 
-def choose(rooms: Sequence[RankRoom], recipe: RetrainingConfig, begins: bool, speaks: bool) -> Fit:
+def choose(
+    rooms: Sequence[RankRoom], recipe: RetrainingConfig, begins: bool, speaks: bool, pixels: float = 1.0
+) -> Fit:
     """What fits on ranks that have such rooms. Where a retraining does not begin, its batch statistics stay as they
-    are. `speaks`: this rank tells a person, once."""
+    are. `speaks`: this rank tells a person, once. `pixels` are those of an image as it is trained on, for one of an
+    image as it is tested."""
     short = [each for each in rooms if each.images > each.whole]
     if recipe.run.recompute == "never" or (recipe.run.recompute == "auto" and not short):
         return Fit(recomputed=False)
@@ -77,12 +78,13 @@ def choose(rooms: Sequence[RankRoom], recipe: RetrainingConfig, begins: bool, sp
         )  # fmt: skip
     shortest = min(rooms, key=lambda each: each.again - each.images)
     if shortest.images <= shortest.again:
-        return Fit(recomputed=True)
+        return Fit(recomputed=True, scored=max(1, int(shortest.images * pixels)) if short else None)
     fewer = _fewer(recipe, min(each.again for each in rooms), shortest.images)
     may = begins and recipe.run.smaller_batches == "auto"
     if speaks:
         _say_smaller(recipe, shortest, fewer if may else None, begins)
-    return Fit(recomputed=True, micro_batch=fewer if may else None)
+    together = fewer if may and fewer is not None else shortest.images
+    return Fit(True, fewer if may else None, max(1, int(together * pixels)))
 
 
 def _fewer(recipe: RetrainingConfig, fitting: int, images: int) -> int | None:
@@ -111,16 +113,18 @@ def _say_smaller(recipe: RetrainingConfig, shortest: RankRoom, chosen: int | Non
 
 
 def fit(
-    world: World, recipe: RetrainingConfig, graph: CellGraph, trained_on: Skeleton, number_bytes: int,
+    world: World, recipe: RetrainingConfig, graph: CellGraph, tested_on: Skeleton, number_bytes: int,
     device: torch.device, begins: bool,
 ) -> Fit:  # fmt: skip
-    """What fits into the memory of all ranks. To be asked before the first training, which leaves its memory to the
-    next one and not to the system."""
+    """What fits into the memory of all ranks; `tested_on` has the sizes of test images. To be asked before the first
+    training, which leaves its memory to the next one and not to the system."""
     hosts = world.gather(socket.gethostname())
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
     else:
         free = free_memory() // hosts.count(hosts[world.rank])
     images = max(map(len, shares.pieces(recipe, world.rank, world.size)))
+    trained_on = recipe.trained_on(tested_on)
     mine = room(world.rank, recipe, graph, trained_on, images, number_bytes, free)
-    return choose(world.gather(mine), recipe, begins, speaks=world.rank == 0)
+    pixels = trained_on.height * trained_on.width / (tested_on.height * tested_on.width)
+    return choose(world.gather(mine), recipe, begins, world.rank == 0, pixels)

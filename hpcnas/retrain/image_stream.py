@@ -209,7 +209,7 @@ class Stream:
         self.tested_on = f"{self.test_images:,} test images of {tests.folder}"
         mean, std = statistics(recipe, 3, lambda: (MEAN, STD))
         self._normalise = Normaliser(torch.tensor(mean, device=device), torch.tensor(std, device=device))
-        self._loaders = loaders
+        self._loaders, self._scored = loaders, _TEST_BATCH
         self._source = self._made_source()
         self.waits, self.interrupted = True, False
         self.problem: str | None = None
@@ -234,7 +234,8 @@ class Stream:
         largest = max(self._recipe.training.micro_batch, _TEST_BATCH)
         return Processes(self._loaders, largest * 3 * self._recipe.data.image_size**2, preload=__name__)
 
-    def use(self, recipe: RetrainingConfig) -> None:
+    def use(self, recipe: RetrainingConfig, scored: int | None = None) -> None:
+        self._scored = min(_TEST_BATCH, scored or _TEST_BATCH)
         larger = recipe.training.micro_batch > self._recipe.training.micro_batch
         self._recipe = recipe
         if larger:
@@ -329,7 +330,7 @@ class Stream:
         """This rank's share of images that are not trained on, and their places, less where they do not come; adds the
         names of those that cannot be read."""
         mine = range(self._rank, len(listing.files), self._ranks)
-        batches = [list(mine[start : start + _TEST_BATCH]) for start in range(0, len(mine), _TEST_BATCH)]
+        batches = [list(mine[start : start + self._scored]) for start in range(0, len(mine), self._scored)]
         self._begin(images, batches)
         for places in batches:
             loaded = self._waited_for(leave)

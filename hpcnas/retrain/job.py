@@ -287,10 +287,10 @@ def _train_all(
         together(world, lambda: class_weights.scaled(given, sizes))  # before the training
         weights = together(world, lambda: _start(orders, feed.appearance) if world.rank == 0 else None)
         graph, recipe = expansion.expand(orders.genotype), orders.recipe
-        number, trained_on = _number_of(recipe, device), recipe.trained_on(recipe.skeleton(feed.appearance.facts))
-        fit = fitting.fit(world, recipe, graph, trained_on, number.itemsize, device, orders.begins)
+        skeleton, number = recipe.skeleton(feed.appearance.facts), _number_of(recipe, device)
+        fit = fitting.fit(world, recipe, graph, skeleton, number.itemsize, device, orders.begins)
         orders = replace(orders, recipe=recipe.with_smaller_batches(fit.micro_batch))
-        feed.use(orders.recipe)
+        feed.use(orders.recipe, fit.scored)
         _appear(world, orders.recipe, keeper, feed, first, device, fit.micro_batch)
         exit_code = COMPLETE
         for seed in orders.seeds:

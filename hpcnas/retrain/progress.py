@@ -44,7 +44,7 @@ class Progress:
 
     def began(self, record: Record) -> None:
         """The data are known, and this job is the last of the record's sessions."""
-        self._recipe = record.recipe
+        self._recipe = record.trained_by
         session, training = record.sessions[-1], self._recipe.training
         facts, skeleton = session.facts, record.inputs.skeleton
         _logger.info(

@@ -207,7 +207,10 @@ def _search(config: SearchConfig, site: Site, took: durations.MeasuredDurations)
         config.evaluation, evaluator="synthetic", synthetic_spread=0.0, synthetic_crashes=0.0, synthetic_hangs=0.0,
         synthetic_nans=0.0,
     )  # fmt: skip
-    settings = replace(config, evaluation=still, search=replace(config.search, budget=simulated))
+    made_up = replace(config.training, fitness="accuracy", class_weights=None)  # the landscape has nothing else
+    settings = replace(
+        config, evaluation=still, training=made_up, search=replace(config.search, budget=simulated)
+    )
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         report = simulation.simulate(settings, site, run, Foresight(settings, took))

@@ -47,6 +47,14 @@ class Hdf5Array:
         found: np.ndarray = self._dataset[first : first + count]
         return found
 
+    def mapped(self) -> np.ndarray | None:
+        """The values, mapped read-only from the file; None where they lie there in pieces or packed."""
+        dataset = self._dataset
+        place = None if dataset.chunks or dataset.file.userblock_size else dataset.id.get_offset()
+        if place is None or not self.dtype.isnative:
+            return None
+        return np.memmap(dataset.file.filename, self.dtype, "r", offset=place, shape=self.shape)
+
     def whole(self) -> np.ndarray:
         """All values, texts of any kind as text. Raises one of DAMAGE."""
         if h5py.check_string_dtype(self._dataset.dtype) is not None:

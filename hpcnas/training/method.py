@@ -8,6 +8,7 @@ files, no messages.
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hpcnas.architecture.genotype import Genotype
@@ -23,7 +25,7 @@ from hpcnas.config import class_weights
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import DataSettings, TrainingSettings
 from hpcnas.data import splits
-from hpcnas.data.augment import Normaliser, padded
+from hpcnas.data.augment import Normaliser, movable, padded
 from hpcnas.data.channel_statistics import channel_statistics, warn_of_padding
 from hpcnas.data.datasets import DataSet
 from hpcnas.training import schedules
@@ -52,7 +54,11 @@ class ValidationScores:
 @dataclass(frozen=True)
 class TrainingData:
     """Both splits on the device: (N, H, W, C), of the type that the data have, and int64 (N,); and how pixels become
-    inputs."""
+    inputs.
+
+    Where the images lie in a file that all processes of the host map, CPUs train from there: `places` and
+    `validation_places`, int64 (n,), then say which of `pixels` and `validation_pixels` are those of the labels, and
+    images are padded by `late_padding` when they are taken."""
 
     pixels: Tensor
     labels: Tensor
@@ -61,6 +67,20 @@ class TrainingData:
     normalise: Normaliser
     facts: DataFacts
     class_weights: Tensor | None = None  # of each class in the loss, float32 (classes,); None where all count alike
+    places: Tensor | None = None
+    validation_places: Tensor | None = None
+    late_padding: int = 0
+
+    def taken(self, chosen: Tensor) -> Tensor:
+        """Training images by their numbers, int64 (B,), padded: (B, H, W, C), as `movable` has them."""
+        rows = chosen if self.places is None else self.places[chosen]
+        return padded(movable(self.pixels)[rows], self.late_padding)
+
+    def validated(self, part: slice) -> Tensor:
+        """Validation images: (B, H, W, C), of their own type."""
+        if self.validation_places is None:
+            return self.validation_pixels[part]
+        return movable(self.validation_pixels)[self.validation_places[part]].view(self.validation_pixels.dtype)
 
     @classmethod
     def prepare(
@@ -74,38 +94,55 @@ class TrainingData:
         """Splits the training images by the configured seed, unless they have validation images of their own, pads them
         by so many pixels of the value 0 on each side, and moves all to the device. `weights` are those of classes
         (`config.class_weights`). Raises DataError, also where they do not fit the data."""
-        if dataset.validation is not None:
-            training, validation, split = dataset.images, dataset.validation, OWN_VALIDATION
+        images, others = dataset.images, dataset.validation
+        if others is None:
+            training, validation, split = splits.places(images, data.validation_fraction, data.split_seed)
+            others = images
         else:
-            training, validation, split = splits.split(dataset.images, data.validation_fraction, data.split_seed)
-        mean, std = channel_statistics(training.pixels)
-        count, height, width, channels = training.pixels.shape
-        sizes = np.bincount(training.labels, minlength=len(dataset.classes)).tolist()
+            training, validation, split = np.arange(len(images.labels)), np.arange(len(others.labels)), OWN_VALIDATION
+        mean, std = channel_statistics(images.pixels, training)
+        _, height, width, channels = images.pixels.shape
+        sizes = np.bincount(images.labels[training], minlength=len(dataset.classes)).tolist()
         scaled = class_weights.scaled(weights, sizes)
-        pixels = torch.as_tensor(training.pixels, device=device)
         told: dict[str, Any] = {}
-        if split or training.pixels.dtype != np.uint8:
+        if split or images.pixels.dtype != np.uint8:
             told = {"split": split, "mean": tuple(mean.tolist()), "std": tuple(std.tolist())}
-        if padding and training.pixels.dtype != np.uint8:
+        if padding and images.pixels.dtype != np.uint8:
             warn_of_padding(mean, std)
+        shared = device.type == "cpu" and isinstance(images.pixels, np.memmap)
+        if shared:
+            pixels, validated = _mapped(images.pixels), _mapped(others.pixels)
+        else:
+            pixels = padded(torch.as_tensor(images.pixels[training], device=device), padding)
+            validated = torch.as_tensor(others.pixels[validation], device=device)
         return cls(
-            pixels=padded(pixels, padding),
-            labels=torch.as_tensor(training.labels, device=device),
-            validation_pixels=torch.as_tensor(validation.pixels, device=device),
-            validation_labels=torch.as_tensor(validation.labels, device=device),
+            pixels=pixels,
+            labels=torch.as_tensor(images.labels[training], device=device),
+            validation_pixels=validated,
+            validation_labels=torch.as_tensor(others.labels[validation], device=device),
             normalise=Normaliser(torch.as_tensor(mean, device=device), torch.as_tensor(std, device=device)),
             facts=DataFacts(
                 image_channels=channels,
                 height=height,
                 width=width,
                 classes=len(dataset.classes),
-                training_images=count,
-                validation_images=len(validation.labels),
+                training_images=len(training),
+                validation_images=len(validation),
                 fingerprint=dataset.fingerprint,
                 **told,
             ),
             class_weights=None if scaled is None else torch.tensor(scaled, dtype=torch.float32, device=device),
+            places=torch.as_tensor(training) if shared else None,
+            validation_places=torch.as_tensor(validation) if shared else None,
+            late_padding=padding if shared else 0,
         )
+
+
+def _mapped(pixels: NDArray[Any]) -> Tensor:
+    """The same memory. It may be read-only, which torch does not know: nothing writes to it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not writable")
+        return torch.as_tensor(pixels)
 
 
 def crop_size(settings: TrainingSettings, facts: DataFacts) -> tuple[int, int]:

@@ -116,9 +116,11 @@ def _few(data: TrainingData) -> TrainingData:
     facts = data.facts
     return replace(
         data,
-        pixels=data.pixels[:_IMAGES],
+        pixels=data.pixels if data.places is not None else data.pixels[:_IMAGES],
+        places=None if data.places is None else data.places[:_IMAGES],
         labels=data.labels[:_IMAGES],
-        validation_pixels=data.validation_pixels[:_IMAGES],
+        validation_pixels=data.validation_pixels if data.places is not None else data.validation_pixels[:_IMAGES],
+        validation_places=None if data.validation_places is None else data.validation_places[:_IMAGES],
         validation_labels=data.validation_labels[:_IMAGES],
         facts=replace(
             facts,

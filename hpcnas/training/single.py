@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hpcnas.config.search import TrainingSettings
-from hpcnas.data.augment import EpochSampler, movable, random_crop, random_flip
+from hpcnas.data.augment import EpochSampler, random_crop, random_flip
 from hpcnas.training import averaging
 from hpcnas.training.method import LossNotFinite, TrainingData, Trainings, ValidationScores, crop_size, learning_rate
 
@@ -103,11 +103,11 @@ class SingleTraining(Trainings):
 
     def _batch(self) -> tuple[Tensor, Tensor]:
         """The next augmented images, float (B, C, h, w), and their labels, int64 (B,)."""
-        chosen, pixels = self._sampler.next(self._settings.batch_size), self._data.pixels
-        images = random_crop(movable(pixels)[chosen], self._crop_height, self._crop_width, self._generator)
+        chosen = self._sampler.next(self._settings.batch_size)
+        images = random_crop(self._data.taken(chosen), self._crop_height, self._crop_width, self._generator)
         if self._settings.flip:
             images = random_flip(images, self._generator)
-        return self._data.normalise(images.view(pixels.dtype)), self._data.labels[chosen]
+        return self._data.normalise(images.view(self._data.pixels.dtype)), self._data.labels[chosen]
 
     def validated(self, beat: Callable[[], None], averaged: bool = False) -> tuple[ValidationScores, ...]:
         return (self.validate(beat, averaged),)
@@ -121,7 +121,7 @@ class SingleTraining(Trainings):
         said = []
         for start in range(0, len(data.validation_labels), VALIDATION_BATCH):
             part = slice(start, start + VALIDATION_BATCH)
-            scores = self._learner.scores(data.normalise(data.validation_pixels[part]), weights)
+            scores = self._learner.scores(data.normalise(data.validated(part)), weights)
             correct += (scores.argmax(dim=1) == data.validation_labels[part]).sum()
             said.append(scores)
             beat()

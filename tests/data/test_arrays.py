@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import subprocess
 import sys
@@ -288,3 +289,35 @@ def test_images_alone_are_read_to_be_classified(tmp_path: Path) -> None:
     assert labels is None and name == "images" and np.array_equal(pixels, images)
     pixels, labels, name = arrays.unlabelled(in_npz(tmp_path, content()), None)
     assert labels is not None and labels.tolist() == [0, 1, 2] and name == "test/images" and len(pixels) == 3
+
+
+@each_kind
+def test_large_arrays_are_mapped_from_where_they_lie_or_from_a_cache(
+    keep: Callable[[Path, Content], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrays, "_SHARED", 0)
+    images = np.tile(content()["train_images"], (8, 1, 1, 1))
+    data = content(train_images=images, train_labels=np.arange(96) % 3, groups=None)
+    path = keep(tmp_path, data)
+    first, again = (datasets.load_training(f"arrays:{path}").images.pixels for _ in range(2))
+    assert isinstance(first, np.memmap) and first.filename == again.filename
+    np.testing.assert_array_equal(first, images)
+    (kept,) = list(tmp_path.glob(".hpcnas-*.npy")) or [path / "train" / "images.npy"]
+    assert Path(first.filename) == kept and (keep is in_folder) == (kept.parent.name == "train")
+    if keep is not in_folder:
+        os.utime(path, ns=(1, 1))
+        monkeypatch.setattr(arrays, "_BLOCK", 5)
+        other = datasets.load_training(f"arrays:{path}").images.pixels
+        assert isinstance(other, np.memmap) and other.filename != first.filename
+        np.testing.assert_array_equal(other, images)
+    np.testing.assert_array_equal(datasets.load_test(f"arrays:{path}").images.pixels, data["test_images"])
+
+
+def test_plain_hdf5_is_mapped_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "_SHARED", 0)
+    images = content()["train_images"]
+    with h5py.File(tmp_path / "plain.h5", "w") as file:
+        file["train/images"], file["train/labels"] = images, np.arange(12) % 3
+    found = datasets.load_training(f"arrays:{tmp_path}/plain.h5").images.pixels
+    assert isinstance(found, np.memmap) and found.filename == str(tmp_path / "plain.h5")
+    np.testing.assert_array_equal(found, images)

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from drawn_folders import caches, draw, drawn, pixels_of, save, write_folder
 
-from hpcnas.data import datasets, image_folder
+from hpcnas.data import datasets, image_folder, pixel_cache
 from hpcnas.storage import sealed
 
 ROOT = Path(datasets.__file__).parents[2]
@@ -191,7 +191,7 @@ def test_no_bit_of_a_cache_turns_over_unnoticed(root: Path) -> None:
         changed = bytearray(whole)
         changed[bit // 8] ^= 1 << bit % 8
         path.write_bytes(changed)
-        cache = image_folder._Cache(path, listing)
+        cache = pixel_cache.Cache(path, listing)
         assert cache.open() is None and cache.damaged, f"bit {bit}"
 
 
@@ -203,7 +203,7 @@ def test_what_is_of_no_use_is_looked_at_and_told_of_once(
     (path,) = caches(root)
     whole = path.read_bytes()
     turn_a_pixel_over(path)
-    cache, looks = image_folder._Cache(path, image_folder.list_split(root / "train")), []
+    cache, looks = pixel_cache.Cache(path, image_folder.list_split(root / "train")), []
     look = sealed.content_length
     monkeypatch.setattr(sealed, "content_length", lambda file: (looks.append(file), look(file))[1])
     assert [cache.open() for _ in range(3)] == [None, None, None]
@@ -218,7 +218,7 @@ def test_an_unreadable_cache_is_told_of_once(
 ) -> None:
     pixels_of(root)
     (path,) = caches(root)
-    cache = image_folder._Cache(path, image_folder.list_split(root / "train"))
+    cache = pixel_cache.Cache(path, image_folder.list_split(root / "train"))
 
     def broken(file: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -296,7 +296,7 @@ def test_a_file_system_without_locks_will_do(root: Path, monkeypatch: pytest.Mon
 def test_a_process_that_decodes_without_a_sign_of_life_is_not_waited_for(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(image_folder, "STALL_SECONDS", 0.0)
+    monkeypatch.setattr(pixel_cache, "STALL_SECONDS", 0.0)
     key = image_folder.list_split(root / "train").key
     with open(root / f".hpcnas-train-{key}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -311,7 +311,7 @@ def test_what_another_process_finished_meanwhile_is_not_decoded_again(
     pixels_of(root)
     forbid_decoding(monkeypatch)
     listing = image_folder.list_split(root / "train")
-    found = image_folder._decode_once(listing, image_folder._Cache(caches(root)[0], listing))
+    found = pixel_cache.fill_once(listing, pixel_cache.Cache(caches(root)[0], listing))
     np.testing.assert_array_equal(found, drawn(0, 1, 2, 3, 4, 5))
 
 
@@ -321,7 +321,7 @@ def test_waiting_lasts_as_long_as_there_are_signs_of_life(
 ) -> None:
     """A clock of its own; the process that has the lock finishes after three times the limit."""
     now = 0.0
-    finished = 3 * image_folder.STALL_SECONDS
+    finished = 3 * pixel_cache.STALL_SECONDS
     with open(root / "lock", "w") as held, open(root / "lock", "w") as lock:
 
         def sleep(pause: float) -> None:
@@ -335,10 +335,10 @@ def test_waiting_lasts_as_long_as_there_are_signs_of_life(
         fcntl.flock(held, fcntl.LOCK_EX)
         found = drawn(0)
         if alive:
-            assert image_folder._wait_for_lock(lock.fileno(), lambda: found if now > finished else None) is found
+            assert pixel_cache.wait_for_lock(lock.fileno(), lambda: found if now > finished else None) is found
         else:
             with pytest.raises(TimeoutError):
-                image_folder._wait_for_lock(lock.fileno(), lambda: found if now > finished else None)
+                pixel_cache.wait_for_lock(lock.fileno(), lambda: found if now > finished else None)
 
 
 def test_a_process_that_decodes_shows_life_after_every_block(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

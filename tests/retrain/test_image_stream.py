@@ -81,6 +81,9 @@ def test_loaders_have_room_for_the_micro_batches_that_memory_has_asked_for(
     for size, images in ((4, 4), (8, 8)):
         begun.use(settings.with_smaller_batches(size))
         assert begun._source._batch_bytes == images * 3 * 16 * 16  # type: ignore[attr-defined]
+    tested = stream(settings)
+    tested.use(settings, scored=3)
+    assert [len(places) for _, _, places in tested.test()] == [2, 2]  # one of five cannot be read
 
 
 def test_a_micro_batch_is_the_same_on_any_rank_in_any_process_and_after_a_break(folder: Path) -> None:

@@ -69,3 +69,13 @@ def test_colour_in_the_test_of_a_network_for_grey_images_is_refused(tmp_path: Pa
     feed = Resident(SCHEME.build(SCHEME.settings(recipe()), {"data": plain}), 0, 1, torch.device("cpu"))
     with pytest.raises(DataError, match="expected grey test images, .*, got .*val/b/0.png in colour; make them grey"):
         list(feed.look())
+
+
+def test_fewer_images_are_tested_at_a_time_where_memory_is_short() -> None:
+    settings = recipe()
+    feed = Resident(settings, 0, 1, torch.device("cpu"))
+    sizes = []
+    for scored in (None, 7, 900):
+        feed.use(settings, scored)
+        sizes.append([len(labels) for _, labels, _ in feed.test()])
+    assert sizes == [[10], [7, 3], [10]]

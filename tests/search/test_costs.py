@@ -151,6 +151,11 @@ def test_the_forecast_of_one_kind_of_device() -> None:
     assert lines[-1] == "and at the most 45.8 MiB for checkpoints, while it goes on"
 
 
+def test_what_is_measured_and_how_classes_weigh_are_no_matter_of_the_clock() -> None:
+    lines = costs.forecast(settings(fitness="log-loss", class_weights="balanced"), FACTS, [worker("a GPU", 0.1)])
+    assert any("4 evaluations by 8 trainings: 2 min with 1 worker" in line for line in lines)
+
+
 def test_devices_of_two_kinds_have_their_own_pace() -> None:
     lines = costs.forecast(settings(), FACTS, [worker("a GPU", 0.1), worker("a slow GPU", 1.0)])
     assert [line for line in lines if "1 worker, " in line] == [

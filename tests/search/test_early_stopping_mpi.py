@@ -44,7 +44,7 @@ def assert_sound(folder: Path, budget: int) -> None:
 @pytest.mark.parametrize("how", HOW)
 def test_a_killed_search_goes_on_with_the_same_individuals(how: str, mpi: Mpi, tmp_path: Path) -> None:
     options, folder = [*OPTIONS, *HOW[how], "--budget", "100"], tmp_path / "run"
-    sleepy = ["--synthetic-seconds", "0.02"]
+    sleepy = ["--synthetic-seconds", "0.2"]  # ten seconds in all: it is killed long before
     with launcher.start(mpi, 3, ["-m", "hpcnas", "--run", "run", *options, *sleepy], cwd=tmp_path) as job:
         await_that(lambda: job.poll() is not None or _stopped(folder) >= 3, "some that are stopped")
         before = recorded(folder)
@@ -52,7 +52,7 @@ def test_a_killed_search_goes_on_with_the_same_individuals(how: str, mpi: Mpi, t
         job.communicate(timeout=GUARD)
         assert job.await_end() == []
     assert status(folder) == "more" and 0 < evaluations(folder) < 100
-    output = search(mpi, tmp_path, "run", count=2)
+    output = search(mpi, tmp_path, "run", "--synthetic-seconds", "0", count=2)
     assert "stopped early" in output
     assert status(folder) == "complete"
     assert_sound(folder, 100)

@@ -6,6 +6,7 @@ The same values in another type are the same images, to the last bit: what is cr
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ from test_cpu_program import flat
 
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.search import DataSettings, TrainingSettings
+from hpcnas.data import arrays
 from hpcnas.data.arrays import TYPES
 from hpcnas.data.augment import movable, padded
-from hpcnas.data.datasets import DataSet, Images
+from hpcnas.data.datasets import DataSet, Images, load_training
+from hpcnas.training import probing
 from hpcnas.training.choice import fastest_method
 from hpcnas.training.cpu.compiled import CompiledTraining
 from hpcnas.training.method import OWN_VALIDATION, TrainingData
@@ -48,7 +51,7 @@ def steps(method: type[SingleTraining], found: TrainingData) -> tuple[list[float
     torch.set_num_threads(1)
     training = method.of(GENOTYPE, skeleton(found.facts.image_channels), found, SETTINGS, (3,))
     assert isinstance(training, SingleTraining)
-    return [float(training.make_step()) for _ in range(SETTINGS.steps)], training.validate(lambda: None)
+    return [float(training.make_step()) for _ in range(SETTINGS.steps)], training.validate(lambda: None).accuracy
 
 
 @pytest.mark.parametrize("channels", [1, 3, 12, 64, 256])
@@ -100,3 +103,25 @@ def test_the_split_and_the_statistics_are_written_down() -> None:
     bytes_alone = data(3, "uint8").facts
     assert str(facts) == f"{facts!r} split by validation part" and str(bytes_alone) == repr(bytes_alone)
     assert set(bytes_alone.record()) == set(facts.record()) - {"split", "mean", "std"}
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_what_is_mapped_is_trained_on_as_what_is_copied(
+    own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a file that a worker maps: the same steps and accuracies, to the last bit."""
+    generator = np.random.default_rng(0)
+    for part, count in (("train", 60), ("validation", 9) if own else ("test", 9)):
+        (tmp_path / part).mkdir()
+        np.save(tmp_path / part / "images.npy", generator.integers(0, 60_000, (count, 8, 8, 5), dtype=np.uint16))
+        np.save(tmp_path / part / "labels.npy", np.arange(count) % 3)
+    found = []
+    for shared in (1 << 40, 0):
+        monkeypatch.setattr(arrays, "_SHARED", shared)
+        found.append(TrainingData.prepare(load_training(f"arrays:{tmp_path}"), DataSettings(), CPU, SETTINGS.padding))
+    copied, mapped = found
+    assert copied.places is None and mapped.places is not None and mapped.facts == copied.facts
+    assert mapped.facts.mean == copied.facts.mean and mapped.pixels.shape == (60, 8, 8, 5)
+    assert steps(CompiledTraining, mapped) == steps(CompiledTraining, copied)
+    few, way = probing._few(mapped), probing.find(CPU, 1, SETTINGS, skeleton(5), mapped)
+    assert way.slower == "" and len(few.validated(slice(None))) == len(few.validation_labels)

@@ -74,6 +74,7 @@ class StackedTraining(Trainings):
     ) -> None:
         device = data.pixels.device
         assert available(device), "`probing` has looked"
+        assert data.places is None, "kernels read images that lie on the device"
         graph = expand(genotype)
         states = []
         for seed in seeds:
