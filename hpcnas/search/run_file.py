@@ -70,7 +70,7 @@ def write(path: Path, stored: StoredRun) -> None:
     durable.put(path, image(stored))
 
 
-def image(stored: StoredRun) -> memoryview:
+def image(stored: StoredRun) -> bytes:
     """The file's bytes."""
     return hdf5.image(FORMAT, stored.run, functools.partial(_fill, stored))
 
