@@ -4,6 +4,7 @@
 # MPIRUN=/path/mpirun    the site's launcher; by default the one on the PATH. Empty: MPICH from a Python wheel
 # RANKS=3                ranks of `make run`, controller included
 # PYTEST='-k store -x'   further arguments of the tests
+# PYTHONS='3.12 3.13'    what `make test-pythons` runs the quick tests under
 # DEVICE=cuda            what `make bench` trains on
 # TABLES=DIR             folder of the tables of `make bench-search` (README, More for the same hours)
 # CC='gcc -march=x86-64-v3'   the compiler of the C kernels: with these options as on a CPU without AVX-512
@@ -11,6 +12,7 @@
 PYTHON      ?= python3
 MPIRUN      ?= $(shell command -v mpirun 2>/dev/null)
 RANKS       ?= 3
+PYTHONS     ?= 3.11 3.12 3.13
 PYTEST      ?=
 DEVICE      ?= cpu
 TABLES      ?= tables
@@ -35,7 +37,7 @@ export PRTE_MCA_rmaps_default_mapping_policy := :oversubscribe
 # Tests start Python some thousand times: where no bytecode is written, each time compiles hpcnas again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test test-4 torture bench bench-scale bench-search lint environment clean
+.PHONY: help run test test-4 test-pythons test-container torture bench bench-scale bench-search lint environment clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -71,6 +73,12 @@ test: environment  ## the test suite, under MPICH and Open MPI, three files at a
 
 test-4: environment  ## the MPI tests under four ranks
 	HPCNAS_TEST_RANKS=4 $(VENV)/bin/python -m pytest -m mpi $(PYTEST)
+
+test-pythons: $(VENV)/mpi/mpich/.ready  ## the quick tests under every Python from 3.11 to 3.13 that is here
+	.ci/pythons $(PYTHONS)
+
+test-container: environment  ## what containers/ install, in a bare Debian, and a search there: root, 2 GB, minutes
+	HPCNAS_TEST_CONTAINER=1 $(VENV)/bin/python -m pytest --timeout 0 tests/test_containers.py $(PYTEST)
 
 torture: environment  ## 1,000 faults, 500 kills, 100 million pairs of networks, 20,000 odd options: over an hour
 	HPCNAS_TORTURE=1 $(VENV)/bin/python -m pytest --timeout 0 -s tests/search/test_faults_mpi.py \

@@ -68,6 +68,7 @@ class Evaluation(_Message):
     curves: tuple[tuple[float, ...], ...] = ()  # of each replicate, the validation accuracy at each rung
     judged: int = 0  # how many replicates, the first ones, were held against the task's floors together
     measures: tuple[tuple[float | None, ...], ...] = ()  # of each replicate, or of none: `training.measuring.every`
+    objective: tuple[float, float | None] | None = None  # cost of the trained network and its spread (`weighing`)
 
     @property
     def fitness(self) -> float:

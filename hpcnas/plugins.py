@@ -1,4 +1,4 @@
-"""Plugins: primitives, data, strategies, evaluators and measures that modules of others bring (PLUGINS.md).
+"""Plugins: primitives, data, strategies, evaluators, measures and objectives of others (PLUGINS.md).
 
     --plugin NAME   an entry point of the group `hpcnas` that has this name, else the module NAME and its `plugin`
 
@@ -91,6 +91,21 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class Objective:
+    """What a network costs, which `--strategy nsga2 --objective NAME` weighs fitness against: less is better.
+
+    `of(genotype)` returns a finite number of a valid genotype, always the same; it runs in the controller. With
+    `trained` it is `of(network, images)`: of the trained small network, a torch module in evaluation mode on the
+    worker's device, and up to 32 normalised validation images there, float (N, C, H, W); it runs in the trainer, once a
+    fitness, and what it returns is kept. Numbers are from −1e15 to 1e15.
+    """
+
+    of: Callable[..., float]
+    trained: bool = False
+    words: str = ""  # what people read beside numbers of it, with their unit; else its name
+
+
+@dataclass(frozen=True)
 class Plugin:
     """What a plugin brings, by name.
 
@@ -104,6 +119,7 @@ class Plugin:
     strategies: Mapping[str, Callable[[Any, Any], Any]] = field(default_factory=dict)
     evaluators: Mapping[str, Callable[[Any, Any], Any]] = field(default_factory=dict)
     measures: Mapping[str, Measure] = field(default_factory=dict)
+    objectives: Mapping[str, Objective] = field(default_factory=dict)
 
 
 # What else an author needs, and where it is: loaded when it is asked for, since this file stands below all of it.
@@ -249,8 +265,8 @@ def told(error: BaseException) -> str:
 
 
 def bringer(field_name: str, name: str) -> str:
-    """In words, which plugin brings the strategy, kind of data, evaluator or measure of that name; `field_name` is the
-    field of Plugin."""
+    """In words, which plugin brings the strategy, kind of data, evaluator, measure or objective of that
+    name; `field_name` is the field of Plugin."""
     found = [plugin for plugin, brought in _loaded.items() if name in getattr(brought, field_name)]
     return f"plugin {found[0]!r}" if found else "the program"
 
@@ -299,6 +315,11 @@ def measures() -> dict[str, Measure]:
     return {name: measure for plugin in _loaded.values() for name, measure in plugin.measures.items()}
 
 
+def objectives() -> dict[str, Objective]:
+    """The objectives of all loaded plugins, by name."""
+    return {name: objective for plugin in _loaded.values() for name, objective in plugin.objectives.items()}
+
+
 def _found(name: str) -> Plugin:
     import importlib.metadata  # brings much that ranks without plugins do not need
 
@@ -330,6 +351,7 @@ def _check(name: str, plugin: Plugin) -> None:
         ("strategies", list(plugin.strategies), strategies()),
         ("evaluators", list(plugin.evaluators), evaluators()),
         ("measures", list(plugin.measures), measures()),
+        ("objectives", list(plugin.objectives), objectives()),
     ):
         for one in given:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", one):
@@ -354,9 +376,10 @@ def _check_types(name: str, plugin: Plugin) -> None:
         for part in ("parameters", "multiply_adds", "build"):
             made = getattr(primitive, part)
             expect(callable(made), f"{what}.{part}", "a function of input and output channels", made)
-    kinds = {"data": DataKind, "measures": Measure}
+    kinds = {"data": DataKind, "measures": Measure, "objectives": Objective}
     for field_name, value in (
         ("data", "a DataKind"), ("strategies", "a function"), ("evaluators", "a function"), ("measures", "a Measure"),
+        ("objectives", "an Objective"),
     ):  # fmt: skip
         brought: object = getattr(plugin, field_name)
         expect(isinstance(brought, Mapping), field_name, f"a dict of names, each with {value}", brought)
@@ -371,3 +394,8 @@ def _check_types(name: str, plugin: Plugin) -> None:
         expect(callable(measure.of), f"measures[{key!r}].of", "a function of scores and labels", measure.of)
         larger: object = measure.larger_is_better
         expect(isinstance(larger, bool), f"measures[{key!r}].larger_is_better", "a bool", larger)
+    for key, objective in plugin.objectives.items():
+        expect(callable(objective.of), f"objectives[{key!r}].of", "a function", objective.of)
+        trained: object = objective.trained
+        expect(isinstance(trained, bool), f"objectives[{key!r}].trained", "a bool", trained)
+        expect(isinstance(objective.words, str), f"objectives[{key!r}].words", "a str", objective.words)

@@ -127,6 +127,28 @@ def test_columns_of_runs_with_measures(tmp_path: Path) -> None:
         np.testing.assert_array_equal(file["individuals/class_accuracies"][1], [0.5, np.nan, 0.25] * 2)
 
 
+def test_columns_of_runs_with_objectives(tmp_path: Path) -> None:
+    store = FileStore.create(tmp_path / "run", examples.CONFIG)
+    store.begin(examples.SESSION)
+    store.birth(examples.individual(0))
+    store.birth(examples.individual(1))
+    result = examples.evaluated(1)
+    store.settle(dataclasses.replace(result, outcome=dataclasses.replace(result.outcome, objective=(-0.5, None))))
+    store.compact()
+    store.close()
+    (table,) = tables(section("### /individuals, with objectives"))
+    with h5py.File(tmp_path / "run/population.h5") as file:
+        assert sorted(file["individuals"]) == sorted([path.partition("/")[2] for path in ROWS if "individuals/" in path]
+                                                     + [row["dataset"] for row in table])  # fmt: skip
+        for line in table:
+            dataset = file["individuals"][line["dataset"]]
+            assert (line["type"], line["description"], line["unit"]) == (
+                type_of(dataset.dtype), dataset.attrs["description"].decode(), dataset.attrs["unit"].decode()
+            )  # fmt: skip
+            assert dataset.shape == (2,)
+        np.testing.assert_array_equal(file["individuals/objective"][()], [np.nan, -0.5])
+
+
 @pytest.fixture(scope="module")
 def datasets(folder: Path) -> dict[str, h5py.Dataset]:
     """Every dataset of that run's file by its path."""

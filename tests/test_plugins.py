@@ -151,8 +151,8 @@ def test_networks_are_judged_by_the_pages_measure(folder: Path, capsys: pytest.C
     with plugins.named_here():
         assert summary.main([path]) == 0
         told = capsys.readouterr().out
-        assert "  fitness        kappa of the validation; digits" in told
-        assert "100 %" not in told and "fitness: kappa of the validation" in report.page(Curves.of(Path(path)))
+        assert "  fitness        validation kappa; digits" in told
+        assert "100 %" not in told and "fitness: validation kappa" in report.page(Curves.of(Path(path)))
 
 
 # Loading

@@ -44,6 +44,7 @@ USES = {
     "hpcnas/analysis/network_template.txt": {"torch.load"},
     "hpcnas/training/checkpoints.py": {"torch.load"},
     "hpcnas/command/__main__.py": {"import_module", "importlib"},
+    "hpcnas/data/array_files.py": {"np.load"},
     "hpcnas/data/datasets.py": {"np.load"},
     "hpcnas/retrain/process_group.py": {"socket"},
     "hpcnas/training/trainer_process.py": {"multiprocessing", "socket", "subprocess"},

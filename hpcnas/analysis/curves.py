@@ -93,7 +93,8 @@ def _latest(finished: np.ndarray) -> np.ndarray:
 
 def _objective(stored: StoredRun) -> str:
     search = stored.config.search
-    return search.objective if search.strategy == "nsga2" else "parameters"
+    weighed = search.strategy == "nsga2" and objectives.is_known(search.objective)  # else a plugin's that is not loaded
+    return search.objective if weighed else "parameters"
 
 
 def _costs(stored: StoredRun) -> np.ndarray:

@@ -242,7 +242,7 @@ def csv_table(run: StoredRun) -> str:
     genotypes and hashes are hexadecimal."""
     population = run.population
     columns: dict[str, list[object]] = {"id": list(range(len(population)))}
-    for column in recorded_columns(len(population.rungs), population.measured):
+    for column in recorded_columns(len(population.rungs), population.measured, population.weighed):
         values = population.column(column.name)
         if column.width == "curves":
             for number, name in enumerate(rungs.column_names(population)):

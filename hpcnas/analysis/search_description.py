@@ -97,7 +97,7 @@ def _strategy(run: StoredRun) -> Iterator[Sentence]:
             )
             cited = (AGING,)
         case "nsga2":
-            cost = objectives.NAMES[search.objective]
+            cost = objectives.words(search.objective)
             text = (
                 f"After {first}, parents were chosen by binary tournaments among {search.survivors} survivors of the "
                 f"selection of NSGA-II by fitness and {cost}, which joined one by one, and mutated"

@@ -59,9 +59,9 @@ ACCURACY = FitnessMeasure("accuracy", "validation accuracy", 0.0, 1.0, percent=T
 BUILT_IN = (
     ACCURACY,
     FitnessMeasure("balanced-accuracy", "balanced validation accuracy", 0.0, 1.0, percent=True),
-    FitnessMeasure("macro-f1", "macro F1 score of the validation", 0.0, 1.0),
-    FitnessMeasure("auroc", "area under the ROC curve of the validation", 0.0, 1.0),
-    FitnessMeasure("log-loss", "negative log loss of the validation", -MOST, 0.0),
+    FitnessMeasure("macro-f1", "validation macro F1", 0.0, 1.0),
+    FitnessMeasure("auroc", "validation AUROC", 0.0, 1.0),
+    FitnessMeasure("log-loss", "negative validation log loss", -MOST, 0.0),
 )
 """All of these are kept with each replicate, in this order."""
 
@@ -75,4 +75,4 @@ def named(name: str) -> FitnessMeasure:
         return BUILT_IN[NAMES.index(name)]
     brought = plugins.measures().get(name)
     negative = "" if brought is None or brought.larger_is_better else "negative "
-    return FitnessMeasure(name, f"{negative}{name} of the validation", -MOST, MOST)
+    return FitnessMeasure(name, f"{negative}validation {name}", -MOST, MOST)

@@ -23,7 +23,7 @@ from hpcnas.config.settings import ConfigError, Scheme, Section, none_of, settin
 from hpcnas.config.settings import Settings as Settings
 
 STRATEGIES = ("tournament", "random", "aging", "nsga2", "guided")
-OBJECTIVES = ("parameters", "flops", "training-seconds", "validation-seconds")
+OBJECTIVES = ("parameters", "flops", "training-seconds", "validation-seconds", "latency")
 DUPLICATES = ("retrain", "resample", "average")
 EVALUATORS = ("training", "synthetic")
 LEAST_CONFIRMATIONS = 2  # new trainings of each network that is confirmed
@@ -64,7 +64,10 @@ class SearchSettings(Section, section="search"):
         25, "aging: how many of them are drawn for a tournament, S", low=1, high=bounds.INDIVIDUALS, metavar="S"
     )
     survivors: int = setting(100, "nsga2: how many survive to compete, N", low=2, high=bounds.INDIVIDUALS, metavar="N")
-    objective: str = setting("parameters", "nsga2: the cost that fitness is weighed against", choices=OBJECTIVES)
+    objective: str = setting(
+        "parameters", f"nsga2: the cost that fitness is weighed against: {', '.join(OBJECTIVES)} (of one image, "
+        "measured), or a plugin's", metavar="NAME",
+    )  # fmt: skip
     initial_mutations: int = setting(1000, "mutations that diversify an initial genotype", low=0, high=bounds.MUTATIONS,
         metavar="N",
     )  # fmt: skip
@@ -268,6 +271,7 @@ class SearchConfig:
         _check_names("data.source", data_spec.KINDS, plugins.data())
         if not unknown:
             _check_name("search.strategy", self.search.strategy, STRATEGIES, plugins.strategies())
+            _check_name("search.objective", self.search.objective, OBJECTIVES, plugins.objectives())
             _check_name("evaluation.evaluator", self.evaluation.evaluator, EVALUATORS, plugins.evaluators())
             _check_name("training.fitness", self.training.fitness, measures.NAMES, plugins.measures())
         try:
@@ -291,6 +295,11 @@ class SearchConfig:
         if list(self.training.milestones) != sorted(self.training.milestones):
             raise ConfigError(f"training.milestones: expected them in order, got {self.training.milestones}")
         _check_rungs(self.search, self.training)
+        if self.evaluation.evaluator == "synthetic" and self.measured_objective is not None:
+            raise ConfigError(
+                f"search.objective: expected no cost of trained networks with --evaluator synthetic, got "
+                f"{self.search.objective}: leave one out"
+            )
         if self.evaluation.evaluator == "synthetic" and self.training.fitness != measures.ACCURACY.name:
             raise ConfigError(
                 "training.fitness: expected accuracy with --evaluator synthetic, whose landscape has nothing else, got "
@@ -301,6 +310,13 @@ class SearchConfig:
     def measure(self) -> FitnessMeasure:
         """What a fitness is."""
         return measures.named(self.training.fitness)
+
+    @property
+    def measured_objective(self) -> str | None:
+        """The cost of trained networks that the search weighs, which workers measure; None where it weighs none."""
+        name, brought = self.search.objective, plugins.objectives()
+        measured = name == "latency" or name in brought and brought[name].trained
+        return name if measured and self.search.strategy == "nsga2" else None
 
     @property
     def space(self) -> Space:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -33,7 +32,7 @@ def load(
     except RuntimeError as error:
         raise DataError(f"expected a torchvision that fits the torch beside it: {_one_line(error)}") from error
     if kind == "svhn":
-        importlib.import_module("scipy.io")  # which torchvision asks for as late as when it reads
+        import scipy.io  # type: ignore[import-untyped]  # noqa: F401  torchvision asks for it as late as when it reads
     reader, expected = _reader(datasets, kind, path, training=which == "train")
     if kind == "svhn":
         told: dict[str, Any] = {"split": which}

@@ -66,10 +66,10 @@ def opened(path: Path) -> Iterator[ArrayFile]:
     try:
         if path.is_dir():
             yield _Folder(path)
-        elif path.suffix.lower() == ".npz":
+        elif path.suffix.lower() == ".npz" and path.exists():
             with zipfile.ZipFile(path) as archive:
                 yield _Npz(archive)
-        elif path.suffix.lower() in _HDF5:
+        elif path.suffix.lower() in _HDF5 and path.exists():
             from hpcnas.storage import hdf5_arrays  # h5py: where it is needed alone
 
             with hdf5_arrays.opened(path) as file:

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 Part = Literal["train", "validation", "test"]
 TYPES = ("uint8", "uint16", "int16", "float16", "float32")
-_BLOCK = 32 << 20  # bytes that are read at a time
+_BLOCK = 4 << 20  # bytes that are read at a time
 _SHARED = 64 << 20  # bytes of images that processes share; smaller ones each has for itself
 
 
@@ -108,6 +108,7 @@ class _Reader:
 
     def __init__(self, arrays: ArrayFile, path: Path, layout: str | None) -> None:
         self._arrays, self.path, self._layout = arrays, path, layout
+        self._contradicted = False  # whether it was told that the file says another layout
 
     def has_array(self, name: str) -> bool:
         return self._arrays.find(name) is not None
@@ -214,9 +215,13 @@ class _Reader:
 
     def _channels_first(self, name: str, array: Array) -> bool:
         """What is told of the axes. Where nothing is, shapes that look like (N, C, H, W) are not guessed at."""
-        told: object = self._layout
-        if told is None and (told := array.attribute("layout")) is not None:
-            told = (told.decode(errors="replace") if isinstance(told, bytes) else str(told)).lower()
+        beside = array.attribute("layout")
+        if beside is not None:
+            beside = (beside.decode(errors="replace") if isinstance(beside, bytes) else str(beside)).lower()
+        told = self._layout or beside
+        if beside not in (None, told) and not self._contradicted:
+            self._contradicted = True
+            log.warning("%s, %s: taken as %s, as is asked for, though the file says %s", self.path, name, told, beside)
         if told is None:
             _, first, second, third = array.shape
             if first != second and second == third:

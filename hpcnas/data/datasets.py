@@ -159,8 +159,9 @@ def _add(digest: Any, images: Images) -> None:
     if images.pixels.dtype != np.uint8:
         digest.update(images.pixels.dtype.name.encode())
     sample = images.pixels[:: -(-images.pixels.nbytes // _HASHED_BYTES)]
-    for start in range(0, len(sample), 1024):
-        digest.update(np.ascontiguousarray(sample[start : start + 1024]).data)
+    together = max(1, min(1024, (1 << 20) // max(1, sample[:1].nbytes)))  # little memory: each worker takes it
+    for start in range(0, len(sample), together):
+        digest.update(np.ascontiguousarray(sample[start : start + together]).data)
     if images.groups is not None:
         digest.update(b"groups" + images.groups.astype("<i8").tobytes())
 

@@ -127,14 +127,23 @@ COLUMNS = (
                                 ("log_loss", "log loss", 1e6))),
     Column("class_accuracies", "f8", "likewise the share of each class's images that are classified correctly, "
            "replicate by replicate", "1", np.nan, "classes", added=True, low=0, high=1, of_measures=True, told=True),
+    Column("objective", "f8", "cost of the trained network, by search.objective", missing=np.nan, added=True,
+           of_objective=True),
+    Column("objective_spread", "f8", "half of the range between the quartiles of its measurements", missing=np.nan,
+           added=True, low=0, of_objective=True),
 )  # fmt: skip
 
 MEASURES = tuple(column.name for column in COLUMNS if column.of_measures)
 """Those of `config.measures.BUILT_IN`, in that order, and of the classes."""
 
 
-def recorded_columns(rungs: int, measured: bool = False) -> tuple[Column, ...]:
-    """The columns that the file of a run has that has so many rungs, and perhaps all measures."""
+def recorded_columns(rungs: int, measured: bool = False, weighed: bool = False) -> tuple[Column, ...]:
+    """The columns that the file of a run has that has so many rungs, perhaps all measures, and perhaps costs of trained
+    networks."""
     return tuple(
-        column for column in COLUMNS if (rungs or not column.of_curves) and (measured or not column.of_measures)
+        column
+        for column in COLUMNS
+        if (rungs or not column.of_curves)
+        and (measured or not column.of_measures)
+        and (weighed or not column.of_objective)
     )

@@ -160,6 +160,10 @@ class Population(IndividualTable):
         if outcome.measures:
             self._check_measures(row, last - first, outcome.measures)
             self._take_in_measures(row, first, outcome.measures)
+        if outcome.objective is not None:
+            value, spread = outcome.objective
+            columns["objective"][row], columns["objective_spread"][row] = value, math.nan if spread is None else spread
+            self.weighed = True
         if outcome.curves:
             self._take_in_curves(row, first, outcome.curves)
         accuracies[first:last] = outcome.accuracies

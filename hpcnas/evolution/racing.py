@@ -27,6 +27,10 @@ are truly as good as the truly best of 1,000 others, with four trainings and the
 Where networks differ as little as in the last column, any of many others will do. The figures in README.md were
 measured with the rule as it is.
 
+What is called an accuracy is whatever the fitness measures (`--fitness`), in any bounds: the rule takes differences
+alone. It takes the noise to be the same for all individuals. Of a log loss it is larger for bad ones, which count in s
+as well: fewer are given up then, and near the best with more than the confidence that is set.
+
 A verdict depends on the accuracies and on the first `view` evaluations alone, where `view` is the individual's own
 place in the order of evaluation: a replay can check it (D3).
 """

@@ -18,6 +18,7 @@ from hpcnas.architecture.mutation import DrawingStopped, NothingAllowed
 from hpcnas.architecture.network_hash import HASH_BYTES
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import SearchConfig, SearchSettings
+from hpcnas.evolution import objectives
 from hpcnas.evolution.aging import AgingEvolution
 from hpcnas.evolution.duplicates import DUPLICATES
 from hpcnas.evolution.guided import Guided, told_prediction
@@ -118,6 +119,9 @@ def with_breeding(config: SearchConfig, breeding: Breeding) -> Strategy:
     if make is None:
         missing = plugins.NotNamed(plugins.left_out(search.plugins))
         raise StrategyMissing(f"strategy {search.strategy} is a plugin's, {missing}")
+    if search.strategy == "nsga2" and not objectives.is_known(search.objective):
+        missing = plugins.NotNamed(plugins.left_out(search.plugins))
+        raise StrategyMissing(f"objective {search.objective} is a plugin's, {missing}")
     whose = f"{plugins.bringer('strategies', search.strategy)}: strategy {search.strategy!r}"
     strategy = plugins.answer(whose, make, search, breeding)
     for method, needed in (("ask", True), ("bar", search.racing or search.early_stopping)):

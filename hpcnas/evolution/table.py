@@ -33,6 +33,7 @@ class IndividualTable:
         self.replicates = replicates
         self.rungs = rungs
         self.measured = False  # whether all measures of some replicate are known
+        self.weighed = False  # whether a cost of some trained network is known
         self._classes = 0  # whose accuracies these tell
         self.failures: dict[int, Failure] = {}  # of failed individuals
         self._length = 0
@@ -81,6 +82,7 @@ class IndividualTable:
                     f"got {found.dtype} of {found.shape}"
                 )
             self._columns[column.name] = found
+        self.weighed = bool(np.isfinite(self._columns["objective"]).any())
         if not np.isin(columns["state"], list(State)).all():
             raise ValueError(f"column state: expected {min(State):d} to {max(State):d} everywhere")
         self._length = rows
@@ -173,6 +175,11 @@ class IndividualTable:
             tuple(None if number != number else number for number in row) for row in whole.tolist() if row[0] == row[0]
         )
 
+    def objective(self, id: int) -> tuple[float, float | None] | None:
+        """The cost of an individual's trained network, and its spread; None where it was not measured."""
+        value, spread = (float(self._columns[name][id]) for name in ("objective", "objective_spread"))
+        return None if value != value else (value, None if spread != spread else spread)
+
     def hash_version(self, id: int) -> int:
         """The version of `network_hash` that birth `id` was hashed by, else today's."""
         recorded = int(self._columns["network_version"][id]) if id < self._length else 0
@@ -224,7 +231,7 @@ class IndividualTable:
             case State.EVALUATED:
                 judged = int(self._columns["judged"][id])
                 costs = parameters, setup, training, validation
-                return Evaluation(self.accuracies(id), *costs, curves, judged, self.measures(id))
+                return Evaluation(self.accuracies(id), *costs, curves, judged, self.measures(id), self.objective(id))
             case State.STOPPED:
                 return Stopped(curves, parameters, setup, training, validation)
             case _:

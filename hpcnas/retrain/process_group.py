@@ -87,7 +87,6 @@ class Group:
         point = _Meeting(world, address)
         self._words, self._votes = point.words, point.votes
         self._hearing = Hearing(point.heard, self.rank, self.size)
-        self._hearing.begin()
         cuda = device.type == "cuda"
         with _together():
             torch.distributed.init_process_group(
@@ -98,6 +97,7 @@ class Group:
                 timeout=_PATIENCE,
                 device_id=device if cuda else None,
             )
+        self._hearing.begin()
 
     def add_up(self, tensor: Tensor) -> None:
         """Replaces the tensor, of one shape and number type on all ranks, by its sum over all ranks: the same bits on

@@ -145,7 +145,7 @@ def write(folder: Path, record: Record, at: int | None = None) -> None:
         raise StoreError(f"expected to write {folder / NAME}: {error.strerror}") from None
 
 
-def _image(record: Record) -> memoryview:
+def _image(record: Record) -> bytes:
     """The file's bytes."""
     return hdf5.image(FORMAT, record.run, functools.partial(_fill, record))
 

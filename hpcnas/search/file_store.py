@@ -252,7 +252,7 @@ class FileStore(MemoryStore):
     def _stored(self) -> StoredRun:
         return StoredRun(self.run, self._recorded, self.config, self.population, self.sessions, self.workers)
 
-    def _put_population(self, image: memoryview) -> None:
+    def _put_population(self, image: bytes) -> None:
         self.place.put(POPULATION, image, ready=self._check_hold)
         self._file = _file_id(self.place, POPULATION)
 
@@ -390,7 +390,7 @@ class FileStore(MemoryStore):
 class _Renewal(threading.Thread):
     """Writes population.h5 beside what else goes on: the state after `records` records, as bytes made before."""
 
-    def __init__(self, put: Callable[[memoryview], None], image: memoryview, records: int) -> None:
+    def __init__(self, put: Callable[[bytes], None], image: bytes, records: int) -> None:
         super().__init__(name="renewal of population.h5", daemon=True)  # a process that breaks does not wait for it
         self._put, self._image = put, image
         self.records = records

@@ -180,10 +180,16 @@ def front_table(population: Population, name: str, cost: Cost) -> str:
     points = [Point(id, float(fitness[id]), cost(population, id)) for id in population.evaluated.tolist()]
     front = fronts(points)[0]
     rows = [("individual", "fitness", name)]
-    rows += [(str(one.id), f"{one.fitness:.4f}", f"{one.cost:,.6g}") for one in front]
+    rows += [(str(one.id), f"{one.fitness:.4f}", f"{one.cost:,.6g}{_spread(population, one.id)}") for one in front]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = ("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(f"  {line}" for line in lines)
+
+
+def _spread(population: Population, id: int) -> str:
+    """That of a measured cost, where it has one."""
+    measured = population.objective(id)
+    return "" if measured is None or measured[1] is None else f" ± {measured[1]:.2g}"
 
 
 def known_networks(known: int, repeats: int | None, averaged: int) -> str:

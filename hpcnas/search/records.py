@@ -78,6 +78,8 @@ def result(result: Result) -> dict[str, Any]:
         record["evaluation"] |= {"curves": outcome.curves, "judged": outcome.judged}
     if outcome.measures:
         record["evaluation"] |= {"measures": outcome.measures}
+    if outcome.objective is not None:
+        record["evaluation"] |= {"objective": outcome.objective}
     return record
 
 
@@ -141,6 +143,7 @@ def outcome(data: Mapping[str, Any]) -> Result:
             curves=_curves(evaluation["curves"]) if "curves" in evaluation else (),
             judged=_value(evaluation, "judged") if "curves" in evaluation else 0,
             measures=_measures(evaluation["measures"]) if "measures" in evaluation else (),
+            objective=_objective(evaluation["objective"]) if "objective" in evaluation else None,
         )
     place = _place(data)
     started, finished = (_value(data, name, _FAILURES) for name in ("started", "finished"))
@@ -179,6 +182,15 @@ def _measures(written: object) -> tuple[tuple[float | None, ...], ...]:
             )
         )
     return tuple(found)
+
+
+def _objective(written: object) -> tuple[float, float | None]:
+    """A cost and its spread, null where it has none. Raises ValueError."""
+    if not isinstance(written, list) or len(written) != 2 or written[0] is None or any(one != one for one in written):
+        raise ValueError(f"expected a cost and its spread as objective, got {allowed.shown(written)}")
+    value, spread = written
+    allowed.checked(_INDIVIDUALS["objective"], value)
+    return float(value), None if spread is None else float(allowed.checked(_INDIVIDUALS["objective_spread"], spread))
 
 
 def session(data: Mapping[str, Any]) -> Session:

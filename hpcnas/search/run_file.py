@@ -70,7 +70,7 @@ def write(path: Path, stored: StoredRun) -> None:
     durable.put(path, image(stored))
 
 
-def image(stored: StoredRun) -> memoryview:
+def image(stored: StoredRun) -> bytes:
     """The file's bytes."""
     return hdf5.image(FORMAT, stored.run, functools.partial(_fill, stored))
 
@@ -86,7 +86,7 @@ def _fill(stored: StoredRun, file: hdf5.Group) -> None:
     hdf5.write_dataset(file, "evaluated", population.evaluated, order)
     individuals = file.create_group("individuals")
     hdf5.write_dataset(individuals, "id", np.arange(len(population)), "the row itself, for those who join tables")
-    columns = recorded_columns(len(population.rungs), population.measured)
+    columns = recorded_columns(len(population.rungs), population.measured, population.weighed)
     hdf5.write_table(individuals, columns, {column.name: population.column(column.name) for column in columns})
     hdf5.write_table(
         file.create_group("failures"),

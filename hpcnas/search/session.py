@@ -371,7 +371,7 @@ def _found(settings: search_config.SearchConfig, store: MemoryStore) -> str:
     if search.strategy != "nsga2":
         return table
     cost = objectives.cost(search.objective, sizing(settings, store.sessions[0].facts))
-    return f"{table}\n{front_table(store.population, objectives.NAMES[search.objective], cost)}"
+    return f"{table}\n{front_table(store.population, objectives.words(search.objective), cost)}"
 
 
 def _leave_if_complete(folder: Path, settings: search_config.SearchConfig, store: MemoryStore) -> None:

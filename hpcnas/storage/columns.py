@@ -32,4 +32,5 @@ class Column:
     text: bool = True  # of "S": it must be UTF-8, and is not cut off
     of_curves: bool = False  # only runs whose trainings have rungs have it
     of_measures: bool = False  # only runs whose trainings tell all measures have it
+    of_objective: bool = False  # only runs that weigh a cost of trained networks have it
     told: bool = False  # nothing is decided by it: a run without it can go on

@@ -38,7 +38,7 @@ class Format:
 
 
 # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-def image(form: Format, run: str, fill: Callable[[Group], object]) -> memoryview:
+def image(form: Format, run: str, fill: Callable[[Group], object]) -> bytes:
     """The bytes of a file of that format and run, whose content `fill` writes. Made in memory: HDF5 that meets a full
     disk while it writes can crash the process."""
     memory = io.BytesIO()  # HDF5's own driver for memory would hold them twice
@@ -48,7 +48,7 @@ def image(form: Format, run: str, fill: Callable[[Group], object]) -> memoryview
         file.attrs["hpcnas_version"] = np.bytes_(__version__)
         file.attrs["run"] = np.bytes_(run)
         fill(file)
-    return memory.getbuffer()
+    return memory.getvalue()  # no copy, and no view of it: Python 3.12 crashes where it collects both as garbage
 
 
 def write_table(group: Group, columns: Sequence[Column], values: Mapping[str, Any]) -> None:

@@ -109,7 +109,8 @@ def checked(
                 curves = _curves(outcome.curves, task, whose, measure) if _each(outcome.curves) else ()
                 judged = _judged(outcome.judged, curves, task, whose)
                 every = () if classes is None else _measures(outcome.measures, len(task.seeds), classes, whose)
-                return Evaluation(accuracies, *_costs(outcome, whose), curves=curves, judged=judged, measures=every)
+                weighed = _objective(outcome.objective, whose)
+                return Evaluation(accuracies, *_costs(outcome, whose), curves, judged, every, weighed)
             case Stopped():
                 return Stopped(_curves_so_far(outcome.curves, task, whose, measure), *_costs(outcome, whose))
     except _NoAnswer as error:
@@ -141,6 +142,18 @@ def _measures(given: object, count: int, classes: int, whose: str) -> tuple[tupl
         expected = f"{len(BUILT_IN)} measures and {own} class-wise accuracies"
         raise _NoAnswer(f"expected of each of {count} replicates, or of none, {expected} from {whose}, got others")
     return tuple(tuple(None if one is None else answers.real(one) for one in row) for row in rows)
+
+
+def _objective(given: object, whose: str) -> tuple[float, float | None] | None:
+    """A cost and its spread. Raises _NoAnswer."""
+    if given is None:
+        return None
+    found = list(map(answers.plain, _each(given)))
+    number, width = (answers.real(found[0]), answers.amount(found[1])) if len(found) == 2 else (None, None)
+    if number is None or not abs(number) <= answers.LARGEST or (width is None and found[1] is not None):
+        told = answers.told(given)
+        raise _NoAnswer(f"expected a cost and its spread, or None, as objective from {whose}, got {told}")
+    return number, width
 
 
 def _is_measure(given: object) -> bool:

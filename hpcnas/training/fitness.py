@@ -26,8 +26,9 @@ from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import measures
 from hpcnas.config.search import TrainingSettings
 from hpcnas.messages import Evaluation, Stopped, mean
-from hpcnas.training import causes, measuring
-from hpcnas.training.method import TrainingData, Trainings, ValidationScores
+from hpcnas.training import causes, measuring, weighing
+from hpcnas.training.method import TrainingData, Trainings, ValidationScores, number_type
+from hpcnas.training.network import Network
 
 
 class OtherEvaluation(ValueError):
@@ -51,8 +52,11 @@ class FitnessInProgress:
         settings: TrainingSettings,
         method: type[Trainings],
         floors: tuple[float, ...] = (),
+        objective: str | None = None,
     ) -> None:
-        """`floors` as of a Task."""
+        """`floors` as of a Task; `objective`: what the first trained network costs (`weighing`), if that is wanted."""
+        self._objective = objective
+        self._weighed: weighing.Cost | None = None
         self._method = method
         self._genotype = genotype
         self._seeds = seeds
@@ -85,6 +89,8 @@ class FitnessInProgress:
                 validated = self._train_next(beat, aside)
                 accuracies = [self._fitness(one) for one in validated]
                 self._measures += [measuring.every(_numbers(one), self._labels) for one in validated]
+                if self._objective is not None and not self._accuracies:
+                    self._weighed = self._weigh(self._objective)
                 self._clock.lap("validation")
             except _Below:
                 return self._stopped()
@@ -103,8 +109,20 @@ class FitnessInProgress:
             replicate_done()
         curves, judged = tuple(self._curves), self._judged if self._floors else 0
         return Evaluation(
-            tuple(self._accuracies), *self._costs(), curves=curves, judged=judged, measures=tuple(self._measures)
-        )
+            tuple(self._accuracies), *self._costs(), curves=curves, judged=judged, measures=tuple(self._measures),
+            objective=self._weighed,
+        )  # fmt: skip
+
+    def _weigh(self, objective: str) -> weighing.Cost:
+        """What the first of the networks costs that have just been trained."""
+        assert self._trainings is not None, "they are there until the next ones"
+        device, skeleton = self._data.pixels.device, self._skeleton
+        network = Network(expand(self._genotype), skeleton)
+        network.load_state_dict(self._trainings.export(0))
+        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        images = self._data.normalise(self._data.validation_pixels[: weighing.IMAGES])
+        half = number_type(self._settings, device) is torch.bfloat16
+        return weighing.weigh(objective, network.eval(), images, half)
 
     def _fitness(self, validated: ValidationScores) -> float:
         """What a network has of the fitness: the larger, the better. Raises NoMeasure."""
@@ -170,6 +188,7 @@ class FitnessInProgress:
             "of": self._identity(),
             "accuracies": list(self._accuracies),
             "measures": list(self._measures),
+            "weighed": self._weighed,
             "curves": list(self._curves),
             "reached": list(self._reached),
             "judged": self._judged,
@@ -185,10 +204,11 @@ class FitnessInProgress:
             raise OtherEvaluation(f"expected the state of {self._identity()}, got that of {state['of']}")
         accuracies, running, saved = list(state["accuracies"]), state["running"], state["trainings"]
         curves, reached, judged = list(state["curves"]), list(state["reached"]), state["judged"]
-        found = list(state["measures"])
+        found, weighed = list(state["measures"]), state["weighed"]
         self._clock.seconds |= state["seconds"]
         self._accuracies, self._running, self._saved = accuracies, running, saved
         self._curves, self._reached, self._judged, self._measures = curves, reached, judged, found
+        self._weighed = weighed
 
     def _identity(self) -> str:
         """What has to be the same for a state to be continued; generators differ from one type of device to another."""

@@ -218,6 +218,10 @@ class Trainings(ABC):
         rung; else by the weights."""
 
     @abstractmethod
+    def export(self, number: int = 0) -> dict[str, Tensor]:
+        """Weights and statistics of the training of that number as the plain network's state_dict."""
+
+    @abstractmethod
     def state(self) -> dict[str, Any]:
         """Everything that the steps to come depend on, for `resume`; valid until the next step."""
 

@@ -112,6 +112,9 @@ class PlainTraining(SingleTraining):
             network = Network(expand(genotype), skeleton)
         super().__init__(PlainLearner(network, data.pixels.device, settings, data.class_weights), data, settings, seed)
 
+    def export(self, number: int = 0) -> dict[str, Tensor]:
+        return self.network.state_dict()
+
     @property
     def network(self) -> Network:
         """What is trained."""

@@ -90,8 +90,9 @@ def serve(connection: Connection, assignment: Assignment) -> int:
             pipe.send(Remark(_ONE_AT_A_TIME))
             chosen = frugal
         fitness = FitnessInProgress(
-            request.genotype, request.seeds, skeleton, data, config.training, chosen, request.floors
-        )
+            request.genotype, request.seeds, skeleton, data, config.training, chosen, request.floors,
+            None if request.first else config.measured_objective,
+        )  # fmt: skip
         attendance = Attendance(pipe, config, checkpoint_name(request.individual, request.first), fitness)
         trace = Path(config.run.run) / "profile.json"
         if config.run.profile and profiling.claim(trace):

@@ -58,7 +58,7 @@ def test_what_is_not_as_it_seems_is_marked_and_told(tmp_path: Path) -> None:
            "measure": "accuracy", "fitness_std": None, "fitness_trainings": 1}  # fmt: skip
     loss = row | {"measure": "log-loss", "confirmed": False, "fitness_std": 0.25}
     other = results_table.latex_of_searches([row, loss])
-    assert r"fitness (validation accuracy and negative log loss of the validation) of the best" in other
+    assert r"fitness (validation accuracy and negative validation log loss) of the best" in other
     assert r"& 50.00 \%*\ddag{} & 1 \\" in other and r"& 0.5000 \(\pm\) 0.2500\ddag{} & 1 \\" in other
     found = results_table.latex_of_searches([row])
     assert r"; * of new trainings alone, after the search; \ddag{} of a synthetic landscape: nothing was" in found

@@ -63,19 +63,19 @@ def folder(tmp_path: Path) -> Path:
 def test_all_that_tells_names_the_measure(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert summary.main([str(folder)]) == 0
     told = capsys.readouterr().out
-    assert "  fitness        negative log loss of the validation; digits" in told and "-8.1250" in told
+    assert "  fitness        negative validation log loss; digits" in told and "-8.1250" in told
     assert "best is        accuracy 0.5000, balanced-accuracy 0.4000, macro-f1 0.3000, auroc 0.7500" in told
     run = curves.Curves.of(folder)
     page = report.page(run)
-    assert "negative log loss of the validation" in page and "-8.1250" in page and "fitness %" not in page
+    assert "negative validation log loss" in page and "-8.1250" in page and "fitness %" not in page
     every, best, _ = pictures.search_picture([run]).axes
-    assert {axes.get_ylabel() for axes in (every, best)} == {"fitness: negative log loss of the validation"}
+    assert {axes.get_ylabel() for axes in (every, best)} == {"fitness: negative validation log loss"}
     assert best.get_ylim()[0] < run.best.min()
     console = Console(file=io.StringIO(), width=120)
     console.print(watch_view._progress(snapshot.look(folder, 4000.0)))
     assert "best log-loss -8.1250" in console.file.getvalue()  # type: ignore[attr-defined]
-    assert "(negative log loss of the validation; mean" in final_table(run.stored.population, (), run.measure)
-    assert export.fitness(run.stored, 4).endswith("(negative log loss of the validation; trainings: 2)")
+    assert "(negative validation log loss; mean" in final_table(run.stored.population, (), run.measure)
+    assert export.fitness(run.stored, 4).endswith("(negative validation log loss; trainings: 2)")
     methods = " ".join(one.text for one in search_description._result(run.stored))
     assert "has a fitness of -8.1250 ± 0.1768 (mean" in methods
     wrong = [fault for fault in verification._wrong_results(run.stored) if "accuracies" in str(fault)]

@@ -273,8 +273,8 @@ def test_help_all_lists_every_option(name: str) -> None:
     listed = set(re.findall(r"^  (?:-h, )?(--[a-z-]+)", every, re.MULTILINE))
     scheme = SCHEME if name == "retrain" else search_config.SCHEME
     settings = {item.metadata["option"] or item.name for kind in scheme.sections.values() for item in fields_of(kind)}
-    own = {"workers", "startup", "queue", "handling", "keep", "json"} if name == "simulate" else set()
-    common = {"help", "help-all", "version", "preset", "config", "dry-run"}
+    own = {"workers", "startup", "queue", "handling", "keep", "json", "from"} if name == "simulate" else set()
+    common = {"help", "help-all", "version", "preset", "config", "dry-run", "measure"}
     assert listed == {"--" + each.replace("_", "-") for each in settings | own | common}
 
 

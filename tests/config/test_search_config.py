@@ -310,7 +310,7 @@ def test_a_change_is_listed_unless_it_may_differ(section: str, key: str, monkeyp
     old = SearchConfig()
     before = getattr(getattr(old, section), key)
     texts = {"progress": "plain", "precision": "fp32", "initial": "codes:00", "plugins": "some-plugin", "mlflow": "x",
-             "fitness": "log-loss"}  # fmt: skip
+             "fitness": "log-loss", "class_weights": "balanced"}  # fmt: skip
     after = texts.get(key) or _another(before)
     old = build(needs := {"training": {"rungs": (0.1,)}} if key == "early_stopping" else {})
     new = build(needs, {section: {key: after}})

@@ -58,13 +58,16 @@ def test_channels_first_as_the_file_or_the_option_says(
     np.testing.assert_array_equal(found, images)
 
 
-def test_an_attribute_says_how_axes_lie(tmp_path: Path) -> None:
+def test_an_attribute_says_how_axes_lie(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = in_hdf5(tmp_path, content(train_images=np.arange(12 * 8 * 8 * 9, dtype="i2").reshape(12, 8, 8, 9)))
     for place in ("/", "train/images"):
         with h5py.File(path, "r+") as file:
             file[place].attrs["layout"] = "NCHW"
         assert arrays.form(path, None).channels == 8
         assert arrays.form(path, "nhwc").channels == 9  # what is said for this start comes first
+        (message,) = caplog.messages
+        assert message.endswith("train/images: taken as nhwc, as is asked for, though the file says nchw")
+        caplog.clear()
         with h5py.File(path, "r+") as file:
             del file[place].attrs["layout"]
     assert arrays.form(path, None).channels == 9

@@ -117,7 +117,7 @@ def test_what_another_job_has_taken_is_left_to_it(folder: Path) -> None:
 def test_a_test_whose_predictions_find_no_room_is_made_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shares, classes = np.ones((2, 4), np.float32), np.zeros((2, 4), np.int32)
     said = Predictions(np.arange(2), classes[:, 0], shares[:, 0], classes, shares)
-    score = Score(2, 1.0, None, 0.0, 0, said)
+    score = Score(2, 1.0, None, 0.0, 0, 1.0, 1.0, None, said)
     job = at_step(opened(folder), 200)
     job._progress = SimpleNamespace(training_complete=lambda found: None)  # type: ignore[assignment]
     made = training(200)

@@ -6,6 +6,7 @@ The same values in another type are the same images, to the last bit: what is cr
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from hpcnas.data import arrays
 from hpcnas.data.arrays import TYPES
 from hpcnas.data.augment import movable, padded
 from hpcnas.data.datasets import DataSet, Images, load_training
+from hpcnas.storage import allowed
 from hpcnas.training import probing
 from hpcnas.training.choice import fastest_method
 from hpcnas.training.cpu.compiled import CompiledTraining
@@ -101,6 +103,11 @@ def test_the_split_and_the_statistics_are_written_down() -> None:
     assert (facts.split, facts.training_images, facts.validation_images) == (OWN_VALIDATION, 60, 6)
     assert facts.mean == pytest.approx(pixels.mean((0, 1, 2)).tolist(), abs=1e-6)
     bytes_alone = data(3, "uint8").facts
+    again = allowed.facts(json.loads(json.dumps(facts.record())))
+    assert again == facts and (again.mean, again.std) == (facts.mean, facts.std)
+    for wrong in ({"split": 3}, {"mean": [None]}, {"std": "1"}, {"more": 1}):
+        with pytest.raises(ValueError, match="expected of the data"):
+            allowed.facts(facts.record() | wrong)
     assert str(facts) == f"{facts!r} split by validation part" and str(bytes_alone) == repr(bytes_alone)
     assert set(bytes_alone.record()) == set(facts.record()) - {"split", "mean", "std"}
 

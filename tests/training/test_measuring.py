@@ -100,7 +100,7 @@ def test_a_plugins_measure() -> None:
     scores, labels = SCORES["two classes"]
     with plugins.alone("mine", own(np.float32(-70.5), larger=False)):
         assert measuring.fitness("own", scores.copy(), labels.copy()) == 70.5
-        assert measures.named("own").words == "negative own of the validation"
+        assert measures.named("own").words == "negative validation own"
     with plugins.alone("mine", own(math.nan)), pytest.raises(measuring.NoMeasure, match="expected a finite number"):
         measuring.fitness("own", scores.copy(), labels.copy())
     for wrong in ("high", None, 2e6):

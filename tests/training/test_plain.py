@@ -25,7 +25,7 @@ from hpcnas.data.datasets import DataSet, Images, load_training
 from hpcnas.messages import Evaluation
 from hpcnas.training import single
 from hpcnas.training.fitness import FitnessInProgress, Stopwatch
-from hpcnas.training.method import LossNotFinite, TrainingData, learning_rate
+from hpcnas.training.method import LossNotFinite, TrainingData, ValidationScores, learning_rate
 from hpcnas.training.plain import PlainTraining
 
 torch.set_num_threads(1)
@@ -393,8 +393,10 @@ def test_images_are_mirrored_if_wanted(flip: bool, kinds: set[float]) -> None:
 def test_an_evaluation_has_an_accuracy_for_each_seed_and_their_mean(
     data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    accuracies = iter([0.5, 0.25, 0.75, 0.25])
-    monkeypatch.setattr(PlainTraining, "validate", lambda self, beat, averaged: next(accuracies))
+    count = len(data.validation_labels)
+    assert count % 4 == 0
+    found = iter([ValidationScores(count * fourths // 4, torch.zeros(count, 10)) for fourths in (2, 1, 3, 1)])
+    monkeypatch.setattr(PlainTraining, "validate", lambda self, beat, averaged: next(found))
     evaluation = fitness(data, (1, 2, 3, 4), dataclasses.replace(SETTINGS, steps=1))
     assert evaluation.accuracies == (0.5, 0.25, 0.75, 0.25)
     assert evaluation.fitness == 0.4375

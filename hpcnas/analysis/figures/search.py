@@ -96,7 +96,7 @@ def pareto_picture(runs: Sequence[Curves]) -> Figure:
     if objective in ("parameters", "flops"):
         style.write_in_thousands(axes.xaxis, objectives.NAMES[objective], max(run.cost.max() for run in runs))
     else:
-        axes.set_xlabel(objectives.NAMES[objective])
+        axes.set_xlabel(objectives.words(objective))
     _legend(figure, axes, axes, runs)
     return figure
 

@@ -110,8 +110,7 @@ class CompiledTraining(SingleTraining):
     def kind(cls, skeleton: Skeleton) -> str:
         return f"{cls.stored_name} {kernels.load('float32', skeleton.channels).lanes}"
 
-    def export(self) -> dict[str, Tensor]:
-        """Weights and statistics as the plain network's state_dict."""
+    def export(self, number: int = 0) -> dict[str, Tensor]:
         return self._plan.state_dict()
 
 
@@ -177,6 +176,9 @@ class CompiledTrainings(Trainings):
             unwanted.set()
             raise
         return tuple(future.result() for future in found)
+
+    def export(self, number: int = 0) -> dict[str, Tensor]:
+        return self._all[number].export()
 
     def state(self) -> dict[str, Any]:
         return {"step": self.step, "each": [training.state() for training in self._all]}

@@ -167,8 +167,7 @@ class StackedTraining(Trainings):
         draws = _in_order(count, batch, plan, data.facts.classes)
         return CudaProgram(plan, self._room, pixels, draws, (height, width), training=False), draws
 
-    def export(self, number: int) -> dict[str, Tensor]:
-        """Weights and statistics of one of the networks as the plain network's state_dict."""
+    def export(self, number: int = 0) -> dict[str, Tensor]:
         return self._plan.state_dict(number)
 
     def state(self) -> dict[str, Any]:
