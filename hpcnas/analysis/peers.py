@@ -17,7 +17,6 @@ that no run of theirs could be replayed or continued; what SMAC chooses also on 
 
 from __future__ import annotations
 
-import importlib
 import logging
 import random
 import tempfile
@@ -92,7 +91,13 @@ def demand(name: str) -> None:
     """Raises AnalysisError where the package of the peer of that name is missing."""
     package = name.partition("-")[0]
     with _installed(package):
-        importlib.import_module(package)
+        match package:
+            case "optuna":
+                import optuna  # noqa: F401
+            case "neps":
+                import neps  # noqa: F401
+            case "smac":
+                import smac  # noqa: F401
 
 
 @contextmanager

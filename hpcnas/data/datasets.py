@@ -215,7 +215,7 @@ def _plugged(kind: str, rest: str, which: Split, download: bool) -> Unchecked:
     whose = f"{plugins.bringer('data', kind)}: `read` of {kind!r}"
     try:
         parts = plugins.answer(whose, plugins.data()[kind].read, rest, which, download, but=(DataError,))
-        classes, pixels, labels, groups = parts if len(parts) == 4 else (*parts, None)
+        classes, pixels, labels, groups = (*parts, None) if len(parts) == 3 else parts
         numbers, values = np.asarray(labels), np.asarray(pixels)
         whole = numbers.dtype.kind in "iu"  # of any width
         found = Unchecked(tuple(map(str, classes)), values, numbers.astype(np.int64) if whole else numbers)

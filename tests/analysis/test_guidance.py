@@ -12,6 +12,7 @@ from hpcnas import plugins
 from hpcnas.analysis import guidance, merging
 from hpcnas.analysis.curves import Curves
 from hpcnas.analysis.guidance import Guidance, Unguided, Window
+from hpcnas.architecture.features import Features
 from hpcnas.config import search as search_config
 from hpcnas.config.search import SearchConfig
 from hpcnas.evolution import guided
@@ -82,9 +83,11 @@ def test_each_is_predicted_by_the_model_of_its_own_view(run: Curves) -> None:
 def test_a_model_is_learned_once(run: Curves, monkeypatch: pytest.MonkeyPatch) -> None:
     learned, learn = list[int](), Guided._learned
 
-    def counted(self: Guided, population: Population, view: int) -> FitnessModel | None:
+    def counted(
+        self: Guided, population: Population, view: int, rows: dict[int, Features | None]
+    ) -> FitnessModel | None:
         learned.append(view)
-        return learn(self, population, view)
+        return learn(self, population, view, rows)
 
     monkeypatch.setattr(Guided, "_learned", counted)
     Guidance.of(run)
