@@ -17,7 +17,7 @@ from hpcnas.analysis import arena, benchmark_tables, peers
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.command import common
 
-_QUICK = ("optuna-tpe", "neps-evolution")  # a search of SMAC's takes as long as fifty of theirs
+_QUICK = ("optuna-tpe", "neps-evolution")  # a search of SMAC's takes a minute and more
 
 
 def main() -> int:
