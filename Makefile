@@ -5,6 +5,7 @@
 # RANKS=3                ranks of `make run`, controller included
 # PYTEST='-k store -x'   further arguments of the tests
 # PYTHONS='3.12 3.13'    what `make test-pythons` runs the quick tests under
+# TORCH=no               without those of them that need torch
 # DEVICE=cuda            what `make bench` trains on
 # TABLES=DIR             folder of the tables of `make bench-search` (README, More for the same hours)
 # CC='gcc -march=x86-64-v3'   the compiler of the C kernels: with these options as on a CPU without AVX-512
