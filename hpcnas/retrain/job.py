@@ -375,7 +375,7 @@ def _train(
             save=keeper.save,
             made_step=keeper.made_step,
         )
-        tested = training.test() if complete else None
+        tested = training.test() if complete and not orders.dry_run else None
         if tested is None:
             together(world, lambda: keeper.left(reason()), BROKEN)
             return MORE_TO_DO

@@ -51,7 +51,8 @@ def test_summary_tells_the_latest_values(underway: Path, capsys: pytest.CaptureF
         "seed": 0, "state": "TRAINING", "step": 200, "training_seconds": 50.0, "loss": 2.0, "accuracy": 0.25,
         "learning_rate": 0.01, "images_per_second": 1100.5, "input_wait": 0.125, "validation_step": 150,
         "validation_images": 499, "validation_accuracy": 0.625, "validation_loss": None, "test_images": None,
-        "test_accuracy": None,
+        "test_accuracy": None, "test_balanced_accuracy": None, "test_macro_f1": None, "test_auroc": None,
+        "test_log_loss": None,
     }  # fmt: skip
 
 

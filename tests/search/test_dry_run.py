@@ -8,7 +8,7 @@ from hpcnas.config import search as search_config
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import SearchConfig
 from hpcnas.job.devices import Binding, Seat
-from hpcnas.search import dry_run, job
+from hpcnas.search import dry_run
 from hpcnas.training.evaluator import Loaded
 
 CIFAR10 = DataFacts(3, 32, 32, 10, 40_000, 10_000, "5f2e")
@@ -92,7 +92,7 @@ def test_it_says_how_the_first_worker_trains(alone: list[str]) -> None:
     ],
 )
 def test_a_fallback_is_no_secret(loaded: Loaded, remarks: list[str], lines: list[str]) -> None:
-    assert job._trains(loaded, remarks) == lines
+    assert dry_run._trains(loaded, remarks) == lines
 
 
 def test_a_single_rank_does_both(alone: list[str]) -> None:
