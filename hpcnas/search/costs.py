@@ -10,6 +10,7 @@ How large the networks will be that a search comes to is not known before it; th
 from __future__ import annotations
 
 import contextlib
+import itertools
 import platform
 import statistics
 import tempfile
@@ -24,7 +25,7 @@ from hpcnas.architecture import sizes
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config.data_spec import DataFacts
-from hpcnas.config.search import SearchConfig
+from hpcnas.config.search import SearchConfig, TrainingSettings
 from hpcnas.job.devices import Binding
 from hpcnas.job.log import duration
 from hpcnas.messages import Evaluation, Failure, Task
@@ -83,16 +84,25 @@ def measure(config: SearchConfig, binding: Binding, networks: Mapping[str, Genot
     with tempfile.TemporaryDirectory() as folder:
         config = replace(config, run=replace(config.run, run=folder, profile=False, download=False))
         typical, counts = list(networks)[len(networks) // 2], sorted({1, config.training.replicates})
-        trainer = _Trainer(config, binding, _FIRST_STEPS)
+        trainer = _Trainer(config, binding, fitting_steps(config.training, _FIRST_STEPS))
         with contextlib.closing(trainer.evaluator):
             first = trainer.timed(typical, networks[typical], counts[-1])
         steps = round(_LONG_ENOUGH * first.steps / max(first.training, 1e-9))
-        steps = min(max(steps, _LEAST_STEPS), _MOST_STEPS, config.training.steps)
+        steps = fitting_steps(config.training, min(max(steps, _LEAST_STEPS), _MOST_STEPS))
         trainer = _Trainer(config, binding, steps)
         with contextlib.closing(trainer.evaluator):
             timed = [trainer.timed(name, one, count) for name, one in networks.items() for count in counts]
             memory = trainer.evaluator.memory_peak()
             return WorkerCosts(trainer.device, trainer.trains, trainer.ready, memory, tuple(timed))
+
+
+def fitting_steps(training: TrainingSettings, least: int) -> int:
+    """So many steps, or the fewest above that in which every rung has a step of its own; never more than configured."""
+    for steps in range(least, training.steps):
+        rungs = (0, *replace(training, steps=steps).rung_steps, steps)
+        if all(before < after for before, after in itertools.pairwise(rungs)):
+            return steps
+    return training.steps
 
 
 class _Trainer:
@@ -208,9 +218,10 @@ def _search(config: SearchConfig, site: Site, took: durations.MeasuredDurations)
         synthetic_nans=0.0,
     )  # fmt: skip
     made_up = replace(config.training, fitness="accuracy", class_weights=None)  # the landscape has nothing else
-    settings = replace(
-        config, evaluation=still, training=made_up, search=replace(config.search, budget=simulated)
-    )
+    search = replace(config.search, budget=simulated)
+    if config.measured_objective:
+        search = replace(search, objective="parameters")  # likewise
+    settings = replace(config, evaluation=still, training=made_up, search=search)
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         report = simulation.simulate(settings, site, run, Foresight(settings, took))

@@ -156,6 +156,27 @@ def test_what_is_measured_and_how_classes_weigh_are_no_matter_of_the_clock() -> 
     assert any("4 evaluations by 8 trainings: 2 min with 1 worker" in line for line in lines)
 
 
+def test_a_cost_of_trained_networks_is_no_matter_of_the_clock() -> None:
+    weighed = search_config.build(
+        {"search": {"budget": 4, "initial_population": 4, "initial_mutations": 20, "strategy": "nsga2"}},
+        {"search": {"objective": "latency"}, "training": {"replicates": 2, "steps": 100}},
+    )
+    lines = costs.forecast(weighed, FACTS, [worker("a GPU", 0.1)])
+    assert any("4 evaluations by 8 trainings: 2 min with 1 worker" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("rungs", "steps", "least", "fitting"),
+    [((), 1000, 2, 2), ((), 1, 2, 1), ((0.1, 0.3), 1000, 2, 5), ((0.1, 0.12), 1000, 4, 13)],
+    ids=["no rungs", "as many as there are", "two rungs", "two that are near"],
+)
+def test_so_many_steps_that_every_rung_has_one_of_its_own(
+    rungs: tuple[float, ...], steps: int, least: int, fitting: int
+) -> None:
+    training = search_config.build({"training": {"steps": steps, "rungs": rungs}}).training
+    assert costs.fitting_steps(training, least) == fitting
+
+
 def test_devices_of_two_kinds_have_their_own_pace() -> None:
     lines = costs.forecast(settings(), FACTS, [worker("a GPU", 0.1), worker("a slow GPU", 1.0)])
     assert [line for line in lines if "1 worker, " in line] == [
