@@ -88,7 +88,7 @@ class FitnessInProgress:
             try:
                 validated = self._train_next(beat, aside)
                 accuracies = [self._fitness(one) for one in validated]
-                self._measures += [measuring.every(_numbers(one), self._labels) for one in validated]
+                every = [measuring.every(_numbers(one), self._labels) for one in validated]
                 if self._objective is not None and not self._accuracies:
                     self._weighed = self._weigh(self._objective)
                 self._clock.lap("validation")
@@ -101,6 +101,7 @@ class FitnessInProgress:
                 self._saved = None  # a state of so many does not fit here either: these begin anew
             else:
                 self._accuracies += accuracies
+                self._measures += every
                 self._curves += zip(*self._reached, strict=True)
             self._trainings = None
             self._reached = []
@@ -120,7 +121,7 @@ class FitnessInProgress:
         network = Network(expand(self._genotype), skeleton)
         network.load_state_dict(self._trainings.export(0))
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        images = self._data.normalise(self._data.validation_pixels[: weighing.IMAGES])
+        images = self._data.normalise(self._data.validated(slice(0, weighing.IMAGES)))
         half = number_type(self._settings, device) is torch.bfloat16
         return weighing.weigh(objective, network.eval(), images, half)
 

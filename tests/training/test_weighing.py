@@ -9,17 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from examples import CONFIG, FACTS, SESSION, SPACE, evaluated, individual, population
 from test_cpu_program import flat
 from torch import nn
+from trainer_runs import nothing
 
 from hpcnas import plugins
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config import search as search_config
 from hpcnas.config.search import DataSettings, SearchConfig, TrainingSettings
 from hpcnas.config.settings import ConfigError
+from hpcnas.data import arrays
 from hpcnas.data.datasets import load_training
 from hpcnas.evolution import objectives
 from hpcnas.evolution.registry import StrategyMissing, make_strategy
@@ -35,6 +38,8 @@ from hpcnas.training.method import TrainingData
 from hpcnas.training.plain import PlainTraining
 
 IMAGES = torch.zeros(3, 1, 8, 8)
+GENOTYPE, SKELETON = flat("1-2 sep", 2), Skeleton(1, 8, 8, 10, 4, (1,))
+SETTINGS = TrainingSettings(replicates=3, steps=2, batch_size=20, crop=1.0, flip=False)
 
 
 class Counted(nn.Module):
@@ -55,6 +60,11 @@ def test_a_latency_is_of_one_image_after_others_that_do_not_count() -> None:
     median, spread = weighing.weigh("latency", network, IMAGES, half=False)
     assert network.batches == [1] * (weighing.WARM_UP + weighing.TIMES)
     assert median > 0 and spread is not None and spread >= 0
+
+
+@pytest.fixture(scope="module")
+def digits() -> TrainingData:
+    return TrainingData.prepare(load_training("digits"), DataSettings(), torch.device("cpu"))
 
 
 def brings(of: Any, trained: bool = True) -> Plugin:
@@ -82,10 +92,8 @@ def test_a_plugins_cost_of_a_genotype() -> None:
             cost(found, 0)
 
 
-def test_every_way_to_train_has_the_network_weighed_once() -> None:
+def test_every_way_to_train_has_the_network_weighed_once(digits: TrainingData) -> None:
     torch.set_num_threads(1)
-    data = TrainingData.prepare(load_training("digits"), DataSettings(), torch.device("cpu"))
-    settings = TrainingSettings(replicates=3, steps=2, batch_size=20, crop=1.0, flip=False)
     seen: list[tuple[float, tuple[int, ...]]] = []
 
     def cost(network: nn.Module, images: torch.Tensor) -> int:
@@ -96,11 +104,47 @@ def test_every_way_to_train_has_the_network_weighed_once() -> None:
     with plugins.alone("mine", brings(cost)):
         for way in (PlainTraining, on_threads(1), on_threads(2)):
             evaluation = FitnessInProgress(
-                flat("1-2 sep", 2), (5, 6, 7), Skeleton(1, 8, 8, 10, 4, (1,)), data, settings, way, (), "own"
-            ).run(lambda: None, lambda: None)
+                GENOTYPE, (5, 6, 7), SKELETON, digits, SETTINGS, way, (), "own"
+            ).run(nothing, nothing)
             assert isinstance(evaluation, Evaluation) and evaluation.objective == (7.0, None)
     assert [shape for _, shape in seen] == [(32, 1, 8, 8)] * 3
     assert seen[1][0] == seen[2][0] == pytest.approx(seen[0][0], rel=1e-3)
+
+
+def test_a_network_is_weighed_by_validation_images_of_mapped_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrays, "_SHARED", 0)
+    (tmp_path / "train").mkdir()
+    np.save(tmp_path / "train/images.npy", np.random.default_rng(0).integers(0, 60_000, (50, 8, 8, 1), dtype=np.uint16))
+    np.save(tmp_path / "train/labels.npy", np.arange(50) % 10)
+    data = TrainingData.prepare(load_training(f"arrays:{tmp_path}"), DataSettings(), torch.device("cpu"))
+    seen: list[torch.Tensor] = []
+
+    def cost(network: nn.Module, images: torch.Tensor) -> int:
+        seen.append(images)
+        return 1
+
+    with plugins.alone("mine", brings(cost)):
+        FitnessInProgress(GENOTYPE, (5,), SKELETON, data, SETTINGS, PlainTraining, (), "own").run(nothing, nothing)
+    assert data.validation_places is not None
+    assert torch.equal(seen[0], data.normalise(data.validated(slice(None)))) and len(seen[0]) == 10
+
+
+def test_memory_that_ends_where_a_network_is_weighed_is_met_with_fewer_side_by_side(
+    digits: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals = [torch.OutOfMemoryError("CUDA out of memory")]
+
+    def cost(*_: object) -> weighing.Cost:
+        if refusals:
+            raise refusals.pop()
+        return 7.0, None
+
+    monkeypatch.setattr(weighing, "weigh", cost)
+    found = FitnessInProgress(GENOTYPE, (5, 6, 7), SKELETON, digits, SETTINGS, on_threads(2), (), "own")
+    evaluation = found.run(nothing, nothing)
+    assert isinstance(evaluation, Evaluation) and len(evaluation.measures) == len(evaluation.accuracies) == 3
 
 
 def weighed(id: int, *objective: float | None) -> Any:
