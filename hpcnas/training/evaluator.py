@@ -12,9 +12,10 @@ from typing import Protocol
 
 from hpcnas import answers
 from hpcnas.config.data_spec import DataFacts
-from hpcnas.config.measures import ACCURACY, BUILT_IN, MOST, MOST_CLASSES, FitnessMeasure
+from hpcnas.config.measures import ACCURACY, BUILT_IN, MOST, MOST_CLASSES, NAMES, FitnessMeasure
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Stopped, Task, first_below
 
+_LOG_LOSS = NAMES.index("log-loss")
 SECONDS = ("setup_seconds", "training_seconds", "validation_seconds")
 
 
@@ -137,7 +138,7 @@ def _measures(given: object, count: int, classes: int, whose: str) -> tuple[tupl
     """All measures of each of so many replicates, or of none (`measuring.every`). Raises _NoAnswer."""
     own = classes if classes <= MOST_CLASSES else 0
     rows = [tuple(map(answers.plain, _each(row))) for row in _each(given)]
-    good = all(len(row) == len(BUILT_IN) + own and all(map(_is_measure, row)) for row in rows)
+    good = all(len(row) == len(BUILT_IN) + own and _are_measures(row) for row in rows)
     if not good or len(rows) not in (0, count):
         expected = f"{len(BUILT_IN)} measures and {own} class-wise accuracies"
         raise _NoAnswer(f"expected of each of {count} replicates, or of none, {expected} from {whose}, got others")
@@ -156,10 +157,13 @@ def _objective(given: object, whose: str) -> tuple[float, float | None] | None:
     return number, width
 
 
-def _is_measure(given: object) -> bool:
-    """Whether it is a finite number that files hold, or None."""
-    number = answers.real(given)
-    return given is None or number is not None and -MOST <= number <= MOST
+def _are_measures(row: Sequence[object]) -> bool:
+    """Whether files hold them: an accuracy, and others or None, from 0 to 1 each but the log loss."""
+    numbers = [answers.real(one) for one in row]
+    return row[0] is not None and all(
+        given is None or number is not None and 0 <= number <= (MOST if place == _LOG_LOSS else 1)
+        for place, (given, number) in enumerate(zip(row, numbers, strict=True))
+    )
 
 
 def _curves(given: object, task: Task, whose: str, measure: FitnessMeasure) -> tuple[tuple[float, ...], ...]:

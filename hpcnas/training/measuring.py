@@ -114,6 +114,7 @@ _FUNCTIONS: dict[str, Callable[[Scores, Labels], float]] = {
     "auroc": auroc,
     "log-loss": log_loss,
 }
+_OF_PROBABILITIES = ("auroc", "log-loss")  # there are none of scores that are not finite, but a class is predicted
 
 
 def fitness(name: str, scores: Scores, labels: Labels) -> float:
@@ -138,11 +139,15 @@ def fitness(name: str, scores: Scores, labels: Labels) -> float:
 
 def every(scores: Scores, labels: Labels) -> tuple[float | None, ...]:
     """Every measure of `measures.BUILT_IN`, as it is, then the accuracy of each class, unless there are more than
-    `measures.MOST_CLASSES`; None where there is no such number, as of a class without images."""
+    `measures.MOST_CLASSES`; None where there is no such number, as of a class without images. There is always an
+    accuracy, which files tell by that a replicate has measures."""
     finite = bool(np.isfinite(scores).all())
-    found = [function(scores, labels) if finite else float("nan") for function in _FUNCTIONS.values()]
+    found = [
+        function(scores, labels) if finite or name not in _OF_PROBABILITIES else float("nan")
+        for name, function in _FUNCTIONS.items()
+    ]
     if scores.shape[1] <= measures.MOST_CLASSES:
-        found += class_accuracies(scores, labels).tolist() if finite else [float("nan")] * scores.shape[1]
+        found += class_accuracies(scores, labels).tolist()
     return tuple(None if number != number else number for number in found)
 
 
