@@ -231,7 +231,10 @@ class IndividualTable:
             case State.EVALUATED:
                 judged = int(self._columns["judged"][id])
                 costs = parameters, setup, training, validation
-                return Evaluation(self.accuracies(id), *costs, curves, judged, self.measures(id), self.objective(id))
+                accuracies, measures = self.accuracies(id), self.measures(id)
+                if len(measures) != len(accuracies):  # an Evaluation has those of every replicate, or of none
+                    measures = ()
+                return Evaluation(accuracies, *costs, curves, judged, measures, self.objective(id))
             case State.STOPPED:
                 return Stopped(curves, parameters, setup, training, validation)
             case _:

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from examples import CONFIG, PLACE, SESSION, SPACE, assert_same, evaluated, individual, population
+from examples import CONFIG, PLACE, SESSION, SPACE, add_births, assert_same, evaluated, individual, population
 
 from hpcnas.analysis.merging import merged
 from hpcnas.evolution.population import Population
@@ -47,11 +47,19 @@ def test_an_individual_keeps_the_measures_of_its_replicates() -> None:
         found.settle(measured(3, ONE[:6], OTHER[:6]))  # of another number of classes
 
 
+def test_an_evaluation_has_the_measures_of_every_replicate_or_of_none() -> None:
+    found = population(births=1)
+    found.advance(evaluated(0, 0.5))  # by a version that kept none
+    found.settle(measured(0, OTHER, first=1))
+    outcome = found.result(0).outcome
+    assert isinstance(outcome, Evaluation) and outcome.accuracies == (0.5, 0.6) and outcome.measures == ()
+    assert found.measures(0) == (OTHER,)
+
+
 def test_a_store_keeps_them(tmp_path: Path) -> None:
     store = FileStore.create(tmp_path / "run", CONFIG)
     store.begin(SESSION)
-    store.birth(individual(0))
-    store.birth(individual(1))
+    add_births(store, 2)
     store.settle(evaluated(0))
     store.compact()
     with h5py.File(tmp_path / "run/population.h5") as file:
@@ -112,7 +120,8 @@ def test_an_answer_has_all_measures_or_none() -> None:
     outcome = measured(3, ONE, OTHER).outcome
     assert checked(outcome, TASK, classes=2) == outcome
     assert checked(outcome, TASK) == replace(outcome, measures=())
-    for wrong in ((ONE,), (ONE[:6], ONE[:6]), (ONE, (*OTHER[:6], "high")), (ONE, (*OTHER[:6], np.inf))):
+    for wrong in ((ONE,), (ONE[:6], ONE[:6]), (ONE, (*OTHER[:6], "high")), (ONE, (*OTHER[:6], np.inf)),
+                  (ONE, (None, *OTHER[1:])), (ONE, (*OTHER[:3], 1.5, *OTHER[4:]))):  # fmt: skip
         found = checked(replace(outcome, measures=wrong), TASK, classes=2)
         assert isinstance(found, Failure) and "5 measures and 2 class-wise accuracies" in found.message
     assert Population(SPACE, 2).measured is False
