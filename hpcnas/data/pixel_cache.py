@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import logging
 import os
@@ -199,7 +200,7 @@ def _try_lock(lock: int) -> bool:
 def _write_cache(source: Decodable, cache: Cache, alive: Callable[[], None]) -> None:
     """Decodes into a temporary file, calling `alive` after each block, and renames it. Raises OSError."""
     path = cache.path
-    for litter in path.parent.glob(f"{path.name}.*.tmp"):
+    for litter in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - litter.stat().st_mtime > LITTER_SECONDS:
                 litter.unlink()

@@ -316,6 +316,17 @@ def test_large_arrays_are_mapped_from_where_they_lie_or_from_a_cache(
     np.testing.assert_array_equal(datasets.load_test(f"arrays:{path}").images.pixels, data["test_images"])
 
 
+def test_litter_beside_arrays_of_any_name_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "_SHARED", 0)
+    path = in_npz(tmp_path, content()).rename(tmp_path / "data[1].npz")
+    datasets.load_training(f"arrays:{path}")
+    (kept,) = tmp_path.glob(".hpcnas-*.npy")
+    litter = kept.rename(f"{kept}.1.tmp")
+    os.utime(litter, (1, 1))
+    datasets.load_training(f"arrays:{path}")
+    assert kept.exists() and not litter.exists()
+
+
 def test_plain_hdf5_is_mapped_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrays, "_SHARED", 0)
     images = content()["train_images"]
