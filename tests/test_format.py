@@ -79,74 +79,57 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_columns_of_runs_with_rungs(tmp_path: Path) -> None:
-    store = FileStore.create(tmp_path / "run", curved.CONFIG)
-    store.begin(examples.SESSION)
-    for id in range(3):
-        store.birth(examples.individual(id))
-    store.settle(curved.trained(1, judged=2))
-    store.settle(curved.stopped(2))
-    store.compact()
-    store.close()
-    (table,) = tables(section("### /individuals, with rungs"))
-    sizes = {"individuals": 3, "curves": 4}
-    with h5py.File(tmp_path / "run/population.h5") as file:
-        assert sorted(file["individuals"]) == sorted([path.partition("/")[2] for path in ROWS if "individuals/" in path]
-                                                     + [row["dataset"] for row in table])  # fmt: skip
+def compared(folder: Path, what: str, sizes: dict[str, int]) -> dict[str, np.ndarray]:
+    """A run's columns of individuals, once they are as the page says; the first individual has none of `what`."""
+    (table,) = tables(section(f"### /individuals, with {what}"))
+    with h5py.File(folder / "population.h5") as file:
+        found = file["individuals"]
+        usual = [path.partition("/")[2] for path in ROWS if "individuals/" in path]
+        assert sorted(found) == sorted([*usual, *(row["dataset"] for row in table)])
         for row in table:
-            dataset = file["individuals"][row["dataset"]]
+            dataset = found[row["dataset"]]
             assert (row["type"], row["description"], row["unit"]) == (
                 type_of(dataset.dtype), dataset.attrs["description"].decode(), dataset.attrs["unit"].decode()
             )  # fmt: skip
             assert dataset.shape == tuple(sizes[name] for name in re.findall(r"\w+", row["shape"]))
             np.testing.assert_array_equal(dataset[0], float(row["none"]))
+        return {name: dataset[()] for name, dataset in found.items()}
+
+
+def test_columns_of_runs_with_rungs(tmp_path: Path) -> None:
+    store = FileStore.create(tmp_path / "run", curved.CONFIG)
+    store.begin(examples.SESSION)
+    examples.add_births(store, 3)
+    store.settle(curved.trained(1, judged=2))
+    store.settle(curved.stopped(2))
+    store.compact()
+    store.close()
+    compared(tmp_path / "run", "rungs", {"individuals": 3, "curves": 4})
 
 
 def test_columns_of_runs_with_measures(tmp_path: Path) -> None:
     store = FileStore.create(tmp_path / "run", examples.CONFIG)
     store.begin(examples.SESSION)
-    store.birth(examples.individual(0))
-    store.birth(examples.individual(1))
+    examples.add_births(store, 2)
     row = (0.5, 0.4, 0.3, None, 1.25, 0.5, None, 0.25)
     result = examples.evaluated(1)
     store.settle(dataclasses.replace(result, outcome=dataclasses.replace(result.outcome, measures=(row, row))))
     store.compact()
     store.close()
-    (table,) = tables(section("### /individuals, with measures"))
-    sizes = {"individuals": 2, "replicates": 2, "measures": 6}
-    with h5py.File(tmp_path / "run/population.h5") as file:
-        assert sorted(file["individuals"]) == sorted([path.partition("/")[2] for path in ROWS if "individuals/" in path]
-                                                     + [row["dataset"] for row in table])  # fmt: skip
-        for line in table:
-            dataset = file["individuals"][line["dataset"]]
-            assert (line["type"], line["description"], line["unit"]) == (
-                type_of(dataset.dtype), dataset.attrs["description"].decode(), dataset.attrs["unit"].decode()
-            )  # fmt: skip
-            assert dataset.shape == tuple(sizes[name] for name in re.findall(r"\w+", line["shape"]))
-            np.testing.assert_array_equal(dataset[0], float(line["none"]))
-        np.testing.assert_array_equal(file["individuals/class_accuracies"][1], [0.5, np.nan, 0.25] * 2)
+    individuals = compared(tmp_path / "run", "measures", {"individuals": 2, "replicates": 2, "measures": 6})
+    np.testing.assert_array_equal(individuals["class_accuracies"][1], [0.5, np.nan, 0.25] * 2)
 
 
 def test_columns_of_runs_with_objectives(tmp_path: Path) -> None:
     store = FileStore.create(tmp_path / "run", examples.CONFIG)
     store.begin(examples.SESSION)
-    store.birth(examples.individual(0))
-    store.birth(examples.individual(1))
+    examples.add_births(store, 2)
     result = examples.evaluated(1)
     store.settle(dataclasses.replace(result, outcome=dataclasses.replace(result.outcome, objective=(-0.5, None))))
     store.compact()
     store.close()
-    (table,) = tables(section("### /individuals, with objectives"))
-    with h5py.File(tmp_path / "run/population.h5") as file:
-        assert sorted(file["individuals"]) == sorted([path.partition("/")[2] for path in ROWS if "individuals/" in path]
-                                                     + [row["dataset"] for row in table])  # fmt: skip
-        for line in table:
-            dataset = file["individuals"][line["dataset"]]
-            assert (line["type"], line["description"], line["unit"]) == (
-                type_of(dataset.dtype), dataset.attrs["description"].decode(), dataset.attrs["unit"].decode()
-            )  # fmt: skip
-            assert dataset.shape == (2,)
-        np.testing.assert_array_equal(file["individuals/objective"][()], [np.nan, -0.5])
+    individuals = compared(tmp_path / "run", "objectives", {"individuals": 2})
+    np.testing.assert_array_equal(individuals["objective"], [np.nan, -0.5])
 
 
 @pytest.fixture(scope="module")

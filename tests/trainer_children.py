@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import psutil
 from examples import SPACE
@@ -18,6 +19,7 @@ from hpcnas.training.trainer_process import TrainerEvaluator
 
 PATIENT = {"hang_timeout": GUARD, "evaluation_timeout": GUARD}
 Make = Callable[..., TrainerEvaluator]
+Found = TypeVar("Found")
 
 
 def task(individual: int, attempt: int = 1) -> Task:
@@ -30,10 +32,7 @@ def done(individual: int) -> Evaluation:
 
 
 def loaded(one: TrainerEvaluator) -> Loaded:
-    deadline = time.monotonic() + GUARD
-    while (found := one.ready(0.1)) is None:
-        assert time.monotonic() < deadline
-    return found
+    return _in_time(lambda: one.ready(0.1))
 
 
 def outcome(one: TrainerEvaluator, wanted: Task) -> Outcome:
@@ -43,8 +42,12 @@ def outcome(one: TrainerEvaluator, wanted: Task) -> Outcome:
 
 def awaited(one: TrainerEvaluator) -> Outcome:
     """The outcome of what was started."""
+    return _in_time(lambda: one.poll(0.05))
+
+
+def _in_time(look: Callable[[], Found | None]) -> Found:
     deadline = time.monotonic() + GUARD
-    while (found := one.poll(0.05)) is None:
+    while (found := look()) is None:
         assert time.monotonic() < deadline
     return found
 

@@ -7,6 +7,7 @@ import pickle
 import sys
 from pathlib import Path
 
+import demand
 import numpy as np
 import pytest
 from test_datasets import write_fashion_mnist
@@ -52,7 +53,7 @@ def test_cifar100_is_read_from_the_original_archive(tmp_path: Path, monkeypatch:
 
 
 def test_svhn_is_read_from_the_original_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    io = pytest.importorskip("scipy.io")
+    io = demand.package("scipy.io")
     from hpcnas.data.torchvision_shim import import_torchvision
 
     svhn = import_torchvision().datasets.SVHN
