@@ -216,7 +216,8 @@ def _plugged(kind: str, rest: str, which: Split, download: bool) -> Unchecked:
     try:
         parts = plugins.answer(whose, plugins.data()[kind].read, rest, which, download, but=(DataError,))
         classes, pixels, labels, groups = (*parts, None) if len(parts) == 3 else parts
-        numbers, values = np.asarray(labels), np.asarray(pixels)
+        mapped = isinstance(pixels, np.memmap) and pixels.flags.c_contiguous  # which processes of a host share
+        numbers, values = np.asarray(labels), pixels if mapped else np.asarray(pixels)
         whole = numbers.dtype.kind in "iu"  # of any width
         found = Unchecked(tuple(map(str, classes)), values, numbers.astype(np.int64) if whole else numbers)
     except plugins.PluginFault as fault:

@@ -455,6 +455,15 @@ def test_labels_may_be_integers_of_any_width(kind: str) -> None:
     assert found.dtype == np.int64 and found.tolist() == [0, 1] * 10
 
 
+def test_pixels_that_are_mapped_stay_mapped(tmp_path: Path) -> None:
+    np.save(tmp_path / "pixels.npy", np.zeros((20, 8, 8, 1), np.float32))
+    mapped = np.load(tmp_path / "pixels.npy", mmap_mode="r")
+    for pixels, stays in ((mapped, True), (mapped[::-1], False)):  # torch takes no reversed ones
+        given = ("a", "b"), pixels, np.arange(20) % 2
+        bring(Plugin(data={"odd": DataKind("odd", lambda rest, split, download, given=given: given)}))
+        assert isinstance(datasets.load_training("odd").images.pixels, np.memmap) is stays
+
+
 def test_errors_of_loading_are_no_faults() -> None:
     with pytest.raises(PluginError):
         plugins.load("there_is_no_such_module")
