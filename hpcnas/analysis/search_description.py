@@ -116,7 +116,7 @@ def _strategy(run: StoredRun) -> Iterator[Sentence]:
             text = f"Genotypes were chosen by the strategy {search.strategy}, which a plugin brings"
     yield Sentence(text, cited)
     if given:
-        yield Sentence(f"{many(given, 'genotype')} of these {_was(given)} given")
+        yield Sentence(f"{many(given, 'genotype')} {_was(given)} given, in place of drawn ones")
     if search.plugins:
         yield Sentence(f"Plugins: {search.plugins}")
 
@@ -233,8 +233,9 @@ def _result(run: StoredRun) -> Iterator[Sentence]:
     if best is None:
         return
     measure, fitness = run.config.measure, population.column("fitness")
-    if run.config.search.strategy == "nsga2" and run.sessions:
-        cost = objectives.cost(run.config.search.objective, sizing(run.config, run.sessions[0].facts))
+    search = run.config.search
+    if search.strategy == "nsga2" and objectives.is_known(search.objective):  # else a plugin's that is not loaded
+        cost = objectives.cost(search.objective, sizing(run.config, run.sessions[0].facts))
         points = [Point(id, float(fitness[id]), cost(population, id)) for id in population.evaluated.tolist()]
         yield Sentence(f"Its result is a front of {many(len(fronts(points)[0]), 'individual')}")
     one = population.individual(best)
@@ -257,8 +258,8 @@ def _result(run: StoredRun) -> Iterator[Sentence]:
     chosen = "as the fittest"
     if best != population.measured_best:
         chosen = "as the one of which the strategy expects most, by what was measured of it and by its model"
-    elif run.config.search.strategy == "nsga2":
-        chosen = "as the fittest of that front"
+    elif search.strategy == "nsga2":
+        chosen = "as the fittest of the front"
     yield Sentence(
         f"The result, individual {best} with {size}, has a fitness of {told}{unit} ({of}); it was chosen by the same "
         f"measurements, {chosen}, and may owe some of that fitness to luck"
