@@ -82,6 +82,6 @@ def test_a_peer_that_is_not_installed(
     monkeypatch.setitem(sys.modules, module, None)
     message = rf"^expected {module} for this peer, but .*: pip install 'hpcnas\[peers\]'$"
     with pytest.raises(AnalysisError, match=message):
-        arena.race(cells(tmp_path), arena.contender(name), 0, TERMS)
+        peers.PEERS[name](cells(tmp_path).layout, 3, 5)
     with pytest.raises(AnalysisError, match=message):
-        peers.demand(name)
+        arena.contender(name)
