@@ -124,21 +124,26 @@ def _strategy(run: StoredRun) -> Iterator[Sentence]:
 def _amounts(run: StoredRun) -> Iterator[Sentence]:
     """How much was done, by how many workers."""
     search, population = run.config.search, run.population
-    workers = sorted({max(1, session.ranks - 1) for session in run.sessions})
-    if not workers:
+    sessions = [session for session in run.sessions if "merged" not in session.software]  # which trained nothing
+    workers = sorted({max(1, session.ranks - 1) for session in sessions})
+    founders = int(np.count_nonzero(population.column("birth") == Birth.FOUNDER))
+    if not workers and not founders:
         yield Sentence(f"Of a budget of {search.budget:,} evaluations none was made yet")
         return
-    jobs = "one job" if len(run.sessions) == 1 else f"{len(run.sessions)} jobs"
-    by = f"{workers[0]:,} to {workers[-1]:,} workers" if len(workers) > 1 else many(workers[0], "worker")
+    by = ""
+    if workers:
+        jobs = "one job" if len(sessions) == 1 else f"{len(sessions)} jobs"
+        crew = f"{workers[0]:,} to {workers[-1]:,} workers" if len(workers) > 1 else many(workers[0], "worker")
+        by = f"{', asynchronously,' if workers[-1] > 1 else ''} by {crew} in {jobs}"
     text = f"{many(population.searched, 'individual')} {_was(population.searched)} evaluated"
-    if founders := int(np.count_nonzero(population.column("birth") == Birth.FOUNDER)):
-        text += f", {founders:,} of them in other searches that were merged into this one, all others"
-    how = ", asynchronously," if workers[-1] > 1 else ""
+    if founders:
+        others = ", all others" if by else ""
+        text += f", {founders:,} of them in other searches that were merged into this one{others}"
     left = evaluations_left(search, population)
     stopped = f", and {population.stopped:,} were stopped early" if population.stopped else ""
     failed = f"; {len(population.failures):,} failed" if population.failures else ""
     more = f"; the search was not complete: its budget is {search.budget:,}" if left else ""
-    yield Sentence(f"{text}{how} by {by} in {jobs}{stopped}{failed}{more}")
+    yield Sentence(f"{text}{by}{stopped}{failed}{more}")
     yield Sentence(f"That took {population.trainings:,.10g} trainings in all")
     seeds = f"The seed of the search was {search.seed}"
     if run.config.evaluation.evaluator == "training":

@@ -11,7 +11,15 @@ from examples import SESSION, SPACE, WORKER, evaluated, individual, population
 from toolruns import CHAIN, RETRAINED_ON, curved, retrained
 
 from hpcnas import plugins
-from hpcnas.analysis import citations, latex_text, retraining_description, retrainings, runs, search_description
+from hpcnas.analysis import (
+    citations,
+    latex_text,
+    results_table,
+    retraining_description,
+    retrainings,
+    runs,
+    search_description,
+)
 from hpcnas.analysis.citations import AGING, NSGA2, PAPER, THOMPSON, Sentence, program
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config import search as search_config
@@ -106,6 +114,21 @@ def test_strategies_of_others_are_cited(name: str, work: citations.CitedWork) ->
     assert found[2].works == (work,) and found[2].text.startswith("After an initial population of 200 genotypes, ")
     front = "Its result is a front of 2 individuals"
     assert (front in [one.text for one in found]) is (name == "nsga2")
+
+
+def test_what_other_searches_have_evaluated_is_told_apart() -> None:
+    found = Population(SPACE, replicates=2)
+    for id in range(2):
+        found.add(replace(individual(id), birth=Birth.FOUNDER))
+        found.settle(evaluated(id))
+    run = search({"search": {"budget": 2}}, found)
+    joining = replace(run.sessions[0], ranks=1, software={"merged": "a, b"})
+    only = "2 individuals were evaluated, 2 of them in other searches that were merged into this one"
+    assert told(replace(run, sessions=[joining]))[3] == only
+    assert results_table.of_searches([(Path("a"), replace(run, sessions=[joining]))])[0]["workers"] is None
+    assert told(replace(run, sessions=[joining, *run.sessions]))[3] == (
+        f"{only}, all others, asynchronously, by 2 workers in one job"
+    )
 
 
 def test_the_front_is_left_out_where_the_plugin_of_its_objective_is_not_loaded() -> None:
