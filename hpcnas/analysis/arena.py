@@ -155,7 +155,7 @@ def race(benchmark: Benchmark, who: Contender, seed: int, terms: Terms) -> Race:
         store = simulation.Noting(config)
         simulation.searched(
             config,
-            simulation.Site(terms.workers, startup=0.0, queue=0.0, handling=0.0005),
+            simulation.Site(terms.workers, startup=0.0, queue=0.0, handling=simulation.HANDLING),
             foresight=TableForesight(config, benchmark),
             strategy=lambda facts: _strategy(benchmark, who, config, breeding),
             store=store,

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from hpcnas.analysis import table1
 from hpcnas.analysis.citations import PAPER, Sentence, joined, program
 from hpcnas.analysis.retrainings import Found
-from hpcnas.analysis.search_description import many, shown, software
+from hpcnas.analysis.search_description import shown, software
 from hpcnas.config.retraining import SCHEME, RetrainingConfig
+from hpcnas.job.log import many
 from hpcnas.retrain.record import Record, State
 
 # In sentences of their own, or without any bearing on what is trained.

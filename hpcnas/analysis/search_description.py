@@ -22,6 +22,7 @@ from hpcnas.evolution.guided import AMONG
 from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.pareto import Point, fronts
 from hpcnas.evolution.registry import sizing
+from hpcnas.job.log import many
 from hpcnas.retrain.origin import idle
 from hpcnas.search.run_file import StoredRun
 
@@ -328,11 +329,6 @@ def software(found: Iterable[Mapping[str, str]]) -> str:
 
 
 _SOFTWARE = {"python": "Python", "numpy": "NumPy", "torch": "PyTorch", "cuda": "CUDA", "mpi": "MPI", "gpu": "GPU"}
-
-
-def many(count: int, what: str) -> str:
-    """So many of them, in words."""
-    return f"{count:,} {what}{'s' if count != 1 else ''}"
 
 
 def _was(count: int) -> str:

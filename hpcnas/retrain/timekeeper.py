@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from hpcnas.config.retraining import RetrainingSettings
 from hpcnas.errors import Error
-from hpcnas.job.log import duration
+from hpcnas.job.log import duration, many
 from hpcnas.retrain.keeper import Bystander
 
 if TYPE_CHECKING:
@@ -75,9 +75,8 @@ def told(training: RetrainingSettings, found: list[RankTimes], trainings: int) -
     """Lines about so many trainings with these ranks; `training` is that of the data that were timed."""
     step = statistics.median(found[0].steps)
     whole = step * training.steps
-    ranks = f"{len(found)} rank{'s' if len(found) > 1 else ''}"
     lines = [
-        f"{1e3 * step:,.1f} ms a step with {ranks} ({len(found[0].steps)} steps timed), "
+        f"{1e3 * step:,.1f} ms a step with {many(len(found), 'rank')} ({len(found[0].steps)} steps timed), "
         f"{training.batch_size / step:,.0f} images/s, {found[0].waited:.1%} of it waiting for images",
         f"a training of {training.steps:,} steps: {duration(whole)}; {trainings} of them, one after another: "
         f"{duration(trainings * whole)}, {trainings * whole * len(found) / 3600:,.3g} rank hours; validations and "
