@@ -38,7 +38,7 @@ export PRTE_MCA_rmaps_default_mapping_policy := :oversubscribe
 # Tests start Python some thousand times: where no bytecode is written, each time compiles hpcnas again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test test-4 test-pythons test-container torture bench bench-scale bench-search lint environment clean
+.PHONY: help run test test-4 test-peers test-pythons test-container torture bench bench-scale bench-search lint environment clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -74,6 +74,9 @@ test: environment  ## the test suite, under MPICH and Open MPI, three files at a
 
 test-4: environment  ## the MPI tests under four ranks
 	HPCNAS_TEST_RANKS=4 $(VENV)/bin/python -m pytest -m mpi $(PYTEST)
+
+test-peers: $(VENV)/peers/.ready  ## the tests of NePS in the arena, which wants an older pandas
+	HPCNAS_DEMAND_NEPS=1 $(VENV)/peers/bin/python -m pytest -p no:cacheprovider -k neps tests/analysis/test_peers.py $(PYTEST)
 
 test-pythons: $(VENV)/mpi/mpich/.ready  ## the quick tests under every Python from 3.11 to 3.13 that is here
 	.ci/pythons $(PYTHONS)
@@ -119,6 +122,16 @@ $(VENV)/.ready: setup.cfg pyproject.toml $(CONSTRAINTS)
 
 $(VENV)/.ready-dev: $(VENV)/.ready
 	$(PIP) install --constraint $(CONSTRAINTS) --editable '.[dev]'
+	@touch $@
+
+# An environment of its own before that of the tests: what NePS wants otherwise is found first, all else there.
+$(VENV)/peers/.ready: $(VENV)/.ready-dev
+	rm -rf $(@D)
+	$(VENV)/bin/python -m venv $(@D)
+	$(VENV)/bin/python -c 'import site; print("import site; site.addsitedir(%r)" % site.getsitepackages()[0])' \
+	    >$$(echo $(@D)/lib/python3.*/site-packages)/tests.pth
+	grep -v '^pandas==' $(CONSTRAINTS) >$(@D)/constraints.txt
+	$(@D)/bin/python -m pip --disable-pip-version-check install --constraint $(@D)/constraints.txt neural-pipeline-search
 	@touch $@
 
 # Both wheels bring a bin/mpirun and a libmpi: each gets a prefix of its own.

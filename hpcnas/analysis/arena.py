@@ -81,11 +81,13 @@ class Race:
 
 
 def contender(text: str) -> Contender:
-    """That of a name: a strategy, a peer, or NAME=OPTIONS. Raises AnalysisError for another name."""
+    """That of a name: a strategy, a peer, or NAME=OPTIONS. Raises AnalysisError for another name, and for a peer that
+    is not installed: before searches of minutes."""
     name, _, how = text.partition("=")
     if how:
         return Contender(name, how)
     if name in peers.PEERS:
+        peers.demand(name)
         return Contender(name, "", peer=True)
     if name not in STRATEGIES:
         known = ", ".join([*STRATEGIES, *peers.PEERS])
@@ -153,7 +155,7 @@ def race(benchmark: Benchmark, who: Contender, seed: int, terms: Terms) -> Race:
         store = simulation.Noting(config)
         simulation.searched(
             config,
-            simulation.Site(terms.workers, startup=0.0, queue=0.0, handling=0.0005),
+            simulation.Site(terms.workers, startup=0.0, queue=0.0, handling=simulation.HANDLING),
             foresight=TableForesight(config, benchmark),
             strategy=lambda facts: _strategy(benchmark, who, config, breeding),
             store=store,

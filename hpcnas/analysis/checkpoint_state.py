@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcnas.analysis.classifier import first_line
+from hpcnas.errors import first_line
 from hpcnas.retrain.record import Record, Row
 from hpcnas.retrain.underway import without_images
 from hpcnas.storage import sealed

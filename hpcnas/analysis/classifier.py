@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hpcnas.analysis.learnt import Learnt
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture import expansion
+from hpcnas.errors import first_line
 from hpcnas.retrain.record import Inputs, Record
 from hpcnas.storage import sealed
 from hpcnas.training import checkpoints
@@ -67,8 +68,3 @@ def load_weights(network: Network, weights: Path) -> None:
         raise AnalysisError(f"{weights}: expected a state_dict of this network: {first_line(error)}") from error
     except Exception as error:  # what unpickling makes of bytes that are no such file
         raise AnalysisError(f"{weights}: expected a file of torch.save: {first_line(error)}") from error
-
-
-def first_line(error: Exception) -> str:
-    """Of its text, for messages of one line; the kind of error where it has none."""
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -122,7 +122,8 @@ def simulate(chosen: SearchConfig, workers: int, points: int) -> SimulatedSearch
     assert limit is not None, "`settings` sets it"
     try:
         store = simulation.Noting(chosen)
-        simulation.searched(chosen, simulation.Site(workers, startup=60.0, queue=0.0, handling=0.0005), store=store)
+        site = simulation.Site(workers, startup=60.0, queue=0.0, handling=simulation.HANDLING)
+        simulation.searched(chosen, site, store=store)
     except (ConfigError, SearchStopped) as error:
         raise AnalysisError(
             f"expected a search that goes on until its trainings are spent, but it would stop: {error}"

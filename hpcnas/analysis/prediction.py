@@ -23,6 +23,7 @@ from hpcnas.config import data_spec
 from hpcnas.config.data_spec import ArrayData, DataError
 from hpcnas.data import arrays, class_folders, datasets, image_file
 from hpcnas.data.image_file import UnreadableImage
+from hpcnas.errors import first_line
 
 BATCH = 32  # images at a time
 
@@ -79,7 +80,7 @@ def onnx_model(file: Path) -> Model:
             f"{file}: expected the ONNX file of a retraining, which names its classes and how images are cut"
         ) from None
     except Exception as error:  # onnxruntime has exceptions of its own, without a common base
-        raise AnalysisError(f"{file}: expected an ONNX file: {classifier.first_line(error)}") from error
+        raise AnalysisError(f"{file}: expected an ONNX file: {first_line(error)}") from error
 
     def scores(pixels: np.ndarray) -> np.ndarray:
         found: np.ndarray = session.run(["scores"], {images.name: pixels})[0]

@@ -40,6 +40,7 @@ def _search(folder: Path, run: StoredRun) -> dict[str, Any]:
     accuracies = () if best is None else population.averaged_accuracies(best)
     one = None if best is None else population.individual(best)
     confirmed = one is not None and one.birth is Birth.CONFIRMATION and one.parent is not None
+    workers = [max(1, session.ranks - 1) for session in run.sessions if "merged" not in session.software]
     return {
         "run": str(folder),
         "complete": not evaluations_left(search, population) and not confirmations_left(search, population),
@@ -47,7 +48,7 @@ def _search(folder: Path, run: StoredRun) -> dict[str, Any]:
         "strategy": search.strategy,
         "evaluator": run.config.evaluation.evaluator,
         "seed": search.seed,
-        "workers": max((max(1, session.ranks - 1) for session in run.sessions), default=None),
+        "workers": max(workers, default=None),
         "evaluated": population.searched,
         "stopped_early": population.stopped,
         "failed": len(population.failures),

@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from hpcnas.analysis import table1
 from hpcnas.analysis.citations import PAPER, Sentence, joined, program
 from hpcnas.analysis.retrainings import Found
-from hpcnas.analysis.search_description import many, shown, software
+from hpcnas.analysis.search_description import shown, software
 from hpcnas.config.retraining import SCHEME, RetrainingConfig
+from hpcnas.job.log import many
 from hpcnas.retrain.record import Record, State
 
 # In sentences of their own, or without any bearing on what is trained.
-_TOLD = ("network.genotype", "network.weights", "network.plugins", "training.runs", "training.seed", "data.source",
-         "data.max_broken")  # fmt: skip
+_TOLD = ("network.genotype", "network.weights", "network.plugins", "training.runs", "training.seed",
+         "training.micro_batch", "training.batch_statistics", "data.source", "data.max_broken")  # fmt: skip
 
 
 def sentences(found: Found) -> list[Sentence]:
@@ -91,6 +92,12 @@ def _training(recipe: RetrainingConfig, stored: Record) -> Iterator[Sentence]:
         f"momentum {training.momentum:g}, weight decay {training.weight_decay:g} and a learning rate that begins at "
         f"{training.learning_rate:g} and {rate}"
     )
+    if table1.batch_statistics(stored.trained_by):
+        why = "" if stored.micro_batch is None else ", since memory had no room for more"
+        yield Sentence(
+            f"Batch statistics were of {stored.trained_by.training.micro_batch} images at a time instead of all of a "
+            f"step{why}"
+        )
     if training.weight_averaging:
         yield Sentence(f"Tested is a moving average of the weights, with the decay {training.weight_averaging:g}")
 
@@ -108,9 +115,10 @@ def _results(found: Found) -> Iterator[Sentence]:
             of = f"mean ± sample standard deviation of {len(errors)} trainings, with the seeds {seeds}"
         yield Sentence(f"Its error on {images} test images is {told} % ({of})")
     else:
-        yield Sentence("No training is complete yet")
+        yield Sentence("No training is complete")
     if stored.diverged:
-        yield Sentence(f"Not among these: {many(len(stored.diverged), 'training')} whose loss was not finite")
+        beside = "Not among these" if errors else "Given up"
+        yield Sentence(f"{beside}: {many(len(stored.diverged), 'training')} whose loss was not finite")
     waiting = [one for one in stored.trainings
                if one.state in (State.WAITING, State.TRAINING) and one.seed in stored.recipe.seeds]  # fmt: skip
     if waiting and errors:

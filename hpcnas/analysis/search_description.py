@@ -22,6 +22,7 @@ from hpcnas.evolution.guided import AMONG
 from hpcnas.evolution.individuals import Birth
 from hpcnas.evolution.pareto import Point, fronts
 from hpcnas.evolution.registry import sizing
+from hpcnas.job.log import many
 from hpcnas.retrain.origin import idle
 from hpcnas.search.run_file import StoredRun
 
@@ -116,7 +117,7 @@ def _strategy(run: StoredRun) -> Iterator[Sentence]:
             text = f"Genotypes were chosen by the strategy {search.strategy}, which a plugin brings"
     yield Sentence(text, cited)
     if given:
-        yield Sentence(f"{many(given, 'genotype')} of these {_was(given)} given")
+        yield Sentence(f"{many(given, 'genotype')} {_was(given)} given, in place of drawn ones")
     if search.plugins:
         yield Sentence(f"Plugins: {search.plugins}")
 
@@ -124,21 +125,26 @@ def _strategy(run: StoredRun) -> Iterator[Sentence]:
 def _amounts(run: StoredRun) -> Iterator[Sentence]:
     """How much was done, by how many workers."""
     search, population = run.config.search, run.population
-    workers = sorted({max(1, session.ranks - 1) for session in run.sessions})
-    if not workers:
+    sessions = [session for session in run.sessions if "merged" not in session.software]  # which trained nothing
+    workers = sorted({max(1, session.ranks - 1) for session in sessions})
+    founders = int(np.count_nonzero(population.column("birth") == Birth.FOUNDER))
+    if not workers and not founders:
         yield Sentence(f"Of a budget of {search.budget:,} evaluations none was made yet")
         return
-    jobs = "one job" if len(run.sessions) == 1 else f"{len(run.sessions)} jobs"
-    by = f"{workers[0]:,} to {workers[-1]:,} workers" if len(workers) > 1 else many(workers[0], "worker")
+    by = ""
+    if workers:
+        jobs = "one job" if len(sessions) == 1 else f"{len(sessions)} jobs"
+        crew = f"{workers[0]:,} to {workers[-1]:,} workers" if len(workers) > 1 else many(workers[0], "worker")
+        by = f"{', asynchronously,' if workers[-1] > 1 else ''} by {crew} in {jobs}"
     text = f"{many(population.searched, 'individual')} {_was(population.searched)} evaluated"
-    if founders := int(np.count_nonzero(population.column("birth") == Birth.FOUNDER)):
-        text += f", {founders:,} of them in other searches that were merged into this one, all others"
-    how = ", asynchronously," if workers[-1] > 1 else ""
+    if founders:
+        others = ", all others" if by else ""
+        text += f", {founders:,} of them in other searches that were merged into this one{others}"
     left = evaluations_left(search, population)
     stopped = f", and {population.stopped:,} were stopped early" if population.stopped else ""
     failed = f"; {len(population.failures):,} failed" if population.failures else ""
     more = f"; the search was not complete: its budget is {search.budget:,}" if left else ""
-    yield Sentence(f"{text}{how} by {by} in {jobs}{stopped}{failed}{more}")
+    yield Sentence(f"{text}{by}{stopped}{failed}{more}")
     yield Sentence(f"That took {population.trainings:,.10g} trainings in all")
     seeds = f"The seed of the search was {search.seed}"
     if run.config.evaluation.evaluator == "training":
@@ -233,8 +239,9 @@ def _result(run: StoredRun) -> Iterator[Sentence]:
     if best is None:
         return
     measure, fitness = run.config.measure, population.column("fitness")
-    if run.config.search.strategy == "nsga2" and run.sessions:
-        cost = objectives.cost(run.config.search.objective, sizing(run.config, run.sessions[0].facts))
+    search = run.config.search
+    if search.strategy == "nsga2" and objectives.is_known(search.objective):  # else a plugin's that is not loaded
+        cost = objectives.cost(search.objective, sizing(run.config, run.sessions[0].facts))
         points = [Point(id, float(fitness[id]), cost(population, id)) for id in population.evaluated.tolist()]
         yield Sentence(f"Its result is a front of {many(len(fronts(points)[0]), 'individual')}")
     one = population.individual(best)
@@ -257,8 +264,8 @@ def _result(run: StoredRun) -> Iterator[Sentence]:
     chosen = "as the fittest"
     if best != population.measured_best:
         chosen = "as the one of which the strategy expects most, by what was measured of it and by its model"
-    elif run.config.search.strategy == "nsga2":
-        chosen = "as the fittest of that front"
+    elif search.strategy == "nsga2":
+        chosen = "as the fittest of the front"
     yield Sentence(
         f"The result, individual {best} with {size}, has a fitness of {told}{unit} ({of}); it was chosen by the same "
         f"measurements, {chosen}, and may owe some of that fitness to luck"
@@ -322,11 +329,6 @@ def software(found: Iterable[Mapping[str, str]]) -> str:
 
 
 _SOFTWARE = {"python": "Python", "numpy": "NumPy", "torch": "PyTorch", "cuda": "CUDA", "mpi": "MPI", "gpu": "GPU"}
-
-
-def many(count: int, what: str) -> str:
-    """So many of them, in words."""
-    return f"{count:,} {what}{'s' if count != 1 else ''}"
 
 
 def _was(count: int) -> str:

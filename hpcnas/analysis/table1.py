@@ -99,7 +99,7 @@ def departures(stored: Record, preset: str) -> str:
     recipe = stored.recipe
     settings = SCHEME.departures(SCHEME.build(SCHEME.preset(preset)), recipe, (*_ASIDE, *idle(recipe)))
     weights = "" if stored.weights is None else f"weights {stored.weights:.8}"
-    return ", ".join(filter(None, [settings, weights, _batch_statistics(stored.trained_by), _precision(stored)]))
+    return ", ".join(filter(None, [settings, weights, batch_statistics(stored.trained_by), _precision(stored)]))
 
 
 def idle(recipe: RetrainingConfig) -> tuple[str, ...]:
@@ -112,8 +112,8 @@ def idle(recipe: RetrainingConfig) -> tuple[str, ...]:
     return found
 
 
-def _batch_statistics(recipe: RetrainingConfig) -> str:
-    """Over how many images they were, where those were not all of a step."""
+def batch_statistics(recipe: RetrainingConfig) -> str:
+    """Over how many images they were, where those were not all of a step; else an empty text."""
     training = recipe.training
     if training.batch_statistics == "step" or recipe.micro_batches == 1:
         return ""

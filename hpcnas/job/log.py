@@ -31,6 +31,11 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
+def many(count: int, what: str) -> str:
+    """1 worker, 2,000 workers."""
+    return f"{count:,} {what}{'s' if count != 1 else ''}"
+
+
 class LiveLine:
     """One line of a terminal that is written over and over; does nothing where it is not wanted."""
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hpcnas.errors import first_line
 from hpcnas.retrain.process_group import Group, PeerFailed, PeerLost
 from hpcnas.training import causes
 from hpcnas.training.network import Network
@@ -46,7 +47,7 @@ class Compiler:
                 if not self._may_fail or _is_of_others(error):
                     raise
                 self._works = False
-                self._say("here", _first_line(error), "going on")
+                self._say("here", first_line(error), "going on")
                 return forward(maps)
 
         block.forward = forward
@@ -64,7 +65,7 @@ class Compiler:
             problem = error
         if not group.count(problem is not None):  # unlike MPI, whoever waits here hears of a rank that is gone
             return
-        told = group.gather(None if problem is None else _first_line(problem))
+        told = group.gather(None if problem is None else first_line(problem))
         rank = next(rank for rank, text in enumerate(told) if text is not None)
         self._works = False
         if group.rank == 0:
@@ -77,7 +78,3 @@ class Compiler:
 def _is_of_others(error: Exception) -> bool:
     """Whether an exception in a block is none of the compiler's: normalisation meets other ranks in it."""
     return causes.is_out_of_memory(error) or isinstance(error, PeerFailed | PeerLost)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -180,7 +180,8 @@ def at_hand(recipe: RetrainingConfig) -> RetrainingConfig | None:
         return None
     known = presumed(spec)
     shape = f"{known.images.image_channels}x{known.images.height}x{known.images.width}"
-    return replace(recipe, data=replace(recipe.data, source=f"synthetic:{known.count}:{shape}"))
+    training = replace(recipe.training, class_weights=None)  # those made up are ten classes, as many of each
+    return replace(recipe, data=replace(recipe.data, source=f"synthetic:{known.count}:{shape}"), training=training)
 
 
 def expected(recipe: RetrainingConfig) -> Expected:

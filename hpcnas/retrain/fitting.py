@@ -98,10 +98,11 @@ def _say_smaller(recipe: RetrainingConfig, shortest: RankRoom, chosen: int | Non
     training = recipe.training
     before = f"all {training.batch_size} of a step" if training.batch_statistics == "step" else training.micro_batch
     if chosen is not None:
+        short = ", and memory may run out all the same" if chosen > shortest.again else ""
         decided = (
             f"BATCH STATISTICS ARE OF {chosen} IMAGES instead of {before}, which changes the result, in all trainings "
-            "of this --run; to avoid it, start more ranks, which have fewer images each, or give --smaller-batches "
-            "never, in another --run"
+            f"of this --run{short}; to avoid it, start more ranks, which have fewer images each, or give "
+            "--smaller-batches never, in another --run"
         )
     else:
         why = "" if begins else ", as when it began"

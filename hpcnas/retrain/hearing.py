@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from hpcnas.errors import first_line
 from hpcnas.job.clocks import Attentive
 
 LOOK = 0.5  # seconds between two looks at the words of others
@@ -83,7 +84,7 @@ class Hearing:
             try:
                 self.look()
             except RuntimeError as error:  # torch's, of several kinds
-                self.problem = (str(error).splitlines() or [type(error).__name__])[0]
+                self.problem = first_line(error)
                 return
 
     def look(self) -> None:

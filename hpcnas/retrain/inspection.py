@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpcnas.config.data_spec import DataError
 from hpcnas.config.retraining import RetrainingConfig
-from hpcnas.errors import Error
+from hpcnas.errors import Error, first_line
 from hpcnas.job.launch import Leave, together
 from hpcnas.job.status import BROKEN, WRONG_USE
 from hpcnas.job.world import World
@@ -100,7 +100,6 @@ def look(group: Group, recipe: RetrainingConfig, feed: Feed) -> None:
 def sentence(world: World, error: Exception) -> str:
     """What a person is told of an exception that has ended the work of this rank."""
     where = f"rank {world.rank} on {socket.gethostname()}"
-    first = (str(error).splitlines() or [type(error).__name__])[0]
     if causes.is_out_of_memory(error):
-        return f"{where} is out of memory: {first}"
-    return f"{where} broke: {type(error).__name__}: {first}"
+        return f"{where} is out of memory: {first_line(error)}"
+    return f"{where} broke: {type(error).__name__}: {first_line(error)}"

@@ -194,6 +194,8 @@ def _measure(world: World, orders: Orders, bindings: list[devices.Binding], reas
                    lambda: "measured" if keeper.enough() else reason())  # fmt: skip
     finally:
         feed.close()
+    if (signal := next(filter(None, world.gather(reason())), None)) is not None:
+        raise Leave(f"{signal} came before all was measured", MORE_TO_DO)
     found = world.gather(together(world, keeper.timed, BROKEN))
     return timekeeper.told(recipe.training, found, recipe.training.runs)
 

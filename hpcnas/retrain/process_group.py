@@ -26,6 +26,7 @@ import torch.distributed
 from torch import Tensor
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
+from hpcnas.errors import first_line
 from hpcnas.retrain import hearing
 from hpcnas.retrain.hearing import FAILED, LOOK, Hearing
 from hpcnas.training import causes
@@ -246,7 +247,7 @@ class _Meeting:
         try:
             found = attempt()
         except (OSError, UnicodeError, RuntimeError) as error:  # the last is torch's
-            problem = f"{socket.gethostname()} does not: {_first_line(error)}"
+            problem = f"{socket.gethostname()} does not: {first_line(error)}"
         for each in self._world.gather(problem):
             if each is not None:
                 raise AddressError(
@@ -309,12 +310,8 @@ def _together() -> Iterator[None]:
     except RuntimeError as error:
         if causes.is_out_of_memory(error) or causes.is_of_own_device(error):
             raise
-        raise _lost(_first_line(error)) from None
+        raise _lost(first_line(error)) from None
 
 
 def _lost(reason: str) -> PeerLost:
     return PeerLost(f"another rank is gone or cannot be reached: {reason}")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,21 +1,19 @@
 """What a retraining will cost, by some of its own steps on the ranks of the job (--dry-run --measure).
 
-It is trained as ever, but by a keeper that keeps nothing beside times: where it has enough of them, the training
-leaves. Knows neither ranks nor images.
+It is trained as ever, but by a keeper that keeps nothing beside the times that the training itself counts, which are
+without those of validations: where it has enough of them, the training leaves. Knows neither ranks nor images.
 """
 
 from __future__ import annotations
 
 import resource
 import statistics
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hpcnas.config.retraining import RetrainingSettings
 from hpcnas.errors import Error
-from hpcnas.job.log import duration
+from hpcnas.job.log import duration, many
 from hpcnas.retrain.keeper import Bystander
 
 if TYPE_CHECKING:
@@ -42,10 +40,9 @@ class RankTimes:
 
 
 class Timekeeper(Bystander):
-    """Notes when steps end."""
+    """Notes when steps end, in seconds that the training has spent on steps."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._ends: list[float] = []
         self._training: DistributedTraining | None = None
 
@@ -53,7 +50,8 @@ class Timekeeper(Bystander):
         self._training = training
 
     def made_step(self) -> None:
-        self._ends.append(self._clock())
+        assert self._training is not None, "it begins before its steps"
+        self._ends.append(self._training.seconds)
 
     def enough(self) -> bool:
         """Whether the training is to leave."""
@@ -75,9 +73,8 @@ def told(training: RetrainingSettings, found: list[RankTimes], trainings: int) -
     """Lines about so many trainings with these ranks; `training` is that of the data that were timed."""
     step = statistics.median(found[0].steps)
     whole = step * training.steps
-    ranks = f"{len(found)} rank{'s' if len(found) > 1 else ''}"
     lines = [
-        f"{1e3 * step:,.1f} ms a step with {ranks} ({len(found[0].steps)} steps timed), "
+        f"{1e3 * step:,.1f} ms a step with {many(len(found), 'rank')} ({many(len(found[0].steps), 'step')} timed), "
         f"{training.batch_size / step:,.0f} images/s, {found[0].waited:.1%} of it waiting for images",
         f"a training of {training.steps:,} steps: {duration(whole)}; {trainings} of them, one after another: "
         f"{duration(trainings * whole)}, {trainings * whole * len(found) / 3600:,.3g} rank hours; validations and "

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.errors import Error
+from hpcnas.errors import Error, first_line
 from hpcnas.storage import sealed
 from hpcnas.training import checkpoints
 from hpcnas.training.network import Network
@@ -35,7 +35,7 @@ def read(file: Path, graph: CellGraph, skeleton: Skeleton) -> dict[str, Tensor]:
     except sealed.Damaged as error:
         raise UnusableWeights(f"{file} is damaged: {error}") from None
     except Exception as error:  # a file of something else can raise anything
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise UnusableWeights(f"{file}: expected weights that torch.save has written: {reason:.200}") from None
     if not isinstance(found, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in found.items()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from hpcnas.architecture import expansion
+from hpcnas.errors import first_line
 from hpcnas.job.world import AloneWorld
 from hpcnas.retrain.feed import Appearance
 from hpcnas.retrain.file_store import CHECKPOINT
@@ -57,8 +58,7 @@ def load(folder: Path, record: Record, seed: int) -> SavedWeights:
     except sealed.Damaged as error:
         raise UnusableCheckpoint(f"{path} is damaged: {error}") from None
     except Exception as error:  # a damaged file can raise anything
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UnusableCheckpoint(f"{path}: expected the state of seed {seed}: {reason}") from error
+        raise UnusableCheckpoint(f"{path}: expected the state of seed {seed}: {first_line(error)}") from error
     weights = training.weights()
     if not all(torch.isfinite(value).all() for value in weights.values()):
         raise UnusableCheckpoint(f"{path}: expected weights that are finite; the training of seed {seed} has diverged")

@@ -15,7 +15,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,8 +26,9 @@ from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import SearchConfig, TrainingSettings
+from hpcnas.errors import Error
 from hpcnas.job.devices import Binding
-from hpcnas.job.log import duration
+from hpcnas.job.log import duration, many
 from hpcnas.messages import Evaluation, Failure, Task
 from hpcnas.search import durations, simulation
 from hpcnas.search.simulation import Site
@@ -38,13 +39,16 @@ _FIRST_STEPS = 2  # of a typical network, by which it is found out how many fill
 _LONG_ENOUGH = 3.0  # seconds of training
 _LEAST_STEPS, _MOST_STEPS = 4, 500
 _MOST_SIMULATED = 10_000  # evaluations; of a longer search, the rest is taken to go on like these
-_HANDLING = 0.0005  # seconds of the controller a task (tools/bench_controller.py)
 _COPIES = 3  # numbers that a checkpoint has for each parameter: weights, momentum, averages
 _HOUR, _MIB, _GIB = 3600.0, 2**20, 2**30
 
 
-class NotMeasured(Exception):
-    """Nothing could be measured: one sentence."""
+class NotMeasured(Error):
+    """Nothing could be measured: one sentence. `passes`: another try may."""
+
+    def __init__(self, reason: str, passes: bool = False) -> None:
+        super().__init__(reason)
+        self.passes = passes
 
 
 @dataclass(frozen=True)
@@ -78,18 +82,20 @@ class WorkerCosts:
 
 
 # ── on a worker ─────────────────────────────────────────────────────────────────────────────────────────────────────
-def measure(config: SearchConfig, binding: Binding, networks: Mapping[str, Genotype]) -> WorkerCosts:
-    """Trains every network for a few steps, alone and with all replicates of a fitness. Raises NotMeasured, and
-    EvaluatorRefused."""
+def measure(
+    config: SearchConfig, binding: Binding, networks: Mapping[str, Genotype], signal: Callable[[], str | None]
+) -> WorkerCosts:
+    """Trains every network for a few steps, alone and with all replicates of a fitness. `signal`: the one that this
+    process is asked to leave by, if any. Raises NotMeasured, and EvaluatorRefused."""
     with tempfile.TemporaryDirectory() as folder:
         config = replace(config, run=replace(config.run, run=folder, profile=False, download=False))
         typical, counts = list(networks)[len(networks) // 2], sorted({1, config.training.replicates})
-        trainer = _Trainer(config, binding, fitting_steps(config.training, _FIRST_STEPS))
+        trainer = _Trainer(config, binding, fitting_steps(config.training, _FIRST_STEPS), signal)
         with contextlib.closing(trainer.evaluator):
             first = trainer.timed(typical, networks[typical], counts[-1])
         steps = round(_LONG_ENOUGH * first.steps / max(first.training, 1e-9))
         steps = fitting_steps(config.training, min(max(steps, _LEAST_STEPS), _MOST_STEPS))
-        trainer = _Trainer(config, binding, steps)
+        trainer = _Trainer(config, binding, steps, signal)
         with contextlib.closing(trainer.evaluator):
             timed = [trainer.timed(name, one, count) for name, one in networks.items() for count in counts]
             memory = trainer.evaluator.memory_peak()
@@ -106,23 +112,25 @@ def fitting_steps(training: TrainingSettings, least: int) -> int:
 
 
 class _Trainer:
-    """A trainer child, ready, for trainings of so many steps. Raises EvaluatorRefused."""
+    """A trainer child, ready, for trainings of so many steps. Raises EvaluatorRefused and NotMeasured."""
 
-    def __init__(self, config: SearchConfig, binding: Binding, steps: int) -> None:
+    def __init__(
+        self, config: SearchConfig, binding: Binding, steps: int, signal: Callable[[], str | None]
+    ) -> None:
+        self._signal = signal
         self._config = replace(config, training=replace(config.training, steps=steps))
         self._tasks, began = 0, time.monotonic()
         self.evaluator = TrainerEvaluator(self._config, binding)
         try:
             while (loaded := self.evaluator.ready(timeout=1.0)) is None:
-                pass
+                self._leave_if_asked()
         except BaseException:
             self.evaluator.close()
             raise
         self.ready = time.monotonic() - began
         self._skeleton = config.skeleton(loaded.facts)
         self.trains = loaded.software["training"]
-        threads = f"{binding.threads} thread{'s' if binding.threads > 1 else ''}"
-        self.device = loaded.software.get("gpu") or f"{_processor()}, {threads}"
+        self.device = loaded.software.get("gpu") or f"{_processor()}, {many(binding.threads, 'thread')}"
 
     def timed(self, name: str, network: Genotype, count: int) -> TimedTask:
         """So many trainings of a network. Raises NotMeasured, and EvaluatorRefused."""
@@ -130,13 +138,18 @@ class _Trainer:
         seeds, training = tuple(range(1, count + 1)), self._config.training
         self.evaluator.start(Task(self._tasks, 1, network, seeds, rungs=len(training.rungs)))
         while (outcome := self.evaluator.poll(timeout=1.0)) is None:
-            pass
+            self._leave_if_asked()
         if not isinstance(outcome, Evaluation):
             told = outcome.summary if isinstance(outcome, Failure) else "it was stopped"
             raise NotMeasured(f"the {name} network cannot be trained: {told}")
         size = sizes.size(expand(network), self._skeleton)
         spent = outcome.setup_seconds, outcome.training_seconds, outcome.validation_seconds
         return TimedTask(name, size.parameters, size.flops, count, training.steps, *spent)
+
+    def _leave_if_asked(self) -> None:
+        """Raises NotMeasured."""
+        if (signal := self._signal()) is not None:
+            raise NotMeasured(f"{signal} came before all was measured", passes=True)
 
 
 def _processor() -> str:
@@ -157,7 +170,7 @@ def forecast(config: SearchConfig, facts: DataFacts, found: Sequence[WorkerCosts
     for device, workers in kinds.items():
         memory, ready = max(one.memory for one in workers), statistics.median(one.ready for one in workers)
         lines.append(
-            f"{device}: {len(workers)} worker{'s' if len(workers) > 1 else ''}, {workers[0].trains}; ready after "
+            f"{device}: {many(len(workers), 'worker')}, {workers[0].trains}; ready after "
             f"{duration(ready)}, {memory / _GIB:.2f} GiB of host memory each"
         )
         lines += _table(workers, steps)
@@ -165,7 +178,7 @@ def forecast(config: SearchConfig, facts: DataFacts, found: Sequence[WorkerCosts
     first = base[found[0].device]
     middle, most = float(np.median(first.flops)), counts[-1]
     paces = tuple(base[one.device].of(middle, most) / first.of(middle, most) for one in found)
-    site = Site(len(found), max(one.ready for one in found), 0.0, _HANDLING, paces)
+    site = Site(len(found), max(one.ready for one in found), 0.0, simulation.HANDLING, paces)
     return [*lines, *_search(config, site, first), _checkpoints(config, found)]
 
 
@@ -182,6 +195,7 @@ def _table(workers: Sequence[WorkerCosts], steps: int) -> list[str]:
             f"{validation:.3g} s", duration(whole),
         ))  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+
     def line(row: Sequence[str]) -> str:
         numbers = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
         return "  ".join(("", row[0].ljust(widths[0]), *numbers))
@@ -228,11 +242,10 @@ def _search(config: SearchConfig, site: Site, took: durations.MeasuredDurations)
         size = sum(file.stat().st_size for file in run.rglob("*") if file.is_file())
     jobs = "one job" if report.jobs == 1 else f"{round(report.jobs * longer):,} jobs"
     stopped = f", {round(report.stopped * longer):,} of them stopped early," if report.stopped else ""
-    workers = f"{site.workers} worker{'s' if site.workers > 1 else ''}"
     return [
         f"the search: {budget:,} evaluations{stopped} by {report.trainings * longer:,.0f} trainings: "
-        f"{duration(report.wall_clock * longer)} with {workers}, {report.worker_seconds * longer / _HOUR:,.3g} worker "
-        f"hours ({jobs}; without time in the queue)",
+        f"{duration(report.wall_clock * longer)} with {many(site.workers, 'worker')}, "
+        f"{report.worker_seconds * longer / _HOUR:,.3g} worker hours ({jobs}; without time in the queue)",
         "  simulated with these durations; the networks that a search comes to may be larger or smaller",
         f"disk: {size * longer / _MIB:,.1f} MiB for the run",
     ]

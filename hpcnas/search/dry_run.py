@@ -23,6 +23,7 @@ from hpcnas.config.search import SearchConfig
 from hpcnas.config.settings import ConfigError
 from hpcnas.job.devices import Binding, Seat
 from hpcnas.job.launch import started_as
+from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.world import World
 from hpcnas.search import costs
@@ -53,17 +54,19 @@ def run(
     bindings: Sequence[Binding],
     make: MakeEvaluator,
     measure: bool,
+    signals: Signals,
 ) -> int:
-    """This rank's part; rank 0 prints. Returns the exit code, the same on every rank."""
+    """This rank's part; rank 0 prints. A worker that measures leaves where a signal asks it to. Returns the exit code,
+    the same on every rank."""
     first = min(1, world.size - 1)  # worker
-    looked = world.gather(_look(config, bindings[0], make) if world.rank == first else None)[first]
+    looked = world.gather(_look(config, bindings[0], make, signals) if world.rank == first else None)[first]
     if not isinstance(looked, _Looked):
         return _refuse(world, looked)
     lines: list[str] = []
     if measure and config.evaluation.evaluator != "training":
         lines = [_UNMEASURED]
     elif measure:
-        mine = _measured(config, looked, bindings[world.rank - first]) if world.rank >= first else None
+        mine = _measured(config, looked, bindings[world.rank - first], signals) if world.rank >= first else None
         found = world.gather(mine)[first:]
         for one in found:
             if not isinstance(one, costs.WorkerCosts):
@@ -90,12 +93,13 @@ def _refuse(world: World, refusal: Refusal) -> int:
     return refusal[1]
 
 
-def _look(config: SearchConfig, binding: Binding, make: MakeEvaluator) -> _Looked | Refusal:
+def _look(config: SearchConfig, binding: Binding, make: MakeEvaluator, signals: Signals) -> _Looked | Refusal:
     """On the first worker."""
     try:
         with contextlib.closing(make(replace(config, run=replace(config.run, download=False)), binding)) as evaluator:
             while (loaded := evaluator.ready(timeout=1.0)) is None:
-                pass
+                if signals.first is not None:
+                    return f"{signals.first} came before the data were looked at", MORE_TO_DO
             return _Looked(loaded.facts, _trains(loaded, warnings(evaluator)))
     except EvaluatorRefused as refusal:
         if refusal.of_data and _not_at_hand(config):
@@ -131,22 +135,26 @@ def _trains(loaded: Loaded, remarks: list[str]) -> list[str]:
     return [told, *(text for text in remarks if not loaded.slower or loaded.slower not in text)]
 
 
-def _measured(config: SearchConfig, looked: _Looked, binding: Binding) -> costs.WorkerCosts | Refusal:
+def _measured(
+    config: SearchConfig, looked: _Looked, binding: Binding, signals: Signals
+) -> costs.WorkerCosts | Refusal:
     """On every worker."""
     facts = looked.facts
     if looked.absent:
         shape = f"{facts.image_channels}x{facts.height}x{facts.width}"
         source = f"synthetic:{facts.training_images + facts.validation_images}:{shape}"
-        config = replace(config, data=replace(config.data, source=source))
+        training = replace(config.training, class_weights=None)  # those made up are ten classes, as many of each
+        config = replace(config, data=replace(config.data, source=source), training=training)
     drawn = _drawn(config, config.skeleton(facts))
     drawn.sort(key=lambda one: one[1].flops)
     three = {"smallest": drawn[0], "typical": drawn[_SAMPLE // 2], "largest": drawn[-1]}
     try:
-        return costs.measure(config, binding, {name: network for name, (network, _) in three.items()})
+        networks = {name: network for name, (network, _) in three.items()}
+        return costs.measure(config, binding, networks, lambda: signals.first)
     except EvaluatorRefused as refusal:
         return str(refusal), MORE_TO_DO if refusal.passes else WRONG_USE
     except costs.NotMeasured as refusal:
-        return str(refusal), BROKEN
+        return str(refusal), MORE_TO_DO if refusal.passes else BROKEN
 
 
 def _forecast(config: SearchConfig, facts: DataFacts, found: Sequence[costs.WorkerCosts]) -> list[str] | Refusal:

@@ -59,7 +59,7 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
     if orders.dry_run:
         from hpcnas.search import dry_run
 
-        return dry_run.run(world, settings, seats, bindings, make_evaluator, orders.measure)
+        return dry_run.run(world, settings, seats, bindings, make_evaluator, orders.measure, signals)
     if session is not None:
         if isinstance(world, MpiWorld) and world.size > 1:
             return session.control(world.controller(), world.size - 1, world.library, line, signals)

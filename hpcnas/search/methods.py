@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hpcnas.job.log import many
 from hpcnas.messages import Place, Ready
 from hpcnas.storage.columns import Column
 
@@ -85,17 +86,13 @@ def summary(found: Sequence[Worker]) -> list[str]:
     lines = []
     for (_, training), reasons in sorted(groups.items()):
         reason = min(reasons, key=lambda text: (-reasons[text], text))
-        others = f" (and {_several(len(reasons) - 1, 'other reason')})" if len(reasons) > 1 else ""
-        lines.append(told(f"{training} on {_several(reasons.total(), 'worker')}", reason + others))
+        others = f" (and {many(len(reasons) - 1, 'other reason')})" if len(reasons) > 1 else ""
+        lines.append(told(f"{training} on {many(reasons.total(), 'worker')}", reason + others))
     if before := {(one.session, one.place) for one in found if one.slower and one.session < last}:
-        lines.append(f"(earlier sessions: {_several(len(before), 'worker')} slower)")
+        lines.append(f"(earlier sessions: {many(len(before), 'worker')} slower)")
     return lines
 
 
 def told(training: str, slower: str) -> str:
     """How it is trained, and loudly why that is not the fastest way, where it is not."""
     return f"{training}: SLOWER THAN IT MIGHT BE, {slower}" if slower else training
-
-
-def _several(count: int, what: str) -> str:
-    return f"{count} {what}{'s' if count != 1 else ''}"

@@ -91,7 +91,7 @@ def _add_own(result: argparse._ActionsContainer) -> None:
         ("workers", 200, "W", "workers"),
         ("startup", 60.0, "T", "seconds until the workers of a job are ready"),
         ("queue", 0.0, "T", "seconds that each job waits in the batch queue"),
-        ("handling", 0.0005, "T", "seconds of the controller a task, as tools/bench_controller.py measures"),
+        ("handling", simulation.HANDLING, "T", "seconds of the controller a task, by tools/bench_controller.py"),
     ):
         kind = type(default) if name == "workers" else options.duration
         result.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=f"{help} ({default:g})")
@@ -112,6 +112,7 @@ def main(arguments: Sequence[str]) -> int:
         settings = looked_up(search_config.build(*request.base, _DEFAULTS, *request.layers, _ALWAYS), _say)
         foresight = None
         if given.times is not None:
+            _refuse_both(request.layers[-1])
             settings, foresight = as_in_run(settings, given.times)
         report = simulation.simulate(settings, site(given, settings), given.keep, foresight)
     except options.HelpWanted as help:
@@ -139,6 +140,13 @@ def site(given: argparse.Namespace, settings: SearchConfig) -> Site:
     _within("--budget", settings.search.budget, 1, MOST_EVALUATIONS)
     workers = _within("--workers", given.workers, 1, MOST_WORKERS)
     return Site(workers, *(_within(f"--{name}", getattr(given, name), 0, MOST_SECONDS) for name in _TIMES))
+
+
+def _refuse_both(options_given: search_config.Settings) -> None:
+    """Raises UsageError where what --from takes from a run is said as well."""
+    for name in ("seconds", "spread", "crashes", "hangs", "nans"):
+        if f"synthetic_{name}" in options_given.get("evaluation", {}):
+            raise options.UsageError(f"--from, --synthetic-{name}: expected one of them: the run says this too")
 
 
 def as_in_run(settings: SearchConfig, folder: Path) -> tuple[SearchConfig, Foresight]:

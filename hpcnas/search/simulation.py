@@ -35,6 +35,8 @@ from hpcnas.search.file_store import FileStore
 from hpcnas.search.memory_store import MemoryStore
 from hpcnas.search.synthetic import FACTS, Foreseen, Foresight
 
+HANDLING = 0.0005  # seconds of the controller for a result and the next task, by tools/bench_controller.py
+
 
 @dataclass(frozen=True)
 class Site:

@@ -10,7 +10,16 @@ import pytest
 from examples import SESSION, SPACE, WORKER, evaluated, individual, population
 from toolruns import CHAIN, RETRAINED_ON, curved, retrained
 
-from hpcnas.analysis import citations, latex_text, retraining_description, retrainings, runs, search_description
+from hpcnas import plugins
+from hpcnas.analysis import (
+    citations,
+    latex_text,
+    results_table,
+    retraining_description,
+    retrainings,
+    runs,
+    search_description,
+)
 from hpcnas.analysis.citations import AGING, NSGA2, PAPER, THOMPSON, Sentence, program
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config import search as search_config
@@ -107,6 +116,28 @@ def test_strategies_of_others_are_cited(name: str, work: citations.CitedWork) ->
     assert (front in [one.text for one in found]) is (name == "nsga2")
 
 
+def test_what_other_searches_have_evaluated_is_told_apart() -> None:
+    found = Population(SPACE, replicates=2)
+    for id in range(2):
+        found.add(replace(individual(id), birth=Birth.FOUNDER))
+        found.settle(evaluated(id))
+    run = search({"search": {"budget": 2}}, found)
+    joining = replace(run.sessions[0], ranks=1, software={"merged": "a, b"})
+    only = "2 individuals were evaluated, 2 of them in other searches that were merged into this one"
+    assert told(replace(run, sessions=[joining]))[3] == only
+    assert results_table.of_searches([(Path("a"), replace(run, sessions=[joining]))])[0]["workers"] is None
+    assert told(replace(run, sessions=[joining, *run.sessions]))[3] == (
+        f"{only}, all others, asynchronously, by 2 workers in one job"
+    )
+
+
+def test_the_front_is_left_out_where_the_plugin_of_its_objective_is_not_loaded() -> None:
+    with plugins.done_without(lambda names: None):
+        found = told(search({"search": {"strategy": "nsga2", "objective": "depth", "plugins": "not_here"}}))
+    assert any("NSGA-II by fitness and depth" in text for text in found)
+    assert not any("Its result is a front" in text for text in found)
+
+
 def test_several_jobs_and_what_was_stopped_early(tmp_path: Path) -> None:
     assert told(search(starts=2))[3] == "3 individuals were evaluated, asynchronously, by 2 to 8 workers in 2 jobs"
     found = told(runs.load(curved(tmp_path / "run")))
@@ -188,9 +219,16 @@ def test_another_recipe_of_a_cell_that_was_found(tmp_path: Path) -> None:
         "Tested is a moving average of the weights, with the decay 0.999",
         "Its error on 10,000 test images is 4.00 % (one training, with the seed 0)",
         "1 training more was not complete",
-        "Settings that are not the paper's (preset cifar-large), with its own in parentheses: micro_batch 8 (32), "
-        "schedule cosine (milestones), weight_averaging 0.999 (0), validation_fraction 0.1 (0)",
+        "Settings that are not the paper's (preset cifar-large), with its own in parentheses: schedule cosine "
+        "(milestones), weight_averaging 0.999 (0), validation_fraction 0.1 (0)",
     ]
+
+
+def test_batch_statistics_that_are_not_of_all_images_of_a_step_are_told(tmp_path: Path) -> None:
+    found = retrainings.load(retrained(tmp_path / "large", [0.96]))
+    found.stored.micro_batch = 64
+    told = "Batch statistics were of 64 images at a time instead of all of a step, since memory had no room for more"
+    assert told in [one.text for one in retraining_description.sentences(found)]
 
 
 def test_a_retraining_of_which_nothing_is_complete(tmp_path: Path) -> None:
@@ -198,7 +236,7 @@ def test_a_retraining_of_which_nothing_is_complete(tmp_path: Path) -> None:
     found = retrainings.load(retrained(tmp_path / "new", [], file))
     said = [one.text for one in retraining_description.sentences(found)]
     assert said[1] == "Its cell is the genotype a_cell.toml of the 2x3/1x3 space"
-    assert "No training is complete yet" in said and not any("Its error" in text for text in said)
+    assert "No training is complete" in said and not any("Its error" in text for text in said)
 
 
 HOSTILE = "a_b%$&#{}~^\\-- \"<|>`\x1b[2J\n\udcff"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 
 import pytest
 
@@ -108,3 +109,10 @@ def test_a_choice_of_all_is_none() -> None:
 def test_a_choice_is_of_the_primitives_each_once(names: str) -> None:
     with pytest.raises(SpaceError, match="expected after the colon some of 1x1, dw, sep, max, avg, id, each once, got"):
         Space.parse(f"flat:{names}")
+
+
+def test_equal_spaces_have_one_hash_which_is_of_numbers_alone() -> None:
+    """It is kept, and sent to other processes, in which texts have other hashes."""
+    space = Space.parse("6x4/1x5:id,sep")
+    assert hash(space) == hash(Space.parse("6x4/1x5:sep,id")) == hash(((6, 4), (1, 5)))
+    assert pickle.loads(pickle.dumps(space)) == space and space != Space.parse("6x4/1x5")

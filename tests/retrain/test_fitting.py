@@ -65,7 +65,10 @@ def test_what_is_done_about_memory_is_told_once_with_what_to_do(caplog: pytest.L
     first, second = caplog.messages
     assert "24 images do not fit into 1.5 GiB, which are free on rank 2, also where" in second
     assert "BATCH STATISTICS ARE OF 8 IMAGES instead of all 48 of a step, which changes the result" in second
-    assert "start more ranks" in second and "--smaller-batches never" in second
+    assert "start more ranks" in second and "--smaller-batches never" in second and "run out" not in second
+    caplog.clear()
+    chosen([RankRoom(0, 24, 0, 0, 0)], recipe())
+    assert "OF 2 IMAGES" in caplog.messages[1] and "--run, and memory may run out all the same" in caplog.messages[1]
     caplog.clear()
     assert chosen([AMPLE, LESS], recipe(), begins=False) == Fit(True, None, 24)
     assert "stay those of all 48 of a step, as when it began, and memory may run out" in caplog.messages[1]

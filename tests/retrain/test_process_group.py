@@ -13,7 +13,7 @@ import torch.distributed
 from patience import GUARD
 from rank_threads import ThreadGroup, on_ranks
 
-from hpcnas.retrain import process_group
+from hpcnas.retrain import hearing, process_group
 from hpcnas.retrain.hearing import Hearing
 from hpcnas.retrain.process_group import Group, PeerFailed, PeerLost
 
@@ -149,12 +149,13 @@ def test_a_meeting_point_that_is_gone_is_told_by_whoever_waits() -> None:
         group.called()
 
 
-def test_a_thread_listens_until_the_end() -> None:
+def test_a_thread_listens_until_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = groups(2)
     second._hearing.begin()
     first._words.set("leave", "")
     while not second.called():
         time.sleep(0.01)
+    monkeypatch.setattr(hearing, "LOOK", GUARD)  # how long its end is waited for
     assert second._hearing.end() and not second._hearing._thread.is_alive()
 
 

@@ -118,3 +118,17 @@ def test_ranks_are_listed_with_what_they_are_bound_to() -> None:
         "rank 1  node-1  cuda:1, 2 threads, 85 images a step",
         "rank 2  node-1  cpu, 1 threads, 86 images a step",
     ]
+
+
+def test_made_up_images_stand_in_for_data_that_are_not_here(tmp_path: Path) -> None:
+    weighed = SCHEME.build(
+        SCHEME.preset("quick"),
+        {"data": {"source": "cifar100:nowhere"}, "training": {"class_weights": "1,2"}, "run": {"download": True}},
+    )
+    here = dry_run.at_hand(weighed)
+    assert here is not None and here.data.source == "synthetic:50000:3x32x32"
+    assert here.training.class_weights is None and not here.run.download  # of ten classes, as many of each
+    streamed = SCHEME.build(SCHEME.preset("imagenet"), {"data": {"source": "imagefolder:nowhere"}})
+    assert dry_run.at_hand(streamed) is None
+    there = SCHEME.build(SCHEME.preset("quick"), {"data": {"source": f"cifar10:{tmp_path}"}})
+    assert dry_run.at_hand(there) == there

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,17 +14,19 @@ import pytest
 from patience import GUARD
 
 from hpcnas.config.retraining import RetrainingSettings
+from hpcnas.job.signals import Signals
+from hpcnas.job.world import AloneWorld
+from hpcnas.retrain import job
 from hpcnas.retrain.timekeeper import NothingTimed, RankTimes, Timekeeper, told
-
-DONE: Any = SimpleNamespace(waited=1.0, seconds=4.0, peak_memory=None)
 
 
 def keeper(*ends: float) -> Timekeeper:
-    """One whose steps have ended at these times."""
-    times = iter(ends)
-    made = Timekeeper(lambda: next(times))
-    made.training_begins(0, DONE)
-    for _ in ends:
+    """One of a training that had spent so many seconds on its steps when they ended, a quarter of them waiting."""
+    training: Any = SimpleNamespace(seconds=0.0, waited=0.0, peak_memory=None)
+    made = Timekeeper()
+    made.training_begins(0, training)
+    for end in ends:
+        training.seconds, training.waited = end, end / 4
         made.made_step()
     return made
 
@@ -61,6 +65,17 @@ def test_what_it_says_of_all_trainings() -> None:
         "tests are not timed",
         "memory of a rank, at the most: 2.00 GiB of its host, 2.00 GiB of its GPU",
     ]
+
+
+def test_who_is_told_to_leave_while_measuring_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    signals, handlers = Signals(), logging.getLogger("hpcnas").handlers[:]
+    signals._arrived(signal.SIGTERM, None)
+    small = ["--channels", "2", "--cells", "1", "--batch-size", "8", "--threads", "1", "--data", "synthetic:64:3x8x8"]
+    try:
+        code = job.run(AloneWorld(), ["--preset", "quick", "--dry-run", "--measure", *small], signals)
+    finally:
+        logging.getLogger("hpcnas").handlers[:] = handlers
+    assert code == 75 and "SIGTERM came before all was measured\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("data", ["synthetic:64:3x8x8", "cifar10:nowhere"])

@@ -22,6 +22,7 @@ from hpcnas.config.presumed import Presumed, presumed
 from hpcnas.config.search import SearchConfig
 from hpcnas.evolution.individuals import Birth, Individual
 from hpcnas.evolution.population import Population
+from hpcnas.job.devices import Binding
 from hpcnas.messages import Evaluation, Failure, FailureKind, Place, Result, Task
 from hpcnas.search import costs, durations, simulate
 from hpcnas.search.synthetic import FACTS
@@ -118,6 +119,11 @@ def test_a_search_as_long_as_the_run_that_it_is_simulated_from(
 def test_a_run_that_tells_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert simulate.main(["--from", str(tmp_path)]) == 2
     assert "expected a search that has evaluated networks: expected a run in" in capsys.readouterr().err
+
+
+def test_what_the_run_says_is_not_given_beside_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert simulate.main(["--from", str(tmp_path), "--synthetic-crashes", "0.1"]) == 2
+    assert "--from, --synthetic-crashes: expected one of them" in capsys.readouterr().err
 
 
 # ── the forecast ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -237,6 +243,13 @@ def test_what_is_presumed_of_data_by_their_name(
 def test_what_is_no_training_is_not_measured(tmp_path: Path) -> None:
     done = dry_run(tmp_path, "--evaluator", "synthetic", "--measure")
     assert done.returncode == 0 and "evaluations are not trainings" in done.stdout
+
+
+def test_a_signal_ends_the_measuring_and_the_trainer_with_it() -> None:
+    tiny = search_config.build(search_config.preset("quick"), {"network": {"channels": 2}})
+    with pytest.raises(costs.NotMeasured, match="^SIGTERM came before all was measured$") as caught:
+        costs.measure(tiny, Binding(None, 1), {"typical": LARGE}, lambda: "SIGTERM")
+    assert caught.value.passes
 
 
 def test_measuring_is_a_part_of_a_dry_run() -> None:
