@@ -24,6 +24,7 @@ from hpcnas import plugins
 from hpcnas.config.data_spec import DataError
 from hpcnas.config.search import SearchConfig
 from hpcnas.data.datasets import load_training
+from hpcnas.errors import first_line
 from hpcnas.messages import Failure, FailureKind, Outcome, Task, checkpoint_name
 from hpcnas.storage import sealed
 from hpcnas.training import causes, checkpoints, measuring, probing, profiling
@@ -59,6 +60,12 @@ def serve(connection: Connection, assignment: Assignment) -> int:
         data = _prepared(config, device)
     except (DataError, plugins.PluginError, DeviceRefused) as error:
         pipe.send(Unusable(str(error), of_data=isinstance(error, DataError)))
+        return 2
+    except Exception as error:
+        if not causes.is_out_of_memory(error):
+            raise
+        told = f"expected memory for all images, which a search has on its device: {first_line(error)}"
+        pipe.send(Unusable(told, passes=True))  # others may hold it
         return 2
     _import_late_parts()
     skeleton = config.skeleton(data.facts)

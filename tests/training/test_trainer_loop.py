@@ -99,6 +99,22 @@ def test_a_device_on_which_nothing_works_is_unusable(tmp_path: Path, monkeypatch
     assert pipe.said() == [Unusable("expected a device that can train a network: CUDA error", passes=True)]
 
 
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
+def test_images_that_do_not_fit_on_the_device_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    pipe = Pipe()
+
+    def prepare(*_: Any) -> TrainingData:
+        raise error
+
+    monkeypatch.setattr(TrainingData, "prepare", prepare)
+    assert serve(pipe, tmp_path) == 2
+    (told,) = pipe.said()
+    expected = "expected memory for all images, which a search has on its device: "
+    assert told == Unusable(expected + (str(error) or "MemoryError"), passes=True)
+
+
 def test_what_is_tried_again_is_trained_in_less_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel's SIGKILL of a process that took too much tells nobody to take less."""
     monkeypatch.setattr(probing, "find", lambda *_: Way(on_threads(2)))
