@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hpcnas.analysis.distinct import distinct
 from hpcnas.evolution.individuals import State
 from hpcnas.evolution.population import Population
 from hpcnas.search.run_file import StoredRun
@@ -90,11 +91,15 @@ def _elapsed(since: np.ndarray, rate: np.ndarray, times: np.ndarray) -> np.ndarr
     `rate` are of shape (attempts,)."""
     if not len(since):
         return np.zeros(len(times))
-    order = np.argsort(since)
-    origin, ordered, rates = since.min(), since[order], rate[order]
-    count = np.searchsorted(ordered, times)
-    sums = np.concatenate([[0.0], np.cumsum(rates * (ordered - origin))])
-    return np.concatenate([[0.0], np.cumsum(rates)])[count] * (times - origin) - sums[count]
+    order, origin = np.argsort(times), since.min()
+    place = np.searchsorted(times[order], since)  # of the first time that is not before it
+
+    def until(weights: np.ndarray) -> np.ndarray:
+        return np.cumsum(np.bincount(place, weights, len(times) + 1)[:-1])
+
+    found = np.empty(len(times))
+    found[order] = until(rate) * (times[order] - origin) - until(rate * (since - origin))
+    return found
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,8 @@ class SessionTime:
 
 def accounts(run: StoredRun) -> list[SessionTime]:
     """An account of every session, in their order."""
+    if not run.sessions:
+        return []
     population, attempts = run.population, Attempts.of(run.population)
     starts = np.array([session.started for session in run.sessions])
     born, finished = population.column("born"), population.column("finished")
@@ -133,18 +140,17 @@ def accounts(run: StoredRun) -> list[SessionTime]:
     of_ends, of_births = session_of(attempts.finished), session_of(born)
     of_evaluations = session_of(finished[population.evaluated])
     of_stops = session_of(finished[population.column("state") == State.STOPPED])
-    ends = [
-        float(max([session.started, *attempts.finished[of_ends == number], *born[of_births == number]]))
-        for number, session in enumerate(run.sessions)
-    ]
+    last = np.array([session.started for session in run.sessions])
+    np.fmax.at(last, of_ends, attempts.finished)
+    np.fmax.at(last, of_births, born)
+    ends = last.tolist()
     within = attempts.within([(session.started, end) for session, end in zip(run.sessions, ends, strict=True)])
     found = []
     for number, (session, ended, mine) in enumerate(zip(run.sessions, ends, within, strict=True)):
         in_flight = int(np.count_nonzero((born <= ended) & ~(settled <= ended)))
         ended_here = attempts.chosen(of_ends == number)
-        order = np.argsort(ended_here.finished)
-        free = dict(zip(ended_here.rank[order], ended_here.finished[order], strict=True))
-        idle_since = sorted([*free.values(), *[session.started] * (session.ranks - 1 - len(free))])
+        free = _last_ends(ended_here)
+        idle_since = sorted([*free, *[session.started] * (session.ranks - 1 - len(free))])
         since = np.array(idle_since[:in_flight])  # the workers that were free first have got the work
         found.append(
             SessionTime(
@@ -158,6 +164,14 @@ def accounts(run: StoredRun) -> list[SessionTime]:
             )
         )
     return found
+
+
+def _last_ends(attempts: Attempts) -> list[float]:
+    """When the last attempt of each rank ended."""
+    ranks, place = np.unique(attempts.rank, return_inverse=True)
+    last = np.full(len(ranks), -np.inf)
+    np.maximum.at(last, place, attempts.finished)
+    return [float(end) for end in last]
 
 
 def busy_share(sessions: list[SessionTime]) -> float | None:
@@ -184,9 +198,9 @@ def occupancy(run: StoredRun, bins: int = 160) -> tuple[np.ndarray, np.ndarray, 
 
 def on_gpus(population: Population) -> bool:
     """Whether anything ran on a GPU: then a worker's time is a GPU's time."""
-    recorded = population.column("device").tolist()
-    devices = {attempt.place.device for attempt in population.failed_attempts} | {name.decode() for name in recorded}
-    return any(device.startswith("cuda") for device in devices)
+    recorded, _ = distinct(population.column("device"))
+    devices = {attempt.place.device.encode() for attempt in population.failed_attempts} | set(recorded.tolist())
+    return any(device.startswith(b"cuda") for device in devices)
 
 
 def hours_name(on_gpus: bool) -> str:
