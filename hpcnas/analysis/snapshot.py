@@ -17,7 +17,7 @@ from hpcnas.analysis import job_state
 from hpcnas.config.measures import FitnessMeasure
 from hpcnas.evolution.budget import evaluations_left
 from hpcnas.evolution.individuals import State
-from hpcnas.messages import Evaluation, Place, Result
+from hpcnas.messages import Evaluation, Result
 from hpcnas.search.recovery import salvage
 from hpcnas.search.run_file import StoredRun
 
@@ -134,104 +134,56 @@ def workers(run: StoredRun, running: bool) -> list[WorkerStatus]:
     """Those of the last session, in the order of their ranks."""
     if not run.sessions:
         return []
-    session, ended = run.sessions[-1], _Ended.of(run)
+    session = run.sessions[-1]
     first = 0 if session.software.get("mpi") == "none" else 1  # alone, controller and worker are one process
-    last = ended.last
-    ranks = sorted({*range(first, session.ranks + first - 1), *last})
-    since = {rank: float(ended.finished[last[rank]]) if rank in last else session.started for rank in ranks}
+    ended = dict.fromkeys(range(first, session.ranks + first - 1)) | _ended(run)
+    since = {rank: its.since if its else session.started for rank, its in sorted(ended.items())}
     states = _states(run, since) if running else dict.fromkeys(since, "-")
-    counts = {state: ended.counted(state) for state in State}
-    typical = ended.typical
-    found = []
-    for rank in ranks:
-        place = ended.place(run, last[rank]) if rank in last else None
-        id, state = ended.what(last[rank]) if rank in last else (None, None)
-        found.append(
-            WorkerStatus(
-                rank=rank,
-                host=place.host if place else "",
-                device=place.device if place else "",
-                state=states[rank],
-                since=since[rank],
-                typical=typical.get(rank),
-                evaluated=counts[State.EVALUATED].get(rank, 0),
-                stopped=counts[State.STOPPED].get(rank, 0),
-                failed=counts[State.FAILED].get(rank, 0),
-                last=id,
-                last_fitness=float(run.population.column("fitness")[id]) if state is State.EVALUATED else None,
-                last_stopped=state is State.STOPPED,
-            )
-        )
-    return found
+    return [_worker(run, rank, ended[rank], states[rank], since[rank]) for rank in since]
 
 
 @dataclass(frozen=True)
 class _Ended:
-    """What has ended in the last session, in that order: individuals, and failed attempts that were repeated. Arrays of
-    shape (results,)."""
+    """What has ended on one worker in the last session: individuals, and failed attempts that were repeated."""
 
-    individual: np.ndarray
-    rank: np.ndarray
-    started: np.ndarray  # seconds since 1970
-    finished: np.ndarray
-    state: np.ndarray  # FAILED of such an attempt
-    attempt: np.ndarray  # its place in `again`, else −1
-    again: list[Result]
+    since: float  # end of the last of them
+    typical: float | None
+    counts: dict[int, int]  # by State: such an attempt has FAILED
+    last: Result
+    state: State  # of the last
 
-    @classmethod
-    def of(cls, run: StoredRun) -> _Ended:
-        """Those of a run with a session."""
-        population, since = run.population, run.sessions[-1].started
-        whole = population.column("state") != State.ISSUED  # some replicates of the others may be trained
-        rows = np.flatnonzero((population.column("finished") >= since) & whole)
-        again = [one for one in population.failed_attempts if one.finished >= since and _is_repeated(run, one)]
-        columns = {name: population.column(name)[rows] for name in ("rank", "started", "finished", "state")}
-        more = {
-            "rank": [one.place.rank for one in again],
-            "started": [one.started for one in again],
-            "finished": [one.finished for one in again],
-            "state": [State.FAILED] * len(again),
-        }
-        joined = {name: np.concatenate([columns[name], np.array(more[name], columns[name].dtype)]) for name in more}
-        individual = np.concatenate([rows, np.array([one.individual for one in again], dtype=np.int64)])
-        attempt = np.concatenate([np.full(len(rows), -1), np.arange(len(again))])
-        order = np.argsort(joined["finished"], kind="stable")
-        return cls(individual[order], **{name: values[order] for name, values in joined.items()},
-                   attempt=attempt[order], again=again)  # fmt: skip
 
-    @property
-    def last(self) -> dict[int, int]:
-        """Rank → the place of its last result."""
-        ranks, place = np.unique(self.rank, return_inverse=True)
-        last = np.zeros(len(ranks), dtype=np.int64)
-        last[place] = np.arange(len(place))
-        return dict(zip(ranks.tolist(), last.tolist(), strict=True))
-
-    def counted(self, state: State) -> dict[int, int]:
-        """Rank → how many of its results are of that state."""
-        ranks, count = np.unique(self.rank[self.state == state], return_counts=True)
-        return dict(zip(ranks.tolist(), count.tolist(), strict=True))
-
-    @property
-    def typical(self) -> dict[int, float]:
-        """Rank → the median duration of its evaluations, in seconds."""
-        evaluated = self.state == State.EVALUATED
-        rank, seconds = self.rank[evaluated], (self.finished - self.started)[evaluated]
-        order = np.argsort(seconds)
-        order = order[np.argsort(rank[order], kind="stable")]
-        ranks, first, count = np.unique(rank[order], return_index=True, return_counts=True)
-        middle = (seconds[order][first + (count - 1) // 2] + seconds[order][first + count // 2]) / 2
-        return dict(zip(ranks.tolist(), middle.tolist(), strict=True))
-
-    def what(self, place: int) -> tuple[int, State]:
-        """The individual, and what has become of it or of the attempt."""
-        return int(self.individual[place]), State(int(self.state[place]))
-
-    def place(self, run: StoredRun, place: int) -> Place:
-        """Where it ran."""
-        if self.attempt[place] >= 0:
-            return self.again[self.attempt[place]].place
-        return run.population.result(int(self.individual[place])).place
+def _ended(run: StoredRun) -> dict[int, _Ended]:
+    """By rank, those that have ended something."""
+    population, since = run.population, run.sessions[-1].started
+    whole = population.column("state") != State.ISSUED  # some replicates of the others may be trained
+    rows = np.flatnonzero((population.column("finished") >= since) & whole)
+    again = [one for one in population.failed_attempts if one.finished >= since and _is_repeated(run, one)]
+    rank, started, finished, state = (
+        np.concatenate([population.column(name)[rows], np.array(more, population.column(name).dtype)])
+        for name, more in (
+            ("rank", [one.place.rank for one in again]),
+            ("started", [one.started for one in again]),
+            ("finished", [one.finished for one in again]),
+            ("state", [State.FAILED] * len(again)),
+        )
+    )
+    narrow = rank.astype(np.uint16) if not len(rank) or 0 <= rank.min() <= rank.max() < 1 << 16 else rank
+    order = np.argsort(narrow, kind="stable")  # at once, of so few bits
+    ranks, first = np.unique(rank[order], return_index=True)
+    found = {}
+    for number, places in zip(ranks.tolist(), np.split(order, first[1:]), strict=False):
+        last = int(places[len(places) - 1 - np.argmax(finished[places][::-1])])
+        evaluated = places[state[places] == State.EVALUATED]
+        counts = np.bincount(state[places], minlength=max(State) + 1)
+        found[number] = _Ended(
+            since=float(finished[last]),
+            typical=float(np.median(finished[evaluated] - started[evaluated])) if len(evaluated) else None,
+            counts=dict(enumerate(counts.tolist())),
+            last=population.result(int(rows[last])) if last < len(rows) else again[last - len(rows)],
+            state=State(int(state[last])),
+        )
+    return found
 
 
 def _is_repeated(run: StoredRun, attempt: Result) -> bool:
@@ -253,6 +205,25 @@ def _states(run: StoredRun, since: dict[int, float]) -> dict[int, str]:
     ranked = sorted(since, key=lambda rank: since[rank], reverse=not spent)
     without = "idle?" if spent else "silent?"
     return {rank: ("at work?" if place < count else without) for place, rank in enumerate(ranked)}
+
+
+def _worker(run: StoredRun, rank: int, ended: _Ended | None, state: str, since: float) -> WorkerStatus:
+    last = ended.last if ended else None
+    measured = last is not None and ended is not None and ended.state is State.EVALUATED
+    return WorkerStatus(
+        rank=rank,
+        host=last.place.host if last else "",
+        device=last.place.device if last else "",
+        state=state,
+        since=since,
+        typical=ended.typical if ended else None,
+        evaluated=ended.counts[State.EVALUATED] if ended else 0,
+        stopped=ended.counts[State.STOPPED] if ended else 0,
+        failed=ended.counts[State.FAILED] if ended else 0,
+        last=last.individual if last else None,
+        last_fitness=float(run.population.column("fitness")[last.individual]) if last and measured else None,
+        last_stopped=ended is not None and ended.state is State.STOPPED,
+    )
 
 
 def throughput(run: StoredRun, now: float | None) -> float | None:

@@ -18,6 +18,7 @@ import numpy as np
 from hpcnas.analysis.distinct import distinct
 from hpcnas.evolution.individuals import State
 from hpcnas.evolution.population import Population
+from hpcnas.messages import Result
 from hpcnas.search.run_file import StoredRun
 
 UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
@@ -26,7 +27,7 @@ UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
 @dataclass(frozen=True)
 class Attempts:
     """Individuals as far as they were trained, also those that were stopped early, and failed attempts that were
-    repeated: float64 arrays of shape (attempts,), in no order."""
+    repeated: float64 arrays of shape (attempts,)."""
 
     started: np.ndarray  # seconds since 1970
     finished: np.ndarray
@@ -35,15 +36,8 @@ class Attempts:
 
     @classmethod
     def of(cls, population: Population) -> Attempts:
-        """All of which start and end are recorded."""
-        last = {attempt.individual: attempt for attempt in population.failed_attempts}  # of a failed one in its row
-        failed = [
-            attempt
-            for attempt in population.failed_attempts
-            if attempt.individual not in population.failures or attempt is not last[attempt.individual]
-        ]
-        times = [population.column(name) for name in ("started", "finished", "worker_seconds")]
-        rows = np.flatnonzero(np.isfinite(times).all(axis=0))
+        """All of which start and end are recorded: first the failed attempts, then individuals by their ids."""
+        failed, rows = repeated_attempts(population), trained(population)
         return cls(
             *(
                 np.concatenate([early, population.column(name)[rows]]).astype(float)
@@ -84,6 +78,22 @@ class Attempts:
             share = np.divide(length, whole, out=np.zeros(len(whole)), where=whole > 0)
             found.append(Attempts(started, finished, self.rank, self.work * share).chosen(length > 0))
         return found
+
+
+def repeated_attempts(population: Population) -> list[Result]:
+    """The failed attempts after which there was another one; the last one of a failed individual is in its row."""
+    last = {attempt.individual: attempt for attempt in population.failed_attempts}
+    return [
+        attempt
+        for attempt in population.failed_attempts
+        if attempt.individual not in population.failures or attempt is not last[attempt.individual]
+    ]
+
+
+def trained(population: Population) -> np.ndarray:
+    """Ids, int64, of the individuals of which start, end and worker time are recorded."""
+    times = [population.column(name) for name in ("started", "finished", "worker_seconds")]
+    return np.flatnonzero(np.isfinite(times).all(axis=0))
 
 
 def _elapsed(since: np.ndarray, rate: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -168,10 +178,13 @@ def accounts(run: StoredRun) -> list[SessionTime]:
 
 def _last_ends(attempts: Attempts) -> list[float]:
     """When the last attempt of each rank ended."""
-    ranks, place = np.unique(attempts.rank, return_inverse=True)
-    last = np.full(len(ranks), -np.inf)
+    ranks, place = attempts.rank.astype(np.int64) + 1, None  # −1 where a repair has left none
+    if ranks.max(initial=0) > len(ranks) + 1_000_000:  # in a damaged file
+        _, place = np.unique(ranks, return_inverse=True)
+    place = ranks if place is None else place
+    last = np.full(int(place.max(initial=0)) + 1, -np.inf)
     np.maximum.at(last, place, attempts.finished)
-    return [float(end) for end in last]
+    return [float(end) for end in last[np.isfinite(last)]]
 
 
 def busy_share(sessions: list[SessionTime]) -> float | None:
