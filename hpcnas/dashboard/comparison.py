@@ -22,7 +22,6 @@ from hpcnas.analysis.comparison import Band
 from hpcnas.analysis.curves import latest, one_measure
 from hpcnas.analysis.retraining_comparison import RetrainingGroup
 from hpcnas.analysis.retrainings import Found
-from hpcnas.analysis.runs import AnalysisError
 from hpcnas.analysis.worker_time import Attempts
 from hpcnas.config import search as search_config
 from hpcnas.config.measures import FitnessMeasure
@@ -139,7 +138,6 @@ def _words(value: object) -> str:
 def searches(courses: Sequence[SearchCourse]) -> dict[str, Any]:
     """Fitness is of one measure, and hours are of workers. Raises AnalysisError where the measures differ, or a search
     is given twice."""
-    _require_some(courses)
     comparison.require_different([(one.run, one.folder) for one in courses])
     measure = one_measure(courses)
     begun = [one for one in courses if one.design]
@@ -175,11 +173,6 @@ def searches(courses: Sequence[SearchCourse]) -> dict[str, Any]:
     return found | {name: numbers[name] for name in ("common_evaluations", "common_fitness")}
 
 
-def _require_some(given: Sequence[object]) -> None:
-    if not 0 < len(given) <= MOST_RUNS:
-        raise AnalysisError(f"expected 1 to {MOST_RUNS} runs to compare, got {len(given)}")
-
-
 def _band(band: Band, unit: float = 1.0) -> dict[str, Any]:
     """The mean and its 95 % band, NaN of a single run."""
     kept = thinned(len(band.x), MOST_POINTS)
@@ -197,7 +190,6 @@ def _differing(settings: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
 # ── retrainings ─────────────────────────────────────────────────────────────────────────────────────────────────────
 def retrained(found: Sequence[tuple[str, Found]]) -> dict[str, Any]:
     """Retrainings, each after its key. Accuracies are from 0 to 1. Raises AnalysisError where one is given twice."""
-    _require_some(found)
     keys = {str(each.folder): key for key, each in found}
     groups = retraining_comparison.grouped([each for _, each in found])
     numbers = retraining_comparison.numbers(groups)

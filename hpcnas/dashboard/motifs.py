@@ -141,7 +141,7 @@ def _on_paths(there: np.ndarray, nodes: int) -> np.ndarray:
 
 def _uses(space: Space, live: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
     """By level, the cell first: it is used once where it has a path."""
-    uses: dict[int, np.ndarray] = {space.top: live[space.top].any(axis=2).astype(np.int64)}
+    uses = {space.top: np.asarray(live[space.top].any(axis=2), dtype=np.int64)}
     for level in range(space.top, 2, -1):
         below = space.level(level - 1).motifs
         uses[level - 1] = np.stack(

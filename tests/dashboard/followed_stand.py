@@ -1,16 +1,15 @@
-"""A search for tests of views, as the server has followed it: its files as they are, and a state of a test's own."""
+"""A search as the server follows it, in a state of a test's own."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from hpcnas.dashboard.followed import FollowedSearch
-from hpcnas.search import recovery
 
 
-def followed(folder: Path, running: bool = False) -> Any:
-    """Nothing is kept between two views."""
-    stored, problems = recovery.salvage(folder)
-    assert not problems, problems
-    return FollowedSearch(folder, stored, problems, running)
+def followed(folder: Path, running: bool = False) -> FollowedSearch:
+    """The search in a folder that is whole."""
+    run = FollowedSearch(folder)
+    assert not run.problems, run.problems
+    run.running = running
+    return run

@@ -95,10 +95,9 @@ def test_of_many_individuals_every_so_manieth_is_looked_at(tmp_path: Path, monke
         {"search": {"budget": 100, "initial_population": 20}}, {"evaluation": {"evaluator": "synthetic"}}
     )
     simulation.simulate(config, simulation.Site(5, startup=0.0, queue=0.0, handling=0.0), tmp_path / "run")
-    run = followed(tmp_path / "run")
-    whole = motifs.motifs(run, {})
+    whole = motifs.motifs(followed(tmp_path / "run"), {})
     monkeypatch.setattr(motifs, "MOST", 30)
-    part = motifs.motifs(run, {})
+    part = motifs.motifs(followed(tmp_path / "run"), {})
     assert (whole["looked_at"], part["looked_at"], part["every"], part["evaluated"]) == (100, 25, 4, 100)
     assert part["steps"].tolist() == list(range(4, 101, 4)), "the last evaluation is among them"
     assert np.sum(part["best"], axis=0) == pytest.approx(np.ones(25), abs=1e-4)
