@@ -14,6 +14,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from hpcnas.analysis.distinct import distinct
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.dashboard.followed import FollowedSearch
 from hpcnas.evolution.individuals import Birth, State
@@ -75,7 +76,7 @@ def hosts(run: FollowedSearch) -> tuple[list[str], np.ndarray]:
     """The names of hosts, and for each individual which of them, −1 for none: int16 (individuals,)."""
 
     def made() -> tuple[list[str], np.ndarray]:
-        names, codes = np.unique(run.stored.population.column("host"), return_inverse=True)
+        names, codes = distinct(run.stored.population.column("host"))
         texts = [terminal.one_line(name.decode(errors="replace")) for name in names.tolist()]
         return texts, np.where(names[codes] == b"", -1, codes).astype(np.int16)
 
