@@ -132,8 +132,8 @@ def outcome(data: Mapping[str, Any]) -> Result:
         found = Failure(_code(FailureKind, failure["kind"]), message)
     elif "stopped" in data:
         stopped = data["stopped"]
-        costs = [_value(stopped, name) for name in _COSTS]
-        found = Stopped(_curves(stopped["curves"]), *costs, _waiting(stopped))
+        parameters, setup, training, validation = (_value(stopped, name) for name in _COSTS)
+        found = Stopped(_curves(stopped["curves"]), parameters, setup, training, validation, _waiting(stopped))
     else:
         evaluation = data["evaluation"]
         parameters, setup, training, validation = (_value(evaluation, name) for name in _COSTS)
