@@ -9,11 +9,11 @@ const number = true;
 let toFocus = null; // a choice of runs draws the view anew: what was chosen keeps the focus
 
 export async function render(root, ctx) {
-  root.title = h("h1", {}, "Compare");
+  root.drawn = root.kind = root.asked = null;
   root.choice = chooser(ctx);
   root.problems = h("ul", { class: "problems", id: "compare-problems", hidden: true });
   root.body = h("div", { class: "stack", id: "compare-body" });
-  root.append(root.title, h("div", { class: "stack" }, root.choice, root.problems, root.body));
+  root.append(h("h1", {}, "Compare"), h("div", { class: "stack" }, root.choice, root.problems, root.body));
   await refresh(root, ctx);
   if (toFocus) document.getElementById(toFocus)?.focus({ preventScroll: true });
   toFocus = null;
@@ -38,7 +38,7 @@ export async function refresh(root, ctx) {
   if (root.kind !== found.kind) {
     root.kind = found.kind;
     root.parts = found.kind === "searches" ? searchParts(ctx) : retrainingParts();
-    fill(root.body, Object.values(root.parts));
+    fill(root.body, h("h2", { class: "unseen" }, found.kind === "searches" ? "Searches" : "Retrainings"), Object.values(root.parts));
   }
   await (found.kind === "searches" ? showSearches : showRetrainings)(root.parts, found, ctx, axis);
 }
@@ -158,16 +158,26 @@ function searchCurves(found, axis) {
   });
   const best = [...found.groups].sort((one, other) => other.best - one.best)[0];
   return {
-    title: `Best fitness against ${hours ? found.hours_name : "evaluations"}`, level: 2, traces, height: 420,
+    title: `Best fitness against ${hours ? found.hours_name : "evaluations"}`, traces, height: 420,
     description: best ? `${best.name} is ahead with ${format.fitness(best.best, measure)}${best.runs.length > 1 ? " on average" : ""}. Bands are 95 % confidence of a mean, as far as all its runs have come; thin lines are single runs.`
       : "Nothing is evaluated yet.",
     layout: {
       xaxis: { title: { text: hours ? found.hours_name : "evolution step (evaluations)", standoff: 8 }, rangemode: "tozero" },
-      yaxis: { title: { text: `best: ${format.measureName(measure)}` } }, showlegend: true, uirevision: axis,
+      yaxis: { title: { text: `best: ${format.measureName(measure)}` }, range: around(found.curves, factor), autorange: false },
+      showlegend: true, uirevision: axis, legend: { orientation: "h", y: -0.16, x: 0 },
     },
     csv: { names: ["run", "step", "hours", "best"],
       rows: found.curves.flatMap((one) => one.step.map((step, place) => [one.name, step, one.hours[place], one.best[place]])) },
   };
+}
+
+// What the curves need: a band of two runs may be many times as high.
+function around(curves, factor) {
+  const values = curves.flatMap((one) => one.best);
+  const [low, high] = values.reduce(([least, most], one) => [Math.min(least, one), Math.max(most, one)], [Infinity, -Infinity]);
+  if (!values.length) return [0, factor];
+  const room = 0.06 * (high - low) || 0.01;
+  return [factor * (low - room), factor * (high + room)];
 }
 
 // The corners of a function that is constant from each x to the next.
@@ -253,7 +263,7 @@ function retrainingCurves(found) {
     });
   });
   return {
-    title: validated ? "Validation accuracy" : "Accuracy on training images", level: 2, traces, height: 420,
+    title: validated ? "Validation accuracy" : "Accuracy on training images", traces, height: 420,
     description: "Thin lines are single trainings; bands are 95 % confidence of their mean, at steps after which all of a group were validated.",
     layout: { xaxis: { title: { text: "step", standoff: 8 }, rangemode: "tozero" }, yaxis: { title: { text: "accuracy (%)" } }, showlegend: true },
     csv: { names: ["retraining", "seed", "step", "validation_accuracy"],

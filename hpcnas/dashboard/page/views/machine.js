@@ -10,6 +10,7 @@ const KINDS = ["crash", "oom", "hang", "overrun", "nan", "error"];
 const LONG = 24; // characters of a host's name beside a picture
 
 export async function render(root, ctx) {
+  root.drawn = null;
   root.tiles = h("dl", { class: "tiles", id: "machine-tiles" });
   root.plots = Object.fromEntries(["workers", "throughput", "hosts"].map((name) => [name, h("div", { dataset: { plot: name } })]));
   root.training = h("ul", { class: "list", id: "machine-training", "aria-label": "How the workers train" });
@@ -79,18 +80,26 @@ function newTile([name]) {
 }
 
 // ── pictures ────────────────────────────────────────────────────────────────────────────────────────────────────────
-const hoursAxis = { title: { text: "hours since the search began", standoff: 8 }, rangemode: "tozero" };
+// A time in the unit in which that of the whole search reads well.
+function unitOf(hours) {
+  const all = hours.at(-1);
+  const [name, size] = all >= 0.5 ? ["hours", 1] : all >= 0.5 / 60 ? ["minutes", 60] : ["seconds", 3600];
+  return { name, of: (values) => values.map((one) => size * one) };
+}
+
+const timeAxis = (unit) => ({ title: { text: `${unit.name} since the search began`, standoff: 8 }, rangemode: "tozero" });
 
 // A function that is constant within each bin, from edge to edge.
 const stairs = (values) => [...values, values.at(-1) ?? 0];
 
 function workersPlot(found) {
   const { hours, busy, present } = found;
+  const unit = unitOf(hours);
   const top = Math.max(1, ...present);
   const traces = [
-    { type: "scatter", mode: "lines", name: "there", x: hours, y: stairs(present),
+    { type: "scatter", mode: "lines", name: "there", x: unit.of(hours), y: stairs(present),
       line: { shape: "hv", width: 1.5, dash: "dash", color: plot.COLOURS[7] }, hovertemplate: "%{y:.1f} there<extra></extra>" },
-    { type: "scatter", mode: "lines", name: "busy", x: hours, y: stairs(busy), fill: "tozeroy",
+    { type: "scatter", mode: "lines", name: "busy", x: unit.of(hours), y: stairs(busy), fill: "tozeroy",
       line: { shape: "hv", width: 2, color: plot.COLOURS[0] }, hovertemplate: "%{y:.1f} busy<extra></extra>" },
   ];
   KINDS.forEach((kind, number) => {
@@ -98,7 +107,7 @@ function workersPlot(found) {
     if (!own.length) return;
     const { color, symbol } = plot.series(number + 1);
     traces.push({
-      type: "scatter", mode: "markers", name: `failed: ${kind}`, x: own.map((one) => one.hours), y: own.map(() => 1.07 * top),
+      type: "scatter", mode: "markers", name: `failed: ${kind}`, x: unit.of(own.map((one) => one.hours)), y: own.map(() => 1.07 * top),
       customdata: own.map((one) => one.individual), marker: { color, symbol, size: 8, line: { width: 1, color: plot.colour("--panel") } },
       hovertemplate: `individual %{customdata}: ${kind}<extra></extra>`,
     });
@@ -107,7 +116,7 @@ function workersPlot(found) {
   return {
     title: "Workers over time", description: `${share} ${format.whole(found.failed_attempts)} failed attempts, shown above the lines.`,
     traces, height: 280,
-    layout: { xaxis: hoursAxis, yaxis: { title: { text: "workers" }, rangemode: "tozero" }, legend: { orientation: "h", y: -0.28, x: 0 } },
+    layout: { xaxis: timeAxis(unit), yaxis: { title: { text: "workers" }, rangemode: "tozero" }, legend: { orientation: "h", y: -0.28, x: 0 } },
     csv: { names: ["from_hour", "to_hour", "busy", "present", "individuals_per_hour"],
       rows: busy.map((value, bin) => [hours[bin], hours[bin + 1], value, present[bin], found.throughput[bin]]) },
   };
@@ -115,32 +124,34 @@ function workersPlot(found) {
 
 function throughputPlot(found) {
   const { hours, throughput } = found;
+  const unit = unitOf(hours);
   return {
     title: "Throughput", description: `Up to ${format.short(Math.max(0, ...throughput))} individuals an hour were evaluated or stopped early.`,
     height: 280,
-    traces: [{ type: "scatter", mode: "lines", name: "individuals an hour", x: hours, y: stairs(throughput), fill: "tozeroy",
+    traces: [{ type: "scatter", mode: "lines", name: "individuals an hour", x: unit.of(hours), y: stairs(throughput), fill: "tozeroy",
       line: { shape: "hv", width: 2, color: plot.COLOURS[2] }, hovertemplate: "%{y:.4~g} an hour<extra></extra>" }],
-    layout: { xaxis: hoursAxis, yaxis: { title: { text: "individuals an hour" }, rangemode: "tozero" } },
+    layout: { xaxis: timeAxis(unit), yaxis: { title: { text: "individuals an hour" }, rangemode: "tozero" } },
     csv: { names: ["from_hour", "to_hour", "individuals_per_hour"], rows: throughput.map((one, bin) => [hours[bin], hours[bin + 1], one]) },
   };
 }
 
 function hostsPlot(found) {
   const { hosts, hours } = found;
-  const middle = hours.slice(1).map((end, bin) => (end + hours[bin]) / 2);
+  const unit = unitOf(hours);
+  const middle = unit.of(hours.slice(1).map((end, bin) => (end + hours[bin]) / 2));
   const share = hosts.map(({ busy, workers }) => busy.map((value) => (workers ? value / workers : 0)));
   return {
     title: "Busy workers by host",
     description: hosts.length
-      ? `${format.whole(hosts.length)} hosts; light is busy, dark is waiting or gone. The table of hosts says it in numbers.` : "No host has ended anything yet.",
+      ? `${hosts.length === 1 ? "One host" : `${format.whole(hosts.length)} hosts`}; light is busy, dark is waiting or gone. The table of hosts says it in numbers.` : "No host has ended anything yet.",
     height: Math.min(900, 110 + 22 * Math.max(3, hosts.length)),
     traces: [{
       type: "heatmap", x: middle, y: named(hosts.map((one) => one.host)), z: share, zmin: 0, zmax: 1, xgap: 0.5, ygap: 2,
       colorscale: SCALE.map((color, number) => [number / (SCALE.length - 1), color]),
       colorbar: { thickness: 10, tickformat: ".0%", outlinewidth: 0, title: { text: "busy", side: "right" } },
-      hovertemplate: "%{y}, hour %{x:.3~g}: %{z:.0%} busy<extra></extra>",
+      hovertemplate: `%{y}, after %{x:.3~g} ${unit.name}: %{z:.0%} busy<extra></extra>`,
     }],
-    layout: { xaxis: { ...hoursAxis, rangemode: "normal" }, yaxis: { type: "category", autorange: "reversed", showgrid: false } },
+    layout: { xaxis: { ...timeAxis(unit), rangemode: "normal" }, yaxis: { type: "category", autorange: "reversed", showgrid: false } },
     csv: { names: ["host", "from_hour", "to_hour", "busy_workers", "workers"],
       rows: hosts.flatMap((one) => one.busy.map((value, bin) => [one.host, hours[bin], hours[bin + 1], value, one.workers])) },
   };

@@ -8,6 +8,7 @@ import { table } from "../table.js";
 
 export async function render(root, ctx) {
   const number = true;
+  root.drawn = root.table = null;
   root.about = h("p", { class: "muted", id: "motifs-about", role: "status" });
   root.plots = Object.fromEntries(["best", "all", "now"].map((name) => [name, h("div", { dataset: { plot: name } })]));
   root.common = table({
@@ -83,7 +84,7 @@ function now(found) {
   const last = (shares) => shares.map((one) => 100 * (one.at(-1) ?? 0));
   const bars = (name, values, number, pattern) => ({
     type: "bar", name, x: found.operations, y: values,
-    marker: { color: plot.COLOURS[number], pattern: { shape: pattern, fgcolor: plot.colour("--panel"), size: 6, solidity: 0.25 } },
+    marker: { color: plot.COLOURS[number], pattern: { shape: pattern, fillmode: "overlay", fgcolor: plot.colour("--panel"), size: 6, solidity: 0.3 } },
     hovertemplate: "%{x}: %{y:.1f} %<extra>%{fullData.name}</extra>",
   });
   const [best, all] = [last(found.best), last(found.all)];

@@ -5,7 +5,10 @@ import * as format from "../format.js";
 import * as plot from "../plot.js";
 import { table } from "../table.js";
 
+const SOON = 500; // milliseconds until more is asked for, while there is more to compute
+
 export async function render(root, ctx) {
+  root.drawn = null;
   root.about = h("p", { class: "muted", id: "predictions-about", role: "status" });
   root.progress = h("progress", { id: "predictions-progress", max: 1, value: 0, "aria-label": "Predictions that are computed", hidden: true });
   root.plots = Object.fromEntries(["against", "apart", "windows"].map((name) => [name, h("div", { dataset: { plot: name } })]));
@@ -16,7 +19,8 @@ export async function render(root, ctx) {
   await refresh(root, ctx);
 }
 
-export async function refresh(root, { api, state, signal, search }) {
+export async function refresh(root, ctx) {
+  const { api, state, signal, search } = ctx;
   const found = await api.json("api/predictions", { run: state.get("run") }, { signal });
   if (root.drawn === found) return;
   root.drawn = found;
@@ -24,6 +28,8 @@ export async function refresh(root, { api, state, signal, search }) {
   root.progress.hidden = !found.computing;
   root.progress.max = Math.max(1, found.of);
   root.progress.value = found.computed;
+  clearTimeout(root.soon);
+  if (found.computing) root.soon = setTimeout(() => more(root, ctx), SOON);
   root.pictures.hidden = root.rows.hidden = !found.available || found.individual.length === 0;
   if (root.pictures.hidden) return;
   const scene = { found, state, measure: search.measure, factor: format.isPercent(search.measure) ? 100 : 1 };
@@ -37,6 +43,11 @@ export async function refresh(root, { api, state, signal, search }) {
     plot.show(root.plots.apart, distances(scene, apart)),
     plot.show(root.plots.windows, windows(scene)),
   ]);
+}
+
+// Asks for more, where somebody still looks and nobody has asked since. A failure is the next look's.
+function more(root, ctx) {
+  if (!ctx.signal.aborted && !document.hidden && !document.body.classList.contains("paused")) refresh(root, ctx).catch(() => {});
 }
 
 function about(found) {

@@ -12,13 +12,14 @@ const CURVES = [
   ["accuracy", "Accuracy", "accuracy (%)", (one) => 100 * one],
   ["learning_rate", "Learning rate", "learning rate", (one) => one],
   ["images_per_second", "Images a second", "images a second", (one) => one],
-  ["input_wait", "Input wait", "time spent waiting for images (%)", (one) => 100 * one],
+  ["input_wait", "Input wait", "waiting for images (%)", (one) => 100 * one],
 ];
 const BLUES = [["#f7fbff", "#08306b"], ["#1c232c", "#9ecbf5"]]; // none and all, in light and in dark
 
 export async function render(root, ctx) {
   const { state } = ctx;
-  root.title = h("h1", { id: "retraining-title" });
+  root.drawn = null;
+  root.heading = h("h1", { id: "retraining-title" });
   root.path = h("p", { class: "muted" });
   root.problems = h("ul", { class: "problems", id: "retraining-problems", hidden: true });
   root.tiles = h("dl", { class: "tiles", id: "retraining-tiles" });
@@ -35,7 +36,7 @@ export async function render(root, ctx) {
   root.untold = h("p", { class: "muted", id: "retraining-untold" });
   root.log = h("details", { id: "retraining-log" }, h("summary", {}, "Log"), logBox(ctx));
   root.log.addEventListener("toggle", () => root.log.open && root.log.lastChild.refresh(ctx));
-  root.append(root.title, root.path, root.problems, root.tiles, h("div", { class: "stack" }, root.seeds,
+  root.append(root.heading, root.path, root.problems, root.tiles, h("div", { class: "stack" }, root.seeds,
     h("h2", {}, "Curves"), h("div", { class: "plots" }, Object.values(root.plots)), root.untold, root.images, root.log));
   await refresh(root, ctx);
 }
@@ -46,7 +47,7 @@ export async function refresh(root, ctx) {
   const found = await api.json("api/retraining", { run: state.get("run"), seed: state.get("seed") }, { signal });
   if (root.drawn === found) return;
   root.drawn = found;
-  write(root.title, found.name);
+  write(root.heading, found.name);
   write(root.path, found.path);
   const problems = [...found.problems, ...found.broken_images.map((line) => `image not read: ${line}`)];
   root.problems.hidden = problems.length === 0;
