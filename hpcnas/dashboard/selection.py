@@ -87,7 +87,7 @@ def hosts(run: FollowedSearch) -> tuple[list[str], np.ndarray]:
 def _keys(texts: np.ndarray) -> np.ndarray:
     """A number for each text (n,) of a width that eight divides, equal where texts are: uint64 (n,). Numbers sort many
     times as fast as texts; two texts get one number once in 2^64."""
-    words = np.ascontiguousarray(texts).view(np.uint64).reshape(len(texts), -1)
+    words = np.ascontiguousarray(texts).view(np.uint64).reshape(len(texts), texts.itemsize // 8)
     factors = np.random.default_rng(0x686F7374).integers(0, 1 << 63, words.shape[1], dtype=np.uint64) * 2 + 1
     mixed = words * factors
     return (mixed ^ (mixed >> np.uint64(29))).sum(axis=1, dtype=np.uint64)
