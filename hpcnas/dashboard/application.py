@@ -32,9 +32,21 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from hpcnas.analysis.retrainings import Found
 from hpcnas.analysis.runs import AnalysisError
-from hpcnas.dashboard import individuals, points, search_state, selection
-from hpcnas.dashboard.catalogue import Catalogue, NoSuchRun
+from hpcnas.dashboard import (
+    comparison,
+    individuals,
+    log_tail,
+    machine,
+    motifs,
+    points,
+    predictions,
+    retraining,
+    search_state,
+    selection,
+)
+from hpcnas.dashboard.catalogue import Catalogue, Entry, NoSuchRun
 from hpcnas.dashboard.followed import FollowedSearch
 from hpcnas.dashboard.overview import Overview
 from hpcnas.dashboard.selection import Query
@@ -52,6 +64,9 @@ _OF_SEARCH: dict[str, OfSearch] = {
     "points": points.points,
     "individuals": points.rows,
     "individual": individuals.individual,
+    "machine": machine.machine,
+    "motifs": motifs.motifs,
+    "predictions": predictions.predictions,
 }
 
 
@@ -137,6 +152,13 @@ class Dashboard:
         """The value of a view. Raises Error, AnalysisError for a query that is wrong."""
         if view == "overview":
             return self._overview.now()
+        if view == "compare":
+            return self._compared(list(dict.fromkeys(query.get("run", ()))))
+        if view in ("log", "retraining"):
+            entry = self._catalogue.find(selection.one(query, "run"))
+            if view == "log":
+                return {"key": entry.key} | log_tail.log(entry.folder, query)
+            return {"key": entry.key} | retraining.retraining(self._trained(entry), query)
         if view not in _OF_SEARCH:
             raise NoSuchView(f"expected a view of this page, got {terminal.one_line(view)[:60]}")
         entry = self._catalogue.find(selection.one(query, "run"))
@@ -144,6 +166,34 @@ class Dashboard:
             raise AnalysisError(f"expected a search, but {entry.key} is a retraining")
         with self._opened(entry.key) as run:
             return {"key": entry.key} | _OF_SEARCH[view](run, query)
+
+    def _trained(self, entry: Entry) -> Found:
+        """The retraining of an entry. Raises AnalysisError where it is a search, and Unreadable."""
+        if not entry.trained:
+            raise AnalysisError(f"expected a retraining, but {entry.key} is a search")
+        try:
+            return self._catalogue.retraining(entry)
+        except AnalysisError as error:
+            raise Unreadable(str(error)) from error
+
+    def _compared(self, keys: list[str]) -> dict[str, Any]:
+        """Searches or retrainings. A search is held only while its course is made."""
+        if not 0 < len(keys) <= comparison.MOST_RUNS:
+            raise AnalysisError(f"expected 1 to {comparison.MOST_RUNS} runs to compare, got {len(keys)}")
+        entries = [self._catalogue.find(key) for key in keys]
+        trained = [entry for entry in entries if entry.trained]
+        if not trained:
+            courses = []
+            for entry in entries:
+                with self._opened(entry.key) as run:
+                    courses.append(comparison.course(entry.key, run))
+            return comparison.searches(courses)
+        if search := next((entry for entry in entries if not entry.trained), None):
+            raise AnalysisError(
+                f"expected searches or retrainings, got both: {search.key} is a search and {trained[0].key} a "
+                "retraining, whose accuracies are of other networks and other images"
+            )
+        return comparison.retrained([(entry.key, self._trained(entry)) for entry in trained])
 
     def _opened(self, key: str) -> Any:
         """The search of that key, looked at. Raises NoSuchRun and Unreadable."""

@@ -14,6 +14,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from hpcnas.analysis.distinct import distinct
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.dashboard.followed import FollowedSearch
 from hpcnas.evolution.individuals import Birth, State
@@ -75,22 +76,11 @@ def hosts(run: FollowedSearch) -> tuple[list[str], np.ndarray]:
     """The names of hosts, and for each individual which of them, −1 for none: int32 (individuals,)."""
 
     def made() -> tuple[list[str], np.ndarray]:
-        column = run.stored.population.column("host")
-        _, first, codes = np.unique(_keys(column), return_index=True, return_inverse=True)
-        names = column[first]
+        names, codes = distinct(run.stored.population.column("host"))
         texts = [terminal.one_line(name.decode(errors="replace")) for name in names.tolist()]
         return texts, np.where(names == b"", -1, np.arange(len(names)))[codes].astype(np.int32)
 
     return run.cached("hosts", made)
-
-
-def _keys(texts: np.ndarray) -> np.ndarray:
-    """A number for each text (n,) of a width that eight divides, equal where texts are: uint64 (n,). Numbers sort many
-    times as fast as texts; two texts get one number once in 2^64."""
-    words = np.ascontiguousarray(texts).view(np.uint64).reshape(len(texts), texts.itemsize // 8)
-    factors = np.random.default_rng(0x686F7374).integers(0, 1 << 63, words.shape[1], dtype=np.uint64) * 2 + 1
-    mixed = words * factors
-    return (mixed ^ (mixed >> np.uint64(29))).sum(axis=1, dtype=np.uint64)
 
 
 # ── filters ─────────────────────────────────────────────────────────────────────────────────────────────────────────

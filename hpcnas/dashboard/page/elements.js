@@ -40,7 +40,12 @@ export function set(element, name, value) {
     Object.assign(element.dataset, value);
   } else if (name === "href" && !/^(#|api\/|data:,|blob:)/.test(value)) {
     throw new Error(`expected a link within the page, got ${value}`);
-  } else if ((name === "value" && element.localName !== "option") || name === "checked" || name === "hidden" || name === "disabled") {
+  } else if (
+    (name === "value" && element.localName !== "option") ||
+    name === "checked" ||
+    name === "hidden" ||
+    name === "disabled"
+  ) {
     if (element[name] !== value) element[name] = value;
   } else if (value === null || value === undefined || value === false) {
     element.removeAttribute(name);

@@ -17,7 +17,11 @@ export function short(number, digits = 3) {
 // Parameters, or another large number: 1572864 → "1.57 M".
 export function large(number) {
   if (!isNumber(number)) return "–";
-  for (const [size, unit] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
+  for (const [size, unit] of [
+    [1e9, "G"],
+    [1e6, "M"],
+    [1e3, "k"],
+  ]) {
     if (Math.abs(number) >= 0.9995 * size) return `${(number / size).toPrecision(3)} ${unit}`;
   }
   return whole(number);
@@ -47,7 +51,7 @@ export function gain(value, measure) {
 
 // What a fitness is called on an axis.
 export function measureName(measure) {
-  const words = measure?.remark || "validation accuracy";
+  const words = measure?.words || measure?.remark || "validation accuracy";
   return isPercent(measure) ? `${words} (%)` : words;
 }
 
@@ -75,7 +79,10 @@ export function hours(number) {
 export function clock(seconds) {
   if (!isNumber(seconds)) return "–";
   return new Date(1000 * seconds).toLocaleString("en-GB", {
-    day: "numeric", month: "short", hour: "2-digit", minute: "2-digit",
+    day: "numeric",
+    month: "short",
+    hour: "2-digit",
+    minute: "2-digit",
   });
 }
 
@@ -90,16 +97,29 @@ export function ago(seconds, now) {
   return now - seconds < 2 ? "now" : `${duration(Math.max(0, now - seconds))} ago`;
 }
 
-// A pace, given per second: "42 an hour".
+// A pace, given per second: "42/h".
 export function pace(perSecond) {
   if (!isNumber(perSecond)) return "–";
   const hourly = 3600 * perSecond;
-  return hourly >= 60 ? `${short(hourly / 60)} a minute` : `${short(hourly)} an hour`;
+  return hourly >= 600 ? `${short(hourly / 60)}/min` : `${short(hourly)}/h`;
 }
 
-// A name of the code for people: "MUTATION" → "mutation".
+const WORDS = { OOM: "out of memory", NAN: "loss not finite", ISSUED: "in flight" };
+
+// A name of the code for people: "MUTATION" → "mutation", "OOM" → "out of memory".
 export function word(name) {
-  return String(name ?? "–").toLowerCase().replaceAll("_", " ");
+  return (
+    WORDS[String(name).toUpperCase()] ??
+    String(name ?? "–")
+      .toLowerCase()
+      .replaceAll("_", " ")
+  );
+}
+
+// How a run stands, as one word: running, complete, or something to look at.
+export function condition(run) {
+  if (run.running) return "running";
+  return run.state === "complete" ? "complete" : "trouble";
 }
 
 function isNumber(value) {

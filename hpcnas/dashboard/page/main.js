@@ -64,11 +64,15 @@ async function place(where, root, name, subject) {
   const view = { key, controller, ctx: { state, api, signal: controller.signal }, module: null, ready: false };
   shown[where] = view;
   if (where === "content") document.title = name === "overview" ? "Runs – hpcnas" : `${name} – hpcnas`;
-  await guarded(root, async () => {
-    view.module = await import(`./views/${name}.js`);
-    await view.module.render(root, view.ctx);
-    view.ready = true;
-  }, view);
+  await guarded(
+    root,
+    async () => {
+      view.module = await import(`./views/${name}.js`);
+      await view.module.render(root, view.ctx);
+      view.ready = true;
+    },
+    view,
+  );
 }
 
 // A view that fails says so in its place, and is tried again; the rest of the page goes on.
@@ -113,13 +117,13 @@ async function header(name) {
 }
 
 function tell(run) {
-  const done = run.evaluated + run.stopped;
-  const best = run.best?.[0];
-  say(run, done, run.budget, `${format.whole(done)} of ${format.whole(run.budget)}`);
-  const link = best && h("a", { href: state.link({ id: best.id }) }, format.fitness(best.fitness, run.measure));
+  say(run, run.done, run.total, `${format.whole(run.done)} of ${format.whole(run.total)}`);
+  const known = run.best_id !== null;
+  const link = known && h("a", { href: state.link({ id: run.best_id }) }, format.fitness(run.best, run.measure));
   const place = document.getElementById("run-best");
-  if (place.dataset.shown !== `${best?.id} ${link?.href}`) {
-    place.dataset.shown = `${best?.id} ${link?.href}`;
+  const shown = known ? `${link.textContent} ${link.hash}` : "none";
+  if (place.dataset.shown !== shown) {
+    place.dataset.shown = shown;
     fill(place, link ? ["best ", link] : "no result yet");
   }
   ends(run);
@@ -137,7 +141,7 @@ function say(run, done, total, words) {
   write(document.getElementById("run-name"), run.name);
   const badge = document.getElementById("run-state");
   write(badge, run.state);
-  badge.dataset.state = run.running ? "running" : run.state.split(/[ :]/)[0];
+  badge.dataset.state = format.condition(run);
   const progress = document.getElementById("run-progress");
   progress.max = Math.max(1, total ?? 1);
   progress.value = done ?? 0;
@@ -174,6 +178,9 @@ function bindTheme() {
   apply();
 }
 
+new ResizeObserver(([{ target }]) => {
+  document.documentElement.style.setProperty("--header", `${target.offsetHeight}px`);
+}).observe(document.getElementById("header"));
 bindTheme();
 document.getElementById("pause").addEventListener("click", pause);
 document.getElementById("skip").addEventListener("click", (event) => {

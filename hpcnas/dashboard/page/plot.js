@@ -1,9 +1,9 @@
-// Plots by Plotly: one look in light and dark, each with a heading, a summary in words, and buttons that save it as SVG,
-// PNG and CSV. Plotly is fetched when the first plot is shown. SVG traces alone (scatter, bar, heatmap): those of WebGL
-// would make code of strings, which the page's policy forbids.
+// Plots by Plotly: one look in light and dark, each with a heading, a summary in words, and buttons that save it as
+// SVG, PNG and CSV. Plotly is fetched when the first plot is shown. SVG traces alone (scatter, bar, heatmap): those of
+// WebGL would make code of strings, which the page's policy forbids.
 //
-// An update keeps zoom and selection (Plotly.react). What leaves the page must be purged (`purge`), or a page that stays
-// open for days would grow.
+// An update keeps zoom and selection (Plotly.react). What leaves the page must be purged (`purge`), or a page that
+// stays open for days would grow.
 
 import { h, printable, set, write } from "./elements.js";
 
@@ -11,7 +11,7 @@ import { h, printable, set, write } from "./elements.js";
 export const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7a7a7a"];
 export const SHAPES = ["circle", "square", "diamond", "triangle-up", "cross", "x", "star", "triangle-down"];
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
-const plots = new WeakMap(); // container → {options, canvas, figure, drawn}
+const plots = new WeakMap(); // container → {options, heading, canvas, summary, drawn, held, away, late}
 const TEXTS = ["name", "text", "hovertext", "x", "y", "z", "customdata", "ticktext", "categoryarray", "title"];
 let script = null;
 
@@ -61,7 +61,8 @@ function make(container, options) {
   const canvas = h("div", { class: "canvas", role: "img" });
   const summary = h("p", { class: "summary" });
   const save = ["SVG", "PNG", "CSV"].map((kind) =>
-    h("button", { type: "button", class: "small", dataset: { save: kind }, onclick: () => saved(plot, kind) }, kind));
+    h("button", { type: "button", class: "small", dataset: { save: kind }, onclick: () => saved(plot, kind) }, kind),
+  );
   const buttons = h("div", { class: "save", role: "group", "aria-label": `Save: ${options.title}` }, save);
   const figure = h("figure", { class: "plot" }, h("figcaption", {}, heading, buttons), canvas, summary);
   const plot = { options, heading, canvas, summary, figure, drawn: false };
@@ -75,6 +76,7 @@ function make(container, options) {
 export function purge(root) {
   for (const canvas of root.querySelectorAll(".canvas")) {
     sizes.unobserve(canvas);
+    nearness.unobserve(canvas);
     if (canvas.holder) plots.delete(canvas.holder);
     if (canvas.classList.contains("js-plotly-plot")) globalThis.Plotly.purge(canvas);
   }
@@ -97,10 +99,23 @@ const sizes = new ResizeObserver((changes) => {
   }
 });
 
+// What is far from the window is not drawn again until it comes near.
+const nearness = new IntersectionObserver(
+  (changes) => {
+    for (const { target, isIntersecting } of changes) {
+      const plot = plots.get(target.holder);
+      if (!plot) continue;
+      plot.away = !isIntersecting;
+      if (isIntersecting) drawLate(plot);
+    }
+  },
+  { rootMargin: "300px" },
+);
+
 function loaded() {
   script ??= new Promise((resolve, reject) => {
     const element = document.createElement("script");
-    element.src = "plotly.min.js";
+    element.src = new URL("plotly.min.js", import.meta.url).href;
     element.onload = resolve;
     element.onerror = () => {
       script = null;
@@ -115,18 +130,27 @@ function loaded() {
 async function draw(plot) {
   const { canvas, options } = plot;
   if (!canvas.isConnected) return;
-  plot.late = plot.held; // somebody is dragging: what comes meanwhile is drawn when they let go
-  if (plot.held) return;
+  plot.late = plot.held || (plot.drawn && plot.away); // drawn when somebody lets go, or scrolls there
+  if (plot.late) return;
   const layout = layoutOf(options, themeOf());
   canvas.width = Math.round(canvas.getBoundingClientRect().width);
   await globalThis.Plotly.react(canvas, clean(options.traces), layout, {
-    displayModeBar: false, showTips: false, doubleClick: "reset+autosize", scrollZoom: false,
+    displayModeBar: false,
+    showTips: false,
+    doubleClick: "autosize",
+    scrollZoom: false,
   });
   if (plot.drawn) return;
   plot.drawn = true;
   sizes.observe(canvas);
+  nearness.observe(canvas);
   canvas.addEventListener("pointerdown", () => hold(plot));
-  canvas.on("plotly_click", ({ points: [point] }) => point && plot.options.onClick?.(asGiven(plot, point)));
+  let click = 0; // a double click is none
+  canvas.on("plotly_doubleclick", () => clearTimeout(click));
+  canvas.on("plotly_click", ({ points: [point] }) => {
+    clearTimeout(click);
+    if (point) click = setTimeout(() => plot.options.onClick?.(asGiven(plot, point)), 250);
+  });
   canvas.on("plotly_selected", (event) => event?.range && plot.options.onBrush?.(event.range));
   canvas.on("plotly_deselect", () => plot.options.onBrush?.(null));
   canvas.on("plotly_relayout", (change) => {
@@ -142,11 +166,15 @@ function hold(plot) {
     removeEventListener("pointercancel", end, true);
     setTimeout(() => {
       plot.held = false;
-      if (plot.late && plots.get(plot.canvas.holder) === plot) draw(plot);
+      drawLate(plot);
     }, 50); // after Plotly has heard of it
   };
   addEventListener("pointerup", end, true);
   addEventListener("pointercancel", end, true);
+}
+
+function drawLate(plot) {
+  if (plot.late && plots.get(plot.canvas.holder) === plot) draw(plot);
 }
 
 // Plotly's point with the customdata that the view has given, not as it was escaped.
@@ -183,7 +211,11 @@ function layoutOf(options, theme) {
   };
   for (const name of ["xaxis", "yaxis", ...Object.keys(given).filter((key) => /^[xy]axis\d+$/.test(key))]) {
     layout[name] = {
-      gridcolor: theme.line, zerolinecolor: theme.line, linecolor: theme.line, automargin: true, ...given[name],
+      gridcolor: theme.line,
+      zerolinecolor: theme.line,
+      linecolor: theme.line,
+      automargin: true,
+      ...given[name],
     };
   }
   return layout;
@@ -212,7 +244,11 @@ function plain(text) {
 // ── saving ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 async function saved(plot, kind) {
   const { options } = plot;
-  const name = options.title.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "") || "plot";
+  const name =
+    options.title
+      .toLowerCase()
+      .replace(/[^a-z0-9]+/g, "-")
+      .replace(/^-|-$/g, "") || "plot";
   if (kind === "CSV" && typeof options.csv === "string") return download(options.csv, `${name}.csv`);
   const blob = kind === "CSV" ? csvOf(options) : await picture(plot, kind.toLowerCase());
   const place = URL.createObjectURL(blob);
@@ -236,8 +272,14 @@ async function picture(plot, format) {
   const { layout: now } = plot.canvas; // as it is zoomed
   for (const axis of ["xaxis", "yaxis"]) layout[axis] = { ...layout[axis], range: now[axis].range, autorange: false };
   Object.assign(layout, {
-    autosize: false, paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff", title: { text: plain(plot.options.title) },
-    margin: { l: 70, r: 30, t: 60, b: 60 }, showlegend: plot.options.traces.length > 1,
+    autosize: false,
+    paper_bgcolor: "#ffffff",
+    plot_bgcolor: "#ffffff",
+    title: { text: plain(plot.options.title) },
+    margin: { l: 70, r: 30, t: 60, b: 60 },
+    showlegend: plot.options.traces.length > 1,
+    font: { ...layout.font, color: "#1b2027", size: 13 },
+    legend: { orientation: "h", y: -0.14, x: 0 },
   });
   const size = { format, width: 960, height: 600, scale: format === "png" ? 2 : 1 };
   const data = await globalThis.Plotly.toImage({ data: clean(plot.options.traces), layout }, size);

@@ -39,5 +39,5 @@ function act(key, { pause, dialog }) {
 
 async function showBest() {
   const run = await api.json("api/search", { run: state.get("run") });
-  if (run.best.length) state.set({ id: run.best[0].id });
+  if (run.best_id !== null) state.set({ id: run.best_id });
 }

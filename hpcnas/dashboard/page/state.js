@@ -61,7 +61,7 @@ export function link(changes, { fresh = false } = {}) {
       if (one !== null && one !== undefined && one !== "") next.append(name, one);
     }
   }
-  return `#${next.toString().replaceAll("%2C", ",")}`;
+  return `#${next.toString().replaceAll("%2C", ",").replaceAll("%2F", "/")}`;
 }
 
 // Calls `listener()` after each change; gives a function that ends this.

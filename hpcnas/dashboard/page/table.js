@@ -10,18 +10,30 @@ let tables = 0;
 // rowKey(row) names a row (default: row.id, then row.key); rowMark(row) is whether it is the one that is looked at.
 // Gives an element with `.update({rows, sort, order})`.
 export function table({
-  caption, columns, rows = [], sort = null, order = "desc", onSort = null, rowKey, rowMark, empty = "Nothing yet.",
+  caption,
+  columns,
+  rows = [],
+  sort = null,
+  order = "desc",
+  onSort = null,
+  rowKey,
+  rowMark,
+  empty = "Nothing yet.",
   captionHidden = false,
 }) {
   const state = { rows, sort, order };
   const name = `table-${++tables}`;
   const nameOf = rowKey ?? ((row) => row.id ?? row.key);
-  const head = h("tr", {}, columns.map((column) => heading(column, () => sorted(column))));
+  const head = h(
+    "tr",
+    {},
+    columns.map((column) => heading(column, () => sorted(column))),
+  );
   const body = h("tbody");
   const nothing = h("p", { class: "muted empty", hidden: true }, empty);
   const box = h(
     "div",
-    { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": name },
+    { class: "scroll", tabindex: "0", role: "group", "aria-labelledby": name },
     h("table", {}, h("caption", { id: name, class: captionHidden && "unseen" }, caption), h("thead", {}, head), body),
   );
   const root = h("div", { class: "table" }, box, nothing);
@@ -40,12 +52,23 @@ export function table({
       set(cell, "aria-sort", now ? (state.order === "asc" ? "ascending" : "descending") : null);
     });
     const shown = onSort ? state.rows : inOrder(state.rows, columns, state.sort, state.order);
-    follow(body, shown, nameOf, () => h("tr", {}, columns.map((column, place) => cellOf(column, place))), (tr, row) => {
-      columns.forEach((column, place) => fillCell(tr.cells[place], column.cell ? column.cell(row) : row[column.key]));
-      const marked = Boolean(rowMark?.(row));
-      tr.classList.toggle("marked", marked);
-      set(tr, "aria-current", marked ? "true" : null);
-    });
+    follow(
+      body,
+      shown,
+      nameOf,
+      () =>
+        h(
+          "tr",
+          {},
+          columns.map((column, place) => cellOf(column, place)),
+        ),
+      (tr, row) => {
+        columns.forEach((column, place) => fillCell(tr.cells[place], column.cell ? column.cell(row) : row[column.key]));
+        const marked = Boolean(rowMark?.(row));
+        tr.classList.toggle("marked", marked);
+        set(tr, "aria-current", marked ? "true" : null);
+      },
+    );
     nothing.hidden = shown.length > 0;
     box.hidden = shown.length === 0;
   };

@@ -5,7 +5,11 @@ import * as format from "../format.js";
 import { COLOURS, series } from "../plot.js";
 
 export const COLOURINGS = [
-  ["birth", "birth"], ["parameters", "parameters"], ["host", "host"], ["time", "time"], ["state", "state"],
+  ["birth", "birth"],
+  ["parameters", "parameters"],
+  ["host", "host"],
+  ["time", "time"],
+  ["state", "state"],
 ];
 const MOST = 15; // groups that have a colour and a shape of their own
 const SCALE = ["#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838"]; // cividis: the same to all eyes
@@ -13,7 +17,10 @@ const SCALE = ["#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838"]
 // The points of an answer of api/points as groups {name, places (of the points), marker}, and the legend to them.
 export function colouring({ points, births, states, hosts }, by) {
   if (by === "parameters" || by === "time") return scaled(points, by);
-  const [column, names] = { birth: ["birth", births], state: ["state", states], host: ["host", hosts] }[by] ?? ["birth", births];
+  const [column, names] = { birth: ["birth", births], state: ["state", states], host: ["host", hosts] }[by] ?? [
+    "birth",
+    births,
+  ];
   return grouped(points[column], names, by === "host" ? String : format.word);
 }
 
@@ -24,12 +31,14 @@ function grouped(indices, names, words) {
     places.get(index).push(place);
   });
   const known = [...places.keys()].sort((one, other) => one - other);
-  const groups = known.slice(0, MOST).map((index, number) => {
-    const { color, symbol } = seriesOf(number);
-    return { name: words(names[index] ?? "unknown"), places: places.get(index), marker: { color, symbol } };
+  const own = (index) => index >= 0 && index < MOST; // the same one whatever is in sight
+  const groups = known.filter(own).map((index) => {
+    const { color, symbol } = seriesOf(index);
+    return { name: words(names[index]), places: places.get(index), marker: { color, symbol } };
   });
-  const rest = known.slice(MOST).flatMap((index) => places.get(index));
-  if (rest.length) groups.push({ name: "all others", places: rest, marker: { color: COLOURS[7], symbol: "circle-open" } });
+  const rest = known.filter((index) => !own(index)).flatMap((index) => places.get(index));
+  if (rest.length)
+    groups.push({ name: "all others", places: rest, marker: { color: COLOURS[7], symbol: "circle-open" } });
   return { groups, legend: groups.map(({ name, marker }) => ({ name, ...marker })) };
 }
 
@@ -74,6 +83,14 @@ const PATHS = {
 // A marker of a plot, for a legend.
 export function shape(symbol, color) {
   const open = symbol === "circle-open";
-  return svg("svg", { viewBox: "0 0 12 12", "aria-hidden": "true" },
-    svg("path", { d: PATHS[symbol] ?? PATHS.circle, fill: open ? "none" : color, stroke: open ? color : "none", "stroke-width": 2 }));
+  return svg(
+    "svg",
+    { viewBox: "0 0 12 12", "aria-hidden": "true" },
+    svg("path", {
+      d: PATHS[symbol] ?? PATHS.circle,
+      fill: open ? "none" : color,
+      stroke: open ? color : "none",
+      "stroke-width": 2,
+    }),
+  );
 }

@@ -26,7 +26,12 @@ export function filters({ state, search }) {
   root.update = (now) => {
     root.search = now;
     for (const field of [...boxes, ...ranges]) field.update(now.filters ?? {});
-    follow(chips, active(state, now.measure), ({ name, value }) => `${name} ${value}`, (one) => chip(state, one));
+    follow(
+      chips,
+      active(state, now.measure),
+      ({ name, value }) => `${name} ${value}`,
+      (one) => chip(state, one),
+    );
   };
   root.update(search);
   return root;
@@ -44,8 +49,18 @@ function choices(state, name) {
   root.update = (known) => {
     const names = [...new Set([...(known[`${name}s`] ?? []), ...chosen()])];
     root.hidden = names.length === 0;
-    follow(options, names, (value) => value, (value) =>
-      h("label", {}, h("input", { type: "checkbox", value, onchange: change }), name === "host" ? value : format.word(value)));
+    follow(
+      options,
+      names,
+      (value) => value,
+      (value) =>
+        h(
+          "label",
+          {},
+          h("input", { type: "checkbox", value, onchange: change }),
+          name === "host" ? value : format.word(value),
+        ),
+    );
     for (const box of options.querySelectorAll("input")) box.checked = chosen().includes(box.value);
   };
   return root;
@@ -54,9 +69,20 @@ function choices(state, name) {
 // Two numbers, in the unit that people read: `factor()` times what the address holds.
 function range(state, name, words, factor = () => 1) {
   const inputs = ["from", "to"].map((end) =>
-    h("input", { type: "number", step: "any", "aria-label": `${words} ${end}`, placeholder: end, dataset: { range: name, end } }));
-  const root = h("fieldset", { dataset: { filter: name } },
-    h("legend", {}, words), h("div", { class: "range" }, inputs[0], "–", inputs[1]));
+    h("input", {
+      type: "number",
+      step: "any",
+      "aria-label": `${words} ${end}`,
+      placeholder: end,
+      dataset: { range: name, end },
+    }),
+  );
+  const root = h(
+    "fieldset",
+    { dataset: { filter: name } },
+    h("legend", {}, words),
+    h("div", { class: "range" }, inputs[0], "–", inputs[1]),
+  );
   const change = () => {
     const values = inputs.map((input) => (input.value === "" ? "" : Number(input.value) / factor()));
     state.set({ [name]: values.join("") === "" ? null : values.join(","), offset: null }, { replace: true });
@@ -83,14 +109,25 @@ function active(state, measure) {
   const found = [];
   for (const name of ["birth", "state", "host"]) {
     const values = name === "host" ? state.all(name) : state.list(name);
-    if (values.length) found.push({ name, value: values.join(","), words: `${name}: ${values.map((one) => name === "host" ? one : format.word(one)).join(", ")}` });
+    if (values.length)
+      found.push({
+        name,
+        value: values.join(","),
+        words: `${name}: ${values.map((one) => (name === "host" ? one : format.word(one))).join(", ")}`,
+      });
   }
   for (const name of [...REGION, "hours"]) {
     const ends = state.range(name);
     if (ends) found.push({ name, value: state.get(name), words: `${name} ${between(name, ends, measure)}` });
   }
-  if (state.get("network_of")) found.push({ name: "network_of", value: state.get("network_of"), words: `the network of ${state.get("network_of")}` });
-  if (state.get("child_of")) found.push({ name: "child_of", value: state.get("child_of"), words: `children of ${state.get("child_of")}` });
+  if (state.get("network_of"))
+    found.push({
+      name: "network_of",
+      value: state.get("network_of"),
+      words: `the network of ${state.get("network_of")}`,
+    });
+  if (state.get("child_of"))
+    found.push({ name: "child_of", value: state.get("child_of"), words: `children of ${state.get("child_of")}` });
   if (found.length > 1) found.push({ name: null, value: "all", words: "Take all away" });
   return found;
 }

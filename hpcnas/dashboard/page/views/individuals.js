@@ -10,8 +10,10 @@ const PAGE = 50;
 export async function render(root, ctx) {
   root.choice = filters(ctx);
   root.rows = individualTable(ctx, "Individuals");
-  root.append(h("h2", { class: "unseen" }, "Individuals"), h("div", { class: "stack" },
-    h("div", { class: "panel" }, root.choice), root.rows));
+  root.append(
+    h("h2", { class: "unseen" }, "Individuals"),
+    h("div", { class: "stack" }, h("div", { class: "panel" }, root.choice), root.rows),
+  );
   await refresh(root, ctx);
 }
 
@@ -24,9 +26,11 @@ export async function refresh(root, ctx) {
 export function individualTable(ctx, caption) {
   const { state } = ctx;
   const rows = table({
-    caption, columns: columns(state, () => ctx.search.measure),
+    caption,
+    columns: columns(state, () => ctx.search.measure),
     onSort: (sort, order) => state.set({ sort, order, offset: null }, { replace: true }),
-    rowMark: (row) => String(row.id) === state.get("id"), empty: "No individual is so.",
+    rowMark: (row) => String(row.id) === state.get("id"),
+    empty: "No individual is so.",
   });
   const turn = (by) => () => state.set({ offset: Math.max(0, offset(state) + by) || null }, { replace: true });
   const count = h("span", { id: "individuals-count", role: "status" });
@@ -40,7 +44,10 @@ export function individualTable(ctx, caption) {
     const order = state.get("order") ?? "desc";
     const query = { run: state.get("run"), ...state.chosen([...GROUPS, ...REGION]) };
     const found = await now.api.json(
-      "api/individuals", { ...query, sort, order, offset: offset(state), limit: PAGE }, { signal: now.signal });
+      "api/individuals",
+      { ...query, sort, order, offset: offset(state), limit: PAGE },
+      { signal: now.signal },
+    );
     rows.update({ rows: found.rows, sort, order });
     const last = Math.min(found.matching, offset(state) + PAGE);
     const shown = found.rows.length ? `${format.whole(offset(state) + 1)}–${format.whole(last)} of ` : "";
@@ -62,8 +69,14 @@ function columns(state, measure) {
   return [
     { key: "id", label: "Individual", number, heading: true, cell: (row) => link(row.id) },
     { key: "fitness", label: "Fitness", number, cell: (row) => format.fitness(row.fitness, measure()) },
-    { key: "std", label: "±", number, title: "Standard deviation of its trainings", sortable: false,
-      cell: (row) => format.fitness(row.std, measure()) },
+    {
+      key: "std",
+      label: "±",
+      number,
+      title: "Standard deviation of its trainings",
+      sortable: false,
+      cell: (row) => format.fitness(row.std, measure()),
+    },
     { key: "parameters", label: "Parameters", number, cell: (row) => format.large(row.parameters) },
     { key: "birth", label: "Birth", cell: (row) => format.word(row.birth) },
     { key: "parent", label: "Parent", number, cell: (row) => (row.parent === null ? "–" : link(row.parent)) },

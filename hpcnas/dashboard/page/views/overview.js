@@ -12,15 +12,26 @@ export async function render(root, ctx) {
     problems: h("ul", { class: "problems", id: "overview-problems", hidden: true }),
     compare: h("button", { type: "button", id: "overview-compare", disabled: true }, "Compare"),
     search: h("input", { type: "search", id: "overview-search", size: "18", value: state.get("name") ?? "" }),
-    kind: h("select", { id: "overview-kind" },
-      [["", "searches and retrainings"], ["search", "searches"], ["retraining", "retrainings"], ["damaged", "damaged"]]
-        .map(([value, words]) => h("option", { value }, words))),
+    kind: h(
+      "select",
+      { id: "overview-kind" },
+      [
+        ["", "searches and retrainings"],
+        ["search", "searches"],
+        ["retraining", "retrainings"],
+        ["damaged", "damaged"],
+      ].map(([value, words]) => h("option", { value }, words)),
+    ),
     runs: [],
   };
   view.kind.value = state.get("kind") ?? "";
   view.table = table({
-    caption: "Runs", captionHidden: true, sort: state.get("sort") ?? "began", order: state.get("order") ?? "desc",
-    columns: columns(ctx, view), empty: "No run is found.",
+    caption: "Runs",
+    captionHidden: true,
+    sort: state.get("sort") ?? "began",
+    order: state.get("order") ?? "desc",
+    columns: columns(ctx, view),
+    empty: "No run is found.",
   });
   view.compare.addEventListener("click", () => {
     location.hash = state.link({ view: "compare", run: state.all("run") }, { fresh: true });
@@ -31,10 +42,13 @@ export async function render(root, ctx) {
     h("div", { class: "head" }, h("h1", {}, "Runs"), view.sum),
     view.roots,
     view.problems,
-    h("div", { class: "row", style: "margin: 14px 0" },
+    h(
+      "div",
+      { class: "row", style: "margin: 14px 0" },
       h("label", { class: "row" }, "Name ", view.search),
       h("label", { class: "row" }, "Show ", view.kind),
-      view.compare),
+      view.compare,
+    ),
     view.table,
   );
   root.view = view;
@@ -48,15 +62,21 @@ export async function refresh(root, { state, api, signal }) {
   const kind = state.get("kind");
   view.now = found.time;
   view.runs = found.runs;
-  const shown = found.runs.filter((run) =>
-    (!kind || run.kind === kind) && `${run.name} ${run.path}`.toLowerCase().includes(wanted));
+  const shown = found.runs.filter(
+    (run) => (!kind || run.kind === kind) && `${run.name} ${run.path}`.toLowerCase().includes(wanted),
+  );
   view.table.update({ rows: shown });
   const running = found.runs.filter((run) => run.running).length;
   const total = found.runs.reduce((sum, run) => sum + (run.hours ?? 0), 0);
   write(view.sum, `${found.runs.length} runs, ${running} running, ${format.hours(total)} of workers`);
   write(view.roots, found.roots.join(" · "));
   view.problems.hidden = found.problems.length === 0;
-  follow(view.problems, found.problems, (text) => text, (text) => h("li", {}, text));
+  follow(
+    view.problems,
+    found.problems,
+    (text) => text,
+    (text) => h("li", {}, text),
+  );
   const chosen = state.all("run").filter((key) => found.runs.some((run) => run.key === key));
   for (const box of root.querySelectorAll("input[data-run]")) box.checked = chosen.includes(box.dataset.run);
   write(view.compare, chosen.length > 1 ? `Compare ${chosen.length} runs` : "Compare (choose two or more)");
@@ -66,7 +86,12 @@ export async function refresh(root, { state, api, signal }) {
 function columns({ state }, view) {
   const number = true;
   return [
-    { key: "chosen", label: h("span", { class: "unseen" }, "Chosen"), sortable: false, cell: (run) => choice(run, state) },
+    {
+      key: "chosen",
+      label: h("span", { class: "unseen" }, "Chosen"),
+      sortable: false,
+      cell: (run) => choice(run, state),
+    },
     { key: "name", label: "Run", heading: true, cell: (run) => name(run, state) },
     { key: "state", label: "State", cell: badge },
     { key: "done", label: "Done", number, value: (run) => run.done / Math.max(1, run.total), cell: progress },
@@ -100,20 +125,27 @@ function name(run, state) {
 }
 
 function badge(run) {
-  const short = run.running ? "running" : run.state.split(/[ :]/)[0];
-  return h("span", { class: "badge", dataset: { state: short }, title: run.problems.join(" ") || null },
-    run.state, run.problems.length > 0 && run.kind !== "damaged" ? " (!)" : "");
+  return h(
+    "span",
+    { class: "badge", dataset: { state: format.condition(run) }, title: run.problems.join(" ") || null },
+    run.state,
+    run.problems.length > 0 && run.kind !== "damaged" ? " (!)" : "",
+  );
 }
 
 function progress(run) {
   if (!run.total) return "–";
   const words = `${format.whole(run.done)} of ${format.whole(run.total)}`;
-  return h("span", { class: "row", style: "justify-content: flex-end; flex-wrap: nowrap" }, words,
-    h("progress", { max: run.total, value: run.done, "aria-label": `Progress of ${run.name}`, style: "width: 72px" }));
+  return h(
+    "span",
+    { class: "row", style: "justify-content: flex-end; flex-wrap: nowrap" },
+    words,
+    h("progress", { max: run.total, value: run.done, "aria-label": `Progress of ${run.name}`, style: "width: 72px" }),
+  );
 }
 
 function best(run, state) {
-  if (run.best === null || run.best === undefined) return "–";
+  if (typeof run.best !== "number") return "–";
   const words = format.fitness(run.best, run.measure);
   if (run.kind !== "search" || run.best_id === null) return words;
   return h("a", { href: state.link({ view: "search", run: run.key, id: run.best_id }, { fresh: true }) }, words);

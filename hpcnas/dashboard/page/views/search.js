@@ -1,13 +1,18 @@
-// A search: its numbers, and tabs for all the rest. Each tab is a module of its own, with `render` and `refresh` as a view
-// has them.
+// A search: its numbers, and tabs for all the rest. Each tab is a module of its own, with `render` and `refresh` as a
+// view has them.
 
 import { fill, follow, h, set, write } from "../elements.js";
 import * as format from "../format.js";
 import * as plot from "../plot.js";
 
 const TABS = [
-  ["course", "Course"], ["individuals", "Individuals"], ["motifs", "Motifs"], ["predictions", "Predictions"],
-  ["machine", "Machine"], ["settings", "Settings"], ["log", "Log"],
+  ["course", "Course"],
+  ["individuals", "Individuals"],
+  ["motifs", "Motifs"],
+  ["predictions", "Predictions"],
+  ["machine", "Machine"],
+  ["settings", "Settings"],
+  ["log", "Log"],
 ];
 
 export async function render(root, ctx) {
@@ -23,12 +28,23 @@ export async function render(root, ctx) {
   };
   for (const [name, words] of TABS) {
     const open = () => state.set({ tab: name });
-    view.tabs.append(h("button", {
-      type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "tabpanel", onclick: open, dataset: { tab: name },
-    }, words));
+    view.tabs.append(
+      h(
+        "button",
+        {
+          type: "button",
+          role: "tab",
+          id: `tab-${name}`,
+          "aria-controls": "tabpanel",
+          onclick: open,
+          dataset: { tab: name },
+        },
+        words,
+      ),
+    );
   }
   view.tabs.addEventListener("keydown", (event) => moveAlong(view.tabs, event));
-  root.append(view.title, view.path, view.problems, view.tiles, view.tabs, view.panel);
+  root.append(h("div", { class: "head" }, view.title, view.path), view.problems, view.tiles, view.tabs, view.panel);
   root.view = view;
   ctx.signal.addEventListener("abort", () => view.shown?.controller.abort());
   await refresh(root, ctx);
@@ -38,27 +54,44 @@ export async function refresh(root, ctx) {
   const { view } = root;
   const search = await ctx.api.json("api/search", { run: ctx.state.get("run") }, { signal: ctx.signal });
   write(view.title, search.name);
-  write(view.path, search.path);
+  write(view.path, `${search.path} · ${search.strategy}`);
   view.problems.hidden = search.problems.length === 0;
-  follow(view.problems, search.problems, (text) => text, (text) => h("li", {}, text));
-  follow(view.tiles, tiles(search), (tile) => tile[0], newTile, (element, [, value, more]) => {
-    write(element.children[1], value);
-    write(element.children[2], more);
-  });
+  follow(
+    view.problems,
+    search.problems,
+    (text) => text,
+    (text) => h("li", {}, text),
+  );
+  follow(
+    view.tiles,
+    tiles(search),
+    (tile) => tile[0],
+    newTile,
+    (element, [, value, more]) => {
+      write(element.children[1], value);
+      write(element.children[2], more);
+    },
+  );
   view.tabs.querySelector("#tab-predictions").hidden = !search.has?.predictions;
   await showTab(view, { ...ctx, search });
 }
 
 function tiles(run) {
-  const best = run.best?.[0];
+  const best = run.bests[0];
   const deviation = typeof best?.std === "number" ? `± ${format.fitness(best.std, run.measure)}` : "";
   return [
-    ["evaluated", format.whole(run.evaluated + run.stopped),
-      `of ${format.whole(run.budget)}${run.stopped ? `, ${format.whole(run.stopped)} stopped early` : ""}`],
+    [
+      "evaluated",
+      format.whole(run.done),
+      `of ${format.whole(run.total)}${run.stopped ? `, ${format.whole(run.stopped)} stopped early` : ""}`,
+    ],
     ["best", format.fitness(best?.fitness, run.measure), best ? `individual ${best.id} ${deviation}` : ""],
     ["its parameters", format.large(best?.parameters), best ? `after ${format.whole(best.mutations)} mutations` : ""],
-    ["pace", run.running ? format.pace(run.rate) : "–",
-      run.running && typeof run.remaining === "number" ? `ends in ${format.duration(run.remaining)}` : run.state],
+    [
+      "pace",
+      run.running ? format.pace(run.rate) : "–",
+      run.running && typeof run.remaining === "number" ? `ends in ${format.duration(run.remaining)}` : run.state,
+    ],
     ["in flight", format.whole(run.in_flight), `${format.whole(run.left)} to come`],
     ["failed", format.whole(run.failed), failures(run)],
     ["worker hours", format.hours(run.hours), `${format.share(run.busy_share)} busy`],

@@ -7,7 +7,10 @@ import { table } from "../table.js";
 export async function render(root, ctx) {
   const number = true;
   root.sessions = table({
-    caption: "Sessions", rowKey: (row) => row.started, sort: "started", order: "desc",
+    caption: "Sessions",
+    rowKey: (row) => row.started,
+    sort: "started",
+    order: "desc",
     columns: [
       { key: "started", label: "Began", cell: (row) => format.moment(row.started) },
       { key: "seconds", label: "Lasted", number, cell: (row) => format.duration(row.seconds) },
@@ -19,7 +22,11 @@ export async function render(root, ctx) {
     ],
   });
   root.failures = table({
-    caption: "Failed attempts", rowKey: (row) => row.kind, sort: "attempts", order: "desc", empty: "No attempt has failed.",
+    caption: "Failed attempts",
+    rowKey: (row) => row.kind,
+    sort: "attempts",
+    order: "desc",
+    empty: "No attempt has failed.",
     columns: [
       { key: "kind", label: "Kind", cell: (row) => format.word(row.kind) },
       { key: "attempts", label: "Attempts", number, cell: (row) => format.whole(row.attempts) },
@@ -27,17 +34,32 @@ export async function render(root, ctx) {
       { key: "last", label: "The last said", sortable: false, cell: (row) => said(row.last) },
     ],
   });
-  root.sections = h("div", { class: "plots", id: "settings" });
-  root.append(h("h2", { class: "unseen" }, "Settings"), h("div", { class: "stack" }, root.sections, root.sessions, root.failures));
+  root.sections = h("div", { class: "columns", id: "settings" });
+  root.append(
+    h("h2", { class: "unseen" }, "Settings"),
+    h("div", { class: "stack" }, root.sections, root.sessions, root.failures),
+  );
   await refresh(root, ctx);
 }
 
 export async function refresh(root, { search }) {
   root.sessions.update({ rows: search.sessions });
   root.failures.update({ rows: search.failures });
-  follow(root.sections, Object.entries(search.settings), ([name]) => name, newSection, (section, [, values]) => {
-    follow(section.lastChild, Object.entries(values), ([key]) => key, newValue, (row, [, value]) => write(row.lastChild, told(value)));
-  });
+  follow(
+    root.sections,
+    Object.entries(search.settings),
+    ([name]) => name,
+    newSection,
+    (section, [, values]) => {
+      follow(
+        section.lastChild,
+        Object.entries(values),
+        ([key]) => key,
+        newValue,
+        (row, [, value]) => write(row.lastChild, told(value)),
+      );
+    },
+  );
 }
 
 function newSection([name]) {
@@ -54,5 +76,5 @@ function told(value) {
 }
 
 function said(last) {
-  return typeof last === "object" && last !== null ? last.message ?? JSON.stringify(last) : last ?? "–";
+  return last ?? "–";
 }
