@@ -93,6 +93,7 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
         "worker_hours": worker_time.Attempts.of(population).seconds() / 3600,
         "busy_share": worker_time.busy_share(sessions),
         "steps_a_second": _steps_a_second(run),
+        "input_wait": population.input_wait,
         "last_event": None if ended is None else _iso(ended),
         "remaining_seconds": remaining,
         "estimated_end": None if ended is None or remaining is None else _iso(ended + remaining),
