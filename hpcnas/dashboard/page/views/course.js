@@ -15,6 +15,7 @@ const PANELS = ["fitness", "best", "parameters", "front"];
 
 export async function render(root, ctx) {
   const { state } = ctx;
+  root.drawn = null; // the element is that of the tab before
   root.choice = filters(ctx);
   root.rows = individualTable(ctx, "Individuals");
   root.legend = h("ul", { class: "legend", id: "legend", "aria-label": "What colours and shapes mean" });
