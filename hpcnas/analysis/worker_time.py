@@ -15,8 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hpcnas.analysis.distinct import distinct
 from hpcnas.evolution.individuals import State
 from hpcnas.evolution.population import Population
+from hpcnas.messages import Result
 from hpcnas.search.run_file import StoredRun
 
 UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
@@ -25,7 +27,7 @@ UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
 @dataclass(frozen=True)
 class Attempts:
     """Individuals as far as they were trained, also those that were stopped early, and failed attempts that were
-    repeated: float64 arrays of shape (attempts,), in no order."""
+    repeated: float64 arrays of shape (attempts,)."""
 
     started: np.ndarray  # seconds since 1970
     finished: np.ndarray
@@ -34,15 +36,8 @@ class Attempts:
 
     @classmethod
     def of(cls, population: Population) -> Attempts:
-        """All of which start and end are recorded."""
-        last = {attempt.individual: attempt for attempt in population.failed_attempts}  # of a failed one in its row
-        failed = [
-            attempt
-            for attempt in population.failed_attempts
-            if attempt.individual not in population.failures or attempt is not last[attempt.individual]
-        ]
-        times = [population.column(name) for name in ("started", "finished", "worker_seconds")]
-        rows = np.flatnonzero(np.isfinite(times).all(axis=0))
+        """All of which start and end are recorded: first the failed attempts, then individuals by their ids."""
+        failed, rows = repeated_attempts(population), trained(population)
         return cls(
             *(
                 np.concatenate([early, population.column(name)[rows]]).astype(float)
@@ -85,16 +80,36 @@ class Attempts:
         return found
 
 
+def repeated_attempts(population: Population) -> list[Result]:
+    """The failed attempts after which there was another one; the last one of a failed individual is in its row."""
+    last = {attempt.individual: attempt for attempt in population.failed_attempts}
+    return [
+        attempt
+        for attempt in population.failed_attempts
+        if attempt.individual not in population.failures or attempt is not last[attempt.individual]
+    ]
+
+
+def trained(population: Population) -> np.ndarray:
+    """Ids, int64, of the individuals of which start, end and worker time are recorded."""
+    times = [population.column(name) for name in ("started", "finished", "worker_seconds")]
+    return np.flatnonzero(np.isfinite(times).all(axis=0))
+
+
 def _elapsed(since: np.ndarray, rate: np.ndarray, times: np.ndarray) -> np.ndarray:
     """At each of `times` the sum, over all `since` before it, of the seconds since then times their rate. `since` and
     `rate` are of shape (attempts,)."""
     if not len(since):
         return np.zeros(len(times))
-    order = np.argsort(since)
-    origin, ordered, rates = since.min(), since[order], rate[order]
-    count = np.searchsorted(ordered, times)
-    sums = np.concatenate([[0.0], np.cumsum(rates * (ordered - origin))])
-    return np.concatenate([[0.0], np.cumsum(rates)])[count] * (times - origin) - sums[count]
+    order, origin = np.argsort(times), since.min()
+    place = np.searchsorted(times[order], since)  # of the first time that is not before it
+
+    def until(weights: np.ndarray) -> np.ndarray:
+        return np.cumsum(np.bincount(place, weights, len(times) + 1)[:-1])
+
+    found = np.empty(len(times))
+    found[order] = until(rate) * (times[order] - origin) - until(rate * (since - origin))
+    return found
 
 
 @dataclass(frozen=True)
@@ -122,6 +137,8 @@ class SessionTime:
 
 def accounts(run: StoredRun) -> list[SessionTime]:
     """An account of every session, in their order."""
+    if not run.sessions:
+        return []
     population, attempts = run.population, Attempts.of(run.population)
     starts = np.array([session.started for session in run.sessions])
     born, finished = population.column("born"), population.column("finished")
@@ -133,18 +150,17 @@ def accounts(run: StoredRun) -> list[SessionTime]:
     of_ends, of_births = session_of(attempts.finished), session_of(born)
     of_evaluations = session_of(finished[population.evaluated])
     of_stops = session_of(finished[population.column("state") == State.STOPPED])
-    ends = [
-        float(max([session.started, *attempts.finished[of_ends == number], *born[of_births == number]]))
-        for number, session in enumerate(run.sessions)
-    ]
+    last = np.array([session.started for session in run.sessions])
+    np.fmax.at(last, of_ends, attempts.finished)
+    np.fmax.at(last, of_births, born)
+    ends = last.tolist()
     within = attempts.within([(session.started, end) for session, end in zip(run.sessions, ends, strict=True)])
     found = []
     for number, (session, ended, mine) in enumerate(zip(run.sessions, ends, within, strict=True)):
         in_flight = int(np.count_nonzero((born <= ended) & ~(settled <= ended)))
         ended_here = attempts.chosen(of_ends == number)
-        order = np.argsort(ended_here.finished)
-        free = dict(zip(ended_here.rank[order], ended_here.finished[order], strict=True))
-        idle_since = sorted([*free.values(), *[session.started] * (session.ranks - 1 - len(free))])
+        free = _last_ends(ended_here)
+        idle_since = sorted([*free, *[session.started] * (session.ranks - 1 - len(free))])
         since = np.array(idle_since[:in_flight])  # the workers that were free first have got the work
         found.append(
             SessionTime(
@@ -158,6 +174,17 @@ def accounts(run: StoredRun) -> list[SessionTime]:
             )
         )
     return found
+
+
+def _last_ends(attempts: Attempts) -> list[float]:
+    """When the last attempt of each rank ended."""
+    ranks, place = attempts.rank.astype(np.int64) + 1, None  # −1 where a repair has left none
+    if ranks.max(initial=0) > len(ranks) + 1_000_000:  # in a damaged file
+        _, place = np.unique(ranks, return_inverse=True)
+    place = ranks if place is None else place
+    last = np.full(int(place.max(initial=0)) + 1, -np.inf)
+    np.maximum.at(last, place, attempts.finished)
+    return [float(end) for end in last[np.isfinite(last)]]
 
 
 def busy_share(sessions: list[SessionTime]) -> float | None:
@@ -184,9 +211,9 @@ def occupancy(run: StoredRun, bins: int = 160) -> tuple[np.ndarray, np.ndarray, 
 
 def on_gpus(population: Population) -> bool:
     """Whether anything ran on a GPU: then a worker's time is a GPU's time."""
-    recorded = population.column("device").tolist()
-    devices = {attempt.place.device for attempt in population.failed_attempts} | {name.decode() for name in recorded}
-    return any(device.startswith("cuda") for device in devices)
+    recorded, _ = distinct(population.column("device"))
+    devices = {attempt.place.device.encode() for attempt in population.failed_attempts} | set(recorded.tolist())
+    return any(device.startswith(b"cuda") for device in devices)
 
 
 def hours_name(on_gpus: bool) -> str:
