@@ -101,7 +101,8 @@ async function guarded(root, act, view) {
     if (view.ready) root.prepend(trouble);
     else {
       plot.purge(root);
-      fill(root, h("h1", {}, "Nothing to show"), trouble);
+      const close = root === panel && h("a", { href: state.link({ id: null }), id: "individual-close" }, "Close");
+      fill(root, h(root === panel ? "h2" : "h1", {}, "Nothing to show"), trouble, close);
     }
   }
 }
@@ -184,8 +185,14 @@ function bindTheme() {
     localStorage.setItem("hpcnas-theme", select.value);
     plot.redraw();
   };
-  select.addEventListener("change", apply);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", plot.redraw);
+  select.addEventListener("change", () => {
+    apply();
+    update();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    plot.redraw();
+    update();
+  });
   apply();
 }
 
