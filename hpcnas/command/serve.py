@@ -17,6 +17,7 @@ import argparse
 import os
 import re
 import secrets
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -53,28 +54,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     catalogue = Catalogue(options.runs)
     served = application.Dashboard(catalogue, application.files()).application()
     hosts = [*options.allow_host, *([options.host] if options.host not in ("0.0.0.0", "::") else [])]
-    listening = _listening(options.host, options.port)
-    port = listening.getsockname()[1]
-    _tell(options, len(catalogue.entries()), port, token)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            Guard(served, token, hosts, options.base_path),
-            lifespan="off",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            http="h11",
-            ws="none",
-            loop="asyncio",
-            timeout_graceful_shutdown=2,
-        )
+    configuration = uvicorn.Config(
+        Guard(served, token, hosts, options.base_path),
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        http="h11",
+        ws="none",
+        loop="asyncio",
+        timeout_graceful_shutdown=2,
     )
-    try:
-        server.run(sockets=[listening])
-    except KeyboardInterrupt:
-        pass  # the usual way to end it
-    finally:
-        listening.close()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with _listening(options.host, options.port) as listening:
+        try:
+            _tell(options, len(catalogue.entries()), listening.getsockname()[1], token)
+            uvicorn.Server(configuration).run(sockets=[listening])
+        except KeyboardInterrupt:
+            pass  # the usual way to end it
     return 0
 
 
@@ -103,13 +100,14 @@ def _token() -> str:
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """A socket that is bound. Raises AnalysisError."""
+    """A socket that takes connections. Raises AnalysisError."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         found = socket.socket(family, kind, protocol)
         try:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             found.bind(address)
+            found.listen(128)  # before the address is printed: who opens it at once waits, and is not refused
         except OSError:
             found.close()
             raise

@@ -46,7 +46,7 @@ from hpcnas.dashboard import (
     search_state,
     selection,
 )
-from hpcnas.dashboard.catalogue import Catalogue, Entry, NoSuchRun
+from hpcnas.dashboard.catalogue import Catalogue, NoSuchRun, RunEntry
 from hpcnas.dashboard.followed import FollowedSearch
 from hpcnas.dashboard.overview import Overview
 from hpcnas.dashboard.selection import Query
@@ -167,14 +167,14 @@ class Dashboard:
         with self._opened(entry.key) as run:
             return {"key": entry.key} | _OF_SEARCH[view](run, query)
 
-    def _trained(self, entry: Entry) -> Found:
-        """The retraining of an entry. Raises AnalysisError where it is a search, and Unreadable."""
+    def _trained(self, entry: RunEntry) -> Found:
+        """The retraining of an entry. Raises AnalysisError where it is a search, and UnreadableRun."""
         if not entry.trained:
             raise AnalysisError(f"expected a retraining, but {entry.key} is a search")
         try:
             return self._catalogue.retraining(entry)
         except AnalysisError as error:
-            raise Unreadable(str(error)) from error
+            raise UnreadableRun(str(error)) from error
 
     def _compared(self, keys: list[str]) -> dict[str, Any]:
         """Searches or retrainings. A search is held only while its course is made."""
@@ -196,12 +196,12 @@ class Dashboard:
         return comparison.retrained([(entry.key, self._trained(entry)) for entry in trained])
 
     def _opened(self, key: str) -> Any:
-        """The search of that key, looked at. Raises NoSuchRun and Unreadable."""
+        """The search of that key, looked at. Raises NoSuchRun and UnreadableRun."""
         entry = self._catalogue.find(key)
         try:
             return self._catalogue.search(entry).looked()
         except AnalysisError as error:
-            raise Unreadable(str(error)) from error
+            raise UnreadableRun(str(error)) from error
 
     async def _csv(self, request: Request) -> Response:
         """All individuals that match, a piece at a time: nothing of it is held as a whole."""
@@ -239,7 +239,7 @@ class NoSuchView(AnalysisError):
     """No view has that name."""
 
 
-class Unreadable(AnalysisError):
+class UnreadableRun(AnalysisError):
     """A run that is there cannot be read now: one sentence."""
 
 
@@ -251,7 +251,7 @@ def _refused(error: Exception) -> Response:
     """The answer to what cannot be answered."""
     if isinstance(error, NoSuchRun | NoSuchView):
         return _error(404, str(error))
-    if isinstance(error, Unreadable | StoreError):
+    if isinstance(error, UnreadableRun | StoreError):
         return _error(503, str(error))
     if isinstance(error, Error | ValueError):
         return _error(400, str(error))

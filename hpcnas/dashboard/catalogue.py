@@ -37,7 +37,7 @@ class NoSuchRun(AnalysisError):
 
 
 @dataclass(frozen=True)
-class Entry:
+class RunEntry:
     """A run: the word by which addresses name it, and its folder."""
 
     key: str
@@ -57,12 +57,12 @@ class Catalogue:
         self.roots = list(roots)
         self.problems: list[str] = []
         self._lock = threading.Lock()
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, RunEntry] = {}
         self._scanned = -RESCAN
         self._open: OrderedDict[Path, _Slot] = OrderedDict()
         self._read: OrderedDict[Path, tuple[tuple[int, int], Found]] = OrderedDict()
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[RunEntry]:
         """All of them, in the order of their keys."""
         with self._lock:
             if time.monotonic() - self._scanned >= RESCAN:
@@ -70,7 +70,7 @@ class Catalogue:
                 self._scanned = time.monotonic()
             return list(self._entries.values())
 
-    def find(self, key: str) -> Entry:
+    def find(self, key: str) -> RunEntry:
         """The run of that key. Raises NoSuchRun."""
         with self._lock:
             found = self._entries.get(key)
@@ -82,7 +82,7 @@ class Catalogue:
             raise NoSuchRun(f"expected a run that is there, got {terminal.one_line(key)[:200]}")
         return found
 
-    def search(self, entry: Entry) -> FollowedSearch:
+    def search(self, entry: RunEntry) -> FollowedSearch:
         """The search in its folder, followed from when it was asked for first. Raises AnalysisError."""
         with self._lock:
             slot = self._open.setdefault(entry.folder, _Slot())
@@ -92,12 +92,12 @@ class Catalogue:
             self._let_go()
         return found
 
-    def is_open(self, entry: Entry) -> bool:
+    def is_open(self, entry: RunEntry) -> bool:
         """Whether its search is held open."""
         with self._lock:
             return entry.folder in self._open
 
-    def retraining(self, entry: Entry) -> Found:
+    def retraining(self, entry: RunEntry) -> Found:
         """The retraining in its folder, as its file is now. Raises AnalysisError."""
         path = entry.folder / "retrain.h5"
         identity = _identity(path)
@@ -122,10 +122,10 @@ class Catalogue:
             beside -= sizes[folder]
             del self._open[folder]
 
-    def _scan(self) -> tuple[dict[str, Entry], list[str]]:
+    def _scan(self) -> tuple[dict[str, RunEntry], list[str]]:
         """All runs by their keys, and what could not be looked at."""
         problems: list[str] = []
-        found: dict[str, Entry] = {}
+        found: dict[str, RunEntry] = {}
         for root in self.roots:
             outer = terminal.one_line(root.resolve().name or str(root))
             for folder, trained in _runs_in(root, problems):
@@ -135,7 +135,7 @@ class Catalogue:
                 while key in found:
                     number += 1
                     key = f"{name} ({number})"
-                found[key] = Entry(key, folder, trained)
+                found[key] = RunEntry(key, folder, trained)
                 if len(found) >= MOST_RUNS:
                     problems.append(f"more than {MOST_RUNS:,} runs: the others are left out; name fewer folders")
                     return found, problems

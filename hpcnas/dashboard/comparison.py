@@ -120,6 +120,8 @@ def _settings(stored: StoredRun) -> dict[str, str]:
     for section, kind in search_config.SECTIONS.items():
         settings = getattr(stored.config, section)
         for item in dataclasses.fields(kind):
+            if (section, item.name) == ("run", "run"):  # its folder
+                continue
             found[f"{section}.{item.name}"] = _words(getattr(settings, item.name))
     facts = stored.sessions[0].facts if stored.sessions else None
     return found | {"data (fingerprint)": "–" if facts is None else facts.fingerprint[:8]}

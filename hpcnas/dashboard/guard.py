@@ -65,6 +65,11 @@ class Guard:
         if path is None:
             await _answer(send, 404, "expected an address of this page")
             return
+        if not path:
+            target = f"./{self._base.rpartition('/')[2]}/"
+            query = scope["query_string"]
+            await _answer(send, 303, "", [(b"location", target.encode() + (b"?" + query if query else b""))])
+            return
         given = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         if "token" in given:
             if not self._is_token(given["token"][-1]):
@@ -95,10 +100,12 @@ class Guard:
         return None
 
     def _inside(self, path: str) -> str | None:
-        """The path below the base path; None for one beside it."""
-        if not self._base or not path.startswith(f"{self._base}/"):
-            return path if path.startswith("/") and path != self._base else None
-        return path[len(self._base) :]
+        """The path below the base path, "" for the base path without its last slash; None for what is no path."""
+        if self._base and path == self._base:
+            return ""
+        if self._base and path.startswith(f"{self._base}/"):
+            return path[len(self._base) :]
+        return path if path.startswith("/") else None
 
     def _is_token(self, text: str) -> bool:
         return hmac.compare_digest(text.encode(errors="replace"), self._token)

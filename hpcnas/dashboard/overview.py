@@ -15,7 +15,7 @@ from hpcnas import __version__
 from hpcnas.analysis import retraining_snapshot
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.dashboard import search_state
-from hpcnas.dashboard.catalogue import Catalogue, Entry
+from hpcnas.dashboard.catalogue import Catalogue, RunEntry
 from hpcnas.job import terminal
 from hpcnas.storage.folder import StoreError
 
@@ -46,7 +46,7 @@ class Overview:
             "runs": rows,
         }
 
-    def _row(self, entry: Entry) -> dict[str, Any]:
+    def _row(self, entry: RunEntry) -> dict[str, Any]:
         identity, now = _identity(entry.folder), time.monotonic()
         known = self._rows.get(entry.folder)
         if known is not None and known[0] == identity:
@@ -57,14 +57,14 @@ class Overview:
         self._rows[entry.folder] = identity, now, row
         return row
 
-    def _search(self, entry: Entry) -> dict[str, Any]:
+    def _search(self, entry: RunEntry) -> dict[str, Any]:
         try:
             with self._catalogue.search(entry).looked() as run:
                 return {"kind": "search"} | search_state.row(run)
         except (AnalysisError, StoreError) as error:
             return _damaged(entry, str(error))
 
-    def _retraining(self, entry: Entry) -> dict[str, Any]:
+    def _retraining(self, entry: RunEntry) -> dict[str, Any]:
         try:
             seen = retraining_snapshot.look(entry.folder, time.time())
         except (AnalysisError, StoreError) as error:
@@ -94,7 +94,7 @@ class Overview:
         }
 
 
-def _damaged(entry: Entry, problem: str) -> dict[str, Any]:
+def _damaged(entry: RunEntry, problem: str) -> dict[str, Any]:
     """A run that cannot be read: what is wrong with it, and nothing else."""
     return {
         "kind": "damaged",

@@ -115,7 +115,7 @@ def _columns(rows: Sequence[Any], names: Sequence[str]) -> dict[str, list[Any]]:
 
 # ── what it says of the test images ─────────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True)
-class _Kept:
+class _KeptFiles:
     """Predictions that are kept, by what tells them from others: files and when they were written."""
 
     folder: Path
@@ -125,7 +125,7 @@ class _Kept:
 
 
 @functools.lru_cache(maxsize=8)
-def _confusions(kept: _Kept) -> dict[int, Confusion]:
+def _confusions(kept: _KeptFiles) -> dict[int, Confusion]:
     """By seed. Raises AnalysisError where they cannot be read."""
     return {one.seed: one.confusion for one in tested.of(kept.found)}
 
@@ -138,7 +138,7 @@ def _tested(found: Found, query: Query) -> dict[str, Any]:
         (one.seed, job_state.modified(predictions.path(found.folder, one.seed))) for one in found.complete
     )
     try:
-        confusions = _confusions(_Kept(found.folder, found.stored.run, files, found))
+        confusions = _confusions(_KeptFiles(found.folder, found.stored.run, files, found))
     except AnalysisError as error:
         return nothing | {"untold": one_line(str(error))}
     if not confusions:

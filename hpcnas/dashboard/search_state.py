@@ -14,6 +14,7 @@ from hpcnas.dashboard.followed import FollowedSearch
 from hpcnas.dashboard.selection import Query
 from hpcnas.evolution.budget import evaluations_left
 from hpcnas.evolution.individuals import Birth, State
+from hpcnas.evolution.population import Population
 from hpcnas.job import terminal
 from hpcnas.search.progress import confirmed, expected
 
@@ -23,7 +24,7 @@ BEST, RECENT = 10, 10  # individuals that are listed
 def state(run: FollowedSearch, query: Query) -> dict[str, Any]:
     """Everything that the head shows and the filters need. Times are in seconds since 1970, durations in seconds."""
     stored, population, search = run.stored, run.stored.population, run.stored.config.search
-    sessions = run.cached("accounts", lambda: worker_time.accounts(stored))
+    sessions, busy = run.cached("sessions", lambda: _sessions(run))
     return row(run) | {
         "version": run.version,
         "run": stored.run,
@@ -32,19 +33,8 @@ def state(run: FollowedSearch, query: Query) -> dict[str, Any]:
         "stopped": population.stopped,
         "confirmations": population.confirmations,
         "said": [*expected(population), *confirmed(population)] if len(population.evaluated) else [],
-        "sessions": [
-            {
-                "started": account.started,
-                "seconds": account.ended - account.started,
-                "host": terminal.one_line(session.host),
-                "workers": account.workers,
-                "evaluated": account.evaluated,
-                "busy_share": worker_time.busy_share([account]),
-                "hpcnas": terminal.one_line(session.software.get("hpcnas", "?")),
-            }
-            for session, account in zip(stored.sessions, sessions, strict=True)
-        ],
-        "busy_share": worker_time.busy_share(sessions),
+        "sessions": sessions,
+        "busy_share": busy,
         "bests": run.cached("bests", lambda: _listed(run, _fittest(run))),
         "recent": points.table(run, population.evaluated[-1 : -1 - RECENT : -1].copy()),
         "failures": [
@@ -58,6 +48,24 @@ def state(run: FollowedSearch, query: Query) -> dict[str, Any]:
         },
         "filters": run.cached("filters", lambda: _filters(run)),
     }
+
+
+def _sessions(run: FollowedSearch) -> tuple[list[dict[str, Any]], float | None]:
+    """Each session, and the share of time in which workers had something to do."""
+    accounts = worker_time.accounts(run.stored)
+    told = [
+        {
+            "started": account.started,
+            "seconds": account.ended - account.started,
+            "host": terminal.one_line(session.host),
+            "workers": account.workers,
+            "evaluated": account.evaluated,
+            "busy_share": worker_time.busy_share([account]),
+            "hpcnas": terminal.one_line(session.software.get("hpcnas", "?")),
+        }
+        for session, account in zip(run.stored.sessions, accounts, strict=True)
+    ]
+    return told, worker_time.busy_share(accounts)
 
 
 def row(run: FollowedSearch) -> dict[str, Any]:
@@ -120,10 +128,18 @@ def _listed(run: FollowedSearch, ids: np.ndarray) -> list[dict[str, Any]]:
     expected = population.expected()
     rows = points.table(run, ids)
     for one in rows:
-        births = [ancestor.birth for ancestor in population.lineage(one["id"])]
-        one["mutations"] = births.count(Birth.MUTATION)
+        one["mutations"] = _mutations(population, one["id"])
         one["expected"] = expected.get(one["id"])
     return rows
+
+
+def _mutations(population: Population, id: int) -> int:
+    """How many mutations led to an individual."""
+    parents, births, count = population.column("parent"), population.column("birth"), 0
+    while id >= 0:
+        count += births.item(id) == Birth.MUTATION
+        id = parents.item(id)
+    return count
 
 
 def _filters(run: FollowedSearch) -> dict[str, Any]:

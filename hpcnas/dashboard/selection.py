@@ -73,12 +73,12 @@ def hours(run: FollowedSearch) -> np.ndarray:
 
 
 def hosts(run: FollowedSearch) -> tuple[list[str], np.ndarray]:
-    """The names of hosts, and for each individual which of them, −1 for none: int16 (individuals,)."""
+    """The names of hosts, and for each individual which of them, −1 for none: int32 (individuals,)."""
 
     def made() -> tuple[list[str], np.ndarray]:
         names, codes = distinct(run.stored.population.column("host"))
         texts = [terminal.one_line(name.decode(errors="replace")) for name in names.tolist()]
-        return texts, np.where(names[codes] == b"", -1, codes).astype(np.int16)
+        return texts, np.where(names == b"", -1, np.arange(len(names)))[codes].astype(np.int32)
 
     return run.cached("hosts", made)
 

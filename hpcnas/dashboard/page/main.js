@@ -15,6 +15,7 @@ const panel = document.getElementById("individual");
 const shown = { content: null, panel: null }; // {name, module, ctx, controller}
 const work = { wanted: false, busy: false, timer: 0 };
 let paused = false;
+let begun = false; // whether the page has shown what its first address says
 
 // Brings the screen to what the address says, and then up to date. One at a time; asked for meanwhile, once more after.
 async function update() {
@@ -34,6 +35,7 @@ async function update() {
     }
   } finally {
     work.busy = false;
+    begun = true;
     next();
   }
 }
@@ -55,13 +57,18 @@ async function place(where, root, name, subject) {
   before?.controller.abort();
   plot.purge(root);
   root.replaceChildren();
-  root.classList.remove("failed");
   shown[where] = null;
   root.hidden = name === null;
   document.body.classList.toggle("with-individual", !panel.hidden);
   if (name === null) return;
   const controller = new AbortController();
-  const view = { key, controller, ctx: { state, api, signal: controller.signal }, module: null, ready: false };
+  const view = {
+    key,
+    controller,
+    ctx: { state, api, signal: controller.signal, first: !begun },
+    module: null,
+    ready: false,
+  };
   shown[where] = view;
   if (where === "content") document.title = name === "overview" ? "Runs – hpcnas" : `${name} – hpcnas`;
   await guarded(
@@ -80,17 +87,22 @@ async function guarded(root, act, view) {
   try {
     await act();
     root.querySelector(":scope > .trouble")?.remove();
+    delete root.dataset.trouble;
   } catch (error) {
     if (error.name === "AbortError") return;
     if (!(error instanceof api.ServerError)) console.error(error);
     if (view.ready && error.status === 0) return; // what is there stays: the banner says that it may be old
     const words = error instanceof api.ServerError ? error.message : `This view has failed: ${error.message}`;
-    const trouble = root.querySelector(":scope > .trouble") ?? h("p", { class: "trouble", role: "alert" });
+    const known = root.dataset.trouble === words; // told once, however often it is tried
+    root.dataset.trouble = words;
+    const trouble =
+      root.querySelector(":scope > .trouble") ?? h("p", { class: "trouble", role: known ? null : "alert" });
     write(trouble, words);
     if (view.ready) root.prepend(trouble);
     else {
       plot.purge(root);
-      fill(root, h("h1", {}, "Nothing to show"), trouble);
+      const close = root === panel && h("a", { href: state.link({ id: null }), id: "individual-close" }, "Close");
+      fill(root, h(root === panel ? "h2" : "h1", {}, "Nothing to show"), trouble, close);
     }
   }
 }

@@ -13,7 +13,9 @@ export const SHAPES = ["circle", "square", "diamond", "triangle-up", "cross", "x
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
 const plots = new WeakMap(); // container → {options, heading, canvas, summary, drawn, held, away, late}
 const TEXTS = ["name", "text", "hovertext", "x", "y", "z", "customdata", "ticktext", "categoryarray", "title"];
+const colours = new Map(); // name → what it is now
 let script = null;
+let drawing = Promise.resolve(); // one plot after the other, and the browser may do other things between
 
 // Colour, marker shape and dash of the nth of several series.
 export function series(number) {
@@ -26,10 +28,12 @@ export function series(number) {
 
 // A colour of the style sheet as the browser has worked it out: colour("--ink") → "rgb(29, 33, 39)".
 export function colour(name, within = document.body) {
+  if (within === document.body && colours.has(name)) return colours.get(name);
   const probe = h("span", { style: `color: var(${name})` });
   within.append(probe);
   const found = getComputedStyle(probe).color;
   probe.remove();
+  if (within === document.body) colours.set(name, found);
   return found;
 }
 
@@ -51,8 +55,12 @@ export async function show(container, options) {
   write(plot.summary, options.description ?? "");
   set(plot.canvas, "aria-label", `${options.title}. ${options.description ?? ""}`);
   plot.canvas.style.height = `${options.height ?? 300}px`;
-  await loaded();
-  if (plot.options === options && plots.get(container) === plot) await draw(plot);
+  await load();
+  const drawn = drawing.then(breath).then(() => {
+    if (plot.options === options && plots.get(container) === plot) return draw(plot);
+  });
+  drawing = drawn.catch(() => {}); // whoever has asked for it hears of it
+  await drawn;
   return plot.canvas;
 }
 
@@ -84,6 +92,7 @@ export function purge(root) {
 
 // Draws all plots again, after the colours have changed.
 export function redraw() {
+  colours.clear();
   for (const canvas of document.querySelectorAll(".canvas")) {
     const plot = plots.get(canvas.holder);
     if (plot?.drawn) draw(plot);
@@ -112,7 +121,12 @@ const nearness = new IntersectionObserver(
   { rootMargin: "300px" },
 );
 
-function loaded() {
+function breath() {
+  return new Promise((resolve) => setTimeout(resolve));
+}
+
+// Fetches Plotly. A view that is going to show plots calls it first, and then asks for its data.
+export function load() {
   script ??= new Promise((resolve, reject) => {
     const element = document.createElement("script");
     element.src = new URL("plotly.min.js", import.meta.url).href;

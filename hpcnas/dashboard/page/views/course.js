@@ -9,12 +9,13 @@ import { filters, GROUPS } from "./filters.js";
 import { individualTable } from "./individuals.js";
 import { colouring, COLOURINGS, glyph } from "./colouring.js";
 
-const LIMIT = 2500; // points of each panel: more of them take the browser longer than they tell
+const LIMIT = 2000; // points of each panel: more of them take the browser longer than they tell
 const AXES = ["step", "fitness", "parameters"];
 const PANELS = ["fitness", "best", "parameters", "front"];
 
 export async function render(root, ctx) {
   const { state } = ctx;
+  root.drawn = null; // the element is that of the tab before
   root.choice = filters(ctx);
   root.rows = individualTable(ctx, "Individuals");
   root.legend = h("ul", { class: "legend", id: "legend", "aria-label": "What colours and shapes mean" });
@@ -73,15 +74,13 @@ export async function refresh(root, ctx) {
   root.whole.hidden = AXES.every((name) => zoom[name] === null);
   const query = { run: state.get("run"), limit: LIMIT, ...state.chosen(GROUPS) };
   for (const name of AXES) if (zoom[name]) query[name] = zoom[name].join(",");
-  const rows = root.rows.refresh(ctx);
-  const points = await api.json("api/points", query, { signal });
+  const [points] = await Promise.all([api.json("api/points", query, { signal }), root.rows.refresh(ctx)]);
   const wanted = [points, search.measure, ...["colour", "drag", "id", "step", "fitness", "parameters"].map(state.get)];
   if (!root.drawn || wanted.some((one, place) => one !== root.drawn[place])) {
     root.drawn = wanted;
     await drawAll(root, ctx, points, zoom);
   }
   write(root.sampled, sampled(points));
-  await rows;
 }
 
 function sampled({ shown, matching, total }) {
@@ -274,12 +273,10 @@ function brushed(scene, qx, qy, range) {
 // Steps and parameters are whole numbers.
 const outward = ([low, high]) => [Math.max(0, Math.ceil(low)), Math.floor(high)];
 
-function marked({ region, factor }, qx, qy) {
-  if (!region[qx] && !region[qy]) return [];
-  const ends = (quantity) =>
-    region[quantity]?.map((one) => (one === null ? null : one * (quantity === "fitness" ? factor : 1)));
-  const [x, y] = [ends(qx), ends(qy)];
-  const far = (value, other) => value ?? other;
+// The region as a rectangle; where it has no end, as far as there are points.
+function marked(scene, qx, qy) {
+  if (!scene.region[qx] && !scene.region[qy]) return [];
+  const [x, y] = [bounds(scene, qx), bounds(scene, qy)];
   return [
     {
       type: "rect",
@@ -288,12 +285,19 @@ function marked({ region, factor }, qx, qy) {
       fillcolor: plot.colour("--soft"),
       xref: x ? "x" : "paper",
       yref: y ? "y" : "paper",
-      x0: x ? far(x[0], -1e12) : 0,
-      x1: x ? far(x[1], 1e12) : 1,
-      y0: y ? far(y[0], -1e12) : 0,
-      y1: y ? far(y[1], 1e12) : 1,
+      x0: x ? x[0] : 0,
+      x1: x ? x[1] : 1,
+      y0: y ? y[0] : 0,
+      y1: y ? y[1] : 1,
     },
   ];
+}
+
+function bounds({ region, points: { points }, factor }, quantity) {
+  if (!region[quantity]) return null;
+  const known = points[quantity].filter((one) => one !== null);
+  const [low, high] = region[quantity];
+  return [low ?? least(known), high ?? most(known)].map((one) => one * (quantity === "fitness" ? factor : 1));
 }
 
 // ── what is drawn in them ───────────────────────────────────────────────────────────────────────────────────────────

@@ -47,7 +47,7 @@ function choices(state, name) {
     state.set({ [name]: name === "host" ? values : values.join(","), offset: null }, { replace: true });
   };
   root.update = (known) => {
-    const names = [...new Set([...(known[`${name}s`] ?? []), ...chosen()])];
+    const names = [...new Set([...(known[`${name}s`] ?? []), ...chosen()])].filter(Boolean);
     root.hidden = names.length === 0;
     follow(
       options,
@@ -94,10 +94,15 @@ function range(state, name, words, factor = () => 1) {
     inputs.forEach((input, place) => {
       if (document.activeElement !== input) input.value = now[place] === null ? "" : tidy(now[place] * factor());
       const bound = Array.isArray(bounds) ? bounds[place] : place === 0 ? 0 : bounds;
-      if (typeof bound === "number") input.placeholder = tidy(bound * factor());
+      if (typeof bound === "number") input.placeholder = roughly(bound * factor());
     });
   };
   return root;
+}
+
+// As a hint in an empty field.
+function roughly(number) {
+  return Math.abs(number) >= 100 ? String(Math.round(number)) : String(Number(number.toPrecision(3)));
 }
 
 function tidy(number) {

@@ -39,12 +39,15 @@ export async function render(root, ctx) {
     root.told,
     h("div", { class: "stack" }, Object.values(root.parts)),
   );
-  const opener = document.activeElement;
+  const [opener, height] = [document.activeElement, scrollY];
   ctx.signal.addEventListener("abort", () => {
-    if (document.activeElement === document.body && opener?.isConnected) opener.focus({ preventScroll: true });
+    requestAnimationFrame(() => {
+      if (opener?.isConnected) opener.focus({ preventScroll: true });
+      scrollTo(0, height); // on a phone the search was not there meanwhile
+    });
   });
   await refresh(root, ctx);
-  if (opener && opener !== document.body) root.heading.focus({ preventScroll: true });
+  if (!ctx.first) root.heading.focus({ preventScroll: matchMedia("(min-width: 1080px)").matches });
 }
 
 export async function refresh(root, { state, api, signal }) {

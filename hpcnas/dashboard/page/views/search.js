@@ -46,6 +46,7 @@ export async function render(root, ctx) {
   view.tabs.addEventListener("keydown", (event) => moveAlong(view.tabs, event));
   root.append(h("div", { class: "head" }, view.title, view.path), view.problems, view.tiles, view.tabs, view.panel);
   root.view = view;
+  plot.load().catch(() => {}); // while data are asked for; whoever draws hears of it
   ctx.signal.addEventListener("abort", () => view.shown?.controller.abort());
   await refresh(root, ctx);
 }
