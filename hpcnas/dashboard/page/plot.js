@@ -168,6 +168,7 @@ async function draw(plot) {
     doubleClick: "autosize",
     scrollZoom: false,
   });
+  canvas.dataset.drawn = Number(canvas.dataset.drawn ?? 0) + 1; // how often: who waits for the next one can tell
   if (plot.drawn) return;
   plot.drawn = true;
   sizes.observe(canvas);

@@ -80,9 +80,10 @@ export async function refresh(root, ctx) {
   const wanted = [points, search.measure.name, plot.isDark(), ...names.map((name) => state.get(name))];
   if (!root.drawn || wanted.some((one, place) => one !== root.drawn[place])) {
     root.drawn = wanted;
-    await drawAll(root, ctx, points, zoom);
+    write(root.sampled, sampled(points));
+    const scene = await sceneOf(root, ctx, points, zoom);
+    draw(root, scene).catch((error) => write(root.sampled, error.message)); // the page goes on meanwhile
   }
-  write(root.sampled, sampled(points));
 }
 
 function sampled({ shown, matching, total }) {
@@ -92,11 +93,12 @@ function sampled({ shown, matching, total }) {
   return `${words}; zoom in for more, the best are always there`;
 }
 
-async function drawAll(root, ctx, points, zoom) {
+// All that the panels need to know.
+async function sceneOf(root, ctx, points, zoom) {
   const { state, search } = ctx;
   const { groups, legend } = colouring(points, root.colour.value);
   follow(root.legend, legend, (one) => JSON.stringify(one), glyph);
-  const scene = {
+  return {
     state,
     points,
     groups,
@@ -109,6 +111,9 @@ async function drawAll(root, ctx, points, zoom) {
     last: points.best.last_step ?? 0,
     looked: await lookedAt(ctx, points),
   };
+}
+
+async function draw(root, scene) {
   const { fitness, best, parameters, front } = root.panels;
   await Promise.all([
     plot.show(fitness, everyFitness(scene)),
