@@ -54,10 +54,15 @@ async function place(where, root, name, subject) {
     if (before.module.refresh) await guarded(root, () => before.module.refresh(root, before.ctx), before);
     return;
   }
+  const from = { focus: document.activeElement, height: scrollY }; // where somebody was, for a view that is closed again
   before?.controller.abort();
   plot.purge(root);
   root.replaceChildren();
   shown[where] = null;
+  if (begun && root === content && before?.key !== key) {
+    scrollTo(0, 0);
+    content.focus({ preventScroll: true });
+  }
   root.hidden = name === null;
   document.body.classList.toggle("with-individual", !panel.hidden);
   if (name === null) return;
@@ -65,7 +70,7 @@ async function place(where, root, name, subject) {
   const view = {
     key,
     controller,
-    ctx: { state, api, signal: controller.signal, first: !begun },
+    ctx: { state, api, signal: controller.signal, from, first: !begun },
     module: null,
     ready: false,
   };
