@@ -275,6 +275,7 @@ function matrixPlot(confusion) {
     confusion.shown < confusion.of
       ? `The ${confusion.shown} of ${format.whole(confusion.of)} classes that are confused most. `
       : "";
+  const right = format.share(confusion.accuracy, 2);
   const worst = confusion.pairs[0];
   const words = worst
     ? `Most often confused: ${worst.label} taken for ${worst.predicted} (${format.whole(worst.images)} images).`
@@ -282,7 +283,7 @@ function matrixPlot(confusion) {
   return {
     title: "Confusion",
     height: Math.min(860, 150 + 30 * Math.max(6, classes.length)),
-    description: `${some}${format.share(confusion.accuracy, 2)} of ${format.whole(confusion.all_images)} are right. ${words}`,
+    description: `${some}${right} of ${format.whole(confusion.all_images)} are right. ${words}`,
     traces: [
       {
         type: "heatmap",
