@@ -160,7 +160,7 @@ function searchCurves(found, axis) {
     traces,
     height: 420,
     description: best
-      ? `${ahead(best, measure)} Bands are 95 % confidence of a mean, as far as all its runs are; thin lines are runs.`
+      ? `${ahead(best, measure)} Bands are 95 % confidence of a mean as far as all its runs go; thin lines are runs.`
       : "Nothing is evaluated yet.",
     layout: {
       xaxis: {

@@ -175,7 +175,7 @@ function windows(scene) {
     title: "Rank correlation along the run",
     height: 320,
     description: last
-      ? `Last ${last.rank_correlation.toFixed(2)}. If predictions meant nothing, 95 of 100 windows were in the band.`
+      ? `Last ${last.rank_correlation.toFixed(2)}. Where predictions mean nothing, 95 of 100 lie within the band.`
       : "Too few individuals for a rank correlation.",
     traces: [
       {

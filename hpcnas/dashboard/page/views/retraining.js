@@ -283,7 +283,7 @@ function matrixPlot(confusion) {
   return {
     title: "Confusion",
     height: Math.min(860, 150 + 30 * Math.max(6, classes.length)),
-    description: `${some}${right} of ${format.whole(confusion.all_images)} are right. ${words}`,
+    description: `${some}${right} right of ${format.whole(confusion.all_images)}. ${words}`,
     traces: [
       {
         type: "heatmap",
