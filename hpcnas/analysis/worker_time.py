@@ -70,14 +70,28 @@ class Attempts:
     def within(self, sessions: Sequence[tuple[float, float]]) -> list[Attempts]:
         """Those of each session (start, end), cut at both; the work of one that lies in several is divided by the time
         that it lies in each."""
-        cut = [(np.maximum(self.started, start), np.minimum(self.finished, end)) for start, end in sessions]
-        lengths = np.array([np.maximum(0.0, finished - started) for started, finished in cut])
-        whole = lengths.sum(axis=0)
+        if len(sessions) == 1 and self._lie_within(*sessions[0]):  # of 1,000,000 the copies would be 60 MB
+            return [self]
+        whole = np.zeros(len(self))
+        for start, end in sessions:
+            whole += self._length_within(start, end)
         found = []
-        for (started, finished), length in zip(cut, lengths, strict=True):
+        for start, end in sessions:
+            length = self._length_within(start, end)
             share = np.divide(length, whole, out=np.zeros(len(whole)), where=whole > 0)
-            found.append(Attempts(started, finished, self.rank, self.work * share).chosen(length > 0))
+            its = np.flatnonzero(length > 0)
+            started, finished = np.maximum(self.started[its], start), np.minimum(self.finished[its], end)
+            found.append(Attempts(started, finished, self.rank[its], self.work[its] * share[its]))
         return found
+
+    def _lie_within(self, start: float, end: float) -> bool:
+        """Whether all lie in a session as a whole, and each takes some time."""
+        inside = (self.started >= start) & (self.finished <= end) & (self.started < self.finished)
+        return bool(inside.all())
+
+    def _length_within(self, start: float, end: float) -> np.ndarray:
+        """How many seconds of each lie in a session: float64 (attempts,)."""
+        return np.maximum(0.0, np.minimum(self.finished, end) - np.maximum(self.started, start))
 
 
 def repeated_attempts(population: Population) -> list[Result]:
@@ -147,19 +161,23 @@ def accounts(run: StoredRun) -> list[SessionTime]:
     def session_of(times: np.ndarray) -> np.ndarray:
         return np.maximum(0, np.searchsorted(starts, times, side="right") - 1)
 
-    of_ends, of_births = session_of(attempts.finished), session_of(born)
-    of_evaluations = session_of(finished[population.evaluated])
-    of_stops = session_of(finished[population.column("state") == State.STOPPED])
-    last = np.array([session.started for session in run.sessions])
+    def counted(times: np.ndarray) -> list[int]:
+        """How many of these lie in each session."""
+        return np.bincount(session_of(times), minlength=len(starts)).tolist()
+
+    evaluated = counted(finished[population.evaluated])
+    stopped = counted(finished[population.column("state") == State.STOPPED])
+    of_ends = session_of(attempts.finished)
+    last = starts.copy()
     np.fmax.at(last, of_ends, attempts.finished)
-    np.fmax.at(last, of_births, born)
+    np.fmax.at(last, session_of(born), born)
     ends = last.tolist()
     within = attempts.within([(session.started, end) for session, end in zip(run.sessions, ends, strict=True)])
     found = []
     for number, (session, ended, mine) in enumerate(zip(run.sessions, ends, within, strict=True)):
         in_flight = int(np.count_nonzero((born <= ended) & ~(settled <= ended)))
-        ended_here = attempts.chosen(of_ends == number)
-        free = _last_ends(ended_here)
+        its = of_ends == number
+        free = _last_ends(attempts.rank[its], attempts.finished[its])
         idle_since = sorted([*free, *[session.started] * (session.ranks - 1 - len(free))])
         since = np.array(idle_since[:in_flight])  # the workers that were free first have got the work
         found.append(
@@ -167,8 +185,8 @@ def accounts(run: StoredRun) -> list[SessionTime]:
                 started=session.started,
                 ended=ended,
                 workers=session.ranks - 1,
-                evaluated=int(np.count_nonzero(of_evaluations == number)),
-                stopped=int(np.count_nonzero(of_stops == number)),
+                evaluated=evaluated[number],
+                stopped=stopped[number],
                 attempts=mine,
                 unfinished=Attempts(since, np.full(len(since), ended), np.zeros(len(since)), ended - since),
             )
@@ -176,14 +194,13 @@ def accounts(run: StoredRun) -> list[SessionTime]:
     return found
 
 
-def _last_ends(attempts: Attempts) -> list[float]:
-    """When the last attempt of each rank ended."""
-    ranks, place = attempts.rank.astype(np.int64) + 1, None  # −1 where a repair has left none
-    if ranks.max(initial=0) > len(ranks) + 1_000_000:  # in a damaged file
-        _, place = np.unique(ranks, return_inverse=True)
-    place = ranks if place is None else place
+def _last_ends(rank: np.ndarray, finished: np.ndarray) -> list[float]:
+    """When the last attempt of each rank ended; both are of shape (attempts,)."""
+    place = rank.astype(np.int64) + 1  # 0 where a repair has left none
+    if place.max(initial=0) > len(place) + 1_000_000:  # in a damaged file
+        _, place = np.unique(place, return_inverse=True)
     last = np.full(int(place.max(initial=0)) + 1, -np.inf)
-    np.maximum.at(last, place, attempts.finished)
+    np.maximum.at(last, place, finished)
     return [float(end) for end in last[np.isfinite(last)]]
 
 

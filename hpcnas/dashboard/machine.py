@@ -127,55 +127,60 @@ def _hosts(
     population = stored.population
     attempts, again = Attempts.of(population), worker_time.repeated_attempts(population)
     rows = worker_time.trained(population)
-    now = [worker for worker in statuses if worker.state.startswith("at work") and worker.host]
-    early, at_work = [one.place.host.encode() for one in again], [worker.host.encode() for worker in now]
-    names, codes = distinct(
-        np.concatenate([np.array([*early, *at_work], dtype="S64"), population.column("host")[rows]])
-    )
-    if not len(names):
-        return [], 0
-    place = np.concatenate([codes[: len(early)], codes[len(early) + len(at_work) :]])  # of attempts
-    busy = _busy(attempts, place, len(names), edges)
-    if now:
-        since = np.array([min(worker.since, edges[-1]) for worker in now])
-        under_way = Attempts(since, np.full(len(now), edges[-1]), np.zeros(len(now)), edges[-1] - since)
-        busy += _busy(under_way, codes[len(early) : len(early) + len(at_work)], len(names), edges)
-    hours = np.bincount(place, attempts.work, len(names)) / 3600
+    recorded, codes = distinct(population.column("host"))
+    names = list(dict.fromkeys([*recorded.tolist(), *(one.place.host.encode() for one in again)]))
+    number = {name: place for place, name in enumerate(names)}
+    early = np.array([number[one.place.host.encode()] for one in again], dtype=np.int64)
+    host = np.concatenate([early, codes[rows]])  # of attempts
+    hours = np.bincount(host, attempts.work, len(names)) / 3600
+    there = np.flatnonzero(np.bincount(host, minlength=len(names)))  # others have only what is in flight
+    shown = sorted(there[np.argsort(-hours[there], kind="stable")[:MOST_HOSTS]].tolist(), key=lambda one: names[one])
+    place_of = np.full(len(names), -1)
+    place_of[shown] = np.arange(len(shown))
+    place = place_of[host]  # of attempts among those that are shown, or −1
+    busy = _busy(attempts, place, len(shown), edges)
+    now = [one for one in statuses if one.state.startswith("at work") and one.host.encode() in number]
+    since = np.array([min(worker.since, float(edges[-1])) for worker in now])
+    under_way = Attempts(since, np.full(len(now), edges[-1]), np.zeros(len(now)), edges[-1] - since)
+    its = np.array([place_of[number[worker.host.encode()]] for worker in now], dtype=np.int64)
+    busy += _busy(under_way, its, len(shown), edges)
     of_rows = place[len(early) :]
-    evaluated = np.bincount(of_rows[population.column("state")[rows] == State.EVALUATED], minlength=len(names))
+    evaluated = _counts(of_rows[population.column("state")[rows] == State.EVALUATED], len(shown))
     failed = Counter(attempt.place.host for attempt in population.failed_attempts)
-    devices, workers = _devices(population, rows, of_rows, names), _workers(stored, attempts, place, len(names))
-    shown = np.argsort(-hours, kind="stable")[:MOST_HOSTS]
-    found = []
-    for number in sorted(shown.tolist()):
-        host = names[number].decode(errors="replace")
-        found.append(
-            {
-                "host": one_line(host),
-                "devices": devices[number],
-                "workers": int(workers[number]),
-                "busy": np.round(busy[number], 3),
-                "failed": failed[host],
-                "evaluated": int(evaluated[number]),
-                "hours": float(hours[number]),
-            }
-        )
-    return found, len(names) - len(found)
+    devices, workers = _devices(population, rows, of_rows, len(shown)), _workers(stored, attempts, place, len(shown))
+    found = [
+        {
+            "host": one_line(names[one].decode(errors="replace")),
+            "devices": devices[row],
+            "workers": int(workers[row]),
+            "busy": np.round(busy[row], 3),
+            "failed": failed[names[one].decode(errors="replace")],
+            "evaluated": int(evaluated[row]),
+            "hours": float(hours[one]),
+        }
+        for row, one in enumerate(shown)
+    ]
+    return found, len(there) - len(shown)
+
+
+def _counts(places: np.ndarray, hosts: int) -> np.ndarray:
+    """How many there are of each host: int64 (hosts,). Places of −1 count nowhere."""
+    return np.bincount(places + 1, minlength=hosts + 1)[1:]
 
 
 def _busy(attempts: Attempts, host: np.ndarray, hosts: int, edges: np.ndarray) -> np.ndarray:
-    """The mean number of busy workers of each host in each bin: float64 (hosts, bins). `host` is that of each
-    attempt."""
+    """The mean number of busy workers of each host in each bin: float64 (hosts, bins). `host` is that of each attempt,
+    −1 of those that are left out."""
     span = attempts.finished - attempts.started
     rate = np.divide(attempts.work, span, out=np.zeros(len(span)), where=span > 0)
 
     def elapsed(since: np.ndarray) -> np.ndarray:
         """At each edge the time since those before it, times their rate: (hosts, edges)."""
-        first = np.searchsorted(edges, since) + host * (len(edges) + 1)  # the first edge that is not before it
+        first = np.searchsorted(edges, since) + (host + 1) * (len(edges) + 1)  # the first edge that is not before it
 
         def until(weights: np.ndarray) -> np.ndarray:
-            sums = np.bincount(first, weights, hosts * (len(edges) + 1)).reshape(hosts, len(edges) + 1)
-            return np.cumsum(sums[:, :-1], axis=1)
+            sums = np.bincount(first, weights, (hosts + 1) * (len(edges) + 1)).reshape(hosts + 1, len(edges) + 1)
+            return np.cumsum(sums[1:, :-1], axis=1)
 
         return until(rate) * (edges - edges[0]) - until(rate * (since - edges[0]))
 
@@ -183,14 +188,15 @@ def _busy(attempts: Attempts, host: np.ndarray, hosts: int, edges: np.ndarray) -
     return np.maximum(0.0, np.diff(spent, axis=1) / (edges[1] - edges[0]))
 
 
-def _devices(population: Population, rows: np.ndarray, host: np.ndarray, hosts: np.ndarray) -> list[list[str]]:
-    """The devices of each host that have evaluated something. `host` is that of each of the rows."""
-    names, codes = distinct(population.column("device")[rows])
-    found: list[list[str]] = [[] for _ in hosts]
-    for pair in np.unique(host * max(1, len(names)) + codes).tolist():
-        several = found[pair // len(names)]
-        if len(several) < MOST_DEVICES:
-            several.append(one_line(names[pair % len(names)].decode(errors="replace")))
+def _devices(population: Population, rows: np.ndarray, host: np.ndarray, hosts: int) -> list[list[str]]:
+    """The devices of each host that have evaluated something. `host` is that of each of the rows, or −1."""
+    names, codes = distinct(population.column("device"))
+    found: list[list[str]] = [[] for _ in range(hosts)]
+    count = max(1, len(names))
+    for pair in np.unique((host + 1) * count + codes[rows]).tolist():
+        one, device = pair // count - 1, pair % count
+        if one >= 0 and len(found[one]) < MOST_DEVICES:
+            found[one].append(one_line(names[device].decode(errors="replace")))
     return found
 
 
@@ -198,7 +204,7 @@ def _workers(stored: StoredRun, attempts: Attempts, host: np.ndarray, hosts: int
     """How many workers each host has had at a time: int64 (hosts,), the most of all sessions."""
     starts = np.array([session.started for session in stored.sessions])
     session = np.maximum(0, np.searchsorted(starts, attempts.started, side="right") - 1)
-    rank = attempts.rank.astype(np.int64) + 1
+    rank, sessions = attempts.rank.astype(np.int64) + 1, max(1, len(starts))
     ranks = int(rank.max(initial=0)) + 1
-    found = np.unique((host * max(1, len(starts)) + session) * ranks + rank) // ranks
-    return np.bincount(found, minlength=hosts * max(1, len(starts))).reshape(hosts, -1).max(axis=1)
+    found = np.unique(((host + 1) * sessions + session) * ranks + rank) // ranks
+    return np.bincount(found, minlength=(hosts + 1) * sessions).reshape(hosts + 1, sessions)[1:].max(axis=1)

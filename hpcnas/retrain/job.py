@@ -35,6 +35,7 @@ from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.world import World
 from hpcnas.plugins import PluginFault
 from hpcnas.retrain import inspection, shares
+from hpcnas.retrain.hearing import Impatience
 from hpcnas.retrain.keeper import Bystander, Keeper
 from hpcnas.retrain.record import Origin, Start
 from hpcnas.retrain.record_keeper import RecordKeeper
@@ -79,6 +80,8 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
     unsaid: list[str] = []  # until there is a log
     reason = _reason_to_leave(world, orders, signals, unsaid.append)
     exit_code = BROKEN  # should an exception end it
+    if world.rank == 0:
+        world.hears = Impatience(reason)
     try:
         load_plugins(world, orders.recipe.network.plugins)
         exit_code = _carry_out(world, orders, keeper, reason, unsaid)

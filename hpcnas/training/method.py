@@ -131,7 +131,7 @@ class TrainingData:
             others = images
         else:
             training, validation, split = np.arange(len(images.labels)), np.arange(len(others.labels)), OWN_VALIDATION
-        mean, std = channel_statistics(images.pixels, training)
+        mean, std = channel_statistics(images.pixels, training, f"{dataset.name}, training images")
         _, height, width, channels = images.pixels.shape
         sizes = np.bincount(images.labels[training], minlength=len(dataset.classes)).tolist()
         scaled = class_weights.scaled(weights, sizes)

@@ -131,7 +131,7 @@ def _prepared(config: SearchConfig, device: torch.device, sharing: int) -> Train
             raise
     if data is None:  # others have taken that memory meanwhile
         data = prepared(0)
-    measuring.check(training.fitness, data.validation_labels.cpu().numpy())
+    measuring.check(training.fitness, data.validation_labels.cpu().numpy(), dataset.classes)
     return data
 
 

@@ -78,6 +78,19 @@ def test_of_many_hosts_those_that_worked_most_have_a_row(tmp_path: Path, monkeyp
     assert [host["host"] for host in seen["hosts"]] == ["b", "c"] and seen["hosts_left_out"] == 1
 
 
+def test_a_name_that_is_cut_within_a_letter_spoils_nothing(tmp_path: Path) -> None:
+    """The file holds 64 bytes of a host's name."""
+    store = created(tmp_path / "run")
+    store.begin(dataclasses.replace(examples.SESSION, started=0.0, ranks=2))
+    for id in range(2):
+        store.birth(Individual(id, CHAIN, Birth.INITIAL, None, 0, 0, 0.0))
+    store.settle(Result(0, 1, Place(1, "x" + "é" * 40, "cpu"), 0.0, 10.0, evaluation((0.5, 0.5), 10)))
+    store.commit()
+    store.close()
+    (host,) = machine.machine(followed(tmp_path / "run", running=True), {})["hosts"]
+    assert host["host"] == "x" + "é" * 31 + "�" and host["evaluated"] == 1
+
+
 def test_a_run_that_has_not_begun(tmp_path: Path) -> None:
     seen = machine.machine(followed(empty(tmp_path / "run")), {})
     assert (seen["hosts"], seen["workers"], seen["busy_share"], seen["in_flight"]) == ([], [], None, [])

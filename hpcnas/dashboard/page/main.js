@@ -185,8 +185,14 @@ function bindTheme() {
     localStorage.setItem("hpcnas-theme", select.value);
     plot.redraw();
   };
-  select.addEventListener("change", apply);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", plot.redraw);
+  select.addEventListener("change", () => {
+    apply();
+    update();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    plot.redraw();
+    update();
+  });
   apply();
 }
 

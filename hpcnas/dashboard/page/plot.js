@@ -37,6 +37,20 @@ export function colour(name, within = document.body) {
   return found;
 }
 
+// Whether the page is dark now.
+export function isDark() {
+  const [red, green, blue] = colour("--page")
+    .match(/[\d.]+/g)
+    .map(Number);
+  return red + green + blue < 380;
+}
+
+// Colours from low to high that all eyes tell apart (cividis), without the end that the background would swallow.
+export function scale() {
+  if (isDark()) return ["#4f6fb5", "#6a7f9f", "#858d90", "#a59c7c", "#cdb964", "#fee838"];
+  return ["#00224e", "#2f4372", "#5d636f", "#857f73", "#ae9a59", "#cfae1e"];
+}
+
 // Shows a plot in a container, which it fills, or brings it up to date.
 //
 // title, description  in words; the description is what a screen reader says of the picture
@@ -154,6 +168,7 @@ async function draw(plot) {
     doubleClick: "autosize",
     scrollZoom: false,
   });
+  canvas.dataset.drawn = Number(canvas.dataset.drawn ?? 0) + 1; // how often: who waits for the next one can tell
   if (plot.drawn) return;
   plot.drawn = true;
   sizes.observe(canvas);

@@ -2,7 +2,7 @@
 
 import { h, svg } from "../elements.js";
 import * as format from "../format.js";
-import { COLOURS, series } from "../plot.js";
+import { COLOURS, scale, series } from "../plot.js";
 
 export const COLOURINGS = [
   ["birth", "birth"],
@@ -12,7 +12,6 @@ export const COLOURINGS = [
   ["state", "state"],
 ];
 const MOST = 15; // groups that have a colour and a shape of their own
-const SCALE = ["#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838"]; // cividis: the same to all eyes
 
 // The points of an answer of api/points as groups {name, places (of the points), marker}, and the legend to them.
 export function colouring({ points, births, states, hosts }, by) {
@@ -52,17 +51,18 @@ function scaled(points, by) {
   const values = by === "time" ? points.hours : points.parameters;
   const known = values.filter((one) => one !== null);
   const [low, high] = known.reduce(([a, b], one) => [Math.min(a, one), Math.max(b, one)], [Infinity, -Infinity]);
-  const colorscale = SCALE.map((color, number) => [number / (SCALE.length - 1), color]);
+  const colours = scale();
+  const colorscale = colours.map((color, number) => [number / (colours.length - 1), color]);
   const marker = { color: values, colorscale, cmin: low, cmax: high, showscale: false, symbol: "circle" };
   const told = by === "time" ? format.hours : format.large;
-  const legend = known.length ? [{ name: `${told(low)} to ${told(high)}`, scale: true }] : [];
+  const legend = known.length ? [{ name: `${told(low)} to ${told(high)}`, colours }] : [];
   return { groups: [{ name: by, places: values.map((_, place) => place), marker }], legend };
 }
 
 // An entry of the legend as an item of a list.
-export function glyph({ name, color, symbol, scale }) {
-  if (scale) {
-    const style = `background: linear-gradient(90deg, ${SCALE.join(", ")})`;
+export function glyph({ name, color, symbol, colours }) {
+  if (colours) {
+    const style = `background: linear-gradient(90deg, ${colours.join(", ")})`;
     return h("li", {}, h("i", { class: "scale", style, "aria-hidden": "true" }), h("span", { title: name }, name));
   }
   return h("li", {}, shape(symbol, color), h("span", { title: name }, name));

@@ -8,6 +8,7 @@ import * as plot from "../plot.js";
 import { filters, GROUPS } from "./filters.js";
 import { individualTable } from "./individuals.js";
 import { colouring, COLOURINGS, glyph } from "./colouring.js";
+import { bestDot, dots, hover, looked, pointOf } from "./dots.js";
 
 const LIMIT = 2000; // points of each panel: more of them take the browser longer than they tell
 const AXES = ["step", "fitness", "parameters"];
@@ -75,12 +76,14 @@ export async function refresh(root, ctx) {
   const query = { run: state.get("run"), limit: LIMIT, ...state.chosen(GROUPS) };
   for (const name of AXES) if (zoom[name]) query[name] = zoom[name].join(",");
   const [points] = await Promise.all([api.json("api/points", query, { signal }), root.rows.refresh(ctx)]);
-  const wanted = [points, search.measure, ...["colour", "drag", "id", "step", "fitness", "parameters"].map(state.get)];
+  const names = ["colour", "drag", "id", "step", "fitness", "parameters"];
+  const wanted = [points, search.measure.name, plot.isDark(), ...names.map((name) => state.get(name))];
   if (!root.drawn || wanted.some((one, place) => one !== root.drawn[place])) {
     root.drawn = wanted;
-    await drawAll(root, ctx, points, zoom);
+    write(root.sampled, sampled(points));
+    const scene = await sceneOf(root, ctx, points, zoom);
+    draw(root, scene).catch((error) => write(root.sampled, error.message)); // the page goes on meanwhile
   }
-  write(root.sampled, sampled(points));
 }
 
 function sampled({ shown, matching, total }) {
@@ -90,11 +93,12 @@ function sampled({ shown, matching, total }) {
   return `${words}; zoom in for more, the best are always there`;
 }
 
-async function drawAll(root, ctx, points, zoom) {
+// All that the panels need to know.
+async function sceneOf(root, ctx, points, zoom) {
   const { state, search } = ctx;
   const { groups, legend } = colouring(points, root.colour.value);
   follow(root.legend, legend, (one) => JSON.stringify(one), glyph);
-  const scene = {
+  return {
     state,
     points,
     groups,
@@ -105,7 +109,11 @@ async function drawAll(root, ctx, points, zoom) {
     drag: root.drag.value,
     csv: ctx.api.address("api/individuals.csv", { run: state.get("run"), ...state.chosen(GROUPS) }),
     last: points.best.last_step ?? 0,
+    looked: await lookedAt(ctx, points),
   };
+}
+
+async function draw(root, scene) {
   const { fitness, best, parameters, front } = root.panels;
   await Promise.all([
     plot.show(fitness, everyFitness(scene)),
@@ -113,6 +121,20 @@ async function drawAll(root, ctx, points, zoom) {
     plot.show(parameters, everySize(scene)),
     plot.show(front, costs(scene)),
   ]);
+}
+
+// The individual that the panel beside shows, as a point: it need not be among those of a sample.
+async function lookedAt({ state, api, signal }, points) {
+  if (state.get("id") === null) return null;
+  const known = pointOf(points, Number(state.get("id")));
+  if (known) return known;
+  try {
+    const one = await api.json("api/individual", { run: state.get("run"), id: state.get("id") }, { signal });
+    return { ...one, cost: points.objective === "parameters" ? one.parameters : one.objective };
+  } catch (error) {
+    if (error instanceof api.ServerError) return null; // the panel says what is wrong
+    throw error;
+  }
 }
 
 // ── the four panels ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -298,87 +320,6 @@ function bounds({ region, points: { points }, factor }, quantity) {
   const known = points[quantity].filter((one) => one !== null);
   const [low, high] = region[quantity];
   return [low ?? least(known), high ?? most(known)].map((one) => one * (quantity === "fitness" ? factor : 1));
-}
-
-// ── what is drawn in them ───────────────────────────────────────────────────────────────────────────────────────────
-function dots(scene, x, y) {
-  const { points } = scene.points;
-  const scaled = (name, place) => {
-    const value = points[name][place];
-    if (value === null || (name === "step" && value === 0)) return null; // in flight
-    return name === "fitness" ? value * scene.factor : value;
-  };
-  const anywhere = AXES.some((name) => scene.region[name]);
-  return scene.groups.map((group) => ({
-    type: "scatter",
-    mode: "markers",
-    name: group.name,
-    customdata: group.places.map((place) => points.id[place]),
-    x: group.places.map((place) => scaled(x, place)),
-    y: group.places.map((place) => scaled(y, place)),
-    marker: { size: 5, opacity: points.id.length > 1000 ? 0.6 : 0.85, line: { width: 0 }, ...group.marker },
-    selectedpoints: anywhere ? inRegion(scene, group.places) : null,
-    selected: { marker: { opacity: 0.9 } },
-    unselected: { marker: { opacity: 0.16 } },
-    hovertemplate: hover(x, y, scene),
-  }));
-}
-
-function inRegion({ points: { points }, region }, places) {
-  const inside = (place) =>
-    AXES.every((name) => {
-      if (!region[name]) return true;
-      const [low, high] = region[name];
-      const value = points[name][place];
-      return value !== null && (low === null || value >= low) && (high === null || value <= high);
-    });
-  return places.flatMap((place, number) => (inside(place) ? [number] : []));
-}
-
-function bestDot(scene, x, y) {
-  const { points, best_id: id } = scene.points;
-  const place = points.id.indexOf(id);
-  return star(scene, place, x, y, { name: "best", symbol: "star", size: 14, color: plot.COLOURS[4] });
-}
-
-// A ring around the individual that is looked at.
-function looked(scene, x, y) {
-  const place = scene.points.points.id.indexOf(Number(scene.state.get("id") ?? -1));
-  return place < 0
-    ? []
-    : [
-        star(scene, place, x, y, {
-          name: "looked at",
-          symbol: "circle-open",
-          size: 17,
-          color: plot.colour("--ink"),
-        }),
-      ];
-}
-
-function star(scene, place, x, y, { name, symbol, size, color }) {
-  const { points } = scene.points;
-  const value = (one) =>
-    place < 0 || points[one][place] === null ? null : points[one][place] * (one === "fitness" ? scene.factor : 1);
-  return {
-    type: "scatter",
-    mode: "markers",
-    name,
-    x: [value(x)],
-    y: [value(y)],
-    customdata: [points.id[place] ?? null],
-    marker: { symbol, size, color, line: { width: symbol === "star" ? 1 : 2.5, color: plot.colour("--ink") } },
-    hovertemplate: hover(x, y, scene),
-  };
-}
-
-function hover(x, y, scene) {
-  const unit = scene.factor === 100 ? " %" : "";
-  const told = (name, axisName) => {
-    if (name === "fitness") return `fitness %{${axisName}:.4~f}${unit}`;
-    return name === "step" ? `step %{${axisName}}` : `${name} %{${axisName}:.4~s}`;
-  };
-  return `individual %{customdata}<br>${told(x, "x")}<br>${told(y, "y")}<extra></extra>`;
 }
 
 const least = (numbers) => numbers.reduce((one, other) => Math.min(one, other), Infinity);

@@ -19,10 +19,18 @@ export async function refresh(root, ctx) {
 export function logBox(ctx) {
   const lines = h("pre", { class: "wrapped", id: "log-lines", tabindex: "0", role: "region", "aria-label": "Log" });
   lines.style.maxHeight = "70vh";
-  const count = h("select", { id: "log-count" }, NUMBERS.map((number) => h("option", { value: number }, format.whole(number))));
+  const count = h(
+    "select",
+    { id: "log-count" },
+    NUMBERS.map((number) => h("option", { value: number }, format.whole(number))),
+  );
   const size = h("span", { class: "muted", id: "log-size", role: "status" });
-  const root = h("div", { class: "panel" },
-    h("div", { class: "row" }, h("label", { class: "row" }, "Last lines", count), size), lines);
+  const root = h(
+    "div",
+    { class: "panel" },
+    h("div", { class: "row" }, h("label", { class: "row" }, "Last lines", count), size),
+    lines,
+  );
   let began = false;
   root.refresh = async ({ api, state, signal }) => {
     const found = await api.json("api/log", { run: state.get("run"), lines: count.value }, { signal });
@@ -38,5 +46,9 @@ export function logBox(ctx) {
 }
 
 function bytes(number) {
-  return number < 10_000 ? `${format.whole(number)} bytes` : number < 1e7 ? `${format.whole(number / 1000)} kB` : `${format.whole(number / 1e6)} MB`;
+  return number < 10_000
+    ? `${format.whole(number)} bytes`
+    : number < 1e7
+      ? `${format.whole(number / 1000)} kB`
+      : `${format.whole(number / 1e6)} MB`;
 }
