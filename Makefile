@@ -103,7 +103,8 @@ bench: environment  ## speed of trainings against an ordinary PyTorch program, a
 	$(VENV)/bin/python tools/bench_retraining.py --device $(DEVICE)
 	$(VENV)/bin/python tools/bench_controller.py
 
-bench-scale: environment  ## the controller to 1,000,000 individuals, 201 ranks and 20,000 workers: half an hour
+bench-scale: environment  ## the page and the controller to 1,000,000 individuals, 201 ranks, 20,000 workers: half an hour
+	$(VENV)/bin/python tools/bench_serve.py
 	$(VENV)/bin/python tools/bench_controller.py --parts throughput growth opening ranks simulation \
 	    --sizes 0 10000 100000 1000000 --ranks 3 51 101 201 --steps 200 7000 --steps 20000 1000000 \
 	    --output bench-scale.json

@@ -68,6 +68,7 @@ USES = {
     "hpcnas/dashboard/guard.py": {"http", "urllib"},
     "tools/bench_controller.py": {"subprocess"},
     "tools/bench_retraining.py": {"subprocess"},
+    "tools/bench_serve.py": {"subprocess", "urllib"},
     "tools/bench_training.py": {"subprocess"},
 }
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from hpcnas.analysis import retrainings
 from hpcnas.analysis.retrainings import Found
 from hpcnas.analysis.runs import AnalysisError
-from hpcnas.dashboard.followed import FollowedSearch
+from hpcnas.dashboard.followed import PATIENCE, FollowedSearch
 from hpcnas.job import terminal
 from hpcnas.search import run_file
 from hpcnas.storage.folder import StoreError
@@ -58,25 +58,30 @@ class Catalogue:
         self.problems: list[str] = []
         self._lock = threading.Lock()
         self._entries: dict[str, RunEntry] = {}
-        self._scanned = -RESCAN
+        self._due = 0.0
         self._open: OrderedDict[Path, _Slot] = OrderedDict()
         self._read: OrderedDict[Path, tuple[tuple[int, int], Found]] = OrderedDict()
 
     def entries(self) -> list[RunEntry]:
         """All of them, in the order of their keys."""
         with self._lock:
-            if time.monotonic() - self._scanned >= RESCAN:
-                self._entries, self.problems = self._scan()
-                self._scanned = time.monotonic()
+            if time.monotonic() >= self._due:
+                self._look_around()
             return list(self._entries.values())
+
+    def _look_around(self) -> None:
+        began = time.monotonic()
+        self._entries, self.problems = self._scan()
+        ended = time.monotonic()
+        self._due = ended + max(RESCAN, PATIENCE * (ended - began))  # many folders, or a slow file server
 
     def find(self, key: str) -> RunEntry:
         """The run of that key. Raises NoSuchRun."""
         with self._lock:
             found = self._entries.get(key)
-        if found is None:
-            self.entries()
-            with self._lock:
+            if found is None or _kind(found.folder, []) is not found.trained:  # it may have come, or gone
+                if found is not None or time.monotonic() >= self._due:
+                    self._look_around()
                 found = self._entries.get(key)
         if found is None:
             raise NoSuchRun(f"expected a run that is there, got {terminal.one_line(key)[:200]}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from rank_threads import on_ranks
-from small_retraining import made, recipe
+from small_retraining import assert_close, made, recipe, trained
 from test_expansion import build
 from test_sizes import TINY_SKELETONS, random_graphs
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from hpcnas.architecture.expansion import CellGraph, expand
 from hpcnas.architecture.genotype import named
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.architecture.space import FLAT, HIERARCHICAL
-from hpcnas.retrain import parts
+from hpcnas.retrain import loop, parts
 from hpcnas.retrain.draws import ImageDraws
 from hpcnas.retrain.parts import leave_apart
 from hpcnas.retrain.recomputing import recompute
@@ -101,3 +101,11 @@ def test_a_training_uses_them_where_they_are_known_to_be_faster(settings: dict[s
     training.network.train()
     maps = training.network.blocks[0](training.network.stem(torch.zeros(2, 3, 6, 6, dtype=training._number)))
     assert isinstance(maps, list) == are
+
+
+def test_a_training_with_a_second_classifier_comes_to_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = recipe(auxiliary_weight=0.4, weight_averaging=0.9)
+    _, apart = trained(2, settings)
+    monkeypatch.setattr(loop, "leave_apart", lambda network: None)
+    _, plain = trained(1, settings)
+    assert_close(plain, apart)
