@@ -6,7 +6,6 @@ import * as plot from "../plot.js";
 import { table } from "../table.js";
 import { distinctNames } from "./names.js";
 
-const SCALE = ["#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838"]; // cividis: the same to all eyes
 const KINDS = ["crash", "oom", "hang", "overrun", "nan", "error"];
 
 export async function render(root, ctx) {
@@ -232,7 +231,7 @@ function hostsPlot(found) {
   return {
     title: "Busy workers by host",
     description: hosts.length
-      ? `Hosts: ${format.whole(hosts.length)}. Light is busy, dark is waiting or gone; the table of hosts has numbers.`
+      ? `Hosts: ${format.whole(hosts.length)}. Bright is busy, dull is waiting or gone; the table of hosts has numbers.`
       : "No host has ended anything yet.",
     height: Math.min(900, 110 + 22 * Math.max(3, hosts.length)),
     traces: [
@@ -248,7 +247,7 @@ function hostsPlot(found) {
         zmax: 1,
         xgap: 0.5,
         ygap: 2,
-        colorscale: SCALE.map((color, number) => [number / (SCALE.length - 1), color]),
+        colorscale: plot.scale().map((color, number, all) => [number / (all.length - 1), color]),
         colorbar: { thickness: 10, tickformat: ".0%", outlinewidth: 0, title: { text: "busy", side: "right" } },
         hovertemplate: `%{y}, after %{x:.3~g} ${unit.name}: %{z:.0%} busy<extra></extra>`,
       },

@@ -268,9 +268,7 @@ function matrixPlot(confusion) {
   const { classes, matrix, images } = confusion;
   const names = distinctNames(classes, 18);
   const share = matrix.map((row, place) => row.map((count) => (images[place] ? count / images[place] : 0)));
-  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  const theme = document.documentElement.dataset.theme;
-  const [none, all] = BLUES[Number(theme === "dark" || (theme !== "light" && dark))];
+  const [none, all] = BLUES[Number(plot.isDark())];
   const some =
     confusion.shown < confusion.of
       ? `The ${confusion.shown} of ${format.whole(confusion.of)} classes that are confused most. `
