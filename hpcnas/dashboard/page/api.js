@@ -82,7 +82,7 @@ function words(error) {
   if (error.status === 401 || error.status === 403) {
     return "The server does not know this browser. Open the address with its token that hpcnas serve has printed.";
   }
-  if (error.status === 503) return `The run cannot be read now. Trying again. ${error.message}`;
+  if (error.status === 503) return "The run cannot be read now. Trying again.";
   return ""; // of this request alone: the view shows it
 }
 

@@ -12,7 +12,7 @@ const PERIOD = 2000; // milliseconds
 const VIEWS = ["overview", "search", "compare", "retraining"];
 const content = document.getElementById("content");
 const panel = document.getElementById("individual");
-const shown = { content: null, panel: null }; // {name, module, ctx, controller}
+const shown = { content: null, panel: null }; // {name, key, module, ctx, controller, ready}
 const work = { wanted: false, busy: false, timer: 0 };
 let paused = false;
 let begun = false; // whether the page has shown what its first address says
@@ -28,7 +28,7 @@ async function update() {
       work.wanted = false;
       const name = VIEWS.includes(state.get("view")) ? state.get("view") : "overview";
       await Promise.all([
-        place("content", content, name, `${name} ${state.all("run").join(" ")}`),
+        place("content", content, name, ["search", "retraining"].includes(name) ? state.get("run") : ""),
         place("panel", panel, name === "search" && state.get("id") !== null ? "individual" : null, state.get("run")),
         header(name),
       ]);
@@ -54,18 +54,24 @@ async function place(where, root, name, subject) {
     if (before.module.refresh) await guarded(root, () => before.module.refresh(root, before.ctx), before);
     return;
   }
+  const from = { focus: document.activeElement, height: scrollY }; // for a view that is closed again
   before?.controller.abort();
   plot.purge(root);
   root.replaceChildren();
   shown[where] = null;
+  if (begun && root === content && before?.name !== name) {
+    scrollTo(0, 0);
+    content.focus({ preventScroll: true });
+  }
   root.hidden = name === null;
   document.body.classList.toggle("with-individual", !panel.hidden);
   if (name === null) return;
   const controller = new AbortController();
   const view = {
+    name,
     key,
     controller,
-    ctx: { state, api, signal: controller.signal, first: !begun },
+    ctx: { state, api, signal: controller.signal, from, first: !begun },
     module: null,
     ready: false,
   };

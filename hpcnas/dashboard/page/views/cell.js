@@ -28,6 +28,7 @@ function changes({ mutation }, link) {
     : h("p", { id: "individual-changes" }, "Its genotype is that of its parent.");
   const same =
     mutation.same_network &&
+    mutation.changes.length > 0 &&
     h("p", { class: "muted" }, "The network is the same: what has changed counts for nothing.");
   return [h("p", { class: "muted" }, "Against its parent, ", parent, ":"), told, same];
 }

@@ -2,10 +2,9 @@
 
 import { fill, follow, h, write } from "../elements.js";
 import * as format from "../format.js";
+import * as plot from "../plot.js";
 import { retrainingParts, showRetrainings } from "./compared_retrainings.js";
 import { searchParts, showSearches } from "./compared_searches.js";
-
-let toFocus = null; // a choice of runs draws the view anew: what was chosen keeps the focus
 
 export async function render(root, ctx) {
   root.drawn = root.kind = root.asked = null;
@@ -14,8 +13,6 @@ export async function render(root, ctx) {
   root.body = h("div", { class: "stack", id: "compare-body" });
   root.append(h("h1", {}, "Compare"), h("div", { class: "stack" }, root.choice, root.problems, root.body));
   await refresh(root, ctx);
-  if (toFocus) document.getElementById(toFocus)?.focus({ preventScroll: true });
-  toFocus = null;
 }
 
 export async function refresh(root, ctx) {
@@ -24,11 +21,15 @@ export async function refresh(root, ctx) {
   root.choice.update(overview.runs);
   const keys = state.all("run");
   if (!keys.length) {
-    if (!root.asked)
+    if (!root.asked) {
+      plot.purge(root.body);
       fill(root.body, h("p", { class: "muted" }, "Choose the runs to compare: searches, or retrainings."));
+    }
     root.asked = true;
+    root.drawn = root.kind = null;
     return;
   }
+  root.asked = false;
   const found = await api.json("api/compare", { run: keys }, { signal });
   const axis = state.get("axis") === "hours" ? "hours" : "evaluations";
   if (root.drawn?.[0] === found && root.drawn[1] === axis) return;
@@ -42,6 +43,7 @@ export async function refresh(root, ctx) {
   );
   if (root.kind !== found.kind) {
     root.kind = found.kind;
+    plot.purge(root.body);
     root.parts = found.kind === "searches" ? searchParts(ctx) : retrainingParts();
     fill(
       root.body,
@@ -71,7 +73,6 @@ function chooser({ state }) {
       (run) => {
         const box = h("input", { type: "checkbox", id: `compare ${run.key}` });
         box.addEventListener("change", () => {
-          toFocus = box.id;
           const now = new Set(state.all("run"));
           if (box.checked) now.add(run.key);
           else now.delete(run.key);

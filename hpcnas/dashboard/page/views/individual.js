@@ -39,15 +39,17 @@ export async function render(root, ctx) {
     root.told,
     h("div", { class: "stack" }, Object.values(root.parts)),
   );
-  const [opener, height] = [document.activeElement, scrollY];
-  ctx.signal.addEventListener("abort", () => {
-    requestAnimationFrame(() => {
-      if (opener?.isConnected) opener.focus({ preventScroll: true });
-      scrollTo(0, height); // on a phone the search was not there meanwhile
-    });
-  });
+  const beside = matchMedia("(min-width: 1080px)").matches; // the search; else it is in its place
+  ctx.signal.addEventListener("abort", () => requestAnimationFrame(() => comeBack(ctx, beside)));
   await refresh(root, ctx);
-  if (!ctx.first) root.heading.focus({ preventScroll: matchMedia("(min-width: 1080px)").matches });
+  if (!ctx.first) root.heading.focus({ preventScroll: beside });
+}
+
+// To where somebody was before, once the individual is closed.
+function comeBack({ state, from }, beside) {
+  if (state.get("view") !== "search" || state.get("id") !== null) return;
+  if (from.focus.isConnected) from.focus.focus({ preventScroll: true });
+  if (!beside) scrollTo(0, from.height);
 }
 
 export async function refresh(root, { state, api, signal }) {

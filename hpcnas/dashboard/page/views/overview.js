@@ -117,7 +117,12 @@ function choice(run, state) {
 
 function name(run, state) {
   if (run.kind === "damaged") {
-    return h("span", {}, h("strong", {}, run.name), h("span", { class: "bad" }, ` ${run.problems.join(" ")}`));
+    return h(
+      "span",
+      { class: "damaged" },
+      h("strong", {}, run.name),
+      h("span", { class: "bad" }, ` ${run.problems.join(" ")}`),
+    );
   }
   const href = state.link({ view: run.kind, run: run.key }, { fresh: true });
   const kind = run.kind === "retraining" ? h("span", { class: "muted" }, " retraining") : null;
