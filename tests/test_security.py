@@ -57,7 +57,7 @@ USES = {
     "hpcnas/training/cpu/kernels.py": {"ctypes", "subprocess"},
     "hpcnas/plugins.py": {"entry_points", "import_module", "importlib"},
     "hpcnas/retrain/compiling.py": {"compile"},
-    "hpcnas/retrain/job.py": {"ctypes"},
+    "hpcnas/job/allocator.py": {"ctypes"},
     "hpcnas/training/trainer_loop.py": {"multiprocessing"},
     "hpcnas/data/torchvision_shim.py": {"import_module", "importlib"},
     "hpcnas/training/trainer.py": {"ctypes", "multiprocessing"},

@@ -26,6 +26,7 @@ from pathlib import Path
 from hpcnas.analysis import needs
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.command import common
+from hpcnas.job import allocator
 
 VARIABLE = "HPCNAS_SERVE_TOKEN"
 EXTRA = "pip install 'hpcnas[web]'"
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from hpcnas.dashboard import application
         from hpcnas.dashboard.catalogue import Catalogue
         from hpcnas.dashboard.guard import Guard
+    allocator.give_memory_back()
     token = _token()
     catalogue = Catalogue(options.runs)
     served = application.Dashboard(catalogue, application.files()).application()

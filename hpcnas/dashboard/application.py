@@ -23,11 +23,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
+import anyio
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -54,6 +54,8 @@ from hpcnas.errors import Error
 from hpcnas.job import terminal
 from hpcnas.storage.folder import StoreError
 
+THREADS = 4  # that look at runs at a time
+Value = TypeVar("Value")
 PAGE = Path(__file__).with_name("page")
 PLOTTING = "plotly.min.js"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -105,6 +107,11 @@ class Dashboard:
     def __init__(self, catalogue: Catalogue, served: Mapping[str, Served]) -> None:
         self._catalogue, self._served = catalogue, served
         self._overview = Overview(catalogue)
+        self._threads = anyio.CapacityLimiter(THREADS)
+
+    async def _in_thread(self, function: Callable[..., Value], *arguments: Any) -> Value:
+        """What a function gives that takes its time: others are answered meanwhile."""
+        return await anyio.to_thread.run_sync(function, *arguments, limiter=self._threads)
 
     def application(self) -> Starlette:
         """As ASGI has it."""
@@ -135,7 +142,7 @@ class Dashboard:
     # ── runs ────────────────────────────────────────────────────────────────────────────────────────────────────────
     async def _api(self, request: Request) -> Response:
         try:
-            value = await run_in_threadpool(self._answer, request.path_params["view"], _query(request))
+            value = await self._in_thread(self._answer, request.path_params["view"], _query(request))
             body = encoded(value)
         except Exception as error:
             return _refused(error)
@@ -145,7 +152,7 @@ class Dashboard:
             return Response(status_code=304, headers=headers)
         if len(body) > 2000 and "gzip" in request.headers.get("accept-encoding", ""):
             headers["Content-Encoding"] = "gzip"
-            body = await run_in_threadpool(gzip.compress, body, 1)
+            body = await self._in_thread(gzip.compress, body, 1)
         return Response(body, media_type="application/json", headers=headers)
 
     def _answer(self, view: str, query: Query) -> dict[str, Any]:
@@ -207,8 +214,8 @@ class Dashboard:
         """All individuals that match, a piece at a time: nothing of it is held as a whole."""
         query = _query(request)
         try:
-            entry = await run_in_threadpool(self._catalogue.find, selection.one(query, "run"))
-            lines = await run_in_threadpool(lambda: self._lines(entry.key, query))
+            entry = await self._in_thread(self._catalogue.find, selection.one(query, "run"))
+            lines = await self._in_thread(self._lines, entry.key, query)
         except Exception as error:
             return _refused(error)
         name = "".join(one if one.isalnum() or one in "-_" else "_" for one in entry.key)[:80].encode("ascii", "ignore")

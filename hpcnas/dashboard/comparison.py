@@ -62,7 +62,7 @@ class SearchCourse:
 
 def course(key: str, run: FollowedSearch) -> SearchCourse:
     """Of the search of that key."""
-    return run.cached(f"course {run.state} {key}", lambda: _course(key, run))
+    return run.lately(f"course {run.state} {key}", lambda: _course(key, run))
 
 
 def _course(key: str, run: FollowedSearch) -> SearchCourse:

@@ -63,12 +63,20 @@ class FollowedSearch:
             yield self
 
     def cached(self, name: str, compute: Callable[[], Value]) -> Value:
-        """A value of that name, made anew where the run has changed; but what took long for some times that long, so
-        that a page which is open spends a tenth of the time at most on it."""
+        """A value of that name, made anew where the run has changed."""
+        return self._value(name, compute, 0.0)
+
+    def lately(self, name: str, compute: Callable[[], Value]) -> Value:
+        """Likewise, but what took long is kept for some times that long, so that a page which is open spends a tenth of
+        the time at most on it. It may be of a time before the last look: ids in it are still those of individuals, but
+        it must not have a place for each."""
+        return self._value(name, compute, PATIENCE)
+
+    def _value(self, name: str, compute: Callable[[], Value], patience: float) -> Value:
         kept, now = self._kept.get(name), time.monotonic()
         if kept is not None:
             changes, made, took, value = kept
-            if changes == self._changes or now - made < PATIENCE * took:
+            if changes == self._changes or now - made < patience * took:
                 found: Value = value
                 return found
         found = compute()

@@ -69,7 +69,7 @@ _TIMES = ("setup", "training", "validation", "worker")
 
 def _expected(run: FollowedSearch, id: int) -> float | None:
     """Of a new training, by the strategy, where that knows more than what was measured."""
-    return run.cached("expected", lambda: dict(run.stored.population.expected())).get(id)
+    return run.lately("expected", lambda: dict(run.stored.population.expected())).get(id)
 
 
 def _failure(failure: Failure) -> dict[str, Any]:

@@ -38,7 +38,7 @@ MOST_IN_FLIGHT = 200  # the longest
 
 def machine(run: FollowedSearch, query: Query) -> dict[str, Any]:
     """Workers by host over time. Hours are since the first session began, `since` is in seconds since 1970."""
-    return run.cached(f"machine, running {run.running}", lambda: _machine(run.stored, run.running, time.time()))
+    return run.lately(f"machine, running {run.running}", lambda: _machine(run.stored, run.running, time.time()))
 
 
 def _machine(stored: StoredRun, running: bool, now: float) -> dict[str, Any]:

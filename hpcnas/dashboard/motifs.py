@@ -37,7 +37,7 @@ MOST_MOTIFS = 64  # of a level that have a row
 def motifs(run: FollowedSearch, query: Query) -> dict[str, Any]:
     """Shares of operations among the best and among all, at BINS steps; and motifs, with what they hold and how many
     individuals have them."""
-    return run.cached("motifs", lambda: _motifs(run.stored))
+    return run.lately("motifs", lambda: _motifs(run.stored))
 
 
 def _motifs(stored: StoredRun) -> dict[str, Any]:

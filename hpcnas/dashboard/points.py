@@ -38,7 +38,7 @@ def points(run: FollowedSearch, query: Query) -> dict[str, Any]:
     fitness, objective = population.column("fitness"), objective_of(run)
     improvements, front = _improvements(run), _front(run)
     shown = selection.sampled(ids, limit, np.union1d(np.union1d(improvements, front), _leaders(run)))
-    hosts, of_hosts = selection.hosts(run)
+    hosts, of_hosts = selection.hosts(run, shown)
     return {
         "version": run.version,
         "total": len(population),
@@ -60,7 +60,7 @@ def points(run: FollowedSearch, query: Query) -> dict[str, Any]:
             "seconds": population.column("worker_seconds")[shown],
             "birth": population.column("birth")[shown].astype(int) - 1,
             "state": population.column("state")[shown].astype(int) - 1,
-            "host": of_hosts[shown],
+            "host": of_hosts,
         },
         "best": {
             "id": improvements,
@@ -98,8 +98,7 @@ def csv_lines(run: FollowedSearch, query: Query) -> Iterator[list[Any]]:
 def table(run: FollowedSearch, ids: np.ndarray) -> list[dict[str, Any]]:
     """A row for each of these ids; what there is not is None."""
     population = run.stored.population
-    hosts, of_hosts = selection.hosts(run)
-    of_rows = of_hosts[ids]
+    hosts, of_hosts = selection.hosts(run, ids)
     trained = population.column("replicates_trained")[ids].astype(int)
     columns: dict[str, list[Any]] = {
         "id": ids.tolist(),
@@ -112,7 +111,7 @@ def table(run: FollowedSearch, ids: np.ndarray) -> list[dict[str, Any]]:
         "parameters": _or_none(population.column("parameters")[ids], 0),
         "seconds": _numbers(population.column("worker_seconds")[ids]),
         "hours": _numbers(selection.hours(run)[ids]),
-        "host": [hosts[code] if code >= 0 else None for code in of_rows.tolist()],
+        "host": [hosts[code] if code >= 0 else None for code in of_hosts.tolist()],
         "rank": _or_none(population.column("rank")[ids], 0),
         "trainings": trained.tolist(),
         "attempts": population.column("attempts")[ids].tolist(),
@@ -145,7 +144,7 @@ def cost_of(run: FollowedSearch) -> np.ndarray:
 
 def best_of(run: FollowedSearch) -> int | None:
     """The result of the search by now (`Population.best`), which of `guided` takes a model."""
-    return run.cached("best", lambda: run.stored.population.best)
+    return run.lately("best", lambda: run.stored.population.best)
 
 
 def _improvements(run: FollowedSearch) -> np.ndarray:
@@ -155,7 +154,7 @@ def _improvements(run: FollowedSearch) -> np.ndarray:
         bests = run.stored.population.bests
         return bests[np.flatnonzero(np.diff(bests, prepend=-1))]
 
-    return run.cached("improvements", made)
+    return run.lately("improvements", made)
 
 
 def _leaders(run: FollowedSearch) -> np.ndarray:
@@ -164,7 +163,7 @@ def _leaders(run: FollowedSearch) -> np.ndarray:
         fitness = run.stored.population.column("fitness")[ids]
         return ids[np.argpartition(-fitness, LEADERS)[:LEADERS]] if len(ids) > LEADERS else ids
 
-    return run.cached("leaders", made)
+    return run.lately("leaders", made)
 
 
 def _front(run: FollowedSearch) -> np.ndarray:
@@ -180,7 +179,7 @@ def _front(run: FollowedSearch) -> np.ndarray:
         before = np.concatenate([[-np.inf], np.maximum.accumulate(fitness[order])[:-1]]) if len(ids) else fitness
         return ids[order[fitness[order] > before]]
 
-    return run.cached("front", made)
+    return run.lately("front", made)
 
 
 def _sorted(run: FollowedSearch, query: Query, ids: np.ndarray) -> np.ndarray:
@@ -193,10 +192,11 @@ def _sorted(run: FollowedSearch, query: Query, ids: np.ndarray) -> np.ndarray:
         return ids if order == "asc" else ids[::-1]
     if name == "std":
         values = _spread(population.column("accuracies")[ids], population.column("replicates_trained")[ids])
-    elif name in ("step", "hours", "host"):
-        values = {"step": selection.steps, "hours": selection.hours, "host": lambda run: selection.hosts(run)[1]}[name](
-            run
-        )[ids]
+    elif name == "host":
+        names, codes = selection.hosts(run, ids)
+        values = np.array([*np.argsort(np.argsort(names)), -1])[codes]
+    elif name in ("step", "hours"):
+        values = (selection.steps if name == "step" else selection.hours)(run)[ids]
     elif name in COLUMNS:
         stored = {"seconds": "worker_seconds", "trainings": "replicates_trained"}.get(name, name)
         values = population.column(stored)[ids]

@@ -24,7 +24,7 @@ BEST, RECENT = 10, 10  # individuals that are listed
 def state(run: FollowedSearch, query: Query) -> dict[str, Any]:
     """Everything that the head shows and the filters need. Times are in seconds since 1970, durations in seconds."""
     stored, population, search = run.stored, run.stored.population, run.stored.config.search
-    sessions, busy = run.cached("sessions", lambda: _sessions(run))
+    sessions, busy = run.lately("sessions", lambda: _sessions(run))
     return row(run) | {
         "version": run.version,
         "run": stored.run,
@@ -35,7 +35,7 @@ def state(run: FollowedSearch, query: Query) -> dict[str, Any]:
         "said": [*expected(population), *confirmed(population)] if len(population.evaluated) else [],
         "sessions": sessions,
         "busy_share": busy,
-        "bests": run.cached("bests", lambda: _listed(run, _fittest(run))),
+        "bests": run.lately("bests", lambda: _listed(run, _fittest(run))),
         "recent": points.table(run, population.evaluated[-1 : -1 - RECENT : -1].copy()),
         "failures": [
             one | {"last": terminal.one_line(str(one["last"]))} for one in summary.failures_by_kind(population)
@@ -46,7 +46,7 @@ def state(run: FollowedSearch, query: Query) -> dict[str, Any]:
             "rungs": bool(population.rungs),
             "objective": None if points.objective_of(run) == "parameters" else points.objective_of(run),
         },
-        "filters": run.cached("filters", lambda: _filters(run)),
+        "filters": run.lately("filters", lambda: _filters(run)),
     }
 
 
@@ -94,7 +94,7 @@ def row(run: FollowedSearch) -> dict[str, Any]:
             "name": measure.name, "words": measure.words, "remark": measure.remark, "percent": measure.percent,
         },
         "strategy": stored.config.search.strategy,
-        "hours": run.cached("worker hours", lambda: worker_time.Attempts.of(population).seconds() / 3600),
+        "hours": run.lately("worker hours", lambda: worker_time.Attempts.of(population).seconds() / 3600),
         "rate": rate,
         "remaining": left / rate if rate else None,
         "began": stored.sessions[-1].started if stored.sessions else None,
@@ -106,7 +106,7 @@ def row(run: FollowedSearch) -> dict[str, Any]:
 def _pace(run: FollowedSearch) -> float | None:
     """Individuals a second, lately."""
     now = time.time() if run.running else None
-    return run.cached("pace", lambda: snapshot.throughput(run.stored, now))
+    return run.lately("pace", lambda: snapshot.throughput(run.stored, now))
 
 
 def _fittest(run: FollowedSearch) -> np.ndarray:
@@ -148,7 +148,7 @@ def _filters(run: FollowedSearch) -> dict[str, Any]:
     return {
         "births": [Birth(code).name for code in np.unique(population.column("birth")).tolist()],
         "states": [State(code).name for code in np.unique(population.column("state")).tolist()],
-        "hosts": selection.hosts(run)[0],
+        "hosts": selection.host_names(run),
         "parameters": _range(population.column("parameters").astype(float), 0),
         "fitness": _range(population.column("fitness"), -np.inf),
         "hours": _range(selection.hours(run), -np.inf),

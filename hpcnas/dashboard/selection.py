@@ -72,15 +72,25 @@ def hours(run: FollowedSearch) -> np.ndarray:
     return run.cached("hours", lambda: (stored.population.column("finished") - start) / 3600)
 
 
-def hosts(run: FollowedSearch) -> tuple[list[str], np.ndarray]:
-    """The names of hosts, and for each individual which of them, −1 for none: int32 (individuals,)."""
+def host_names(run: FollowedSearch) -> list[str]:
+    """The names of all hosts in their order; one that has come just now may be missing."""
+    return run.lately("hosts", lambda: _names(run.stored.population.column("host"))[0])
 
-    def made() -> tuple[list[str], np.ndarray]:
-        names, codes = distinct(run.stored.population.column("host"))
-        texts = [terminal.one_line(name.decode(errors="replace")) for name in names.tolist()]
-        return texts, np.where(names == b"", -1, np.arange(len(names)))[codes].astype(np.int32)
 
-    return run.cached("hosts", made)
+def hosts(run: FollowedSearch, ids: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """The names of hosts, and for each of these individuals (n,) which of them, −1 for none: int64 (n,)."""
+    names, codes = _names(run.stored.population.column("host")[ids])
+    known = list(dict.fromkeys([*host_names(run), *names]))
+    places = np.array([*map(known.index, names), -1], dtype=np.int64)
+    return known, places[codes]
+
+
+def _names(column: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """The hosts of a column in their order, and for each row which of them, −1 for none."""
+    texts, codes = distinct(column)
+    there = texts != b""
+    places = np.where(there, np.cumsum(there) - 1, -1)
+    return [terminal.one_line(text.decode(errors="replace")) for text in texts[there].tolist()], places[codes]
 
 
 # ── filters ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -92,7 +102,7 @@ def chosen(run: FollowedSearch, query: Query) -> np.ndarray:
         if text := ",".join(query.get(name, ())):
             mask &= np.isin(population.column(name), _codes(name, text, codes))
     if wanted := [text for text in query.get("host", ()) if text]:
-        names, of_rows = hosts(run)
+        names, of_rows = hosts(run, np.arange(len(population)))
         mask &= np.isin(of_rows, [number for number, name in enumerate(names) if name in wanted])
     for name in RANGES:
         if text := one(query, name):

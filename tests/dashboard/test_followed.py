@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from examples import CONFIG, SESSION, add_births, assert_same, evaluated, failed, individual
 
 from hpcnas.analysis.runs import AnalysisError
+from hpcnas.dashboard import points, search_state
 from hpcnas.dashboard.followed import FollowedSearch
 from hpcnas.search import recovery, run_file
 from hpcnas.search.file_store import FileStore
@@ -144,21 +146,42 @@ def test_what_cannot_be_read_at_all_is_no_run(tmp_path: Path) -> None:
         FollowedSearch(tmp_path)
 
 
-def test_a_value_is_kept_until_the_run_changes(store: FileStore) -> None:
-    run, made = FollowedSearch(store.folder), list[int]()
+def test_values_are_kept_until_the_run_changes_and_slow_ones_longer(store: FileStore) -> None:
+    run, made = FollowedSearch(store.folder), list[str]()
 
-    def count() -> int:
-        made.append(len(run.stored.population))
-        return made[-1]
+    def count(name: str) -> int:
+        made.append(name)
+        return len(run.stored.population)
 
-    with run.looked():
-        assert [run.cached("count", count) for _ in range(3)] == [3, 3, 3]
-    assert made == [3]
+    def slow() -> int:
+        time.sleep(0.2)
+        return count("slow")
+
+    def values() -> list[int]:
+        with run.looked():
+            return [run.cached("exact", lambda: count("exact")), run.lately("slow", slow)]
+
+    assert (values(), values(), made) == ([3, 3], [3, 3], ["exact", "slow"])
     store.birth(individual(3))
     store.commit()
+    assert values() == [4, 3], "what took long is of a moment ago"
+    while values() != [4, 4]:
+        pass
+    assert made == ["exact", "slow", "exact", "slow"]
+
+
+def test_views_of_a_run_that_grows_fit_it(store: FileStore) -> None:
+    """Values that are kept from before have no place for what has come since."""
+    run = FollowedSearch(store.folder)
+    views = (points.points, points.rows, search_state.state, lambda run, query: points.rows(run, {"host": ["node-7"]}))
+    for id in range(3, 8):
+        with run.looked():
+            for view in views:
+                view(run, {})
+            run._kept = {name: (changes, made, 1e9, value) for name, (changes, made, _, value) in run._kept.items()}
+        store.birth(individual(id))
+        store.settle(evaluated(id))
+        store.commit()
     with run.looked():
-        run._kept = {name: (changes, made, 0.0, value) for name, (changes, made, _, value) in run._kept.items()}
-        assert run.cached("count", count) == 4
-        run._kept = {name: (0, made, 1e9, value) for name, (_, made, _, value) in run._kept.items()}
-        assert run.cached("count", count) == 4, "what took so long is not made anew yet"
-    assert made == [3, 4]
+        assert points.points(run, {})["points"]["id"].tolist() == list(range(8))
+        assert [row["id"] for row in points.rows(run, {"host": ["node-7"]})["rows"]] == [3, 4, 5, 6, 7]
