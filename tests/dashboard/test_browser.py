@@ -4,6 +4,7 @@ accessibility, hostile texts. Of searches under way, `test_browser_live`."""
 from __future__ import annotations
 
 import shutil
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -279,3 +280,22 @@ def test_a_server_that_goes_and_comes_again(chrome: Any, runs: Path) -> None:
         visitor.until("() => document.querySelector('#banner').hidden")
         assert "run=one" in page.url
         visitor.close()
+
+
+def test_drawings_are_saved(visitor: Visitor) -> None:
+    page = visitor.open(view="search", run="eventful", id=4)
+    page.locator("#individual-expanded summary").click()
+    cell = page.locator('#individual-drawings [data-side="Individual 4"] [data-motif="M2"]')
+    for figure, name in ((cell, "individual-4-m2"), (page.locator("#individual-expanded"), "individual-4-expanded")):
+        found = {}
+        for kind in ("SVG", "PNG", "CSV"):
+            with page.expect_download() as download:
+                figure.locator(f'[data-save="{kind}"]').click()
+            assert download.value.suggested_filename == f"{name}.{kind.lower()}"
+            found[kind] = Path(download.value.path()).read_bytes()
+        root = ElementTree.fromstring(found["SVG"])
+        assert root.tag == "{http://www.w3.org/2000/svg}svg" and b"var(--" not in found["SVG"]
+        assert found["PNG"].startswith(b"\x89PNG")
+        header, *rows = found["CSV"].decode().splitlines()
+        if figure is cell:
+            assert (header, rows) == ("from,to,operation,changed", ["1,2,sep,0", "1,3,max,1", "2,3,sep,0"])

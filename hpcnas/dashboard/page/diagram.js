@@ -2,6 +2,7 @@
 // dashed and thick and has a mark at its name, so that nobody needs to see its colour.
 
 import { h, svg } from "./elements.js";
+import { saveButtons } from "./saving.js";
 
 const UNIT = 56; // pixels between neighbouring nodes
 const ROOM = 0.42; // units around a diagram
@@ -15,18 +16,18 @@ const OPERATIONS = {
   id: "#8a8a8a",
 };
 
-// The motifs of a drawing, the cell first, as figures: `only` chooses some by their names.
-export function motifs(drawing, only = null) {
+// The motifs of a drawing, the cell first, as figures: `only` chooses some by their names; `whose` it is names the files
+// that they are saved as.
+export function motifs(drawing, whose, only = null) {
   return drawing.motifs
     .filter(({ name }) => !only || only.includes(name))
     .map((motif) => {
       const uses = motif.uses > 1 ? `, used ${motif.uses}×` : "";
-      return h(
-        "figure",
-        { class: "motif", dataset: { motif: motif.name } },
-        h("figcaption", {}, h("strong", {}, motif.name), uses),
-        diagram(motif.diagram, motif.name, drawing.operations),
-      );
+      const drawn = diagram(motif.diagram, motif.name, drawing.operations);
+      const caption = h("figcaption", {}, h("span", {}, h("strong", {}, motif.name), uses));
+      const edges = () => edgeTable(motif.diagram);
+      caption.append(saveButtons(`${whose} ${motif.name}`, () => drawn, edges));
+      return h("figure", { class: "motif", dataset: { motif: motif.name } }, caption, drawn);
     });
 }
 
@@ -43,8 +44,24 @@ export function diagram(drawn, name, meanings = {}) {
   return picture(place, `${name}: ${inWords(drawn)}`, [edges, dots], "diagram");
 }
 
-// The expanded network: motifs as boxes, feature maps handed on as thin lines.
-export function expanded(drawn, name, meanings = {}) {
+// The edges of a diagram, for a file.
+function edgeTable(drawn) {
+  const rows = drawn.edges.map((edge) => [...nodesOf(edge, drawn), edge.operation, edge.changed ? 1 : 0]);
+  return { names: ["from", "to", "operation", "changed"], rows };
+}
+
+// The expanded network as a figure.
+export function expandedFigure(drawn, name, meanings = {}) {
+  const picture = expanded(drawn, name, meanings);
+  const uses = Map.groupBy(drawn.edges, (edge) => edge.operation);
+  const rows = [...uses].map(([operation, edges]) => [operation, edges.length]);
+  const operations = () => ({ names: ["operation", "times"], rows });
+  const box = h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Expanded network" }, picture);
+  return [saveButtons(`${name} expanded`, () => picture, operations), box];
+}
+
+// Motifs as boxes, feature maps handed on as thin lines.
+function expanded(drawn, name, meanings = {}) {
   const place = placing(drawn, 46);
   const boxes = drawn.boxes.map((box) => boxOf(box, place));
   const wires = drawn.wires.map((wire) => svg("path", { class: "wire", d: cornered(wire.path, place) }));
@@ -66,13 +83,13 @@ export function operationLegend(meanings) {
 // The edges of a motif as a sentence, for those who do not see them: "1 to 2 sep, 1 to 3 max (changed)".
 export function inWords(drawn) {
   return drawn.edges
-    .map((edge) => `${ends(edge, drawn)} ${edge.operation}${edge.changed ? " (changed)" : ""}`)
+    .map((edge) => `${nodesOf(edge, drawn).join(" to ")} ${edge.operation}${edge.changed ? " (changed)" : ""}`)
     .join(", ");
 }
 
-function ends(edge, { dots }) {
+function nodesOf(edge, { dots }) {
   const nearest = (point) => dots.reduce((best, dot) => (far(dot.at, point) < far(best.at, point) ? dot : best));
-  return `${nearest(edge.path[0]).name} to ${nearest(edge.path.at(-1)).name}`;
+  return [nearest(edge.path[0]).name, nearest(edge.path.at(-1)).name];
 }
 
 const far = ([a, b], [x, y]) => (a - x) ** 2 + (b - y) ** 2;

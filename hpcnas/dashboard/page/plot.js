@@ -6,6 +6,7 @@
 // stays open for days would grow.
 
 import { h, printable, set, write } from "./elements.js";
+import { csvBlob, download, fileName, offer } from "./saving.js";
 
 // Colours that people tell apart who see fewer (Okabe and Ito), always together with a shape.
 export const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7a7a7a"];
@@ -273,23 +274,9 @@ function plain(text) {
 // ── saving ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 async function saved(plot, kind) {
   const { options } = plot;
-  const name =
-    options.title
-      .toLowerCase()
-      .replace(/[^a-z0-9]+/g, "-")
-      .replace(/^-|-$/g, "") || "plot";
+  const name = fileName(options.title);
   if (kind === "CSV" && typeof options.csv === "string") return download(options.csv, `${name}.csv`);
-  const blob = kind === "CSV" ? csvOf(options) : await picture(plot, kind.toLowerCase());
-  const place = URL.createObjectURL(blob);
-  download(place, `${name}.${kind.toLowerCase()}`);
-  setTimeout(() => URL.revokeObjectURL(place), 10_000);
-}
-
-function download(href, name) {
-  const link = h("a", { href, download: name });
-  document.body.append(link);
-  link.click();
-  link.remove();
+  offer(kind === "CSV" ? csvBlob(csvOf(options)) : await picture(plot, kind.toLowerCase()), name, kind);
 }
 
 // As on paper: dark on white, with title and legend, whatever the page looks like.
@@ -318,18 +305,10 @@ async function picture(plot, format) {
 }
 
 function csvOf({ csv, traces }) {
-  const { names, rows } = csv ?? {
-    names: ["series", "x", "y"],
-    rows: traces.flatMap((trace) => [...(trace.x ?? [])].map((x, place) => [trace.name ?? "", x, trace.y?.[place]])),
-  };
-  const lines = [names, ...rows].map((row) => row.map(csvCell).join(","));
-  return new Blob([`${lines.join("\n")}\n`], { type: "text/csv" });
-}
-
-// A text that a spreadsheet would take for a formula gets a quotation mark before it.
-function csvCell(value) {
-  if (value === null || value === undefined) return "";
-  if (typeof value === "number") return String(value);
-  const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
-  return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  return (
+    csv ?? {
+      names: ["series", "x", "y"],
+      rows: traces.flatMap((trace) => [...(trace.x ?? [])].map((x, place) => [trace.name ?? "", x, trace.y?.[place]])),
+    }
+  );
 }

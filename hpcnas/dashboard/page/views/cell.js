@@ -2,19 +2,22 @@
 // the expanded network on demand.
 
 import { h } from "../elements.js";
-import { changedMotifs, expanded, motifs, operationLegend } from "../diagram.js";
+import { changedMotifs, expandedFigure, motifs, operationLegend } from "../diagram.js";
 
 export function drawings({ one, link }) {
   if (one.undrawable) return h("p", {}, one.undrawable);
   const legend = h("ul", { class: "legend", "aria-label": "Operations" }, operationLegend(one.drawing.operations));
   return [
     changes(one, link),
-    one.parent_drawing && one.mutation.changes.length ? beside(one) : motifs(one.drawing, [one.drawing.motifs[0].name]),
+    one.parent_drawing && one.mutation.changes.length ? beside(one) : motifs(one.drawing, named(one), [first(one)]),
     legend,
     others(one),
     whole(one),
   ];
 }
+
+const named = ({ id }) => `Individual ${id}`;
+const first = ({ drawing }) => drawing.motifs[0].name; // the cell
 
 function changes({ mutation }, link) {
   if (!mutation) return null;
@@ -36,36 +39,37 @@ function changes({ mutation }, link) {
 // The cell, and each motif that has changed: the parent's on the left, its own on the right.
 function beside(one) {
   const names = new Set([
-    one.drawing.motifs[0].name,
+    first(one),
     ...changedMotifs(one.parent_drawing),
     ...changedMotifs(one.drawing),
   ]);
   const column = (drawing, title) =>
-    h("div", { dataset: { side: title } }, h("h4", {}, title), ...motifs(drawing, [...names]));
+    h("div", { dataset: { side: title } }, h("h4", {}, title), ...motifs(drawing, title, [...names]));
   return h(
     "div",
     { class: "drawings", id: "individual-drawings" },
     column(one.parent_drawing, `Parent ${one.mutation.parent}`),
-    column(one.drawing, `Individual ${one.id}`),
+    column(one.drawing, named(one)),
   );
 }
 
-function others({ drawing }) {
+function others(one) {
+  const { drawing } = one;
   if (drawing.motifs.length < 2) return null;
   const all = h("div", { class: "drawings" });
   return opened(
     "individual-motifs",
     drawing.motifs.length === 2 ? "The motif in use" : `The ${drawing.motifs.length - 1} motifs in use`,
     all,
-    () => all.replaceChildren(...motifs(drawing).slice(1)),
+    () => all.replaceChildren(...motifs(drawing, named(one)).slice(1)),
   );
 }
 
-function whole({ id, drawing, expanded: drawn }) {
-  if (!drawn) return null;
-  const box = h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Expanded network" });
+function whole(one) {
+  if (!one.expanded) return null;
+  const box = h("div");
   return opened("individual-expanded", "The expanded network", box, () =>
-    box.replaceChildren(expanded(drawn, `Individual ${id}`, drawing.operations)),
+    box.replaceChildren(...expandedFigure(one.expanded, named(one), one.drawing.operations)),
   );
 }
 
