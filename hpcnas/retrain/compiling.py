@@ -18,6 +18,11 @@ from hpcnas.retrain.process_group import Group, PeerFailed, PeerLost
 from hpcnas.training import causes
 from hpcnas.training.network import Network
 
+SHARED = (
+    "torch.compile: each batch normalisation has the statistics of all ranks and stays as it is, and so does much of "
+    "what lies between them; one rank alone compiles whole cells"
+)
+
 
 class Compiler:
     """Whoever compiles the blocks of a network, until that fails."""
@@ -64,6 +69,8 @@ class Compiler:
                 raise
             problem = error
         if not group.count(problem is not None):  # unlike MPI, whoever waits here hears of a rank that is gone
+            if group.rank == 0 and self._works:
+                self._warn(SHARED)
             return
         told = group.gather(None if problem is None else first_line(problem))
         rank = next(rank for rank, text in enumerate(told) if text is not None)

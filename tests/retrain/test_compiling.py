@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hpcnas.architecture.expansion import expand
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.retrain import loop
+from hpcnas.retrain import compiling, loop
 from hpcnas.retrain.compiling import Compiler
 from hpcnas.retrain.draws import ImageDraws
 from hpcnas.retrain.process_group import PeerFailed
@@ -123,7 +123,8 @@ def test_where_the_compiler_of_one_rank_fails_all_go_on_without_it(
     for weights, _ in found:
         assert_close(plain, weights)
     assert [passes for _, passes in found] == {"forwards": [1, 0.25], "on the way back": [1, 1], None: [3, 3]}[fails]
-    assert told == (["torch.compile fails on rank 1, all ranks go on without: no compiler"] if fails else [])
+    failed = "torch.compile fails on rank 1, all ranks go on without: no compiler"
+    assert told == [failed if fails else compiling.SHARED]
 
 
 class _Failing(torch.autograd.Function):

@@ -16,8 +16,8 @@ const OPERATIONS = {
   id: "#8a8a8a",
 };
 
-// The motifs of a drawing, the cell first, as figures: `only` chooses some by their names; `whose` it is names the files
-// that they are saved as.
+// The motifs of a drawing, the cell first, as figures: `only` chooses some by their names; `whose` it is begins the
+// names of the files that they are saved as.
 export function motifs(drawing, whose, only = null) {
   return drawing.motifs
     .filter(({ name }) => !only || only.includes(name))
