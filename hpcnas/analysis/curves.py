@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class Curves:
             cost=_costs(stored),
             mutated=population.column("birth")[ids] == Birth.MUTATION,
             confirming=population.column("birth")[ids] == Birth.CONFIRMATION,
-            spent=worker_time.Attempts.of(population).spent(_latest(population.column("finished")[ids])),
+            spent=worker_time.Attempts.of(population).spent(latest(population.column("finished")[ids])),
         )
 
     @property
@@ -62,6 +62,11 @@ class Curves:
     def measure(self) -> FitnessMeasure:
         """What the fitness is."""
         return self.stored.config.measure
+
+    @property
+    def evaluations(self) -> int:
+        """How many there are."""
+        return len(self.ids)
 
     @property
     def step(self) -> np.ndarray:
@@ -85,7 +90,7 @@ class Curves:
         return order[self.fitness[order] > best_before]
 
 
-def _latest(finished: np.ndarray) -> np.ndarray:
+def latest(finished: np.ndarray) -> np.ndarray:
     """The latest of each and those before it, of the same shape; where a repair has left no time, that of those
     before."""
     return np.nan_to_num(np.fmax.accumulate(finished), nan=0.0)
@@ -122,7 +127,17 @@ def require_evaluations(found: Sequence[Curves]) -> list[Curves]:
     return [run for run in found if len(run.ids)]
 
 
-def one_measure(found: Sequence[Curves]) -> FitnessMeasure:
+class HasMeasure(Protocol):
+    """A run by its name, and what its fitness is."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def measure(self) -> FitnessMeasure: ...
+
+
+def one_measure(found: Sequence[HasMeasure]) -> FitnessMeasure:
     """What the fitness of all these runs is, one at least. Raises AnalysisError where they differ."""
     names = {run.measure.name: run for run in found}
     if len(names) > 1:

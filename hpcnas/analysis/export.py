@@ -26,7 +26,6 @@ from hpcnas.architecture import expansion, primitives, sizes
 from hpcnas.architecture.expansion import CellGraph
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.evolution.individuals import recorded_columns
 from hpcnas.retrain.file_store import CHECKPOINT
 from hpcnas.retrain.record import Inputs
 from hpcnas.search.run_file import StoredRun
@@ -242,7 +241,7 @@ def csv_table(run: StoredRun) -> str:
     genotypes and hashes are hexadecimal."""
     population = run.population
     columns: dict[str, list[object]] = {"id": list(range(len(population)))}
-    for column in recorded_columns(len(population.rungs), population.measured, population.weighed):
+    for column in population.recorded:
         values = population.column(column.name)
         if column.width == "curves":
             for number, name in enumerate(rungs.column_names(population)):

@@ -49,6 +49,15 @@ class Window:
         """What a rank correlation stays below in size, in 95 of 100 windows, where predictions mean nothing."""
         return 1.96 / math.sqrt(self.individuals - 1)
 
+    def numbers(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "first_step": self.first,
+            "last_step": self.last,
+            "individuals": self.individuals,
+            "rank_correlation": self.correlation,
+        }
+
 
 @dataclass(frozen=True)
 class Guidance:
@@ -91,24 +100,12 @@ class Guidance:
     @property
     def correlation(self) -> float | None:
         """Spearman's, of all; None of fewer than LEAST, or where all of one are equal."""
-        return _correlation(self.predicted, self.measured)
+        return correlation(self.predicted, self.measured)
 
     @property
     def windows(self) -> list[Window]:
-        """Windows of one size along the run, up to one more or less: as many as have WINDOW individuals, from 1 to
-        WINDOWS; none of fewer than LEAST individuals."""
-        if len(self.ids) < LEAST:
-            return []
-        count = min(max(1, len(self.ids) // WINDOW), WINDOWS)
-        return [
-            Window(
-                int(self.step[part[0]]),
-                int(self.step[part[-1]]),
-                len(part),
-                _correlation(self.predicted[part], self.measured[part]),
-            )
-            for part in np.array_split(np.arange(len(self.ids)), count)
-        ]
+        """As `windows` has it."""
+        return windows(self.step, self.predicted, self.measured)
 
     def numbers(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -119,17 +116,22 @@ class Guidance:
             "measured": self.measured,
             "every": self.every,
             "rank_correlation": self.correlation,
-            "windows": [
-                {
-                    "first_step": window.first,
-                    "last_step": window.last,
-                    "individuals": window.individuals,
-                    "rank_correlation": window.correlation,
-                }
-                for window in self.windows
-            ],
+            "windows": [window.numbers() for window in self.windows],
         }
 
 
-def _correlation(one: np.ndarray, other: np.ndarray) -> float | None:
+def windows(step: np.ndarray, predicted: np.ndarray, measured: np.ndarray) -> list[Window]:
+    """Windows of one size along the run, up to one more or less: as many as have WINDOW individuals, from 1 to
+    WINDOWS; none of fewer than LEAST individuals."""
+    if len(step) < LEAST:
+        return []
+    count = min(max(1, len(step) // WINDOW), WINDOWS)
+    return [
+        Window(int(step[part[0]]), int(step[part[-1]]), len(part), correlation(predicted[part], measured[part]))
+        for part in np.array_split(np.arange(len(step)), count)
+    ]
+
+
+def correlation(one: np.ndarray, other: np.ndarray) -> float | None:
+    """Spearman's, of two arrays of shape (n,); None of fewer than LEAST, or where all of one are equal."""
     return rank_correlation(one, other) if len(one) >= LEAST else None

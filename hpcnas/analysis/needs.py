@@ -11,9 +11,9 @@ COMMAND = "pip install 'hpcnas[tools]'"
 
 
 @contextlib.contextmanager
-def packages(purpose: str) -> Iterator[None]:
+def packages(purpose: str, command: str = COMMAND) -> Iterator[None]:
     """Around imports. Raises AnalysisError with the command that installs the package where one is missing."""
     try:
         yield
     except ImportError as error:
-        raise AnalysisError(f"expected {error.name} for {purpose}, but {error}: {COMMAND}") from error
+        raise AnalysisError(f"expected {error.name} for {purpose}, but {error}: {command}") from error

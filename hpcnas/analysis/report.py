@@ -78,6 +78,7 @@ def outcome(facts: dict[str, Any]) -> Html:
     said = f": {measure.remark}" if measure.remark else ""
     hours, whose = facts["worker_hours"], "GPU" if facts["on_gpus"] else "worker"
     busy = "" if facts["busy_share"] is None else f", {100 * facts['busy_share']:.0f} % busy"
+    busy += f", {100 * facts['input_wait']:.1f} % of it waiting for images" if facts["input_wait"] else ""
     limit = facts["trainings_limit"]
     trainings = [f"{facts['trainings']:,.0f} of {limit:,} trainings"] if limit else []
     early = [f"{facts['stopped']:,} stopped early"] if facts["stopped"] else []

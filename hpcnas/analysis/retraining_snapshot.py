@@ -53,7 +53,12 @@ def look(folder: Path, now: float) -> RetrainingSnapshot:
     """The retraining in a folder at the time `now`, in seconds since 1970. Raises StoreError where it cannot be
     read."""
     saved = job_state.modified(folder / record_file.NAME)  # then it is read: what comes may be newer, and no older
-    stored = record_file.read(folder)
+    return of_record(Found(folder, record_file.read(folder)), saved, now)
+
+
+def of_record(found: Found, saved: float, now: float) -> RetrainingSnapshot:
+    """Likewise one that was read; `saved` is when its retrain.h5 was renewed, in seconds since 1970."""
+    folder, stored = found.folder, found.stored
     last = stored.sessions[-1] if stored.sessions else None
     state, running = job_state.of_retraining(folder, stored, now)
     under_way = _shown(stored)
@@ -77,7 +82,7 @@ def look(folder: Path, now: float) -> RetrainingSnapshot:
         input_wait=wait,
         remaining=_remaining(stored, speed, max(0.0, now - saved) if running else 0.0),
         test_accuracies=stored.test_accuracies,
-        facts=training_curves.facts(Found(folder, stored), now),
+        facts=training_curves.facts(found, now),
         shown=None if under_way is None else under_way.seed,
         curves={} if under_way is None else _curves(stored, under_way.seed),
         broken=len(stored.broken),

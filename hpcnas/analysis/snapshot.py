@@ -17,8 +17,7 @@ from hpcnas.analysis import job_state
 from hpcnas.config.measures import FitnessMeasure
 from hpcnas.evolution.budget import evaluations_left
 from hpcnas.evolution.individuals import State
-from hpcnas.evolution.population import Population
-from hpcnas.messages import Evaluation, Result, Stopped
+from hpcnas.messages import Evaluation, Result
 from hpcnas.search.recovery import salvage
 from hpcnas.search.run_file import StoredRun
 
@@ -135,23 +134,56 @@ def workers(run: StoredRun, running: bool) -> list[WorkerStatus]:
     """Those of the last session, in the order of their ranks."""
     if not run.sessions:
         return []
-    population, session = run.population, run.sessions[-1]
+    session = run.sessions[-1]
     first = 0 if session.software.get("mpi") == "none" else 1  # alone, controller and worker are one process
-    results: dict[int, list[Result]] = {rank: [] for rank in range(first, session.ranks + first - 1)}
-    ended = population.column("state") != State.ISSUED  # some replicates of the others may be trained
-    settled = np.flatnonzero((population.column("finished") >= session.started) & ended)
-    for result in [population.result(int(id)) for id in settled] + [
-        attempt
-        for attempt in population.failed_attempts
-        if _is_repeated(run, attempt) and attempt.finished >= session.started
-    ]:
-        results.setdefault(result.place.rank, []).append(result)
-    since = {}
-    for rank, its in results.items():
-        its.sort(key=lambda result: result.finished)
-        since[rank] = its[-1].finished if its else session.started
+    ended = dict.fromkeys(range(first, session.ranks + first - 1)) | _ended(run)
+    since = {rank: its.since if its else session.started for rank, its in sorted(ended.items())}
     states = _states(run, since) if running else dict.fromkeys(since, "-")
-    return [_worker(population, rank, its, states[rank], since[rank]) for rank, its in sorted(results.items())]
+    return [_worker(run, rank, ended[rank], states[rank], since[rank]) for rank in since]
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """What has ended on one worker in the last session: individuals, and failed attempts that were repeated."""
+
+    since: float  # end of the last of them
+    typical: float | None
+    counts: dict[int, int]  # by State: such an attempt has FAILED
+    last: Result
+    state: State  # of the last
+
+
+def _ended(run: StoredRun) -> dict[int, _Ended]:
+    """By rank, those that have ended something."""
+    population, since = run.population, run.sessions[-1].started
+    whole = population.column("state") != State.ISSUED  # some replicates of the others may be trained
+    rows = np.flatnonzero((population.column("finished") >= since) & whole)
+    again = [one for one in population.failed_attempts if one.finished >= since and _is_repeated(run, one)]
+    rank, started, finished, state = (
+        np.concatenate([population.column(name)[rows], np.array(more, population.column(name).dtype)])
+        for name, more in (
+            ("rank", [one.place.rank for one in again]),
+            ("started", [one.started for one in again]),
+            ("finished", [one.finished for one in again]),
+            ("state", [State.FAILED] * len(again)),
+        )
+    )
+    narrow = rank.astype(np.uint16) if not len(rank) or 0 <= rank.min() <= rank.max() < 1 << 16 else rank
+    order = np.argsort(narrow, kind="stable")  # at once, of so few bits
+    ranks, first = np.unique(rank[order], return_index=True)
+    found = {}
+    for number, places in zip(ranks.tolist(), np.split(order, first[1:]), strict=False):
+        last = int(places[len(places) - 1 - np.argmax(finished[places][::-1])])
+        evaluated = places[state[places] == State.EVALUATED]
+        counts = np.bincount(state[places], minlength=max(State) + 1)
+        found[number] = _Ended(
+            since=float(finished[last]),
+            typical=float(np.median(finished[evaluated] - started[evaluated])) if len(evaluated) else None,
+            counts=dict(enumerate(counts.tolist())),
+            last=population.result(int(rows[last])) if last < len(rows) else again[last - len(rows)],
+            state=State(int(state[last])),
+        )
+    return found
 
 
 def _is_repeated(run: StoredRun, attempt: Result) -> bool:
@@ -175,23 +207,22 @@ def _states(run: StoredRun, since: dict[int, float]) -> dict[int, str]:
     return {rank: ("at work?" if place < count else without) for place, rank in enumerate(ranked)}
 
 
-def _worker(population: Population, rank: int, results: list[Result], state: str, since: float) -> WorkerStatus:
-    evaluations = [result for result in results if isinstance(result.outcome, Evaluation)]
-    stopped = [result for result in results if isinstance(result.outcome, Stopped)]
-    last = results[-1] if results else None
+def _worker(run: StoredRun, rank: int, ended: _Ended | None, state: str, since: float) -> WorkerStatus:
+    last = ended.last if ended else None
+    measured = last is not None and ended is not None and ended.state is State.EVALUATED
     return WorkerStatus(
         rank=rank,
         host=last.place.host if last else "",
         device=last.place.device if last else "",
         state=state,
         since=since,
-        typical=statistics.median(one.finished - one.started for one in evaluations) if evaluations else None,
-        evaluated=len(evaluations),
-        stopped=len(stopped),
-        failed=len(results) - len(evaluations) - len(stopped),
+        typical=ended.typical if ended else None,
+        evaluated=ended.counts[State.EVALUATED] if ended else 0,
+        stopped=ended.counts[State.STOPPED] if ended else 0,
+        failed=ended.counts[State.FAILED] if ended else 0,
         last=last.individual if last else None,
-        last_fitness=float(population.column("fitness")[last.individual]) if last in evaluations else None,
-        last_stopped=last in stopped,
+        last_fitness=float(run.population.column("fitness")[last.individual]) if last and measured else None,
+        last_stopped=ended is not None and ended.state is State.STOPPED,
     )
 
 

@@ -88,11 +88,12 @@ def facts(folder: Path, run: StoredRun, best: int) -> dict[str, Any]:
         "predictions": prediction(run.config, run.sessions[0].facts, population) if done and run.sessions else None,
         "trained_by": methods.summary(run.workers),
         "best": _best(population, best),
-        "failures": _failures(population),
+        "failures": failures_by_kind(population),
         "on_gpus": worker_time.on_gpus(population),
         "worker_hours": worker_time.Attempts.of(population).seconds() / 3600,
         "busy_share": worker_time.busy_share(sessions),
         "steps_a_second": _steps_a_second(run),
+        "input_wait": population.input_wait,
         "last_event": None if ended is None else _iso(ended),
         "remaining_seconds": remaining,
         "estimated_end": None if ended is None or remaining is None else _iso(ended + remaining),
@@ -141,7 +142,7 @@ def _measures(population: Population, id: int) -> dict[str, float] | None:
     return {name: statistics.fmean(values) for name, values in known.items() if values} or None
 
 
-def _failures(population: Population) -> list[dict[str, Any]]:
+def failures_by_kind(population: Population) -> list[dict[str, Any]]:
     """By kind: attempts, individuals given up for it, and the last attempt's message in one line."""
     outcomes = [attempt.outcome for attempt in population.failed_attempts]
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]

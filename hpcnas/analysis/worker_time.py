@@ -15,8 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hpcnas.analysis.distinct import distinct
 from hpcnas.evolution.individuals import State
 from hpcnas.evolution.population import Population
+from hpcnas.messages import Result
 from hpcnas.search.run_file import StoredRun
 
 UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
@@ -25,7 +27,7 @@ UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
 @dataclass(frozen=True)
 class Attempts:
     """Individuals as far as they were trained, also those that were stopped early, and failed attempts that were
-    repeated: float64 arrays of shape (attempts,), in no order."""
+    repeated: float64 arrays of shape (attempts,)."""
 
     started: np.ndarray  # seconds since 1970
     finished: np.ndarray
@@ -34,15 +36,8 @@ class Attempts:
 
     @classmethod
     def of(cls, population: Population) -> Attempts:
-        """All of which start and end are recorded."""
-        last = {attempt.individual: attempt for attempt in population.failed_attempts}  # of a failed one in its row
-        failed = [
-            attempt
-            for attempt in population.failed_attempts
-            if attempt.individual not in population.failures or attempt is not last[attempt.individual]
-        ]
-        times = [population.column(name) for name in ("started", "finished", "worker_seconds")]
-        rows = np.flatnonzero(np.isfinite(times).all(axis=0))
+        """All of which start and end are recorded: first the failed attempts, then individuals by their ids."""
+        failed, rows = repeated_attempts(population), trained(population)
         return cls(
             *(
                 np.concatenate([early, population.column(name)[rows]]).astype(float)
@@ -75,14 +70,44 @@ class Attempts:
     def within(self, sessions: Sequence[tuple[float, float]]) -> list[Attempts]:
         """Those of each session (start, end), cut at both; the work of one that lies in several is divided by the time
         that it lies in each."""
-        cut = [(np.maximum(self.started, start), np.minimum(self.finished, end)) for start, end in sessions]
-        lengths = np.array([np.maximum(0.0, finished - started) for started, finished in cut])
-        whole = lengths.sum(axis=0)
+        if len(sessions) == 1 and self._lie_within(*sessions[0]):  # of 1,000,000 the copies would be 60 MB
+            return [self]
+        whole = np.zeros(len(self))
+        for start, end in sessions:
+            whole += self._length_within(start, end)
         found = []
-        for (started, finished), length in zip(cut, lengths, strict=True):
+        for start, end in sessions:
+            length = self._length_within(start, end)
             share = np.divide(length, whole, out=np.zeros(len(whole)), where=whole > 0)
-            found.append(Attempts(started, finished, self.rank, self.work * share).chosen(length > 0))
+            its = np.flatnonzero(length > 0)
+            started, finished = np.maximum(self.started[its], start), np.minimum(self.finished[its], end)
+            found.append(Attempts(started, finished, self.rank[its], self.work[its] * share[its]))
         return found
+
+    def _lie_within(self, start: float, end: float) -> bool:
+        """Whether all lie in a session as a whole, and each takes some time."""
+        inside = (self.started >= start) & (self.finished <= end) & (self.started < self.finished)
+        return bool(inside.all())
+
+    def _length_within(self, start: float, end: float) -> np.ndarray:
+        """How many seconds of each lie in a session: float64 (attempts,)."""
+        return np.maximum(0.0, np.minimum(self.finished, end) - np.maximum(self.started, start))
+
+
+def repeated_attempts(population: Population) -> list[Result]:
+    """The failed attempts after which there was another one; the last one of a failed individual is in its row."""
+    last = {attempt.individual: attempt for attempt in population.failed_attempts}
+    return [
+        attempt
+        for attempt in population.failed_attempts
+        if attempt.individual not in population.failures or attempt is not last[attempt.individual]
+    ]
+
+
+def trained(population: Population) -> np.ndarray:
+    """Ids, int64, of the individuals of which start, end and worker time are recorded."""
+    times = [population.column(name) for name in ("started", "finished", "worker_seconds")]
+    return np.flatnonzero(np.isfinite(times).all(axis=0))
 
 
 def _elapsed(since: np.ndarray, rate: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -90,11 +115,15 @@ def _elapsed(since: np.ndarray, rate: np.ndarray, times: np.ndarray) -> np.ndarr
     `rate` are of shape (attempts,)."""
     if not len(since):
         return np.zeros(len(times))
-    order = np.argsort(since)
-    origin, ordered, rates = since.min(), since[order], rate[order]
-    count = np.searchsorted(ordered, times)
-    sums = np.concatenate([[0.0], np.cumsum(rates * (ordered - origin))])
-    return np.concatenate([[0.0], np.cumsum(rates)])[count] * (times - origin) - sums[count]
+    order, origin = np.argsort(times), since.min()
+    place = np.searchsorted(times[order], since)  # of the first time that is not before it
+
+    def until(weights: np.ndarray) -> np.ndarray:
+        return np.cumsum(np.bincount(place, weights, len(times) + 1)[:-1])
+
+    found = np.empty(len(times))
+    found[order] = until(rate) * (times[order] - origin) - until(rate * (since - origin))
+    return found
 
 
 @dataclass(frozen=True)
@@ -122,6 +151,8 @@ class SessionTime:
 
 def accounts(run: StoredRun) -> list[SessionTime]:
     """An account of every session, in their order."""
+    if not run.sessions:
+        return []
     population, attempts = run.population, Attempts.of(run.population)
     starts = np.array([session.started for session in run.sessions])
     born, finished = population.column("born"), population.column("finished")
@@ -130,34 +161,47 @@ def accounts(run: StoredRun) -> list[SessionTime]:
     def session_of(times: np.ndarray) -> np.ndarray:
         return np.maximum(0, np.searchsorted(starts, times, side="right") - 1)
 
-    of_ends, of_births = session_of(attempts.finished), session_of(born)
-    of_evaluations = session_of(finished[population.evaluated])
-    of_stops = session_of(finished[population.column("state") == State.STOPPED])
-    ends = [
-        float(max([session.started, *attempts.finished[of_ends == number], *born[of_births == number]]))
-        for number, session in enumerate(run.sessions)
-    ]
+    def counted(times: np.ndarray) -> list[int]:
+        """How many of these lie in each session."""
+        return np.bincount(session_of(times), minlength=len(starts)).tolist()
+
+    evaluated = counted(finished[population.evaluated])
+    stopped = counted(finished[population.column("state") == State.STOPPED])
+    of_ends = session_of(attempts.finished)
+    last = starts.copy()
+    np.fmax.at(last, of_ends, attempts.finished)
+    np.fmax.at(last, session_of(born), born)
+    ends = last.tolist()
     within = attempts.within([(session.started, end) for session, end in zip(run.sessions, ends, strict=True)])
     found = []
     for number, (session, ended, mine) in enumerate(zip(run.sessions, ends, within, strict=True)):
         in_flight = int(np.count_nonzero((born <= ended) & ~(settled <= ended)))
-        ended_here = attempts.chosen(of_ends == number)
-        order = np.argsort(ended_here.finished)
-        free = dict(zip(ended_here.rank[order], ended_here.finished[order], strict=True))
-        idle_since = sorted([*free.values(), *[session.started] * (session.ranks - 1 - len(free))])
+        its = of_ends == number
+        free = _last_ends(attempts.rank[its], attempts.finished[its])
+        idle_since = sorted([*free, *[session.started] * (session.ranks - 1 - len(free))])
         since = np.array(idle_since[:in_flight])  # the workers that were free first have got the work
         found.append(
             SessionTime(
                 started=session.started,
                 ended=ended,
                 workers=session.ranks - 1,
-                evaluated=int(np.count_nonzero(of_evaluations == number)),
-                stopped=int(np.count_nonzero(of_stops == number)),
+                evaluated=evaluated[number],
+                stopped=stopped[number],
                 attempts=mine,
                 unfinished=Attempts(since, np.full(len(since), ended), np.zeros(len(since)), ended - since),
             )
         )
     return found
+
+
+def _last_ends(rank: np.ndarray, finished: np.ndarray) -> list[float]:
+    """When the last attempt of each rank ended; both are of shape (attempts,)."""
+    place = rank.astype(np.int64) + 1  # 0 where a repair has left none
+    if place.max(initial=0) > len(place) + 1_000_000:  # in a damaged file
+        _, place = np.unique(place, return_inverse=True)
+    last = np.full(int(place.max(initial=0)) + 1, -np.inf)
+    np.maximum.at(last, place, finished)
+    return [float(end) for end in last[np.isfinite(last)]]
 
 
 def busy_share(sessions: list[SessionTime]) -> float | None:
@@ -184,9 +228,9 @@ def occupancy(run: StoredRun, bins: int = 160) -> tuple[np.ndarray, np.ndarray, 
 
 def on_gpus(population: Population) -> bool:
     """Whether anything ran on a GPU: then a worker's time is a GPU's time."""
-    recorded = population.column("device").tolist()
-    devices = {attempt.place.device for attempt in population.failed_attempts} | {name.decode() for name in recorded}
-    return any(device.startswith("cuda") for device in devices)
+    recorded, _ = distinct(population.column("device"))
+    devices = {attempt.place.device.encode() for attempt in population.failed_attempts} | set(recorded.tolist())
+    return any(device.startswith(b"cuda") for device in devices)
 
 
 def hours_name(on_gpus: bool) -> str:

@@ -24,6 +24,7 @@ COMMANDS = {  # by what they are for, each in a line
     },
     "look": {
         "watch": "a search or a retraining while it goes on",
+        "serve": "a page for a browser: searches and retrainings, live",
         "summary": "the best, failures, hours, when it ends",
         "plot": "pictures of the search, its networks, its workers",
         "draw": "a cell and its motifs, as in the paper's Appendix A",

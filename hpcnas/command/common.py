@@ -50,16 +50,17 @@ def _filled(paragraph: str, width: int) -> str:
     )
 
 
-def parser(documentation: str | None, *, runs: str = "+") -> argparse.ArgumentParser:
-    """A parser with the command's documentation as help, `--json`, and RUN arguments: "+" for several, "1" for one, ""
-    for none."""
+def parser(documentation: str | None, *, runs: str = "+", json: bool = True) -> argparse.ArgumentParser:
+    """A parser with the command's documentation as help, `--json` unless it prints none, and RUN arguments: "+" for
+    several, "1" for one, "" for none."""
     result = argparse.ArgumentParser(description=documentation, formatter_class=HelpFormatter)
     help = "folder of a run; it may be under way"
     if runs == "1":
         result.add_argument("run", type=Path, metavar="RUN", help=help)
     elif runs:
         result.add_argument("runs", type=Path, nargs=runs, metavar="RUN", help=help)
-    result.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    if json:
+        result.add_argument("--json", action="store_true", help="print JSON instead of tables")
     return result
 
 

@@ -30,7 +30,7 @@ from hpcnas.analysis.rungs import few, percent
 from hpcnas.analysis.summary import facts
 from hpcnas.command import common, for_papers, retraining_view, table1
 from hpcnas.job.log import duration
-from hpcnas.search.progress import known_networks, told_stops
+from hpcnas.search.progress import known_networks, told_stops, told_wait
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,6 +98,7 @@ def at_length(run: dict[str, Any]) -> str:
         (worker_time.hours_name(run["on_gpus"]), f"{_hours(run['worker_hours'])}{each}"),
         ("workers busy", _share(run["busy_share"])),
         ("speed", "-" if run["steps_a_second"] is None else f"{run['steps_a_second']:,.1f} steps/s a worker"),
+        *([("waiting", told_wait(run["input_wait"]))] if run["input_wait"] else []),
         *(("trained by", line) for line in run["trained_by"]),
         ("last event", run["last_event"] or "none: no worker has been ready yet"),
         ("estimated end", _end(run)),

@@ -7,6 +7,7 @@ a specification without numpy and torch.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,17 @@ ARCHIVES = {  # kinds that torchvision reads: their names, whatever folder they 
     "cifar10": CIFAR10, "cifar100": "CIFAR-100", "fashion-mnist": "Fashion-MNIST", "mnist": "MNIST", "svhn": "SVHN",
 }  # fmt: skip
 LAYOUTS = ("nhwc", "nchw")
+_MOST_TOLD = 5  # classes
 
 
 class DataError(Error):
     """Data that cannot be used: one line for the person who gave it, never a traceback."""
+
+
+def named_classes(numbers: Sequence[int], classes: Sequence[str]) -> str:
+    """Some classes in a message, by number and name."""
+    told = ", ".join(f"{number} ({classes[number]})" for number in numbers[:_MOST_TOLD])
+    return told + (f" and {len(numbers) - _MOST_TOLD:,} more" if len(numbers) > _MOST_TOLD else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnas.config.data_spec import LAYOUTS, MOST_CHANNELS, SMALLEST_SIDE, DataError
+from hpcnas.config.data_spec import LAYOUTS, MOST_CHANNELS, SMALLEST_SIDE, DataError, named_classes
 from hpcnas.data import array_files, pixel_cache
 from hpcnas.data.array_files import Array, ArrayFile
 
@@ -177,7 +177,7 @@ class _Reader:
         if name == "train/labels":
             empty = np.flatnonzero(np.bincount(labels, minlength=len(classes)) == 0)
             if len(empty):
-                called = ", ".join(f"{number} ({classes[number]})" for number in empty[:5].tolist())
+                called = named_classes(empty.tolist(), classes)
                 raise self._wrong(name, f"expected images of every class, got none of {called}")
 
     def _groups(self, count: int) -> NDArray[np.int64] | None:
@@ -260,7 +260,6 @@ class _Reader:
         first, kind, together = self._channels_first(name, array), array.dtype.newbyteorder("="), array.rows_together
         row = int(np.prod(sizes[1:], dtype=object)) * kind.itemsize
         rows = max(1, _BLOCK // (row * together)) * together
-        lowest, highest = np.full(sizes[3], np.inf), np.full(sizes[3], -np.inf)
         for start in range(0, sizes[0], rows):
             block = array.rows(start, rows)
             block = np.ascontiguousarray(block.transpose(0, 2, 3, 1) if first else block, kind)
@@ -268,16 +267,7 @@ class _Reader:
                 image, line, column, channel = place
                 where = f"{name}[{start + image}], row {line}, column {column}, channel {channel}"
                 raise self._wrong(where, f"expected finite values, got {block[place]}")
-            lined = block.reshape(len(block), -1)  # many values side by side: several times as fast
-            lowest = np.minimum(lowest, lined.min(axis=0).reshape(-1, sizes[3]).min(axis=0))
-            highest = np.maximum(highest, lined.max(axis=0).reshape(-1, sizes[3]).max(axis=0))
             yield block
-        if name == "train/images" and len(constant := np.flatnonzero(lowest == highest)):
-            told = ", ".join(f"{one} ({lowest[one]:g})" for one in constant[:5].tolist())
-            told += f" and {len(constant) - 5} more" if len(constant) > 5 else ""
-            if len(constant) == sizes[3]:
-                raise self._wrong(name, f"expected values that differ, got constant channels alone: {told}")
-            log.warning("%s, %s: constant channels tell a network nothing: %s", self.path, name, told)
 
     def state(self, name: str, array: Array) -> str:
         """24 hex digits that are others where the images may be others. Raises OSError."""

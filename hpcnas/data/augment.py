@@ -33,10 +33,11 @@ class Normaliser:
 class EpochSampler:
     """Indices 0..n−1 in random order, drawn anew when all were used; a batch may span two orders."""
 
-    def __init__(self, images: int, generator: torch.Generator) -> None:
+    def __init__(self, images: int, generator: torch.Generator, device: torch.device | None = None) -> None:
+        """`device`: where the indices are wanted, else where they are drawn: the generator's."""
         self._images = images
         self._generator = generator
-        self._order = torch.empty(0, dtype=torch.int64, device=generator.device)
+        self._order = torch.empty(0, dtype=torch.int64, device=device or generator.device)
         self._position = 0
 
     def state(self) -> dict[str, Tensor | int]:
@@ -49,17 +50,22 @@ class EpochSampler:
         self._position = state["position"]
 
     def next(self, batch: int) -> Tensor:
-        """The next indices: int64 (batch,), on the generator's device."""
+        """The next indices: int64 (batch,)."""
         parts, wanted = [], batch
         while wanted:
             if self._position == len(self._order):
-                self._order = torch.randperm(self._images, generator=self._generator, device=self._generator.device)
-                self._position = 0
+                order = torch.randperm(self._images, generator=self._generator, device=self._generator.device)
+                self._order, self._position = order.to(self._order.device), 0
             part = self._order[self._position : self._position + wanted]
             self._position += len(part)
             wanted -= len(part)
             parts.append(part)
         return torch.cat(parts)
+
+    def upcoming(self, batch: int) -> Tensor | None:
+        """What `next` will say, as far as that is drawn; None where it is not. Draws nothing."""
+        found = self._order[self._position : self._position + batch]
+        return found if len(found) == batch else None
 
 
 def movable(images: Tensor) -> Tensor:

@@ -18,19 +18,21 @@ from hpcnas.config.data_spec import DataError
 
 log = logging.getLogger(__name__)
 _BLOCK = 1 << 20  # bytes of pixels at a time
-_EQUAL = 1e-6  # a deviation this small beside the mean is rounding: a channel of one value
+_EQUAL = 1e-6  # a deviation this small beside the mean may be rounding: nothing is divided by it
+_CONSTANT = 1e-9  # and this small, that of the mean
 _FAR = 10  # standard deviations
+_MOST_TOLD = 5  # channels
 _SMALLEST, _LARGEST = 1e-30, 1e30  # deviations that float32 can divide by
 
 
 def channel_statistics(
-    pixels: NDArray[Any], places: NDArray[np.int64] | None = None
+    pixels: NDArray[Any], places: NDArray[np.int64] | None = None, whose: str = "training images"
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and standard deviation of each channel over all pixels (N, H, W, C), or of those images at the places, int64
     (n,), in their order: (C,) each, in pixel values.
 
-    The deviation of a constant channel is given as 1, never 0. Raises DataError where a deviation is too large or too
-    small for float32.
+    The deviation of a constant channel is given as 1, never 0, and it is warned of. Raises DataError where all channels
+    are constant, and where a deviation is too large or too small for float32; both say of `whose` images.
     """
     if pixels.dtype == np.uint8:
         means, deviations = _of_bytes(pixels, places)
@@ -38,13 +40,31 @@ def channel_statistics(
         means, deviations = _of_integers(pixels, places)
     else:
         means, deviations = _of_floats(pixels, places)
+    constant = [
+        channel
+        for channel, (mean, deviation) in enumerate(zip(means, deviations, strict=True))
+        if deviation <= _CONSTANT * abs(mean)
+    ]
+    if pixels.dtype.kind == "f":
+        deviations = [0.0 if one <= _EQUAL * abs(mean) else one for mean, one in zip(means, deviations, strict=True)]
+    _refuse_deviations(deviations, whose)
+    told = ", ".join(f"{channel} ({means[channel]:g})" for channel in constant[:_MOST_TOLD])
+    told += f" and {len(constant) - _MOST_TOLD} more" if len(constant) > _MOST_TOLD else ""
+    if len(constant) == len(means):
+        raise DataError(f"{whose}: expected values that differ, got constant channels alone: {told}")
+    if constant:
+        log.warning("%s: constant channels tell a network nothing: %s", whose, told)
+    return np.array(means), np.array([one or 1.0 for one in deviations])
+
+
+def _refuse_deviations(deviations: list[float], whose: str) -> None:
+    """Raises DataError where float32 cannot divide by them."""
     for channel, deviation in enumerate(deviations):
         if deviation and not _SMALLEST <= deviation <= _LARGEST:
             raise DataError(
-                f"expected channel {channel} to have a standard deviation from {_SMALLEST:g} to {_LARGEST:g}, got "
-                f"{deviation:g}; scale its values"
+                f"{whose}: expected channel {channel} to have a standard deviation from {_SMALLEST:g} to {_LARGEST:g}, "
+                f"got {deviation:g}; scale its values"
             )
-    return np.array(means), np.array([one or 1.0 for one in deviations])
 
 
 def warn_of_padding(means: NDArray[np.float64], deviations: NDArray[np.float64]) -> None:
@@ -114,6 +134,4 @@ def _of_floats(pixels: NDArray[Any], places: NDArray[np.int64] | None) -> tuple[
     for block in _blocks(pixels, places):
         apart = block.astype(np.float64) - means
         squares += _summed(apart * apart)
-    deviations = np.sqrt(squares / count)
-    deviations[deviations <= _EQUAL * np.abs(means)] = 0.0
-    return means.tolist(), deviations.tolist()
+    return means.tolist(), np.sqrt(squares / count).tolist()

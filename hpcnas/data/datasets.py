@@ -29,6 +29,7 @@ from hpcnas.config.data_spec import (
     Digits,
     Plugged,
     Synthetic,
+    named_classes,
     parse,
 )
 from hpcnas.data import archives, arrays, class_folders, image_folder
@@ -225,6 +226,8 @@ def _plugged(kind: str, rest: str, which: Split, download: bool) -> Unchecked:
     except (TypeError, ValueError) as error:
         what = "(classes, pixels, labels) or (classes, pixels, labels, groups)"
         raise DataError(f"{whose}: expected {what}, got {type(parts).__name__}: {error}") from None
+    if which == "train" and (lacking := _without_images(found)):
+        raise DataError(f"{whose}: expected images of every class, got none of {named_classes(lacking, found.classes)}")
     if (place := arrays.first_not_finite(values)) is not None:
         raise DataError(f"{whose}: expected finite pixels, got {values[place]} at {place}")
     if groups is None:
@@ -234,6 +237,13 @@ def _plugged(kind: str, rest: str, which: Split, download: bool) -> Unchecked:
         what = f"expected {len(numbers)} groups, whole numbers or texts"
         raise DataError(f"{whose}: {what}, got {told.dtype} {told.shape}")
     return found._replace(groups=np.unique(told, return_inverse=True)[1].astype(np.int64))
+
+
+def _without_images(found: Unchecked) -> list[int]:
+    """The numbers of the classes that no image is of, as far as labels are such numbers."""
+    if found.labels.ndim != 1 or found.labels.dtype.kind not in "iu":
+        return []  # which `Images` refuses
+    return np.setdiff1d(np.arange(len(found.classes)), found.labels).tolist()
 
 
 def _digits(which: Split) -> Unchecked:

@@ -75,13 +75,32 @@ def kept(source: Decodable, places: Sequence[Path]) -> NDArray[Any]:
         pixels = cache.open()
         if pixels is not None:
             return pixels
+    in_vain: list[str] = []
     for cache in caches:
         try:
-            return fill_once(source, cache)
+            found = fill_once(source, cache)
         except OSError as error:  # read-only, full, over quota, no sign of life
-            log.warning("cannot keep the decoded images in %s: %s", cache.path, error.strerror or error)
-    log.warning("no place for decoded images: every process decodes %s for itself", source.place)
-    return np.concatenate(list(source.blocks()))
+            in_vain.append(f"{cache.path}: {error.strerror or error}")
+            continue
+        if in_vain:
+            log.warning("cannot keep the decoded images in %s; they are in %s", in_vain[0], cache.path)
+        return found
+    log.warning(
+        "no place for the decoded images: every process decodes %s into memory of its own, which may not suffice (%s)",
+        source.place, "; ".join(in_vain),
+    )  # fmt: skip
+    return _in_memory(source)
+
+
+def _in_memory(source: Decodable) -> NDArray[Any]:
+    """The pixels in this process alone. Raises DataError."""
+    pixels, start = np.empty(0, source.type), 0
+    for block in source.blocks():
+        if not start:
+            pixels = np.empty((source.count, *block.shape[1:]), source.type)
+        pixels[start : start + len(block)] = block
+        start += len(block)
+    return pixels
 
 
 class Cache:

@@ -131,19 +131,24 @@ COLUMNS = (
            of_objective=True),
     Column("objective_spread", "f8", "half of the range between the quartiles of its measurements", missing=np.nan,
            added=True, low=0, of_objective=True),
+    Column("waiting_seconds", "f8", "of training and validation, waiting for images that stay on the host", "s", np.nan,
+           added=True, low=0, of_waiting=True, told=True),
 )  # fmt: skip
 
 MEASURES = tuple(column.name for column in COLUMNS if column.of_measures)
 """Those of `config.measures.BUILT_IN`, in that order, and of the classes."""
 
 
-def recorded_columns(rungs: int, measured: bool = False, weighed: bool = False) -> tuple[Column, ...]:
-    """The columns that the file of a run has that has so many rungs, perhaps all measures, and perhaps costs of trained
-    networks."""
+def recorded_columns(
+    rungs: int, measured: bool = False, weighed: bool = False, waited: bool = False
+) -> tuple[Column, ...]:
+    """The columns that the file of a run has that has so many rungs, perhaps all measures, perhaps costs of trained
+    networks, and perhaps images that were waited for."""
     return tuple(
         column
         for column in COLUMNS
         if (rungs or not column.of_curves)
         and (measured or not column.of_measures)
         and (weighed or not column.of_objective)
+        and (waited or not column.of_waiting)
     )

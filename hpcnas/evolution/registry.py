@@ -150,6 +150,12 @@ def guiding(config: SearchConfig, facts: DataFacts) -> Guided | None:
     return _reader(config, facts) if config.search.strategy == "guided" else None
 
 
+def guiding_alone(config: SearchConfig, facts: DataFacts) -> Guided | None:
+    """Likewise, one that nobody else has: for those who ask for models of earlier views again and again, and would make
+    others learn the latest one anew."""
+    return Guided.of(config.search, _breeding(config, facts, None)) if config.search.strategy == "guided" else None
+
+
 def prediction(config: SearchConfig, facts: DataFacts, population: Population) -> str | None:
     """How well strategy `guided` predicts in this run by now, in words; None for every other strategy."""
     guided = guiding(config, facts)

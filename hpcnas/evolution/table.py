@@ -18,7 +18,15 @@ import numpy as np
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.network_hash import HASH_BYTES, VERSION
 from hpcnas.architecture.space import Space
-from hpcnas.evolution.individuals import BIRTH_COLUMNS, COLUMNS, MEASURES, Birth, Individual, State
+from hpcnas.evolution.individuals import (
+    BIRTH_COLUMNS,
+    COLUMNS,
+    MEASURES,
+    Birth,
+    Individual,
+    State,
+    recorded_columns,
+)
 from hpcnas.messages import Evaluation, Failure, Outcome, Place, Result, Stopped
 from hpcnas.storage.columns import Column
 
@@ -34,6 +42,7 @@ class IndividualTable:
         self.rungs = rungs
         self.measured = False  # whether all measures of some replicate are known
         self.weighed = False  # whether a cost of some trained network is known
+        self.waited = False  # whether images of some trainings stayed on the host
         self._classes = 0  # whose accuracies these tell
         self.failures: dict[int, Failure] = {}  # of failed individuals
         self._length = 0
@@ -82,7 +91,9 @@ class IndividualTable:
                     f"got {found.dtype} of {found.shape}"
                 )
             self._columns[column.name] = found
-        self.weighed = bool(np.isfinite(self._columns["objective"]).any())
+        self.weighed, self.waited = (
+            bool(np.isfinite(self._columns[name]).any()) for name in ("objective", "waiting_seconds")
+        )
         if not np.isin(columns["state"], list(State)).all():
             raise ValueError(f"column state: expected {min(State):d} to {max(State):d} everywhere")
         self._length = rows
@@ -127,6 +138,10 @@ class IndividualTable:
         columns["parameters"][row] = outcome.parameters
         for name in _SECONDS:
             columns[name][row] = getattr(outcome, name) + (columns[name][row] if trained else 0.0)
+        if outcome.waiting_seconds is not None:
+            before = columns["waiting_seconds"][row] if trained else 0.0
+            columns["waiting_seconds"][row] = outcome.waiting_seconds + np.nan_to_num(before)
+            self.waited = True
 
     def _take_place(self, result: Result) -> None:
         """Records when and where some replicates of an individual have run, or an attempt has failed."""
@@ -143,6 +158,11 @@ class IndividualTable:
         columns["rank"][row] = result.place.rank
         columns["host"][row] = result.place.host.encode()[:64]
         columns["device"][row] = result.place.device.encode()[:64]
+
+    @property
+    def recorded(self) -> tuple[Column, ...]:
+        """The columns that a file of these individuals has."""
+        return recorded_columns(len(self.rungs), self.measured, self.weighed, self.waited)
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def column(self, name: str) -> np.ndarray:
@@ -179,6 +199,15 @@ class IndividualTable:
         """The cost of an individual's trained network, and its spread; None where it was not measured."""
         value, spread = (float(self._columns[name][id]) for name in ("objective", "objective_spread"))
         return None if value != value else (value, None if spread != spread else spread)
+
+    @property
+    def input_wait(self) -> float | None:
+        """The share of its training and validation that was spent waiting for images, of all whose images did not fit
+        onto a device; None where there are none."""
+        waited = self.column("waiting_seconds")
+        of = ~np.isnan(waited)
+        spent = float((self.column("training_seconds") + self.column("validation_seconds"))[of].sum())
+        return min(1.0, float(waited[of].sum()) / spent) if spent else None
 
     def hash_version(self, id: int) -> int:
         """The version of `network_hash` that birth `id` was hashed by, else today's."""
@@ -227,6 +256,8 @@ class IndividualTable:
         parameters, (setup, training, validation) = (
             int(self._columns["parameters"][id]), (float(self._columns[name][id]) for name in _SECONDS)
         )  # fmt: skip
+        found = float(self._columns["waiting_seconds"][id])
+        waiting = None if math.isnan(found) else found
         match state:
             case State.EVALUATED:
                 judged = int(self._columns["judged"][id])
@@ -234,9 +265,9 @@ class IndividualTable:
                 accuracies, measures = self.accuracies(id), self.measures(id)
                 if len(measures) != len(accuracies):  # an Evaluation has those of every replicate, or of none
                     measures = ()
-                return Evaluation(accuracies, *costs, curves, judged, measures, self.objective(id))
+                return Evaluation(accuracies, *costs, curves, judged, measures, self.objective(id), waiting)
             case State.STOPPED:
-                return Stopped(curves, parameters, setup, training, validation)
+                return Stopped(curves, parameters, setup, training, validation, waiting)
             case _:
                 raise ValueError(f"individual {id} is in flight: there is no result yet")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,6 +67,7 @@ class Binding:
     gpu: str | None
     threads: int
     card: str | None = None  # the GPU's UUID, where it is known
+    sharing: int = 1  # workers that use this GPU, as far as UUIDs are known
 
     @property
     def device(self) -> str:
@@ -245,4 +247,5 @@ def bind_all(workers: Sequence[Seat], device: str, threads: int | None) -> list[
         sharing = sum(bool(other.cores & seat.cores) for other in beside)
         share = min(len(seat.cores) // max(1, sharing), seat.quota // len(beside))
         bindings.append(Binding(gpu, threads or max(1, share), card))
-    return bindings
+    users = Counter(binding.card for binding in bindings)
+    return [replace(one, sharing=users[one.card]) if one.card else one for one in bindings]

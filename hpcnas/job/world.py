@@ -23,6 +23,7 @@ from hpcnas.messages import Died, FromWorker, ToWorker
 
 _SHORTEST, _LONGEST = 0.00005, 0.02  # seconds between polls: quick while messages flow, cheap while they do not
 FAREWELL = 30.0  # seconds that rank 0 waits, at the end, for another rank to be done, after the last one was
+_LOOK = 0.5  # seconds between two looks at what `hears` has to say
 _LAST_WORD = 600.0  # seconds that a rank waits for rank 0 to conclude the job
 _TAG = 1
 
@@ -56,6 +57,15 @@ def _poll(ready: Callable[[], bool], timeout: float, expected: float = 0.0) -> b
     return True
 
 
+Hears = Callable[[], object]
+"""What a rank calls again and again while it waits for others in `broadcast` and `gather`; it may raise, which then
+ends its waiting, and after which the job can only end."""
+
+
+def _nothing() -> None:
+    pass
+
+
 class MpiWorld:
     """All ranks of the job. Rank 0 is the controller; each method is called from one thread only.
 
@@ -73,12 +83,13 @@ class MpiWorld:
         self._deaths: deque[int] = deque()  # not yet reported
         self._finished: set[int] = set()  # ranks that are done, on rank 0
         self.waits = False  # whether a thread of this rank may be waiting for others, which nothing but its end stops
+        self.hears: Hears = _nothing
         self.rank: int = self._comm.Get_rank()
         self._sources: list[int] = [mpi.ANY_SOURCE if self.rank == 0 else 0]  # whom a message may come from
         self.size: int = self._comm.Get_size()
         self.library: str = " ".join(mpi.Get_library_version().split("\n")[0].strip("\0").split())
 
-    # Not MPI's own collectives: a rank that waits in those keeps its core busy.
+    # Not MPI's own collectives: a rank that waits in those keeps its core busy, and hears nothing.
     def broadcast(self, value: Any) -> Any:
         """Rank 0's value, on every rank."""
         if self.rank > 0:
@@ -98,8 +109,8 @@ class MpiWorld:
         return gathered
 
     def _wait(self) -> tuple[int, Any]:
-        message = self.next(math.inf)
-        assert message is not None, "an endless wait ends with a message"
+        while (message := self.next(_LOOK)) is None:
+            self.hears()
         return message
 
     def finalise(self) -> None:
@@ -189,9 +200,9 @@ class MpiWorld:
             self.send(0, _Done())
             self._let_all_leave()
             clock, word = Attentive(1.0), None
-            while word is None and clock() < _LAST_WORD:
-                word = self.next(0.5)
-            return word is not None and word[1]
+            while not isinstance(word, bool) and clock() < _LAST_WORD:  # what else comes was broken off
+                _, word = self.next(0.5) or (0, None)
+            return word is True
         self._await_all()
         all_there = not self._dead
         for rank in range(1, self.size):
@@ -250,6 +261,9 @@ class AloneWorld:
 
     rank, size, library = 0, 1, "none"
     waits = False
+
+    def __init__(self) -> None:
+        self.hears: Hears = _nothing
 
     def broadcast(self, value: Any) -> Any:
         """The value itself."""

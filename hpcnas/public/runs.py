@@ -22,7 +22,7 @@ from hpcnas.analysis import job_state, rungs, runs
 from hpcnas.analysis.runs import AnalysisError
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.architecture.skeleton import Skeleton
-from hpcnas.evolution.individuals import State, recorded_columns
+from hpcnas.evolution.individuals import State
 from hpcnas.job import session
 from hpcnas.public.networks import build_network
 from hpcnas.search.run_file import StoredRun
@@ -201,7 +201,7 @@ class Run:
         under *none* there, and an empty text. The arrays of numbers are read-only views of what was read.
         """
         found = {"id": np.arange(len(self))}
-        for column in recorded_columns(len(self.rungs), self._population.measured, self._population.weighed):
+        for column in self._population.recorded:
             values = self._population.column(column.name)
             if column.values is not None:
                 names = np.full(256, "", dtype=object)
@@ -226,7 +226,7 @@ class Run:
         except ImportError:
             return self.columns()
         found: dict[str, Any] = {"id": np.arange(len(self))}
-        for column in recorded_columns(len(self.rungs), self._population.measured, self._population.weighed):
+        for column in self._population.recorded:
             values = self._population.column(column.name)
             if column.values is not None:
                 numbers = {int(item): item.name for item in column.values}

@@ -9,12 +9,13 @@ GPUs torch's own `SyncBatchNorm` does the same by kernels made for it. A rank th
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from hpcnas.retrain.process_group import Group
 
@@ -26,16 +27,16 @@ def synchronised(module: nn.Module, group: Group, images: Sequence[int], device:
     if group.size == 1:
         return module
     if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return _replaced(module, AcrossGpus)
     shares = torch.tensor(images, dtype=torch.float64) / sum(images)
-    return _replaced(module, group, shares)
+    return _replaced(module, lambda part: AcrossRanks(part, group, shares))
 
 
 @contextlib.contextmanager
 def apart(module: nn.Module) -> Iterator[None]:
-    """Within it, batch normalisations that `synchronised` has made on a CPU are over this rank's images alone: ranks
-    tell each other nothing."""
-    found = [part for part in module.modules() if isinstance(part, AcrossRanks)]
+    """Within it, batch normalisations that `synchronised` has made are over this rank's images alone: ranks tell each
+    other nothing."""
+    found = [part for part in module.modules() if isinstance(part, AcrossRanks | AcrossGpus)]
     for part in found:
         part.apart = True
     try:
@@ -45,13 +46,27 @@ def apart(module: nn.Module) -> Iterator[None]:
             part.apart = False
 
 
-def _replaced(module: nn.Module, group: Group, shares: Tensor) -> nn.Module:
+def _replaced(module: nn.Module, instead: Callable[[nn.BatchNorm2d], nn.Module]) -> nn.Module:
     for name, part in module.named_children():
         if isinstance(part, nn.BatchNorm2d):
-            setattr(module, name, AcrossRanks(part, group, shares))
+            setattr(module, name, instead(part))
         else:
-            _replaced(part, group, shares)
+            _replaced(part, instead)
     return module
+
+
+class AcrossGpus(nn.SyncBatchNorm):
+    """Batch normalisation over all ranks, by torch's kernels."""
+
+    def __init__(self, plain: nn.BatchNorm2d) -> None:
+        super().__init__(plain.num_features, eps=plain.eps, affine=plain.affine)
+        self.load_state_dict(plain.state_dict())
+        self.apart = False  # whether it is over this rank's images alone
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # so that what is compiled is the same in a rehearsal
+    def forward(self, input: Tensor) -> Tensor:
+        found: Tensor = _BatchNorm.forward(self, input) if self.apart else super().forward(input)
+        return found
 
 
 class AcrossRanks(nn.BatchNorm2d):

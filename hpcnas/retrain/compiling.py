@@ -1,8 +1,8 @@
 """torch.compile by blocks: cells of one shape are compiled once, however many of them a network has.
 
 A block is a cell or what follows it. It is compiled for its training alone, with the sizes that it is given there.
-Ranks on CPUs agree on whether they go by it before their first step, since a rank whose compiler fails within a block
-would repeat the sums over ranks that it has made there.
+Ranks agree on whether they go by it before their first step, since a rank whose compiler fails within a block would
+repeat the sums over ranks that it has made there.
 """
 
 from __future__ import annotations

@@ -153,7 +153,8 @@ class Resident:
         dataset = load_training(recipe.data.source, download=recipe.run.download)
         learnt = self._split(recipe, dataset)
         count, height, width, channels = learnt.pixels.shape
-        mean, std = statistics(recipe, channels, lambda: _lists(channel_statistics(learnt.pixels)))
+        whose = f"{recipe.data.source}, training images"
+        mean, std = statistics(recipe, channels, lambda: _lists(channel_statistics(learnt.pixels, whose=whose)))
         self._recipe, self._rank, self._ranks, self._device = recipe, rank, ranks, device
         self._scored = TEST_BATCH
         padding = recipe.augmentation.padding

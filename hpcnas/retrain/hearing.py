@@ -15,11 +15,33 @@ from typing import Protocol
 
 from hpcnas.errors import first_line
 from hpcnas.job.clocks import Attentive
+from hpcnas.job.launch import Abandoned
 
 LOOK = 0.5  # seconds between two looks at the words of others
 LIFE = 10.0  # seconds within which a rank that is alive says so, while the job is to leave
 LEAVE, FAILED = "leave", "failed"
 _SILENT, _HERE = "silent", "here"
+
+
+class Impatience:
+    """What rank 0 hears while it waits for others before there is a meeting point: that it is to leave, and no more. It
+    then waits for as long as for a rank that is stopped."""
+
+    def __init__(self, reason: Callable[[], str | None], clock: Callable[[], float] | None = None) -> None:
+        """`reason` says why this rank is to leave, once it is; `clock` counts seconds."""
+        self._reason, self._clock = reason, clock or Attentive(2 * LOOK)
+        self._since: float | None = None  # when it was to leave
+
+    def __call__(self) -> None:
+        """To be called again and again while this rank waits. Raises Abandoned."""
+        now, reason = self._clock(), self._reason()
+        if reason is None:
+            return
+        self._since = now if self._since is None else self._since
+        if now - self._since > LIFE:
+            raise Abandoned(
+                f"{reason}; some rank has not answered for {LIFE:.0f} s since (stopped, cut off, or still loading?)"
+            )
 
 
 class Words(Protocol):

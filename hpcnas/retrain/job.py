@@ -9,8 +9,6 @@ and writes the folder of the run, and speaks: its `keeper` is another one than t
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import logging
 import os
 import sys
@@ -28,13 +26,14 @@ from hpcnas.config.options import HelpWanted, UsageError, parse
 from hpcnas.config.retraining import RETRAINING, RetrainingConfig
 from hpcnas.config.settings import ConfigError
 from hpcnas.errors import Error
-from hpcnas.job import devices, log, walltime
+from hpcnas.job import allocator, devices, log, walltime
 from hpcnas.job.launch import Abandoned, Leave, first_decides, load_plugins, say, started_as, together
 from hpcnas.job.signals import Signals
 from hpcnas.job.status import BROKEN, COMPLETE, MORE_TO_DO, WRONG_USE
 from hpcnas.job.world import World
 from hpcnas.plugins import PluginFault
 from hpcnas.retrain import inspection, shares
+from hpcnas.retrain.hearing import Impatience
 from hpcnas.retrain.keeper import Bystander, Keeper
 from hpcnas.retrain.record import Origin, Start
 from hpcnas.retrain.record_keeper import RecordKeeper
@@ -79,6 +78,8 @@ def run(world: World, arguments: list[str], signals: Signals) -> int:
     unsaid: list[str] = []  # until there is a log
     reason = _reason_to_leave(world, orders, signals, unsaid.append)
     exit_code = BROKEN  # should an exception end it
+    if world.rank == 0:
+        world.hears = Impatience(reason)
     try:
         load_plugins(world, orders.recipe.network.plugins)
         exit_code = _carry_out(world, orders, keeper, reason, unsaid)
@@ -240,7 +241,7 @@ def _device(world: World, binding: devices.Binding) -> torch.device:
     together(world, lambda: _check_usable(binding.gpu))
     torch.set_num_threads(binding.threads)
     if binding.gpu is None:
-        _keep_memory()
+        allocator.keep_memory()
         return torch.device("cpu")
     torch.backends.cudnn.benchmark = True  # all micro-batches are of one shape
     torch.cuda.set_device(0)
@@ -262,14 +263,6 @@ def _check_usable(gpu: str | None) -> None:
             f"expected the GPU {gpu} to be usable, but torch {torch.__version__} sees none; "
             "install a torch that was built for it, or use --device cpu"
         )
-
-
-def _keep_memory() -> None:
-    """Large tensors stay in the allocator, if it is glibc's, instead of going back to the system after every use."""
-    with contextlib.suppress(AttributeError, OSError):
-        mallopt = ctypes.CDLL(None).mallopt
-        for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-            mallopt(parameter, 2**31 - 1)
 
 
 def _train_all(

@@ -29,6 +29,7 @@ from hpcnas.retrain import shares
 from hpcnas.retrain.batch_statistics import apart, synchronised
 from hpcnas.retrain.compiling import Compiler
 from hpcnas.retrain.feed import Feed
+from hpcnas.retrain.parts import leave_apart
 from hpcnas.retrain.pieces import Piece, Pieces
 from hpcnas.retrain.process_group import Group
 from hpcnas.retrain.rates import learning_rate
@@ -82,6 +83,8 @@ class DistributedTraining:
         self._number = torch.float32 if self._half else numbers(training, device)
         self._trained = trained.to(device, self._number).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._compiler = Compiler(network, warn) if recipe.run.compile else None
+        if device.type == "cpu" and not (self._compiler or self._paths or self._half):
+            leave_apart(network)
         self._trained_on = recipe.trained_on(skeleton)
         if recomputed:
             recompute(network, self._pieces.draws)
@@ -141,7 +144,7 @@ class DistributedTraining:
             self._validate(leave)
         if self.step < self._recipe.training.steps and not self._leaving:
             self._feed.begin(self._seed, self.step, self._group.called)
-            if self._compiler is not None and self._group.size > 1 and self._device.type == "cpu":
+            if self._compiler is not None and self._group.size > 1:
                 self._compiler.agree(self._group, self._rehearse)
         self._clock = time.perf_counter()
         while self.step < self._recipe.training.steps and not self._leaving:
@@ -176,6 +179,8 @@ class DistributedTraining:
         self._set_paths()
         with apart(self._trained):
             self._run_piece(self._pieces.blank(self._trained_on.height, self._trained_on.width))
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)  # where its kernels fail, it is now
 
     def _set_paths(self) -> None:
         training = self._recipe.training

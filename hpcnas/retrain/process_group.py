@@ -59,6 +59,7 @@ class World(Protocol):
     def rank(self) -> int: ...
 
     waits: bool
+    hears: Callable[[], object]
 
     @property
     def size(self) -> int: ...
@@ -99,6 +100,7 @@ class Group:
                 device_id=device if cuda else None,
             )
         self._hearing.begin()
+        self._heard_before, world.hears = world.hears, self.called
 
     def add_up(self, tensor: Tensor) -> None:
         """Replaces the tensor, of one shape and number type on all ranks, by its sum over all ranks: the same bits on
@@ -135,7 +137,8 @@ class Group:
                 tensor.copy_(dense)
 
     def gather(self, value: Any) -> list[Any]:
-        """Every rank's value, in rank order, on every rank: something small, now and then."""
+        """Every rank's value, in rank order, on every rank: something small, now and then. Raises PeerLost,
+        PeerFailed, as all that waits for others over MPI does while there is this group."""
         return self._world.gather(value)
 
     def close(self) -> None:
@@ -145,8 +148,10 @@ class Group:
 
     def stop_listening(self) -> None:
         """Hears nothing more of others; to be called before this process ends, however it does."""
-        if self.size > 1 and not self._hearing.end():
-            self._world.waits = True
+        if self.size > 1:
+            self._world.hears = self._heard_before
+            if not self._hearing.end():
+                self._world.waits = True
 
     # ── words of others, while this rank waits ──────────────────────────────────────────────────────────────────────
     def _wait(self, work: Any, device: torch.device) -> None:
@@ -192,7 +197,7 @@ class Group:
         if (rank := heard.silent()) is not None:
             raise PeerLost(
                 f"this job is to leave, and rank {rank} has not answered for {hearing.LIFE:.0f} s (stopped, or cut "
-                "off?), so that the step under way is not saved"
+                "off?), so that what is under way is not saved"
             )
         return heard.leaving
 

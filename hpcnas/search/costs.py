@@ -53,7 +53,8 @@ class NotMeasured(Error):
 
 @dataclass(frozen=True)
 class TimedTask:
-    """What one task took: `seeds` trainings of `steps` steps, side by side as far as the method can. In seconds."""
+    """What one task took: `seeds` trainings of `steps` steps, side by side as far as the method can. In seconds;
+    `waiting` of them for images that stay on the host, and `device_memory` in bytes, where there is such."""
 
     network: str
     parameters: int
@@ -63,6 +64,8 @@ class TimedTask:
     setup: float
     training: float
     validation: float
+    waiting: float = 0.0
+    device_memory: int | None = None
 
     def whole(self, steps: int) -> float:
         """Seconds of a task of so many steps."""
@@ -72,13 +75,14 @@ class TimedTask:
 @dataclass(frozen=True)
 class WorkerCosts:
     """What one worker has found: its device by name, how it trains, the seconds until it was ready, the most bytes of
-    host memory that its trainer took, and its tasks."""
+    host memory that its trainer took, its tasks, and how many bytes of memory its device has, if that has its own."""
 
     device: str
     trains: str
     ready: float
     memory: int
     timed: tuple[TimedTask, ...]
+    device_total: int | None = None
 
 
 # ── on a worker ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -98,8 +102,9 @@ def measure(
         trainer = _Trainer(config, binding, steps, signal)
         with contextlib.closing(trainer.evaluator):
             timed = [trainer.timed(name, one, count) for name, one in networks.items() for count in counts]
-            memory = trainer.evaluator.memory_peak()
-            return WorkerCosts(trainer.device, trainer.trains, trainer.ready, memory, tuple(timed))
+            memory, of_device = trainer.evaluator.memory_peak(), trainer.evaluator.device_memory
+            total = None if of_device is None else of_device.total
+            return WorkerCosts(trainer.device, trainer.trains, trainer.ready, memory, tuple(timed), total)
 
 
 def fitting_steps(training: TrainingSettings, least: int) -> int:
@@ -144,7 +149,11 @@ class _Trainer:
             raise NotMeasured(f"the {name} network cannot be trained: {told}")
         size = sizes.size(expand(network), self._skeleton)
         spent = outcome.setup_seconds, outcome.training_seconds, outcome.validation_seconds
-        return TimedTask(name, size.parameters, size.flops, count, training.steps, *spent)
+        of_device = self.evaluator.device_memory
+        return TimedTask(
+            name, size.parameters, size.flops, count, training.steps, *spent, outcome.waiting_seconds or 0.0,
+            None if of_device is None else of_device.taken,
+        )  # fmt: skip
 
     def _leave_if_asked(self) -> None:
         """Raises NotMeasured."""
@@ -173,6 +182,7 @@ def forecast(config: SearchConfig, facts: DataFacts, found: Sequence[WorkerCosts
             f"{device}: {many(len(workers), 'worker')}, {workers[0].trains}; ready after "
             f"{duration(ready)}, {memory / _GIB:.2f} GiB of host memory each"
         )
+        lines += _device_lines(workers)
         lines += _table(workers, steps)
     base = {device: _durations(config, facts, workers, counts) for device, workers in kinds.items()}
     first = base[found[0].device]
@@ -182,9 +192,29 @@ def forecast(config: SearchConfig, facts: DataFacts, found: Sequence[WorkerCosts
     return [*lines, *_search(config, site, first), _checkpoints(config, found)]
 
 
+def _device_lines(workers: Sequence[WorkerCosts]) -> list[str]:
+    """Lines about the memory of the device, where it has its own, and about images that did not fit there."""
+    lines, timed = [], [one for worker in workers for one in worker.timed]
+    taken = max((one.device_memory for one in timed if one.device_memory is not None), default=0)
+    totals = [worker.device_total for worker in workers if worker.device_total is not None]
+    if taken and totals:
+        total = min(totals)
+        lines.append(
+            f"  device memory: at the most {taken / _GIB:.2f} of {total / _GIB:.2f} GiB, images included: by that, "
+            f"{many(total // taken, 'such worker')} can share a device (drivers and libraries take some more each)"
+        )
+    waited, spent = sum(one.waiting for one in timed), sum(one.training + one.validation for one in timed)
+    if waited and spent:
+        share = f"{min(1.0, waited / spent):.1%} of training and validation"
+        lines.append(f"  images stay on the host: {share} is spent waiting for them")
+    return lines
+
+
 def _table(workers: Sequence[WorkerCosts], steps: int) -> list[str]:
     """What every network took, as several workers have timed it: their median. A line each, below a head."""
-    rows = [("network", "parameters", "MFLOPs", "trainings", "ms a step", "validation", "all steps")]
+    of_device = any(one.device_memory is not None for worker in workers for one in worker.timed)
+    head = ("network", "parameters", "MFLOPs", "trainings", "ms a step", "validation", "all steps")
+    rows: list[tuple[str, ...]] = [(*head, "device memory") if of_device else head]
     for several in zip(*(one.timed for one in workers), strict=True):
         one = several[0]
         step = statistics.median(each.training / each.steps for each in several)
@@ -192,7 +222,7 @@ def _table(workers: Sequence[WorkerCosts], steps: int) -> list[str]:
         whole = statistics.median(each.whole(steps) for each in several)
         rows.append((
             one.network, f"{one.parameters:,}", f"{one.flops / 1e6:,.1f}", str(one.seeds), f"{1e3 * step:,.1f}",
-            f"{validation:.3g} s", duration(whole),
+            f"{validation:.3g} s", duration(whole), *([_most_memory(several)] if of_device else []),
         ))  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
 
@@ -201,6 +231,12 @@ def _table(workers: Sequence[WorkerCosts], steps: int) -> list[str]:
         return "  ".join(("", row[0].ljust(widths[0]), *numbers))
 
     return [line(row) for row in rows]
+
+
+def _most_memory(several: Sequence[TimedTask]) -> str:
+    """The most that any worker's device was taken for by one network."""
+    known = [one.device_memory for one in several if one.device_memory is not None]
+    return f"{max(known) / _GIB:.2f} GiB" if known else "-"
 
 
 def _durations(

@@ -200,6 +200,11 @@ def known_networks(known: int, repeats: int | None, averaged: int) -> str:
     return f"{known} drawn again, {again}" + (f", {averaged} of them averaged in" if averaged else "")
 
 
+def told_wait(share: float) -> str:
+    """In words which share of the time was spent waiting for images that stay on the host."""
+    return f"{100 * share:.1f} % of training and validation, for images that did not fit onto the device"
+
+
 def final_table(population: Population, workers: Sequence[Worker] = (), measure: FitnessMeasure = ACCURACY) -> str:
     """What the search found, and how these workers have trained, as aligned lines; `measure` is what the fitness is."""
     rows = [("evaluated", str(population.searched))]
@@ -217,6 +222,8 @@ def final_table(population: Population, workers: Sequence[Worker] = (), measure:
         if attempt.attempt < population.column("attempts")[attempt.individual]  # the last one stands in the columns
     )
     rows.append(("worker time", duration(spent)))
+    if waited := population.input_wait:
+        rows.append(("waiting", told_wait(waited)))
     rows += [("trained by", line) for line in methods.summary(workers)]
     if population.best is not None:
         best = population.best

@@ -70,6 +70,8 @@ def result(result: Result) -> dict[str, Any]:
         record["failure"] = {"kind": outcome.kind.name, "message": run_file.fitting(outcome.message)}
         return record
     costs = {name: getattr(outcome, name) for name in _COSTS}
+    if outcome.waiting_seconds is not None:
+        costs["waiting_seconds"] = outcome.waiting_seconds
     if isinstance(outcome, Stopped):
         record["stopped"] = {"curves": outcome.curves, **costs}
         return record
@@ -130,7 +132,8 @@ def outcome(data: Mapping[str, Any]) -> Result:
         found = Failure(_code(FailureKind, failure["kind"]), message)
     elif "stopped" in data:
         stopped = data["stopped"]
-        found = Stopped(_curves(stopped["curves"]), *(_value(stopped, name) for name in _COSTS))
+        parameters, setup, training, validation = (_value(stopped, name) for name in _COSTS)
+        found = Stopped(_curves(stopped["curves"]), parameters, setup, training, validation, _waiting(stopped))
     else:
         evaluation = data["evaluation"]
         parameters, setup, training, validation = (_value(evaluation, name) for name in _COSTS)
@@ -144,11 +147,22 @@ def outcome(data: Mapping[str, Any]) -> Result:
             judged=_value(evaluation, "judged") if "curves" in evaluation else 0,
             measures=_measures(evaluation["measures"]) if "measures" in evaluation else (),
             objective=_objective(evaluation["objective"]) if "objective" in evaluation else None,
+            waiting_seconds=_waiting(evaluation),
         )
     place = _place(data)
     started, finished = (_value(data, name, _FAILURES) for name in ("started", "finished"))
     whose, attempt = _natural(data, "individual"), _value(data, "attempt", _FAILURES)
     return Result(whose, attempt, place, started, finished, found, _natural({"first": 0, **data}, "first"))
+
+
+def _waiting(data: Mapping[str, Any]) -> float | None:
+    """Seconds for images, where there is a word of them. Raises ValueError."""
+    if "waiting_seconds" not in data:
+        return None
+    seconds = _value(data, "waiting_seconds")
+    if seconds is None:
+        raise ValueError("expected waiting_seconds, got null")
+    return float(seconds)
 
 
 def _accuracies(written: object, column: str) -> tuple[float, ...]:

@@ -26,7 +26,7 @@ import numpy as np
 from hpcnas.config import search as search_config
 from hpcnas.config.search import SearchConfig
 from hpcnas.config.settings import ConfigError
-from hpcnas.evolution.individuals import COLUMNS, recorded_columns
+from hpcnas.evolution.individuals import COLUMNS
 from hpcnas.evolution.population import Population
 from hpcnas.evolution.registry import expectations
 from hpcnas.job.session import Session
@@ -86,7 +86,7 @@ def _fill(stored: StoredRun, file: hdf5.Group) -> None:
     hdf5.write_dataset(file, "evaluated", population.evaluated, order)
     individuals = file.create_group("individuals")
     hdf5.write_dataset(individuals, "id", np.arange(len(population)), "the row itself, for those who join tables")
-    columns = recorded_columns(len(population.rungs), population.measured, population.weighed)
+    columns = population.recorded
     hdf5.write_table(individuals, columns, {column.name: population.column(column.name) for column in columns})
     hdf5.write_table(
         file.create_group("failures"),

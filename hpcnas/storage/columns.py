@@ -33,4 +33,5 @@ class Column:
     of_curves: bool = False  # only runs whose trainings have rungs have it
     of_measures: bool = False  # only runs whose trainings tell all measures have it
     of_objective: bool = False  # only runs that weigh a cost of trained networks have it
+    of_waiting: bool = False  # only runs with images that did not fit onto a device have it
     told: bool = False  # nothing is decided by it: a run without it can go on

@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from hpcnas.storage import durable
 
@@ -56,13 +56,14 @@ def _parse(line: bytes) -> Record | list[Record] | None:
 
 @dataclass(frozen=True)
 class Contents:
-    """A journal as read: the run it belongs to, how many records went before it, its records, and the bytes of its
-    whole lines."""
+    """A journal as read: the run it belongs to, how many records went before it, its records, the bytes of its whole
+    lines, and its first line as it stands there."""
 
     run: str
     base: int
     records: list[Record]
     whole: int
+    header: bytes = b""
 
 
 def _not_waiting(path: str, flags: int) -> int:
@@ -70,13 +71,36 @@ def _not_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
+def opened(path: Path) -> IO[bytes]:
+    """The file, to be read. Raises OSError, and JournalError where it is none."""
+    file = open(path, "rb", opener=_not_waiting)
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise JournalError(f"expected a readable journal {path}: it is a pipe or a device")
+
+
+def commits(data: bytes) -> tuple[list[Record], int, str | None]:
+    """The records of whole lines that follow a header, up to the first damage; how many bytes these have; and what is
+    wrong with the next line. A last line that is torn or broken is left out."""
+    found: list[Record] = []
+    whole, lines = 0, data.split(b"\n")[:-1]
+    for number, line in enumerate(lines, start=1):
+        commit = _parse(line)
+        if commit is None and number == len(lines):  # a newline can reach the disk before what stands before it
+            break
+        if not isinstance(commit, list):
+            return found, whole, f"expected a list of records with its check sum, got {line[:60]!r}"
+        found += commit
+        whole += len(line) + 1
+    return found, whole, None
+
+
 def scan(path: Path) -> tuple[Contents, str | None]:
     """Reads up to the first damage, without changing anything; says where that is. A torn last line is none and is
     left out. Raises JournalError where there is not even a header."""
     try:
-        with open(path, "rb", opener=_not_waiting) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise JournalError(f"expected a readable journal {path}: it is a pipe or a device")
+        with opened(path) as file:
             data = file.read()
     except OSError as error:
         raise JournalError(f"expected a readable journal {path}: {error.strerror}") from None
@@ -104,7 +128,7 @@ def scan(path: Path) -> tuple[Contents, str | None]:
             del parsed[number - 1 :]
             break
     records = [record for commit in parsed[1:] if isinstance(commit, list) for record in commit]
-    return Contents(run, base, records, whole), damage
+    return Contents(run, base, records, whole, lines[0]), damage
 
 
 def read(path: Path) -> Contents:

@@ -111,9 +111,11 @@ def checked(
                 judged = _judged(outcome.judged, curves, task, whose)
                 every = () if classes is None else _measures(outcome.measures, len(task.seeds), classes, whose)
                 weighed = _objective(outcome.objective, whose)
-                return Evaluation(accuracies, *_costs(outcome, whose), curves, judged, every, weighed)
+                waited = _waiting(outcome, whose)
+                return Evaluation(accuracies, *_costs(outcome, whose), curves, judged, every, weighed, waited)
             case Stopped():
-                return Stopped(_curves_so_far(outcome.curves, task, whose, measure), *_costs(outcome, whose))
+                curves = _curves_so_far(outcome.curves, task, whose, measure)
+                return Stopped(curves, *_costs(outcome, whose), _waiting(outcome, whose))
     except _NoAnswer as error:
         return Failure(error.kind, str(error))
     message = f"expected an Evaluation or a Failure from {whose}, got {type(outcome).__name__}"
@@ -209,6 +211,12 @@ def _costs(outcome: Evaluation | Stopped, whose: str) -> tuple[int, float, float
         raise _NoAnswer(f"expected a whole number of parameters from {whose}, got {said}")
     setup, training, validation = (_amount(getattr(outcome, name), name, whose) for name in SECONDS)
     return parameters, setup, training, validation
+
+
+def _waiting(outcome: Evaluation | Stopped, whose: str) -> float | None:
+    """Seconds for images, where there were such. Raises _NoAnswer."""
+    given: object = outcome.waiting_seconds
+    return None if given is None else _amount(given, "waiting_seconds", whose)
 
 
 def _amount(given: object, name: str, whose: str) -> float:

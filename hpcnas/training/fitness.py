@@ -73,6 +73,7 @@ class FitnessInProgress:
         self._trainings: Trainings | None = None  # those under way
         self._running = 0  # how many those are, or are to be
         self._saved: dict[str, Any] | None = None  # state that they begin with
+        self._waited = 0.0  # seconds for images of the host, before those under way
         self._clock = Stopwatch()
 
     def run(
@@ -103,21 +104,25 @@ class FitnessInProgress:
                 self._accuracies += accuracies
                 self._measures += every
                 self._curves += zip(*self._reached, strict=True)
-            self._trainings = None
+            self._waited, self._trainings = self._waiting(), None
             self._reached = []
-            if self._data.pixels.is_cuda:
+            if self._data.device.type == "cuda":
                 torch.cuda.empty_cache()
             replicate_done()
         curves, judged = tuple(self._curves), self._judged if self._floors else 0
         return Evaluation(
             tuple(self._accuracies), *self._costs(), curves=curves, judged=judged, measures=tuple(self._measures),
-            objective=self._weighed,
+            objective=self._weighed, waiting_seconds=self._waiting() if self._data.on_host else None,
         )  # fmt: skip
+
+    def _waiting(self) -> float:
+        """Seconds for images of the host, so far."""
+        return self._waited + (self._trainings.waited or 0.0 if self._trainings is not None else 0.0)
 
     def _weigh(self, objective: str) -> weighing.Cost:
         """What the first of the networks costs that have just been trained."""
         assert self._trainings is not None, "they are there until the next ones"
-        device, skeleton = self._data.pixels.device, self._skeleton
+        device, skeleton = self._data.device, self._skeleton
         network = Network(expand(self._genotype), skeleton)
         network.load_state_dict(self._trainings.export(0))
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -138,7 +143,8 @@ class FitnessInProgress:
         return self._data.validation_labels.cpu().numpy()
 
     def _stopped(self) -> Stopped:
-        return Stopped(tuple(zip(*self._reached, strict=True)), *self._costs())
+        waited = self._waiting() if self._data.on_host else None
+        return Stopped(tuple(zip(*self._reached, strict=True)), *self._costs(), waiting_seconds=waited)
 
     def _costs(self) -> tuple[int, float, float, float]:
         """The network's parameters, and the seconds of set-up, training and validation."""
@@ -196,6 +202,7 @@ class FitnessInProgress:
             "running": self._running,
             "trainings": None if self._trainings is None else self._trainings.state(),
             "seconds": dict(self._clock.seconds),
+            "waited": self._waiting(),
         }
 
     def resume(self, state: dict[str, Any]) -> None:
@@ -207,13 +214,14 @@ class FitnessInProgress:
         curves, reached, judged = list(state["curves"]), list(state["reached"]), state["judged"]
         found, weighed = list(state["measures"]), state["weighed"]
         self._clock.seconds |= state["seconds"]
+        self._waited = state.get("waited", 0.0)  # an earlier version knew no images on the host
         self._accuracies, self._running, self._saved = accuracies, running, saved
         self._curves, self._reached, self._judged, self._measures = curves, reached, judged, found
         self._weighed = weighed
 
     def _identity(self) -> str:
         """What has to be the same for a state to be continued; generators differ from one type of device to another."""
-        device = self._data.pixels.device.type
+        device = self._data.device.type
         things = (
             self._method.kind(self._skeleton),
             self._genotype.codes.hex(),

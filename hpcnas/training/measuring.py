@@ -14,16 +14,18 @@ a training, and at its rungs: none of it is on the way of a step. What measures 
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcnas import answers, plugins
 from hpcnas.config import measures
-from hpcnas.config.data_spec import DataError
+from hpcnas.config.data_spec import DataError, named_classes
 
+log = logging.getLogger(__name__)
 Scores = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
@@ -114,6 +116,7 @@ _FUNCTIONS: dict[str, Callable[[Scores, Labels], float]] = {
     "auroc": auroc,
     "log-loss": log_loss,
 }
+_OVER_CLASSES = ("balanced-accuracy", "macro-f1", "auroc")
 _OF_PROBABILITIES = ("auroc", "log-loss")  # there are none of scores that are not finite, but a class is predicted
 
 
@@ -151,7 +154,14 @@ def every(scores: Scores, labels: Labels) -> tuple[float | None, ...]:
     return tuple(None if number != number else number for number in found)
 
 
-def check(name: str, labels: Labels) -> None:
-    """Raises DataError where no network has this measure on images of these labels, int64 (N,)."""
+def check(name: str, labels: Labels, classes: Sequence[str]) -> None:
+    """Says so where validation images of these labels, int64 (N,), lack a class that the measure is a mean over. Raises
+    DataError where no network has this measure on them."""
     if name == "auroc" and len(np.unique(labels)) < 2:
         raise DataError("expected validation images of two classes or more for --fitness auroc, got those of one")
+    lacking = np.setdiff1d(np.arange(len(classes)), labels).tolist()
+    if lacking and name in _OVER_CLASSES:
+        log.warning(
+            "--fitness %s is a mean over classes, and there are no validation images of %s", name,
+            named_classes(lacking, classes),
+        )  # fmt: skip

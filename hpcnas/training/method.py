@@ -8,6 +8,7 @@ files, no messages.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -25,11 +26,14 @@ from hpcnas.config import class_weights
 from hpcnas.config.data_spec import DataFacts
 from hpcnas.config.search import DataSettings, TrainingSettings
 from hpcnas.data import splits
-from hpcnas.data.augment import Normaliser, movable, padded
+from hpcnas.data.augment import Normaliser, padded
 from hpcnas.data.channel_statistics import channel_statistics, warn_of_padding
 from hpcnas.data.datasets import DataSet
 from hpcnas.training import schedules
+from hpcnas.training.batches import Batches, BatchesFromHost, BatchesInPlace
 
+log = logging.getLogger(__name__)
+_SHARE = 0.75  # of the device's free memory that images may take: the rest is for networks and their maps
 OWN_VALIDATION = "validation part"  # in place of a split: the data's fingerprint covers it
 
 
@@ -56,9 +60,10 @@ class TrainingData:
     """Both splits on the device: (N, H, W, C), of the type that the data have, and int64 (N,); and how pixels become
     inputs.
 
-    Where the images lie in a file that all processes of the host map, CPUs train from there: `places` and
-    `validation_places`, int64 (n,), then say which of `pixels` and `validation_pixels` are those of the labels, and
-    images are padded by `late_padding` when they are taken."""
+    Where the images lie in a file that all processes of the host map, CPUs train from there; and where a device has no
+    memory for them they stay `on_host`. Then `places` and `validation_places`, int64 (n,) on the host, say which of
+    `pixels` and `validation_pixels` are those of the labels, and images are padded by `late_padding` when they are
+    taken."""
 
     pixels: Tensor
     labels: Tensor
@@ -70,17 +75,41 @@ class TrainingData:
     places: Tensor | None = None
     validation_places: Tensor | None = None
     late_padding: int = 0
+    on_host: bool = False
 
-    def taken(self, chosen: Tensor) -> Tensor:
-        """Training images by their numbers, int64 (B,), padded: (B, H, W, C), as `movable` has them."""
-        rows = chosen if self.places is None else self.places[chosen]
-        return padded(movable(self.pixels)[rows], self.late_padding)
+    @property
+    def device(self) -> torch.device:
+        """Where networks are trained."""
+        return self.labels.device
+
+    @property
+    def numbers_device(self) -> torch.device:
+        """Where numbers of images are wanted that `batches` are taken by."""
+        return self.pixels.device
+
+    @property
+    def full_size(self) -> tuple[int, int]:
+        """Height and width of the training images that `batches` give: padded."""
+        _, height, width, _ = self.pixels.shape
+        return height + 2 * self.late_padding, width + 2 * self.late_padding
+
+    def batches(self) -> Batches:
+        """Training images, for one training."""
+        return self._batches(self.pixels, self.places, self.late_padding)
+
+    def validation_batches(self) -> Batches:
+        """Validation images, likewise; not padded."""
+        return self._batches(self.validation_pixels, self.validation_places, 0)
+
+    def _batches(self, pixels: Tensor, places: Tensor | None, padding: int) -> Batches:
+        if not self.on_host:
+            return BatchesInPlace(pixels, places, padding)
+        assert places is not None, "it says which images of the host they are"
+        return BatchesFromHost(pixels, places, self.device, padding)
 
     def validated(self, part: slice) -> Tensor:
         """Validation images: (B, H, W, C), of their own type."""
-        if self.validation_places is None:
-            return self.validation_pixels[part]
-        return movable(self.validation_pixels)[self.validation_places[part]].view(self.validation_pixels.dtype)
+        return self.validation_batches().take(part).view(self.validation_pixels.dtype)
 
     @classmethod
     def prepare(
@@ -90,17 +119,19 @@ class TrainingData:
         device: torch.device,
         padding: int = 0,
         weights: str | None = None,
+        room: int | None = None,
     ) -> TrainingData:
         """Splits the training images by the configured seed, unless they have validation images of their own, pads them
-        by so many pixels of the value 0 on each side, and moves all to the device. `weights` are those of classes
-        (`config.class_weights`). Raises DataError, also where they do not fit the data."""
+        by so many pixels of the value 0 on each side, and moves all to the device, unless they take more than their
+        share of `room`, its free memory in bytes: then they stay on the host, which is warned of. `weights` are those
+        of classes (`config.class_weights`). Raises DataError, also where they do not fit the data."""
         images, others = dataset.images, dataset.validation
         if others is None:
             training, validation, split = splits.places(images, data.validation_fraction, data.split_seed)
             others = images
         else:
             training, validation, split = np.arange(len(images.labels)), np.arange(len(others.labels)), OWN_VALIDATION
-        mean, std = channel_statistics(images.pixels, training)
+        mean, std = channel_statistics(images.pixels, training, f"{dataset.name}, training images")
         _, height, width, channels = images.pixels.shape
         sizes = np.bincount(images.labels[training], minlength=len(dataset.classes)).tolist()
         scaled = class_weights.scaled(weights, sizes)
@@ -109,8 +140,12 @@ class TrainingData:
             told = {"split": split, "mean": tuple(mean.tolist()), "std": tuple(std.tolist())}
         if padding and images.pixels.dtype != np.uint8:
             warn_of_padding(mean, std)
-        shared = device.type == "cpu" and isinstance(images.pixels, np.memmap)
-        if shared:
+        size = _bytes_to_place(images.pixels, len(training), padding) + others.pixels[:1].nbytes * len(validation)
+        on_host = room is not None and size > _SHARE * room
+        if room is not None and on_host:
+            _warn_of_room(size, room)
+        late = on_host or (device.type == "cpu" and isinstance(images.pixels, np.memmap))
+        if late:
             pixels, validated = _mapped(images.pixels), _mapped(others.pixels)
         else:
             pixels = padded(torch.as_tensor(images.pixels[training], device=device), padding)
@@ -132,10 +167,27 @@ class TrainingData:
                 **told,
             ),
             class_weights=None if scaled is None else torch.tensor(scaled, dtype=torch.float32, device=device),
-            places=torch.as_tensor(training) if shared else None,
-            validation_places=torch.as_tensor(validation) if shared else None,
-            late_padding=padding if shared else 0,
+            places=torch.as_tensor(training) if late else None,
+            validation_places=torch.as_tensor(validation) if late else None,
+            late_padding=padding if late else 0,
+            on_host=on_host,
         )
+
+
+def _bytes_to_place(pixels: NDArray[Any], count: int, padding: int) -> int:
+    """What so many images take on the device, at the most: beside padded ones are those as they were, for a while."""
+    _, height, width, channels = pixels.shape
+    around = (height + 2 * padding) * (width + 2 * padding) * channels * pixels.itemsize if padding else 0
+    return count * (pixels[:1].nbytes + around)
+
+
+def _warn_of_room(size: int, room: int) -> None:
+    """Says that images stay on the host; alike on devices of one kind."""
+    log.warning(
+        "images stay on the host, and each batch is copied to the device: they take %.2f GiB, more than %d %% of the "
+        "%.2f GiB that a worker finds free there; which share of its time it waits for them is told with the results",
+        size / 2**30, 100 * _SHARE, room / 2**30,
+    )  # fmt: skip
 
 
 def _mapped(pixels: NDArray[Any]) -> Tensor:
@@ -178,6 +230,11 @@ class Trainings(ABC):
     stored_name: ClassVar[str]  # of the way, in files: the words of version 0.1, whatever its class is called now
     side_by_side: ClassVar[int]  # how many at the most
     step: int  # how many steps each of them has made
+
+    @property
+    def waited(self) -> float | None:
+        """Seconds that steps and validations have waited for images of the host; None where they lie on the device."""
+        return None
 
     @classmethod
     @abstractmethod

@@ -1,7 +1,7 @@
 """What crosses the pipe between a worker and its trainer child, beside Task and Outcome, and their signals (D4).
 
     worker ─► Assignment, Task, Task … Save ─► child
-    child  ─► Loaded or Unusable, Beat, Remark, Outcome … Saved ─► worker
+    child  ─► Loaded or Unusable, Beat, Remark, DeviceMemory, Outcome … Saved ─► worker
 
 Both are of one version and one host, so messages are pickled. Nothing here imports torch.
 """
@@ -28,6 +28,7 @@ class Assignment:
     threads: int
     cuda: bool
     parent: int  # process id of the worker: the child ends when it is gone
+    sharing: int = 1  # workers that use this device
 
 
 @dataclass(frozen=True)
@@ -62,4 +63,13 @@ class Remark:
     text: str
 
 
-FromChild = Outcome | Loaded | Unusable | Beat | Saved | Remark
+@dataclass(frozen=True)
+class DeviceMemory:
+    """The most bytes of a GPU's memory that the task took whose outcome follows, images included; and all that it
+    has. What drivers and libraries take beside that is not in it."""
+
+    taken: int
+    total: int
+
+
+FromChild = Outcome | Loaded | Unusable | Beat | Saved | Remark | DeviceMemory

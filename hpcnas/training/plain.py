@@ -110,7 +110,7 @@ class PlainTraining(SingleTraining):
     ) -> None:
         with initial_weights(seed):
             network = Network(expand(genotype), skeleton)
-        super().__init__(PlainLearner(network, data.pixels.device, settings, data.class_weights), data, settings, seed)
+        super().__init__(PlainLearner(network, data.device, settings, data.class_weights), data, settings, seed)
 
     def export(self, number: int = 0) -> dict[str, Tensor]:
         return self.network.state_dict()

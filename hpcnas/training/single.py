@@ -10,6 +10,7 @@ and flip; validation on whole images. The result of a seed does not depend on wh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any, Protocol
 
 import torch
@@ -58,14 +59,15 @@ class SingleTraining(Trainings):
     side_by_side = 1
 
     def __init__(self, learner: Learner, data: TrainingData, settings: TrainingSettings, seed: int) -> None:
-        device = data.pixels.device
+        device = data.device
         self.step = 0
         self._learner = learner
         self._broken = torch.zeros((), dtype=torch.bool, device=device)
         self._data = data
         self._settings = settings
         self._generator = torch.Generator(device).manual_seed(seed)
-        self._sampler = EpochSampler(len(data.labels), self._generator)
+        self._sampler = EpochSampler(len(data.labels), self._generator, data.numbers_device)
+        self._images, self._validation_images = data.batches(), data.validation_batches()
         self._crop_height, self._crop_width = crop_size(settings, data.facts)
         self._averaged_steps = averaging.averaged_steps(settings)
         self._averages = [weight.clone() for weight in learner.weights()] if self._averaged_steps else []
@@ -104,10 +106,17 @@ class SingleTraining(Trainings):
     def _batch(self) -> tuple[Tensor, Tensor]:
         """The next augmented images, float (B, C, h, w), and their labels, int64 (B,)."""
         chosen = self._sampler.next(self._settings.batch_size)
-        images = random_crop(self._data.taken(chosen), self._crop_height, self._crop_width, self._generator)
+        more = self.step + 1 < self._settings.steps
+        upcoming = self._sampler.upcoming(self._settings.batch_size) if more else None
+        images = random_crop(self._images.take(chosen, upcoming), self._crop_height, self._crop_width, self._generator)
         if self._settings.flip:
             images = random_flip(images, self._generator)
         return self._data.normalise(images.view(self._data.pixels.dtype)), self._data.labels[chosen]
+
+    @property
+    def waited(self) -> float | None:
+        learnt, validated = self._images.waited, self._validation_images.waited
+        return None if learnt is None or validated is None else learnt + validated
 
     def validated(self, beat: Callable[[], None], averaged: bool = False) -> tuple[ValidationScores, ...]:
         return (self.validate(beat, averaged),)
@@ -117,11 +126,14 @@ class SingleTraining(Trainings):
         """What it says of the validation images, in evaluation mode on whole images; `averaged` as of `validated`."""
         assert self._averages or not averaged, "there is an average up to the last rung"
         weights = self._averages if averaged else None
-        data, correct = self._data, torch.zeros((), dtype=torch.int64, device=self._data.pixels.device)
+        data, correct = self._data, torch.zeros((), dtype=torch.int64, device=self._data.device)
+        parts = [
+            slice(start, start + VALIDATION_BATCH) for start in range(0, len(data.validation_labels), VALIDATION_BATCH)
+        ]
         said = []
-        for start in range(0, len(data.validation_labels), VALIDATION_BATCH):
-            part = slice(start, start + VALIDATION_BATCH)
-            scores = self._learner.scores(data.normalise(data.validated(part)), weights)
+        for part, upcoming in zip_longest(parts, parts[1:]):
+            images = self._validation_images.take(part, upcoming).view(data.validation_pixels.dtype)
+            scores = self._learner.scores(data.normalise(images), weights)
             correct += (scores.argmax(dim=1) == data.validation_labels[part]).sum()
             said.append(scores)
             beat()

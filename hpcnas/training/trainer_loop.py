@@ -33,7 +33,7 @@ from hpcnas.training.evaluator import Loaded
 from hpcnas.training.fitness import FitnessInProgress, OtherEvaluation
 from hpcnas.training.heartbeat import beating
 from hpcnas.training.method import LossNotFinite, TrainingData, number_type
-from hpcnas.training.pipe import Assignment, Beat, FromChild, Remark, Save, Saved, Unusable
+from hpcnas.training.pipe import Assignment, Beat, DeviceMemory, FromChild, Remark, Save, Saved, Unusable
 from hpcnas.training.plain import PlainTraining
 
 _BEAT_INTERVAL = 1.0  # seconds, at the most
@@ -57,14 +57,14 @@ def serve(connection: Connection, assignment: Assignment) -> int:
     try:
         plugins.load(config.search.plugins)
         device = _assigned_device(assignment)
-        data = _prepared(config, device)
+        data = _prepared(config, device, assignment.sharing)
     except (DataError, plugins.PluginError, DeviceRefused) as error:
         pipe.send(Unusable(str(error), of_data=isinstance(error, DataError)))
         return 2
     except Exception as error:
         if not causes.is_out_of_memory(error):
             raise
-        told = f"expected memory for all images, which a search has on its device: {first_line(error)}"
+        told = f"expected memory for all images, on the device or on its host: {first_line(error)}"
         pipe.send(Unusable(told, passes=True))  # others may hold it
         return 2
     _import_late_parts()
@@ -82,6 +82,8 @@ def serve(connection: Connection, assignment: Assignment) -> int:
     if config.space.added and way.method is not PlainTraining:
         pipe.send(Remark(_OF_PLUGINS))
         trains += f" (with primitives of plugins: {PlainTraining.stored_name})"
+    if data.on_host:
+        trains += " (images on the host)"
     software = _software_versions() | {"training": trains, "threads": str(assignment.threads), "numbers": numbers}
     pipe.send(Loaded(data.facts, software, way.slower))
     while True:
@@ -107,15 +109,48 @@ def serve(connection: Connection, assignment: Assignment) -> int:
                 outcome = _outcome(fitness, attendance, traced)
         else:
             outcome = _outcome(fitness, attendance)
+        if (memory := _device_memory(device)) is not None:
+            pipe.send(memory)
         pipe.send(outcome)
 
 
-def _prepared(config: SearchConfig, device: torch.device) -> TrainingData:
-    """The data on the device; what it was read into is let go of. Raises DataError."""
+def _prepared(config: SearchConfig, device: torch.device, sharing: int) -> TrainingData:
+    """The data on a device that so many workers use, or on its host where that has no room; what it was read into is
+    let go of. Raises DataError."""
     dataset, training = load_training(config.data.source, download=config.run.download), config.training
-    data = TrainingData.prepare(dataset, config.data, device, training.padding, training.class_weights)
-    measuring.check(training.fitness, data.validation_labels.cpu().numpy())
+    room = _room(device, sharing)
+
+    def prepared(room: int | None) -> TrainingData:
+        return TrainingData.prepare(dataset, config.data, device, training.padding, training.class_weights, room)
+
+    data = None
+    try:
+        data = prepared(room)
+    except Exception as error:
+        if room is None or not causes.is_out_of_memory(error):
+            raise
+    if data is None:  # others have taken that memory meanwhile
+        data = prepared(0)
+    measuring.check(training.fitness, data.validation_labels.cpu().numpy(), dataset.classes)
     return data
+
+
+def _room(device: torch.device, sharing: int) -> int | None:
+    """Bytes of a GPU's memory that are free, of those that one of so many workers may take; None of a CPU, whose images
+    are mapped."""
+    if device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info(device)
+    return min(free, total // sharing)
+
+
+def _device_memory(device: torch.device) -> DeviceMemory | None:
+    """What a GPU's memory was taken for since the last call; None of a CPU."""
+    if device.type != "cuda":
+        return None
+    taken = torch.cuda.max_memory_reserved(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return DeviceMemory(taken, torch.cuda.mem_get_info(device)[1])
 
 
 def _import_late_parts() -> None:

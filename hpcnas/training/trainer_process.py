@@ -27,7 +27,17 @@ from hpcnas.job.signals import signal_name
 from hpcnas.messages import Evaluation, Failure, FailureKind, Outcome, Stopped, Task
 from hpcnas.training.evaluator import EvaluatorRefused, Loaded
 from hpcnas.training.interpreter import python
-from hpcnas.training.pipe import COORDINATED, STACK_SIGNAL, Assignment, FromChild, Remark, Save, Saved, Unusable
+from hpcnas.training.pipe import (
+    COORDINATED,
+    STACK_SIGNAL,
+    Assignment,
+    DeviceMemory,
+    FromChild,
+    Remark,
+    Save,
+    Saved,
+    Unusable,
+)
 from hpcnas.training.starts import Starts
 
 TRAINER = "from hpcnas.training import trainer; sys.exit(trainer.main())"
@@ -60,6 +70,7 @@ class TrainerEvaluator:
         self._warnings: list[str] = []
         self._known: DataFacts | None = None  # what the first child that was ready had read
         self._fast = False  # whether a child has trained in the fastest way
+        self.device_memory: DeviceMemory | None = None  # that the last evaluation took, of a GPU
         self._starts = Starts(now)
         self._begin_child()
 
@@ -135,6 +146,8 @@ class TrainerEvaluator:
                         self._refuse_start(message.reason, message.of_data)
                 case Remark():
                     self._warnings.append(message.text)
+                case DeviceMemory():
+                    self.device_memory = message
                 case Loaded():
                     if self._known not in (None, message.facts):
                         self._refuse_start(f"expected the data of before, {self._known}, but found {message.facts}")
@@ -222,7 +235,7 @@ class _Child:
             with theirs:
                 self._process = self._start(command, binding, theirs.fileno())
             opened.pop_all()
-        self.send(Assignment(config, binding.threads, binding.gpu is not None, os.getpid()))
+        self.send(Assignment(config, binding.threads, binding.gpu is not None, os.getpid(), binding.sharing))
 
     def _start(self, command: Sequence[str], binding: Binding, pipe: int) -> subprocess.Popen[bytes]:
         # Blocked signals stay blocked in the child until it ignores them: one sent to the whole job must not end it.

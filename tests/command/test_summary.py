@@ -131,6 +131,7 @@ def test_everything_there_is_to_say(run: Path, capsys: pytest.CaptureFixture[str
         "worker_hours": 440 / 3600,
         "busy_share": 0.96,
         "steps_a_second": 5000.0,
+        "input_wait": None,
         "last_event": "1970-01-01T00:35:00+00:00",
         "remaining_seconds": 200.0,
         "estimated_end": "1970-01-01T00:38:20+00:00",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 import subprocess
@@ -108,8 +107,6 @@ def with_value(value: float) -> np.ndarray:
         ({"train_images": with_value(np.nan)},
          "train/images[7], row 3, column 8, channel 2: expected finite values, got nan"),
         ({"train_images": with_value(-np.inf)}, "train/images[7], row 3, column 8, channel 2: expected finite"),
-        ({"train_images": np.ones((12, 8, 9, 2), "f4")},
-         "train/images: expected values that differ, got constant channels alone: 0 (1), 1 (1)"),
         ({"train_images": np.ones((12, 8, 9, 4))}, "train/images: expected values of uint8, uint16, int16, float16, "),
         ({"train_images": np.ones((12, 8, 9), "f4")}, "train/images: expected images (N, H, W, C) or (N, C, H, W)"),
         ({"train_images": np.ones((12, 8, 9, 300), "f4")}, "got 300 channels, 8×9; where the axes are "),
@@ -144,15 +141,6 @@ def test_what_is_wrong_is_told_in_a_line_with_its_place(
         datasets.load_training(f"arrays:{path}")
     assert str(caught.value).startswith(f"arrays:{path}: ") and "\n" not in str(caught.value)
     assert expected in str(caught.value)
-
-
-def test_a_constant_channel_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    images = content()["train_images"]
-    images[..., 1] = 5
-    path = in_hdf5(tmp_path, content(train_images=images))
-    with caplog.at_level(logging.WARNING):
-        datasets.load_training(f"arrays:{path}")
-    assert caplog.messages == [f"{path}, train/images: constant channels tell a network nothing: 1 (5)"]
 
 
 def test_test_arrays_stay_shut(tmp_path: Path) -> None:

@@ -37,6 +37,30 @@ def test_a_channel_of_rounding_alone_is_constant() -> None:
     assert channel_statistics(pixels)[1].tolist() == [1.0]
 
 
+@pytest.mark.parametrize("kind", ["uint8", "int16", "float32"])
+def test_constant_channels_are_warned_of(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    pixels = np.random.default_rng(0).integers(0, 100, (9, 2, 2, 8)).astype(kind)
+    pixels[..., 1::2] = 5 if kind != "float32" else 0.1
+    with caplog.at_level(logging.WARNING):
+        channel_statistics(pixels, whose="birds, training images")
+    told = "birds, training images: constant channels tell a network nothing"
+    value = "0.1" if kind == "float32" else "5"
+    assert caplog.messages == [f"{told}: " + ", ".join(f"{channel} ({value})" for channel in (1, 3, 5, 7))]
+    caplog.clear()
+    pixels[..., :7] = 5
+    with caplog.at_level(logging.WARNING):
+        channel_statistics(np.where(np.arange(8) == 7, np.arange(9)[:, None, None, None], pixels).astype(kind))
+    assert caplog.messages[0].endswith("0 (5), 1 (5), 2 (5), 3 (5), 4 (5) and 2 more")
+
+
+def test_channels_that_are_all_constant_are_refused() -> None:
+    pixels = np.tile(np.array([1, 7], np.uint8), (4, 2, 2, 1))
+    with pytest.raises(DataError) as caught:
+        channel_statistics(pixels, whose="birds, training images")
+    expected = "birds, training images: expected values that differ, got constant channels alone: 0 (1), 1 (7)"
+    assert str(caught.value) == expected
+
+
 @pytest.mark.parametrize("value", [1e-35, 1e35])
 def test_deviations_that_float32_cannot_divide_by(value: float) -> None:
     pixels = np.zeros((1, 2, 2, 3), np.float32)

@@ -175,8 +175,9 @@ def test_a_bad_cache_is_named_and_made_again(
     damage(cache)
     np.testing.assert_array_equal(pixels_of(root), drawn(0, 1, 2, 3, 4, 5))
     assert warned(caplog)[0].startswith(f"not using the decoded images kept in {cache}: {reason}")
-    last = f"cannot keep the decoded images in {cache}: Is a directory" if cache.is_dir() else f"made {cache} anew"
-    assert warned(caplog)[1:] == [last]
+    last = f"cannot keep the decoded images in {cache}: Is a directory; " if cache.is_dir() else f"made {cache} anew"
+    (told,) = warned(caplog)[1:]
+    assert told.startswith(last)
     forbid_decoding(monkeypatch)
     np.testing.assert_array_equal(pixels_of(root), drawn(0, 1, 2, 3, 4, 5))
 
@@ -246,11 +247,14 @@ def make_read_only(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
 
 
 def test_a_read_only_folder_has_its_cache_at_the_users(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_read_only(monkeypatch, root)
     np.testing.assert_array_equal(pixels_of(root), drawn(0, 1, 2, 3, 4, 5))
-    assert not caches(root) and len(caches(tmp_path / "user-cache" / "hpcnas")) == 1
+    (kept,) = caches(tmp_path / "user-cache" / "hpcnas")
+    (said,) = warned(caplog)
+    assert not caches(root) and said.startswith(f"cannot keep the decoded images in {root}/.hpcnas-train-")
+    assert said.endswith(f".npy: Read-only file system; they are in {kept}")
     forbid_decoding(monkeypatch)
     np.testing.assert_array_equal(pixels_of(root), drawn(0, 1, 2, 3, 4, 5))
 
@@ -270,18 +274,33 @@ def test_without_any_place_every_process_decodes_and_says_so(
 ) -> None:
     make_read_only(monkeypatch, root, tmp_path / "user-cache")
     np.testing.assert_array_equal(pixels_of(root), drawn(0, 1, 2, 3, 4, 5))
-    (own,) = (place for place in warned(caplog) if str(root / ".hpcnas-train-") in place)
-    assert own.endswith(".npy: Read-only file system")  # the same words in every process: the log has them once
-    assert warned(caplog)[-1] == f"no place for decoded images: every process decodes {root}/train for itself"
+    (said,) = warned(caplog)  # the same words in every process: the log has them once
+    assert said.startswith(
+        f"no place for the decoded images: every process decodes {root}/train into memory of its own, which may not "
+    )
+    first, second = said.partition("(")[2].rstrip(")").split("; ")
+    assert first.startswith(str(root / ".hpcnas-train-")) and first.endswith(".npy: Read-only file system")
+    assert second.startswith(str(tmp_path / "user-cache")) and second.endswith(".npy: Read-only file system")
 
 
-def test_a_full_disk_leaves_nothing_behind(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(descriptor: int) -> None:
+def test_a_full_disk_leaves_nothing_behind(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the middle of the pixels, too: what is written then is a part of them."""
+
+    def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "fsync", full)
-    np.testing.assert_array_equal(pixels_of(root), drawn(0, 1, 2, 3, 4, 5))
-    assert [path.suffix for path in root.iterdir() if path.is_file()] == [".lock"]
+    for place in ((os, "fsync"), (sealed.Sealing, "write")):
+        with monkeypatch.context() as patched:
+            patched.setattr(*place, full)
+            found = pixels_of(root)
+        np.testing.assert_array_equal(found, drawn(0, 1, 2, 3, 4, 5))
+        assert not isinstance(found, np.memmap)
+        assert [path.suffix for path in root.iterdir() if path.is_file()] == [".lock"]
+        (said,) = warned(caplog)
+        assert said.count("No space left on device") == 2 and "into memory of its own" in said
+        caplog.clear()
 
 
 def test_a_file_system_without_locks_will_do(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

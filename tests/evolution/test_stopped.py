@@ -156,12 +156,12 @@ def test_columns_that_say_stopped_without_curves_are_refused(state: State) -> No
 
 
 def test_runs_without_rungs_have_the_columns_of_before() -> None:
-    whole = recorded_columns(2, measured=True, weighed=True)
+    whole = recorded_columns(2, measured=True, weighed=True, waited=True)
     assert whole == COLUMNS
-    assert {column.name for column in whole} - {column.name for column in recorded_columns(0, True, True)} == {
+    assert {column.name for column in whole} - {column.name for column in recorded_columns(0, True, True, True)} == {
         "curves", "judged", "stopped_after"
     }  # fmt: skip
-    assert not {"curves", "log_loss", "objective"} & {column.name for column in recorded_columns(0)}
+    assert not {"curves", "log_loss", "objective", "waiting_seconds"} & {column.name for column in recorded_columns(0)}
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -318,6 +318,14 @@ def test_cards_that_are_called_the_same_are_others() -> None:
     assert [(one.gpu, one.device) for one in found] == [("0", "cuda:A"), ("1", "cuda:B"), ("0", "cuda:C")]
 
 
+def test_how_many_share_a_card_is_known_where_cards_are() -> None:
+    cards = ("A", "B")
+    five = bind_all([Seat("a", ("0", "1"), frozenset({0}), 64, cards)] * 5, "auto", None)
+    assert [one.sharing for one in five] == [3, 2, 3, 2, 3]
+    assert [one.sharing for one in bind(seats("a", 5, "0 1"), "auto", None)] == [1] * 4
+    assert [one.sharing for one in bind(seats("a", 3), "cpu", None)] == [1, 1]
+
+
 def test_device_cpu_leaves_gpus_alone() -> None:
     assert gpus_of(bind(seats("a", 3, "0 1"), "cpu", None)) == [None, None]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import threading
+
 import pytest
 import torch
 from rank_threads import ThreadGroup, on_ranks
@@ -18,7 +21,7 @@ from torch import Tensor, nn
 from hpcnas.config.data_spec import ImageFacts
 from hpcnas.config.retraining import SCHEME, RetrainingConfig
 from hpcnas.retrain import regularisation
-from hpcnas.retrain.batch_statistics import synchronised
+from hpcnas.retrain.batch_statistics import AcrossGpus, apart, synchronised
 from hpcnas.retrain.feed import Resident
 from hpcnas.retrain.loop import DistributedTraining
 from hpcnas.training.network import Network
@@ -91,3 +94,26 @@ def test_statistics_over_ranks_are_exact_beside_bfloat16_and_without_weights(aff
     torch.testing.assert_close(torch.cat(outputs), plain(maps))
     for mean in means:
         torch.testing.assert_close(mean, plain.running_mean, rtol=1e-6, atol=0.0)
+
+
+def test_on_gpus_torchs_own_does_it_but_for_a_rehearsal_which_each_rank_makes_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, affine=False), nn.Sequential(nn.BatchNorm2d(4)))
+    group = ThreadGroup(0, 2, [], [], threading.Barrier(2))
+    ours = synchronised(copy.deepcopy(plain), group, [3, 3], torch.device("cuda"))
+    assert isinstance(ours[1], AcrossGpus) and isinstance(ours[2][0], AcrossGpus)  # type: ignore[index]
+    assert ours.state_dict().keys() == plain.state_dict().keys()
+    images = torch.randn(3, 3, 5, 5)
+    together: list[Tensor] = []
+
+    def forward(part: nn.Module, maps: Tensor) -> Tensor:
+        together.append(maps)
+        return maps
+
+    monkeypatch.setattr(nn.SyncBatchNorm, "forward", forward)
+    with apart(ours):
+        assert torch.equal(ours(images), plain(images)) and not together
+    torch.testing.assert_close(ours[1].running_var, plain[1].running_var)  # type: ignore[index]
+    ours(images)
+    assert len(together) == 2

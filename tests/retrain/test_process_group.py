@@ -23,6 +23,7 @@ class Ranks:
 
     def __init__(self, group: ThreadGroup) -> None:
         self.rank, self.size, self.gather = group.rank, group.size, group.gather
+        self.waits, self.hears = False, lambda: None
 
     def broadcast(self, value: Any) -> Any:
         return self.gather(value)[0]

@@ -92,7 +92,7 @@ def test_what_a_plugin_brings_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> N
     def read(rest: str, split: str, download: bool) -> tuple[tuple[str, ...], Any, Any]:
         if rest != "7" or split != "train":
             raise DataError(f"expected dots:7, got {rest}")
-        return ("one", "two", "six"), np.zeros((7, 20, 12, 1), dtype=np.uint8), np.zeros(7, dtype=np.int64)
+        return ("one", "two", "six"), np.zeros((7, 20, 12, 1), dtype=np.uint8), np.arange(7) % 3
 
     monkeypatch.setattr(plugins, "_loaded", {"mine": Plugin(data={"dots": DataKind("dots:N", read)})})
     found = parts(recipe("cifar-large", data={"source": "dots:7"}))

@@ -238,6 +238,43 @@ def test_a_signal_is_heard_while_rank_0_is_stopped(one_mpi: launcher.Mpi, tmp_pa
     assert status(tmp_path / "run")["state"] == "more" and record_file.read(tmp_path / "run").trainings[0].step >= 3
 
 
+STOPPED = """
+import os
+import signal
+import sys
+from pathlib import Path
+from hpcnas.retrain import __main__ as retrain, hearing, inspection, keeper
+hearing.LIFE = 1.0
+moments = {"loading": (inspection, "open_feed"), "the end": (keeper.Bystander, "training_complete")}
+owner, name = moments[sys.argv.pop(1)]
+real = getattr(owner, name)
+def stop(*arguments):
+    if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK")) == "1":
+        Path("stopped").touch()
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return real(*arguments)
+setattr(owner, name, stop)
+sys.exit(retrain.main())
+"""
+
+
+@pytest.mark.parametrize("when", ["loading", "the end"])
+def test_a_signal_is_heard_where_ranks_wait_for_one_that_is_stopped_over_mpi(
+    when: str, one_mpi: launcher.Mpi, tmp_path: Path
+) -> None:
+    write_cell(tmp_path)
+    with launcher.start(one_mpi, 3, ["-c", STOPPED, when, *SMALL, "--run", "run"], cwd=tmp_path) as job:
+        await_that(lambda: job.poll() is not None or (tmp_path / "stopped").exists(), "a rank that stops")
+        ranks(job)[0].send_signal(signal.SIGTERM)
+        out, err = job.communicate(timeout=GUARD)
+    said = {"loading": "SIGTERM received: ", "the end": "and rank 1"}
+    assert said[when] in out + err and " has not answered for 1 s" in out + err and "Traceback" not in out + err
+    assert job.returncode in (75, 9)  # as above
+    assert status(tmp_path / "run")["state"] == "more"
+    if when == "the end":
+        assert record_file.read(tmp_path / "run").trainings[0].state is State.COMPLETE
+
+
 def saved_steps(folder: Path) -> int:
     try:
         return int(status(folder)["steps_done"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -155,6 +156,30 @@ def test_the_forecast_of_one_kind_of_device() -> None:
     # 4 s until workers are ready, then two tasks each of 1 s + 100 × 0.2 s + 2 s
     assert lines[6].startswith("the search: 4 evaluations by 8 trainings: 50 s with 2 workers, 0.0278 worker hours (")
     assert lines[-1] == "and at the most 45.8 MiB for checkpoints, while it goes on"
+
+
+def test_the_forecast_of_devices_with_memory_of_their_own() -> None:
+    """The most of all workers, by network and against what the smallest device has; what is waited for is told."""
+    workers = []
+    for number in (1, 2):
+        one = worker("a GPU", 0.1)
+        timed = [
+            dataclasses.replace(each, device_memory=(number + place) * 2**30, waiting=0.05 * (each.training + 2.0))
+            for place, each in enumerate(one.timed)
+        ]
+        workers.append(dataclasses.replace(one, timed=tuple(timed), device_total=(17 - number) * 2**30))
+    lines = costs.forecast(settings(), FACTS, workers)
+    assert lines[1:3] == [
+        "  device memory: at the most 5.00 of 15.00 GiB, images included: by that, 3 such workers can share a device "
+        "(drivers and libraries take some more each)",
+        "  images stay on the host: 5.0% of training and validation is spent waiting for them",
+    ]
+    assert [line.split("  ")[-1].strip() for line in lines[3:8]] == [
+        "device memory", "2.00 GiB", "3.00 GiB", "4.00 GiB", "5.00 GiB"
+    ]  # fmt: skip
+    assert not any("device memory" in line or "on the host" in line for line in costs.forecast(
+        settings(), FACTS, [worker("a CPU", 0.1)]
+    ))  # fmt: skip
 
 
 def test_what_is_measured_and_how_classes_weigh_are_no_matter_of_the_clock() -> None:

@@ -84,7 +84,7 @@ class Strategy:
 
 def read(rest, split, download):
     fails("read")
-    return ("a", "b"), np.zeros((64, 8, 8, 1), np.uint8), np.arange(64) % 2
+    return ("a", "b"), np.eye(8, dtype=np.uint8)[None, :, :, None].repeat(64, 0), np.arange(64) % 2
 
 
 def parameters(inputs, outputs):
@@ -453,6 +453,14 @@ def test_labels_may_be_integers_of_any_width(kind: str) -> None:
     bring(Plugin(data={"odd": DataKind("odd", lambda rest, split, download: given)}))
     found = datasets.load_training("odd").images.labels
     assert found.dtype == np.int64 and found.tolist() == [0, 1] * 10
+
+
+def test_a_class_without_images_to_train_on_is_told() -> None:
+    given = ("a", "b", "c"), np.zeros((20, 8, 8, 1), np.uint8), np.arange(20) % 2 * 2
+    bring(Plugin(data={"odd": DataKind("odd", lambda rest, split, download: given)}))
+    with pytest.raises(DataError, match=r"`read` of 'odd': expected images of every class, got none of 1 \(b\)"):
+        datasets.load_training("odd")
+    assert len(datasets.load_test("odd").classes) == 3  # a test may lack one
 
 
 def test_pixels_that_are_mapped_stay_mapped(tmp_path: Path) -> None:

@@ -14,12 +14,14 @@ import pytest
 import torch
 from test_cpu_program import flat
 
+from hpcnas import plugins
 from hpcnas.architecture.skeleton import Skeleton
 from hpcnas.config.search import DataSettings, TrainingSettings
 from hpcnas.data import arrays
 from hpcnas.data.arrays import TYPES
 from hpcnas.data.augment import movable, padded
 from hpcnas.data.datasets import DataSet, Images, load_training
+from hpcnas.plugins import DataKind
 from hpcnas.storage import allowed
 from hpcnas.training import probing
 from hpcnas.training.choice import fastest_method
@@ -132,3 +134,25 @@ def test_what_is_mapped_is_trained_on_as_what_is_copied(
     assert steps(CompiledTraining, mapped) == steps(CompiledTraining, copied)
     few, way = probing._few(mapped), probing.find(CPU, 1, SETTINGS, skeleton(5), mapped)
     assert way.slower == "" and len(few.validated(slice(None))) == len(few.validation_labels)
+
+
+@pytest.mark.parametrize("kind", ["arrays", "plugin"])
+def test_constant_channels_are_told_whenever_images_are_prepared(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where images come from a cache that another process has filled, and from a plugin."""
+    pixels = np.random.default_rng(0).integers(0, 100, (12, 8, 8, 3), dtype=np.uint8)
+    pixels[..., 1] = 7
+    monkeypatch.setattr(arrays, "_SHARED", 0)
+    np.savez_compressed(tmp_path / "x.npz", **{"train/images": pixels, "train/labels": np.arange(12) % 3})
+    name = f"arrays:{tmp_path}/x.npz"
+    if kind == "plugin":
+        given = ("a", "b", "c"), pixels, np.arange(12) % 3
+        name, known = "odd", {"odd": DataKind("odd", lambda rest, split, download: given)}
+        monkeypatch.setattr(plugins, "data", lambda: known)
+        monkeypatch.setattr(plugins, "bringer", lambda *_: "plugin 'mine'")
+    for _ in range(2):
+        caplog.clear()
+        TrainingData.prepare(load_training(name), DataSettings(), CPU)
+        assert caplog.messages[-1] == f"{name}, training images: constant channels tell a network nothing: 1 (7)"
+    assert len(list(tmp_path.glob(".hpcnas-*.npy"))) == (kind == "arrays")

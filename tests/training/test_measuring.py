@@ -78,12 +78,27 @@ def test_a_class_without_images_is_left_out() -> None:
     ))  # fmt: skip
 
 
+NAMES = ("reed", "water", "roof", "road")
+
+
+@pytest.mark.parametrize("name", ["balanced-accuracy", "macro-f1", "auroc"])
+def test_a_class_that_is_not_validated_on_is_told_of(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    measuring.check(name, np.arange(40) % 4, NAMES)
+    measuring.check("accuracy", np.arange(40) % 2, NAMES)
+    assert caplog.messages == []
+    measuring.check(name, np.arange(40) % 2, NAMES)
+    told = "is a mean over classes, and there are no validation images of 2 (roof), 3 (road)"
+    assert caplog.messages == [f"--fitness {name} {told}"]
+    measuring.check(name, np.arange(40) % 2, [str(number) for number in range(20)])
+    assert caplog.messages[1].endswith("of 2 (2), 3 (3), 4 (4), 5 (5), 6 (6) and 13 more")
+
+
 def test_where_there_is_no_measure() -> None:
     scores, one_class = SCORES["random"][0], np.zeros(40, dtype=np.int64)
     assert measuring.every(scores, one_class)[3] is None
     with pytest.raises(DataError, match="two classes or more for --fitness auroc"):
-        measuring.check("auroc", one_class)
-    measuring.check("log-loss", one_class)
+        measuring.check("auroc", one_class, NAMES)
+    measuring.check("log-loss", one_class, NAMES)
     scores = scores.copy()
     scores[5, 1] = np.nan
     with pytest.raises(measuring.NoMeasure, match="scores of the validation images were not finite: there is no auroc"):

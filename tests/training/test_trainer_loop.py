@@ -25,7 +25,7 @@ from hpcnas.training.cpu.compiled import CompiledTraining, on_threads
 from hpcnas.training.evaluator import Loaded
 from hpcnas.training.fitness import FitnessInProgress
 from hpcnas.training.method import TrainingData
-from hpcnas.training.pipe import Assignment, Beat, Remark, Unusable
+from hpcnas.training.pipe import Assignment, Beat, DeviceMemory, Remark, Unusable
 from hpcnas.training.plain import PlainTraining
 from hpcnas.training.probing import NothingWorks, Way
 
@@ -111,8 +111,66 @@ def test_images_that_do_not_fit_on_the_device_are_told(
     monkeypatch.setattr(TrainingData, "prepare", prepare)
     assert serve(pipe, tmp_path) == 2
     (told,) = pipe.said()
-    expected = "expected memory for all images, which a search has on its device: "
+    expected = "expected memory for all images, on the device or on its host: "
     assert told == Unusable(expected + (str(error) or "MemoryError"), passes=True)
+
+
+def evaluated(folder: Path) -> tuple[list[object], Evaluation]:
+    """What a trainer says before it is ready and then of one task, and its answer."""
+    pipe = Pipe(Task(0, 1, GENOTYPE, (3,)))
+    folder.mkdir()
+    assert serve(pipe, folder) == 0
+    *said, outcome = pipe.said()
+    assert isinstance(outcome, Evaluation)
+    return said, outcome
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["measured", "taken by others meanwhile"])
+def test_images_for_which_a_device_has_no_memory_stay_on_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    (there,), expected = evaluated(tmp_path / "device")
+    assert isinstance(there, Loaded) and expected.waiting_seconds is None
+    monkeypatch.setattr(trainer_loop, "_room", lambda device, sharing: 2**40 if late else 4000)
+    prepare = TrainingData.prepare
+
+    def first_in_vain(*arguments: Any) -> TrainingData:
+        if late and arguments[-1] == 2**40:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return prepare(*arguments)
+
+    monkeypatch.setattr(TrainingData, "prepare", first_in_vain)
+    (remark, here), found = evaluated(tmp_path / "host")
+    assert isinstance(remark, Remark) and remark.text.startswith("images stay on the host, and each batch is copied")
+    assert isinstance(here, Loaded) and here.software["training"] == (
+        f"{there.software['training']} (images on the host)"
+    )
+    assert found.accuracies == expected.accuracies and found.measures == expected.measures
+    assert found.waiting_seconds is not None and found.waiting_seconds > 0
+
+
+def test_what_a_device_was_taken_for_is_told_before_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = DeviceMemory(3, 16)
+    monkeypatch.setattr(trainer_loop, "_device_memory", lambda device: taken)
+    said, _ = evaluated(tmp_path / "run")
+    assert said[-1] is taken
+
+
+def test_the_most_that_a_gpu_has_reserved_is_what_a_task_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks, resets, gpu = [7, 5], [], torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: peaks.pop(0))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", resets.append)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4, 16))
+    assert [trainer_loop._device_memory(gpu) for _ in range(2)] == [DeviceMemory(7, 16), DeviceMemory(5, 16)]
+    assert resets == [gpu, gpu]
+
+
+def test_workers_of_one_gpu_have_a_part_of_its_memory_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much of it is still free when the first of them looks."""
+    gpu = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (12, 16))
+    assert [trainer_loop._room(gpu, sharing) for sharing in (1, 2, 4)] == [12, 8, 4]
+    assert trainer_loop._room(torch.device("cpu"), 4) is None
 
 
 def test_what_is_tried_again_is_trained_in_less_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

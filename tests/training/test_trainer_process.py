@@ -23,6 +23,7 @@ from hpcnas.job.devices import Binding
 from hpcnas.messages import Failure, FailureKind
 from hpcnas.training import starts, trainer_process
 from hpcnas.training.evaluator import EvaluatorRefused, Loaded
+from hpcnas.training.pipe import DeviceMemory
 from hpcnas.training.trainer_process import TrainerEvaluator
 
 
@@ -56,6 +57,12 @@ def test_what_a_child_lives_with_is_kept_until_it_is_asked_for(make: Make) -> No
     assert [outcome(one, task(individual)) for individual in (4, 5)] == [done(4), done(5)]
     assert one.warnings() == ["individual 4 is odd"]
     assert one.warnings() == []
+
+
+def test_what_memory_of_a_gpu_an_evaluation_took_is_known_beside_it(make: Make) -> None:
+    one = make({"4": "gpu"})
+    assert outcome(one, task(3)) == done(3) and one.device_memory is None
+    assert outcome(one, task(4)) == done(4) and one.device_memory == DeviceMemory(3 * 2**30, 16 * 2**30)
 
 
 def test_what_a_child_prints_disturbs_nobody(make: Make) -> None:

@@ -9,14 +9,14 @@ import numpy as np
 
 from hpcnas.analysis import worker_time
 from hpcnas.analysis.comparison import RunGroup, on_gpus
-from hpcnas.analysis.curves import one_measure
+from hpcnas.analysis.curves import Curves, one_measure
 from hpcnas.analysis.figures import style
 from hpcnas.analysis.figures.style import Figure
 from hpcnas.analysis.policies import POINTS, Policy, reached
 
 
 @style.in_house_style
-def comparison_picture(groups: Sequence[RunGroup]) -> Figure:
+def comparison_picture(groups: Sequence[RunGroup[Curves]]) -> Figure:
     """The best fitness of groups of runs, against evaluations on the left and worker time on the right: means with
     confidence bands, and thin lines for the single runs. Raises AnalysisError for none."""
     style.require_some(groups)

@@ -9,6 +9,7 @@ threads train them 1.87 times as fast as one (1.82 to 1.89).
 
 from __future__ import annotations
 
+import statistics
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -149,6 +150,11 @@ class CompiledTrainings(Trainings):
     @property
     def step(self) -> int:  # type: ignore[override]
         return self._all[0].step
+
+    @property
+    def waited(self) -> float | None:
+        each = [training.waited for training in self._all]  # at the same time
+        return None if None in each else statistics.fmean(seconds for seconds in each if seconds is not None)
 
     @property
     def _steps(self) -> int:

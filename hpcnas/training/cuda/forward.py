@@ -33,8 +33,8 @@ def take_images(maps, rows, dataset, order, offsets, normaliser, step, STEPS, BA
                 TILE: tl.constexpr):  # fmt: skip
     """The nine pixels around each pixel of the step's crops, normalised; beyond the crop there are zeros.
 
-    dataset (N, FULL_HEIGHT, FULL_WIDTH, COLOURS) of any type that data have; order int32 (R, STEPS, BATCH), numbers of
-    images; offsets int16 (R, STEPS, BATCH, 3): row and column where the crop begins, and whether it is mirrored;
+    dataset (N, FULL_HEIGHT, FULL_WIDTH, COLOURS) of any type that data have; order int32 (R, STEPS, BATCH), places of
+    images in it; offsets int16 (R, STEPS, BATCH, 3): row and column where the crop begins, and whether it is mirrored;
     normaliser (2, COLOURS).
     """
     row = rows + tl.program_id(0).to(tl.int64) * OPERATION

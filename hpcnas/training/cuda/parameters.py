@@ -21,7 +21,8 @@ from hpcnas.training.cuda.block_graph import CudaGraph
 @dataclass(frozen=True)
 class Pixels:
     """Training or validation images on the device: (N, H, W, C) of any type that data have, labels int64 (N,), and how
-    pixels become inputs: real (2, C), factors and summands."""
+    pixels become inputs: real (2, C), factors and summands. Where `Draws.places` are told, the images are those of one
+    step."""
 
     images: Tensor
     labels: Tensor
@@ -39,6 +40,7 @@ class Draws:
     losses: Tensor  # real (R, steps): means over the batch, of steps that were made; zero for the others
     right: Tensor  # int32 (R,): images classified correctly so far, in validation
     scores: Tensor  # real (R, N, classes): what each network says of the N images in validation; else without numbers
+    places: Tensor | None = None  # int32 (R, steps, batch): where those images lie in `Pixels`; None: by their numbers
 
 
 class CudaPlan:

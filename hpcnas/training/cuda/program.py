@@ -227,7 +227,8 @@ class CudaProgram:
         (height, width), channels = self._sizes[0], shape.channels
         grid, tile = self._pixel_grid("images", graph.images, shape, channels)
         self._launch(
-            forward.take_images, grid, self._maps, self._rows, images, draws.order, draws.offsets,
+            forward.take_images, grid, self._maps, self._rows, images,
+            draws.order if draws.places is None else draws.places, draws.offsets,
             self._pixels.normaliser, draws.step, draws.order.shape[1], self._batch, self._count(shape),
             *images.shape[1:3], HEIGHT=height, WIDTH=width, COLOURS=images.shape[3], CHANNELS=channels, **tile,
         )  # fmt: skip
