@@ -14,12 +14,18 @@ _BIRTH, _TRAINING, _NOISE, _FATE = 0, 1, 2, 3  # the first spawn key: the purpos
 _CURVE = 7
 _HELD_OUT = 8  # of retrainings
 _MIXING = 9  # likewise
+_POOL = 10
 _ORDER, _MICRO_BATCH, _IMAGE = 4, 5, 6  # of retrainings; their seed is that of the training
 
 
 def birth_generator(run_seed: int, birth: int) -> np.random.Generator:
     """The stream from which selection, mutation and initialisation draw at birth number `birth`."""
     return np.random.default_rng(np.random.SeedSequence(run_seed, spawn_key=(_BIRTH, birth)))
+
+
+def pool_generator(run_seed: int, known: int) -> np.random.Generator:
+    """The stream from which the candidates are drawn that births share, of what `known` evaluations tell."""
+    return np.random.default_rng(np.random.SeedSequence(run_seed, spawn_key=(_POOL, known)))
 
 
 def training_seed(run_seed: int, individual: int, replicate: int) -> int:

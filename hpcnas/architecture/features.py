@@ -4,11 +4,12 @@
                              ways            1x1 sep: 1         two operations one after the other, or a whole path
                              neighbourhoods  (1x1 | sep): 1     what enters a node and what leaves it
                              degrees         (1, 1): 1
-                             places          edge 0 is 1x1 …    of the genotype, dead edges and unused motifs removed
+                             places          edge 0 is 1x1 …    of the genotype, dead edges removed
 
 Neighbourhoods are those of one step of Weisfeiler and Lehman (1968). All values are whole numbers, also the logarithms
-of parameters and FLOPs: sums of products of them are exact on any machine. Two genotypes of one graph differ in their
-places alone. Knows neither fitness nor models.
+of parameters and FLOPs: sums of products of them are exact on any machine. Places are told in spaces of one level: a
+motif may be anywhere in a cell, and often. Two genotypes of one graph differ in their places alone. Knows neither
+fitness nor models.
 
 A controller asks this of dozens of genotypes a birth. So features have numbers, which a `Vocabulary` gives them as it
 meets them, and what a node adds to them is looked up by the operations around it.
@@ -64,7 +65,8 @@ class Vocabulary:
         found = Counter[int]()
         self._add_neighbourhoods(found, graph)
         self._add_paths(found, graph)
-        self._add_places(found, genotype)
+        if len(genotype.space.levels) == 1:
+            self._add_places(found, genotype)
         self._add_value(found, "parameters", quarter_octaves(size.parameters))
         self._add_value(found, "flops", quarter_octaves(size.flops))
         values = np.fromiter(found.values(), np.int64, len(found))

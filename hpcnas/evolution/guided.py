@@ -1,8 +1,10 @@
 """Guided evolution: of many mutants of tournament winners, a model of this run's fitness chooses the one to evaluate.
 
-    first `view` evaluations ─► features and fitness ─► Bayesian linear model ─► one draw of its weights
-                             ─► tournaments ─► mutants ─► mutants of the best of these, and so on
-                             ─► 24 to 100 in all, sorted by the drawn weights ─► first not refused
+    first `view` evaluations ─► features and fitness ─► Bayesian linear model
+    model ─► some draws of its weights ─► of each 24 candidates: the pool of all births that know this model
+    birth ─► a draw of its own ─► the pool's best by that, 12 to 50 candidates more ─► the best that is not refused
+
+Candidates are mutants of tournament winners, mutants of the best of these, and so on (`candidates`).
 
 One Thompson draw a birth: what is uncertain is tried as often as it may be the best, and births that are in flight
 together differ by their draws, so that no worker waits for another (Kandasamy et al. 2018, Parallelised Bayesian
@@ -16,7 +18,8 @@ quarters of what it learns from, it must rank the last quarter better than by ch
 That correlation is what the run reports.
 
 The model is a function of the first `view` evaluations, rounded down so that it is made anew after every 32nd part of
-them at the most. It learns from at most MOST individuals: half are the youngest, half the fittest of the older ones.
+them at the most. It learns from at most MOST individuals: half are the youngest, half the fittest of the older ones;
+and WIDTH features, those of most variance.
 Individuals that were stopped at a rung are among them, by what their fitness would have been (`learning_curves`).
 Answers are the same on every machine: see `bayesian_ridge`. Mutants whose live edges are those of a parent are left
 out.
@@ -28,22 +31,24 @@ to it. Both together (`expectation`) say what the result of the search is, and w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from hpcnas import seeds
 from hpcnas.architecture.expansion import InvalidGenotype, bare, expand
-from hpcnas.architecture.features import MOST as MOST_VALUE
 from hpcnas.architecture.features import Features, Vocabulary
 from hpcnas.architecture.genotype import Genotype
 from hpcnas.config.search import SearchSettings
 from hpcnas.evolution import bayesian_ridge, expectation
 from hpcnas.evolution.bayesian_ridge import Posterior
+from hpcnas.evolution.candidates import Candidate, Nursery, Pool
 from hpcnas.evolution.expectation import Measured
 from hpcnas.evolution.learning_curves import outcomes
 from hpcnas.evolution.population import Population
-from hpcnas.evolution.strategy import Breeding, Proposal, rounded
+from hpcnas.evolution.ranking import Ranking
+from hpcnas.evolution.strategy import Breeding, Proposal, renewal, rounded
 from hpcnas.evolution.tournament import draw_winner
 from hpcnas.messages import mean
 
@@ -51,11 +56,12 @@ AMONG = 5  # random genotypes, of which the largest is born while nothing is kno
 LEAST = 8  # evaluations before it predicts
 MOST = 1024  # individuals that it learns from
 WIDTH = 128  # features that it learns
-CANDIDATES = range(24, 101)  # mutants a birth: fewer where cells are large, and features take longer
-GENERATIONS = range(3, 13)  # of these: mutants of tournament winners, then of the BEST so far by the drawn weights
+POOLED = 24  # candidates of a pool by one draw
+SHARING = 16  # draws of a pool, at the most
+CANDIDATES = range(12, 51)  # of a birth: fewer where cells are large, and features take longer
+GENERATIONS = range(3, 13)  # of the candidates by one draw
 A_GENERATION = 100  # evaluations for which there is one more of them: the more is known, the farther a model sees
-BEST = 5
-_EDGES = 1200  # of all mutants of a birth, at the most, if each had all that its space allows
+_EDGES = 600  # of all candidates of a birth, at the most, if each had all that its space allows
 CONSIDERED = 256  # fittest individuals whose true fitness is estimated
 _TESTED = 5  # individuals that a rank correlation needs
 _KEPT = 8192  # genotypes whose features are kept
@@ -92,10 +98,23 @@ class FitnessModel:
 
     def score(self, weights: np.ndarray, row: Features) -> int:
         """Higher is better; `weights` are those of the posterior."""
+        columns, values = self._learned(row)
+        return int((weights[columns] * values).sum())
+
+    def matrix(self, rows: Sequence[Features]) -> np.ndarray:
+        """These features as it has learned them: whole numbers, int64, shape (rows, features that it learns)."""
+        found = np.zeros((len(rows), len(self.weights)), np.int64)
+        for place, row in enumerate(rows):
+            columns, values = self._learned(row)
+            found[place, columns] = values
+        return found
+
+    def _learned(self, row: Features) -> tuple[np.ndarray, np.ndarray]:
+        """Those of the features that it learns: their columns, and their values."""
         known = row.numbers < len(self.columns)
         columns = self.columns[row.numbers[known]]
         learned = columns >= 0
-        return int((weights[columns[learned]] * row.values[known][learned]).sum())
+        return columns[learned], row.values[known][learned]
 
     def predicted(self, row: Features) -> float:
         """The fitness that it expects, which need not lie between 0 and 1."""
@@ -105,15 +124,6 @@ class FitnessModel:
     def variance(self) -> float:
         """Of what was measured, by what it does not explain: (fitness)²."""
         return self.span * self.span / self.posterior.beta
-
-
-@dataclass(frozen=True, slots=True)
-class _Mutant:
-    """A candidate, and the individual that it comes from by one mutation or several."""
-
-    score: int
-    parent: int
-    genotype: Genotype
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +137,7 @@ class _Latest:
     seen: dict[int, _Seen | None] = field(default_factory=dict)  # individuals; None for those that cannot be the result
     fittest: list[int] = field(default_factory=list)  # those of them that were considered first
     expected: dict[int, Mapping[int, float]] = field(default_factory=dict)  # the last view → what it expects then
+    shared: list[Pool] = field(default_factory=list)  # one, once there is a birth that knows so much
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +159,7 @@ class Guided:
         self._candidates = min(max(CANDIDATES.start, _EDGES // breeding.space.largest_cell), CANDIDATES.stop - 1)
         self._vocabulary = Vocabulary()  # no answer depends on which number a feature has
         self._rows: dict[bytes, Features | None] = {}  # codes → features, None without a network
+        self._nursery = Nursery(breeding, self._row)
         self._carried: _Latest | None = None
 
     @classmethod
@@ -161,29 +173,26 @@ class Guided:
             return self._breeding.initial(population, id)
         if view < 2:
             return self._breeding.largest(population, id, AMONG)
-        generator, model = self._breeding.generator(id), self.model(population, view)
-        ranking = population.ranking(view)
-        if model is None or not model.helps:
-            parent = draw_winner(ranking, self._fraction, generator)
+        generator, now = self._breeding.generator(id), self._latest(population, view)
+        if now.model is None or not now.model.helps:
+            parent = draw_winner(population.ranking(view), self._fraction, generator)
             return self._breeding.mutant(population, id, parent, generator)
-        weights = model.posterior.drawn(generator)
-
-        def winner() -> int:
-            return draw_winner(ranking, self._fraction, generator)
-
-        generations = min(GENERATIONS.start + rounded(view) // A_GENERATION, GENERATIONS.stop - 1)
-        mutants = self._mutants(population, winner, lambda row: model.score(weights, row), generations, generator)
-        return self._breeding.chosen(population, id, [(one.parent, one.genotype) for one in mutants], winner, generator)
+        pool, ranking = self._shared(population, now, now.model), population.ranking(view)
+        bred = self._bred(population, ranking, now, now.model, self._candidates, generator, pool)
+        return self._breeding.chosen(
+            population, id, [(one.parent, one.genotype) for one in bred],
+            lambda: draw_winner(ranking, self._fraction, generator), generator,
+        )  # fmt: skip
 
     def expected(self, population: Population, view: int) -> Mapping[int, float]:
         """What new trainings would give (`expectation`), for the CONSIDERED fittest when the model was made and those
         that were evaluated since; without those that racing has given up. Fitness, from 0 to 1."""
-        model = self.model(population, view)
-        if model is None or not model.helps or self._carried is None:
+        now = self._latest(population, view)
+        if now.model is None or not now.model.helps:
             return {}
-        latest = self._carried.expected
+        latest = now.expected
         if view not in latest:
-            found = self._expected(population, view, self._carried, model)
+            found = self._expected(population, view, now, now.model)
             latest.clear()
             latest[view] = found
         return latest[view]
@@ -233,47 +242,45 @@ class Guided:
 
     def model(self, population: Population, view: int) -> FitnessModel | None:
         """What it knows after so many evaluations; None where that is too little, or nothing differs."""
+        return self._latest(population, view).model
+
+    def _latest(self, population: Population, view: int) -> _Latest:
         known = rounded(view)
         carried = self._carried
         if carried is None or carried.population is not population or carried.known != known:
             rows = carried.rows if carried is not None and carried.population is population else {}
             model = self._learned(population, known, rows) if known >= LEAST else None
             carried = self._carried = _Latest(population, known, model, rows)
-        return carried.model
+        return carried
 
-    def _mutants(
-        self,
-        population: Population,
-        winner: Callable[[], int],
-        score: Callable[[Features], int],
-        generations: int,
-        generator: np.random.Generator,
-    ) -> list[_Mutant]:
-        """The candidates that have a network, each genotype once, by their score; of equals, the one drawn first."""
-        found, seen = list[_Mutant](), set[bytes]()  # codes of parents and mutants
-        origins: dict[int, Genotype] = {}
-        ends = [self._candidates * number // generations for number in range(generations + 1)]
-        for generation in range(generations):
-            best = found[:BEST] if generation else []
-            for number in range(ends[generation + 1] - ends[generation]):
-                if best:
-                    parent, origin = best[number % len(best)].parent, best[number % len(best)].genotype
-                else:
-                    parent = winner()
-                    if parent not in origins:
-                        origins[parent] = population.individual(parent).genotype
-                        seen.add(bare(origins[parent]).codes)
-                    origin = origins[parent]
-                genotype = self._breeding.draw_mutant(origin, generator)
-                needed = bare(genotype)
-                if needed.codes in seen:
-                    continue
-                seen.add(needed.codes)
-                row = self._row(needed)
-                if row is not None:
-                    found.append(_Mutant(score(row), parent, genotype))
-            found.sort(key=lambda one: -one.score)
-        return found
+    def _shared(self, population: Population, now: _Latest, model: FitnessModel) -> Pool:
+        """The candidates that the births share which know this model: by as many draws of it as there are evaluations
+        until the next model, so that a birth pays for no more than one of them; by SHARING at the most."""
+        if not now.shared:
+            generator = seeds.pool_generator(self._breeding.seed, now.known)
+            ranking, found = population.ranking(now.known), dict[bytes, Candidate]()
+            for _ in range(min(renewal(now.known), SHARING)):
+                bred = self._bred(population, ranking, now, model, POOLED, generator)
+                found |= {one.needed: one for one in bred}
+            pool = list(found.values())
+            now.shared.append(Pool(pool, model.matrix([one.row for one in pool])))
+        return now.shared[0]
+
+    def _bred(
+        self, population: Population, ranking: Ranking, now: _Latest, model: FitnessModel, count: int,
+        generator: np.random.Generator, pool: Pool | None = None,
+    ) -> list[Candidate]:  # fmt: skip
+        """Candidates by one draw of the model, the best first."""
+        weights = model.posterior.drawn(generator)
+        return self._nursery.bred(
+            population,
+            lambda: draw_winner(ranking, self._fraction, generator),
+            lambda row: model.score(weights, row),
+            generator,
+            count,
+            min(GENERATIONS.start + now.known // A_GENERATION, GENERATIONS.stop - 1),
+            () if pool is None else pool.best(weights),
+        )
 
     def _row(self, genotype: Genotype) -> Features | None:
         """The features of a genotype without dead edges and unused motifs; None where it has no network."""
@@ -320,7 +327,7 @@ class Guided:
         numbers, values = (np.concatenate([getattr(row, name) for row in rows]) for name in ("numbers", "values"))
         places = np.repeat(np.arange(len(rows)), [len(row.numbers) for row in rows])
         there, first = np.unique(numbers, return_index=True)
-        order = np.lexsort((first, _most_alike(numbers, values, there, len(rows))))[: 4 * WIDTH]
+        order = np.lexsort((first, -_spreads(numbers, values, there, len(rows))))[: 4 * WIDTH]
         columns = np.full(len(self._vocabulary), -1, dtype=np.int64)
         columns[there[order]] = np.arange(len(order))
         matrix, inside = np.zeros((len(rows), len(order))), columns[numbers] >= 0
@@ -332,15 +339,14 @@ class Guided:
         return Lessons(np.ascontiguousarray(matrix[:, chosen]), aims, columns, ends[0], ends[1] - ends[0])
 
 
-def _most_alike(numbers: np.ndarray, values: np.ndarray, there: np.ndarray, rows: int) -> np.ndarray:
-    """How many of all rows agree on the commonest value of each feature `there`, int64: the fewer, the more it tells.
-    `numbers` and `values` are those that are not zero; `there` is sorted."""
-    pairs, times = np.unique(numbers * (MOST_VALUE + 1) + values, return_counts=True)
-    place = np.searchsorted(there, pairs // (MOST_VALUE + 1))
-    alike = np.full(len(there), rows)
-    np.subtract.at(alike, place, times)  # the rows where it is zero
-    np.maximum.at(alike, place, times)
-    return alike
+def _spreads(numbers: np.ndarray, values: np.ndarray, there: np.ndarray, rows: int) -> np.ndarray:
+    """The variance of each feature `there` over all rows, times their number squared: int64. `numbers` and `values` are
+    those that are not zero; `there` is sorted."""
+    place = np.searchsorted(there, numbers)
+    sums, squares = np.zeros(len(there), np.int64), np.zeros(len(there), np.int64)
+    np.add.at(sums, place, values)
+    np.add.at(squares, place, values * values)
+    return rows * squares - sums * sums
 
 
 def told_prediction(model: FitnessModel | None) -> str:

@@ -65,7 +65,12 @@ _proposed = operator.attrgetter(*_PROPOSED)
 def rounded(view: int) -> int:
     """The evaluations that something is made of which need not be made anew after each: `view`, less a 32nd part of it
     at the most."""
-    return view & -(1 << max(0, view.bit_length() - 6))
+    return view & -renewal(view)
+
+
+def renewal(view: int) -> int:
+    """The evaluations from one such rounded number to the next."""
+    return 1 << max(0, view.bit_length() - 6)
 
 
 class Strategy(Protocol):

@@ -85,6 +85,15 @@ def test_values_are_whole_numbers_in_their_range(space: Space) -> None:
             assert all(type(value) is int and 1 <= value <= MOST for value in values)
 
 
+def test_of_motifs_no_places_are_told() -> None:
+    """Whichever of two equal motifs the cell is made of, its features are those of the graph."""
+    space = Space.parse("2x3/1x3")
+    first, second = (bytes([ONE, 0, SEP, ONE, 0, SEP, *upper]) for upper in ([1, 0, 2], [2, 0, 1]))
+    found = features(Genotype(space, first), NOTHING)
+    assert found == features(Genotype(space, second), NOTHING)
+    assert found[SEP] == 2 and not any(isinstance(key, tuple) and "place" in key for key in found)
+
+
 def test_the_papers_cell() -> None:
     found = features(bare(named("paper")), NOTHING)
     assert 30 < len(found) < 300 and found["edges"] == sum(found.get(code, 0) for code in range(1, 7))
