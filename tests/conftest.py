@@ -37,7 +37,8 @@ for number in (signal.SIGINT, signal.SIGHUP):  # a shell in the background and n
 LONGEST = (
     "test_jobs_pbs", "test_retrain_mpi", "test_crash_points", "test_whole_run", "test_cpu_program", "test_bad_values",
     "test_faults_mpi", "test_silent_ranks_mpi", "test_guided", "test_kernels", "test_stacked", "test_jobs_slurm",
-    "test_probing", "test_browser", "test_readme", "test_browser_views", "test_jobs_local", "test_search_mpi", "test_early_stopping_mpi",
+    "test_probing", "test_browser", "test_readme", "test_browser_views", "test_jobs_local", "test_search_mpi",
+    "test_early_stopping_mpi",
 )  # fmt: skip
 """Files of tests that take longest begin first. Those that mostly wait, of PBS, silent ranks and SLURM, have others
 between them, which compute meanwhile."""
