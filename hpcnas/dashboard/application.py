@@ -40,6 +40,7 @@ from hpcnas.dashboard import (
     log_tail,
     machine,
     motifs,
+    overview,
     points,
     predictions,
     retraining,
@@ -48,7 +49,6 @@ from hpcnas.dashboard import (
 )
 from hpcnas.dashboard.catalogue import Catalogue, NoSuchRun, RunEntry
 from hpcnas.dashboard.followed import FollowedSearch
-from hpcnas.dashboard.overview import Overview
 from hpcnas.dashboard.selection import Query
 from hpcnas.errors import Error
 from hpcnas.job import terminal
@@ -106,7 +106,7 @@ class Dashboard:
 
     def __init__(self, catalogue: Catalogue, served: Mapping[str, Served]) -> None:
         self._catalogue, self._served = catalogue, served
-        self._overview = Overview(catalogue)
+        self._overview = overview.Overview(catalogue)
         self._threads = anyio.CapacityLimiter(THREADS)
 
     async def _in_thread(self, function: Callable[..., Value], *arguments: Any) -> Value:

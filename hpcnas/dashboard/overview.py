@@ -20,6 +20,7 @@ from hpcnas.job import terminal
 from hpcnas.storage.folder import StoreError
 
 _FILES = ("population.h5", "journal", "retrain.h5", "status", "lock", "log")
+BUDGET = 1.0  # seconds of reading in one look, or a run more: who looks at many runs looks again
 AGAIN = 60.0  # seconds after which a run that is neither complete nor at work is looked at again
 
 
@@ -37,7 +38,8 @@ class Overview:
         with self._lock:
             there = {entry.folder for entry in entries}
             self._rows = {folder: row for folder, row in self._rows.items() if folder in there}
-            rows = [self._row(entry) for entry in entries]
+            enough = time.monotonic() + BUDGET
+            rows = [self._row(entry, enough) for entry in entries]
         return {
             "time": time.time(),
             "version": __version__,
@@ -46,9 +48,13 @@ class Overview:
             "runs": rows,
         }
 
-    def _row(self, entry: RunEntry) -> dict[str, Any]:
+    def _row(self, entry: RunEntry, enough: float) -> dict[str, Any]:
+        """What is known of a run. From the time `enough` on nothing is read: a row stays as it was, or says that it is
+        to come."""
         identity, now = _identity(entry.folder), time.monotonic()
         known = self._rows.get(entry.folder)
+        if now > enough:
+            return _to_come(entry) if known is None else known[2]
         if known is not None and known[0] == identity:
             row = known[2]
             if not row["running"] and (row["state"] == "complete" or now - known[1] < AGAIN):
@@ -96,14 +102,23 @@ class Overview:
 
 def _damaged(entry: RunEntry, problem: str) -> dict[str, Any]:
     """A run that cannot be read: what is wrong with it, and nothing else."""
+    return _bare(entry, "damaged", "cannot be read", [terminal.one_line(problem)])
+
+
+def _to_come(entry: RunEntry) -> dict[str, Any]:
+    """A run that is not read yet."""
+    return {"key": entry.key} | _bare(entry, "retraining" if entry.trained else "search", "being read", [])
+
+
+def _bare(entry: RunEntry, kind: str, state: str, problems: list[str]) -> dict[str, Any]:
     return {
-        "kind": "damaged",
+        "kind": kind,
         "name": terminal.one_line(entry.folder.name),
         "path": terminal.one_line(str(entry.folder)),
-        "state": "cannot be read",
+        "state": state,
         "running": False,
         "time": time.time(),
-        "problems": [terminal.one_line(problem)],
+        "problems": problems,
     }
 
 

@@ -79,6 +79,17 @@ def test_the_overview(runs: Path) -> None:
     assert found["a"]["hours"] == pytest.approx((50 + 100 + 100 + 10 + 100 + 80) / 3600)
 
 
+def test_many_runs_are_read_a_few_at_a_time(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(application.overview, "BUDGET", -1.0)
+    server = page(runs)
+    assert {run["state"] for run in overview(server).values()} == {"being read"}
+    monkeypatch.setattr(application.overview, "BUDGET", 60.0)
+    whole = overview(server)
+    assert whole["a"]["best"] == 0.8125
+    monkeypatch.setattr(application.overview, "BUDGET", -1.0)
+    assert overview(server) == whole, "what is known stays"
+
+
 def test_several_roots_and_one_run(runs: Path) -> None:
     assert list(overview(page(runs / "a"))) == ["a"]
     assert list(overview(page(runs / "a", runs / "deep"))) == ["a", "deep/er/b"]
