@@ -34,9 +34,10 @@ from hpcnas.search import run_file
 from hpcnas.search.file_store import FileStore
 from hpcnas.storage.journal import Journal
 
+INTERVAL = 2.0  # seconds between the looks of a page
 WORKERS, TOKEN = 200, "the-token-of-this-benchmark"
-OPENED = ("overview", "search?run=run", "points?run=run")
-REFRESHED = ("search?run=run", "points?run=run", "individuals?run=run&sort=step&order=desc")
+OPENED = ("overview", "search?run=run", "points?run=run&limit=2000")
+REFRESHED = ("search?run=run", "points?run=run&limit=2000", "individuals?run=run&sort=step&order=desc")
 LOOKED_AT = {
     "individual": "individual?run=run&id={last}",
     "region": "points?run=run&step=1000,{last}&fitness=0.88,",
@@ -82,6 +83,7 @@ def measured(run: Path, size: int, refreshes: int) -> dict[str, Any]:
         store = FileStore.open(run)
         seconds = []
         for _ in range(refreshes):
+            time.sleep(INTERVAL)
             bring(store)
             seconds.append(took(address, REFRESHED))
         store.close()

@@ -30,7 +30,7 @@ from hpcnas.storage.journal import JournalError
 from hpcnas.storage.journal_tail import JournalTail, Replaced
 
 Value = TypeVar("Value")
-PATIENCE = 10.0  # a value that took a time is kept for so many times that, and is then made anew
+PATIENCE = 30.0  # a value that took a time is kept for so many times that, and is then made anew
 
 
 class FollowedSearch:
@@ -43,6 +43,7 @@ class FollowedSearch:
         self.problems: list[str] = []
         self.state, self.running = "", False
         self._lock = threading.RLock()
+        self.mutations: dict[int, int] = {}  # individual → how many mutations led to it, which never changes
         self._kept: dict[str, tuple[int, float, float, Any]] = {}  # name → changes, when, how long it took, the value
         self._changes = 0
         self._tail: JournalTail | None = None
@@ -67,9 +68,9 @@ class FollowedSearch:
         return self._value(name, compute, 0.0)
 
     def lately(self, name: str, compute: Callable[[], Value]) -> Value:
-        """Likewise, but what took long is kept for some times that long, so that a page which is open spends a tenth of
-        the time at most on it. It may be of a time before the last look: ids in it are still those of individuals, but
-        it must not have a place for each."""
+        """Likewise, but what took long is kept for some times that long, so that a page which is open spends a
+        thirtieth of the time at most on it. It may be of a time before the last look: ids in it are still those of
+        individuals, but it must not have a place for each."""
         return self._value(name, compute, PATIENCE)
 
     def _value(self, name: str, compute: Callable[[], Value], patience: float) -> Value:
@@ -135,6 +136,7 @@ class FollowedSearch:
         self.stored = stored
         self._changes += 1
         self._kept.clear()
+        self.mutations.clear()
         if not self.problems:
             try:
                 contents, _ = journal.scan(self.folder / "journal")

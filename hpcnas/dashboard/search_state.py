@@ -128,7 +128,9 @@ def _listed(run: FollowedSearch, ids: np.ndarray) -> list[dict[str, Any]]:
     expected = population.expected()
     rows = points.table(run, ids)
     for one in rows:
-        one["mutations"] = _mutations(population, one["id"])
+        if one["id"] not in run.mutations:
+            run.mutations[one["id"]] = _mutations(population, one["id"])
+        one["mutations"] = run.mutations[one["id"]]
         one["expected"] = expected.get(one["id"])
     return rows
 

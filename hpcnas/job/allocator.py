@@ -15,9 +15,9 @@ def keep_memory() -> None:
 
 
 def give_memory_back() -> None:
-    """Blocks of a megabyte and more go back to the system as soon as they are free, and all threads share one arena:
+    """Blocks of 16 MB and more go back to the system as soon as they are free, and all threads share one arena:
     for a process that seldom needs them and stays for days."""
-    _set({_MMAP_THRESHOLD: 1 << 20, _ARENA_MAX: 1})
+    _set({_MMAP_THRESHOLD: 1 << 24, _ARENA_MAX: 1})
 
 
 def _set(values: dict[int, int]) -> None:
