@@ -67,13 +67,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         loop="asyncio",
         timeout_graceful_shutdown=2,
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    server = uvicorn.Server(configuration)
+
+    def leave(number: int, frame: object) -> None:
+        """At any time, also before it serves: the server gives signals back once it has shut down."""
+        server.should_exit = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, leave)
     with _listening(options.host, options.port) as listening:
-        try:
-            _tell(options, len(catalogue.entries()), listening.getsockname()[1], token)
-            uvicorn.Server(configuration).run(sockets=[listening])
-        except KeyboardInterrupt:
-            pass  # the usual way to end it
+        _tell(options, len(catalogue.entries()), listening.getsockname()[1], token)
+        server.run(sockets=[listening])
     return 0
 
 
