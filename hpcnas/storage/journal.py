@@ -85,9 +85,9 @@ def commits(data: bytes, first: int = 1) -> tuple[list[Record], int, str | None]
     wrong with the next line, where lines are counted from `first` on. A torn last line is no damage and is left out."""
     found: list[Record] = []
     *lines, torn = data.split(b"\n")
+    whole, last = 0, first + len(lines) - 1
     if lines and not torn and _parse(lines[-1]) is None:
         lines.pop()  # a newline can reach the disk before what stands before it
-    whole, last = 0, first + len(lines) - 1
     for number, line in enumerate(lines, start=first):
         commit = _parse(line)
         if commit is None:

@@ -121,7 +121,7 @@ def test_what_is_damaged_is_told_and_the_rest_stays(store: FileStore, tmp_path: 
     journal.write_bytes(sound + b"00000000 [1]\n00000000 [2]\n")
     look(run)
     (problem,) = run.problems
-    assert "expected a list of records with its check sum" in problem
+    assert "line 1 of 2 is damaged, and it is not the last one" in problem
     assert run.stored.population.evaluated.tolist() == [2]
     run._reading_took = 0.0  # else it waits before it reads what is damaged once more
     journal.write_bytes(sound)
