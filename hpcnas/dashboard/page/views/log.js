@@ -7,7 +7,7 @@ const NUMBERS = [200, 1000, 2000];
 
 export async function render(root, ctx) {
   root.log = logBox(ctx);
-  root.append(h("h2", { class: "unseen" }, "Log"), root.log);
+  root.append(root.log);
   await refresh(root, ctx);
 }
 
