@@ -13,6 +13,14 @@ from hpcnas.architecture import expansion
 from hpcnas.architecture.genotype import Genotype, operation_names
 
 Motif = tuple[int, int]  # level, from 2, and number, from 0
+MEANINGS = {  # of the paper's primitives, for people
+    "1x1": "1×1 convolution",
+    "dw": "3×3 depthwise convolution",
+    "sep": "3×3 separable convolution",
+    "max": "3×3 max-pooling",
+    "avg": "3×3 average-pooling",
+    "id": "identity",
+}
 
 
 def require_path(name: str, genotype: Genotype) -> None:

@@ -19,7 +19,7 @@ import io
 import json
 import math
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -55,6 +55,7 @@ from hpcnas.job import terminal
 from hpcnas.storage.folder import StoreError
 
 THREADS = 4  # that look at runs at a time
+CSV_ROWS = 10_000  # at a time
 Value = TypeVar("Value")
 PAGE = Path(__file__).with_name("page")
 PLOTTING = "plotly.min.js"
@@ -142,8 +143,7 @@ class Dashboard:
     # ── runs ────────────────────────────────────────────────────────────────────────────────────────────────────────
     async def _api(self, request: Request) -> Response:
         try:
-            value = await self._in_thread(self._answer, request.path_params["view"], _query(request))
-            body = encoded(value)
+            body = await self._in_thread(self._encoded, request.path_params["view"], _query(request))
         except Exception as error:
             return _refused(error)
         tag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
@@ -154,6 +154,10 @@ class Dashboard:
             headers["Content-Encoding"] = "gzip"
             body = await self._in_thread(gzip.compress, body, 1)
         return Response(body, media_type="application/json", headers=headers)
+
+    def _encoded(self, view: str, query: Query) -> bytes:
+        """The value of a view as JSON. Raises as `_answer`."""
+        return encoded(self._answer(view, query))
 
     def _answer(self, view: str, query: Query) -> dict[str, Any]:
         """The value of a view. Raises Error, AnalysisError for a query that is wrong."""
@@ -223,21 +227,17 @@ class Dashboard:
         return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
 
     def _lines(self, key: str, query: Query) -> Iterator[bytes]:
-        """Raises what is wrong with the query before the first line."""
+        """Those that match now. Each piece may be made in another thread, and between two the run is anybody's: who
+        fetches them slowly keeps nobody waiting. Raises what is wrong with the query before the first line."""
         with self._opened(key) as run:
-            selection.chosen(run, query)
+            ids = selection.chosen(run, query)
 
         def made() -> Iterator[bytes]:
-            with self._opened(key) as run:
-                buffer = io.StringIO()
-                writer = csv.writer(buffer)
-                for row in points.csv_lines(run, query):
-                    writer.writerow([_harmless(cell) for cell in row])
-                    if buffer.tell() > 1 << 16:
-                        yield buffer.getvalue().encode()
-                        buffer.seek(0)
-                        buffer.truncate()
-                yield buffer.getvalue().encode()
+            yield _csv_lines([points.COLUMNS])
+            for start in range(0, len(ids), CSV_ROWS):
+                with self._opened(key) as run:
+                    rows = points.table(run, ids[start : start + CSV_ROWS])
+                yield _csv_lines([["" if cell is None else cell for cell in row.values()] for row in rows])
 
         return made()
 
@@ -269,6 +269,12 @@ def _refused(error: Exception) -> Response:
 def _error(status: int, text: str) -> Response:
     headers = {"Cache-Control": "no-store"}
     return Response(encoded({"error": terminal.one_line(text)}), status, headers, "application/json")
+
+
+def _csv_lines(rows: Iterable[Sequence[Any]]) -> bytes:
+    buffer = io.StringIO()
+    csv.writer(buffer).writerows([_harmless(cell) for cell in row] for row in rows)
+    return buffer.getvalue().encode()
 
 
 def _harmless(cell: Any) -> Any:

@@ -14,20 +14,12 @@ import numpy as np
 
 from hpcnas.analysis.figures import layout
 from hpcnas.analysis.figures.layout import Diagram
-from hpcnas.analysis.motifs import motifs_in_use, require_path
+from hpcnas.analysis.motifs import MEANINGS, motifs_in_use, require_path
 from hpcnas.analysis.runs import motif_name
 from hpcnas.architecture import expansion
 from hpcnas.architecture.genotype import Genotype, operation_names
 
 Edge = tuple[int, int, int, int]  # level, motif, predecessor, successor, all but the level from 0
-MEANINGS = {
-    "1x1": "1×1 convolution",
-    "dw": "3×3 depthwise convolution",
-    "sep": "3×3 separable convolution",
-    "max": "3×3 max-pooling",
-    "avg": "3×3 average-pooling",
-    "id": "identity",
-}
 
 
 def changed_edges(old: Genotype, new: Genotype) -> set[Edge]:

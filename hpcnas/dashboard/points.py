@@ -1,12 +1,11 @@
-"""Individuals of a search as points of a picture and as rows of a table, for JSON and CSV.
+"""Individuals of a search as points of a picture and as rows of a table.
 
-Of more than a page can draw a sample is given, in which the best are always; every row is in the table and in the CSV.
-Nothing here takes a step in Python for each individual of the search, but for the CSV.
+Of more than a page can draw a sample is given, in which the best are always; every row is in the table.
+Nothing here takes a step in Python for each individual of the search.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,6 @@ COLUMNS = (
     "id", "step", "birth", "state", "parent", "fitness", "std", "parameters", "seconds", "hours", "host", "rank",
     "trainings", "attempts", "failure",
 )  # fmt: skip
-_CHUNK = 10_000  # rows of CSV at a time
 
 
 def points(run: FollowedSearch, query: Query) -> dict[str, Any]:
@@ -84,15 +82,6 @@ def rows(run: FollowedSearch, query: Query) -> dict[str, Any]:
         "offset": offset,
         "rows": table(run, ids[offset : offset + limit]),
     }
-
-
-def csv_lines(run: FollowedSearch, query: Query) -> Iterator[list[Any]]:
-    """The header, then a row for each individual that matches, in the order of ids."""
-    ids = selection.chosen(run, query)
-    yield list(COLUMNS)
-    for start in range(0, len(ids), _CHUNK):
-        for row in table(run, ids[start : start + _CHUNK]):
-            yield ["" if row[name] is None else row[name] for name in COLUMNS]
 
 
 def table(run: FollowedSearch, ids: np.ndarray) -> list[dict[str, Any]]:

@@ -80,17 +80,20 @@ def opened(path: Path) -> IO[bytes]:
     raise JournalError(f"expected a readable journal {path}: it is a pipe or a device")
 
 
-def commits(data: bytes) -> tuple[list[Record], int, str | None]:
-    """The records of whole lines that follow a header, up to the first damage; how many bytes these have; and what is
-    wrong with the next line. A last line that is torn or broken is left out."""
+def commits(data: bytes, first: int = 1) -> tuple[list[Record], int, str | None]:
+    """The records of whole lines without a header, up to the first damage; how many bytes these lines have; and what is
+    wrong with the next line, where lines are counted from `first` on. A torn last line is no damage and is left out."""
     found: list[Record] = []
-    whole, lines = 0, data.split(b"\n")[:-1]
-    for number, line in enumerate(lines, start=1):
+    *lines, torn = data.split(b"\n")
+    whole, last = 0, first + len(lines) - 1
+    if lines and not torn and _parse(lines[-1]) is None:
+        lines.pop()  # a newline can reach the disk before what stands before it
+    for number, line in enumerate(lines, start=first):
         commit = _parse(line)
-        if commit is None and number == len(lines):  # a newline can reach the disk before what stands before it
-            break
+        if commit is None:
+            return found, whole, f"line {number} of {last} is damaged, and it is not the last one"
         if not isinstance(commit, list):
-            return found, whole, f"expected a list of records with its check sum, got {line[:60]!r}"
+            return found, whole, f"line {number}: expected a list of records, got {str(commit):.60}"
         found += commit
         whole += len(line) + 1
     return found, whole, None
@@ -104,31 +107,17 @@ def scan(path: Path) -> tuple[Contents, str | None]:
             data = file.read()
     except OSError as error:
         raise JournalError(f"expected a readable journal {path}: {error.strerror}") from None
-    lines = data.split(b"\n")
-    tail = lines.pop()  # after the last newline: empty, or torn
-    parsed = [_parse(line) for line in lines]
-    if parsed and parsed[-1] is None and not tail:
-        parsed.pop()  # a newline can reach the disk before what stands before it
-    damage = None
-    if None in parsed:
-        number = parsed.index(None)
-        damage = f"{path}: line {number + 1} of {len(parsed)} is damaged, and it is not the last one"
-        del parsed[number:]
-    header = parsed[0] if parsed else None
+    line, newline, rest = data.partition(b"\n")
+    header = _parse(line) if newline else None
+    if header is None and rest:
+        raise JournalError(f"{path}: line 1 of {data.count(newline)} is damaged, and it is not the last one")
     if not isinstance(header, dict) or header.get("journal") != VERSION:
-        raise JournalError(damage or f'{path}: expected a header with "journal": {VERSION}, got {header}')
-    whole = sum(len(line) + 1 for line in lines[: len(parsed)])
+        raise JournalError(f'{path}: expected a header with "journal": {VERSION}, got {header}')
     run, base = header.get("run"), header.get("base")
     if not isinstance(run, str) or not isinstance(base, int) or isinstance(base, bool) or not 0 <= base < 1 << 62:
         raise JournalError(f'{path}: expected a header with "run" and "base", got {str(header):.200}')
-    for number, commit in enumerate(parsed[1:], start=2):
-        if not isinstance(commit, list):
-            damage = f"{path}: line {number}: expected a list of records, got {str(commit):.60}"
-            whole = sum(len(line) + 1 for line in lines[: number - 1])
-            del parsed[number - 1 :]
-            break
-    records = [record for commit in parsed[1:] if isinstance(commit, list) for record in commit]
-    return Contents(run, base, records, whole, lines[0]), damage
+    records, length, damage = commits(rest, first=2)
+    return Contents(run, base, records, len(line) + 1 + length, line), damage and f"{path}: {damage}"
 
 
 def read(path: Path) -> Contents:

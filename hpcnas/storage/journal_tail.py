@@ -29,27 +29,17 @@ class JournalTail:
     def more(self) -> Contents:
         """What has been committed since the last look, as a journal that begins there. Raises Replaced, and
         JournalError where the file cannot be read or a whole line is damaged."""
+        known, header = self._known, self._known.header + b"\n"
         try:
-            size = os.stat(self.path).st_size
+            with journal.opened(self.path) as file:  # once: another one may take its place meanwhile
+                if file.read(len(header)) != header or file.seek(0, os.SEEK_END) < known.whole:
+                    raise Replaced
+                file.seek(known.whole)
+                data = file.read()
         except OSError as error:
             raise JournalError(f"expected a readable journal {self.path}: {error.strerror}") from None
-        known, header = self._known, self._known.header
-        if size < known.whole or _read(self.path, 0, len(header) + 1) != header + b"\n":
-            raise Replaced
-        if size == known.whole:
-            return known
-        found, length, damage = journal.commits(_read(self.path, known.whole, size - known.whole))
+        found, length, damage = journal.commits(data)
         if damage is not None:
-            raise JournalError(f"{self.path}: {damage}")
+            raise JournalError(f"{self.path}, after byte {known.whole}: {damage}")
         self._known = replace(known, base=known.base + len(found), whole=known.whole + length)
-        return replace(known, records=found, whole=known.whole + length)
-
-
-def _read(path: Path, start: int, count: int) -> bytes:
-    """Up to `count` bytes from `start` on. Raises JournalError."""
-    try:
-        with journal.opened(path) as file:
-            file.seek(start)
-            return file.read(count)
-    except OSError as error:
-        raise JournalError(f"expected a readable journal {path}: {error.strerror}") from None
+        return replace(known, records=found, whole=self._known.whole)

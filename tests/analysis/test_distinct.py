@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import string
+
 import numpy as np
 import pytest
 
@@ -21,6 +23,15 @@ def test_many_texts_that_differ_in_one_letter() -> None:
     column = np.array([f"gpu-{number:05d}.example.org" for number in range(20_000)][::-1], dtype="S64")
     values, codes = distinct(column)
     assert values[codes].tolist() == column.tolist() and len(values) == 20_000
+
+
+@pytest.mark.parametrize("first", range(1, 9))
+def test_many_texts_that_differ_in_two_letters_wherever_these_stand(first: int) -> None:
+    """Also where both are the last letters of words of eight."""
+    letters = [f"{one}{'-' * 7}{other}" for one in string.ascii_letters for other in string.ascii_letters]
+    column = np.array(["x" * first + pair for pair in letters], dtype="S64")
+    values, codes = distinct(column)
+    assert values[codes].tolist() == column.tolist() and len(values) == len(letters)
 
 
 def test_of_no_row_there_is_no_text() -> None:

@@ -14,6 +14,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
+import numpy as np
 import psutil
 import pytest
 import toolruns
@@ -145,3 +147,20 @@ def test_a_taken_port_and_a_poor_token(runs: Path) -> None:
     process = started(runs, "--port", 0, HPCNAS_SERVE_TOKEN="short")
     _, errors = process.communicate(timeout=GUARD)
     assert process.returncode == 2 and "HPCNAS_SERVE_TOKEN: expected 16 to 200 letters" in errors
+
+
+def test_a_run_is_shown_without_the_plugins_that_nobody_has_named(runs: Path) -> None:
+    with h5py.File(runs / "a/population.h5", "r+") as file:
+        text = file["configuration"][()].decode().replace("[search]\n", '[search]\nplugins = "absent"\n', 1)
+        description = dict(file["configuration"].attrs)
+        del file["configuration"]
+        file["configuration"] = np.bytes_(text.encode())
+        file["configuration"].attrs.update(description)
+    process = started(runs, "--port", 0, HPCNAS_SERVE_TOKEN=TOKEN)
+    address, _ = said(process)
+    plain = address.partition("?")[0]
+    (run,) = json.loads(opened(f"{plain}api/overview", Authorization=f"token {TOKEN}"))["runs"]
+    assert (run["kind"], run["best"], run["problems"]) == ("search", 0.8125, [])
+    process.terminate()
+    _, errors = process.communicate(timeout=GUARD)
+    assert "read without the plugins absent, which the run names" in errors

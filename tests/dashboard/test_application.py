@@ -7,6 +7,8 @@ import gzip
 import json
 import math
 import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +175,28 @@ def test_csv_of_a_selection(runs: Path) -> None:
     lines = found.text.splitlines()
     assert lines[0].startswith("id,step,birth,state,parent,fitness,")
     assert [line.split(",")[0] for line in lines[1:]] == ["1", "4"]
+
+
+def test_csv_comes_in_pieces_that_hold_nothing_between_them(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(application, "CSV_ROWS", 2)
+    catalogue = Catalogue([runs])
+    dashboard = Dashboard(catalogue, FILES)
+    catalogue.entries()
+    lines = dashboard._lines("a", {})
+
+    def elsewhere(function: Callable[[], Any]) -> Any:
+        with ThreadPoolExecutor(1) as pool:  # a thread of its own, as any of the server's
+            return pool.submit(function).result()
+
+    pieces = [next(lines)]
+    for _ in range(3):
+        assert elsewhere(lambda: dashboard._answer("points", {"run": ["a"]}))["total"] == 5
+        pieces.append(elsewhere(lambda: next(lines)))
+    with pytest.raises(StopIteration):
+        next(lines)
+    rows = b"".join(pieces).decode().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["id", "0", "1", "2", "3", "4"]
+    assert rows[1].startswith("0,1,INITIAL,EVALUATED,,0.5625,")
 
 
 def test_a_cell_is_no_formula() -> None:

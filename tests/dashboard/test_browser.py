@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import shutil
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,25 +66,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     hostile(root / "hostile")
     toolruns.retrained(root / "large", [0.96, 0.97])
     return root
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Any]:
-    with browser.started() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def address(runs: Path) -> Iterator[str]:
-    with browser.served(runs) as found:
-        yield found
-
-
-@pytest.fixture
-def visitor(chrome: Any, address: str) -> Iterator[Visitor]:
-    found = Visitor(chrome, address)
-    yield found
-    found.close()
 
 
 def ready(visitor: Visitor, name: str) -> None:

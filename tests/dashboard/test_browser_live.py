@@ -7,13 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import browser
 import psutil
-import pytest
 from browser import Visitor
 from patience import GUARD
 
@@ -27,12 +25,6 @@ from hpcnas.search.file_store import FileStore
 
 WORKERS = 200
 DONE = "() => Number(document.querySelector('#run-done').textContent.replace(/[^0-9 ]/g, '').split(' ')[0])"
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Any]:
-    with browser.started() as found:
-        yield found
 
 
 class Crew:

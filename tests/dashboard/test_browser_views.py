@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import browser
 import numpy as np
 import pytest
 import toolruns
@@ -50,25 +47,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     toolruns.eventful(root / "eventful")
     retrained(root / "large")
     return root
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Any]:
-    with browser.started() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def address(runs: Path) -> Iterator[str]:
-    with browser.served(runs) as found:
-        yield found
-
-
-@pytest.fixture
-def visitor(chrome: Any, address: str) -> Iterator[Visitor]:
-    found = Visitor(chrome, address)
-    yield found
-    found.close()
 
 
 def picture(visitor: Visitor, name: str, *wanted: object) -> None:

@@ -6,12 +6,13 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from examples import CONFIG, SESSION, add_births, assert_same, evaluated, failed, individual
 
 from hpcnas.analysis.runs import AnalysisError
-from hpcnas.dashboard import points, search_state
+from hpcnas.dashboard import followed, points, search_state
 from hpcnas.dashboard.followed import FollowedSearch
 from hpcnas.search import recovery, run_file
 from hpcnas.search.file_store import FileStore
@@ -120,7 +121,7 @@ def test_what_is_damaged_is_told_and_the_rest_stays(store: FileStore, tmp_path: 
     journal.write_bytes(sound + b"00000000 [1]\n00000000 [2]\n")
     look(run)
     (problem,) = run.problems
-    assert "expected a list of records with its check sum" in problem
+    assert "line 1 of 2 is damaged, and it is not the last one" in problem
     assert run.stored.population.evaluated.tolist() == [2]
     run._reading_took = 0.0  # else it waits before it reads what is damaged once more
     journal.write_bytes(sound)
@@ -146,28 +147,32 @@ def test_what_cannot_be_read_at_all_is_no_run(tmp_path: Path) -> None:
         FollowedSearch(tmp_path)
 
 
-def test_values_are_kept_until_the_run_changes_and_slow_ones_longer(store: FileStore) -> None:
-    run, made = FollowedSearch(store.folder), list[str]()
+def test_values_are_kept_until_the_run_changes_and_slow_ones_longer(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, made, now = FollowedSearch(store.folder), list[str](), [1000.0]
+    monkeypatch.setattr(followed, "time", SimpleNamespace(monotonic=lambda: now[0], time=time.time))
 
-    def count(name: str) -> int:
+    def count(name: str, seconds: float) -> int:
         made.append(name)
+        now[0] += seconds
         return len(run.stored.population)
-
-    def slow() -> int:
-        time.sleep(0.2)
-        return count("slow")
 
     def values() -> list[int]:
         with run.looked():
-            return [run.cached("exact", lambda: count("exact")), run.lately("slow", slow)]
+            return [
+                run.cached("exact", lambda: count("exact", 2.0)),
+                run.lately("slow", lambda: count("slow", 2.0)),
+                run.lately("quick", lambda: count("quick", 0.0)),
+            ]
 
-    assert (values(), values(), made) == ([3, 3], [3, 3], ["exact", "slow"])
+    assert (values(), values(), made) == ([3, 3, 3], [3, 3, 3], ["exact", "slow", "quick"])
     store.birth(individual(3))
     store.commit()
-    assert values() == [4, 3], "what took long is of a moment ago"
-    while values() != [4, 4]:
-        pass
-    assert made == ["exact", "slow", "exact", "slow"]
+    assert values() == [4, 3, 4], "what took long is of a moment ago"
+    now[0] += 2.0 * followed.PATIENCE
+    assert values() == [4, 4, 4]
+    assert made == ["exact", "slow", "quick", "exact", "quick", "slow"]
 
 
 def test_views_of_a_run_that_grows_fit_it(store: FileStore) -> None:

@@ -166,13 +166,6 @@ def test_wrong_pages_are_told(run: FollowedSearch, given: dict[str, str], said: 
         points.rows(run, query(**given))
 
 
-def test_csv(run: FollowedSearch) -> None:
-    header, *rows = points.csv_lines(run, query(birth="INITIAL"))
-    assert header == list(points.COLUMNS)
-    whole = ["INITIAL", "EVALUATED", ""]
-    assert [row[:6] for row in rows] == [[0, 1, *whole, 0.5625], [1, 3, *whole, 0.75]]
-
-
 # ── one individual ──────────────────────────────────────────────────────────────────────────────────────────────────
 def one(run: FollowedSearch, id: int) -> dict[str, Any]:
     return individuals.individual(run, query(id=str(id)))

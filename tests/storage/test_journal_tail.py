@@ -73,9 +73,15 @@ def test_another_journal_in_its_place_is_told(open_journal: Journal, base: int) 
 def test_damage_is_told_and_so_is_a_file_that_is_gone(open_journal: Journal) -> None:
     found, whole = tail(open_journal.path), open_journal.path.read_bytes()
     open_journal.close()
-    open_journal.path.write_bytes(whole + b"00000000 [1]\n" + whole.splitlines(keepends=True)[-1])
-    with pytest.raises(JournalError, match="expected a list of records with its check sum, got b'00000000 "):
-        found.more()
+    header, line = whole.splitlines(keepends=True)
+    for more, told in (
+        (b"00000000 [1]\n" + line, "line 1 of 2 is damaged, and it is not the last one"),
+        (line + b"00000000 [1]\n" + line[:5], "line 2 of 2 is damaged, and it is not the last one"),
+        (line + header, "line 2: expected a list of records, got {'journal': 1, "),
+    ):
+        open_journal.path.write_bytes(whole + more)
+        with pytest.raises(JournalError, match=f"journal, after byte {len(whole)}: {told}"):
+            found.more()
     open_journal.path.unlink()
     with pytest.raises(JournalError, match="expected a readable journal .*: No such file"):
         found.more()

@@ -23,19 +23,11 @@ from hpcnas.analysis.figures.style import (
     Outline,
     PathPatch,
 )
-from hpcnas.analysis.motifs import motifs_in_use, require_path
+from hpcnas.analysis.motifs import MEANINGS, motifs_in_use, require_path
 from hpcnas.analysis.runs import motif_name
 from hpcnas.architecture import expansion, primitives
 from hpcnas.architecture.genotype import Genotype, operation_names
 
-MEANINGS = {
-    "1x1": "1×1 convolution",
-    "dw": "3×3 depthwise convolution",
-    "sep": "3×3 separable convolution",
-    "max": "3×3 max-pooling",
-    "avg": "3×3 average-pooling",
-    "id": "identity",
-}
 MOST_LABELS = 24  # edges of a motif that have room for their operations' names
 ROOM = 0.6  # around a diagram
 
