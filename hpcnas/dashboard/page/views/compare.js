@@ -8,7 +8,6 @@ import { searchParts, showSearches } from "./compared_searches.js";
 import { problems } from "./top.js";
 
 export async function render(root, ctx) {
-  root.drawn = root.kind = root.asked = null;
   root.choice = chooser(ctx);
   root.problems = problems("compare-problems");
   root.body = h("div", { class: "stack", id: "compare-body" });

@@ -23,7 +23,6 @@ const BLUES = [
 
 export async function render(root, ctx) {
   const { state } = ctx;
-  root.drawn = null;
   root.heading = h("h1", { id: "retraining-title" });
   root.path = h("p", { class: "muted" });
   root.problems = problems("retraining-problems");
@@ -47,7 +46,7 @@ export async function render(root, ctx) {
   );
   root.untold = h("p", { class: "muted", id: "retraining-untold" });
   root.log = h("details", { id: "retraining-log" }, h("summary", {}, "Log"), logBox(ctx));
-  root.log.addEventListener("toggle", () => root.log.open && root.log.lastChild.refresh(ctx));
+  root.log.addEventListener("toggle", () => root.log.open && root.log.lastChild.look());
   root.append(
     root.heading,
     root.path,
