@@ -63,6 +63,29 @@ def picture(visitor: Visitor, name: str, *wanted: object) -> None:
     )
 
 
+# ── from one view to another ────────────────────────────────────────────────────────────────────────────────────────
+def test_a_view_that_does_not_come_can_be_left(visitor: Visitor) -> None:
+    page = visitor.open()
+    visitor.says("#overview-sum", "runs")
+    page.route("**/api/retraining?*", lambda route: None)  # the server never answers
+    page.get_by_role("link", name="large", exact=True).click()
+    visitor.until("() => document.title.startsWith('retraining')")
+    page.locator("#home").click()
+    visitor.says("#overview-sum", "runs")
+
+
+def test_the_head_of_a_run_that_cannot_be_read_is_not_that_of_the_run_before(visitor: Visitor) -> None:
+    page = visitor.open(view="search", run="one", tab="settings")
+    visitor.says("#run-name", "one")
+    page.route("**/api/search?run=two", lambda route: route.fulfill(status=503, json={"error": "not now"}))
+    page.evaluate("location.hash = '#view=search&run=two&tab=settings'")
+    visitor.says("main .trouble", "not now")
+    assert page.locator("#run").is_hidden()
+    page.unroute("**/api/search?run=two")
+    visitor.says("#run-name", "two")
+    assert page.locator("#run").is_visible()
+
+
 # ── runs compared ───────────────────────────────────────────────────────────────────────────────────────────────────
 def test_runs_are_chosen_one_after_the_other(visitor: Visitor) -> None:
     page = visitor.open(view="compare")

@@ -29,6 +29,7 @@ export function address(path, parameters = {}) {
 // The JSON of a path such as "api/overview". Raises ServerError with the server's words, and an AbortError where
 // `signal` says that nobody waits for it any more.
 export async function json(path, parameters, { signal } = {}) {
+  signal?.throwIfAborted();
   const where = address(path, parameters);
   let waiting = asked.get(where);
   if (!waiting) {
@@ -36,15 +37,23 @@ export async function json(path, parameters, { signal } = {}) {
     asked.set(where, waiting);
   }
   try {
-    const value = await waiting;
-    signal?.throwIfAborted();
+    const value = await unless(signal, waiting);
     told("");
     return value;
   } catch (error) {
-    signal?.throwIfAborted();
     if (error instanceof ServerError) told(words(error));
     throw error;
   }
+}
+
+// What a promise gives, unless nobody waits for it any more: then an AbortError, at once.
+function unless(signal, promise) {
+  if (!signal) return promise;
+  return new Promise((resolve, reject) => {
+    const leave = () => reject(signal.reason);
+    signal.addEventListener("abort", leave);
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", leave));
+  });
 }
 
 async function ask(where) {

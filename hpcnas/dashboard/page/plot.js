@@ -52,6 +52,11 @@ export function scale() {
   return ["#00224e", "#2f4372", "#5d636f", "#857f73", "#ae9a59", "#cfae1e"];
 }
 
+// Containers of plots that are to come, by their names.
+export function places(...names) {
+  return Object.fromEntries(names.map((name) => [name, h("div", { dataset: { plot: name } })]));
+}
+
 // Shows a plot in a container, which it fills, or brings it up to date.
 //
 // title, description  in words; the description is what a screen reader says of the picture

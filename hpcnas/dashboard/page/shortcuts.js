@@ -31,7 +31,7 @@ function act(key, { pause, dialog }) {
   else if (key === "c") location.hash = state.link({ view: "compare", run: state.all("run") }, { fresh: true });
   else if (key === "p") pause();
   else if (searching && /^[1-7]$/.test(key)) document.querySelectorAll('[role="tab"]')[key - 1]?.click();
-  else if (searching && key === "b") showBest();
+  else if (searching && key === "b") showBest().catch(() => {}); // the banner says that the server is lost
   else if (searching && (key === "[" || key === "]") && state.get("id") !== null) {
     state.set({ id: Math.max(0, Number(state.get("id")) + (key === "]" ? 1 : -1)) });
   }

@@ -5,11 +5,11 @@ import * as format from "../format.js";
 import * as plot from "../plot.js";
 import { retrainingParts, showRetrainings } from "./compared_retrainings.js";
 import { searchParts, showSearches } from "./compared_searches.js";
+import { problems } from "./top.js";
 
 export async function render(root, ctx) {
-  root.drawn = root.kind = root.asked = null;
   root.choice = chooser(ctx);
-  root.problems = h("ul", { class: "problems", id: "compare-problems", hidden: true });
+  root.problems = problems("compare-problems");
   root.body = h("div", { class: "stack", id: "compare-body" });
   root.append(h("h1", {}, "Compare"), h("div", { class: "stack" }, root.choice, root.problems, root.body));
   await refresh(root, ctx);
@@ -23,6 +23,7 @@ export async function refresh(root, ctx) {
   if (!keys.length) {
     if (!root.asked) {
       plot.purge(root.body);
+      root.problems.update([]);
       fill(root.body, h("p", { class: "muted" }, "Choose the runs to compare: searches, or retrainings."));
     }
     root.asked = true;
@@ -34,13 +35,7 @@ export async function refresh(root, ctx) {
   const axis = state.get("axis") === "hours" ? "hours" : "evaluations";
   if (root.drawn?.[0] === found && root.drawn[1] === axis) return;
   root.drawn = [found, axis];
-  root.problems.hidden = found.problems.length === 0;
-  follow(
-    root.problems,
-    found.problems,
-    (text) => text,
-    (text) => h("li", {}, text),
-  );
+  root.problems.update(found.problems);
   if (root.kind !== found.kind) {
     root.kind = found.kind;
     plot.purge(root.body);

@@ -12,11 +12,9 @@ import { bestDot, dots, hover, looked, pointOf } from "./dots.js";
 
 const LIMIT = 2000; // points of each panel: more of them take the browser longer than they tell
 const AXES = ["step", "fitness", "parameters"];
-const PANELS = ["fitness", "best", "parameters", "front"];
 
 export async function render(root, ctx) {
   const { state } = ctx;
-  root.drawn = null; // the element is that of the tab before
   root.choice = filters(ctx);
   root.rows = individualTable(ctx, "Individuals");
   root.legend = h("ul", { class: "legend", id: "legend", "aria-label": "What colours and shapes mean" });
@@ -39,29 +37,24 @@ export async function render(root, ctx) {
     { type: "button", class: "small", id: "zoom-out", onclick: () => state.set(zoomed({})) },
     "Show everything",
   );
-  root.panels = Object.fromEntries(PANELS.map((name) => [name, h("div", { dataset: { plot: name } })]));
+  root.panels = plot.places("fitness", "best", "parameters", "front");
   root.append(
-    h("h2", { class: "unseen" }, "Course"),
     h(
       "div",
-      { class: "stack" },
+      { class: "panel stack" },
       h(
         "div",
-        { class: "panel stack" },
-        h(
-          "div",
-          { class: "row" },
-          h("label", { class: "row" }, "Colour by ", root.colour),
-          h("label", { class: "row" }, "Dragging ", root.drag),
-          root.whole,
-          root.sampled,
-        ),
-        root.legend,
-        root.choice,
+        { class: "row" },
+        h("label", { class: "row" }, "Colour by ", root.colour),
+        h("label", { class: "row" }, "Dragging ", root.drag),
+        root.whole,
+        root.sampled,
       ),
-      h("div", { class: "plots wide" }, Object.values(root.panels)),
-      root.rows,
+      root.legend,
+      root.choice,
     ),
+    h("div", { class: "plots wide" }, Object.values(root.panels)),
+    root.rows,
   );
   await refresh(root, ctx);
 }

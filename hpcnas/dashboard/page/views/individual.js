@@ -28,7 +28,6 @@ export async function render(root, ctx) {
   );
   root.heading = h("h2", { id: "individual-title", tabindex: "-1" });
   root.told = h("p", { class: "muted", id: "individual-summary" });
-  root.shown = null;
   root.append(
     h(
       "div",
@@ -62,7 +61,7 @@ export async function refresh(root, { state, api, signal }) {
   const another = root.shown?.id !== one.id;
   root.shown = { id: one.id, text: told(one), measure: search.measure.name };
   const inside = root.contains(document.activeElement);
-  if (another) root.scrollTop = 0;
+  if (another) root.parentElement.scrollTop = 0;
   const scene = { one, measure: search.measure, link: (changes) => state.link(changes), state };
   write(root.heading, `Individual ${one.id}`);
   write(root.told, summary(scene));
@@ -129,7 +128,7 @@ async function curves(element, { one, measure }) {
       marker: { color, symbol },
     };
   });
-  const { ink } = { ink: plot.colour("--muted") };
+  const muted = plot.colour("--muted");
   await plot.show(element, {
     title: "Learning curves",
     height: 240,
@@ -138,14 +137,14 @@ async function curves(element, { one, measure }) {
     layout: {
       xaxis: { title: { text: "measurement" } },
       yaxis: { title: { text: format.measureName(measure) } },
-      shapes: (one.rungs ?? []).map((rung) => ({
+      shapes: one.rungs.map((rung) => ({
         type: "line",
         x0: rung,
         x1: rung,
         y0: 0,
         y1: 1,
         yref: "paper",
-        line: { width: 1, dash: "dot", color: ink },
+        line: { width: 1, dash: "dot", color: muted },
       })),
     },
   });

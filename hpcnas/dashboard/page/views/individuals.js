@@ -10,10 +10,7 @@ const PAGE = 50;
 export async function render(root, ctx) {
   root.choice = filters(ctx);
   root.rows = individualTable(ctx, "Individuals");
-  root.append(
-    h("h2", { class: "unseen" }, "Individuals"),
-    h("div", { class: "stack" }, h("div", { class: "panel" }, root.choice), root.rows),
-  );
+  root.append(h("div", { class: "panel" }, root.choice), root.rows);
   await refresh(root, ctx);
 }
 

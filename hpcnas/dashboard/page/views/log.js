@@ -7,7 +7,7 @@ const NUMBERS = [200, 1000, 2000];
 
 export async function render(root, ctx) {
   root.log = logBox(ctx);
-  root.append(h("h2", { class: "unseen" }, "Log"), root.log);
+  root.append(root.log);
   await refresh(root, ctx);
 }
 
@@ -15,7 +15,8 @@ export async function refresh(root, ctx) {
   await root.log.refresh(ctx);
 }
 
-// The box with its choice of lines, as an element with `.refresh(ctx)`; a retraining has one too.
+// The box with its choice of lines, as an element with `.refresh(ctx)`, and `.look()` for what somebody has just asked
+// for; a retraining has one too.
 export function logBox(ctx) {
   const lines = h("pre", { class: "wrapped", id: "log-lines", tabindex: "0", role: "region", "aria-label": "Log" });
   lines.style.maxHeight = "70vh";
@@ -41,7 +42,8 @@ export function logBox(ctx) {
     write(size, found.why ?? `of ${bytes(found.size)}`);
     if (atEnd) lines.scrollTop = lines.scrollHeight;
   };
-  count.addEventListener("change", () => root.refresh(ctx));
+  root.look = () => root.refresh(ctx).catch(() => {}); // a failure is the next refresh's
+  count.addEventListener("change", root.look);
   return root;
 }
 

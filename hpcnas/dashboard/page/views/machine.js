@@ -5,16 +5,14 @@ import * as format from "../format.js";
 import * as plot from "../plot.js";
 import { table } from "../table.js";
 import { distinctNames } from "./names.js";
+import { lines, tiles } from "./top.js";
 
 const KINDS = ["crash", "oom", "hang", "overrun", "nan", "error"];
 
 export async function render(root, ctx) {
-  root.drawn = null;
-  root.tiles = h("dl", { class: "tiles", id: "machine-tiles" });
-  root.plots = Object.fromEntries(
-    ["workers", "throughput", "hosts"].map((name) => [name, h("div", { dataset: { plot: name } })]),
-  );
-  root.training = h("ul", { class: "list", id: "machine-training", "aria-label": "How the workers train" });
+  root.tiles = tiles("machine-tiles");
+  root.plots = plot.places("workers", "throughput", "hosts");
+  root.training = lines({ class: "list", id: "machine-training", "aria-label": "How the workers train" });
   root.hosts = hostTable();
   root.workers = workerTable(ctx);
   root.flying = h(
@@ -25,19 +23,14 @@ export async function render(root, ctx) {
   );
   root.failures = failureTable(ctx);
   root.append(
-    h("h2", { class: "unseen" }, "Machine"),
-    h(
-      "div",
-      { class: "stack" },
-      root.tiles,
-      root.training,
-      h("div", { class: "plots" }, root.plots.workers, root.plots.throughput),
-      root.plots.hosts,
-      root.hosts,
-      root.workers,
-      root.flying,
-      root.failures,
-    ),
+    root.tiles,
+    root.training,
+    h("div", { class: "plots" }, root.plots.workers, root.plots.throughput),
+    root.plots.hosts,
+    root.hosts,
+    root.workers,
+    root.flying,
+    root.failures,
   );
   await refresh(root, ctx);
 }
@@ -47,23 +40,8 @@ export async function refresh(root, { api, state, signal }) {
   root.workers.update({ rows: found.workers.map((row) => ({ ...row, running: found.running })) });
   if (root.drawn === found) return;
   root.drawn = found;
-  follow(
-    root.tiles,
-    tiles(found),
-    (tile) => tile[0],
-    newTile,
-    (element, [, value, more]) => {
-      write(element.children[1], value);
-      write(element.children[2], more);
-    },
-  );
-  follow(
-    root.training,
-    found.slower,
-    (line) => line,
-    (line) => h("li", {}, line),
-  );
-  root.training.hidden = found.slower.length === 0;
+  root.tiles.update(numbers(found));
+  root.training.update(found.slower);
   root.hosts.update({ rows: found.hosts });
   root.hosts.caption(
     found.hosts_left_out ? `Hosts (${format.whole(found.hosts_left_out)} more have worked less)` : "Hosts",
@@ -83,7 +61,7 @@ export async function refresh(root, { api, state, signal }) {
 
 const many = (all, shown, words) => (all > shown ? `${words}: ${format.whole(shown)} of ${format.whole(all)}` : words);
 
-function tiles(found) {
+function numbers(found) {
   const working = Object.entries(found.states).filter(([name]) => name.startsWith("at work"));
   const busy = working.reduce((sum, [, count]) => sum + count, 0);
   const others = Object.entries(found.states).filter(([name]) => !name.startsWith("at work") && name !== "-");
@@ -113,10 +91,6 @@ function kinds(failures) {
     ([, count]) => count,
   );
   return counts.map(([kind, count]) => `${format.whole(count)} ${kind}`).join(", ") || "none";
-}
-
-function newTile([name]) {
-  return h("div", { class: "tile" }, h("dt", {}, name), h("dd"), h("dd"));
 }
 
 // ── pictures ────────────────────────────────────────────────────────────────────────────────────────────────────────

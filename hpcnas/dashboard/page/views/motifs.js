@@ -8,9 +8,8 @@ import { table } from "../table.js";
 
 export async function render(root, ctx) {
   const number = true;
-  root.drawn = root.table = null;
   root.about = h("p", { class: "muted", id: "motifs-about", role: "status" });
-  root.plots = Object.fromEntries(["best", "all", "now"].map((name) => [name, h("div", { dataset: { plot: name } })]));
+  root.plots = plot.places("best", "all", "now");
   root.common = table({
     caption: "Motifs that the best have in common",
     rowKey: (row) => row.edges,
@@ -37,16 +36,11 @@ export async function render(root, ctx) {
   });
   root.numbered = h("div");
   root.append(
-    h("h2", { class: "unseen" }, "Motifs"),
-    h(
-      "div",
-      { class: "stack" },
-      root.about,
-      h("div", { class: "plots" }, root.plots.best, root.plots.all),
-      root.plots.now,
-      root.common,
-      root.numbered,
-    ),
+    root.about,
+    h("div", { class: "plots" }, root.plots.best, root.plots.all),
+    root.plots.now,
+    root.common,
+    root.numbered,
   );
   await refresh(root, ctx);
 }

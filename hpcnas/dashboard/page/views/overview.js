@@ -1,15 +1,16 @@
 // All runs in the folders that the server was given: how each stands, and which ones to compare.
 
-import { follow, h, write } from "../elements.js";
+import { h, write } from "../elements.js";
 import * as format from "../format.js";
 import { table } from "../table.js";
+import { problems } from "./top.js";
 
 export async function render(root, ctx) {
   const { state } = ctx;
   const view = {
     sum: h("p", { class: "muted", id: "overview-sum" }),
     roots: h("p", { class: "muted", id: "overview-roots" }),
-    problems: h("ul", { class: "problems", id: "overview-problems", hidden: true }),
+    problems: problems("overview-problems"),
     compare: h("button", { type: "button", id: "overview-compare", disabled: true }, "Compare"),
     search: h("input", { type: "search", id: "overview-search", size: "18", value: state.get("name") ?? "" }),
     kind: h(
@@ -70,13 +71,7 @@ export async function refresh(root, { state, api, signal }) {
   const total = found.runs.reduce((sum, run) => sum + (run.hours ?? 0), 0);
   write(view.sum, `${found.runs.length} runs, ${running} running, ${format.hours(total)} of workers`);
   write(view.roots, found.roots.join(" · "));
-  view.problems.hidden = found.problems.length === 0;
-  follow(
-    view.problems,
-    found.problems,
-    (text) => text,
-    (text) => h("li", {}, text),
-  );
+  view.problems.update(found.problems);
   const chosen = state.all("run").filter((key) => found.runs.some((run) => run.key === key));
   for (const box of root.querySelectorAll("input[data-run]")) box.checked = chosen.includes(box.dataset.run);
   write(view.compare, chosen.length > 1 ? `Compare ${chosen.length} runs` : "Compare (choose two or more)");

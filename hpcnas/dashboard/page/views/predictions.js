@@ -8,7 +8,6 @@ import { table } from "../table.js";
 const SOON = 500; // milliseconds until more is asked for, while there is more to compute
 
 export async function render(root, ctx) {
-  root.drawn = null;
   root.about = h("p", { class: "muted", id: "predictions-about", role: "status" });
   root.progress = h("progress", {
     id: "predictions-progress",
@@ -17,15 +16,10 @@ export async function render(root, ctx) {
     "aria-label": "Predictions that are computed",
     hidden: true,
   });
-  root.plots = Object.fromEntries(
-    ["against", "apart", "windows"].map((name) => [name, h("div", { dataset: { plot: name } })]),
-  );
+  root.plots = plot.places("against", "apart", "windows");
   root.pictures = h("div", { class: "plots" }, Object.values(root.plots));
   root.rows = surprises(ctx);
-  root.append(
-    h("h2", { class: "unseen" }, "Predictions"),
-    h("div", { class: "stack" }, h("div", { class: "row" }, root.about, root.progress), root.pictures, root.rows),
-  );
+  root.append(h("div", { class: "row" }, root.about, root.progress), root.pictures, root.rows);
   await refresh(root, ctx);
 }
 

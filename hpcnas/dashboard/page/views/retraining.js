@@ -1,11 +1,12 @@
 // A retraining: where it stands, its seeds side by side, their curves, and what they say of the test images.
 
-import { fill, follow, h, set, write } from "../elements.js";
+import { fill, h, set, write } from "../elements.js";
 import * as format from "../format.js";
 import * as plot from "../plot.js";
 import { table } from "../table.js";
 import { logBox } from "./log.js";
 import { distinctNames } from "./names.js";
+import { problems, tiles } from "./top.js";
 
 const number = true;
 const CURVES = [
@@ -22,16 +23,14 @@ const BLUES = [
 
 export async function render(root, ctx) {
   const { state } = ctx;
-  root.drawn = null;
   root.heading = h("h1", { id: "retraining-title" });
   root.path = h("p", { class: "muted" });
-  root.problems = h("ul", { class: "problems", id: "retraining-problems", hidden: true });
-  root.tiles = h("dl", { class: "tiles", id: "retraining-tiles" });
+  root.problems = problems("retraining-problems");
+  root.tiles = tiles("retraining-tiles");
   root.seeds = seedTable();
-  root.plots = Object.fromEntries(CURVES.map(([name]) => [name, h("div", { dataset: { plot: name } })]));
+  root.plots = plot.places(...CURVES.map(([name]) => name), "confusion");
   root.seed = h("select", { id: "confusion-seed" });
   root.seed.addEventListener("change", () => state.set({ seed: root.seed.value || null }, { replace: true }));
-  root.matrix = h("div", { dataset: { plot: "confusion" } });
   root.pairs = pairTable();
   root.classes = classTable();
   root.images = h(
@@ -43,11 +42,11 @@ export async function render(root, ctx) {
       h("h2", { id: "images-title" }, "Test images"),
       h("label", { class: "row" }, "Trainings", root.seed),
     ),
-    h("div", { class: "stack" }, root.matrix, h("div", { class: "plots" }, root.pairs, root.classes)),
+    h("div", { class: "stack" }, root.plots.confusion, h("div", { class: "plots" }, root.pairs, root.classes)),
   );
   root.untold = h("p", { class: "muted", id: "retraining-untold" });
   root.log = h("details", { id: "retraining-log" }, h("summary", {}, "Log"), logBox(ctx));
-  root.log.addEventListener("toggle", () => root.log.open && root.log.lastChild.refresh(ctx));
+  root.log.addEventListener("toggle", () => root.log.open && root.log.lastChild.look());
   root.append(
     root.heading,
     root.path,
@@ -58,7 +57,11 @@ export async function render(root, ctx) {
       { class: "stack" },
       root.seeds,
       h("h2", {}, "Curves"),
-      h("div", { class: "plots" }, Object.values(root.plots)),
+      h(
+        "div",
+        { class: "plots" },
+        CURVES.map(([name]) => root.plots[name]),
+      ),
       root.untold,
       root.images,
       root.log,
@@ -75,31 +78,15 @@ export async function refresh(root, ctx) {
   root.drawn = found;
   write(root.heading, found.name);
   write(root.path, found.path);
-  const problems = [...found.problems, ...found.broken_images.map((line) => `image not read: ${line}`)];
-  root.problems.hidden = problems.length === 0;
-  follow(
-    root.problems,
-    problems,
-    (text) => text,
-    (text) => h("li", {}, text),
-  );
-  follow(
-    root.tiles,
-    tiles(found),
-    (tile) => tile[0],
-    newTile,
-    (element, [, value, more]) => {
-      write(element.children[1], value);
-      write(element.children[2], more);
-    },
-  );
+  root.problems.update([...found.problems, ...found.broken_images.map((line) => `image not read: ${line}`)]);
+  root.tiles.update(numbers(found));
   root.seeds.update({ rows: found.facts.trainings });
   tested(root, found);
   await Promise.all(CURVES.map((curve) => plot.show(root.plots[curve[0]], curvePlot(found, ...curve))));
-  if (found.confusion) await plot.show(root.matrix, matrixPlot(found.confusion));
+  if (found.confusion) await plot.show(root.plots.confusion, matrixPlot(found.confusion));
 }
 
-function tiles(found) {
+function numbers(found) {
   const accuracies = found.facts.trainings.map((one) => one.test_accuracy).filter((one) => typeof one === "number");
   const mean = accuracies.reduce((sum, one) => sum + one, 0) / accuracies.length;
   const { settings } = found.facts;
@@ -129,10 +116,6 @@ function tiles(found) {
     ],
     ["saved", format.clock(found.time), `${found.ranks} ranks, rank 0 on ${found.host || "–"}`],
   ];
-}
-
-function newTile([name]) {
-  return h("div", { class: "tile" }, h("dt", {}, name), h("dd"), h("dd"));
 }
 
 function seedTable() {

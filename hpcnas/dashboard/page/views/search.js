@@ -1,9 +1,10 @@
 // A search: its numbers, and tabs for all the rest. Each tab is a module of its own, with `render` and `refresh` as a
-// view has them.
+// view has them, and is given an element of its own each time that it is opened.
 
-import { fill, follow, h, set, write } from "../elements.js";
+import { h, set, write } from "../elements.js";
 import * as format from "../format.js";
 import * as plot from "../plot.js";
+import { problems, tiles } from "./top.js";
 
 const TABS = [
   ["course", "Course"],
@@ -20,8 +21,8 @@ export async function render(root, ctx) {
   const view = {
     title: h("h1", { id: "search-title" }),
     path: h("p", { class: "muted" }),
-    problems: h("ul", { class: "problems", id: "search-problems", hidden: true }),
-    tiles: h("dl", { class: "tiles", id: "search-tiles" }),
+    problems: problems("search-problems"),
+    tiles: tiles("search-tiles"),
     tabs: h("div", { role: "tablist", "aria-label": "About this search" }),
     panel: h("div", { role: "tabpanel", id: "tabpanel", tabindex: "-1" }),
     shown: null,
@@ -56,28 +57,13 @@ export async function refresh(root, ctx) {
   const search = await ctx.api.json("api/search", { run: ctx.state.get("run") }, { signal: ctx.signal });
   write(view.title, search.name);
   write(view.path, `${search.path} · ${search.strategy}`);
-  view.problems.hidden = search.problems.length === 0;
-  follow(
-    view.problems,
-    search.problems,
-    (text) => text,
-    (text) => h("li", {}, text),
-  );
-  follow(
-    view.tiles,
-    tiles(search),
-    (tile) => tile[0],
-    newTile,
-    (element, [, value, more]) => {
-      write(element.children[1], value);
-      write(element.children[2], more);
-    },
-  );
+  view.problems.update(search.problems);
+  view.tiles.update(numbers(search));
   view.tabs.querySelector("#tab-predictions").hidden = !search.has?.predictions;
   await showTab(view, { ...ctx, search });
 }
 
-function tiles(run) {
+function numbers(run) {
   const best = run.bests[0];
   const deviation = typeof best?.std === "number" ? `± ${format.fitness(best.std, run.measure)}` : "";
   return [
@@ -105,15 +91,10 @@ function failures(run) {
   return kinds.length ? kinds.join(", ") : "no failed attempt";
 }
 
-function newTile([name]) {
-  return h("div", { class: "tile" }, h("dt", {}, name), h("dd"), h("dd"));
-}
-
 // ── tabs ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 async function showTab(view, ctx) {
-  const names = TABS.map(([name]) => name);
   const wanted = ctx.state.get("tab");
-  const name = names.includes(wanted) ? wanted : "course";
+  const [name, words] = TABS.find(([one]) => one === wanted) ?? TABS[0];
   for (const tab of view.tabs.children) {
     const now = tab.dataset.tab === name;
     set(tab, "aria-selected", String(now));
@@ -122,17 +103,18 @@ async function showTab(view, ctx) {
   set(view.panel, "aria-labelledby", `tab-${name}`);
   if (view.shown?.name === name && view.shown.ready) {
     view.shown.ctx.search = ctx.search;
-    await view.shown.module.refresh?.(view.panel, view.shown.ctx);
+    await view.shown.module.refresh(view.shown.root, view.shown.ctx);
     return;
   }
   view.shown?.controller.abort();
   plot.purge(view.panel);
   const controller = new AbortController();
-  const shown = { name, controller, ctx: { ...ctx, signal: controller.signal }, module: null, ready: false };
+  const root = h("div", { class: "stack" });
+  const shown = { name, root, controller, ctx: { ...ctx, signal: controller.signal }, module: null, ready: false };
   view.shown = shown;
-  fill(view.panel);
+  view.panel.replaceChildren(h("h2", { class: "unseen" }, words), root);
   shown.module = await import(`./${name}.js`);
-  await shown.module.render(view.panel, shown.ctx);
+  await shown.module.render(root, shown.ctx);
   shown.ready = true;
 }
 

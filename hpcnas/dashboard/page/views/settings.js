@@ -31,14 +31,11 @@ export async function render(root, ctx) {
       { key: "kind", label: "Kind", cell: (row) => format.word(row.kind) },
       { key: "attempts", label: "Attempts", number, cell: (row) => format.whole(row.attempts) },
       { key: "individuals", label: "Individuals", number, cell: (row) => format.whole(row.individuals) },
-      { key: "last", label: "The last said", sortable: false, cell: (row) => said(row.last) },
+      { key: "last", label: "The last said", sortable: false },
     ],
   });
   root.sections = h("div", { class: "columns", id: "settings" });
-  root.append(
-    h("h2", { class: "unseen" }, "Settings"),
-    h("div", { class: "stack" }, root.sections, root.sessions, root.failures),
-  );
+  root.append(root.sections, root.sessions, root.failures);
   await refresh(root, ctx);
 }
 
@@ -73,8 +70,4 @@ function newValue([key]) {
 function told(value) {
   if (value === null || value === undefined) return "–";
   return typeof value === "object" ? JSON.stringify(value) : String(value);
-}
-
-function said(last) {
-  return last ?? "–";
 }
