@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hpcnas.analysis import job_state
+from hpcnas.analysis.worker_time import repeated_attempts
 from hpcnas.config.measures import FitnessMeasure
 from hpcnas.evolution.budget import evaluations_left
 from hpcnas.evolution.individuals import State
@@ -158,7 +159,7 @@ def _ended(run: StoredRun) -> dict[int, _Ended]:
     population, since = run.population, run.sessions[-1].started
     whole = population.column("state") != State.ISSUED  # some replicates of the others may be trained
     rows = np.flatnonzero((population.column("finished") >= since) & whole)
-    again = [one for one in population.failed_attempts if one.finished >= since and _is_repeated(run, one)]
+    again = [one for one in repeated_attempts(population) if one.finished >= since]
     rank, started, finished, state = (
         np.concatenate([population.column(name)[rows], np.array(more, population.column(name).dtype)])
         for name, more in (
@@ -184,12 +185,6 @@ def _ended(run: StoredRun) -> dict[int, _Ended]:
             state=State(int(state[last])),
         )
     return found
-
-
-def _is_repeated(run: StoredRun, attempt: Result) -> bool:
-    """Whether a failed attempt was not the last one, which is its individual's result."""
-    state = run.population.column("state")[attempt.individual]
-    return state != State.FAILED or attempt.attempt < run.population.column("attempts")[attempt.individual]
 
 
 def _states(run: StoredRun, since: dict[int, float]) -> dict[int, str]:

@@ -3,13 +3,12 @@ file that one of them has unpacked."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import h5py
 import mpi as launcher
 import numpy as np
-from patience import GUARD
+from live_run import await_that
 
 from hpcnas.analysis import replay
 from hpcnas.search import run_file
@@ -55,14 +54,16 @@ def test_two_workers_train_from_one_file_that_both_map(one_mpi: launcher.Mpi, tm
     write(tmp_path / "scenes.h5")
     search = ["-m", "hpcnas", *SMALL, "--data", "arrays:scenes.h5"]
     endless = [*search, "--budget", "100000", "--run", "endless"]
-    seen: dict[int, set[str]] = {}
+    seen: list[dict[int, set[str]]] = []
     with launcher.start(one_mpi, 3, endless, cwd=tmp_path) as job:
-        deadline = time.monotonic() + GUARD
-        while job.poll() is None and len(seen) < 2 and time.monotonic() < deadline:
-            seen = mapping(job, ".hpcnas-scenes.h5-train-")
-            time.sleep(0.1)
+
+        def both_map() -> bool:
+            seen.append(mapping(job, ".hpcnas-scenes.h5-train-"))
+            return len(seen[-1]) >= 2 or job.poll() is not None
+
+        await_that(both_map, "two workers that map the images")
     (kept,) = tmp_path.glob(".hpcnas-*.npy")
-    assert list(seen.values()) == [{str(kept.stat().st_ino)}] * 2
+    assert list(seen[-1].values()) == [{str(kept.stat().st_ino)}] * 2
     done = launcher.run(one_mpi, 3, [*search, "--run", "run"], cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     run = run_file.read(tmp_path / "run")
