@@ -89,6 +89,13 @@ def test_every_view_of_the_router_and_every_tab_has_its_module():
         assert "export async function render(" in text, one
 
 
+@pytest.mark.parametrize("path", SCRIPTS, ids=name)
+def test_names_that_are_exported_are_used_elsewhere(path):
+    exported = re.findall(r"^export (?:async )?(?:function|const|class) (\w+)", path.read_text("utf-8"), re.MULTILINE)
+    others = "\n".join(one.read_text(encoding="utf-8") for one in SCRIPTS if one != path)
+    assert [one for one in exported if not re.search(rf"\b{one}\b", others)] == []
+
+
 def test_the_package_holds_every_file_of_the_page():
     settings = configparser.ConfigParser()
     settings.read(Path(__file__).parents[2] / "setup.cfg")

@@ -2,7 +2,7 @@
 // dashed and thick and has a mark at its name, so that nobody needs to see its colour.
 
 import { h, svg } from "./elements.js";
-import { saveButtons } from "./saving.js";
+import { drawingButtons } from "./saving.js";
 
 const UNIT = 56; // pixels between neighbouring nodes
 const ROOM = 0.42; // units around a diagram
@@ -26,7 +26,7 @@ export function motifs(drawing, whose, only = null) {
       const drawn = diagram(motif.diagram, motif.name, drawing.operations);
       const caption = h("figcaption", {}, h("span", {}, h("strong", {}, motif.name), uses));
       const edges = () => edgeTable(motif.diagram);
-      caption.append(saveButtons(`${whose} ${motif.name}`, () => drawn, edges));
+      caption.append(drawingButtons(`${whose} ${motif.name}`, () => drawn, edges));
       return h("figure", { class: "motif", dataset: { motif: motif.name } }, caption, drawn);
     });
 }
@@ -57,7 +57,7 @@ export function expandedFigure(drawn, name, meanings = {}) {
   const rows = [...uses].map(([operation, edges]) => [operation, edges.length]);
   const operations = () => ({ names: ["operation", "times"], rows });
   const box = h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Expanded network" }, picture);
-  return [saveButtons(`${name} expanded`, () => picture, operations), box];
+  return [drawingButtons(`${name} expanded`, () => picture, operations), box];
 }
 
 // Motifs as boxes, feature maps handed on as thin lines.
@@ -81,7 +81,7 @@ export function operationLegend(meanings) {
 }
 
 // The edges of a motif as a sentence, for those who do not see them: "1 to 2 sep, 1 to 3 max (changed)".
-export function inWords(drawn) {
+function inWords(drawn) {
   return drawn.edges
     .map((edge) => `${nodesOf(edge, drawn).join(" to ")} ${edge.operation}${edge.changed ? " (changed)" : ""}`)
     .join(", ");

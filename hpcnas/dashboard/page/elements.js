@@ -122,7 +122,7 @@ function said(button, words) {
 }
 
 // Lets a screen reader say something.
-export function announce(words) {
+function announce(words) {
   const place = document.getElementById("announcer");
   if (place) write(place, words);
 }

@@ -6,11 +6,11 @@
 // stays open for days would grow.
 
 import { h, printable, set, write } from "./elements.js";
-import { csvBlob, download, fileName, offer } from "./saving.js";
+import { csvBlob, download, fileName, offer, saveButtons } from "./saving.js";
 
 // Colours that people tell apart who see fewer (Okabe and Ito), always together with a shape.
 export const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7a7a7a"];
-export const SHAPES = ["circle", "square", "diamond", "triangle-up", "cross", "x", "star", "triangle-down"];
+const SHAPES = ["circle", "square", "diamond", "triangle-up", "cross", "x", "star", "triangle-down"];
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
 const plots = new WeakMap(); // container → {options, heading, canvas, summary, drawn, held, away, late}
 const TEXTS = ["name", "text", "hovertext", "x", "y", "z", "customdata", "ticktext", "categoryarray", "title"];
@@ -67,7 +67,7 @@ export function places(...names) {
 // onBrush(range)      {x: [low, high], y: [low, high]} or null after a double click; then dragging selects
 // onZoom(ranges)      {x: [low, high] or null, y: …} after somebody has zoomed
 // drag                "select", "zoom" or "pan", where not what follows from the above
-// height              in pixels; level: of the heading (3)
+// height              in pixels
 export async function show(container, options) {
   const plot = plots.get(container) ?? make(container, options);
   plot.options = options;
@@ -85,13 +85,10 @@ export async function show(container, options) {
 }
 
 function make(container, options) {
-  const heading = h(`h${options.level ?? 3}`);
+  const heading = h("h3");
   const canvas = h("div", { class: "canvas", role: "img" });
   const summary = h("p", { class: "summary" });
-  const save = ["SVG", "PNG", "CSV"].map((kind) =>
-    h("button", { type: "button", class: "small", dataset: { save: kind }, onclick: () => saved(plot, kind) }, kind),
-  );
-  const buttons = h("div", { class: "save", role: "group", "aria-label": `Save: ${options.title}` }, save);
+  const buttons = saveButtons(options.title, (kind) => saved(plot, kind));
   const figure = h("figure", { class: "plot" }, h("figcaption", {}, heading, buttons), canvas, summary);
   const plot = { options, heading, canvas, summary, figure, drawn: false };
   container.replaceChildren(figure);

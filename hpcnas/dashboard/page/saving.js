@@ -33,16 +33,20 @@ export function csvBlob({ names, rows }) {
   return new Blob([`${lines.join("\n")}\n`], { type: "text/csv" });
 }
 
-// Buttons that save a drawing: `drawn` gives the SVG element and `table` its data, {names, rows}.
-export function saveButtons(title, drawn, table) {
-  const save = async (kind) => {
-    const blob = kind === "CSV" ? csvBlob(table()) : kind === "SVG" ? svgBlob(drawn()) : await pngBlob(drawn());
-    offer(blob, fileName(title), kind);
-  };
+// Three buttons, of which each calls `save(kind)`.
+export function saveButtons(title, save) {
   const buttons = ["SVG", "PNG", "CSV"].map((kind) =>
     h("button", { type: "button", class: "small", dataset: { save: kind }, onclick: () => save(kind) }, kind),
   );
   return h("div", { class: "save", role: "group", "aria-label": `Save: ${title}` }, buttons);
+}
+
+// The same for a drawing: `drawn` gives the SVG element and `table` its data, {names, rows}.
+export function drawingButtons(title, drawn, table) {
+  return saveButtons(title, async (kind) => {
+    const blob = kind === "CSV" ? csvBlob(table()) : kind === "SVG" ? svgBlob(drawn()) : await pngBlob(drawn());
+    offer(blob, fileName(title), kind);
+  });
 }
 
 // A drawing that stands by itself: what the style sheet says is written into it, dark on white.

@@ -8,7 +8,7 @@ export const GROUPS = ["birth", "state", "host", "hours", "network_of", "child_o
 export const REGION = ["step", "fitness", "parameters"]; // are marked in plots, and choose the rows of the table
 
 // Takes all filters away, and goes back to the first rows.
-export const NONE = Object.fromEntries([...GROUPS, ...REGION, "offset"].map((name) => [name, null]));
+const NONE = Object.fromEntries([...GROUPS, ...REGION, "offset"].map((name) => [name, null]));
 
 // The filters as an element with `.update(search)`.
 export function filters({ state, search }) {
