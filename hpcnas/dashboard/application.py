@@ -236,7 +236,8 @@ class Dashboard:
             yield _csv_lines([points.COLUMNS])
             for start in range(0, len(ids), CSV_ROWS):
                 with self._opened(key) as run:
-                    rows = points.table(run, ids[start : start + CSV_ROWS])
+                    part = ids[start : start + CSV_ROWS]
+                    rows = points.table(run, part[part < len(run.stored.population)])  # a repair may have cut it
                 yield _csv_lines([["" if cell is None else cell for cell in row.values()] for row in rows])
 
         return made()

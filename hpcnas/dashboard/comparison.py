@@ -62,7 +62,8 @@ class SearchCourse:
 
 def course(key: str, run: FollowedSearch) -> SearchCourse:
     """Of the search of that key."""
-    return run.lately(f"course {run.state} {key}", lambda: _course(key, run))
+    found = run.lately(f"course {key}", lambda: _course(key, run))
+    return dataclasses.replace(found, row=found.row | {"state": run.state, "running": run.running})
 
 
 def _course(key: str, run: FollowedSearch) -> SearchCourse:
@@ -81,8 +82,8 @@ def _course(key: str, run: FollowedSearch) -> SearchCourse:
         row={
             "key": key,
             "name": key,
-            "state": run.state,
-            "running": run.running,
+            "state": "",  # which also changes by itself: `course` tells it
+            "running": False,
             "strategy": one_line(stored.config.search.strategy),
             "seed": stored.config.search.seed,
             "evaluated": population.searched,
